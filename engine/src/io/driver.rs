@@ -1,0 +1,181 @@
+//! The seam between a shard and the kernel: what a shard may ask for, and what it is told.
+//!
+//! Two implementors: [`super::ring::Ring`] (io_uring) and the simulator's fake kernel. The production shard runs
+//! unchanged on both. Orders are queued by the methods of [`Driver`] and take effect in [`Driver::submit`];
+//! everything the kernel says comes back from [`Driver::reap`] as a [`Completion`].
+//!
+//! Rules a shard keeps, and the simulator checks:
+//! * at most one send per slot between two submits, or bytes could be reordered;
+//! * the bytes of a send stay as they are until `submit` returns, and no longer;
+//! * at most one receive (or wait for readability) per slot is armed at a time;
+//! * a slot is closed only when nothing is armed on it, and is not named again until it is accepted again.
+
+use std::net::SocketAddr;
+
+use super::memory::{Memory, Span};
+
+/// Number of an open socket: its place in the ring's table of direct descriptors, and in the shard's slab.
+pub type Slot = u32;
+
+/// Raw error number of the kernel, positive (`libc::ECONNRESET`).
+pub type Errno = i32;
+
+/// How a connection waits for bytes of its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Multishot receive into provided buffers: cheapest per message, dearest in kernel memory while idle.
+    Stream,
+    /// One-shot poll; `Readable` follows, and then the shard asks for `Once` or `Stream`: cheapest while idle.
+    Readiness,
+    /// One receive of what is there now. `Received`, or `ReceiveEnded` with `Again` if nothing is.
+    Once,
+}
+
+/// A receive buffer lent to the shard until it is given back with [`Driver::recycle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// Number of the buffer.
+    pub id: u16,
+    /// Bytes received into it.
+    pub len: u32,
+}
+
+/// Why a receive stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed its direction.
+    Eof,
+    /// Nothing to receive now (`Interest::Once`).
+    Again,
+    /// No receive buffer was free; arm again later.
+    NoBuffers,
+    /// Cancelled on our order.
+    Cancelled,
+    /// The kernel ended a multishot receive that is still good; arm again.
+    Rearm,
+    /// The connection failed.
+    Failed(Errno),
+}
+
+/// What the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// A connection was accepted straight into `slot`. The driver keeps accepting by itself.
+    Accepted {
+        /// Index of the listener.
+        listener: u8,
+        /// Where it is.
+        slot: Slot,
+        /// Address of the peer.
+        peer: SocketAddr,
+    },
+    /// Accepting failed; the driver tries again after [`Driver::accept`].
+    AcceptFailed {
+        /// Index of the listener.
+        listener: u8,
+        /// `ENFILE`: the table is full. `EMFILE`, `ENOMEM`, ...
+        errno: Errno,
+    },
+    /// An outgoing connection stands (`0`), or failed (load generator and clients only).
+    Connected {
+        /// Where it is.
+        slot: Slot,
+        /// Zero or an error number.
+        errno: Errno,
+    },
+    /// Bytes arrived. `more` says whether the receive stays armed.
+    Received {
+        /// From whom.
+        slot: Slot,
+        /// Generation given when the receive was armed.
+        generation: u16,
+        /// The bytes.
+        lent: Lent,
+        /// The receive stays armed.
+        more: bool,
+    },
+    /// The receive stopped, without bytes.
+    ReceiveEnded {
+        /// From whom.
+        slot: Slot,
+        /// Generation given when the receive was armed.
+        generation: u16,
+        /// Why.
+        end: End,
+    },
+    /// A wait for readability ended: there are bytes, an end or an error to receive (or it was cancelled).
+    Readable {
+        /// Who.
+        slot: Slot,
+        /// Generation given when it was armed.
+        generation: u16,
+        /// It was cancelled, nothing is known.
+        cancelled: bool,
+    },
+    /// A send was not done in full. A send that was says nothing.
+    Unsent {
+        /// To whom.
+        slot: Slot,
+        /// Bytes asked for.
+        asked: u32,
+        /// Bytes taken by the kernel, or why none: `EAGAIN` if its buffer is full.
+        sent: Result<u32, Errno>,
+    },
+    /// A wait for room ended; sending is worth a try (it may then fail).
+    Writable {
+        /// Who.
+        slot: Slot,
+        /// Generation given when it was armed.
+        generation: u16,
+    },
+    /// The slot is free, and may be accepted into again.
+    Closed {
+        /// Which.
+        slot: Slot,
+    },
+}
+
+/// What a shard asks of the kernel.
+pub trait Driver {
+    /// Returns monotonic time in microseconds; reads the clock.
+    fn now_us(&mut self) -> u64;
+    /// Returns the block memory.
+    fn memory(&self) -> &Memory;
+    /// Returns the block memory, for writing.
+    fn memory_mut(&mut self) -> &mut Memory;
+    /// Returns the largest slot number plus one that can ever be accepted.
+    fn slots_max(&self) -> u32;
+    /// Returns how many more orders fit before the next `submit`.
+    fn room(&self) -> usize;
+
+    /// Starts (or after `AcceptFailed` resumes) accepting on a listener.
+    fn accept(&mut self, listener: u8);
+    /// Stops accepting on every listener, for good, and closes them.
+    fn stop_accepting(&mut self);
+    /// Arms a receive, or a wait for readability.
+    fn receive(&mut self, slot: Slot, generation: u16, interest: Interest);
+    /// Cancels what `receive` armed with this interest; its completion still comes, with bytes or `Cancelled`.
+    fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest);
+    /// Sends bytes without waiting; done when `submit` returns, told by `Unsent` if not in full.
+    fn send(&mut self, slot: Slot, bytes: Span);
+    /// Waits until the kernel has room for more of our bytes (one shot).
+    fn wait_writable(&mut self, slot: Slot, generation: u16);
+    /// Cancels `wait_writable`; its `Writable` still comes.
+    fn cancel_writable(&mut self, slot: Slot, generation: u16);
+    /// Ends our direction (`SHUT_WR`).
+    fn finish_sending(&mut self, slot: Slot);
+    /// Closes the slot; `Closed` follows.
+    fn close(&mut self, slot: Slot);
+
+    /// Returns the bytes of a lent buffer.
+    fn received(&mut self, lent: Lent) -> &mut [u8];
+    /// Gives a lent buffer back.
+    fn recycle(&mut self, lent: Lent);
+
+    /// Hands all orders to the kernel and collects what it has to say, without waiting.
+    fn submit(&mut self);
+    /// Moves what the kernel said to the end of `into`, in order, at most `max` of them.
+    fn reap(&mut self, into: &mut Vec<Completion>, max: usize);
+    /// Wakes another shard that rests.
+    fn wake(&mut self, shard: usize);
+}

@@ -1,0 +1,4 @@
+//! The kernel: the only system calls, and nearly the only `unsafe`.
+
+pub mod driver;
+pub mod memory;

@@ -1,0 +1,7 @@
+//! corecast: a web-messaging engine.
+//!
+//! `io` is the kernel, `mesh` is what cores share, `shard` is the messaging logic. The module table stands in
+//! ARCHITECTURE.md.
+#![deny(unsafe_code)]
+
+pub mod io;
