@@ -4,4 +4,6 @@
 //! ARCHITECTURE.md.
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod io;
+pub mod log;
