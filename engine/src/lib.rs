@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md.
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod config;
 pub mod io;
 pub mod log;

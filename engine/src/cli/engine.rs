@@ -27,7 +27,10 @@ impl Engine {
 
     /// Returns what the admin listener may look at.
     pub(super) fn watched(&self) -> Watched {
-        Watched { read: Box::new(corecast::admin::Reading::default), ready: Box::new(|| Ok(())) }
+        Watched {
+            read: Box::new(corecast::admin::Reading::default),
+            ready: Box::new(|| Ok(())),
+        }
     }
 
     /// Asks every shard to drain.

@@ -7,6 +7,8 @@
 mod check;
 mod connect;
 mod engine;
+mod lines;
+mod print;
 mod publish;
 mod serve;
 mod subscribe;

@@ -48,7 +48,9 @@ fn start(config: &Config) -> Result<Running, Problem> {
         listener.serve(engine.watched());
     }
     // A reader of stdout that is gone is no reason to stop serving.
-    let _ = io::stdout().lock().write_all(greeting(config, engine.local_addresses(), admin_address).as_bytes());
+    let _ = io::stdout()
+        .lock()
+        .write_all(greeting(config, engine.local_addresses(), admin_address).as_bytes());
     Ok(Running { engine, signals })
 }
 
@@ -56,7 +58,10 @@ fn start(config: &Config) -> Result<Running, Problem> {
 fn greeting(config: &Config, listen: &[SocketAddr], admin: Option<SocketAddr>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let plural = if config.shards == 1 { "" } else { "s" };
-    let mut text = format!("corecast {version} serves with {} shard{plural}\n", config.shards);
+    let mut text = format!(
+        "corecast {version} serves with {} shard{plural}\n",
+        config.shards
+    );
     for address in listen {
         text += &format!("listening on http://{address}\n");
     }
@@ -65,7 +70,8 @@ fn greeting(config: &Config, listen: &[SocketAddr], admin: Option<SocketAddr>) -
     }
     if let Some(first) = listen.first() {
         let url = reachable(*first);
-        text += &format!("try: corecast sub --url {url} news\n     curl -d hello {url}/topics/news\n");
+        text +=
+            &format!("try: corecast sub --url {url} news\n     curl -d hello {url}/topics/news\n");
     }
     text
 }
@@ -88,7 +94,11 @@ impl Running {
             return Outcome::Failed("the thread that waits for signals is gone".to_owned());
         };
         let timeout = Duration::from_millis(config.shutdown_timeout_ms);
-        tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping");
+        tracing::info!(
+            signal = name(signal),
+            timeout_ms = config.shutdown_timeout_ms,
+            "stopping"
+        );
         self.engine.stop();
         let (done, ended) = bounded(1);
         let engine = self.engine;
@@ -122,9 +132,15 @@ mod tests {
     /// The greeting names every listener, and its commands can be pasted even if the engine listens everywhere.
     #[test]
     fn the_greeting_can_be_pasted() {
-        let host = Host { cores: vec![0], memory_bytes: 1 << 30 };
+        let host = Host {
+            cores: vec![0],
+            memory_bytes: 1 << 30,
+        };
         let config = Config::default_on(&host);
-        let listen = ["0.0.0.0:9000".parse().unwrap(), "[::1]:9001".parse().unwrap()];
+        let listen = [
+            "0.0.0.0:9000".parse().unwrap(),
+            "[::1]:9001".parse().unwrap(),
+        ];
         let text = greeting(&config, &listen, Some("127.0.0.1:9002".parse().unwrap()));
         for expected in [
             "with 1 shard\n",
