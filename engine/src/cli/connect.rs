@@ -119,7 +119,7 @@ pub(super) struct Exchange {
     /// Bytes received and not used yet.
     pub(super) received: Vec<u8>,
     /// The server will not answer another request.
-    pub(super) ended: bool,
+    ended: bool,
 }
 
 impl Exchange {
@@ -130,6 +130,18 @@ impl Exchange {
             received: Vec::new(),
             ended: false,
         })
+    }
+
+    /// Says whether the connection can take another request: the engine closes one that was idle for long.
+    pub(super) fn stands(&self) -> bool {
+        let waits = || {
+            self.stream.set_nonblocking(true)?;
+            let peeked = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            peeked
+        };
+        // Bytes that nobody asked for are as bad a sign as the end.
+        !self.ended && waits().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends a request and returns status and body of its answer.

@@ -30,7 +30,7 @@ Exit status: 0 fine, 1 failed while running, 2 wrong usage or cannot start.";
 
 /// The web-messaging engine: publish to topics, delivered at once to very many subscribers.
 #[derive(Parser)]
-#[command(name = "corecast", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+#[command(name = "corecast", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true, override_usage = "corecast [OPTIONS]\n       corecast <COMMAND>")]
 struct Arguments {
     #[command(flatten)]
     serve: Flags,

@@ -30,7 +30,17 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if let Err(problem) = check(arguments) {
         return Outcome::CannotStart(vec![problem]);
     }
-    match publish(arguments) {
+    // Before stdin is read: whoever types a message should not learn only then that nobody takes it.
+    let exchange = match Exchange::open(&arguments.url) {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            return Outcome::CannotStart(vec![Problem {
+                cause: format!("cannot publish at {}: {error}", arguments.url),
+                cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
+            }]);
+        }
+    };
+    match publish(arguments, exchange) {
         Ok(()) => Outcome::Fine,
         Err(cause) => Outcome::Failed(cause),
     }
@@ -51,10 +61,10 @@ fn check(arguments: &Arguments) -> Result<(), Problem> {
     }
 }
 
-fn publish(arguments: &Arguments) -> Result<(), String> {
+fn publish(arguments: &Arguments, exchange: Exchange) -> Result<(), String> {
     let mut publisher = Publisher {
         arguments,
-        exchange: None,
+        exchange: Some(exchange),
     };
     let stdin = io::stdin();
     if arguments.lines {
@@ -101,7 +111,7 @@ impl Publisher<'_> {
         let failed = |error: io::Error| format!("cannot publish at {url}: {error}");
         // Never repeats a request that failed: it may have been published before the connection broke.
         let mut exchange = match self.exchange.take() {
-            Some(exchange) if !exchange.ended => exchange,
+            Some(exchange) if exchange.stands() => exchange,
             _ => Exchange::open(url).map_err(failed)?,
         };
         let target = format!(
