@@ -3,7 +3,6 @@
 //! Owns: starting and stopping. Never: touches a message.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,7 +59,7 @@ impl Node {
         let facts = check::gather(shards as u32, 0).map_err(|error| check::fault("look at this host", &error))?;
         check::judge(&facts)?;
         let cores = match settings.cores.as_slice() {
-            [] => core_affinity::get_core_ids().unwrap_or_decheck::fault().into_iter().map(|core| core.id).collect(),
+            [] => core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect(),
             cores => cores.to_vec(),
         };
         let mut limits = settings.limits.clone();
@@ -83,7 +82,7 @@ impl Node {
         let config = RingConfig {
             slots: connections,
             memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
-            ..RingConfig::decheck::fault()
+            ..RingConfig::default()
         };
         let mut rings = Vec::new();
         for (shard, listeners) in listeners.into_iter().enumerate() {
