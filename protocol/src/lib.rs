@@ -21,6 +21,8 @@ extern crate std;
 
 pub mod cursor;
 pub mod dialect;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod json;
 pub mod line;
@@ -32,7 +34,7 @@ pub mod write;
 pub mod ws;
 
 pub use cursor::{Cursor, Since};
-pub use message::{Message, valid_event};
+pub use message::{Message, is_text, valid_event};
 pub use topic::TopicError;
 pub use violation::Violation;
 pub use write::{Overflow, Writer};
