@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Mutations per target: well below a second each.
-const MUTATIONS: u32 = 5_000;
+const MUTATIONS: u32 = 10_000;
 
 /// Xorshift64*: the same mutations on every machine.
 struct Dice(u64);
