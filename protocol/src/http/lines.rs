@@ -55,18 +55,18 @@ pub(crate) fn violation(error: httparse::Error, head: &[u8], first_line: Violati
         httparse::Error::HeaderName => Violation::BadHeaderName,
         httparse::Error::HeaderValue => Violation::BadHeaderValue,
         httparse::Error::TooManyHeaders => Violation::TooManyHeaders,
-        httparse::Error::Version if names_version(head) => Violation::UnsupportedVersion,
+        httparse::Error::Version if names_other_version(head) => Violation::UnsupportedVersion,
         _ => first_line,
     }
 }
 
-/// Says whether the first line holds a version where one belongs: the last of a request's three words, or a response's
-/// first. Otherwise the line is simply malformed.
-fn names_version(head: &[u8]) -> bool {
+/// Says whether the first line holds another version than ours where one belongs: the last of a request's three words, or a
+/// response's first. Otherwise the line is simply malformed.
+fn names_other_version(head: &[u8]) -> bool {
     let line = memchr(b'\r', head).map_or(head, |end| &head[..end]);
     let is_version = |word: &[u8]| {
         matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit())
+            if major.is_ascii_digit() && minor.is_ascii_digit() && !(*major == b'1' && *minor < b'2'))
     };
     let mut words = line.split(|&byte| byte == b' ');
     let (first, third) = (words.next(), words.nth(1));
