@@ -175,6 +175,10 @@ fn wrong_commands_are_told_with_their_token() {
             Ok(command) => panic!("{text:?} was read as {command:?}"),
         }
     }
+    // Of several things that are wrong, the first is told.
+    let mut twice_wrong = *b"SUB a what since=yesterday id=t";
+    let error = line::parse(&mut twice_wrong).unwrap_err();
+    assert_eq!(error.text, "an option is not known");
     let mut not_utf8 = *b"SUB a\xff id=t";
     let error = line::parse(&mut not_utf8).unwrap_err();
     assert_eq!((error.code, error.token), (BadTopic, Some("t")));
