@@ -42,6 +42,10 @@ const COMPLETIONS: u32 = 32_768;
 /// completions are ready, so that a turn is not cut into tiny ones.
 const READY_MIN: usize = 256;
 
+/// Calls of `io_uring_enter` that bring nothing before work that is flagged is taken for no work: each runs 20, and works
+/// without a completion (spurious wake-ups of a poll) do not come by the hundred.
+const IDLE_ENTERS_MAX: u32 = 16;
+
 /// Completions taken from the kernel at a time.
 const REAP_BATCH: usize = 64;
 
@@ -213,11 +217,23 @@ impl Ring {
         Ok(())
     }
 
-    /// Says whether there is nothing to do: nothing queued, nothing said, nothing the kernel holds back.
+    /// Hands everything over, and says whether the kernel then has nothing for us.
+    ///
+    /// That its flag says there is work does not mean so: it is set after the work was queued, by another CPU, and we
+    /// may have run the work between the two; then it stands until the next work. It would keep a shard from ever
+    /// resting, so it is believed for a few calls only.
     pub(super) fn quiet(&mut self) -> bool {
-        let quiet = self.said.is_empty() && self.ring.completion().is_empty();
-        let queue = self.ring.submission();
-        quiet && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
+        for _ in 0..IDLE_ENTERS_MAX {
+            self.enter();
+            if !self.said.is_empty() || !self.ring.completion().is_empty() {
+                return false;
+            }
+            let queue = self.ring.submission();
+            if !queue.taskrun() && !queue.cq_overflow() {
+                break;
+            }
+        }
+        true
     }
 
     #[inline]
@@ -573,9 +589,15 @@ impl Driver for Ring {
             return;
         }
         self.counts.overflows += u64::from(overflow);
-        self.enter();
-        while self.ring.submission().taskrun() && self.ring.completion().len() < READY_MIN {
+        let mut ready = self.ring.completion().len();
+        loop {
             self.enter();
+            let more = self.ring.completion().len();
+            // The flag may stand with nothing to run (see `quiet`): only what comes of it counts.
+            if more == ready || more >= READY_MIN || !self.ring.submission().taskrun() {
+                return;
+            }
+            ready = more;
         }
     }
 
