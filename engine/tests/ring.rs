@@ -451,6 +451,7 @@ fn no_buffers() {
         bytes.extend(bench.received(slot).0);
     }
     assert_eq!(bytes, text);
+    assert_eq!(bench.ring.buffers_lent(), 0);
 }
 
 /// More orders than the queue holds, between two submits: each is carried out once.
@@ -654,4 +655,31 @@ fn connect_many() {
     }
     let full = bench.ring.connect(bench.address, None).unwrap_err();
     assert_eq!(full.raw_os_error(), Some(libc::ENFILE));
+}
+
+/// Peers of an IPv6 listener are named by their address; those that come by IPv4 by their IPv4 address.
+#[test]
+fn ipv6_and_mapped_peers() {
+    let Ok(listeners) = listen("[::]:0".parse().unwrap(), 1) else {
+        return; // a host without IPv6 has nothing to show here
+    };
+    let port = listeners[0].address().port();
+    let config = RingConfig {
+        slots: 8,
+        buffers: 8,
+        buffer_bytes: 256,
+        memory_bytes: 1 << 16,
+    };
+    let ring = Ring::new(&config, 0, Doorbell::several(1).unwrap(), listeners).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut bench = Bench {
+        ring,
+        address,
+        heard: Vec::new(),
+    };
+    bench.ring.enable().unwrap();
+    bench.ring.accept(0);
+    bench.client();
+    bench.address = format!("[::1]:{port}").parse().unwrap();
+    bench.client();
 }

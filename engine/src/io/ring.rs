@@ -52,6 +52,11 @@ const REAP_BATCH: usize = 64;
 /// Times `io_uring_enter` may make no progress at all before it is a fault.
 const ENTER_TRIES_MAX: u32 = 100_000;
 
+/// What `finishing` says of a slot. Bytes, so that the table of a large ring costs nothing until it is used.
+const OPEN: u8 = 0;
+const FINISHING: u8 = 1;
+const FINISHING_THEN_CLOSE: u8 = 2;
+
 /// Largest table of direct descriptors the kernel makes (`IORING_MAX_FIXED_FILES`).
 pub const SLOTS_MAX: u32 = 1 << 20;
 
@@ -105,8 +110,8 @@ pub struct Ring {
     /// Slots open, and slots promised to accepts and connects in flight: never more than the table has.
     slots_promised: u32,
     stopped: bool,
-    /// Slots whose shutdown is still on its way through the kernel's worker, and whether to close them after it.
-    finishing: Vec<(Slot, bool)>,
+    /// Per slot, whether a shutdown is on its way through the kernel's worker, and whether to close after it.
+    finishing: Box<[u8]>,
     /// What the ring itself has to say, before the kernel's.
     said: VecDeque<Completion>,
     doorbells: Vec<Doorbell>,
@@ -167,7 +172,7 @@ impl Ring {
             slots_max,
             slots_promised: 0,
             stopped: false,
-            finishing: Vec::new(),
+            finishing: vec![OPEN; slots_max as usize].into_boxed_slice(),
             said: VecDeque::new(),
             doorbells,
             shard,
@@ -197,6 +202,12 @@ impl Ring {
     #[must_use]
     pub fn counts(&self) -> RingCounts {
         self.counts
+    }
+
+    /// Returns how many receive buffers the shard holds.
+    #[must_use]
+    pub fn buffers_lent(&self) -> u32 {
+        self.buffers.lent_count()
     }
 
     /// Begins an outgoing connection, from a local address if one is given; `Connected` follows.
@@ -395,15 +406,9 @@ impl Ring {
     }
 
     fn finished(&mut self, slot: Slot) {
-        if let Some(place) = self
-            .finishing
-            .iter()
-            .position(|(finishing, _)| *finishing == slot)
-        {
-            let (_, close) = self.finishing.swap_remove(place);
-            if close {
-                self.push(&close_entry(slot, Operation::Close));
-            }
+        let after = std::mem::replace(&mut self.finishing[slot as usize], OPEN);
+        if after == FINISHING_THEN_CLOSE {
+            self.push(&close_entry(slot, Operation::Close));
         }
     }
 
@@ -554,21 +559,18 @@ impl Driver for Ring {
     fn finish_sending(&mut self, slot: Slot) {
         // The kernel does a shutdown in a worker thread, later, and finds the socket by its slot then: until it is
         // done the slot must not be closed, or the shutdown could hit the next connection in it.
-        self.finishing.push((slot, false));
+        self.finishing[slot as usize] = FINISHING;
         let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
         self.push(&entry.user_data(Token::new(Operation::Finish, 0, slot).raw()));
     }
 
     fn close(&mut self, slot: Slot) {
-        if let Some((_, close)) = self
-            .finishing
-            .iter_mut()
-            .find(|(finishing, _)| *finishing == slot)
-        {
-            *close = true;
-            return;
+        let finishing = &mut self.finishing[slot as usize];
+        if *finishing == OPEN {
+            self.push(&close_entry(slot, Operation::Close));
+        } else {
+            *finishing = FINISHING_THEN_CLOSE;
         }
-        self.push(&close_entry(slot, Operation::Close));
     }
 
     #[inline]
