@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   shard ──orders──> Driver ──entries──> kernel        driver    the seam, and its words
-//!     ^                 │ Ring              │           ring      io_uring; accept, dial, token, buffers its parts
+//!     ^                 │ Ring              │           ring      io_uring; accept, completion, dial, token, buffers
 //!     │   completions   │                   │           memory    what sends read, addressed by spans
 //!     └─────────────────┘<──────────────────┘           listen    listening sockets
 //!   rest: doorbell or clock                             rest, doorbell, executor    a shard's thread, and its sleep
@@ -29,6 +29,7 @@ mod accept;
 mod address;
 mod buffers;
 pub mod check;
+mod completion;
 mod dial;
 pub mod doorbell;
 pub mod driver;
