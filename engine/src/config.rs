@@ -11,8 +11,9 @@ mod sources;
 mod table;
 mod units;
 
-use std::fmt;
 use std::net::SocketAddr;
+
+use crate::io::check::StartError;
 
 pub use document::document;
 pub use host::Host;
@@ -88,23 +89,6 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
 }
 
-/// Something that keeps an engine from starting: what is wrong, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What is wrong, and where it was said.
-    pub cause: String,
-    /// What to do about it.
-    pub cure: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n  cure: {}", self.cause, self.cure)
-    }
-}
-
-impl std::error::Error for Problem {}
-
 impl Config {
     /// Returns the configuration of an engine that was told nothing, on this host.
     #[must_use]
@@ -121,10 +105,10 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong, not only the first.
-    pub fn check(&self) -> Result<(), Vec<Problem>> {
+    pub fn check(&self) -> Result<(), Vec<StartError>> {
         let mut problems = Vec::new();
         let mut wrong = |cause: String, cure: &str| {
-            problems.push(Problem {
+            problems.push(StartError {
                 cause,
                 cure: cure.to_owned(),
             })

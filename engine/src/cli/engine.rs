@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use corecast::admin::Watched;
-use corecast::config::{Config, Problem};
+use corecast::config::Config;
+use corecast::io::check::StartError;
 
 /// A running engine.
 pub(super) struct Engine {
@@ -13,8 +14,8 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Starts every shard and listens.
-    pub(super) fn start(_config: &Config) -> Result<Engine, Problem> {
-        Err(Problem {
+    pub(super) fn start(_config: &Config) -> Result<Engine, StartError> {
+        Err(StartError {
             cause: "this build holds no shards".to_owned(),
             cure: "build a version that does".to_owned(),
         })

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use corecast::config::{Config, Flags, Problem};
+use corecast::config::{Config, Flags};
+use corecast::io::check::StartError;
 use corecast::{admin, log};
 use crossbeam_channel::{Receiver, bounded};
 
@@ -38,7 +39,7 @@ struct Running {
     signals: Receiver<i32>,
 }
 
-fn start(config: &Config) -> Result<Running, Problem> {
+fn start(config: &Config) -> Result<Running, StartError> {
     // Before the engine: a signal that comes while it starts must stop it too, and a taken port is found at once.
     let signals = super::signals()?;
     let admin = config.admin.map(admin::Listener::bind).transpose()?;

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use corecast::config::Problem;
+use corecast::io::check::StartError;
 use corecast_protocol::line::{self, ErrCode, ServerLine};
 use corecast_protocol::{Cursor, Since, topic};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -101,8 +101,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, Problem> {
-    let wrong = |cause: String, cure: &str| Problem {
+fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
+    let wrong = |cause: String, cure: &str| StartError {
         cause,
         cure: cure.to_owned(),
     };
@@ -166,7 +166,7 @@ impl Subscriber<'_> {
                 }
                 Err(refusal) if refusal.permanent => End::Refused(refusal.cause),
                 Err(refusal) if !connected_once => {
-                    return Outcome::CannotStart(vec![Problem {
+                    return Outcome::CannotStart(vec![StartError {
                         cause: format!("cannot subscribe at {url}: {}", refusal.cause),
                         cure: "start the engine with `corecast`, or say where it is with --url"
                             .to_owned(),
