@@ -64,12 +64,8 @@ impl Listener {
     /// # Errors
     /// The port is taken, or the address is not one of this host.
     pub fn bind(address: SocketAddr) -> Result<Listener, StartError> {
-        let bound = TcpListener::bind(address).and_then(|socket| {
-            Ok(Listener {
-                address: socket.local_addr()?,
-                socket,
-            })
-        });
+        let bound =
+            TcpListener::bind(address).and_then(|socket| Ok(Listener { address: socket.local_addr()?, socket }));
         bound.map_err(|error| StartError {
             cause: format!("cannot listen on the admin address {address}: {error}"),
             cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
@@ -87,22 +83,20 @@ impl Listener {
         let shared = Arc::new((self.socket, watched));
         for n in 0..THREADS {
             let shared = shared.clone();
-            let spawned = thread::Builder::new()
-                .name(format!("admin-{n}"))
-                .spawn(move || {
-                    let (socket, watched) = &*shared;
-                    loop {
-                        match socket.accept() {
-                            // What goes wrong with one connection is its peer's business.
-                            Ok((stream, _)) => drop(answer(stream, watched)),
-                            Err(error) => {
-                                tracing::warn!(%error, "the admin listener cannot accept");
-                                // Out of descriptors, most likely: they come back when somebody closes.
-                                thread::sleep(Duration::from_millis(100));
-                            }
+            let spawned = thread::Builder::new().name(format!("admin-{n}")).spawn(move || {
+                let (socket, watched) = &*shared;
+                loop {
+                    match socket.accept() {
+                        // What goes wrong with one connection is its peer's business.
+                        Ok((stream, _)) => drop(answer(stream, watched)),
+                        Err(error) => {
+                            tracing::warn!(%error, "the admin listener cannot accept");
+                            // Out of descriptors, most likely: they come back when somebody closes.
+                            thread::sleep(Duration::from_millis(100));
                         }
                     }
-                });
+                }
+            });
             if let Err(error) = spawned {
                 tracing::warn!(%error, "a thread of the admin listener could not be started");
             }
@@ -126,19 +120,12 @@ fn answer(mut stream: TcpStream, watched: &Watched) -> io::Result<()> {
             Err(violation) => break Reply::error(violation.status(), violation.text()),
         }
         // A zero timeout would mean none.
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut buf[filled..]) {
             Ok(0) => return Ok(()),
             Ok(count) => filled += count,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 break Reply::error(408, "the request did not arrive in time");
             }
             Err(error) => return Err(error),
@@ -166,12 +153,7 @@ struct Reply {
 
 impl Reply {
     fn text(status: u16, body: impl Into<String>) -> Reply {
-        Reply {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            body: body.into() + "\n",
-            head_only: false,
-        }
+        Reply { status, content_type: "text/plain; charset=utf-8", body: body.into() + "\n", head_only: false }
     }
 
     fn error(status: u16, text: &str) -> Reply {
@@ -193,11 +175,7 @@ impl Reply {
         response::head(&mut writer, &head);
         let length = writer.finish().expect("a head of constants fits 1 KiB");
         stream.write_all(&out[..length])?;
-        if self.head_only {
-            Ok(())
-        } else {
-            stream.write_all(self.body.as_bytes())
-        }
+        if self.head_only { Ok(()) } else { stream.write_all(self.body.as_bytes()) }
     }
 }
 
@@ -210,10 +188,7 @@ fn reply_to(request: &Request<'_>, watched: &Watched) -> Reply {
     };
     match request.method {
         Method::Get => page(watched),
-        Method::Head => Reply {
-            head_only: true,
-            ..page(watched)
-        },
+        Method::Head => Reply { head_only: true, ..page(watched) },
         _ => Reply::text(405, "only GET and HEAD are answered here"),
     }
 }
@@ -229,12 +204,7 @@ fn readiness(watched: &Watched) -> Reply {
 fn statistics(watched: &Watched) -> Reply {
     let reading = (watched.read)();
     let object = |values: &[u64]| -> Map<String, Value> {
-        reading
-            .names
-            .iter()
-            .zip(values)
-            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
-            .collect()
+        reading.names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
     };
     let shards = reading.shards.iter().enumerate().map(|(n, values)| {
         let mut shard = object(values);
@@ -243,10 +213,7 @@ fn statistics(watched: &Watched) -> Reply {
     });
     let shards: Vec<Value> = shards.collect();
     let body = serde_json::json!({ "total": object(&reading.total), "shards": shards });
-    Reply {
-        content_type: "application/json",
-        ..Reply::text(200, body.to_string())
-    }
+    Reply { content_type: "application/json", ..Reply::text(200, body.to_string()) }
 }
 
 #[cfg(test)]
@@ -271,9 +238,7 @@ mod tests {
     /// Sends bytes, ends, and returns status and body of the answer.
     fn ask(address: SocketAddr, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -304,10 +269,7 @@ mod tests {
         let json: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, 200);
         assert_eq!(json["total"]["connections"], 3);
-        assert_eq!(
-            (&json["shards"][1]["shard"], &json["shards"][1]["turns"]),
-            (&1.into(), &20.into())
-        );
+        assert_eq!((&json["shards"][1]["shard"], &json["shards"][1]["turns"]), (&1.into(), &20.into()));
     }
 
     /// What is not served is refused with the right status: unknown pages, other methods, bytes that are no request.
@@ -315,28 +277,11 @@ mod tests {
     fn what_is_not_served() {
         let address = running(Arc::new(Mutex::new(Ok(()))));
         assert_eq!(get(address, "/nothing").0, 404);
-        assert_eq!(
-            ask(
-                address,
-                "POST /stats HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
-            )
-            .0,
-            405
-        );
-        assert_eq!(
-            ask(address, "HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n"),
-            (200, String::new())
-        );
-        assert_eq!(
-            ask(address, "GET /healthz HTTP/1.1\r\n\r\n").0,
-            400,
-            "no Host"
-        );
+        assert_eq!(ask(address, "POST /stats HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").0, 405);
+        assert_eq!(ask(address, "HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n"), (200, String::new()));
+        assert_eq!(ask(address, "GET /healthz HTTP/1.1\r\n\r\n").0, 400, "no Host");
         assert_eq!(ask(address, "nonsense\r\n\r\n").0, 400);
-        let long = format!(
-            "GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-            "x".repeat(2 * HEAD_BYTES_MAX)
-        );
+        let long = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
         assert_eq!(ask(address, &long).0, 431);
     }
 
@@ -348,15 +293,9 @@ mod tests {
         stalled.write_all(b"GET /heal").unwrap();
         let start = Instant::now();
         assert_eq!(get(address, "/healthz").0, 200);
-        assert!(
-            start.elapsed() < DEADLINE,
-            "answered only after {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < DEADLINE, "answered only after {:?}", start.elapsed());
         let mut answer = String::new();
-        stalled
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stalled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stalled.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     }
@@ -366,9 +305,6 @@ mod tests {
     fn a_taken_port() {
         let taken = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let problem = Listener::bind(taken.address()).unwrap_err();
-        assert!(
-            problem.cause.contains("in use") && problem.cure.contains("--admin"),
-            "{problem}"
-        );
+        assert!(problem.cause.contains("in use") && problem.cure.contains("--admin"), "{problem}");
     }
 }

@@ -14,20 +14,12 @@ mod units;
 use std::net::SocketAddr;
 
 use crate::io::check::StartError;
+use crate::shard::LagPolicy;
 
 pub use document::document;
 pub use host::Host;
 pub use sources::{Flags, Loaded, Origin, load};
 pub use table::{Kind, SETTINGS, Setting};
-
-/// What a shard does with a subscriber that fell behind its frame log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lag {
-    /// Replays from the history, tells the gap if that is not enough, and goes on.
-    Replay,
-    /// Closes the connection; the client comes back with its cursor.
-    Close,
-}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +56,13 @@ pub struct Config {
     /// Largest frame log of one topic in one dialect on one shard.
     pub log_bytes_max: u32,
     /// What to do with a subscriber that fell off the log.
-    pub lag: Lag,
+    pub lag: LagPolicy,
     /// Subscriptions allowed per connection.
     pub subscriptions_max: u32,
-    /// Time from accept to the end of the WebSocket handshake or the first request.
-    pub handshake_timeout_ms: u64,
-    /// Time from the first byte of a request's head to its last.
+    /// Time for the head of a request, or the handshake, to arrive.
     pub header_timeout_ms: u64,
+    /// Time between two requests on one connection, and for the body of a request.
+    pub request_timeout_ms: u64,
     /// Silence after which a peer is pinged.
     pub ping_interval_ms: u64,
     /// Silence after which a peer is taken for dead.
@@ -95,8 +87,7 @@ impl Config {
     pub fn default_on(host: &Host) -> Config {
         let mut config = Config::unset();
         for setting in SETTINGS {
-            (setting.set)(&mut config, setting.default, host)
-                .expect("a test reads every default of the table");
+            (setting.set)(&mut config, setting.default, host).expect("a test reads every default of the table");
         }
         config
     }
@@ -107,20 +98,11 @@ impl Config {
     /// Everything that is wrong, not only the first.
     pub fn check(&self) -> Result<(), Vec<StartError>> {
         let mut problems = Vec::new();
-        let mut wrong = |cause: String, cure: &str| {
-            problems.push(StartError {
-                cause,
-                cure: cure.to_owned(),
-            })
-        };
+        let mut wrong = |cause: String, cure: &str| problems.push(StartError { cause, cure: cure.to_owned() });
         self.check_addresses(&mut wrong);
         self.check_memory(&mut wrong);
         self.check_times(&mut wrong);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     fn check_addresses(&self, wrong: &mut impl FnMut(String, &str)) {
@@ -133,13 +115,9 @@ impl Config {
             );
         }
         let named = self.listen.iter().map(|address| ("listen", address));
-        let named: Vec<_> = named
-            .chain(self.admin.iter().map(|address| ("admin", address)))
-            .collect();
+        let named: Vec<_> = named.chain(self.admin.iter().map(|address| ("admin", address))).collect();
         for (i, (name, address)) in named.iter().enumerate() {
-            if let Some((other, taken)) =
-                named[..i].iter().find(|(_, taken)| overlap(taken, address))
-            {
+            if let Some((other, taken)) = named[..i].iter().find(|(_, taken)| overlap(taken, address)) {
                 wrong(
                     format!("{name} {address} takes the same port as {other} {taken}"),
                     "give each listener an address and port of its own",
@@ -147,9 +125,7 @@ impl Config {
             }
             if !address.ip().to_canonical().is_loopback() && !self.insecure {
                 wrong(
-                    format!(
-                        "{name} {address} can be reached from other hosts, and nothing asks who connects"
-                    ),
+                    format!("{name} {address} can be reached from other hosts, and nothing asks who connects"),
                     "listen on 127.0.0.1, or say --insecure if the network around it is trusted",
                 );
             }
@@ -169,8 +145,7 @@ impl Config {
         }
         let shard = self.memory_bytes / u64::from(self.shards.max(1));
         // One message on its way in, one crossing, one being remembered, and the log that carries it.
-        let least = (3 * u64::from(self.message_bytes_max) + u64::from(self.log_bytes_max))
-            .max(SHARD_BYTES_MIN);
+        let least = (3 * u64::from(self.message_bytes_max) + u64::from(self.log_bytes_max)).max(SHARD_BYTES_MIN);
         if shard < least {
             wrong(
                 format!(
@@ -205,9 +180,7 @@ const SHARD_BYTES_MIN: u64 = 4 << 20;
 /// Says whether two listeners would fight for one port. Port 0 is a different one each time.
 fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
     let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
-    a.port() == b.port()
-        && a.port() != 0
-        && (a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified())
+    a.port() == b.port() && a.port() != 0 && (a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified())
 }
 
 #[cfg(test)]
@@ -216,10 +189,7 @@ mod tests {
 
     /// A host of four cores and 8 GiB.
     pub(super) fn host() -> Host {
-        Host {
-            cores: vec![0, 1, 2, 3],
-            memory_bytes: 8 << 30,
-        }
+        Host { cores: vec![0, 1, 2, 3], memory_bytes: 8 << 30 }
     }
 
     /// Defaults are those of PROTOCOL.md, and are fine as they are.
@@ -230,23 +200,10 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
         assert_eq!(config.admin, Some("127.0.0.1:8081".parse().unwrap()));
         assert_eq!((config.shards, config.cores.len()), (4, 4));
-        assert_eq!(
-            (config.memory_bytes, config.message_bytes_max),
-            (2 << 30, 64 << 10)
-        );
-        assert_eq!(
-            (
-                config.history_messages,
-                config.history_bytes,
-                config.history_seconds
-            ),
-            (64, 64 << 10, 300)
-        );
-        assert_eq!(
-            (config.ping_interval_ms, config.dead_after_ms),
-            (25_000, 60_000)
-        );
-        assert!(!config.echo && !config.insecure && config.lag == Lag::Replay);
+        assert_eq!((config.memory_bytes, config.message_bytes_max), (2 << 30, 64 << 10));
+        assert_eq!((config.history_messages, config.history_bytes, config.history_seconds), (64, 64 << 10, 300));
+        assert_eq!((config.ping_interval_ms, config.dead_after_ms), (25_000, 60_000));
+        assert!(!config.echo && !config.insecure && config.lag == LagPolicy::Replay);
     }
 
     /// Every rule of `check` refuses what it is there for, and names a cure; all problems are told at once.
@@ -255,92 +212,27 @@ mod tests {
         let base = Config::default_on(&host());
         let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let cases: Vec<(&str, Config)> = vec![
-            (
-                "can be reached from other hosts",
-                Config {
-                    listen: vec![address("0.0.0.0:8080")],
-                    ..base.clone()
-                },
-            ),
-            (
-                "can be reached from other hosts",
-                Config {
-                    listen: vec![address("[::]:8080")],
-                    ..base.clone()
-                },
-            ),
-            (
-                "can be reached from other hosts",
-                Config {
-                    admin: Some(address("10.0.0.1:9")),
-                    ..base.clone()
-                },
-            ),
+            ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
+            ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
+            ("can be reached from other hosts", Config { admin: Some(address("10.0.0.1:9")), ..base.clone() }),
+            ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
+            ("the same port as listen", Config { admin: Some(address("127.0.0.1:8080")), ..base.clone() }),
             (
                 "the same port as listen",
-                Config {
-                    listen: vec![address("127.0.0.1:9"); 2],
-                    ..base.clone()
-                },
+                Config { listen: vec![address("0.0.0.0:8081")], insecure: true, ..base.clone() },
             ),
-            (
-                "the same port as listen",
-                Config {
-                    admin: Some(address("127.0.0.1:8080")),
-                    ..base.clone()
-                },
-            ),
-            (
-                "the same port as listen",
-                Config {
-                    listen: vec![address("0.0.0.0:8081")],
-                    insecure: true,
-                    ..base.clone()
-                },
-            ),
-            (
-                "addresses to listen on",
-                Config {
-                    listen: vec![address("127.0.0.1:0"); 65],
-                    ..base.clone()
-                },
-            ),
-            (
-                "is too small for messages of",
-                Config {
-                    message_bytes_max: 1 << 20,
-                    ..base.clone()
-                },
-            ),
-            (
-                "leaves 2M for each",
-                Config {
-                    memory_bytes: 8 << 20,
-                    ..base.clone()
-                },
-            ),
-            (
-                "comes before the first ping",
-                Config {
-                    dead_after_ms: 25_000,
-                    ..base.clone()
-                },
-            ),
+            ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
+            ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
+            ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
+            ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
         ];
         for (expected, config) in cases {
             let problems = config.check().unwrap_err();
             assert_eq!(problems.len(), 1, "{expected}: {problems:?}");
-            assert!(
-                problems[0].cause.contains(expected),
-                "{expected}: {problems:?}"
-            );
+            assert!(problems[0].cause.contains(expected), "{expected}: {problems:?}");
             assert!(!problems[0].cure.is_empty());
         }
-        let both = Config {
-            memory_bytes: 1 << 20,
-            dead_after_ms: 1,
-            ..base
-        };
+        let both = Config { memory_bytes: 1 << 20, dead_after_ms: 1, ..base };
         assert_eq!(both.check().unwrap_err().len(), 2);
     }
 
@@ -348,30 +240,12 @@ mod tests {
     #[test]
     fn sensible_addresses_pass() {
         let base = Config::default_on(&host());
-        let list = |texts: &[&str]| {
-            texts
-                .iter()
-                .map(|text| text.parse().unwrap())
-                .collect::<Vec<SocketAddr>>()
-        };
+        let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let fine = [
-            Config {
-                listen: list(&["127.0.0.1:0", "127.0.0.1:0"]),
-                ..base.clone()
-            },
-            Config {
-                listen: list(&["127.0.0.2:8080", "127.0.0.3:8080", "[::1]:8080"]),
-                ..base.clone()
-            },
-            Config {
-                listen: list(&["0.0.0.0:8080"]),
-                insecure: true,
-                ..base.clone()
-            },
-            Config {
-                admin: None,
-                ..base
-            },
+            Config { listen: list(&["127.0.0.1:0", "127.0.0.1:0"]), ..base.clone() },
+            Config { listen: list(&["127.0.0.2:8080", "127.0.0.3:8080", "[::1]:8080"]), ..base.clone() },
+            Config { listen: list(&["0.0.0.0:8080"]), insecure: true, ..base.clone() },
+            Config { admin: None, ..base },
         ];
         for config in fine {
             assert_eq!(config.check(), Ok(()), "{config:?}");

@@ -8,3 +8,6 @@ pub mod admin;
 pub mod config;
 pub mod io;
 pub mod log;
+pub mod mesh;
+pub mod node;
+pub mod shard;

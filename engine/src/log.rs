@@ -31,8 +31,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// # Errors
 /// Logs were started before.
 pub fn start(config: &Config) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
-    let colours = io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing::subscriber::set_global_default(subscriber(config, colours, io::stderr))
 }
 
@@ -41,37 +40,20 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let places = Places::default();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(colours);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     let format = tracing_subscriber::fmt::format().with_target(false);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Human => {
             let format = format.compact();
-            lines
-                .event_format(Bounded {
-                    inner: format,
-                    places: places.clone(),
-                    json: false,
-                })
-                .boxed()
+            lines.event_format(Bounded { inner: format, places: places.clone(), json: false }).boxed()
         }
         LogFormat::Json => {
             let format = format.json().flatten_event(true).with_current_span(false);
             let lines = lines.fmt_fields(JsonFields::new());
-            lines
-                .event_format(Bounded {
-                    inner: format,
-                    places: places.clone(),
-                    json: true,
-                })
-                .boxed()
+            lines.event_format(Bounded { inner: format, places: places.clone(), json: true }).boxed()
         }
     };
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(Bound { places })
-        .with(config.log_level)
+    tracing_subscriber::registry().with(lines).with(Bound { places }).with(config.log_level)
 }
 
 /// One place in the source and what it logged of late.
@@ -90,11 +72,7 @@ impl Places {
     /// Counts one event of a place, and says whether it may be logged.
     fn allow(&self, place: Identifier, now: Instant) -> bool {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = places.entry(place).or_insert(Place {
-            since: now,
-            logged: 0,
-            left_out: 0,
-        });
+        let place = places.entry(place).or_insert(Place { since: now, logged: 0, left_out: 0 });
         if now.duration_since(place.since) >= WINDOW {
             (place.since, place.logged) = (now, 0);
         }
@@ -110,9 +88,7 @@ impl Places {
     /// Returns how many events of a place were left out since the last one logged, and forgets them.
     fn left_out(&self, place: &Identifier) -> u64 {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places
-            .get_mut(place)
-            .map_or(0, |place| std::mem::take(&mut place.left_out))
+        places.get_mut(place).map_or(0, |place| std::mem::take(&mut place.left_out))
     }
 }
 
@@ -143,12 +119,7 @@ where
     N: for<'w> FormatFields<'w> + 'static,
     F: FormatEvent<S, N>,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let left_out = self.places.left_out(&event.metadata().callsite());
         if left_out > 0 {
             let level = event.metadata().level();
@@ -185,23 +156,13 @@ mod tests {
     }
 
     fn logged(format: LogFormat, body: impl FnOnce()) -> Vec<String> {
-        let host = Host {
-            cores: vec![0],
-            memory_bytes: 1 << 30,
-        };
-        let config = Config {
-            log_format: format,
-            ..Config::default_on(&host)
-        };
+        let host = Host { cores: vec![0], memory_bytes: 1 << 30 };
+        let config = Config { log_format: format, ..Config::default_on(&host) };
         let kept = Kept::default();
         let writer = kept.clone();
         tracing::subscriber::with_default(subscriber(&config, false, move || writer.clone()), body);
         let bytes = kept.0.lock().unwrap().clone();
-        String::from_utf8(bytes)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
 
     /// Human lines are short, say level, message and fields, and keep debug lines out at level info.
@@ -214,33 +175,23 @@ mod tests {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].ends_with("ready shards=2"), "{lines:?}");
         assert!(lines[0].contains(" INFO "), "{lines:?}");
-        assert!(
-            !lines[0].contains('\u{1b}'),
-            "no colours into a file: {lines:?}"
-        );
+        assert!(!lines[0].contains('\u{1b}'), "no colours into a file: {lines:?}");
     }
 
     /// JSON lines are objects with level, message and fields; bytes of peers cannot break out of them.
     #[test]
     fn json_lines() {
-        let lines = logged(LogFormat::Json, || {
-            tracing::warn!(peer = "a\"\n{b", "refused")
-        });
+        let lines = logged(LogFormat::Json, || tracing::warn!(peer = "a\"\n{b", "refused"));
         assert_eq!(lines.len(), 1, "{lines:?}");
         let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-        assert_eq!(
-            (line["level"].as_str(), line["message"].as_str()),
-            (Some("WARN"), Some("refused"))
-        );
+        assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("WARN"), Some("refused")));
         assert_eq!(line["peer"], "a\"\n{b");
     }
 
     /// Control characters of a peer do not reach a terminal through a human line.
     #[test]
     fn human_lines_are_one_line() {
-        let lines = logged(LogFormat::Human, || {
-            tracing::warn!(peer = "a\nb\u{1b}[2J", "refused")
-        });
+        let lines = logged(LogFormat::Human, || tracing::warn!(peer = "a\nb\u{1b}[2J", "refused"));
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(!lines[0].contains('\u{1b}'), "{lines:?}");
     }
@@ -256,10 +207,7 @@ mod tests {
             tracing::warn!("something else");
         });
         let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        assert_eq!(
-            (count("again"), count("progress"), count("something else")),
-            (BURST as usize, 1000, 1)
-        );
+        assert_eq!((count("again"), count("progress"), count("something else")), (BURST as usize, 1000, 1));
     }
 
     /// After the window a place may log again, and what was left out is counted and told once.

@@ -30,10 +30,7 @@ impl Source {
     /// Lines with their numbers, without comments. A `//` inside a string also cuts; no rule here minds.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let code = |line| str::split(line, "//").next().unwrap_or_default();
-        self.text
-            .lines()
-            .enumerate()
-            .map(move |(n, line)| (n + 1, code(line)))
+        self.text.lines().enumerate().map(move |(n, line)| (n + 1, code(line)))
     }
 }
 
@@ -44,16 +41,7 @@ fn sources() -> Vec<Source> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             let hidden = name.starts_with('.') && name != ".ci";
-            if hidden
-                || [
-                    "target",
-                    "corpus",
-                    "artifacts",
-                    "node_modules",
-                    "__pycache__",
-                ]
-                .contains(&name.as_str())
-            {
+            if hidden || ["target", "corpus", "artifacts", "node_modules", "__pycache__"].contains(&name.as_str()) {
                 continue;
             }
             if path.is_dir() {
@@ -61,19 +49,12 @@ fn sources() -> Vec<Source> {
             } else if name != "Cargo.lock"
                 && let Ok(text) = fs::read_to_string(&path)
             {
-                let path = path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned();
+                let path = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
                 found.push(Source { path, text });
             }
         }
     }
-    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a crate of the workspace")
-        .to_owned();
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a crate of the workspace").to_owned();
     let mut found = Vec::new();
     walk(&root, &root, &mut found);
     assert!(found.len() > 20, "the sources were found");
@@ -108,24 +89,9 @@ fn forbid<'s>(rule: &str, sources: impl Iterator<Item = &'s Source>, words: &[&s
 /// The messaging logic stays plain: what may stop, share, fault or allocate behind its back is not there.
 #[test]
 fn the_shard_is_plain() {
-    let words = [
-        "unsafe",
-        "sync::atomic",
-        "Rc",
-        "RefCell",
-        "dyn",
-        "async",
-        "await",
-        "libc",
-        "io_uring",
-        "glommio",
-    ];
+    let words = ["unsafe", "sync::atomic", "Rc", "RefCell", "dyn", "async", "await", "libc", "io_uring", "glommio"];
     let sources = sources();
-    forbid(
-        "the shard is plain",
-        sources.iter().filter(|s| s.under("engine/src/shard/")),
-        &words,
-    );
+    forbid("the shard is plain", sources.iter().filter(|s| s.under("engine/src/shard/")), &words);
 }
 
 /// What the compiler cannot check has two homes: what cores share, and what is shared with the kernel.
@@ -133,33 +99,15 @@ fn the_shard_is_plain() {
 fn danger_is_visible_in_ls() {
     let sources = sources();
     let (io, mesh) = ("engine/src/io/", "engine/src/mesh/");
-    let ours = || {
-        sources
-            .iter()
-            .filter(|s| s.is_rust() && (s.under("engine/src/") || s.under("protocol/src/")))
-    };
+    let ours = || sources.iter().filter(|s| s.is_rust() && (s.under("engine/src/") || s.under("protocol/src/")));
     // Cores share by the mesh; in io an atomic is one end of a ring whose other end is the kernel.
     let calm = || ours().filter(|s| !s.under(io) && !s.under(mesh));
     forbid("atomics live in mesh and io", calm(), &["sync::atomic"]);
-    forbid(
-        "unsafe lives in io and mesh",
-        ours().filter(|s| !s.under(io) && !s.under(mesh)),
-        &["unsafe"],
-    );
-    forbid(
-        "system calls live in io",
-        ours().filter(|s| !s.under(io)),
-        &["libc"],
-    );
-    let protocol = sources
-        .iter()
-        .find(|s| s.path == "protocol/src/lib.rs")
-        .expect("there is a protocol crate");
+    forbid("unsafe lives in io and mesh", ours().filter(|s| !s.under(io) && !s.under(mesh)), &["unsafe"]);
+    forbid("system calls live in io", ours().filter(|s| !s.under(io)), &["libc"]);
+    let protocol = sources.iter().find(|s| s.path == "protocol/src/lib.rs").expect("there is a protocol crate");
     for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
-        assert!(
-            protocol.text.contains(attribute),
-            "protocol/src/lib.rs says {attribute}"
-        );
+        assert!(protocol.text.contains(attribute), "protocol/src/lib.rs says {attribute}");
     }
 }
 
@@ -169,26 +117,16 @@ fn names_and_leftovers() {
     let sources = sources();
     let rust = || sources.iter().filter(|s| s.is_rust());
     // Spelt in two halves, or this file would be its own offender.
-    let leftovers = [
-        concat!("to", "do!"),
-        concat!("db", "g!"),
-        concat!("unimple", "mented!"),
-    ];
+    let leftovers = [concat!("to", "do!"), concat!("db", "g!"), concat!("unimple", "mented!")];
     forbid("no leftovers", rust(), &leftovers);
     let mut offenders = String::new();
     for source in rust() {
         for (n, line) in source.code() {
             for keyword in ["struct ", "enum ", "trait ", "type ", "mod ", "fn "] {
                 let name = line.split_once(keyword).map_or("", |(_, rest)| rest);
-                let name: String = name
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
-                let vague = ["Manager", "Helper", "Util", "Handler"]
-                    .iter()
-                    .any(|part| name.contains(part));
-                let box_room =
-                    ["common", "misc", "util", "utils", "helpers"].contains(&name.as_str());
+                let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let vague = ["Manager", "Helper", "Util", "Handler"].iter().any(|part| name.contains(part));
+                let box_room = ["common", "misc", "util", "utils", "helpers"].contains(&name.as_str());
                 if vague || box_room || (keyword == "fn " && name.starts_with("get_")) {
                     offenders += &format!("\n  {}:{n}: {keyword}{name}", source.path);
                 }
@@ -203,10 +141,7 @@ fn names_and_leftovers() {
 fn files_have_a_header_and_an_end() {
     let mut offenders = String::new();
     for source in sources().iter().filter(|s| s.is_rust()) {
-        let first = source
-            .text
-            .lines()
-            .find(|line| !line.is_empty() && !line.starts_with("#!["));
+        let first = source.text.lines().find(|line| !line.is_empty() && !line.starts_with("#!["));
         if !first.is_some_and(|line| line.starts_with("//!")) {
             offenders += &format!("\n  {}: no //! header", source.path);
         }
@@ -238,12 +173,7 @@ fn white_space() {
 /// The project means the same on every machine: no file names a place of the one it was written on.
 #[test]
 fn no_foreign_places() {
-    let places = [
-        concat!("/wo", "rk/"),
-        concat!("/ro", "ot/"),
-        concat!("../sha", "red"),
-        concat!("/tmp/tar", "get"),
-    ];
+    let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("../sha", "red"), concat!("/tmp/tar", "get")];
     let mut offenders = String::new();
     for source in sources() {
         for (n, line) in source.text.lines().enumerate() {
@@ -266,8 +196,7 @@ fn dependencies_have_a_reason() {
                 section = line;
             }
             // The workspace's own table only says where our crates lie; the reason stands where one is used.
-            let dependencies =
-                section.ends_with("dependencies]") && section != "[workspace.dependencies]";
+            let dependencies = section.ends_with("dependencies]") && section != "[workspace.dependencies]";
             let names_one = line.starts_with(|c: char| c.is_ascii_alphanumeric());
             if dependencies && names_one && !before.starts_with('#') {
                 offenders += &format!("\n  {}:{}: {line}", source.path, n + 1);
@@ -275,29 +204,15 @@ fn dependencies_have_a_reason() {
             before = line;
         }
     }
-    assert!(
-        offenders.is_empty(),
-        "dependencies without a reason:{offenders}"
-    );
+    assert!(offenders.is_empty(), "dependencies without a reason:{offenders}");
 }
 
 /// The finder itself: whole words only, comments left out.
 #[test]
 fn the_finder_finds() {
-    assert!(
-        holds("let x: Rc<u8>", "Rc")
-            && holds("(dyn Any)", "dyn")
-            && holds("std::sync::atomic::X", "sync::atomic")
-    );
+    assert!(holds("let x: Rc<u8>", "Rc") && holds("(dyn Any)", "dyn") && holds("std::sync::atomic::X", "sync::atomic"));
     assert!(!holds("Arc<u8>", "Rc") && !holds("unsafe_code", "unsafe") && !holds("dynamic", "dyn"));
-    let source = Source {
-        path: "a.rs".to_owned(),
-        text: "a // unsafe\nunsafe {}\n".to_owned(),
-    };
-    let found: Vec<_> = source
-        .code()
-        .filter(|(_, line)| holds(line, "unsafe"))
-        .map(|(n, _)| n)
-        .collect();
+    let source = Source { path: "a.rs".to_owned(), text: "a // unsafe\nunsafe {}\n".to_owned() };
+    let found: Vec<_> = source.code().filter(|(_, line)| holds(line, "unsafe")).map(|(n, _)| n).collect();
     assert_eq!(found, [2]);
 }

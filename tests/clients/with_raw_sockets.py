@@ -230,13 +230,17 @@ def test_bad_handshakes(engine):
 
 def test_stalled_peers_are_closed(_):
     """A peer that sends nothing, or half a head, or half a body, is closed after its time; others are served meanwhile."""
-    with Engine("--shards", "1", "--handshake-timeout", "500ms", "--header-timeout", "500ms") as engine:
-        with engine.raw() as silent, engine.raw() as half:
+    with Engine("--shards", "1", "--header-timeout", "500ms", "--request-timeout", "1s") as engine:
+        with engine.raw() as silent, engine.raw() as half, engine.raw() as body, engine.raw() as idle:
             half.sendall(b"GET /topics/a HTTP/1.1\r\nHo")
+            body.sendall(b"POST /topics/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+            idle.sendall(post(topic("idle"), "x"))
             engine.publish(topic("meanwhile"), "x")
             until_closed(silent)
-            received = until_closed(half)
-            assert statuses(received) in ([], [408]), received
+            for connection in (half, body):
+                received = until_closed(connection)
+                assert statuses(received) in ([], [408]), received
+            assert statuses(until_closed(idle)) in ([200], [200, 408])
 
 
 def test_half_closed(engine):

@@ -38,45 +38,28 @@ impl FromStr for Url {
         let rest = match text.split_once("://") {
             Some(("http" | "ws", rest)) => rest,
             Some(("https" | "wss", _)) => {
-                return Err(
-                    "TLS is not supported; use http:// to an engine or proxy on a trusted network"
-                        .to_owned(),
-                );
+                return Err("TLS is not supported; use http:// to an engine or proxy on a trusted network".to_owned());
             }
             Some((scheme, _)) => {
-                return Err(format!(
-                    "`{scheme}` is not a scheme for an engine; use http://"
-                ));
+                return Err(format!("`{scheme}` is not a scheme for an engine; use http://"));
             }
             None => text,
         };
-        let (authority, path) = rest
-            .find(['/', '?', '#'])
-            .map_or((rest, ""), |at| rest.split_at(at));
+        let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
         let expected = "expected http://host:port, as in http://127.0.0.1:8080";
-        if path.contains(['?', '#']) || text.contains(|c: char| c.is_whitespace() || c.is_control())
-        {
+        if path.contains(['?', '#']) || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(expected.to_owned());
         }
-        let port_at = authority
-            .rfind(':')
-            .filter(|at| !authority[*at..].contains(']'));
+        let port_at = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
         let (host, port) = match port_at {
-            Some(at) => (
-                &authority[..at],
-                authority[at + 1..].parse().map_err(|_| expected)?,
-            ),
+            Some(at) => (&authority[..at], authority[at + 1..].parse().map_err(|_| expected)?),
             None => (authority, 80),
         };
         let bracketed = host.starts_with('[') && host.ends_with(']');
         if host.is_empty() || host.contains('@') || (host.contains(':') && !bracketed) {
             return Err(expected.to_owned());
         }
-        Ok(Url {
-            host: host.to_owned(),
-            port,
-            prefix: path.trim_end_matches('/').to_owned(),
-        })
+        Ok(Url { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
     }
 }
 
@@ -124,12 +107,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn open(url: &Url) -> io::Result<Exchange> {
-        Ok(Exchange {
-            stream: url.connect()?,
-            authority: url.authority(),
-            received: Vec::new(),
-            ended: false,
-        })
+        Ok(Exchange { stream: url.connect()?, authority: url.authority(), received: Vec::new(), ended: false })
     }
 
     /// Says whether the connection can take another request: the engine closes one that was idle for long.
@@ -154,17 +132,8 @@ impl Exchange {
     ) -> io::Result<(u16, Vec<u8>)> {
         let mut head = [0; 4096];
         let mut writer = Writer::new(&mut head);
-        client::request(
-            &mut writer,
-            method,
-            target,
-            &self.authority,
-            extra,
-            Some(body.len()),
-        );
-        let length = writer
-            .finish()
-            .map_err(|_| io::Error::other("the request's head is too long"))?;
+        client::request(&mut writer, method, target, &self.authority, extra, Some(body.len()));
+        let length = writer.finish().map_err(|_| io::Error::other("the request's head is too long"))?;
         // One write: the server then sees head and small bodies at once.
         let mut request = head[..length].to_vec();
         request.extend_from_slice(body);
@@ -187,15 +156,12 @@ impl Exchange {
     }
 
     fn answer(&mut self) -> io::Result<(u16, Vec<u8>)> {
-        let (status, framing, keep_alive) =
-            self.head(|reply| (reply.status, reply.body, reply.keep_alive))?;
+        let (status, framing, keep_alive) = self.head(|reply| (reply.status, reply.body, reply.keep_alive))?;
         self.ended |= !keep_alive;
         let body = match framing {
             ReplyBody::None => Vec::new(),
             ReplyBody::Sized(length) => {
-                let length = usize::try_from(length)
-                    .ok()
-                    .filter(|length| *length <= BODY_BYTES_MAX);
+                let length = usize::try_from(length).ok().filter(|length| *length <= BODY_BYTES_MAX);
                 let length = length.ok_or_else(|| io::Error::other("the answer is too long"))?;
                 while self.received.len() < length {
                     self.receive()?;
@@ -220,9 +186,8 @@ impl Exchange {
     pub(super) fn head<T>(&mut self, take: impl Fn(&Reply<'_>) -> T) -> io::Result<T> {
         loop {
             let parsed = client::parse(&self.received, HEAD_BYTES_MAX);
-            let parsed = parsed.map_err(|violation| {
-                io::Error::other(format!("not an engine? {}", violation.text()))
-            })?;
+            let parsed =
+                parsed.map_err(|violation| io::Error::other(format!("not an engine? {}", violation.text())))?;
             if let Some((reply, length)) = parsed {
                 let taken = take(&reply);
                 self.received.drain(..length);
@@ -236,9 +201,7 @@ impl Exchange {
         let mut chunked = Chunked::default();
         let mut body = Vec::new();
         loop {
-            let piece = chunked
-                .next(&self.received)
-                .map_err(|violation| io::Error::other(violation.text()))?;
+            let piece = chunked.next(&self.received).map_err(|violation| io::Error::other(violation.text()))?;
             body.extend_from_slice(&self.received[piece.data.clone()]);
             self.received.drain(..piece.consumed);
             if piece.done {
@@ -260,19 +223,13 @@ impl Exchange {
             match self.stream.read(&mut piece) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the engine did not answer in time",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the engine did not answer in time"));
                 }
                 other => break other?,
             }
         };
         if count == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the engine closed the connection",
-            ));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the engine closed the connection"));
         }
         self.received.extend_from_slice(&piece[..count]);
         Ok(())
@@ -284,9 +241,7 @@ pub(super) fn topic_path(topic: &str) -> String {
     let mut path = vec![0; 3 * topic.len()];
     let mut writer = Writer::new(&mut path);
     percent::encode_path(topic, &mut writer);
-    let length = writer
-        .finish()
-        .expect("an encoded byte takes three at most");
+    let length = writer.finish().expect("an encoded byte takes three at most");
     String::from_utf8_lossy(&path[..length]).into_owned()
 }
 

@@ -51,37 +51,18 @@ pub(super) struct Lines {
 impl Lines {
     /// Connects and shakes hands.
     pub(super) fn open(url: &Url) -> Result<Lines, Refusal> {
-        let passing = |error: io::Error| Refusal {
-            cause: error.to_string(),
-            permanent: false,
-        };
+        let passing = |error: io::Error| Refusal { cause: error.to_string(), permanent: false };
         let mut exchange = Exchange::open(url).map_err(passing)?;
         let key = handshake::encode_key(random().to_le_bytes());
         let mut request = [0; 4096];
         let mut writer = Writer::new(&mut request);
         let target = format!("{}/ws", url.prefix);
-        handshake::client_request(
-            &mut writer,
-            &url.authority(),
-            &target,
-            &key,
-            Some(handshake::CORECAST_V1),
-        );
-        let length = writer.finish().map_err(|_| Refusal {
-            cause: "the URL is too long".to_owned(),
-            permanent: true,
-        })?;
-        exchange
-            .stream
-            .write_all(&request[..length])
-            .map_err(passing)?;
+        handshake::client_request(&mut writer, &url.authority(), &target, &key, Some(handshake::CORECAST_V1));
+        let length =
+            writer.finish().map_err(|_| Refusal { cause: "the URL is too long".to_owned(), permanent: true })?;
+        exchange.stream.write_all(&request[..length]).map_err(passing)?;
         let (status, checked) = exchange
-            .head(|reply| {
-                (
-                    reply.status,
-                    handshake::check_reply(reply, &key, Some(handshake::CORECAST_V1)),
-                )
-            })
+            .head(|reply| (reply.status, handshake::check_reply(reply, &key, Some(handshake::CORECAST_V1))))
             .map_err(passing)?;
         if let Err(violation) = checked {
             return Err(Refusal {
@@ -93,16 +74,8 @@ impl Lines {
                 permanent: !matches!(status, 408 | 429 | 500..),
             });
         }
-        exchange
-            .stream
-            .set_read_timeout(Some(TICK))
-            .map_err(passing)?;
-        Ok(Lines {
-            exchange,
-            decoder: Decoder::new(Role::Client),
-            used: 0,
-            message: Vec::new(),
-        })
+        exchange.stream.set_read_timeout(Some(TICK)).map_err(passing)?;
+        Ok(Lines { exchange, decoder: Decoder::new(Role::Client), used: 0, message: Vec::new() })
     }
 
     /// Sends one text message.
@@ -123,10 +96,7 @@ impl Lines {
     pub(super) fn next(&mut self) -> Result<Line<'_>, String> {
         loop {
             let buf = &mut self.exchange.received[self.used..];
-            let step = self
-                .decoder
-                .next(buf, MESSAGE_BYTES_MAX)
-                .map_err(|violation| violation.text().to_owned())?;
+            let step = self.decoder.next(buf, MESSAGE_BYTES_MAX).map_err(|violation| violation.text().to_owned())?;
             let start = self.used;
             self.used += step.consumed;
             let within = |range: &Range<usize>| start + range.start..start + range.end;
@@ -141,14 +111,11 @@ impl Lines {
                     };
                 }
                 None | Some(Event::Pong(_)) => {}
-                Some(Event::Data {
-                    data, first, last, ..
-                }) => {
+                Some(Event::Data { data, first, last, .. }) => {
                     if first {
                         self.message.clear();
                     }
-                    self.message
-                        .extend_from_slice(&self.exchange.received[within(&data)]);
+                    self.message.extend_from_slice(&self.exchange.received[within(&data)]);
                     if last {
                         return Ok(Line::Message(&mut self.message));
                     }
@@ -158,36 +125,23 @@ impl Lines {
                     self.send_frame(Opcode::Pong, |w| w.put(&token))?;
                 }
                 Some(Event::Close { code, reason }) => {
-                    let reason = String::from_utf8_lossy(&self.exchange.received[within(&reason)])
-                        .into_owned();
+                    let reason = String::from_utf8_lossy(&self.exchange.received[within(&reason)]).into_owned();
                     let code = code.map_or("without a code".to_owned(), |code| code.to_string());
-                    return Err(
-                        format!("closed by the engine: {code} {}", reason.escape_debug())
-                            .trim_end()
-                            .to_owned(),
-                    );
+                    return Err(format!("closed by the engine: {code} {}", reason.escape_debug())
+                        .trim_end()
+                        .to_owned());
                 }
             }
         }
     }
 
-    fn send_frame(
-        &mut self,
-        opcode: Opcode,
-        write: impl FnOnce(&mut Writer<'_>),
-    ) -> Result<(), String> {
+    fn send_frame(&mut self, opcode: Opcode, write: impl FnOnce(&mut Writer<'_>)) -> Result<(), String> {
         let mut out = [0; 4096];
         let mask = (random() as u32).to_le_bytes();
-        let length = frame::wrap(&mut out, opcode, Some(mask), write)
-            .map_err(|_| "the command is too long".to_owned())?;
-        self.exchange
-            .stream
-            .set_write_timeout(Some(PATIENCE))
-            .map_err(|error| error.to_string())?;
-        self.exchange
-            .stream
-            .write_all(&out[..length])
-            .map_err(|error| error.to_string())
+        let length =
+            frame::wrap(&mut out, opcode, Some(mask), write).map_err(|_| "the command is too long".to_owned())?;
+        self.exchange.stream.set_write_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+        self.exchange.stream.write_all(&out[..length]).map_err(|error| error.to_string())
     }
 }
 

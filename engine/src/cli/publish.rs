@@ -62,19 +62,14 @@ fn check(arguments: &Arguments) -> Result<(), StartError> {
 }
 
 fn publish(arguments: &Arguments, exchange: Exchange) -> Result<(), String> {
-    let mut publisher = Publisher {
-        arguments,
-        exchange: Some(exchange),
-    };
+    let mut publisher = Publisher { arguments, exchange: Some(exchange) };
     let stdin = io::stdin();
     if arguments.lines {
         let mut lines = stdin.lock();
         let mut line = Vec::new();
         loop {
             line.clear();
-            let length = lines
-                .read_until(b'\n', &mut line)
-                .map_err(|error| format!("cannot read stdin: {error}"))?;
+            let length = lines.read_until(b'\n', &mut line).map_err(|error| format!("cannot read stdin: {error}"))?;
             if length == 0 {
                 return Ok(());
             }
@@ -89,10 +84,7 @@ fn publish(arguments: &Arguments, exchange: Exchange) -> Result<(), String> {
     let mut payload = Vec::new();
     match arguments.data.as_deref() {
         Some("-") | None => {
-            stdin
-                .lock()
-                .read_to_end(&mut payload)
-                .map_err(|error| format!("cannot read stdin: {error}"))?;
+            stdin.lock().read_to_end(&mut payload).map_err(|error| format!("cannot read stdin: {error}"))?;
         }
         Some(data) => payload.extend_from_slice(data.as_bytes()),
     }
@@ -114,19 +106,9 @@ impl Publisher<'_> {
             Some(exchange) if exchange.stands() => exchange,
             _ => Exchange::open(url).map_err(failed)?,
         };
-        let target = format!(
-            "{}/topics/{}",
-            url.prefix,
-            topic_path(&self.arguments.topic)
-        );
-        let event = self
-            .arguments
-            .event
-            .as_deref()
-            .map(|event| ("Corecast-Event", event));
-        let (status, body) = exchange
-            .ask("POST", &target, event.as_slice(), payload)
-            .map_err(failed)?;
+        let target = format!("{}/topics/{}", url.prefix, topic_path(&self.arguments.topic));
+        let event = self.arguments.event.as_deref().map(|event| ("Corecast-Event", event));
+        let (status, body) = exchange.ask("POST", &target, event.as_slice(), payload).map_err(failed)?;
         self.exchange = Some(exchange);
         let json: Option<Value> = serde_json::from_slice(&body).ok();
         let text = |key: &str| json.as_ref().and_then(|json| json[key].as_str());
@@ -138,19 +120,9 @@ impl Publisher<'_> {
             },
             (200, None) => Err(format!("{url} does not answer like an engine")),
             _ => {
-                let reason = text("error").map_or_else(
-                    || String::from_utf8_lossy(&body).into_owned(),
-                    str::to_owned,
-                );
-                let reason: String = reason
-                    .trim()
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(200)
-                    .collect();
-                Err(format!(
-                    "{url} refused the message with status {status}: {reason}"
-                ))
+                let reason = text("error").map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+                let reason: String = reason.trim().chars().filter(|c| !c.is_control()).take(200).collect();
+                Err(format!("{url} refused the message with status {status}: {reason}"))
             }
         }
     }

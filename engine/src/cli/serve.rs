@@ -12,7 +12,7 @@ use std::time::Duration;
 use corecast::config::{Config, Flags};
 use corecast::io::check::StartError;
 use corecast::{admin, log};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::Outcome;
 use super::engine::Engine;
@@ -33,6 +33,11 @@ pub(super) fn run(flags: &Flags) -> Outcome {
     }
 }
 
+/// How often to look whether the shards still run.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What a shard may take beyond the bound of a shutdown before the process ends without it.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// A running engine and what the control plane needs to end it.
 struct Running {
     engine: Engine,
@@ -49,9 +54,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         listener.serve(engine.watched());
     }
     // A reader of stdout that is gone is no reason to stop serving.
-    let _ = io::stdout()
-        .lock()
-        .write_all(greeting(config, engine.local_addresses(), admin_address).as_bytes());
+    let _ = io::stdout().lock().write_all(greeting(config, engine.local_addresses(), admin_address).as_bytes());
     Ok(Running { engine, signals })
 }
 
@@ -59,10 +62,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
 fn greeting(config: &Config, listen: &[SocketAddr], admin: Option<SocketAddr>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let plural = if config.shards == 1 { "" } else { "s" };
-    let mut text = format!(
-        "corecast {version} serves with {} shard{plural}\n",
-        config.shards
-    );
+    let mut text = format!("corecast {version} serves with {} shard{plural}\n", config.shards);
     for address in listen {
         text += &format!("listening on http://{address}\n");
     }
@@ -71,8 +71,7 @@ fn greeting(config: &Config, listen: &[SocketAddr], admin: Option<SocketAddr>) -
     }
     if let Some(first) = listen.first() {
         let url = reachable(*first);
-        text +=
-            &format!("try: corecast sub --url {url} news\n     curl -d hello {url}/topics/news\n");
+        text += &format!("try: corecast sub --url {url} news\n     curl -d hello {url}/topics/news\n");
     }
     text
 }
@@ -91,32 +90,42 @@ fn reachable(address: SocketAddr) -> String {
 
 impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
-        let Ok(signal) = self.signals.recv() else {
-            return Outcome::Failed("the thread that waits for signals is gone".to_owned());
+        let by_signal = loop {
+            match self.signals.recv_timeout(LOOK_EVERY) {
+                Ok(signal) => break Some(signal),
+                // A shard that cannot go on asks all others to drain: without it nobody would be served right.
+                Err(RecvTimeoutError::Timeout) if self.engine.draining() => break None,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Outcome::Failed("the thread that waits for signals is gone".to_owned());
+                }
+            }
         };
         let timeout = Duration::from_millis(config.shutdown_timeout_ms);
-        tracing::info!(
-            signal = name(signal),
-            timeout_ms = config.shutdown_timeout_ms,
-            "stopping"
-        );
+        match by_signal {
+            Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
+            None => tracing::error!("a shard ended by itself, stopping"),
+        }
         self.engine.stop();
         let (done, ended) = bounded(1);
         let engine = self.engine;
         thread::spawn(move || {
             // The other side is gone only if a second signal was faster.
-            let _ = done.send(engine.join(timeout));
+            let _ = done.send(engine.join());
         });
         crossbeam_channel::select! {
             recv(ended) -> result => match result {
-                Ok(Ok(())) => {
+                Ok(Ok(())) if by_signal.is_some() => {
                     tracing::info!("stopped");
                     Outcome::Fine
                 }
+                Ok(Ok(())) => Outcome::Failed("a shard ended by itself; the log says why".to_owned()),
                 Ok(Err(cause)) => Outcome::Failed(cause),
                 Err(_) => Outcome::Failed("the engine could not be stopped in order".to_owned()),
             },
             recv(self.signals) -> _ => Outcome::Failed("stopped at once by a second signal".to_owned()),
+            // The shards keep the bound themselves; this is for one that no longer turns.
+            default(timeout + GRACE) => Outcome::Failed(format!("a shard did not stop within {timeout:?}")),
         }
     }
 }
@@ -133,15 +142,9 @@ mod tests {
     /// The greeting names every listener, and its commands can be pasted even if the engine listens everywhere.
     #[test]
     fn the_greeting_can_be_pasted() {
-        let host = Host {
-            cores: vec![0],
-            memory_bytes: 1 << 30,
-        };
+        let host = Host { cores: vec![0], memory_bytes: 1 << 30 };
         let config = Config::default_on(&host);
-        let listen = [
-            "0.0.0.0:9000".parse().unwrap(),
-            "[::1]:9001".parse().unwrap(),
-        ];
+        let listen = ["0.0.0.0:9000".parse().unwrap(), "[::1]:9001".parse().unwrap()];
         let text = greeting(&config, &listen, Some("127.0.0.1:9002".parse().unwrap()));
         for expected in [
             "with 1 shard\n",

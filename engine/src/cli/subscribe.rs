@@ -32,12 +32,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "http://127.0.0.1:8080", env = "CORECAST_URL")]
     url: Url,
     /// Where to start: `latest`, `live`, `earliest`, `-N` for the newest N, or a cursor.
-    #[arg(
-        long,
-        value_name = "WHERE",
-        default_value = "latest",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "WHERE", default_value = "latest", allow_hyphen_values = true)]
     since: String,
     /// Ends after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -61,10 +56,7 @@ struct Position {
 impl Position {
     /// A message arrived.
     fn saw(&mut self, cursor: Cursor) {
-        *self = Position {
-            since: Since::After(cursor),
-            seen: true,
-        };
+        *self = Position { since: Since::After(cursor), seen: true };
     }
 
     /// The subscription stands, and the topic's head is `head`. Until a message was seen, what came between the
@@ -74,10 +66,7 @@ impl Position {
             Since::Live if !self.seen => self.since = Since::After(head),
             // The newest message itself may still be on its way.
             Since::Latest if !self.seen => {
-                self.since = Since::After(Cursor {
-                    seq: head.seq.saturating_sub(1),
-                    ..head
-                });
+                self.since = Since::After(Cursor { seq: head.seq.saturating_sub(1), ..head });
             }
             _ => {}
         }
@@ -102,16 +91,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
-    let wrong = |cause: String, cure: &str| StartError {
-        cause,
-        cure: cure.to_owned(),
-    };
+    let wrong = |cause: String, cure: &str| StartError { cause, cure: cure.to_owned() };
     let since = Since::parse(&arguments.since).map_err(|violation| {
         let cause = format!("--since `{}`: {}", arguments.since, violation.text());
-        wrong(
-            cause,
-            "use latest, live, earliest, -N, or a cursor as `corecast sub` prints it",
-        )
+        wrong(cause, "use latest, live, earliest, -N, or a cursor as `corecast sub` prints it")
     })?;
     let mut positions = HashMap::new();
     for name in &arguments.topics {
@@ -168,8 +151,7 @@ impl Subscriber<'_> {
                 Err(refusal) if !connected_once => {
                     return Outcome::CannotStart(vec![StartError {
                         cause: format!("cannot subscribe at {url}: {}", refusal.cause),
-                        cure: "start the engine with `corecast`, or say where it is with --url"
-                            .to_owned(),
+                        cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
                     }]);
                 }
                 Err(refusal) => End::Broken(refusal.cause),
@@ -180,15 +162,8 @@ impl Subscriber<'_> {
                 End::Broken(cause) => {
                     let wait = backoff(attempts, RandomState::new().hash_one(attempts));
                     attempts += 1;
-                    let _ = writeln!(
-                        io::stderr(),
-                        "{url}: {cause}; trying again in {} ms",
-                        wait.as_millis()
-                    );
-                    if !matches!(
-                        self.signals.recv_timeout(wait),
-                        Err(RecvTimeoutError::Timeout)
-                    ) {
+                    let _ = writeln!(io::stderr(), "{url}: {cause}; trying again in {} ms", wait.as_millis());
+                    if !matches!(self.signals.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
                         return Outcome::Fine;
                     }
                 }
@@ -201,8 +176,7 @@ impl Subscriber<'_> {
         for (n, name) in self.arguments.topics.iter().enumerate() {
             let since = self.positions[name.as_str()].since;
             let id = n.to_string();
-            if let Err(cause) = lines.send(|w| line::sub(w, name, Some(since), false, 0, Some(&id)))
-            {
+            if let Err(cause) = lines.send(|w| line::sub(w, name, Some(since), false, 0, Some(&id))) {
                 return End::Broken(cause);
             }
         }
@@ -225,10 +199,7 @@ impl Subscriber<'_> {
                         return End::Done;
                     }
                     if heard.elapsed() > SILENCE_MAX {
-                        return End::Broken(format!(
-                            "no sign of life for {} s",
-                            SILENCE_MAX.as_secs()
-                        ));
+                        return End::Broken(format!("no sign of life for {} s", SILENCE_MAX.as_secs()));
                     }
                 }
                 Err(cause) => {
@@ -248,12 +219,7 @@ impl Subscriber<'_> {
             }
         };
         match parsed {
-            ServerLine::Msg {
-                topic,
-                cursor,
-                event,
-                payload,
-            } => {
+            ServerLine::Msg { topic, cursor, event, payload } => {
                 let position = self.positions.get_mut(topic)?;
                 position.saw(cursor);
                 if !self.printer.message(topic, cursor, event, payload) {
@@ -267,38 +233,20 @@ impl Subscriber<'_> {
                     }
                 }
             }
-            ServerLine::Gap {
-                topic,
-                count,
-                reason,
-                ..
-            } => {
+            ServerLine::Gap { topic, count, reason, .. } => {
                 self.printer.flush();
-                let _ = writeln!(
-                    io::stderr(),
-                    "gap: {count} messages of {topic} are gone ({})",
-                    reason.as_str()
-                );
+                let _ = writeln!(io::stderr(), "gap: {count} messages of {topic} are gone ({})", reason.as_str());
             }
             ServerLine::Ok { token, cursor } => {
-                let name = token
-                    .parse()
-                    .ok()
-                    .and_then(|n: usize| self.arguments.topics.get(n))?;
-                if let (Some(head), Some(position)) =
-                    (cursor, self.positions.get_mut(name.as_str()))
-                {
+                let name = token.parse().ok().and_then(|n: usize| self.arguments.topics.get(n))?;
+                if let (Some(head), Some(position)) = (cursor, self.positions.get_mut(name.as_str())) {
                     position.stands(head);
                 }
             }
             ServerLine::Err { token, code, text } => {
-                let name = token
-                    .and_then(|token| token.parse().ok())
-                    .and_then(|n: usize| self.arguments.topics.get(n));
+                let name = token.and_then(|token| token.parse().ok()).and_then(|n: usize| self.arguments.topics.get(n));
                 let name = name.map_or("", String::as_str);
-                let cause = format!("{name} {}: {text}", code.as_str())
-                    .trim_start()
-                    .to_owned();
+                let cause = format!("{name} {}: {text}", code.as_str()).trim_start().to_owned();
                 return Some(match code {
                     ErrCode::Full | ErrCode::Rate => End::Broken(cause),
                     _ => End::Refused(cause),
@@ -346,11 +294,7 @@ mod tests {
             assert_eq!(position.since, expected, "{since:?}");
             position.saw(cursor(9));
             position.stands(cursor(20));
-            assert_eq!(
-                position.since,
-                Since::After(cursor(9)),
-                "{since:?}: the head is not what was seen"
-            );
+            assert_eq!(position.since, Since::After(cursor(9)), "{since:?}: the head is not what was seen");
         }
     }
 

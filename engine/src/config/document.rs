@@ -10,21 +10,14 @@ pub fn document() -> String {
     for setting in SETTINGS {
         if setting.heading != heading {
             heading = setting.heading;
-            text += &format!(
-                "\n## {heading}\n\n| key | environment | default | |\n|---|---|---|---|\n"
-            );
+            text += &format!("\n## {heading}\n\n| key | environment | default | |\n|---|---|---|---|\n");
         }
         let note = match setting.kind {
             Kind::One => "",
             Kind::Many => " (may be given several times)",
             Kind::Switch => " (the flag alone means `true`)",
         };
-        let (key, variable, default, help) = (
-            setting.key,
-            setting.variable(),
-            setting.default,
-            setting.help,
-        );
+        let (key, variable, default, help) = (setting.key, setting.variable(), setting.default, setting.help);
         text += &format!("| `{key}` | `{variable}` | `{default}` | {help}{note}. |\n");
     }
     text

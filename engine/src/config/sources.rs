@@ -34,9 +34,7 @@ impl clap::Args for Flags {
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .help("TOML file with any of the settings below, by the same names [env: CORECAST_CONFIG]");
-        SETTINGS.iter().fold(command.arg(file), |command, setting| {
-            command.arg(flag(setting))
-        })
+        SETTINGS.iter().fold(command.arg(file), |command, setting| command.arg(flag(setting)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -46,10 +44,7 @@ impl clap::Args for Flags {
 
 impl clap::FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
-        let mut flags = Flags {
-            file: matches.get_one::<PathBuf>("config").cloned(),
-            given: Vec::new(),
-        };
+        let mut flags = Flags { file: matches.get_one::<PathBuf>("config").cloned(), given: Vec::new() };
         for setting in SETTINGS {
             if let Some(values) = matches.get_many::<String>(setting.key) {
                 let values: Vec<_> = values.map(String::as_str).collect();
@@ -75,11 +70,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::One => arg,
         Kind::Many => arg.action(ArgAction::Append),
         // `--echo` alone is on; `--echo=false` overrules a file.
-        Kind::Switch => arg
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .value_name("BOOL"),
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL"),
     }
 }
 
@@ -137,13 +128,8 @@ pub fn load(
         .collect();
     let notes = misspelt(&environment);
 
-    let file = flags
-        .file
-        .clone()
-        .or_else(|| environment.get("CORECAST_CONFIG").map(PathBuf::from));
-    let from_file = file
-        .map(|path| read_file(&path, &mut problems))
-        .unwrap_or_default();
+    let file = flags.file.clone().or_else(|| environment.get("CORECAST_CONFIG").map(PathBuf::from));
+    let from_file = file.map(|path| read_file(&path, &mut problems)).unwrap_or_default();
 
     let mut config = Config::unset();
     let mut origins = Vec::with_capacity(SETTINGS.len());
@@ -153,10 +139,7 @@ pub fn load(
         let (text, origin) = if let Some((key, text)) = said {
             (text.clone(), Origin::Flag(key))
         } else if let Some(value) = environment.get(&variable) {
-            (
-                value.to_string_lossy().into_owned(),
-                Origin::Environment(variable),
-            )
+            (value.to_string_lossy().into_owned(), Origin::Environment(variable))
         } else if let Some((text, origin)) = from_file.get(setting.key) {
             (text.clone(), origin.clone())
         } else {
@@ -173,52 +156,27 @@ pub fn load(
         }
         origins.push(origin);
     }
-    if problems.is_empty() {
-        Ok(Loaded {
-            config,
-            origins,
-            notes,
-        })
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(Loaded { config, origins, notes }) } else { Err(problems) }
 }
 
 /// Reads the file into key -> (text, place). Everything wrong in it becomes a problem with its line.
-fn read_file(
-    path: &Path,
-    problems: &mut Vec<StartError>,
-) -> HashMap<&'static str, (String, Origin)> {
+fn read_file(path: &Path, problems: &mut Vec<StartError>) -> HashMap<&'static str, (String, Origin)> {
     let mut wrong = |cause: String, cure: String| problems.push(StartError { cause, cure });
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            let cause = format!(
-                "cannot read the configuration file {}: {error}",
-                path.display()
-            );
-            wrong(
-                cause,
-                "check the path given with --config or CORECAST_CONFIG".to_owned(),
-            );
+            let cause = format!("cannot read the configuration file {}: {error}", path.display());
+            wrong(cause, "check the path given with --config or CORECAST_CONFIG".to_owned());
             return HashMap::new();
         }
     };
-    let line = |offset: usize| {
-        1 + text.as_bytes()[..offset.min(text.len())]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
-    };
+    let line = |offset: usize| 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count();
     let table = match DeTable::parse(&text) {
         Ok(table) => table,
         Err(error) => {
             let line = error.span().map_or(1, |span| line(span.start));
             let cause = format!("{}:{line}: {}", path.display(), error.message().trim_end());
-            wrong(
-                cause,
-                "write one `key = value` a line, text in quotes (toml.io)".to_owned(),
-            );
+            wrong(cause, "write one `key = value` a line, text in quotes (toml.io)".to_owned());
             return HashMap::new();
         }
     };
@@ -241,14 +199,8 @@ fn read_file(
                 found.insert(setting.key, (text, place));
             }
             None => {
-                let cause = format!(
-                    "{place}: {name}: {} does not fit here",
-                    value.get_ref().type_str()
-                );
-                wrong(
-                    cause,
-                    format!("write it as in `{name} = {}`", example(setting)),
-                );
+                let cause = format!("{place}: {name}: {} does not fit here", value.get_ref().type_str());
+                wrong(cause, format!("write it as in `{name} = {}`", example(setting)));
             }
         }
     }
@@ -259,15 +211,11 @@ fn read_file(
 fn plain(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(integer) if kind != Kind::Switch && integer.radix() == 10 => {
-            Some(integer.as_str().to_owned())
-        }
+        DeValue::Integer(integer) if kind != Kind::Switch && integer.radix() == 10 => Some(integer.as_str().to_owned()),
         DeValue::Boolean(on) if kind == Kind::Switch => Some(on.to_string()),
         DeValue::Array(list) if kind == Kind::Many && !list.is_empty() => {
             let parts = list.iter().map(|part| part.get_ref().as_str());
-            parts
-                .collect::<Option<Vec<_>>>()
-                .map(|parts| parts.join(","))
+            parts.collect::<Option<Vec<_>>>().map(|parts| parts.join(","))
         }
         _ => None,
     }
@@ -277,9 +225,7 @@ fn example(setting: &Setting) -> String {
     match setting.kind {
         Kind::Switch => "true".to_owned(),
         Kind::Many => format!("[\"{}\"]", setting.default),
-        Kind::One if setting.default.bytes().all(|b| b.is_ascii_digit()) => {
-            setting.default.to_owned()
-        }
+        Kind::One if setting.default.bytes().all(|b| b.is_ascii_digit()) => setting.default.to_owned(),
         Kind::One => format!("\"{}\"", setting.default),
     }
 }
@@ -288,11 +234,7 @@ fn example(setting: &Setting) -> String {
 /// called corecast invents `CORECAST_SERVICE_HOST` and its like.
 fn misspelt(environment: &HashMap<String, OsString>) -> Vec<String> {
     // The prefix is no part of the comparison: it would make every short name look alike.
-    let known: Vec<String> = SETTINGS
-        .iter()
-        .map(Setting::variable)
-        .chain(OTHER_VARIABLES.map(str::to_owned))
-        .collect();
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
     let stem = |name: &str| name.trim_start_matches("CORECAST_").to_owned();
     let stems: Vec<String> = known.iter().map(|name| stem(name)).collect();
     let mut notes: Vec<String> = environment
@@ -300,9 +242,7 @@ fn misspelt(environment: &HashMap<String, OsString>) -> Vec<String> {
         .filter(|name| !known.contains(name))
         .filter_map(|name| {
             let near = nearest(&stem(name), stems.iter().map(String::as_str))?;
-            Some(format!(
-                "the environment variable {name} is not used; did you mean CORECAST_{near}?"
-            ))
+            Some(format!("the environment variable {name} is not used; did you mean CORECAST_{near}?"))
         })
         .collect();
     notes.sort();
@@ -349,27 +289,19 @@ mod tests {
     fn flags(given: &[(&'static str, &str)], file: Option<&Path>) -> Flags {
         Flags {
             file: file.map(Path::to_owned),
-            given: given
-                .iter()
-                .map(|(key, text)| (*key, (*text).to_owned()))
-                .collect(),
+            given: given.iter().map(|(key, text)| (*key, (*text).to_owned())).collect(),
         }
     }
 
     fn env(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(OsString, OsString)> {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect::<Vec<_>>()
-            .into_iter()
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>().into_iter()
     }
 
     /// A file that lives as long as the test.
     struct File(PathBuf);
     impl File {
         fn new(name: &str, text: &str) -> File {
-            let path =
-                std::env::temp_dir().join(format!("corecast-{}-{name}.toml", std::process::id()));
+            let path = std::env::temp_dir().join(format!("corecast-{}-{name}.toml", std::process::id()));
             fs::write(&path, text).unwrap();
             File(path)
         }
@@ -393,10 +325,7 @@ mod tests {
                 "log-format" => ["human", "json", "human"],
                 "log-level" => ["warn", "error", "debug"],
                 "insecure" | "echo" => ["true", "false", "true"],
-                key if key.ends_with("timeout")
-                    || key.ends_with("interval")
-                    || key.ends_with("after") =>
-                {
+                key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]
                 }
                 "memory" | "log-bytes" => ["1M", "2M", "3M"],
@@ -406,11 +335,7 @@ mod tests {
             .into_iter();
             let mut next = || values.next().unwrap();
             let (flag, variable, key) = (next(), next(), next());
-            let quoted = if setting.kind == Kind::Switch {
-                key.to_owned()
-            } else {
-                format!("\"{key}\"")
-            };
+            let quoted = if setting.kind == Kind::Switch { key.to_owned() } else { format!("\"{key}\"") };
             let file = File::new(setting.key, &format!("{} = {quoted}\n", setting.key));
             let name = setting.variable();
             let shown = |flags: &Flags, env: std::vec::IntoIter<(OsString, OsString)>| {
@@ -418,24 +343,11 @@ mod tests {
                 (setting.show)(&loaded.config)
             };
             let said = [(setting.key, flag)];
-            assert_eq!(
-                shown(&flags(&said, Some(&file.0)), env(&[(&name, variable)])),
-                flag
-            );
-            assert_eq!(
-                shown(&flags(&[], Some(&file.0)), env(&[(&name, variable)])),
-                variable
-            );
-            assert_eq!(
-                shown(&flags(&[], Some(&file.0)), env(&[(&name, "")])),
-                key,
-                "an empty variable is none"
-            );
+            assert_eq!(shown(&flags(&said, Some(&file.0)), env(&[(&name, variable)])), flag);
+            assert_eq!(shown(&flags(&[], Some(&file.0)), env(&[(&name, variable)])), variable);
+            assert_eq!(shown(&flags(&[], Some(&file.0)), env(&[(&name, "")])), key, "an empty variable is none");
             let path = file.0.to_str().unwrap();
-            assert_eq!(
-                shown(&flags(&[], None), env(&[("CORECAST_CONFIG", path)])),
-                key
-            );
+            assert_eq!(shown(&flags(&[], None), env(&[("CORECAST_CONFIG", path)])), key);
         }
     }
 
@@ -449,28 +361,13 @@ mod tests {
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let path = file.0.display();
         for (problem, expected) in told.iter().zip([
-            (
-                2,
-                "unknown key `histroy-messages`",
-                "did you mean `history-messages`?",
-            ),
-            (
-                4,
-                "listen: array does not fit here",
-                "listen = [\"127.0.0.1:8080\"]",
-            ),
+            (2, "unknown key `histroy-messages`", "did you mean `history-messages`?"),
+            (4, "listen: array does not fit here", "listen = [\"127.0.0.1:8080\"]"),
             (5, "unknown key `whatever-it-is`", "serve --help"),
             (7, "unknown key `limits`", "serve --help"),
-            (
-                3,
-                "shards: `0` is out of range: 1 to 256",
-                "Number of shards",
-            ),
+            (3, "shards: `0` is out of range: 1 to 256", "Number of shards"),
         ]) {
-            assert!(
-                problem.starts_with(&format!("{path}:{}: {}", expected.0, expected.1)),
-                "{problem}"
-            );
+            assert!(problem.starts_with(&format!("{path}:{}: {}", expected.0, expected.1)), "{problem}");
             assert!(problem.contains(expected.2), "{problem}");
         }
         assert_eq!(told.len(), 5, "{told:?}");
@@ -481,53 +378,20 @@ mod tests {
     fn files_that_cannot_be_read() {
         let file = File::new("broken", "echo = true\nshards = = 3\n");
         let problems = load(&flags(&[], Some(&file.0)), env(&[]), &host()).unwrap_err();
-        assert!(
-            problems[0]
-                .cause
-                .starts_with(&format!("{}:2: ", file.0.display())),
-            "{problems:?}"
-        );
+        assert!(problems[0].cause.starts_with(&format!("{}:2: ", file.0.display())), "{problems:?}");
         let twice = File::new("twice", "shards = 1\nshards = 2\n");
         let problems = load(&flags(&[], Some(&twice.0)), env(&[]), &host()).unwrap_err();
-        assert!(
-            problems[0].cause.contains(":2: duplicate key"),
-            "{problems:?}"
-        );
-        let problems = load(
-            &flags(&[], Some(Path::new("/nowhere/at.toml"))),
-            env(&[]),
-            &host(),
-        )
-        .unwrap_err();
-        assert!(
-            problems[0]
-                .cause
-                .contains("cannot read the configuration file /nowhere/at.toml"),
-            "{problems:?}"
-        );
+        assert!(problems[0].cause.contains(":2: duplicate key"), "{problems:?}");
+        let problems = load(&flags(&[], Some(Path::new("/nowhere/at.toml"))), env(&[]), &host()).unwrap_err();
+        assert!(problems[0].cause.contains("cannot read the configuration file /nowhere/at.toml"), "{problems:?}");
     }
 
     /// A bad value in a flag or a variable names it.
     #[test]
     fn mistakes_elsewhere_are_named() {
-        let problems = load(
-            &flags(&[("shards", "many")], None),
-            env(&[("CORECAST_LAG", "x")]),
-            &host(),
-        )
-        .unwrap_err();
-        assert!(
-            problems[0]
-                .cause
-                .starts_with("--shards: `many` is not a whole number"),
-            "{problems:?}"
-        );
-        assert!(
-            problems[1]
-                .cause
-                .starts_with("CORECAST_LAG: `x` is not one of"),
-            "{problems:?}"
-        );
+        let problems = load(&flags(&[("shards", "many")], None), env(&[("CORECAST_LAG", "x")]), &host()).unwrap_err();
+        assert!(problems[0].cause.starts_with("--shards: `many` is not a whole number"), "{problems:?}");
+        assert!(problems[1].cause.starts_with("CORECAST_LAG: `x` is not one of"), "{problems:?}");
     }
 
     /// A variable that looks misspelt is remarked; one that an orchestrator makes up is not.

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, Host, Lag, LogFormat, units};
+use super::{Config, Host, LogFormat, units};
+use crate::shard::LagPolicy;
 
 /// How a setting is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +44,7 @@ impl Setting {
     /// Returns the name of its environment variable: `CORECAST_HISTORY_BYTES` for `history-bytes`.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!(
-            "CORECAST_{}",
-            self.key.replace('-', "_").to_ascii_uppercase()
-        )
+        format!("CORECAST_{}", self.key.replace('-', "_").to_ascii_uppercase())
     }
 
     /// Writes the value that `config` has as a TOML value.
@@ -84,10 +82,11 @@ impl Config {
             history_bytes: 0,
             history_seconds: 0,
             log_bytes_max: 0,
-            lag: Lag::Replay,
+            lag: LagPolicy::Replay,
             subscriptions_max: 0,
-            handshake_timeout_ms: 0,
+
             header_timeout_ms: 0,
+            request_timeout_ms: 0,
             ping_interval_ms: 0,
             dead_after_ms: 0,
             origins: Vec::new(),
@@ -109,8 +108,7 @@ const CONNECTIONS_MAX: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
 
 fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
-    units::number(text, least, most.into())
-        .map(|number| u32::try_from(number).expect("`most` is a u32"))
+    units::number(text, least, most.into()).map(|number| u32::try_from(number).expect("`most` is a u32"))
 }
 
 fn size_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
@@ -118,11 +116,7 @@ fn size_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     if (least..=most).contains(&bytes) {
         Ok(bytes)
     } else {
-        Err(format!(
-            "`{text}` is out of range: {} to {}",
-            units::size_text(least),
-            units::size_text(most)
-        ))
+        Err(format!("`{text}` is out of range: {} to {}", units::size_text(least), units::size_text(most)))
     }
 }
 
@@ -146,11 +140,7 @@ fn each<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, St
 }
 
 fn joined<T: ToString>(values: &[T]) -> String {
-    values
-        .iter()
-        .map(T::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -189,17 +179,10 @@ pub const SETTINGS: &[Setting] = &[
         help: "Address of the admin listener (/healthz, /readyz, /stats), or `off`",
         kind: Kind::One,
         set: |c, text, _| {
-            c.admin = if text == "off" {
-                None
-            } else {
-                Some(units::address(text)?)
-            };
+            c.admin = if text == "off" { None } else { Some(units::address(text)?) };
             Ok(())
         },
-        show: |c| {
-            c.admin
-                .map_or_else(|| "off".to_owned(), |address| address.to_string())
-        },
+        show: |c| c.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
     },
     Setting {
         heading: LISTENERS,
@@ -219,19 +202,11 @@ pub const SETTINGS: &[Setting] = &[
         help: "Origins that browsers may connect from besides the same host, as in https://example.com; `*` allows all",
         kind: Kind::Many,
         set: |c, text, _| {
-            c.origins = if text == "same-host" {
-                Vec::new()
-            } else {
-                each(text, units::origin)?
-            };
+            c.origins = if text == "same-host" { Vec::new() } else { each(text, units::origin)? };
             Ok(())
         },
         show: |c| {
-            if c.origins.is_empty() {
-                "same-host".to_owned()
-            } else {
-                joined(&c.origins)
-            }
+            if c.origins.is_empty() { "same-host".to_owned() } else { joined(&c.origins) }
         },
     },
     Setting {
@@ -242,18 +217,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "Cores to pin shards to, round robin, as in 0,2-3; `auto`: all that this process may use",
         kind: Kind::One,
         set: |c, text, host| {
-            c.cores = if text == "auto" {
-                host.cores.clone()
-            } else {
-                units::cores(text)?
-            };
+            c.cores = if text == "auto" { host.cores.clone() } else { units::cores(text)? };
             match c.cores.iter().find(|core| !host.cores.contains(core)) {
                 None => Ok(()),
                 Some(core) => {
                     let allowed = units::cores_text(&host.cores);
-                    Err(format!(
-                        "core {core} is not one this process may use: {allowed}"
-                    ))
+                    Err(format!("core {core} is not one this process may use: {allowed}"))
                 }
             }
         },
@@ -268,11 +237,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::One,
         set: |c, text, _| {
             let auto = c.cores.len().min(SHARDS_MAX as usize) as u64;
-            let number = if text == "auto" {
-                Ok(auto)
-            } else {
-                units::number(text, 1, SHARDS_MAX)
-            };
+            let number = if text == "auto" { Ok(auto) } else { units::number(text, 1, SHARDS_MAX) };
             number.map(|v| c.shards = u32::try_from(v).expect("at most SHARDS_MAX"))
         },
         show: |c| c.shards.to_string(),
@@ -287,11 +252,7 @@ pub const SETTINGS: &[Setting] = &[
         set: |c, text, host| {
             // Whole MiB: an odd number of bytes would only look precise.
             let auto = (host.memory_bytes / 4) >> 20 << 20;
-            let bytes = if text == "auto" {
-                Ok(auto)
-            } else {
-                size_within(text, 1 << 20, 1 << 44)
-            };
+            let bytes = if text == "auto" { Ok(auto) } else { size_within(text, 1 << 20, 1 << 44) };
             bytes.map(|v| c.memory_bytes = v)
         },
         show: |c| units::size_text(c.memory_bytes),
@@ -364,16 +325,9 @@ pub const SETTINGS: &[Setting] = &[
         help: "What happens to a subscriber that fell behind the frame log: `replay` what is remembered, or `close`",
         kind: Kind::One,
         set: |c, text, _| {
-            one_of(text, &[("replay", Lag::Replay), ("close", Lag::Close)]).map(|v| c.lag = v)
+            one_of(text, &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)]).map(|v| c.lag = v)
         },
-        show: |c| {
-            if c.lag == Lag::Replay {
-                "replay"
-            } else {
-                "close"
-            }
-            .to_owned()
-        },
+        show: |c| if c.lag == LagPolicy::Replay { "replay" } else { "close" }.to_owned(),
     },
     Setting {
         heading: CLIENTS,
@@ -387,23 +341,23 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
-        key: "handshake-timeout",
-        value: "TIME",
-        default: "10s",
-        help: "Time a new connection has for its first request or WebSocket handshake",
-        kind: Kind::One,
-        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.handshake_timeout_ms = v),
-        show: |c| units::duration_text(c.handshake_timeout_ms),
-    },
-    Setting {
-        heading: CLIENTS,
         key: "header-timeout",
         value: "TIME",
         default: "10s",
-        help: "Time the head of a request may take from its first byte to its last",
+        help: "Time a peer has for the head of its request or handshake, from the connection or the byte before it",
         kind: Kind::One,
         set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.header_timeout_ms = v),
         show: |c| units::duration_text(c.header_timeout_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "request-timeout",
+        value: "TIME",
+        default: "60s",
+        help: "Time a connection may be idle between two requests, and time the body of a request may take",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.request_timeout_ms = v),
+        show: |c| units::duration_text(c.request_timeout_ms),
     },
     Setting {
         heading: CLIENTS,
@@ -453,20 +407,9 @@ pub const SETTINGS: &[Setting] = &[
         help: "How log lines on stderr look: `human` or `json`",
         kind: Kind::One,
         set: |c, text, _| {
-            one_of(
-                text,
-                &[("human", LogFormat::Human), ("json", LogFormat::Json)],
-            )
-            .map(|v| c.log_format = v)
+            one_of(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)]).map(|v| c.log_format = v)
         },
-        show: |c| {
-            if c.log_format == LogFormat::Human {
-                "human"
-            } else {
-                "json"
-            }
-            .to_owned()
-        },
+        show: |c| if c.log_format == LogFormat::Human { "human" } else { "json" }.to_owned(),
     },
     Setting {
         heading: LOGS,
@@ -501,8 +444,7 @@ mod tests {
         let mut again = Config::unset();
         for setting in SETTINGS {
             let text = (setting.show)(&config);
-            (setting.set)(&mut again, &text, &host())
-                .unwrap_or_else(|error| panic!("{}: {error}", setting.key));
+            (setting.set)(&mut again, &text, &host()).unwrap_or_else(|error| panic!("{}: {error}", setting.key));
         }
         assert_eq!(again, config);
     }
@@ -526,8 +468,8 @@ mod tests {
             ("log-bytes", "1M"),
             ("lag", "close"),
             ("max-subscriptions", "7"),
-            ("handshake-timeout", "1500ms"),
-            ("header-timeout", "2m"),
+            ("header-timeout", "1500ms"),
+            ("request-timeout", "2m"),
             ("ping-interval", "1h"),
             ("dead-after", "2h"),
             ("shutdown-timeout", "0s"),
@@ -535,10 +477,7 @@ mod tests {
             ("log-format", "json"),
             ("log-level", "debug"),
         ];
-        assert_eq!(
-            other.map(|(key, _)| key).to_vec(),
-            SETTINGS.iter().map(|s| s.key).collect::<Vec<_>>()
-        );
+        assert_eq!(other.map(|(key, _)| key).to_vec(), SETTINGS.iter().map(|s| s.key).collect::<Vec<_>>());
         let default = Config::default_on(&host());
         for ((key, text), setting) in other.iter().zip(SETTINGS) {
             let mut config = default.clone();
@@ -577,24 +516,9 @@ mod tests {
     #[test]
     fn the_table_is_well_formed() {
         for (i, setting) in SETTINGS.iter().enumerate() {
-            assert!(
-                SETTINGS[..i].iter().all(|other| other.key != setting.key),
-                "{} twice",
-                setting.key
-            );
-            assert!(
-                setting
-                    .key
-                    .bytes()
-                    .all(|b| b == b'-' || b.is_ascii_lowercase()),
-                "{}",
-                setting.key
-            );
-            assert!(
-                !setting.help.ends_with('.') && setting.help.len() > 10,
-                "{}",
-                setting.key
-            );
+            assert!(SETTINGS[..i].iter().all(|other| other.key != setting.key), "{} twice", setting.key);
+            assert!(setting.key.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()), "{}", setting.key);
+            assert!(!setting.help.ends_with('.') && setting.help.len() > 10, "{}", setting.key);
         }
     }
 }

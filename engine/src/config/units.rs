@@ -4,12 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-const SIZES: [(&str, u64); 4] = [
-    ("T", 1 << 40),
-    ("G", 1 << 30),
-    ("M", 1 << 20),
-    ("k", 1 << 10),
-];
+const SIZES: [(&str, u64); 4] = [("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)];
 const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a size in bytes: `65536`, `64k`, `64KiB`, `1M`, `2G`. All units are powers of 1,024.
@@ -22,22 +17,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "g" | "gb" | "gi" | "gib" => 1 << 30,
         "t" | "tb" | "ti" | "tib" => 1 << 40,
         _ => {
-            return Err(not_a(
-                text,
-                "size",
-                "a whole number and k, M, G or T, as in 64k or 2G",
-            ));
+            return Err(not_a(text, "size", "a whole number and k, M, G or T, as in 64k or 2G"));
         }
     };
     number
         .parse::<u64>()
-        .map_err(|_| {
-            not_a(
-                text,
-                "size",
-                "a whole number and k, M, G or T, as in 64k or 2G",
-            )
-        })?
+        .map_err(|_| not_a(text, "size", "a whole number and k, M, G or T, as in 64k or 2G"))?
         .checked_mul(factor)
         .ok_or_else(|| format!("`{text}` is more bytes than there are"))
 }
@@ -55,18 +40,12 @@ pub(super) fn duration_ms(text: &str) -> Result<u64, String> {
     let (Some((_, factor)), Ok(number)) = (factor, number.parse::<u64>()) else {
         return Err(not_a(text, "duration", expected));
     };
-    number
-        .checked_mul(*factor)
-        .ok_or_else(|| format!("`{text}` is longer than time is counted"))
+    number.checked_mul(*factor).ok_or_else(|| format!("`{text}` is longer than time is counted"))
 }
 
 /// Writes a duration of so many milliseconds with the largest unit that keeps it exact.
 pub(super) fn duration_text(ms: u64) -> String {
-    if ms == 0 {
-        "0s".to_owned()
-    } else {
-        with_unit(ms, &DURATIONS)
-    }
+    if ms == 0 { "0s".to_owned() } else { with_unit(ms, &DURATIONS) }
 }
 
 /// Reads a whole number within bounds, both included. Underscores may group digits, as in TOML.
@@ -98,13 +77,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    text.parse().map_err(|_| {
-        not_a(
-            text,
-            "address",
-            "an IP address and a port, as in 127.0.0.1:8080 or [::1]:8080",
-        )
-    })
+    text.parse().map_err(|_| not_a(text, "address", "an IP address and a port, as in 127.0.0.1:8080 or [::1]:8080"))
 }
 
 /// Reads a list of cores: `0,2-3`. The order is kept; a core twice is an error.
@@ -115,8 +88,7 @@ pub(super) fn cores(text: &str) -> Result<Vec<usize>, String> {
     let mut list = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Ok(first), Ok(last)) = (first.trim().parse::<usize>(), last.trim().parse::<usize>())
-        else {
+        let (Ok(first), Ok(last)) = (first.trim().parse::<usize>(), last.trim().parse::<usize>()) else {
             return Err(bad());
         };
         if first > last || last >= CORES_MAX {
@@ -142,11 +114,7 @@ pub(super) fn cores_text(cores: &[usize]) -> String {
         }
     }
     let text = |(first, last): (usize, usize)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     runs.into_iter().map(text).collect::<Vec<_>>().join(",")
 }
@@ -154,48 +122,30 @@ pub(super) fn cores_text(cores: &[usize]) -> String {
 /// Reads one allowed origin: `*`, or scheme, host and perhaps a port, in the form a browser sends it.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
-    let host = lower
-        .strip_prefix("https://")
-        .or_else(|| lower.strip_prefix("http://"));
+    let host = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
     let plain = |host: &str| {
-        !host.is_empty()
-            && !host
-                .contains(|c: char| "/?#@*\\\"".contains(c) || c.is_whitespace() || c.is_control())
+        !host.is_empty() && !host.contains(|c: char| "/?#@*\\\"".contains(c) || c.is_whitespace() || c.is_control())
     };
     if lower == "*" || host.is_some_and(plain) {
         Ok(lower)
     } else {
-        Err(not_a(
-            text,
-            "origin",
-            "`*`, or scheme and host without a path, as in https://example.com",
-        ))
+        Err(not_a(text, "origin", "`*`, or scheme and host without a path, as in https://example.com"))
     }
 }
 
 fn split(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 fn with_unit(value: u64, units: &[(&str, u64)]) -> String {
-    match units
-        .iter()
-        .find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor))
-    {
+    match units.iter().find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", value / factor),
         None => value.to_string(),
     }
 }
 
 fn not_a(text: &str, what: &str, expected: &str) -> String {
-    let article = if what.starts_with(['a', 'o']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if what.starts_with(['a', 'o']) { "an" } else { "a" };
     format!("`{text}` is not {article} {what}: expected {expected}")
 }
 
@@ -220,17 +170,7 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "k",
-            "-1",
-            "1.5M",
-            "64 k",
-            "64x",
-            "1e3",
-            "99999999999999999999",
-            "99999999T",
-        ] {
+        for text in ["", "k", "-1", "1.5M", "64 k", "64x", "1e3", "99999999999999999999", "99999999T"] {
             assert!(size(text).is_err(), "{text}");
         }
     }
@@ -238,25 +178,10 @@ mod tests {
     /// Durations need a unit, so nobody mistakes seconds for milliseconds.
     #[test]
     fn durations() {
-        for (text, ms) in [
-            ("250ms", 250),
-            ("25s", 25_000),
-            ("5m", 300_000),
-            ("1h", 3_600_000),
-            ("0s", 0),
-        ] {
+        for (text, ms) in [("250ms", 250), ("25s", 25_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)] {
             assert_eq!(duration_ms(text), Ok(ms), "{text}");
         }
-        for text in [
-            "",
-            "25",
-            "s",
-            "-1s",
-            "1.5s",
-            "1d",
-            "1 s",
-            "999999999999999999h",
-        ] {
+        for text in ["", "25", "s", "-1s", "1.5s", "1d", "1 s", "999999999999999999h"] {
             assert!(duration_ms(text).is_err(), "{text}");
         }
     }
@@ -264,30 +189,13 @@ mod tests {
     /// What the writers write, the readers read back.
     #[test]
     fn writers_and_readers_agree() {
-        for value in [
-            0,
-            1,
-            999,
-            1_000,
-            1_023,
-            1_024,
-            60_000,
-            65_536,
-            90_000,
-            1 << 20,
-            3_600_000,
-            1 << 30,
-            (1 << 40) + 1,
-        ] {
+        for value in
+            [0, 1, 999, 1_000, 1_023, 1_024, 60_000, 65_536, 90_000, 1 << 20, 3_600_000, 1 << 30, (1 << 40) + 1]
+        {
             assert_eq!(size(&size_text(value)), Ok(value));
             assert_eq!(duration_ms(&duration_text(value)), Ok(value));
         }
-        for list in [
-            vec![0],
-            vec![0, 2, 3],
-            vec![3, 2, 1],
-            vec![0, 1, 2, 7, 9, 10],
-        ] {
+        for list in [vec![0], vec![0, 2, 3], vec![3, 2, 1], vec![0, 1, 2, 7, 9, 10]] {
             assert_eq!(cores(&cores_text(&list)), Ok(list));
         }
     }
@@ -297,19 +205,7 @@ mod tests {
     fn lists_of_cores() {
         assert_eq!(cores("0,2-3"), Ok(vec![0, 2, 3]));
         assert_eq!(cores("5, 1"), Ok(vec![5, 1]));
-        for text in [
-            "",
-            ",",
-            "1,",
-            "3-1",
-            "a",
-            "1-",
-            "-1",
-            "0,0",
-            "1-3,2",
-            "9000",
-            "0-99999999",
-        ] {
+        for text in ["", ",", "1,", "3-1", "a", "1-", "-1", "0,0", "1-3,2", "9000", "0-99999999"] {
             assert!(cores(text).is_err(), "{text}");
         }
     }
@@ -327,20 +223,9 @@ mod tests {
     /// An address is an IP address and a port; names other than localhost are refused.
     #[test]
     fn addresses() {
-        assert_eq!(
-            address("localhost:80"),
-            Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)))
-        );
+        assert_eq!(address("localhost:80"), Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 80))));
         assert!(address("[::1]:8080").is_ok());
-        for text in [
-            "",
-            "8080",
-            ":8080",
-            "127.0.0.1",
-            "example.com:80",
-            "127.0.0.1:70000",
-            "localhost:x",
-        ] {
+        for text in ["", "8080", ":8080", "127.0.0.1", "example.com:80", "127.0.0.1:70000", "localhost:x"] {
             let error = address(text).unwrap_err();
             assert!(error.contains("is not an address"), "{error}");
         }
@@ -349,20 +234,9 @@ mod tests {
     /// Origins are taken as a browser sends them: no path, no wildcard within.
     #[test]
     fn origins() {
-        assert_eq!(
-            origin("HTTPS://Example.com:8443"),
-            Ok("https://example.com:8443".to_owned())
-        );
+        assert_eq!(origin("HTTPS://Example.com:8443"), Ok("https://example.com:8443".to_owned()));
         assert_eq!(origin("*"), Ok("*".to_owned()));
-        for text in [
-            "",
-            "example.com",
-            "https://",
-            "https://a/b",
-            "https://*.a",
-            "ftp://a",
-            "https://a b",
-        ] {
+        for text in ["", "example.com", "https://", "https://a/b", "https://*.a", "ftp://a", "https://a b"] {
             assert!(origin(text).is_err(), "{text}");
         }
     }
