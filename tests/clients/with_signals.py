@@ -7,6 +7,7 @@ import threading
 
 import websockets.exceptions
 from engine import DEADLINE, Engine, eventually, topic
+from with_raw_sockets import WebSocket
 
 
 def test_sigterm_closes_with_1001(_):
@@ -39,6 +40,20 @@ def test_sigint_is_like_sigterm(_):
     with Engine("--shards", "1") as engine:
         engine.process.send_signal(signal.SIGINT)
         assert engine.process.wait(DEADLINE) == 0, engine.errors
+
+
+def test_a_second_signal_ends_at_once(_):
+    """A peer that does not answer the close delays the end only until a second signal, which is status 1."""
+    with Engine("--shards", "1") as engine:
+        stubborn = WebSocket(engine)
+        assert stubborn.frame()[1].startswith(b"HI ")
+        engine.process.send_signal(signal.SIGTERM)
+        frames = iter(stubborn.frame, None)
+        close = next(payload for first, payload in frames if first == 0x88)
+        assert close[:2] == b"\x03\xe9", close
+        engine.process.send_signal(signal.SIGTERM)
+        assert engine.process.wait(DEADLINE) == 1, engine.errors
+        stubborn.connection.close()
 
 
 def test_a_taken_port(engine):
