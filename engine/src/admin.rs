@@ -17,7 +17,7 @@ use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use serde_json::{Map, Value};
 
-use crate::config::Problem;
+use crate::io::check::StartError;
 
 /// Largest request head in bytes; probes send a tenth of it.
 const HEAD_BYTES_MAX: usize = 4096;
@@ -63,10 +63,10 @@ impl Listener {
     ///
     /// # Errors
     /// The port is taken, or the address is not one of this host.
-    pub fn bind(address: SocketAddr) -> Result<Listener, Problem> {
+    pub fn bind(address: SocketAddr) -> Result<Listener, StartError> {
         let bound =
             TcpListener::bind(address).and_then(|socket| Ok(Listener { address: socket.local_addr()?, socket }));
-        bound.map_err(|error| Problem {
+        bound.map_err(|error| StartError {
             cause: format!("cannot listen on the admin address {address}: {error}"),
             cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
         })

@@ -11,22 +11,15 @@ mod sources;
 mod table;
 mod units;
 
-use std::fmt;
 use std::net::SocketAddr;
+
+use crate::io::check::StartError;
+use crate::shard::LagPolicy;
 
 pub use document::document;
 pub use host::Host;
 pub use sources::{Flags, Loaded, Origin, load};
 pub use table::{Kind, SETTINGS, Setting};
-
-/// What a shard does with a subscriber that fell behind its frame log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lag {
-    /// Replays from the history, tells the gap if that is not enough, and goes on.
-    Replay,
-    /// Closes the connection; the client comes back with its cursor.
-    Close,
-}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +56,13 @@ pub struct Config {
     /// Largest frame log of one topic in one dialect on one shard.
     pub log_bytes_max: u32,
     /// What to do with a subscriber that fell off the log.
-    pub lag: Lag,
+    pub lag: LagPolicy,
     /// Subscriptions allowed per connection.
     pub subscriptions_max: u32,
-    /// Time from accept to the end of the WebSocket handshake or the first request.
-    pub handshake_timeout_ms: u64,
-    /// Time from the first byte of a request's head to its last.
+    /// Time for the head of a request, or the handshake, to arrive.
     pub header_timeout_ms: u64,
+    /// Time between two requests on one connection, and for the body of a request.
+    pub request_timeout_ms: u64,
     /// Silence after which a peer is pinged.
     pub ping_interval_ms: u64,
     /// Silence after which a peer is taken for dead.
@@ -88,23 +81,6 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
 }
 
-/// Something that keeps an engine from starting: what is wrong, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What is wrong, and where it was said.
-    pub cause: String,
-    /// What to do about it.
-    pub cure: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n  cure: {}", self.cause, self.cure)
-    }
-}
-
-impl std::error::Error for Problem {}
-
 impl Config {
     /// Returns the configuration of an engine that was told nothing, on this host.
     #[must_use]
@@ -120,9 +96,9 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong, not only the first.
-    pub fn check(&self) -> Result<(), Vec<Problem>> {
+    pub fn check(&self) -> Result<(), Vec<StartError>> {
         let mut problems = Vec::new();
-        let mut wrong = |cause: String, cure: &str| problems.push(Problem { cause, cure: cure.to_owned() });
+        let mut wrong = |cause: String, cure: &str| problems.push(StartError { cause, cure: cure.to_owned() });
         self.check_addresses(&mut wrong);
         self.check_memory(&mut wrong);
         self.check_times(&mut wrong);
@@ -227,7 +203,7 @@ mod tests {
         assert_eq!((config.memory_bytes, config.message_bytes_max), (2 << 30, 64 << 10));
         assert_eq!((config.history_messages, config.history_bytes, config.history_seconds), (64, 64 << 10, 300));
         assert_eq!((config.ping_interval_ms, config.dead_after_ms), (25_000, 60_000));
-        assert!(!config.echo && !config.insecure && config.lag == Lag::Replay);
+        assert!(!config.echo && !config.insecure && config.lag == LagPolicy::Replay);
     }
 
     /// Every rule of `check` refuses what it is there for, and names a cure; all problems are told at once.

@@ -3,6 +3,9 @@
 //! Every test collects all offenders and names file, line and rule. A rule that is wrong for a good reason is changed
 //! here, in the open, not worked around.
 
+// A test that cannot go on has failed; clippy knows that only of functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,8 +67,9 @@ fn holds(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = text[at + word.len()..].chars().next();
-        !(word.starts_with(of_word) && before.is_some_and(of_word))
-            && !(word.ends_with(of_word) && after.is_some_and(of_word))
+        let longer_before = word.starts_with(of_word) && before.is_some_and(of_word);
+        let longer_after = word.ends_with(of_word) && after.is_some_and(of_word);
+        !longer_before && !longer_after
     })
 }
 
@@ -90,13 +94,15 @@ fn the_shard_is_plain() {
     forbid("the shard is plain", sources.iter().filter(|s| s.under("engine/src/shard/")), &words);
 }
 
-/// Atomics have one home, and so has what the compiler cannot check.
+/// What the compiler cannot check has two homes: what cores share, and what is shared with the kernel.
 #[test]
 fn danger_is_visible_in_ls() {
     let sources = sources();
     let (io, mesh) = ("engine/src/io/", "engine/src/mesh/");
     let ours = || sources.iter().filter(|s| s.is_rust() && (s.under("engine/src/") || s.under("protocol/src/")));
-    forbid("atomics live in the mesh", ours().filter(|s| !s.under(mesh)), &["sync::atomic"]);
+    // Cores share by the mesh; in io an atomic is one end of a ring whose other end is the kernel.
+    let calm = || ours().filter(|s| !s.under(io) && !s.under(mesh));
+    forbid("atomics live in mesh and io", calm(), &["sync::atomic"]);
     forbid("unsafe lives in io and mesh", ours().filter(|s| !s.under(io) && !s.under(mesh)), &["unsafe"]);
     forbid("system calls live in io", ours().filter(|s| !s.under(io)), &["libc"]);
     let protocol = sources.iter().find(|s| s.path == "protocol/src/lib.rs").expect("there is a protocol crate");

@@ -89,9 +89,14 @@ class Engine:
         assert hello.startswith("HI corecast.v1 "), hello
         return ws
 
-    def raw(self):
-        """Opens a TCP connection."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+    def raw(self, receive_bytes=None):
+        """Opens a TCP connection, with a small receive buffer if asked."""
+        connection = socket.socket()
+        connection.settimeout(DEADLINE)
+        if receive_bytes is not None:
+            # Before the connection stands, or the window is already offered.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connection.connect(("127.0.0.1", self.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 

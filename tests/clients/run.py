@@ -18,8 +18,8 @@ def tests(word):
     """Finds the tests in the order of their files."""
     for path in sorted(pathlib.Path(__file__).parent.glob("with_*.py")):
         module = importlib.import_module(path.stem)
-        for name, function in vars(module).items():
-            if name.startswith("test_") and word in f"{path.stem}.{name}":
+        for name, function in list(vars(module).items()):
+            if name.startswith("test_") and function.__module__ == path.stem and word in f"{path.stem}.{name}":
                 assert function.__doc__, f"{name} does not say what it shows"
                 yield f"{path.stem}.{name}", function
 

@@ -7,6 +7,7 @@ import threading
 
 import websockets.exceptions
 from engine import DEADLINE, Engine, eventually, topic
+from with_raw_sockets import WebSocket
 
 
 def test_sigterm_closes_with_1001(_):
@@ -41,6 +42,20 @@ def test_sigint_is_like_sigterm(_):
         assert engine.process.wait(DEADLINE) == 0, engine.errors
 
 
+def test_a_second_signal_ends_at_once(_):
+    """A peer that does not answer the close delays the end only until a second signal, which is status 1."""
+    with Engine("--shards", "1") as engine:
+        stubborn = WebSocket(engine)
+        assert stubborn.frame()[1].startswith(b"HI ")
+        engine.process.send_signal(signal.SIGTERM)
+        frames = iter(stubborn.frame, None)
+        close = next(payload for first, payload in frames if first == 0x88)
+        assert close[:2] == b"\x03\xe9", close
+        engine.process.send_signal(signal.SIGTERM)
+        assert engine.process.wait(DEADLINE) == 1, engine.errors
+        stubborn.connection.close()
+
+
 def test_a_taken_port(engine):
     """A second engine on the same port does not start, and does not take half the connections of the first."""
     command = [Engine.binary, "--listen", f"127.0.0.1:{engine.port}", "--admin", "off"]
@@ -62,27 +77,24 @@ def test_admin(engine):
         assert stats["total"][name] == sum(shard[name] for shard in stats["shards"]), name
 
 
-def test_statistics_follow(engine):
-    """Connections, subscriptions, published and delivered messages are counted."""
+def test_statistics_follow(_):
+    """Connections, subscriptions, published and delivered messages are counted, exactly."""
     name = topic("counted")
-    before = engine.stats()["total"]
-    with engine.line() as one, engine.line() as two:
-        for ws in (one, two):
-            ws.send(f"SUB {name} since=live id=s")
-            assert ws.recv(timeout=DEADLINE).startswith("OK s")
-        for n in range(10):
-            engine.publish(name, str(n))
-        for ws in (one, two):
-            for _ in range(10):
-                ws.recv(timeout=DEADLINE)
-
-        def counted():
-            now = engine.stats()["total"]
-            grown = {key: now[key] - before[key] for key in ("published", "delivered", "accepted")}
-            return grown["published"] == 10 and grown["delivered"] == 20 and grown["accepted"] >= 12
-
-        eventually(counted, "published, delivered and accepted are counted")
-    eventually(lambda: engine.stats()["total"]["subscriptions"] == 0, "subscriptions end with their connection")
+    with Engine("--shards", "2") as engine:
+        with engine.line() as one, engine.line() as two:
+            for ws in (one, two):
+                ws.send(f"SUB {name} since=live id=s")
+                assert ws.recv(timeout=DEADLINE).startswith("OK s")
+            for n in range(10):
+                engine.publish(name, str(n))
+            for ws in (one, two):
+                for _ in range(10):
+                    ws.recv(timeout=DEADLINE)
+            # Two subscribers, and one curl per message.
+            expected = {"published": 10, "delivered": 20, "accepted": 12, "subscriptions": 2}
+            counted = lambda: {key: engine.stats()["total"][key] for key in expected}
+            eventually(lambda: counted() == expected, f"{expected} are counted")
+        eventually(lambda: engine.stats()["total"]["subscriptions"] == 0, "subscriptions end with their connection")
 
 
 def test_pub_and_sub(engine):

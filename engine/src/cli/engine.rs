@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use corecast::admin::{Reading, Watched};
-use corecast::config::{Config, Lag};
+use corecast::config::Config;
 use corecast::io::check::StartError;
 use corecast::node::{Node, Settings};
-use corecast::shard::{LagPolicy, Limits, Stats};
+use corecast::shard::{Limits, Stats};
 
 /// A running engine.
 pub(super) struct Engine {
@@ -52,6 +52,11 @@ impl Engine {
         }
     }
 
+    /// Says whether the shards were asked to drain, by us or by one of them that failed.
+    pub(super) fn draining(&self) -> bool {
+        self.node.board().draining()
+    }
+
     /// Asks every shard to drain.
     pub(super) fn stop(&self) {
         self.node.stop();
@@ -71,11 +76,9 @@ fn settings(config: &Config) -> Settings {
         history_bytes: config.history_bytes,
         history_ms: u64::from(config.history_seconds) * 1000,
         log_bytes_max: config.log_bytes_max,
-        lag: match config.lag {
-            Lag::Replay => LagPolicy::Replay,
-            Lag::Close => LagPolicy::Close,
-        },
-        head_ms: config.header_timeout_ms.min(config.handshake_timeout_ms),
+        lag: config.lag,
+        head_ms: config.header_timeout_ms,
+        request_ms: config.request_timeout_ms,
         ping_ms: config.ping_interval_ms,
         dead_ms: config.dead_after_ms,
         echo: config.echo,

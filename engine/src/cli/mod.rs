@@ -18,7 +18,8 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use corecast::config::{self, Flags, Host, Loaded, Problem};
+use corecast::config::{self, Flags, Host, Loaded};
+use corecast::io::check::StartError;
 use crossbeam_channel::Receiver;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -57,7 +58,7 @@ enum Outcome {
     /// Failed while running: status 1.
     Failed(String),
     /// Could not start: status 2.
-    CannotStart(Vec<Problem>),
+    CannotStart(Vec<StartError>),
 }
 
 /// Parses the arguments of the process, runs what they ask for, and returns the exit status.
@@ -99,15 +100,15 @@ fn arguments() -> Arguments {
 }
 
 /// Reads the configuration from all its sources and checks it.
-fn configuration(flags: &Flags) -> Result<Loaded, Vec<Problem>> {
+fn configuration(flags: &Flags) -> Result<Loaded, Vec<StartError>> {
     let loaded = config::load(flags, std::env::vars_os(), &Host::read())?;
     loaded.config.check()?;
     Ok(loaded)
 }
 
 /// Catches SIGTERM and SIGINT from now on, and returns where they arrive.
-fn signals() -> Result<Receiver<i32>, Problem> {
-    let cannot = |error: io::Error| Problem {
+fn signals() -> Result<Receiver<i32>, StartError> {
+    let cannot = |error: io::Error| StartError {
         cause: format!("cannot catch signals: {error}"),
         cure: "check the limits of this process (ulimit -a)".to_owned(),
     };

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::connect::{Exchange, Url, topic_path};
-use corecast::config::Problem;
+use corecast::io::check::StartError;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let exchange = match Exchange::open(&arguments.url) {
         Ok(exchange) => exchange,
         Err(error) => {
-            return Outcome::CannotStart(vec![Problem {
+            return Outcome::CannotStart(vec![StartError {
                 cause: format!("cannot publish at {}: {error}", arguments.url),
                 cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
             }]);
@@ -46,14 +46,14 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-fn check(arguments: &Arguments) -> Result<(), Problem> {
+fn check(arguments: &Arguments) -> Result<(), StartError> {
     let topic = &arguments.topic;
-    topic::validate(topic).map_err(|error| Problem {
+    topic::validate(topic).map_err(|error| StartError {
         cause: format!("`{topic}` is not a topic: {}", error.text()),
         cure: "use words joined by `/`, as in news/sport".to_owned(),
     })?;
     match &arguments.event {
-        Some(event) if !valid_event(event) => Err(Problem {
+        Some(event) if !valid_event(event) => Err(StartError {
             cause: format!("`{event}` is not the name of an event"),
             cure: "use 1 to 64 visible ASCII characters".to_owned(),
         }),

@@ -7,10 +7,12 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
-use corecast::config::{Config, Flags, Problem};
+use corecast::config::{Config, Flags};
+use corecast::io::check::StartError;
 use corecast::{admin, log};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::Outcome;
 use super::engine::Engine;
@@ -31,17 +33,22 @@ pub(super) fn run(flags: &Flags) -> Outcome {
     }
 }
 
+/// How often to look whether the shards still run.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What a shard may take beyond the bound of a shutdown before the process ends without it.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// A running engine and what the control plane needs to end it.
 struct Running {
     engine: Engine,
     signals: Receiver<i32>,
 }
 
-fn start(config: &Config) -> Result<Running, Problem> {
+fn start(config: &Config) -> Result<Running, StartError> {
     // Before the engine: a signal that comes while it starts must stop it too, and a taken port is found at once.
     let signals = super::signals()?;
     let admin = config.admin.map(admin::Listener::bind).transpose()?;
-    let engine = Engine::start(config).map_err(|error| Problem { cause: error.cause, cure: error.cure })?;
+    let engine = Engine::start(config)?;
     let admin_address = admin.as_ref().map(admin::Listener::address);
     if let Some(listener) = admin {
         listener.serve(engine.watched());
@@ -83,10 +90,22 @@ fn reachable(address: SocketAddr) -> String {
 
 impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
-        let Ok(signal) = self.signals.recv() else {
-            return Outcome::Failed("the thread that waits for signals is gone".to_owned());
+        let by_signal = loop {
+            match self.signals.recv_timeout(LOOK_EVERY) {
+                Ok(signal) => break Some(signal),
+                // A shard that cannot go on asks all others to drain: without it nobody would be served right.
+                Err(RecvTimeoutError::Timeout) if self.engine.draining() => break None,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Outcome::Failed("the thread that waits for signals is gone".to_owned());
+                }
+            }
         };
-        tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping");
+        let timeout = Duration::from_millis(config.shutdown_timeout_ms);
+        match by_signal {
+            Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
+            None => tracing::error!("a shard ended by itself, stopping"),
+        }
         self.engine.stop();
         let (done, ended) = bounded(1);
         let engine = self.engine;
@@ -96,14 +115,17 @@ impl Running {
         });
         crossbeam_channel::select! {
             recv(ended) -> result => match result {
-                Ok(Ok(())) => {
+                Ok(Ok(())) if by_signal.is_some() => {
                     tracing::info!("stopped");
                     Outcome::Fine
                 }
+                Ok(Ok(())) => Outcome::Failed("a shard ended by itself; the log says why".to_owned()),
                 Ok(Err(cause)) => Outcome::Failed(cause),
                 Err(_) => Outcome::Failed("the engine could not be stopped in order".to_owned()),
             },
             recv(self.signals) -> _ => Outcome::Failed("stopped at once by a second signal".to_owned()),
+            // The shards keep the bound themselves; this is for one that no longer turns.
+            default(timeout + GRACE) => Outcome::Failed(format!("a shard did not stop within {timeout:?}")),
         }
     }
 }

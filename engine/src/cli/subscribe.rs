@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use corecast::config::Problem;
+use corecast::io::check::StartError;
 use corecast_protocol::line::{self, ErrCode, ServerLine};
 use corecast_protocol::{Cursor, Since, topic};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -90,8 +90,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, Problem> {
-    let wrong = |cause: String, cure: &str| Problem { cause, cure: cure.to_owned() };
+fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
+    let wrong = |cause: String, cure: &str| StartError { cause, cure: cure.to_owned() };
     let since = Since::parse(&arguments.since).map_err(|violation| {
         let cause = format!("--since `{}`: {}", arguments.since, violation.text());
         wrong(cause, "use latest, live, earliest, -N, or a cursor as `corecast sub` prints it")
@@ -149,7 +149,7 @@ impl Subscriber<'_> {
                 }
                 Err(refusal) if refusal.permanent => End::Refused(refusal.cause),
                 Err(refusal) if !connected_once => {
-                    return Outcome::CannotStart(vec![Problem {
+                    return Outcome::CannotStart(vec![StartError {
                         cause: format!("cannot subscribe at {url}: {}", refusal.cause),
                         cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
                     }]);

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Host, Kind, Problem, SETTINGS, Setting};
+use super::{Config, Host, Kind, SETTINGS, Setting};
+use crate::io::check::StartError;
 
 /// Environment variables that are ours but are no settings of an engine.
 const OTHER_VARIABLES: [&str; 2] = ["CORECAST_CONFIG", "CORECAST_URL"];
@@ -117,7 +118,7 @@ pub fn load(
     flags: &Flags,
     environment: impl Iterator<Item = (OsString, OsString)>,
     host: &Host,
-) -> Result<Loaded, Vec<Problem>> {
+) -> Result<Loaded, Vec<StartError>> {
     let mut problems = Vec::new();
     // An empty variable counts as absent: that is how shells and container files say "not set".
     let environment: HashMap<String, OsString> = environment
@@ -145,7 +146,7 @@ pub fn load(
             (setting.default.to_owned(), Origin::Default)
         };
         if let Err(error) = (setting.set)(&mut config, &text, host) {
-            problems.push(Problem {
+            problems.push(StartError {
                 cause: match &origin {
                     Origin::File(..) => format!("{origin}: {}: {error}", setting.key),
                     _ => format!("{origin}: {error}"),
@@ -159,8 +160,8 @@ pub fn load(
 }
 
 /// Reads the file into key -> (text, place). Everything wrong in it becomes a problem with its line.
-fn read_file(path: &Path, problems: &mut Vec<Problem>) -> HashMap<&'static str, (String, Origin)> {
-    let mut wrong = |cause: String, cure: String| problems.push(Problem { cause, cure });
+fn read_file(path: &Path, problems: &mut Vec<StartError>) -> HashMap<&'static str, (String, Origin)> {
+    let mut wrong = |cause: String, cure: String| problems.push(StartError { cause, cure });
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, Host, Lag, LogFormat, units};
+use super::{Config, Host, LogFormat, units};
+use crate::shard::LagPolicy;
 
 /// How a setting is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +82,11 @@ impl Config {
             history_bytes: 0,
             history_seconds: 0,
             log_bytes_max: 0,
-            lag: Lag::Replay,
+            lag: LagPolicy::Replay,
             subscriptions_max: 0,
-            handshake_timeout_ms: 0,
+
             header_timeout_ms: 0,
+            request_timeout_ms: 0,
             ping_interval_ms: 0,
             dead_after_ms: 0,
             origins: Vec::new(),
@@ -322,8 +324,10 @@ pub const SETTINGS: &[Setting] = &[
         default: "replay",
         help: "What happens to a subscriber that fell behind the frame log: `replay` what is remembered, or `close`",
         kind: Kind::One,
-        set: |c, text, _| one_of(text, &[("replay", Lag::Replay), ("close", Lag::Close)]).map(|v| c.lag = v),
-        show: |c| if c.lag == Lag::Replay { "replay" } else { "close" }.to_owned(),
+        set: |c, text, _| {
+            one_of(text, &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)]).map(|v| c.lag = v)
+        },
+        show: |c| if c.lag == LagPolicy::Replay { "replay" } else { "close" }.to_owned(),
     },
     Setting {
         heading: CLIENTS,
@@ -337,23 +341,23 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
-        key: "handshake-timeout",
-        value: "TIME",
-        default: "10s",
-        help: "Time a new connection has for its first request or WebSocket handshake",
-        kind: Kind::One,
-        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.handshake_timeout_ms = v),
-        show: |c| units::duration_text(c.handshake_timeout_ms),
-    },
-    Setting {
-        heading: CLIENTS,
         key: "header-timeout",
         value: "TIME",
         default: "10s",
-        help: "Time the head of a request may take from its first byte to its last",
+        help: "Time a peer has for the head of its request or handshake, from the connection or the byte before it",
         kind: Kind::One,
         set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.header_timeout_ms = v),
         show: |c| units::duration_text(c.header_timeout_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "request-timeout",
+        value: "TIME",
+        default: "60s",
+        help: "Time a connection may be idle between two requests, and time the body of a request may take",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.request_timeout_ms = v),
+        show: |c| units::duration_text(c.request_timeout_ms),
     },
     Setting {
         heading: CLIENTS,
@@ -464,8 +468,8 @@ mod tests {
             ("log-bytes", "1M"),
             ("lag", "close"),
             ("max-subscriptions", "7"),
-            ("handshake-timeout", "1500ms"),
-            ("header-timeout", "2m"),
+            ("header-timeout", "1500ms"),
+            ("request-timeout", "2m"),
             ("ping-interval", "1h"),
             ("dead-after", "2h"),
             ("shutdown-timeout", "0s"),
