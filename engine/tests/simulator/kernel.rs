@@ -110,6 +110,19 @@ pub(crate) struct Tally {
     pub(crate) overfull_orders: u64,
 }
 
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Tally) {
+        self.sends += other.sends;
+        self.short += other.short;
+        self.again += other.again;
+        self.no_buffers += other.no_buffers;
+        self.rearms += other.rearms;
+        self.crossed_cancels += other.crossed_cancels;
+        self.table_full += other.table_full;
+        self.overfull_orders += other.overfull_orders;
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct FakeKernel {
     shard: usize,
@@ -205,10 +218,9 @@ impl FakeKernel {
             .count()
     }
 
-    /// Returns the connection behind a slot.
-    pub(crate) fn conn_of(&self, slot: Slot) -> Option<ConnId> {
-        let seat = &self.seats[slot as usize];
-        (seat.phase != Phase::Free).then_some(seat.conn)
+    /// Wakes the shard of this kernel, as the control plane does.
+    pub(crate) fn ring_own_doorbell(&self) {
+        self.net.borrow_mut().ring_doorbell(self.shard);
     }
 
     #[track_caller]

@@ -274,12 +274,7 @@ fn an_honest_server_survives_every_fault() {
             ..Faults::draw(&mut Rng::new(seed))
         };
         let tally = echo_world(seed, faults);
-        sum.sends += tally.sends;
-        sum.short += tally.short;
-        sum.again += tally.again;
-        sum.no_buffers += tally.no_buffers;
-        sum.rearms += tally.rearms;
-        sum.table_full += tally.table_full;
+        sum.add(&tally);
     }
     let happened = [
         sum.sends,

@@ -96,6 +96,10 @@ impl Net {
         std::mem::take(&mut self.doorbells[shard])
     }
 
+    pub(crate) fn doorbell_rung(&self, shard: usize) -> bool {
+        self.doorbells[shard]
+    }
+
     // ---- the client's end ----
 
     /// Opens a connection that waits in the accept queue of `shard`.
