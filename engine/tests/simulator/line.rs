@@ -433,18 +433,14 @@ impl LineClient {
 
     fn subscribe(&mut self, scene: &mut Scene<'_>, topic: String, since: Since) {
         let token = self.token(Asked::Subscribe(topic.clone()));
-        let conflate = if scene.rng.chance(150) {
-            " conflate"
-        } else {
-            ""
-        };
+        let options = draw_options(scene.rng, 150);
         let since_word = match since {
             Since::Latest if scene.rng.chance(500) => String::new(),
             since => format!(" since={since}"),
         };
         self.say(
             scene,
-            format!("SUB {}{since_word}{conflate} id={token}", escape(&topic)).as_bytes(),
+            format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes(),
         );
         let watch = Watch::new(&topic, since);
         self.subscribed.insert(
@@ -518,14 +514,10 @@ impl LineClient {
                 if let Some((topic, _)) = staying {
                     let topic = escape(topic);
                     let token = self.token(Asked::Change);
-                    let conflate = if scene.rng.chance(500) {
-                        " conflate"
-                    } else {
-                        ""
-                    };
+                    let options = draw_options(scene.rng, 500);
                     self.say(
                         scene,
-                        format!("SUB {topic}{conflate} id={token}").as_bytes(),
+                        format!("SUB {topic}{options} id={token}").as_bytes(),
                     );
                 }
             }
@@ -535,19 +527,9 @@ impl LineClient {
             }
             80..82 => {
                 let token = self.token(Asked::Nonsense);
-                let line = scene.rng.pick(&[
-                    "SUB a//b",
-                    "SUB",
-                    "SUB a since=yesterday",
-                    "PUB $sys/x",
-                    "JUMP a",
-                ]);
-                // A line that is not understood cannot be asked for its token: only those with a known shape are sent.
-                if line == "SUB a//b" || line == "SUB a since=yesterday" {
-                    self.say(scene, format!("{line} id={token}").as_bytes());
-                } else {
-                    self.asked.remove(&token);
-                }
+                let lines = ["SUB a//b", "SUB a since=yesterday", "UNSUB a x=y", "JUMP a", "SUB a/+", "PUB a"];
+                let line = scene.rng.pick(&lines);
+                self.say(scene, format!("{line} id={token}").as_bytes());
             }
             82..83 => {
                 let token = self.token(Asked::TooLarge);
@@ -586,6 +568,13 @@ impl LineClient {
         }
         self.stage = Stage::Misbehaved;
     }
+}
+
+/// Draws what a subscription may ask for besides its start, some of it so many times of a thousand.
+fn draw_options(rng: &mut Rng, permille: u32) -> String {
+    let conflate = if rng.chance(permille) { " conflate" } else { "" };
+    let every = if rng.chance(permille) { format!(" every={}", rng.skewed(50)) } else { String::new() };
+    format!("{conflate}{every}")
 }
 
 fn draw_since(rng: &mut Rng) -> Since {

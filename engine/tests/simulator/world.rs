@@ -126,7 +126,7 @@ impl World {
         }
         let limits = draw_limits(&mut rng, calm);
         let message_bytes_max = limits.message_bytes_max as usize;
-        let ring_bytes_min = 2 * (1024 + message_bytes_max);
+        let ring_bytes_min = 2 * mesh::Packet::bytes_max(message_bytes_max);
         let ring_bytes = if calm {
             1 << 20
         } else {
@@ -168,7 +168,6 @@ impl World {
             .map(|(index, links)| Berth {
                 shard: Shard::new(Setup {
                     index,
-                    shards,
                     limits: limits.clone(),
                     links,
                     seed: rng.next(),
@@ -227,7 +226,7 @@ impl World {
             gaps: self.oracle.gaps,
             ..Report::default()
         };
-        for berth in &self.berths {
+        for berth in &mut self.berths {
             report.stats.add(berth.shard.stats());
             report.tally.add(&berth.kernel.tally);
         }
@@ -306,6 +305,7 @@ impl World {
         }
         if let Some(deadline_us) = berth.rest {
             let bell = self.net.borrow_mut().answer_doorbell(index);
+            assert!(bell || !berth.shard.anything(), "shard {index} sleeps over a packet: a lost wake-up");
             if !bell
                 && !berth.kernel.stirs()
                 && deadline_us.is_none_or(|deadline_us| deadline_us > now_us)
@@ -392,7 +392,7 @@ impl World {
     }
 
     /// Published times matching is delivered, conflated, dropped or abandoned, once nothing is on its way.
-    fn check_accounts(&self) {
+    fn check_accounts(&mut self) {
         let mut sum = Stats::default();
         self.berths
             .iter()
