@@ -515,10 +515,7 @@ impl LineClient {
                     let topic = escape(topic);
                     let token = self.token(Asked::Change);
                     let options = draw_options(scene.rng, 500);
-                    self.say(
-                        scene,
-                        format!("SUB {topic}{options} id={token}").as_bytes(),
-                    );
+                    self.say(scene, format!("SUB {topic}{options} id={token}").as_bytes());
                 }
             }
             75..80 => {
@@ -527,7 +524,14 @@ impl LineClient {
             }
             80..82 => {
                 let token = self.token(Asked::Nonsense);
-                let lines = ["SUB a//b", "SUB a since=yesterday", "UNSUB a x=y", "JUMP a", "SUB a/+", "PUB a"];
+                let lines = [
+                    "SUB a//b",
+                    "SUB a since=yesterday",
+                    "UNSUB a x=y",
+                    "JUMP a",
+                    "SUB a/+",
+                    "PUB a",
+                ];
                 let line = scene.rng.pick(&lines);
                 self.say(scene, format!("{line} id={token}").as_bytes());
             }
@@ -572,8 +576,16 @@ impl LineClient {
 
 /// Draws what a subscription may ask for besides its start, some of it so many times of a thousand.
 fn draw_options(rng: &mut Rng, permille: u32) -> String {
-    let conflate = if rng.chance(permille) { " conflate" } else { "" };
-    let every = if rng.chance(permille) { format!(" every={}", rng.skewed(50)) } else { String::new() };
+    let conflate = if rng.chance(permille) {
+        " conflate"
+    } else {
+        ""
+    };
+    let every = if rng.chance(permille) {
+        format!(" every={}", rng.skewed(50))
+    } else {
+        String::new()
+    };
     format!("{conflate}{every}")
 }
 

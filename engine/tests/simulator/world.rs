@@ -215,7 +215,7 @@ impl World {
         self.check_accounts();
         self.enter(Phase::Draining, Faults::NONE);
         self.berths.iter_mut().for_each(|berth| {
-            berth.shard.drain();
+            berth.shard.drain(&mut berth.kernel);
             // The signal comes over the control plane, which rings every doorbell.
             berth.kernel.ring_own_doorbell();
         });
@@ -305,7 +305,10 @@ impl World {
         }
         if let Some(deadline_us) = berth.rest {
             let bell = self.net.borrow_mut().answer_doorbell(index);
-            assert!(bell || !berth.shard.anything(), "shard {index} sleeps over a packet: a lost wake-up");
+            assert!(
+                bell || !berth.shard.anything(),
+                "shard {index} sleeps over a packet: a lost wake-up"
+            );
             if !bell
                 && !berth.kernel.stirs()
                 && deadline_us.is_none_or(|deadline_us| deadline_us > now_us)
@@ -316,7 +319,7 @@ impl World {
             berth.rest = None;
         }
         let busy = berth.shard.turn(&mut berth.kernel);
-        berth.shard.check(&berth.kernel);
+        berth.shard.check();
         if let Busy::RestUntil(deadline_us) = busy
             && berth.shard.announce_rest()
         {
