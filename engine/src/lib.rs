@@ -5,3 +5,5 @@
 #![deny(unsafe_code)]
 
 pub mod io;
+pub mod mesh;
+pub mod shard;

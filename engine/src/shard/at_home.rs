@@ -44,7 +44,7 @@ impl Shard {
             Some((index, seq?))
         });
         let Some((index, seq)) = recorded else {
-            self.answer(asker, &Packet::Refused { ticket, reason: Reason::Full });
+            self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Full });
             return;
         };
         self.stats.published += 1;
@@ -62,7 +62,7 @@ impl Shard {
             }
         }
         if ticket.purpose != Purpose::Silent {
-            self.answer(asker, &Packet::Published { ticket, epoch, seq });
+            self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
         }
     }
 
@@ -71,7 +71,7 @@ impl Shard {
             Some(index) => self.homes.clear(index, &mut self.store),
             None => (0, 0),
         };
-        self.answer(asker, &Packet::Published { ticket, epoch, seq });
+        self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
     }
 
     pub(super) fn member_joins(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
@@ -83,7 +83,7 @@ impl Shard {
         let Some(home) = self.homes.home_mut(index) else { return };
         home.members.push(Member { shard: shard as u32, id, generation, behind: false });
         let (epoch, head) = (home.epoch, home.head());
-        self.answer(shard, &Packet::Joined { id, generation, epoch, head });
+        self.tell_shard(shard, &Packet::Joined { id, generation, epoch, head });
     }
 
     pub(super) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
@@ -156,7 +156,7 @@ impl Shard {
     }
 
     /// Tells an asker something now, or later if its ring has no room.
-    fn answer(&mut self, asker: usize, packet: &Packet<'_>) {
+    fn tell_shard(&mut self, asker: usize, packet: &Packet<'_>) {
         if self.backlog[asker].is_empty() && self.links.send(asker, packet) {
             return;
         }

@@ -79,11 +79,6 @@ impl Buffer {
         true
     }
 
-    /// Cuts the buffer to its first `len` bytes.
-    pub fn truncate(&mut self, len: u32) {
-        self.end = self.end.min(self.start + len);
-    }
-
     /// Takes `len` bytes off the front.
     ///
     /// # Panics

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use super::buffer::Buffer;
@@ -250,6 +251,8 @@ pub struct Active {
     pub topic: [u8; 255],
     /// Length of the topic.
     pub topic_len: u8,
+    /// Where the request starts.
+    pub since: Since,
     /// Event name of the request.
     pub event: [u8; 64],
     /// Length of the event name.
@@ -258,8 +261,10 @@ pub struct Active {
     pub batch: Batch,
     /// The replay on its way to a subscription.
     pub replaying: Option<Replaying>,
-    /// The number, epoch of the answer that is being put together (`poll`, `value`).
-    pub cursor: (u32, u64),
+    /// Cursor of the answer that is being put together (`poll`, `value`).
+    pub cursor: Cursor,
+    /// Cursor that the client has already (`If-None-Match`).
+    pub known: Option<Cursor>,
     /// Messages of a `poll` that are still to come.
     pub poll_left: u32,
     /// Answers that clients of the line protocol are still owed.
@@ -286,11 +291,13 @@ impl Active {
             pending: Pending::default(),
             topic: [0; 255],
             topic_len: 0,
+            since: Since::Latest,
             event: [0; 64],
             event_len: 0,
             batch: Batch::default(),
             replaying: None,
-            cursor: (0, 0),
+            cursor: Cursor { epoch: 0, seq: 0 },
+            known: None,
             poll_left: 0,
             tickets: 0,
             closing: false,
@@ -301,12 +308,6 @@ impl Active {
     #[must_use]
     pub fn topic(&self) -> &str {
         std::str::from_utf8(&self.topic[..usize::from(self.topic_len)]).expect("only checked topics are kept")
-    }
-
-    /// Returns the event name of the request, empty for none.
-    #[must_use]
-    pub fn event(&self) -> &str {
-        std::str::from_utf8(&self.event[..usize::from(self.event_len)]).expect("only checked events are kept")
     }
 
     /// Keeps the topic of the request.

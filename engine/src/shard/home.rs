@@ -65,12 +65,6 @@ impl Home {
         self.history.next() - 1
     }
 
-    /// Returns the topic.
-    #[must_use]
-    pub fn name(&self) -> Name<'_> {
-        Name { hash: self.hash, text: &self.name }
-    }
-
     /// Forgets what is too old, keeping the newest message.
     pub fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
         while self.history.first() + 1 < self.history.next() {
@@ -209,7 +203,7 @@ impl Homes {
     }
 
     /// Returns a home.
-    #[must_use]
+    #[cfg(test)]
     pub fn home(&self, index: u32) -> &Home {
         &self.homes[index as usize]
     }
@@ -316,11 +310,6 @@ impl Homes {
         self.unlist(index);
         self.remove_if_idle(index);
         true
-    }
-
-    /// Calls `visit` for every home.
-    pub fn each(&self, mut visit: impl FnMut(&Home)) {
-        self.homes.iter().for_each(|(_, home)| visit(home));
     }
 
     fn touch(&mut self, index: u32) {

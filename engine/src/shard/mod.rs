@@ -1,7 +1,7 @@
 //! The messaging logic of one core.
 //!
 //! Owns everything of one shard: connections, topics and frame logs, homes and histories, timers, statistics. Touches
-//! the kernel only through [`Driver`], other shards only through [`Links`]. Never: unsafe, atomics, system calls,
+//! the kernel only through [`Driver`](crate::io::driver::Driver), other shards only through [`Links`]. Never: unsafe, atomics, system calls,
 //! shared ownership, dynamic calls, futures. A source test holds that.
 //!
 //! The path of a message, and the file of each step:
@@ -47,7 +47,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
-use crate::io::driver::{Completion, Driver, Slot};
+use crate::io::driver::{Completion, Slot};
 use crate::mesh::Links;
 use chain::Store;
 use connection::{Active, Connection, Kind};
@@ -132,9 +132,12 @@ pub struct Shard {
     /// Scratch: received bytes, a packet, text being written.
     inbound: Vec<u8>,
     carried: Vec<u8>,
+    whole: Vec<u8>,
     packet: Vec<u8>,
     text: Vec<u8>,
 
+    /// A listener that stopped accepting because the kernel said no.
+    accepting_failed: Option<u8>,
     draining: bool,
     drain_next: Slot,
 }
@@ -182,8 +185,10 @@ impl Shard {
             paced: BinaryHeap::new(),
             inbound: Vec::with_capacity(64 << 10),
             carried: Vec::new(),
+            whole: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
+            accepting_failed: None,
             draining: false,
             drain_next: 0,
             random: random_state,

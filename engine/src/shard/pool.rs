@@ -51,11 +51,6 @@ impl Block {
         1 << self.order
     }
 
-    /// Returns the binary logarithm of its length.
-    #[must_use]
-    pub fn order(self) -> u8 {
-        self.order
-    }
 }
 
 /// Returns the order of the smallest block with at least so many bytes.
@@ -176,7 +171,7 @@ impl Pool {
     }
 
     /// Returns the length of the largest block there can be.
-    #[must_use]
+    #[cfg(test)]
     pub fn block_bytes_max(&self) -> u32 {
         1 << self.order_max
     }

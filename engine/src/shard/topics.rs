@@ -129,6 +129,8 @@ pub struct Membership {
     pub every_ms: u32,
     /// When the next message may be sent, in milliseconds.
     pub due_ms: u32,
+    /// The time for which it stands among those that wait for theirs.
+    pub waits_for: u32,
 }
 
 /// All topics, logs and memberships of a shard.
@@ -211,6 +213,12 @@ impl Topics {
         self.topics.get(index as usize).is_some_and(|topic| topic.generation == generation)
     }
 
+    /// Says whether no topic has this index.
+    #[must_use]
+    pub fn is_gone(&self, index: u32) -> bool {
+        !self.topics.contains(index as usize)
+    }
+
     /// Forgets a topic without logs.
     pub fn remove(&mut self, index: u32) {
         let topic = self.topics.remove(index as usize);
@@ -262,7 +270,7 @@ impl Topics {
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
     pub fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
-        let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0 };
+        let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0 };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
         let log = &mut self.logs[log as usize];
         log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });
