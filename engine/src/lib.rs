@@ -6,4 +6,5 @@
 
 pub mod io;
 pub mod mesh;
+pub mod node;
 pub mod shard;

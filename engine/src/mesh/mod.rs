@@ -288,7 +288,9 @@ mod tests {
             let mut next = 0u32;
             while next < PACKETS {
                 if receiver.receive(0, &mut scratch) {
-                    let Some(Packet::Publish { content, .. }) = Packet::decode(&scratch) else { panic!("foreign packet") };
+                    let Some(Packet::Publish { content, .. }) = Packet::decode(&scratch) else {
+                        panic!("foreign packet")
+                    };
                     assert_eq!(content.payload, next.to_le_bytes());
                     next += 1;
                 } else if receiver.announce_rest() {

@@ -371,9 +371,7 @@ impl<'a> Packet<'a> {
             LEAVE => Packet::Leave { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
             DELIVER => Packet::Deliver { id: r.u32()?, generation: r.u32()?, seq: r.u64()?, content: r.content()? },
             BEHIND => Packet::Behind { id: r.u32()?, generation: r.u32()? },
-            REPLAY => {
-                Packet::Replay { topic: r.name()?, ticket: r.ticket()?, from: r.from()?, generation: r.u32()? }
-            }
+            REPLAY => Packet::Replay { topic: r.name()?, ticket: r.ticket()?, from: r.from()?, generation: r.u32()? },
             REPLAYED => Packet::Replayed {
                 ticket: r.ticket()?,
                 epoch: r.u32()?,

@@ -89,9 +89,8 @@ impl Shard {
     pub(super) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
         let Some(index) = self.homes.find(topic) else { return };
         let Some(home) = self.homes.home_mut(index) else { return };
-        home.members.retain(|member| {
-            member.shard as usize != shard || member.id != id || member.generation != generation
-        });
+        home.members
+            .retain(|member| member.shard as usize != shard || member.id != id || member.generation != generation);
         self.homes.remove_if_idle(index);
     }
 

@@ -6,7 +6,7 @@ use crate::io::memory::{Memory, Span};
 
 /// The buffer.
 #[derive(Debug)]
-pub struct Buffer {
+pub(super) struct Buffer {
     owner: Owner,
     block: Option<Block>,
     start: u32,
@@ -16,30 +16,30 @@ pub struct Buffer {
 impl Buffer {
     /// Makes an empty buffer.
     #[must_use]
-    pub const fn new(owner: Owner) -> Buffer {
+    pub(super) const fn new(owner: Owner) -> Buffer {
         Buffer { owner, block: None, start: 0, end: 0 }
     }
 
     /// Returns the number of bytes held.
     #[must_use]
-    pub fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.end - self.start
     }
 
     /// Says whether no byte is held.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Returns where the bytes lie.
     #[must_use]
-    pub fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         self.block.map_or(Span::default(), |block| block.span().part(self.start, self.len()))
     }
 
     /// Makes room for `len` more bytes at the end, and returns the place; `None` if there is no memory.
-    pub fn reserve(&mut self, store: &mut Store, memory: &mut Memory, len: u32) -> Option<Span> {
+    pub(super) fn reserve(&mut self, store: &mut Store, memory: &mut Memory, len: u32) -> Option<Span> {
         self.make_room(store, memory, len)?;
         let place = self.block?.span().part(self.end, len);
         self.end += len;
@@ -48,7 +48,7 @@ impl Buffer {
 
     /// Appends bytes; says false, and changes nothing, if there is no memory.
     #[must_use]
-    pub fn push(&mut self, store: &mut Store, memory: &mut Memory, bytes: &[u8]) -> bool {
+    pub(super) fn push(&mut self, store: &mut Store, memory: &mut Memory, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }
@@ -64,7 +64,7 @@ impl Buffer {
 
     /// Puts the bytes at `from`, which lie outside this buffer, before its first byte; says false if there is no memory.
     #[must_use]
-    pub fn push_front(&mut self, store: &mut Store, memory: &mut Memory, from: Span) -> bool {
+    pub(super) fn push_front(&mut self, store: &mut Store, memory: &mut Memory, from: Span) -> bool {
         let held = self.len();
         if self.make_room(store, memory, from.len).is_none() {
             return false;
@@ -83,7 +83,7 @@ impl Buffer {
     ///
     /// # Panics
     /// If there are fewer.
-    pub fn consume(&mut self, len: u32) {
+    pub(super) fn consume(&mut self, len: u32) {
         assert!(len <= self.len(), "more consumed than held");
         self.start += len;
     }
@@ -92,20 +92,20 @@ impl Buffer {
     ///
     /// # Panics
     /// If fewer were.
-    pub fn unconsume(&mut self, len: u32) {
+    pub(super) fn unconsume(&mut self, len: u32) {
         assert!(len <= self.start, "more taken back than consumed");
         self.start -= len;
     }
 
     /// Gives the block back, if no byte is held.
-    pub fn release_if_empty(&mut self, store: &mut Store) {
+    pub(super) fn release_if_empty(&mut self, store: &mut Store) {
         if self.is_empty() {
             self.clear(store);
         }
     }
 
     /// Forgets all bytes and gives the block back.
-    pub fn clear(&mut self, store: &mut Store) {
+    pub(super) fn clear(&mut self, store: &mut Store) {
         if let Some(block) = self.block.take() {
             store.pool.give(self.owner, block);
         }

@@ -30,23 +30,23 @@ struct Link {
 
 /// Memory for all chains of a shard.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     /// The blocks.
-    pub pool: Pool,
+    pub(super) pool: Pool,
     links: Slab<Link>,
 }
 
 impl Store {
     /// Makes the store over a memory with so many bytes.
     #[must_use]
-    pub fn new(memory_bytes: u64) -> Store {
+    pub(super) fn new(memory_bytes: u64) -> Store {
         Store { pool: Pool::new(memory_bytes), links: Slab::new() }
     }
 }
 
 /// A run of records.
 #[derive(Debug)]
-pub struct Chain {
+pub(super) struct Chain {
     owner: Owner,
     oldest: u32,
     newest: u32,
@@ -60,48 +60,54 @@ pub struct Chain {
 
 /// Where a run of records lies, and the number after its last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(super) struct Run {
     /// The bytes, contiguous.
-    pub span: Span,
+    pub(super) span: Span,
     /// Number of the record after the run.
-    pub next: u64,
+    pub(super) next: u64,
 }
 
 impl Chain {
     /// Makes an empty chain whose first record will be numbered `next`.
     #[must_use]
-    pub fn new(owner: Owner, next: u64) -> Chain {
+    pub(super) fn new(owner: Owner, next: u64) -> Chain {
         Chain { owner, oldest: NONE, newest: NONE, first: next, next, bytes: 0 }
     }
 
     /// Returns the number of the oldest record held (equal to `next` if none is).
     #[must_use]
-    pub fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         self.first
     }
 
     /// Returns the number that the next record gets.
     #[must_use]
-    pub fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.next
     }
 
     /// Returns the bytes of the blocks held.
     #[must_use]
-    pub fn bytes(&self) -> u32 {
+    pub(super) fn bytes(&self) -> u32 {
         self.bytes
     }
 
     /// Says whether no record is held.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first == self.next
     }
 
     /// Makes room for the next record, `len` bytes, and returns where to write it; `None` if there is no memory.
     ///
     /// A new block is at least `block_bytes` long, so that records appended in a row share it.
-    pub fn append(&mut self, store: &mut Store, memory: &mut Memory, len: u32, block_bytes: u32) -> Option<Span> {
+    pub(super) fn append(
+        &mut self,
+        store: &mut Store,
+        memory: &mut Memory,
+        len: u32,
+        block_bytes: u32,
+    ) -> Option<Span> {
         let fits = self.newest != NONE && {
             let newest = &store.links[self.newest as usize];
             newest.used + len + (newest.count + 1) * MARK_BYTES <= newest.block.bytes()
@@ -137,7 +143,7 @@ impl Chain {
     /// # Panics
     /// If the record is not held, or is not longer than `skip`.
     #[must_use]
-    pub fn run(&self, store: &Store, memory: &Memory, seq: u64, skip: u32) -> Run {
+    pub(super) fn run(&self, store: &Store, memory: &Memory, seq: u64, skip: u32) -> Run {
         let link = self.find(store, seq);
         let start = start_of(link, memory, seq) + skip;
         Run { span: link.block.span().part(start, link.used - start), next: link.first + u64::from(link.count) }
@@ -148,7 +154,7 @@ impl Chain {
     /// # Panics
     /// If it is not held.
     #[must_use]
-    pub fn record(&self, store: &Store, memory: &Memory, seq: u64) -> Span {
+    pub(super) fn record(&self, store: &Store, memory: &Memory, seq: u64) -> Span {
         let link = self.find(store, seq);
         let start = start_of(link, memory, seq);
         let end = end_of(link, memory, seq);
@@ -160,7 +166,7 @@ impl Chain {
     /// # Panics
     /// If fewer bytes are held before `next`.
     #[must_use]
-    pub fn back(&self, store: &Store, memory: &Memory, next: u64, bytes: u32) -> (u64, u32) {
+    pub(super) fn back(&self, store: &Store, memory: &Memory, next: u64, bytes: u32) -> (u64, u32) {
         let (mut seq, mut left) = (next, bytes);
         while left > 0 {
             seq -= 1;
@@ -174,7 +180,7 @@ impl Chain {
     }
 
     /// Forgets all records before `seq`; a block goes back to the pool when its last record is forgotten.
-    pub fn forget_before(&mut self, store: &mut Store, seq: u64) {
+    pub(super) fn forget_before(&mut self, store: &mut Store, seq: u64) {
         let seq = seq.min(self.next);
         if seq <= self.first {
             return;
@@ -190,7 +196,7 @@ impl Chain {
     }
 
     /// Forgets the oldest block with all its records; does nothing if none is held.
-    pub fn forget_oldest_block(&mut self, store: &mut Store) {
+    pub(super) fn forget_oldest_block(&mut self, store: &mut Store) {
         if self.oldest != NONE {
             let link = &store.links[self.oldest as usize];
             self.first = link.first + u64::from(link.count);
@@ -199,7 +205,7 @@ impl Chain {
     }
 
     /// Forgets everything, and numbers the next record `next`.
-    pub fn restart(&mut self, store: &mut Store, next: u64) {
+    pub(super) fn restart(&mut self, store: &mut Store, next: u64) {
         self.forget_before(store, self.next);
         self.first = next;
         self.next = next;

@@ -17,7 +17,7 @@ use crate::io::driver::{Interest, Slot};
 
 /// What a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// The slot is not in use.
     Free,
     /// Waits for a request, or is in the middle of one.
@@ -38,53 +38,53 @@ pub enum Kind {
 
 /// What every connection costs.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     /// Tells one life of the slot from the next.
-    pub generation: u16,
+    pub(super) generation: u16,
     /// What it is.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// The receive, or wait for readability, that is armed.
-    pub armed: Option<Interest>,
+    pub(super) armed: Option<Interest>,
     /// The armed receive was cancelled.
-    pub cancelling: bool,
+    pub(super) cancelling: bool,
     /// A wait for room is armed: the kernel's buffer is full.
-    pub blocked: bool,
+    pub(super) blocked: bool,
     /// It stands in the queue of connections with something to send.
-    pub ready: bool,
+    pub(super) ready: bool,
     /// A ping was sent, and nothing was heard since.
-    pub pinged: bool,
+    pub(super) pinged: bool,
     /// The peer closed its direction.
-    pub ended: bool,
+    pub(super) ended: bool,
     /// Receives since the timer last looked; many make it worth a multishot receive.
-    pub reads: u8,
+    pub(super) reads: u8,
     /// Listener that accepted it.
-    pub listener: u8,
+    pub(super) listener: u8,
     /// The peer's port.
-    port: u16,
+    pub(super) port: u16,
     /// The peer's address, IPv4 as IPv4-mapped.
-    address: [u8; 16],
+    pub(super) address: [u8; 16],
     /// Tick when something was last heard.
-    pub heard_tick: u32,
+    pub(super) heard_tick: u32,
     /// Number of the submit that has a send of this connection.
-    pub submit: u32,
+    pub(super) submit: u32,
     /// First membership, or [`NONE`].
-    pub first: u32,
+    pub(super) first: u32,
     /// Number of memberships.
-    pub subscriptions: u32,
+    pub(super) subscriptions: u32,
     /// Membership whose frame was sent in part, or [`NONE`].
-    pub partial: u32,
+    pub(super) partial: u32,
     /// Membership that sent last, if there are several.
-    pub sender: u32,
+    pub(super) sender: u32,
     /// Its `Active`, or [`NONE`].
-    pub active: u32,
+    pub(super) active: u32,
     /// Where it is in the stream of frames.
-    pub decoder: Decoder,
+    pub(super) decoder: Decoder,
 }
 
 impl Connection {
     /// Makes a slot that is not in use.
     #[must_use]
-    pub fn free() -> Connection {
+    pub(super) fn free() -> Connection {
         Connection {
             generation: 0,
             kind: Kind::Free,
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     /// Starts a new life of the slot.
-    pub fn open(&mut self, listener: u8, peer: SocketAddr, tick: u32) {
+    pub(super) fn open(&mut self, listener: u8, peer: SocketAddr, tick: u32) {
         let generation = self.generation.wrapping_add(1);
         *self = Connection { generation, kind: Kind::Http, listener, heard_tick: tick, ..Connection::free() };
         self.port = peer.port();
@@ -122,26 +122,26 @@ impl Connection {
 
     /// Returns the peer's address.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub(super) fn peer(&self) -> SocketAddr {
         SocketAddr::new(Ipv6Addr::from(self.address).to_canonical(), self.port)
     }
 
     /// Says whether it is a WebSocket in use.
     #[must_use]
-    pub fn is_websocket(&self) -> bool {
+    pub(super) fn is_websocket(&self) -> bool {
         matches!(self.kind, Kind::Payload | Kind::Line | Kind::Echo)
     }
 
     /// Returns the dialect of its subscriptions.
     #[must_use]
-    pub fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         if self.kind == Kind::Line { Dialect::Line } else { Dialect::Payload }
     }
 }
 
 /// Why a connection does not go on with what it received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Waiting {
+pub(super) enum Waiting {
     /// It does.
     #[default]
     No,
@@ -155,20 +155,20 @@ pub enum Waiting {
 
 /// A request that is being received or answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
+pub(super) struct Pending {
     /// What its answer depends on.
-    pub what: Asked,
+    pub(super) what: Asked,
     /// The connection is kept after the answer.
-    pub keep_alive: bool,
+    pub(super) keep_alive: bool,
     /// The peer speaks HTTP/1.0.
     pub http10: bool,
     /// `HEAD`: the answer has no body.
-    pub head_only: bool,
+    pub(super) head_only: bool,
 }
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Asked {
+pub(super) enum Asked {
     /// Nothing is pending.
     #[default]
     Nothing,
@@ -188,20 +188,20 @@ pub enum Asked {
 
 /// Progress of an NDJSON batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
+pub(super) struct Batch {
     /// Bytes of the body whose lines were sent to their homes.
-    pub offset: u32,
+    pub(super) offset: u32,
     /// Lines sent to their homes.
-    pub sent: u32,
+    pub(super) sent: u32,
     /// Answers that came.
-    pub answered: u32,
+    pub(super) answered: u32,
     /// Answers that said no.
-    pub refused: u32,
+    pub(super) refused: u32,
 }
 
 /// How a body arrives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Body {
+pub(super) enum Body {
     /// There is none, or all of it is here.
     #[default]
     Done,
@@ -213,70 +213,70 @@ pub enum Body {
 
 /// A replay on its way to this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replaying {
+pub(super) struct Replaying {
     /// For whom.
-    pub membership: u32,
+    pub(super) membership: u32,
     /// The answer has begun: so many messages of the batch are still to come.
-    pub left: Option<u32>,
+    pub(super) left: Option<u32>,
     /// Number of the newest message, as the home said.
-    pub head: u64,
+    pub(super) head: u64,
 }
 
 /// What a busy connection costs on top.
 #[derive(Debug)]
-pub struct Active {
+pub(super) struct Active {
     /// The connection.
-    pub slot: Slot,
+    pub(super) slot: Slot,
     /// Bytes for this connection only.
-    pub queue: Buffer,
+    pub(super) queue: Buffer,
     /// Bytes of the queue that the present submit sends.
-    pub sending: u32,
+    pub(super) sending: u32,
     /// A pong that waits for the queue to drain: length and payload.
-    pub pong: Option<(u8, [u8; 125])>,
+    pub(super) pong: Option<(u8, [u8; 125])>,
     /// Bytes received but not understood yet.
-    pub carry: Buffer,
+    pub(super) carry: Buffer,
     /// The message or body that is being received.
-    pub body: Buffer,
+    pub(super) body: Buffer,
     /// What has arrived of a body.
-    pub arriving: Body,
+    pub(super) arriving: Body,
     /// The body is text.
-    pub text: bool,
+    pub(super) text: bool,
     /// A whole message stands in `body` and waits to be handled.
-    pub complete: bool,
+    pub(super) complete: bool,
     /// Why nothing is handled now.
-    pub waiting: Waiting,
+    pub(super) waiting: Waiting,
     /// The request in progress.
-    pub pending: Pending,
+    pub(super) pending: Pending,
     /// Topic of the request, and its event name.
-    pub topic: [u8; 255],
+    pub(super) topic: [u8; 255],
     /// Length of the topic.
-    pub topic_len: u8,
+    pub(super) topic_len: u8,
     /// Where the request starts.
-    pub since: Since,
+    pub(super) since: Since,
     /// Event name of the request.
-    pub event: [u8; 64],
+    pub(super) event: [u8; 64],
     /// Length of the event name.
-    pub event_len: u8,
+    pub(super) event_len: u8,
     /// The batch in progress.
-    pub batch: Batch,
+    pub(super) batch: Batch,
     /// The replay on its way to a subscription.
-    pub replaying: Option<Replaying>,
+    pub(super) replaying: Option<Replaying>,
     /// Cursor of the answer that is being put together (`poll`, `value`).
-    pub cursor: Cursor,
+    pub(super) cursor: Cursor,
     /// Cursor that the client has already (`If-None-Match`).
-    pub known: Option<Cursor>,
+    pub(super) known: Option<Cursor>,
     /// Messages of a `poll` that are still to come.
-    pub poll_left: u32,
+    pub(super) poll_left: u32,
     /// Answers that clients of the line protocol are still owed.
-    pub tickets: u32,
+    pub(super) tickets: u32,
     /// When the queue has drained, our direction ends.
-    pub closing: bool,
+    pub(super) closing: bool,
 }
 
 impl Active {
     /// Makes the state of a connection that has become busy.
     #[must_use]
-    pub fn new(slot: Slot) -> Active {
+    pub(super) fn new(slot: Slot) -> Active {
         Active {
             slot,
             queue: Buffer::new(Owner::Private),
@@ -306,25 +306,25 @@ impl Active {
 
     /// Returns the topic of the request.
     #[must_use]
-    pub fn topic(&self) -> &str {
+    pub(super) fn topic(&self) -> &str {
         std::str::from_utf8(&self.topic[..usize::from(self.topic_len)]).expect("only checked topics are kept")
     }
 
     /// Keeps the topic of the request.
-    pub fn set_topic(&mut self, topic: &str) {
+    pub(super) fn set_topic(&mut self, topic: &str) {
         self.topic[..topic.len()].copy_from_slice(topic.as_bytes());
         self.topic_len = topic.len() as u8;
     }
 
     /// Keeps the event name of the request.
-    pub fn set_event(&mut self, event: &str) {
+    pub(super) fn set_event(&mut self, event: &str) {
         self.event[..event.len()].copy_from_slice(event.as_bytes());
         self.event_len = event.len() as u8;
     }
 
     /// Says whether nothing is unfinished, so that this state can be forgotten.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.sending == 0
             && self.pong.is_none()

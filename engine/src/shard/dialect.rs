@@ -4,12 +4,12 @@ use corecast_protocol::dialect::{line, payload};
 use corecast_protocol::message::Message;
 
 /// Number of dialects.
-pub const DIALECTS: usize = 2;
+pub(super) const DIALECTS: usize = 2;
 
 /// An encoder of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Dialect {
+pub(super) enum Dialect {
     /// WebSocket: every message is its payload.
     Payload = 0,
     /// WebSocket: the line protocol `corecast.v1`.
@@ -19,7 +19,7 @@ pub enum Dialect {
 impl Dialect {
     /// Returns the length of the encoded message in bytes.
     #[must_use]
-    pub fn encoded_len(self, message: &Message<'_>) -> usize {
+    pub(super) fn encoded_len(self, message: &Message<'_>) -> usize {
         match self {
             Dialect::Payload => payload::encoded_len(message),
             Dialect::Line => line::encoded_len(message),
@@ -27,7 +27,7 @@ impl Dialect {
     }
 
     /// Encodes the message into the front of `out`, which is at least `encoded_len` long.
-    pub fn encode(self, message: &Message<'_>, out: &mut [u8]) -> usize {
+    pub(super) fn encode(self, message: &Message<'_>, out: &mut [u8]) -> usize {
         match self {
             Dialect::Payload => payload::encode(message, out),
             Dialect::Line => line::encode(message, out),

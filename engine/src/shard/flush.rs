@@ -308,9 +308,9 @@ impl Shard {
 
     /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent.
     fn want_more<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
-        let busy = self.active_if_any(slot).is_some_and(|active| {
-            active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0
-        });
+        let busy = self
+            .active_if_any(slot)
+            .is_some_and(|active| active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0);
         if busy {
             return;
         }

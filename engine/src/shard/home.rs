@@ -20,29 +20,29 @@ const RECORD_HEAD: usize = 10;
 
 /// A shard with subscribers of a topic.
 #[derive(Clone, Copy, Debug)]
-pub struct Member {
+pub(super) struct Member {
     /// The shard.
-    pub shard: u32,
+    pub(super) shard: u32,
     /// Number of the topic there.
-    pub id: u32,
+    pub(super) id: u32,
     /// Its generation there.
-    pub generation: u32,
+    pub(super) generation: u32,
     /// A message did not fit into its ring; nothing is delivered until it has caught up.
-    pub behind: bool,
+    pub(super) behind: bool,
 }
 
 /// A topic at home.
 #[derive(Debug)]
-pub struct Home {
+pub(super) struct Home {
     hash: u64,
     name: Box<str>,
     /// Random, so that cursors of an earlier life of the topic are recognised.
-    pub epoch: u32,
+    pub(super) epoch: u32,
     history: Chain,
     /// Payload bytes in the history.
     payload_bytes: u64,
     /// The audience.
-    pub members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     /// Neighbours in the list by last use; `older == newer == NONE` and not `listed`: not in it.
     older: u32,
     newer: u32,
@@ -51,22 +51,22 @@ pub struct Home {
 
 /// Where a replay starts, and what is lost before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub(super) struct Resolved {
     /// Number of the first message.
-    pub first: u64,
+    pub(super) first: u64,
     /// What is lost before.
-    pub lost: Option<Lost>,
+    pub(super) lost: Option<Lost>,
 }
 
 impl Home {
     /// Returns the number of the newest message, 0 before the first.
     #[must_use]
-    pub fn head(&self) -> u64 {
+    pub(super) fn head(&self) -> u64 {
         self.history.next() - 1
     }
 
     /// Forgets what is too old, keeping the newest message.
-    pub fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
+    pub(super) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
         while self.history.first() + 1 < self.history.next() {
             let time = record_time(memory, self.history.record(store, memory, self.history.first()));
             if time + limits.history_ms >= now_ms {
@@ -78,7 +78,7 @@ impl Home {
 
     /// Finds out where a replay starts.
     #[must_use]
-    pub fn resolve(&self, start: Start) -> Resolved {
+    pub(super) fn resolve(&self, start: Start) -> Resolved {
         let (first, next) = (self.history.first(), self.history.next());
         let gap = |after_epoch, after_seq, from: u64, epoch_changed| {
             Some(Lost { after_epoch, after_seq, count: first.saturating_sub(from), epoch_changed })
@@ -93,20 +93,16 @@ impl Home {
             Start::After { epoch, seq } if epoch != self.epoch || seq >= next => {
                 Resolved { first, lost: gap(epoch, seq, 1, true) }
             }
-            Start::After { epoch, seq } if seq + 1 < first => {
-                Resolved { first, lost: gap(epoch, seq, seq + 1, false) }
-            }
+            Start::After { epoch, seq } if seq + 1 < first => Resolved { first, lost: gap(epoch, seq, seq + 1, false) },
             Start::After { seq, .. } => Resolved { first: seq + 1, lost: None },
-            Start::Seq(seq) if seq < first => {
-                Resolved { first, lost: gap(self.epoch, seq - 1, seq, false) }
-            }
+            Start::Seq(seq) if seq < first => Resolved { first, lost: gap(self.epoch, seq - 1, seq, false) },
             Start::Seq(seq) => Resolved { first: seq.min(next), lost: None },
         }
     }
 
     /// Returns the content of message `seq`, which the history holds.
     #[must_use]
-    pub fn content<'m>(&self, store: &Store, memory: &'m Memory, seq: u64) -> Content<'m> {
+    pub(super) fn content<'m>(&self, store: &Store, memory: &'m Memory, seq: u64) -> Content<'m> {
         let record = memory.bytes(self.history.record(store, memory, seq));
         let event_len = usize::from(record[9]);
         let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
@@ -116,7 +112,7 @@ impl Home {
 
     /// Returns the length of the payload of message `seq` in bytes, with its event name.
     #[must_use]
-    pub fn content_len(&self, store: &Store, memory: &Memory, seq: u64) -> usize {
+    pub(super) fn content_len(&self, store: &Store, memory: &Memory, seq: u64) -> usize {
         self.history.record(store, memory, seq).len as usize - RECORD_HEAD
     }
 
@@ -138,7 +134,7 @@ fn record_time(memory: &Memory, record: Span) -> u64 {
 
 /// All homes of a shard.
 #[derive(Debug)]
-pub struct Homes {
+pub(super) struct Homes {
     homes: Slab<Home>,
     by_name: HashTable<u32>,
     oldest: u32,
@@ -149,19 +145,19 @@ pub struct Homes {
 impl Homes {
     /// Makes no homes yet; epochs are drawn from `seed`.
     #[must_use]
-    pub fn new(seed: u64) -> Homes {
+    pub(super) fn new(seed: u64) -> Homes {
         Homes { homes: Slab::new(), by_name: HashTable::new(), oldest: NONE, newest: NONE, random: seed }
     }
 
     /// Returns how many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.homes.len()
     }
 
     /// Finds a home.
     #[must_use]
-    pub fn find(&self, name: Name<'_>) -> Option<u32> {
+    pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {
         let same = |index: &u32| {
             let home = &self.homes[*index as usize];
             home.hash == name.hash && *home.name == *name.text
@@ -170,7 +166,7 @@ impl Homes {
     }
 
     /// Finds a home or makes it; `None` if there are too many and none can be forgotten.
-    pub fn find_or_make(&mut self, name: Name<'_>, store: &mut Store, limits: &Limits) -> Option<u32> {
+    pub(super) fn find_or_make(&mut self, name: Name<'_>, store: &mut Store, limits: &Limits) -> Option<u32> {
         if let Some(index) = self.find(name) {
             return Some(index);
         }
@@ -183,7 +179,7 @@ impl Homes {
     }
 
     /// Makes a home that is not there yet, whatever the bound says.
-    pub fn make(&mut self, name: Name<'_>) -> u32 {
+    pub(super) fn make(&mut self, name: Name<'_>) -> u32 {
         let epoch = self.draw_epoch();
         let home = Home {
             hash: name.hash,
@@ -204,17 +200,17 @@ impl Homes {
 
     /// Returns a home.
     #[cfg(test)]
-    pub fn home(&self, index: u32) -> &Home {
+    pub(super) fn home(&self, index: u32) -> &Home {
         &self.homes[index as usize]
     }
 
     /// Returns a home, if it still exists.
-    pub fn home_mut(&mut self, index: u32) -> Option<&mut Home> {
+    pub(super) fn home_mut(&mut self, index: u32) -> Option<&mut Home> {
         self.homes.get_mut(index as usize)
     }
 
     /// Numbers a message and records it; returns its number, or `None` if there is no memory for it.
-    pub fn record(
+    pub(super) fn record(
         &mut self,
         index: u32,
         content: Content<'_>,
@@ -262,7 +258,7 @@ impl Homes {
     }
 
     /// Forgets a topic's history; returns its epoch and head.
-    pub fn clear(&mut self, index: u32, store: &mut Store) -> (u32, u64) {
+    pub(super) fn clear(&mut self, index: u32, store: &mut Store) -> (u32, u64) {
         let home = &mut self.homes[index as usize];
         let answer = (home.epoch, home.head());
         home.forget_all(store);
@@ -272,7 +268,7 @@ impl Homes {
     }
 
     /// Removes a home that has neither audience nor history.
-    pub fn remove_if_idle(&mut self, index: u32) {
+    pub(super) fn remove_if_idle(&mut self, index: u32) {
         let home = &self.homes[index as usize];
         if home.members.is_empty() && home.history.is_empty() {
             self.unlist(index);
@@ -285,7 +281,7 @@ impl Homes {
     }
 
     /// Forgets what is too old in the homes that were used longest ago, at most `max` of them a call.
-    pub fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64, max: usize) {
+    pub(super) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64, max: usize) {
         let mut index = self.oldest;
         for _ in 0..max {
             if index == NONE {
@@ -298,7 +294,7 @@ impl Homes {
     }
 
     /// Forgets the history of the home used longest ago, except `spared`; says whether there was one.
-    pub fn make_room(&mut self, store: &mut Store, spared: u32) -> bool {
+    pub(super) fn make_room(&mut self, store: &mut Store, spared: u32) -> bool {
         let mut index = self.oldest;
         if index == spared && index != NONE {
             index = self.homes[index as usize].newer;
@@ -410,9 +406,8 @@ mod tests {
         }
         let home = homes.home(index);
         let epoch = home.epoch;
-        let lost = |after_epoch, after_seq, count, epoch_changed| {
-            Some(Lost { after_epoch, after_seq, count, epoch_changed })
-        };
+        let lost =
+            |after_epoch, after_seq, count, epoch_changed| Some(Lost { after_epoch, after_seq, count, epoch_changed });
         for (start, first, lost) in [
             (Start::Latest, 20, None),
             (Start::Live, 21, None),

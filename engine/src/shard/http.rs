@@ -24,7 +24,8 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Purpose, Reason, Start};
 
 /// What a stranger sees at `/`.
-const WELCOME: &str = "corecast: publish with POST /topics/{topic}, subscribe with a WebSocket at /ws or /topics/{topic}\n";
+const WELCOME: &str =
+    "corecast: publish with POST /topics/{topic}, subscribe with a WebSocket at /ws or /topics/{topic}\n";
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -487,12 +488,7 @@ impl Shard {
     }
 
     /// Answers a publication or a clearing.
-    pub(super) fn answer_publication<D: Driver>(
-        &mut self,
-        driver: &mut D,
-        slot: Slot,
-        answer: Result<Cursor, Reason>,
-    ) {
+    pub(super) fn answer_publication<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Result<Cursor, Reason>) {
         let Some(active) = self.active_if_any(slot) else { return };
         match answer {
             Ok(cursor) => {

@@ -303,8 +303,7 @@ impl Shard {
 
     fn is_living(&self, slot: Slot, generation: u16) -> bool {
         self.connections.get(slot as usize).is_some_and(|connection| {
-            connection.generation == generation
-                && !matches!(connection.kind, Kind::Free | Kind::Dead | Kind::Closing)
+            connection.generation == generation && !matches!(connection.kind, Kind::Free | Kind::Dead | Kind::Closing)
         })
     }
 }

@@ -11,7 +11,7 @@
 use crate::io::memory::Span;
 
 /// Smallest block: 256 bytes hold a short message with its frame and mark.
-pub const ORDER_MIN: u8 = 8;
+pub(super) const ORDER_MIN: u8 = 8;
 
 /// Largest block, if the memory is that large: 64 MiB hold the largest message there can be (16 MiB), escaped.
 const ORDER_MAX: u8 = 26;
@@ -20,7 +20,7 @@ const NONE: u32 = u32::MAX;
 
 /// Who holds a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(super) enum Owner {
     /// Frame logs.
     Log,
     /// Histories.
@@ -33,7 +33,7 @@ pub enum Owner {
 
 /// A block in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
+pub(super) struct Block {
     unit: u32,
     order: u8,
 }
@@ -41,28 +41,27 @@ pub struct Block {
 impl Block {
     /// Returns the place of the block.
     #[must_use]
-    pub fn span(self) -> Span {
+    pub(super) fn span(self) -> Span {
         Span { start: u64::from(self.unit) << ORDER_MIN, len: self.bytes() }
     }
 
     /// Returns its length in bytes.
     #[must_use]
-    pub fn bytes(self) -> u32 {
+    pub(super) fn bytes(self) -> u32 {
         1 << self.order
     }
-
 }
 
 /// Returns the order of the smallest block with at least so many bytes.
 #[must_use]
-pub fn order_for(bytes: u32) -> u8 {
+pub(super) fn order_for(bytes: u32) -> u8 {
     let order = bytes.max(1).next_power_of_two().trailing_zeros() as u8;
     order.max(ORDER_MIN)
 }
 
 /// The pool.
 #[derive(Debug)]
-pub struct Pool {
+pub(super) struct Pool {
     /// Per unit: `FREE | order` at the first unit of a free block, anything else otherwise.
     state: Vec<u8>,
     /// Free blocks of an order are a doubly linked list through these.
@@ -82,7 +81,7 @@ const FREE: u8 = 0x80;
 impl Pool {
     /// Makes the pool of a memory with so many bytes; what is beyond the last whole largest block stays unused.
     #[must_use]
-    pub fn new(memory_bytes: u64) -> Pool {
+    pub(super) fn new(memory_bytes: u64) -> Pool {
         let order_max = (memory_bytes / 4).max(1).ilog2().clamp(u32::from(ORDER_MIN), u32::from(ORDER_MAX)) as u8;
         let units = (memory_bytes >> order_max << order_max) >> ORDER_MIN;
         let units = u32::try_from(units).expect("one shard's block memory is below 1 TiB");
@@ -100,7 +99,7 @@ impl Pool {
     }
 
     /// Returns a block of at least so many bytes, or `None` if there is none.
-    pub fn take(&mut self, owner: Owner, bytes: u32) -> Option<Block> {
+    pub(super) fn take(&mut self, owner: Owner, bytes: u32) -> Option<Block> {
         let order = order_for(bytes);
         if order > self.order_max {
             return None;
@@ -135,7 +134,7 @@ impl Pool {
     ///
     /// # Panics
     /// If the block is not in use.
-    pub fn give(&mut self, owner: Owner, block: Block) {
+    pub(super) fn give(&mut self, owner: Owner, block: Block) {
         let Block { mut unit, mut order } = block;
         assert_eq!(self.state[unit as usize], order, "a block that is not in use was given back");
         self.used[owner as usize] -= 1 << order;
@@ -154,25 +153,25 @@ impl Pool {
 
     /// Returns how many bytes an owner holds.
     #[must_use]
-    pub fn used(&self, owner: Owner) -> u64 {
+    pub(super) fn used(&self, owner: Owner) -> u64 {
         self.used[owner as usize]
     }
 
     /// Returns how many bytes are in use.
     #[must_use]
-    pub fn used_total(&self) -> u64 {
+    pub(super) fn used_total(&self) -> u64 {
         self.used.iter().sum()
     }
 
     /// Returns how many bytes there are.
     #[must_use]
-    pub fn bytes_max(&self) -> u64 {
+    pub(super) fn bytes_max(&self) -> u64 {
         u64::from(self.units) << ORDER_MIN
     }
 
     /// Returns the length of the largest block there can be.
     #[cfg(test)]
-    pub fn block_bytes_max(&self) -> u32 {
+    pub(super) fn block_bytes_max(&self) -> u32 {
         1 << self.order_max
     }
 

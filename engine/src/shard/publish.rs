@@ -63,12 +63,7 @@ impl Shard {
     }
 
     /// A home has answered a publication.
-    pub(super) fn published<D: Driver>(
-        &mut self,
-        driver: &mut D,
-        ticket: Ticket<'_>,
-        answer: Result<Cursor, Reason>,
-    ) {
+    pub(super) fn published<D: Driver>(&mut self, driver: &mut D, ticket: Ticket<'_>, answer: Result<Cursor, Reason>) {
         let slot = ticket.slot;
         if !self.is_living(slot, ticket.generation) {
             return;

@@ -153,20 +153,20 @@ impl Shard {
         connection.heard_tick = tick;
         connection.pinged = false;
         connection.reads = connection.reads.saturating_add(1);
-        if matches!(connection.kind, Kind::Lingering | Kind::Dead) || self.is_closing(slot) && !self.is_websocket(slot) {
+        if matches!(connection.kind, Kind::Lingering | Kind::Dead) || self.is_closing(slot) && !self.is_websocket(slot)
+        {
             return;
         }
-        let held = self.active_if_any(slot).is_some_and(|active| {
-            active.waiting != Waiting::No || !active.carry.is_empty()
-        });
+        let held =
+            self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No || !active.carry.is_empty());
         if !held {
             self.take(driver, slot, bytes);
             return;
         }
         let index = self.connections[slot as usize].active as usize;
         let active = &mut self.actives[index];
-        let fits = active.carry.len() <= CARRY_BYTES_MAX
-            && active.carry.push(&mut self.store, driver.memory_mut(), bytes);
+        let fits =
+            active.carry.len() <= CARRY_BYTES_MAX && active.carry.push(&mut self.store, driver.memory_mut(), bytes);
         let waits = active.waiting != Waiting::No;
         if !fits {
             self.shed(driver, slot);
@@ -238,12 +238,10 @@ impl Shard {
         self.connections[slot as usize].ended = true;
         let connection = &self.connections[slot as usize];
         // A client may end its direction after a request and still wait for the answer.
-        let answer_due = connection.kind == Kind::Http
-            && connection.active != NONE
-            && {
-                let active = &self.actives[connection.active as usize];
-                active.waiting != Waiting::No || !active.queue.is_empty() || active.sending > 0
-            };
+        let answer_due = connection.kind == Kind::Http && connection.active != NONE && {
+            let active = &self.actives[connection.active as usize];
+            active.waiting != Waiting::No || !active.queue.is_empty() || active.sending > 0
+        };
         if answer_due {
             let index = connection.active as usize;
             self.actives[index].pending.keep_alive = false;

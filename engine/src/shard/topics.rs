@@ -20,135 +20,135 @@ use super::pool::Owner;
 use crate::mesh::Name;
 
 /// No index.
-pub const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// A topic with subscribers here.
 #[derive(Debug)]
-pub struct Topic {
+pub(super) struct Topic {
     hash: u64,
     name: Box<str>,
     /// Shard of its home.
-    pub home: u32,
+    pub(super) home: u32,
     /// Tells one life of the index from the next.
-    pub generation: u32,
+    pub(super) generation: u32,
     /// The home has told us its epoch and head.
-    pub joined: bool,
+    pub(super) joined: bool,
     /// The home did not find room for a message; a replay is to be asked for or under way.
-    pub catching_up: bool,
+    pub(super) catching_up: bool,
     /// The Leave did not fit into the home's ring yet.
-    pub leaving: bool,
+    pub(super) leaving: bool,
     /// While catching up: the number after the batch that is arriving, and whether it is the last one.
-    pub batch: (u64, bool),
+    pub(super) batch: (u64, bool),
     /// Epoch, once joined.
-    pub epoch: u32,
+    pub(super) epoch: u32,
     /// Number of the next message to come, once joined.
-    pub next: u64,
+    pub(super) next: u64,
     /// Frame log per dialect, or [`NONE`].
-    pub logs: [u32; DIALECTS],
+    pub(super) logs: [u32; DIALECTS],
 }
 
 impl Topic {
     /// Returns the topic's name.
     #[must_use]
-    pub fn name(&self) -> Name<'_> {
+    pub(super) fn name(&self) -> Name<'_> {
         Name { hash: self.hash, text: &self.name }
     }
 }
 
 /// The subscriber must be looked at: the walk leaves it to [`super::Shard`]'s sender.
-pub const LOOK: u32 = 1;
+pub(super) const LOOK: u32 = 1;
 /// It is counted in its log's `behind`.
-pub const BEHIND: u32 = 2;
+pub(super) const BEHIND: u32 = 2;
 /// It wants the newest message only.
-pub const CONFLATE: u32 = 4;
+pub(super) const CONFLATE: u32 = 4;
 /// It wants at most one message per interval.
-pub const PACED: u32 = 8;
+pub(super) const PACED: u32 = 8;
 /// Where it starts is not known yet; the home was asked.
-pub const UNRESOLVED: u32 = 16;
+pub(super) const UNRESOLVED: u32 = 16;
 /// It is served from the home's history, not from the log.
-pub const REPLAYING: u32 = 32;
+pub(super) const REPLAYING: u32 = 32;
 
 /// A subscriber's place in a frame log.
 #[derive(Clone, Copy, Debug)]
-pub struct Subscriber {
+pub(super) struct Subscriber {
     /// Number of the next message to send.
-    pub next: u64,
+    pub(super) next: u64,
     /// The connection.
-    pub slot: u32,
+    pub(super) slot: u32,
     /// Its membership.
-    pub membership: u32,
+    pub(super) membership: u32,
     /// Bytes of frame `next` that were sent already.
-    pub partial: u32,
+    pub(super) partial: u32,
     /// `LOOK`, ...
-    pub flags: u32,
+    pub(super) flags: u32,
 }
 
 /// The encoded messages of a topic in one dialect, and everybody who reads them.
 #[derive(Debug)]
-pub struct FrameLog {
+pub(super) struct FrameLog {
     /// The topic.
-    pub topic: u32,
+    pub(super) topic: u32,
     /// The encoding.
-    pub dialect: Dialect,
+    pub(super) dialect: Dialect,
     /// The frames.
-    pub chain: Chain,
+    pub(super) chain: Chain,
     /// The readers, in no order.
-    pub subscribers: Vec<Subscriber>,
+    pub(super) subscribers: Vec<Subscriber>,
     /// The subscriber that the walk visits next.
-    pub walk: u32,
+    pub(super) walk: u32,
     /// Visits left in this round.
-    pub pending: u32,
+    pub(super) pending: u32,
     /// The round must be followed by another one: somebody got only a part.
-    pub again: bool,
+    pub(super) again: bool,
     /// Subscribers flagged `BEHIND`.
-    pub behind: u32,
+    pub(super) behind: u32,
     /// Subscribers flagged `UNRESOLVED`.
-    pub unresolved: u32,
+    pub(super) unresolved: u32,
     /// It stands in the queue of dirty logs.
-    pub queued: bool,
+    pub(super) queued: bool,
     /// It stands in the list of logs that may give their blocks back.
-    pub releasing: bool,
+    pub(super) releasing: bool,
     /// Bytes that the last round took: the next one starts with a block of that size.
-    pub block_bytes: u32,
+    pub(super) block_bytes: u32,
     /// Tick of the newest message.
-    pub appended_tick: u32,
+    pub(super) appended_tick: u32,
 }
 
 /// One subscription, as its connection sees it.
 #[derive(Debug)]
-pub struct Membership {
+pub(super) struct Membership {
     /// The connection.
-    pub slot: u32,
+    pub(super) slot: u32,
     /// The frame log.
-    pub log: u32,
+    pub(super) log: u32,
     /// The subscriber's index there.
-    pub index: u32,
+    pub(super) index: u32,
     /// The connection's next membership.
-    pub next: u32,
+    pub(super) next: u32,
     /// Least time between two messages, in milliseconds; 0: none.
-    pub every_ms: u32,
+    pub(super) every_ms: u32,
     /// When the next message may be sent, in milliseconds.
-    pub due_ms: u32,
+    pub(super) due_ms: u32,
     /// The time for which it stands among those that wait for theirs.
-    pub waits_for: u32,
+    pub(super) waits_for: u32,
 }
 
 /// All topics, logs and memberships of a shard.
 #[derive(Debug)]
-pub struct Topics {
+pub(super) struct Topics {
     topics: Slab<Topic>,
     by_name: HashTable<u32>,
     generation: u32,
     /// Frame logs.
-    pub logs: Slab<FrameLog>,
+    pub(super) logs: Slab<FrameLog>,
     /// Memberships.
-    pub memberships: Slab<Membership>,
+    pub(super) memberships: Slab<Membership>,
 }
 
 impl Topics {
     /// Makes an empty set.
     #[must_use]
-    pub fn new() -> Topics {
+    pub(super) fn new() -> Topics {
         Topics {
             topics: Slab::new(),
             by_name: HashTable::new(),
@@ -160,13 +160,13 @@ impl Topics {
 
     /// Returns how many topics there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.topics.len()
     }
 
     /// Finds a topic.
     #[must_use]
-    pub fn find(&self, name: Name<'_>) -> Option<u32> {
+    pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {
         let same = |index: &u32| {
             let topic = &self.topics[*index as usize];
             topic.hash == name.hash && *topic.name == *name.text
@@ -175,7 +175,7 @@ impl Topics {
     }
 
     /// Makes a topic that is not there yet.
-    pub fn make(&mut self, name: Name<'_>, home: u32) -> u32 {
+    pub(super) fn make(&mut self, name: Name<'_>, home: u32) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let topic = Topic {
             hash: name.hash,
@@ -198,29 +198,29 @@ impl Topics {
 
     /// Returns a topic.
     #[must_use]
-    pub fn topic(&self, index: u32) -> &Topic {
+    pub(super) fn topic(&self, index: u32) -> &Topic {
         &self.topics[index as usize]
     }
 
     /// Returns a topic, for changing.
-    pub fn topic_mut(&mut self, index: u32) -> &mut Topic {
+    pub(super) fn topic_mut(&mut self, index: u32) -> &mut Topic {
         &mut self.topics[index as usize]
     }
 
     /// Returns the topic that another shard means by index and generation, if it still lives.
     #[must_use]
-    pub fn living(&self, index: u32, generation: u32) -> bool {
+    pub(super) fn living(&self, index: u32, generation: u32) -> bool {
         self.topics.get(index as usize).is_some_and(|topic| topic.generation == generation)
     }
 
     /// Says whether no topic has this index.
     #[must_use]
-    pub fn is_gone(&self, index: u32) -> bool {
+    pub(super) fn is_gone(&self, index: u32) -> bool {
         !self.topics.contains(index as usize)
     }
 
     /// Forgets a topic without logs.
-    pub fn remove(&mut self, index: u32) {
+    pub(super) fn remove(&mut self, index: u32) {
         let topic = self.topics.remove(index as usize);
         debug_assert!(topic.logs.iter().all(|log| *log == NONE));
         if let Ok(entry) = self.by_name.find_entry(topic.hash, |other| *other == index) {
@@ -229,7 +229,7 @@ impl Topics {
     }
 
     /// Returns the topic's log in a dialect; makes it if need be.
-    pub fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
+    pub(super) fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
         let known = self.topics[topic as usize].logs[dialect as usize];
         if known != NONE {
             return known;
@@ -256,19 +256,19 @@ impl Topics {
 
     /// Returns a subscriber by its membership.
     #[must_use]
-    pub fn subscriber(&self, membership: u32) -> &Subscriber {
+    pub(super) fn subscriber(&self, membership: u32) -> &Subscriber {
         let place = &self.memberships[membership as usize];
         &self.logs[place.log as usize].subscribers[place.index as usize]
     }
 
     /// Returns a subscriber by its membership, for changing.
-    pub fn subscriber_mut(&mut self, membership: u32) -> &mut Subscriber {
+    pub(super) fn subscriber_mut(&mut self, membership: u32) -> &mut Subscriber {
         let place = &self.memberships[membership as usize];
         &mut self.logs[place.log as usize].subscribers[place.index as usize]
     }
 
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
-    pub fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
+    pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
         let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0 };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
@@ -285,7 +285,7 @@ impl Topics {
     /// Takes a subscriber out of its log and forgets its membership; unlinking it from its connection is the caller's.
     ///
     /// Returns the log and the subscriber as it was.
-    pub fn leave(&mut self, membership: u32) -> (u32, Subscriber) {
+    pub(super) fn leave(&mut self, membership: u32) -> (u32, Subscriber) {
         let place = self.memberships.remove(membership as usize);
         let log = &mut self.logs[place.log as usize];
         let gone = log.subscribers.swap_remove(place.index as usize);

@@ -240,8 +240,7 @@ impl Shard {
     }
 
     fn echo<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
-        let message =
-            Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
+        let message = Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
         let len = Dialect::Payload.encoded_len(&message) as u32;
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;

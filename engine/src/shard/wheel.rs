@@ -6,7 +6,7 @@
 //! Invariant: a timer is in exactly one slot's list, the one of its due tick modulo the number of slots, or in none.
 
 /// Resolution in milliseconds: the shortest time-out anybody waits for is a few of these.
-pub const TICK_MS: u64 = 128;
+pub(super) const TICK_MS: u64 = 128;
 
 /// Slots: 1,024 x 128 ms is 131 s, longer than every time-out in use; a longer one goes round once more.
 const SLOTS: usize = 1024;
@@ -23,7 +23,7 @@ struct Timer {
 
 /// The wheel.
 #[derive(Debug)]
-pub struct Wheel {
+pub(super) struct Wheel {
     timers: Vec<Timer>,
     heads: Vec<u32>,
     occupied: [u64; SLOTS / 64],
@@ -33,14 +33,14 @@ pub struct Wheel {
 
 /// Returns the tick that time `us` lies in; ticks start at 1, because 0 means "not set".
 #[must_use]
-pub fn tick_of(us: u64) -> u32 {
+pub(super) fn tick_of(us: u64) -> u32 {
     (us / 1000 / TICK_MS + 1) as u32
 }
 
 impl Wheel {
     /// Makes a wheel whose time starts at `now_us`.
     #[must_use]
-    pub fn new(now_us: u64, timers_max: u32) -> Wheel {
+    pub(super) fn new(now_us: u64, timers_max: u32) -> Wheel {
         Wheel {
             timers: Vec::with_capacity(timers_max as usize),
             heads: vec![NONE; SLOTS],
@@ -50,7 +50,7 @@ impl Wheel {
     }
 
     /// Sets timer `id`, `after_ms` from the tick `now` on; what was set before is forgotten.
-    pub fn set(&mut self, id: u32, now: u32, after_ms: u64) {
+    pub(super) fn set(&mut self, id: u32, now: u32, after_ms: u64) {
         self.cancel(id);
         let ticks = u32::try_from(after_ms.div_ceil(TICK_MS)).unwrap_or(u32::MAX / 2).max(1);
         let due = now.max(self.tick).saturating_add(ticks);
@@ -58,7 +58,7 @@ impl Wheel {
     }
 
     /// Forgets timer `id`, if it is set.
-    pub fn cancel(&mut self, id: u32) {
+    pub(super) fn cancel(&mut self, id: u32) {
         if self.timers.len() <= id as usize {
             let none = Timer { next: NONE, previous: NONE, due: 0 };
             self.timers.resize(id as usize + 1, none);
@@ -83,7 +83,7 @@ impl Wheel {
     }
 
     /// Moves timers that are due at tick `now` to `due`, at most `max` of them; says whether more are due.
-    pub fn expire(&mut self, now: u32, max: usize, due: &mut Vec<u32>) -> bool {
+    pub(super) fn expire(&mut self, now: u32, max: usize, due: &mut Vec<u32>) -> bool {
         // After a long stall every slot is looked at once, not once per missed tick.
         self.tick = self.tick.max(now.saturating_sub(SLOTS as u32));
         let mut taken = 0;
@@ -112,7 +112,7 @@ impl Wheel {
 
     /// Returns the time of the next tick with a timer in its slot, in microseconds, if any timer is set.
     #[must_use]
-    pub fn next_us(&self) -> Option<u64> {
+    pub(super) fn next_us(&self) -> Option<u64> {
         let start = self.tick as usize % SLOTS;
         (0..=self.occupied.len()).find_map(|word| {
             let index = (start / 64 + word) % self.occupied.len();
