@@ -55,11 +55,7 @@ impl Faults {
             return Faults::NONE;
         }
         let often = |rng: &mut Rng, max: u64| {
-            if rng.chance(500) {
-                0
-            } else {
-                rng.within(1..max + 1) as u32
-            }
+            if rng.chance(500) { 0 } else { rng.within(1..max + 1) as u32 }
         };
         Faults {
             short_send: often(rng, 400),
@@ -70,16 +66,8 @@ impl Faults {
             false_writable: often(rng, 300),
             small_receive: often(rng, 700),
             accept_fails: often(rng, 200),
-            reset: if rng.chance(700) {
-                0
-            } else {
-                rng.within(1..6) as u32
-            },
-            clock_jump: if rng.chance(800) {
-                0
-            } else {
-                rng.within(1..4) as u32
-            },
+            reset: if rng.chance(700) { 0 } else { rng.within(1..6) as u32 },
+            clock_jump: if rng.chance(800) { 0 } else { rng.within(1..4) as u32 },
             jump_us_max: rng.pick(&[10_000, 1_000_000, 40_000_000, 200_000_000]),
             stall: often(rng, 20),
         }

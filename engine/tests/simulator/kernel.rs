@@ -148,20 +148,13 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl FakeKernel {
-    pub(crate) fn new(
-        shard: usize,
-        net: SharedNet,
-        rng: Rng,
-        faults: Faults,
-        sizes: Sizes,
-    ) -> FakeKernel {
+    pub(crate) fn new(shard: usize, net: SharedNet, rng: Rng, faults: Faults, sizes: Sizes) -> FakeKernel {
         FakeKernel {
             shard,
             net,
             rng,
             faults,
-            memory: Memory::reserve(sizes.memory_bytes)
-                .expect("the host has this much address space"),
+            memory: Memory::reserve(sizes.memory_bytes).expect("the host has this much address space"),
             seats: vec![EMPTY; sizes.slots as usize],
             buffers: vec![vec![0xDD; sizes.buffer_bytes]; usize::from(sizes.buffers)],
             owners: vec![BufferOwner::Kernel; usize::from(sizes.buffers)],
@@ -186,36 +179,22 @@ impl FakeKernel {
 
     /// Returns when the kernel next has something to say of itself.
     pub(crate) fn next_due_us(&self) -> Option<u64> {
-        let receives = self
-            .seats
-            .iter()
-            .flat_map(|seat| [seat.receive, seat.writable])
-            .flatten();
+        let receives = self.seats.iter().flat_map(|seat| [seat.receive, seat.writable]).flatten();
         let closes = self.seats.iter().filter_map(|seat| match seat.phase {
             Phase::Closed(due_us) => Some(due_us),
             _ => None,
         });
-        receives
-            .filter(|armed| armed.live)
-            .filter_map(|armed| armed.due_us)
-            .chain(closes)
-            .min()
+        receives.filter(|armed| armed.live).filter_map(|armed| armed.due_us).chain(closes).min()
     }
 
     /// Returns how many slots are not free.
     pub(crate) fn slots_taken(&self) -> usize {
-        self.seats
-            .iter()
-            .filter(|seat| seat.phase != Phase::Free)
-            .count()
+        self.seats.iter().filter(|seat| seat.phase != Phase::Free).count()
     }
 
     /// Returns how many receive buffers the shard holds.
     pub(crate) fn buffers_lent(&self) -> usize {
-        self.owners
-            .iter()
-            .filter(|owner| **owner == BufferOwner::Shard)
-            .count()
+        self.owners.iter().filter(|owner| **owner == BufferOwner::Shard).count()
     }
 
     /// Wakes the shard of this kernel, as the control plane does.
@@ -225,11 +204,7 @@ impl FakeKernel {
 
     #[track_caller]
     fn breach(&self, slot: Slot, rule: &str) -> ! {
-        panic!(
-            "driver contract, shard {} slot {slot}: {rule}; {:?}",
-            self.shard,
-            self.seats.get(slot as usize)
-        )
+        panic!("driver contract, shard {} slot {slot}: {rule}; {:?}", self.shard, self.seats.get(slot as usize))
     }
 
     #[track_caller]
@@ -262,16 +237,11 @@ impl FakeKernel {
                     self.net.borrow_mut().refuse(self.shard);
                 }
                 Order::Receive(slot) => {
-                    if self.seats[slot as usize]
-                        .receive
-                        .is_some_and(|armed| armed.interest == Interest::Once)
-                    {
+                    if self.seats[slot as usize].receive.is_some_and(|armed| armed.interest == Interest::Once) {
                         self.answer_receive(slot);
                     }
                 }
-                Order::CancelReceive(slot, generation, interest) => {
-                    self.execute_cancel(slot, generation, interest)
-                }
+                Order::CancelReceive(slot, generation, interest) => self.execute_cancel(slot, generation, interest),
                 Order::Send(slot, span, before) => self.execute_send(slot, span, before),
                 Order::WaitWritable => {}
                 Order::CancelWritable(slot, generation) => {
@@ -281,8 +251,7 @@ impl FakeKernel {
                         && armed.live
                     {
                         armed.live = false;
-                        self.queue
-                            .push_back(Completion::Writable { slot, generation });
+                        self.queue.push_back(Completion::Writable { slot, generation });
                     }
                 }
                 Order::FinishSending(slot) => {
@@ -314,16 +283,8 @@ impl FakeKernel {
         }
         armed.live = false;
         self.queue.push_back(match interest {
-            Interest::Readiness => Completion::Readable {
-                slot,
-                generation,
-                cancelled: true,
-            },
-            Interest::Stream | Interest::Once => Completion::ReceiveEnded {
-                slot,
-                generation,
-                end: End::Cancelled,
-            },
+            Interest::Readiness => Completion::Readable { slot, generation, cancelled: true },
+            Interest::Stream | Interest::Once => Completion::ReceiveEnded { slot, generation, end: End::Cancelled },
         });
     }
 
@@ -344,11 +305,7 @@ impl FakeKernel {
         let sent = if seat.finished {
             Err(libc::EPIPE)
         } else {
-            match self
-                .net
-                .borrow_mut()
-                .server_write(seat.conn, &bytes[..offered])
-            {
+            match self.net.borrow_mut().server_write(seat.conn, &bytes[..offered]) {
                 Ok(0) => Err(libc::EAGAIN),
                 Ok(count) => Ok(count as u32),
                 Err(()) => Err(self.rng.pick(&[libc::ECONNRESET, libc::EPIPE])),
@@ -360,11 +317,7 @@ impl FakeKernel {
             Err(_) => self.tally.again += 1,
         }
         seat.unsent_unreaped += 1;
-        self.queue.push_back(Completion::Unsent {
-            slot,
-            asked: span.len,
-            sent,
-        });
+        self.queue.push_back(Completion::Unsent { slot, asked: span.len, sent });
     }
 
     fn due_us(&mut self, delay_us_max: u64) -> u64 {
@@ -375,9 +328,8 @@ impl FakeKernel {
     fn look_around(&mut self) {
         self.look_at_backlog();
         let now_us = self.net.borrow().now_us();
-        let mut slots: Vec<Slot> = (0..self.seats.len() as Slot)
-            .filter(|slot| self.seats[*slot as usize].phase != Phase::Free)
-            .collect();
+        let mut slots: Vec<Slot> =
+            (0..self.seats.len() as Slot).filter(|slot| self.seats[*slot as usize].phase != Phase::Free).collect();
         self.rng.shuffle(&mut slots);
         for slot in slots {
             let seat = self.seats[slot as usize];
@@ -392,13 +344,8 @@ impl FakeKernel {
                 && armed.live
                 && self.net.borrow().server_readable(seat.conn)
             {
-                let due_us = armed
-                    .due_us
-                    .unwrap_or_else(|| self.due_us(self.faults.delay_us_max));
-                self.seats[slot as usize].receive = Some(Armed {
-                    due_us: Some(due_us),
-                    ..armed
-                });
+                let due_us = armed.due_us.unwrap_or_else(|| self.due_us(self.faults.delay_us_max));
+                self.seats[slot as usize].receive = Some(Armed { due_us: Some(due_us), ..armed });
                 if due_us <= now_us {
                     // One busy socket may take up to 32 buffers in a row.
                     for _ in 0..32 {
@@ -422,65 +369,33 @@ impl FakeKernel {
         if !room && armed.due_us.is_none() && !self.rng.chance(self.faults.false_writable / 8) {
             return;
         }
-        let due_us = armed
-            .due_us
-            .unwrap_or_else(|| self.due_us(self.faults.late_writable_us_max));
+        let due_us = armed.due_us.unwrap_or_else(|| self.due_us(self.faults.late_writable_us_max));
         let answered = due_us <= now_us;
-        self.seats[slot as usize].writable = Some(Armed {
-            due_us: Some(due_us),
-            live: !answered,
-            ..armed
-        });
+        self.seats[slot as usize].writable = Some(Armed { due_us: Some(due_us), live: !answered, ..armed });
         if answered {
-            self.queue.push_back(Completion::Writable {
-                slot,
-                generation: armed.generation,
-            });
+            self.queue.push_back(Completion::Writable { slot, generation: armed.generation });
         }
     }
 
     fn look_at_backlog(&mut self) {
         while self.accepting && self.net.borrow().backlog_len(self.shard) > 0 {
             let free: Vec<Slot> = (0..self.seats.len() as Slot)
-                .filter(|slot| {
-                    matches!(
-                        self.seats[*slot as usize].phase,
-                        Phase::Free | Phase::ClosedUnreaped
-                    )
-                })
+                .filter(|slot| matches!(self.seats[*slot as usize].phase, Phase::Free | Phase::ClosedUnreaped))
                 .collect();
-            let errno = if free.is_empty() {
-                libc::ENFILE
-            } else {
-                libc::ENOMEM
-            };
+            let errno = if free.is_empty() { libc::ENFILE } else { libc::ENOMEM };
             if free.is_empty() || self.rng.chance(self.faults.accept_fails) {
                 self.tally.table_full += u64::from(free.is_empty());
                 self.accepting = false;
-                self.queue
-                    .push_back(Completion::AcceptFailed { listener: 0, errno });
+                self.queue.push_back(Completion::AcceptFailed { listener: 0, errno });
                 return;
             }
             let slot = self.rng.pick(&free);
-            let conn = self
-                .net
-                .borrow_mut()
-                .accept(self.shard)
-                .expect("the backlog was not empty");
+            let conn = self.net.borrow_mut().accept(self.shard).expect("the backlog was not empty");
             // `Closed` of the last owner, and `Unsent` before it, may still stand in the queue, ahead of this `Accepted`.
             let unsent_unreaped = self.seats[slot as usize].unsent_unreaped;
-            self.seats[slot as usize] = Seat {
-                phase: Phase::Unannounced,
-                conn,
-                unsent_unreaped,
-                ..EMPTY
-            };
+            self.seats[slot as usize] = Seat { phase: Phase::Unannounced, conn, unsent_unreaped, ..EMPTY };
             let peer = SocketAddr::from((Ipv4Addr::from(0x0A00_0000 | conn as u32), 40_000));
-            self.queue.push_back(Completion::Accepted {
-                listener: 0,
-                slot,
-                peer,
-            });
+            self.queue.push_back(Completion::Accepted { listener: 0, slot, peer });
         }
     }
 
@@ -491,56 +406,27 @@ impl FakeKernel {
             return;
         };
         let generation = armed.generation;
-        let over = |end| Completion::ReceiveEnded {
-            slot,
-            generation,
-            end,
-        };
+        let over = |end| Completion::ReceiveEnded { slot, generation, end };
         let readable = self.net.borrow().server_readable(seat.conn);
         if !readable && armed.interest == Interest::Stream {
             return;
         }
         let completion = if armed.interest == Interest::Readiness {
-            Completion::Readable {
-                slot,
-                generation,
-                cancelled: false,
-            }
+            Completion::Readable { slot, generation, cancelled: false }
         } else if !readable {
             over(End::Again)
         } else if armed.interest == Interest::Stream && self.rng.chance(self.faults.rearm / 2) {
             self.tally.rearms += 1;
             over(End::Rearm)
-        } else if let Some(id) = self
-            .owners
-            .iter()
-            .position(|owner| *owner == BufferOwner::Kernel)
-        {
+        } else if let Some(id) = self.owners.iter().position(|owner| *owner == BufferOwner::Kernel) {
             let max = self.buffers[id].len();
-            let max = if self.rng.chance(self.faults.small_receive) {
-                self.rng.skewed(max)
-            } else {
-                max
-            };
-            match self
-                .net
-                .borrow_mut()
-                .server_read(seat.conn, &mut self.buffers[id][..max])
-            {
+            let max = if self.rng.chance(self.faults.small_receive) { self.rng.skewed(max) } else { max };
+            match self.net.borrow_mut().server_read(seat.conn, &mut self.buffers[id][..max]) {
                 Found::Bytes(count) => {
                     self.owners[id] = BufferOwner::Queue;
-                    let more = armed.interest == Interest::Stream
-                        && !self.rng.chance(self.faults.rearm / 2);
-                    let lent = Lent {
-                        id: id as u16,
-                        len: count as u32,
-                    };
-                    Completion::Received {
-                        slot,
-                        generation,
-                        lent,
-                        more,
-                    }
+                    let more = armed.interest == Interest::Stream && !self.rng.chance(self.faults.rearm / 2);
+                    let lent = Lent { id: id as u16, len: count as u32 };
+                    Completion::Received { slot, generation, lent, more }
                 }
                 Found::Eof => over(End::Eof),
                 Found::Reset => over(End::Failed(libc::ECONNRESET)),
@@ -551,11 +437,7 @@ impl FakeKernel {
             over(End::NoBuffers)
         };
         let live = matches!(completion, Completion::Received { more: true, .. });
-        self.seats[slot as usize].receive = Some(Armed {
-            live,
-            due_us: None,
-            ..armed
-        });
+        self.seats[slot as usize].receive = Some(Armed { live, due_us: None, ..armed });
         self.queue.push_back(completion);
     }
 
@@ -563,9 +445,7 @@ impl FakeKernel {
     fn learned(&mut self, completion: Completion) {
         match completion {
             Completion::Accepted { slot, .. } => self.seats[slot as usize].phase = Phase::Open,
-            Completion::Received {
-                slot, lent, more, ..
-            } => {
+            Completion::Received { slot, lent, more, .. } => {
                 self.owners[usize::from(lent.id)] = BufferOwner::Shard;
                 if !more {
                     self.seats[slot as usize].receive = None;
@@ -576,9 +456,7 @@ impl FakeKernel {
             }
             Completion::Unsent { slot, .. } => self.seats[slot as usize].unsent_unreaped -= 1,
             Completion::Writable { slot, .. } => self.seats[slot as usize].writable = None,
-            Completion::Closed { slot }
-                if self.seats[slot as usize].phase == Phase::ClosedUnreaped =>
-            {
+            Completion::Closed { slot } if self.seats[slot as usize].phase == Phase::ClosedUnreaped => {
                 self.seats[slot as usize] = EMPTY;
             }
             Completion::Closed { .. } => {}
@@ -624,12 +502,7 @@ impl Driver for FakeKernel {
         if seat.receive.is_some() {
             self.breach(slot, "a second receive while one is armed");
         }
-        seat.receive = Some(Armed {
-            generation,
-            interest,
-            live: true,
-            due_us: None,
-        });
+        seat.receive = Some(Armed { generation, interest, live: true, due_us: None });
         self.order(Order::Receive(slot));
     }
 
@@ -645,10 +518,7 @@ impl Driver for FakeKernel {
             self.breach(slot, "two sends between two submits");
         }
         if seat.unsent_unreaped > 0 {
-            self.breach(
-                slot,
-                "a send while Unsent of the one before waits to be reaped",
-            );
+            self.breach(slot, "a send while Unsent of the one before waits to be reaped");
         }
         if bytes.len == 0 {
             self.breach(slot, "a send of nothing");
@@ -665,12 +535,7 @@ impl Driver for FakeKernel {
         if seat.writable.is_some() {
             self.breach(slot, "a second wait for room while one is armed");
         }
-        seat.writable = Some(Armed {
-            generation,
-            interest: Interest::Readiness,
-            live: true,
-            due_us: None,
-        });
+        seat.writable = Some(Armed { generation, interest: Interest::Readiness, live: true, due_us: None });
         self.order(Order::WaitWritable);
     }
 
@@ -695,21 +560,13 @@ impl Driver for FakeKernel {
 
     fn received(&mut self, lent: Lent) -> &mut [u8] {
         let id = usize::from(lent.id);
-        assert_eq!(
-            self.owners[id],
-            BufferOwner::Shard,
-            "driver contract: buffer {id} is not lent to the shard"
-        );
+        assert_eq!(self.owners[id], BufferOwner::Shard, "driver contract: buffer {id} is not lent to the shard");
         &mut self.buffers[id][..lent.len as usize]
     }
 
     fn recycle(&mut self, lent: Lent) {
         let id = usize::from(lent.id);
-        assert_eq!(
-            self.owners[id],
-            BufferOwner::Shard,
-            "driver contract: buffer {id} is recycled but not lent"
-        );
+        assert_eq!(self.owners[id], BufferOwner::Shard, "driver contract: buffer {id} is recycled but not lent");
         self.owners[id] = BufferOwner::Kernel;
         // Whoever still reads it shall notice.
         self.buffers[id].fill(0xDD);

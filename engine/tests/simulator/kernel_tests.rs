@@ -8,13 +8,7 @@ use crate::kernel::{FakeKernel, Sizes, Tally};
 use crate::net::{ConnId, Found, Net, SharedNet};
 use crate::rng::Rng;
 
-const SIZES: Sizes = Sizes {
-    memory_bytes: 1 << 20,
-    slots: 8,
-    buffers: 4,
-    buffer_bytes: 64,
-    orders: 16,
-};
+const SIZES: Sizes = Sizes { memory_bytes: 1 << 20, slots: 8, buffers: 4, buffer_bytes: 64, orders: 16 };
 const ECHO_BYTES: usize = 4096;
 
 /// What the echo server knows of a slot: bytes to send lie at `slot * ECHO_BYTES`, from `from` to `to`.
@@ -59,27 +53,14 @@ impl EchoShard {
             Completion::Accepted { slot, .. } => {
                 let echo = &mut self.slots[slot as usize];
                 assert!(!echo.open);
-                *echo = Echo {
-                    open: true,
-                    generation: echo.generation + 1,
-                    rearm: true,
-                    ..Echo::default()
-                };
+                *echo = Echo { open: true, generation: echo.generation + 1, rearm: true, ..Echo::default() };
             }
             Completion::AcceptFailed { .. } => self.accept_again = true,
-            Completion::Received {
-                slot,
-                generation,
-                lent,
-                more,
-            } => {
+            Completion::Received { slot, generation, lent, more } => {
                 let echo = &mut self.slots[slot as usize];
                 assert_eq!(generation, echo.generation);
                 let bytes = kernel.received(lent).to_vec();
-                let at = Span {
-                    start: (slot as usize * ECHO_BYTES + echo.to) as u64,
-                    len: lent.len,
-                };
+                let at = Span { start: (slot as usize * ECHO_BYTES + echo.to) as u64, len: lent.len };
                 echo.to += bytes.len();
                 kernel.memory_mut().bytes_mut(at).copy_from_slice(&bytes);
                 kernel.recycle(lent);
@@ -144,13 +125,7 @@ impl EchoShard {
         }
         if echo.to > echo.from && !echo.blocked {
             let start = (slot as usize * ECHO_BYTES + echo.from) as u64;
-            kernel.send(
-                slot,
-                Span {
-                    start,
-                    len: (echo.to - echo.from) as u32,
-                },
-            );
+            kernel.send(slot, Span { start, len: (echo.to - echo.from) as u32 });
             echo.from = echo.to;
         } else if echo.to == echo.from && !echo.blocked {
             // The bytes of the last send are ours again, and it was a full one.
@@ -161,17 +136,8 @@ impl EchoShard {
                 kernel.finish_sending(slot);
             }
         }
-        if echo.rearm
-            && echo.interest.is_none()
-            && !echo.failed
-            && !echo.ended
-            && echo.to + 64 * 8 <= ECHO_BYTES
-        {
-            let interest = if self.stream {
-                Interest::Stream
-            } else {
-                Interest::Readiness
-            };
+        if echo.rearm && echo.interest.is_none() && !echo.failed && !echo.ended && echo.to + 64 * 8 <= ECHO_BYTES {
+            let interest = if self.stream { Interest::Stream } else { Interest::Readiness };
             kernel.receive(slot, echo.generation, interest);
             echo.interest = Some(interest);
             echo.rearm = false;
@@ -210,25 +176,12 @@ fn echo_world(seed: u64, faults: Faults) -> Tally {
     let mut rng = Rng::new(seed);
     let net = Net::shared(1);
     let mut kernel = FakeKernel::new(0, net.clone(), rng.split(), faults, SIZES);
-    let mut shard = EchoShard {
-        slots: vec![Echo::default(); 8],
-        stream: rng.chance(500),
-        accept_again: true,
-    };
+    let mut shard = EchoShard { slots: vec![Echo::default(); 8], stream: rng.chance(500), accept_again: true };
     let mut clients: Vec<EchoClient> = (0..20)
         .map(|_| {
             let all: Vec<u8> = (0..rng.skewed(1500)).map(|_| rng.next() as u8).collect();
-            let conn = net
-                .borrow_mut()
-                .connect(0, 15 + rng.skewed(300), 15 + rng.skewed(300));
-            EchoClient {
-                conn,
-                unsent: all.clone(),
-                all,
-                back: Vec::new(),
-                ended: false,
-                over: None,
-            }
+            let conn = net.borrow_mut().connect(0, 15 + rng.skewed(300), 15 + rng.skewed(300));
+            EchoClient { conn, unsent: all.clone(), all, back: Vec::new(), ended: false, over: None }
         })
         .collect();
     for _ in 0..200_000 {
@@ -243,22 +196,11 @@ fn echo_world(seed: u64, faults: Faults) -> Tally {
             clients[one].step(&mut net.borrow_mut(), &mut rng);
         }
     }
-    assert_eq!(
-        kernel.slots_taken(),
-        0,
-        "seed {seed}: every slot is free in the end"
-    );
-    assert_eq!(
-        kernel.buffers_lent(),
-        0,
-        "seed {seed}: every buffer came back"
-    );
+    assert_eq!(kernel.slots_taken(), 0, "seed {seed}: every slot is free in the end");
+    assert_eq!(kernel.buffers_lent(), 0, "seed {seed}: every buffer came back");
     for client in &clients {
         assert_eq!(client.over, Some(Found::Eof), "seed {seed}");
-        assert_eq!(
-            client.back, client.all,
-            "seed {seed}: each byte once and in order"
-        );
+        assert_eq!(client.back, client.all, "seed {seed}: each byte once and in order");
     }
     kernel.tally
 }
@@ -269,21 +211,11 @@ fn echo_world(seed: u64, faults: Faults) -> Tally {
 fn an_honest_server_survives_every_fault() {
     let mut sum = Tally::default();
     for seed in 0..60 {
-        let faults = Faults {
-            reset: 0,
-            ..Faults::draw(&mut Rng::new(seed))
-        };
+        let faults = Faults { reset: 0, ..Faults::draw(&mut Rng::new(seed)) };
         let tally = echo_world(seed, faults);
         sum.add(&tally);
     }
-    let happened = [
-        sum.sends,
-        sum.short,
-        sum.again,
-        sum.no_buffers,
-        sum.rearms,
-        sum.table_full,
-    ];
+    let happened = [sum.sends, sum.short, sum.again, sum.no_buffers, sum.rearms, sum.table_full];
     assert!(happened.iter().all(|count| *count > 0), "{sum:?}");
 }
 
@@ -291,10 +223,7 @@ fn an_honest_server_survives_every_fault() {
 #[test]
 fn a_seed_replays() {
     for seed in 0..5 {
-        let faults = Faults {
-            reset: 0,
-            ..Faults::draw(&mut Rng::new(seed))
-        };
+        let faults = Faults { reset: 0, ..Faults::draw(&mut Rng::new(seed)) };
         let [first, again] = [(); 2].map(|()| format!("{:?}", echo_world(seed, faults)));
         assert_eq!(first, again);
     }
@@ -306,9 +235,7 @@ fn one_open() -> (SharedNet, FakeKernel, u32, ConnId) {
     let mut kernel = FakeKernel::new(0, net.clone(), Rng::new(1), Faults::NONE, SIZES);
     let conn = net.borrow_mut().connect(0, 1000, 1000);
     kernel.accept(0);
-    let Completion::Accepted { slot, .. } = next(&net, &mut kernel) else {
-        panic!("accepted first")
-    };
+    let Completion::Accepted { slot, .. } = next(&net, &mut kernel) else { panic!("accepted first") };
     (net, kernel, slot, conn)
 }
 
@@ -332,23 +259,9 @@ fn a_reset_is_told() {
     kernel.receive(slot, 7, Interest::Stream);
     net.borrow_mut().client_reset(conn, true);
     let told = next(&net, &mut kernel);
-    assert_eq!(
-        told,
-        Completion::ReceiveEnded {
-            slot,
-            generation: 7,
-            end: End::Failed(libc::ECONNRESET)
-        }
-    );
+    assert_eq!(told, Completion::ReceiveEnded { slot, generation: 7, end: End::Failed(libc::ECONNRESET) });
     kernel.send(slot, Span { start: 0, len: 4 });
-    let Completion::Unsent {
-        asked: 4,
-        sent: Err(_),
-        ..
-    } = next(&net, &mut kernel)
-    else {
-        panic!("send failed")
-    };
+    let Completion::Unsent { asked: 4, sent: Err(_), .. } = next(&net, &mut kernel) else { panic!("send failed") };
 }
 
 /// A cancel that finds its receive armed ends it; one that comes after the answer changes nothing.
@@ -358,14 +271,7 @@ fn data_and_cancel_cross() {
     kernel.receive(slot, 1, Interest::Readiness);
     kernel.submit();
     kernel.cancel_receive(slot, 1, Interest::Readiness);
-    assert_eq!(
-        next(&net, &mut kernel),
-        Completion::Readable {
-            slot,
-            generation: 1,
-            cancelled: true
-        }
-    );
+    assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 1, cancelled: true });
     kernel.receive(slot, 2, Interest::Readiness);
     assert_eq!(net.borrow_mut().client_write(conn, b"hello"), Ok(5));
     for _ in 0..20 {
@@ -373,14 +279,7 @@ fn data_and_cancel_cross() {
         net.borrow_mut().advance_us(10);
     }
     kernel.cancel_receive(slot, 2, Interest::Readiness);
-    assert_eq!(
-        next(&net, &mut kernel),
-        Completion::Readable {
-            slot,
-            generation: 2,
-            cancelled: false
-        }
-    );
+    assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 2, cancelled: false });
     assert_eq!(kernel.tally.crossed_cancels, 1);
 }
 
@@ -398,13 +297,7 @@ fn two_sends() {
 #[should_panic(expected = "waits to be reaped")]
 fn a_send_before_settling() {
     let (_net, mut kernel, slot, _) = one_open();
-    kernel.send(
-        slot,
-        Span {
-            start: 0,
-            len: 2000,
-        },
-    );
+    kernel.send(slot, Span { start: 0, len: 2000 });
     kernel.submit();
     kernel.send(slot, Span { start: 0, len: 4 });
 }
@@ -424,13 +317,7 @@ fn changed_bytes() {
 #[should_panic(expected = "outside the memory")]
 fn a_span_outside() {
     let (_net, mut kernel, slot, _) = one_open();
-    kernel.send(
-        slot,
-        Span {
-            start: (1 << 20) - 3,
-            len: 4,
-        },
-    );
+    kernel.send(slot, Span { start: (1 << 20) - 3, len: 4 });
 }
 
 /// Two receives on one slot are seen.
@@ -476,9 +363,7 @@ fn a_double_recycle() {
     let (net, mut kernel, slot, conn) = one_open();
     kernel.receive(slot, 1, Interest::Stream);
     assert_eq!(net.borrow_mut().client_write(conn, b"hello"), Ok(5));
-    let Completion::Received { lent, .. } = next(&net, &mut kernel) else {
-        panic!("bytes first")
-    };
+    let Completion::Received { lent, .. } = next(&net, &mut kernel) else { panic!("bytes first") };
     assert_eq!(kernel.received(lent), b"hello");
     kernel.recycle(lent);
     kernel.recycle(lent);

@@ -72,9 +72,7 @@ impl LineClient {
 
     pub(crate) fn has_work(&self, net: &Net, phase: Phase) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.has_work(net))
-            || self
-                .next_due_us(phase)
-                .is_some_and(|due_us| due_us <= net.now_us())
+            || self.next_due_us(phase).is_some_and(|due_us| due_us <= net.now_us())
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
@@ -97,20 +95,10 @@ impl LineClient {
         } else if let Some(asked) = self.asked.iter().next() {
             format!("an answer to {asked:?} and {} more", self.asked.len() - 1)
         } else {
-            let behind = self
-                .subscribed
-                .values()
-                .find(|subscribed| !subscribed.watch.is_complete(oracle))?;
-            format!(
-                "messages: {:?}, head {:?}",
-                behind.watch,
-                oracle.head(behind.watch.topic())
-            )
+            let behind = self.subscribed.values().find(|subscribed| !subscribed.watch.is_complete(oracle))?;
+            format!("messages: {:?}, head {:?}", behind.watch, oracle.head(behind.watch.topic()))
         };
-        Some(format!(
-            "line client {} on connection {}: {reason}",
-            self.name, wire.conn
-        ))
+        Some(format!("line client {} on connection {}: {reason}", self.name, wire.conn))
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
@@ -118,8 +106,7 @@ impl LineClient {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            let again = scene.phase == Phase::Busy
-                || (scene.phase == Phase::Settling && !self.resume.is_empty());
+            let again = scene.phase == Phase::Busy || (scene.phase == Phase::Settling && !self.resume.is_empty());
             if again && self.next_us <= scene.net.now_us() {
                 self.connect(scene);
             }
@@ -153,12 +140,10 @@ impl LineClient {
     }
 
     pub(crate) fn exit(&mut self, scene: &mut Scene<'_>, exit: Exit) {
-        let Some(wire) = &self.wire else { return };
+        let Some(wire) = &mut self.wire else { return };
         match exit {
             Exit::HalfClose => {
-                if !self.ended {
-                    scene.net.client_end(wire.conn);
-                }
+                wire.end();
                 self.ended = true;
             }
             Exit::Close | Exit::Reset => {
@@ -174,11 +159,7 @@ impl LineClient {
 
     /// The server ended the connection.
     fn lose(&mut self, scene: &mut Scene<'_>, flow: Flow) {
-        if scene.plan.calm
-            && scene.phase != Phase::Draining
-            && self.stage == Stage::Open
-            && !self.ended
-        {
+        if scene.plan.calm && scene.phase != Phase::Draining && self.stage == Stage::Open && !self.ended {
             panic!("line client {}: {flow:?} without a reason", self.name);
         }
         if flow == Flow::Ended {
@@ -220,12 +201,7 @@ impl LineClient {
                 return;
             };
             if scene.plan.trace {
-                eprintln!(
-                    "{:>12} line {:>2} < {}",
-                    scene.net.now_us(),
-                    self.name,
-                    frame.brief()
-                );
+                eprintln!("{:>12} line {:>2} < {}", scene.net.now_us(), self.name, frame.brief());
             }
             match frame {
                 Frame::Message(text) => self.line(scene, &text),
@@ -247,11 +223,7 @@ impl LineClient {
             Some(1008 | 1011 | 1013) => !scene.plan.calm,
             Some(_) => false,
         };
-        assert!(
-            excused,
-            "line client {} in {:?}: close {code:?} without a reason",
-            self.name, self.stage
-        );
+        assert!(excused, "line client {} in {:?}: close {code:?} without a reason", self.name, self.stage);
         if self.stage != Stage::Closing
             && !self.ended
             && let Some(wire) = &mut self.wire
@@ -263,10 +235,7 @@ impl LineClient {
 
     /// Understands one line of the server.
     fn line(&mut self, scene: &mut Scene<'_>, text: &[u8]) {
-        let head_len = text
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .unwrap_or(text.len());
+        let head_len = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
         let head = std::str::from_utf8(&text[..head_len]).expect("a header line is UTF-8");
         let words: Vec<&str> = head.split(' ').collect();
         if self.stage == Stage::Greeting {
@@ -277,83 +246,43 @@ impl LineClient {
         }
         match words.as_slice() {
             ["MSG", topic, cursor, rest @ ..] => {
-                let event = rest.first().map(|word| {
-                    word.strip_prefix("event=")
-                        .expect("only an event may follow")
-                });
-                assert!(
-                    rest.len() <= 1 && head_len < text.len(),
-                    "a message: {head:?}"
-                );
+                let event = rest.first().map(|word| word.strip_prefix("event=").expect("only an event may follow"));
+                assert!(rest.len() <= 1 && head_len < text.len(), "a message: {head:?}");
                 let topic = unescape(topic);
                 let Some(subscribed) = self.subscribed.get_mut(&topic) else {
-                    panic!(
-                        "line client {}: {head:?}, but it does not subscribe",
-                        self.name
-                    );
+                    panic!("line client {}: {head:?}, but it does not subscribe", self.name);
                 };
-                subscribed.watch.message(
-                    scene.oracle,
-                    Cursor::parse(cursor),
-                    event,
-                    &text[head_len + 1..],
-                );
+                subscribed.watch.message(scene.oracle, Cursor::parse(cursor), event, &text[head_len + 1..]);
             }
             ["GAP", topic, from, to, count, reason] => {
                 let topic = unescape(topic);
                 let Some(subscribed) = self.subscribed.get_mut(&topic) else {
-                    panic!(
-                        "line client {}: {head:?}, but it does not subscribe",
-                        self.name
-                    );
+                    panic!("line client {}: {head:?}, but it does not subscribe", self.name);
                 };
-                let excused =
-                    !scene.plan.calm || *reason == "conflated" || !subscribed.watch.has_begun();
-                assert!(
-                    excused,
-                    "line client {}: {head:?} without a reason",
-                    self.name
-                );
-                let told = Told {
-                    topic: &topic,
-                    from,
-                    to,
-                    count: count.parse().expect("a count"),
-                    reason,
-                };
+                let excused = !scene.plan.calm || *reason == "conflated" || !subscribed.watch.has_begun();
+                assert!(excused, "line client {}: {head:?} without a reason", self.name);
+                let told = Told { topic: &topic, from, to, count: count.parse().expect("a count"), reason };
                 subscribed.watch.gap(scene.oracle, told);
             }
             ["OK", token, rest @ ..] => self.ok(scene, token, rest),
             ["ERR", token, code, ..] => self.err(scene, token, code),
             ["PONG", token] => {
-                assert!(
-                    matches!(self.asked.remove(*token), Some(Asked::Ping)),
-                    "{head:?} was not asked for"
-                );
+                assert!(matches!(self.asked.remove(*token), Some(Asked::Ping)), "{head:?} was not asked for");
             }
             ["BYE", code, ..] => {
-                let excused = scene.phase == Phase::Draining
-                    || !scene.plan.calm
-                    || self.stage == Stage::Misbehaved;
+                let excused = scene.phase == Phase::Draining || !scene.plan.calm || self.stage == Stage::Misbehaved;
                 assert!(excused, "BYE {code} without a reason");
             }
-            _ => panic!(
-                "line client {}: no line of the server is {head:?}",
-                self.name
-            ),
+            _ => panic!("line client {}: no line of the server is {head:?}", self.name),
         }
     }
 
     fn ok(&mut self, scene: &mut Scene<'_>, token: &str, rest: &[&str]) {
-        let Some(asked) = self.asked.remove(token) else {
-            panic!("OK {token} was not asked for")
-        };
+        let Some(asked) = self.asked.remove(token) else { panic!("OK {token} was not asked for") };
         match (asked, rest) {
             (Asked::Subscribe(topic), [cursor]) => {
                 let subscribed = self.subscribed.get_mut(&topic).expect("it was asked for");
-                subscribed
-                    .watch
-                    .head_told(scene.oracle, Cursor::parse(cursor));
+                subscribed.watch.head_told(scene.oracle, Cursor::parse(cursor));
             }
             (Asked::Change, [] | [_]) => {}
             (Asked::Unsubscribe(topic), []) => {
@@ -372,26 +301,16 @@ impl LineClient {
         }
         match self.asked.remove(token) {
             Some(Asked::Subscribe(topic)) => {
-                assert!(
-                    excused(&["full", "too-many"]),
-                    "ERR {code} for a subscription to {topic}"
-                );
+                assert!(excused(&["full", "too-many"]), "ERR {code} for a subscription to {topic}");
                 let subscribed = &self.subscribed[&topic];
-                assert!(
-                    !subscribed.watch.has_begun(),
-                    "a subscription was refused after it began"
-                );
+                assert!(!subscribed.watch.has_begun(), "a subscription was refused after it began");
                 // If it is leaving, the answer to UNSUB is on its way, and the topic is not free before.
                 if !subscribed.leaving {
                     self.subscribed.remove(&topic);
                 }
             }
             Some(Asked::Publish(id)) => {
-                assert!(
-                    excused(&["full", "rate"]),
-                    "ERR {code} for {}",
-                    scene.oracle.describe(id)
-                );
+                assert!(excused(&["full", "rate"]), "ERR {code} for {}", scene.oracle.describe(id));
                 scene.oracle.refused(id);
             }
             Some(Asked::TooLarge) => assert_eq!(code, "too-large"),
@@ -413,12 +332,7 @@ impl LineClient {
     fn say(&mut self, scene: &mut Scene<'_>, text: &[u8]) {
         if scene.plan.trace {
             let head = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            eprintln!(
-                "{:>12} line {:>2} > {}",
-                scene.net.now_us(),
-                self.name,
-                String::from_utf8_lossy(head)
-            );
+            eprintln!("{:>12} line {:>2} > {}", scene.net.now_us(), self.name, String::from_utf8_lossy(head));
         }
         if let Some(wire) = &mut self.wire {
             wire.put_message(scene.rng, text);
@@ -438,37 +352,19 @@ impl LineClient {
             Since::Latest if scene.rng.chance(500) => String::new(),
             since => format!(" since={since}"),
         };
-        self.say(
-            scene,
-            format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes(),
-        );
+        self.say(scene, format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes());
         let watch = Watch::new(&topic, since);
-        self.subscribed.insert(
-            topic,
-            Subscribed {
-                watch,
-                leaving: false,
-            },
-        );
+        self.subscribed.insert(topic, Subscribed { watch, leaving: false });
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
         let topic = scene.topic();
         let len = scene.payload_len();
-        let conn = self
-            .wire
-            .as_ref()
-            .expect("only an open client publishes")
-            .conn;
+        let conn = self.wire.as_ref().expect("only an open client publishes").conn;
         let sent = scene.oracle.publish(scene.rng, &topic, conn, len);
-        let id = if scene.rng.chance(800) {
-            format!(" id={}", self.token(Asked::Publish(sent.id)))
-        } else {
-            String::new()
-        };
-        let event = sent
-            .event
-            .map_or(String::new(), |event| format!(" event={event}"));
+        let id =
+            if scene.rng.chance(800) { format!(" id={}", self.token(Asked::Publish(sent.id))) } else { String::new() };
+        let event = sent.event.map_or(String::new(), |event| format!(" event={event}"));
         let mut text = format!("PUB {}{event}{id}\n", escape(&topic)).into_bytes();
         text.extend_from_slice(&sent.bytes);
         self.say(scene, &text);
@@ -477,11 +373,7 @@ impl LineClient {
     fn act(&mut self, scene: &mut Scene<'_>) {
         match scene.rng.below(100) {
             0..40 => {
-                let burst = if scene.rng.chance(200) {
-                    scene.rng.skewed(40)
-                } else {
-                    1
-                };
+                let burst = if scene.rng.chance(200) { scene.rng.skewed(40) } else { 1 };
                 (0..burst).for_each(|_| self.publish(scene));
             }
             40..60 => {
@@ -492,25 +384,16 @@ impl LineClient {
                 }
             }
             60..70 => {
-                let leaving = self
-                    .subscribed
-                    .iter_mut()
-                    .find(|(_, subscribed)| !subscribed.leaving);
+                let leaving = self.subscribed.iter_mut().find(|(_, subscribed)| !subscribed.leaving);
                 if let Some((topic, subscribed)) = leaving {
                     subscribed.leaving = true;
                     let topic = topic.clone();
                     let token = self.token(Asked::Unsubscribe(topic.clone()));
-                    self.say(
-                        scene,
-                        format!("UNSUB {} id={token}", escape(&topic)).as_bytes(),
-                    );
+                    self.say(scene, format!("UNSUB {} id={token}", escape(&topic)).as_bytes());
                 }
             }
             70..75 => {
-                let staying = self
-                    .subscribed
-                    .iter()
-                    .find(|(_, subscribed)| !subscribed.leaving);
+                let staying = self.subscribed.iter().find(|(_, subscribed)| !subscribed.leaving);
                 if let Some((topic, _)) = staying {
                     let topic = escape(topic);
                     let token = self.token(Asked::Change);
@@ -524,14 +407,7 @@ impl LineClient {
             }
             80..82 => {
                 let token = self.token(Asked::Nonsense);
-                let lines = [
-                    "SUB a//b",
-                    "SUB a since=yesterday",
-                    "UNSUB a x=y",
-                    "JUMP a",
-                    "SUB a/+",
-                    "PUB a",
-                ];
+                let lines = ["SUB a//b", "SUB a since=yesterday", "UNSUB a x=y", "JUMP a", "SUB a/+", "PUB a"];
                 let line = scene.rng.pick(&lines);
                 self.say(scene, format!("{line} id={token}").as_bytes());
             }
@@ -576,16 +452,8 @@ impl LineClient {
 
 /// Draws what a subscription may ask for besides its start, some of it so many times of a thousand.
 fn draw_options(rng: &mut Rng, permille: u32) -> String {
-    let conflate = if rng.chance(permille) {
-        " conflate"
-    } else {
-        ""
-    };
-    let every = if rng.chance(permille) {
-        format!(" every={}", rng.skewed(50))
-    } else {
-        String::new()
-    };
+    let conflate = if rng.chance(permille) { " conflate" } else { "" };
+    let every = if rng.chance(permille) { format!(" every={}", rng.skewed(50)) } else { String::new() };
     format!("{conflate}{every}")
 }
 

@@ -33,10 +33,7 @@ thread_local! {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
-    )
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
 /// Runs worlds `first..end` on two threads; a world is one thread's own, so each of them still replays.
@@ -84,19 +81,12 @@ fn worlds() {
         eprintln!("{failure}\n");
     }
     if let Some(failure) = failures.first() {
-        let seed = failure
-            .trim_start_matches("seed ")
-            .split(':')
-            .next()
-            .unwrap_or_default();
+        let seed = failure.trim_start_matches("seed ").split(':').next().unwrap_or_default();
         panic!("SIM_SEED={seed} cargo test -p corecast --test simulator worlds -- --nocapture");
     }
     if seeds >= 200 {
         // A simulator that sees nothing proves nothing.
         assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
-        assert!(
-            sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100,
-            "{sum:?}"
-        );
+        assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
     }
 }

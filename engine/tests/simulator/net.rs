@@ -103,17 +103,8 @@ impl Net {
     // ---- the client's end ----
 
     /// Opens a connection that waits in the accept queue of `shard`.
-    pub(crate) fn connect(
-        &mut self,
-        shard: usize,
-        up_bytes_max: usize,
-        down_bytes_max: usize,
-    ) -> ConnId {
-        let pipe = |bytes_max| Pipe {
-            bytes: VecDeque::new(),
-            bytes_max,
-            ended: false,
-        };
+    pub(crate) fn connect(&mut self, shard: usize, up_bytes_max: usize, down_bytes_max: usize) -> ConnId {
+        let pipe = |bytes_max| Pipe { bytes: VecDeque::new(), bytes_max, ended: false };
         let id = self.conns.len();
         self.conns.push(Conn {
             up: pipe(up_bytes_max),
@@ -131,10 +122,7 @@ impl Net {
     /// Writes what fits; `Err` once the connection is reset or the server's end is gone.
     pub(crate) fn client_write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, ()> {
         let conn = &mut self.conns[id];
-        assert!(
-            !conn.up.ended && !conn.client_gone,
-            "a client writes after it ended its direction"
-        );
+        assert!(!conn.up.ended && !conn.client_gone, "a client writes after it ended its direction");
         if conn.reset || conn.server_gone {
             return Err(());
         }
@@ -168,11 +156,6 @@ impl Net {
     pub(crate) fn client_has_news(&self, id: ConnId) -> bool {
         let conn = &self.conns[id];
         !conn.down.bytes.is_empty() || conn.down.ended || conn.reset
-    }
-
-    /// Returns how many bytes of the client the server has not taken yet.
-    pub(crate) fn client_unread_by_server(&self, id: ConnId) -> usize {
-        self.conns[id].up.bytes.len()
     }
 
     pub(crate) fn client_has_room(&self, id: ConnId) -> bool {

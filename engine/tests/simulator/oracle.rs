@@ -31,10 +31,7 @@ impl Cursor {
         let read = || {
             let (epoch, seq) = text.split_once('-')?;
             (epoch.len() == 8).then_some(())?;
-            Some(Cursor {
-                epoch: u32::from_str_radix(epoch, 16).ok()?,
-                seq: seq.parse().ok()?,
-            })
+            Some(Cursor { epoch: u32::from_str_radix(epoch, 16).ok()?, seq: seq.parse().ok()? })
         };
         read().unwrap_or_else(|| panic!("a cursor, not {text:?}"))
     }
@@ -88,11 +85,7 @@ impl Oracle {
         let binary = rng.chance(200);
         let event = rng.chance(300).then(|| format!("event-{}", id % 7));
         while bytes.len() < len {
-            bytes.push(if binary {
-                rng.next() as u8
-            } else {
-                rng.pick(b"abc \"\\\n\r\t{}[]<>&0")
-            });
+            bytes.push(if binary { rng.next() as u8 } else { rng.pick(b"abc \"\\\n\r\t{}[]<>&0") });
         }
         self.published.push(Published {
             topic: topic.to_string(),
@@ -113,11 +106,7 @@ impl Oracle {
 
     /// The server answered a publish with its cursor.
     pub(crate) fn answered(&mut self, id: PayloadId, cursor: Cursor) {
-        assert_eq!(
-            self.published[id].fate,
-            Fate::Open,
-            "payload {id} answered twice"
-        );
+        assert_eq!(self.published[id].fate, Fate::Open, "payload {id} answered twice");
         self.published[id].fate = Fate::Answered(cursor);
         self.place(id, cursor);
     }
@@ -126,10 +115,7 @@ impl Oracle {
     pub(crate) fn refused(&mut self, id: PayloadId) {
         let published = &mut self.published[id];
         assert_eq!(published.fate, Fate::Open, "payload {id} answered twice");
-        assert_eq!(
-            published.seen, None,
-            "payload {id} was refused after it was delivered"
-        );
+        assert_eq!(published.seen, None, "payload {id} was refused after it was delivered");
         published.fate = Fate::Refused;
     }
 
@@ -137,46 +123,22 @@ impl Oracle {
     pub(crate) fn identify(&self, topic: &str, bytes: &[u8]) -> PayloadId {
         let id = bytes.strip_prefix(b"#").and_then(|rest| {
             let end = rest.iter().position(|byte| *byte == b';')?;
-            std::str::from_utf8(&rest[..end])
-                .ok()?
-                .parse::<PayloadId>()
-                .ok()
+            std::str::from_utf8(&rest[..end]).ok()?.parse::<PayloadId>().ok()
         });
         let Some(id) = id.filter(|id| *id < self.published.len()) else {
-            panic!(
-                "topic {topic}: nobody published {:?}",
-                String::from_utf8_lossy(bytes)
-            );
+            panic!("topic {topic}: nobody published {:?}", String::from_utf8_lossy(bytes));
         };
         let published = &self.published[id];
-        assert!(
-            published.bytes == bytes,
-            "payload {id} was changed on the way: {:?}",
-            String::from_utf8_lossy(bytes)
-        );
+        assert!(published.bytes == bytes, "payload {id} was changed on the way: {:?}", String::from_utf8_lossy(bytes));
         assert_eq!(published.topic, topic, "payload {id} came on another topic");
-        assert_ne!(
-            published.fate,
-            Fate::Refused,
-            "payload {id} was refused and delivered"
-        );
+        assert_ne!(published.fate, Fate::Refused, "payload {id} was refused and delivered");
         id
     }
 
     /// A client saw this payload under this cursor.
-    pub(crate) fn saw(
-        &mut self,
-        topic: &str,
-        cursor: Cursor,
-        event: Option<&str>,
-        bytes: &[u8],
-    ) -> PayloadId {
+    pub(crate) fn saw(&mut self, topic: &str, cursor: Cursor, event: Option<&str>, bytes: &[u8]) -> PayloadId {
         let id = self.identify(topic, bytes);
-        assert_eq!(
-            self.published[id].event.as_deref(),
-            event,
-            "payload {id} came with another event name"
-        );
+        assert_eq!(self.published[id].event.as_deref(), event, "payload {id} came with another event name");
         self.sights += 1;
         self.place(id, cursor);
         id
@@ -218,10 +180,7 @@ impl Oracle {
 
     /// Returns how many messages have a known cursor.
     pub(crate) fn numbered(&self) -> u64 {
-        self.topics
-            .values()
-            .map(|cursors| cursors.len() as u64)
-            .sum()
+        self.topics.values().map(|cursors| cursors.len() as u64).sum()
     }
 
     fn place(&mut self, id: PayloadId, cursor: Cursor) {
@@ -232,15 +191,8 @@ impl Oracle {
                 assert!(cursor.seq > 0, "sequence numbers begin at one");
                 published.seen = Some(cursor);
                 let topic = published.topic.clone();
-                if let Some(other) = self
-                    .topics
-                    .entry(topic.clone())
-                    .or_default()
-                    .insert(cursor, id)
-                {
-                    panic!(
-                        "topic {topic}: payloads {other} and {id} have the same cursor {cursor}"
-                    );
+                if let Some(other) = self.topics.entry(topic.clone()).or_default().insert(cursor, id) {
+                    panic!("topic {topic}: payloads {other} and {id} have the same cursor {cursor}");
                 }
                 self.head_told(&topic, cursor);
             }
@@ -279,10 +231,7 @@ impl Oracle {
                     && before.epoch == cursor.epoch
                 {
                     let order = format!("{earlier} ({before}), then {id} ({cursor})");
-                    assert!(
-                        before.seq < cursor.seq,
-                        "a raw subscriber of {topic} saw {order}"
-                    );
+                    assert!(before.seq < cursor.seq, "a raw subscriber of {topic} saw {order}");
                 }
                 last = Some((*id, cursor));
             }
@@ -291,18 +240,8 @@ impl Oracle {
 
     /// Returns what has no cursor although nothing was lost that could explain it; for reports.
     pub(crate) fn describe(&self, id: PayloadId) -> String {
-        let Published {
-            topic,
-            conn,
-            bytes,
-            fate,
-            seen,
-            ..
-        } = &self.published[id];
-        format!(
-            "payload {id} ({} bytes) to {topic} through connection {conn}: {fate:?}, seen {seen:?}",
-            bytes.len()
-        )
+        let Published { topic, conn, bytes, fate, seen, .. } = &self.published[id];
+        format!("payload {id} ({} bytes) to {topic} through connection {conn}: {fate:?}, seen {seen:?}", bytes.len())
     }
 }
 
@@ -347,13 +286,7 @@ impl Watch {
             Since::After(cursor) => Some(cursor),
             Since::Latest | Since::Live | Since::Earliest | Since::Last(_) => None,
         };
-        Watch {
-            topic: topic.to_string(),
-            since,
-            head: None,
-            last,
-            begun: false,
-        }
+        Watch { topic: topic.to_string(), since, head: None, last, begun: false }
     }
 
     /// Returns the cursor to go on from.
@@ -370,27 +303,12 @@ impl Watch {
         }
     }
 
-    pub(crate) fn message(
-        &mut self,
-        oracle: &mut Oracle,
-        cursor: Cursor,
-        event: Option<&str>,
-        bytes: &[u8],
-    ) {
+    pub(crate) fn message(&mut self, oracle: &mut Oracle, cursor: Cursor, event: Option<&str>, bytes: &[u8]) {
         oracle.saw(&self.topic, cursor, event, bytes);
         if let Some(last) = self.last {
-            assert_eq!(
-                cursor.epoch, last.epoch,
-                "a new epoch without a gap: {self:?}"
-            );
-            assert!(
-                cursor.seq > last.seq,
-                "{cursor} again or out of order: {self:?}"
-            );
-            assert!(
-                cursor.seq == last.seq + 1,
-                "a jump to {cursor} that nobody told: {self:?}"
-            );
+            assert_eq!(cursor.epoch, last.epoch, "a new epoch without a gap: {self:?}");
+            assert!(cursor.seq > last.seq, "{cursor} again or out of order: {self:?}");
+            assert!(cursor.seq == last.seq + 1, "a jump to {cursor} that nobody told: {self:?}");
         } else if let (Some(head), false) = (self.head, self.begun) {
             self.check_first(head, cursor);
         }
@@ -400,10 +318,7 @@ impl Watch {
 
     /// Checks the first message of a subscription that does not start from a cursor.
     fn check_first(&self, head: Cursor, first: Cursor) {
-        assert_eq!(
-            head.epoch, first.epoch,
-            "the first message is of the epoch told: {self:?}"
-        );
+        assert_eq!(head.epoch, first.epoch, "the first message is of the epoch told: {self:?}");
         let earliest = match self.since {
             Since::Latest => head.seq,
             Since::Last(count) => (head.seq + 1).saturating_sub(count),
@@ -420,34 +335,18 @@ impl Watch {
     pub(crate) fn gap(&mut self, oracle: &mut Oracle, told: Told<'_>) {
         oracle.gaps += 1;
         assert_eq!(told.topic, self.topic, "a gap of another topic");
-        assert!(
-            ["overflow", "expired", "epoch", "conflated"].contains(&told.reason),
-            "{told:?}"
-        );
-        assert!(
-            told.count > 0 || told.reason == "epoch",
-            "a gap of nothing: {told:?}"
-        );
+        assert!(["overflow", "expired", "epoch", "conflated"].contains(&told.reason), "{told:?}");
+        assert!(told.count > 0 || told.reason == "epoch", "a gap of nothing: {told:?}");
         let (from, to) = (Cursor::parse(told.from), Cursor::parse(told.to));
         if told.reason == "epoch" {
             // How much of the old epoch is lost nobody knows; of the new one everything before the next message.
             assert_eq!(told.count, to.seq, "{told:?}");
         } else {
             assert_eq!(from.epoch, to.epoch, "{told:?}");
-            assert_eq!(
-                Some(told.count),
-                (to.seq + 1).checked_sub(from.seq),
-                "the count of a gap is exact: {told:?}"
-            );
+            assert_eq!(Some(told.count), (to.seq + 1).checked_sub(from.seq), "the count of a gap is exact: {told:?}");
             if let Some(last) = self.last {
-                let next = Cursor {
-                    seq: last.seq + 1,
-                    ..last
-                };
-                assert_eq!(
-                    from, next,
-                    "a gap begins after the last message: {told:?}, {self:?}"
-                );
+                let next = Cursor { seq: last.seq + 1, ..last };
+                assert_eq!(from, next, "a gap begins after the last message: {told:?}, {self:?}");
             }
         }
         self.begun = true;
@@ -460,10 +359,7 @@ impl Watch {
         if let Some(last) = self.last
             && self.begun
         {
-            assert_eq!(
-                last, next,
-                "a poll's cursor is that of its last message: {self:?}"
-            );
+            assert_eq!(last, next, "a poll's cursor is that of its last message: {self:?}");
         }
         self.last = Some(next);
         oracle.head_told(&self.topic, next);

@@ -41,9 +41,7 @@ impl RawClient {
 
     pub(crate) fn has_work(&self, net: &Net, phase: Phase) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.has_work(net))
-            || self
-                .next_due_us(phase)
-                .is_some_and(|due_us| due_us <= net.now_us())
+            || self.next_due_us(phase).is_some_and(|due_us| due_us <= net.now_us())
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
@@ -61,17 +59,9 @@ impl RawClient {
         } else if self.is_complete(oracle) {
             return None;
         } else {
-            format!(
-                "messages of {}, last {:?}, head {:?}",
-                self.topic,
-                self.received.last(),
-                oracle.head(&self.topic)
-            )
+            format!("messages of {}, last {:?}, head {:?}", self.topic, self.received.last(), oracle.head(&self.topic))
         };
-        Some(format!(
-            "raw client {} on connection {}: {reason}",
-            self.name, wire.conn
-        ))
+        Some(format!("raw client {} on connection {}: {reason}", self.name, wire.conn))
     }
 
     /// Says whether the newest message is the last that came, as far as anybody can tell.
@@ -80,9 +70,7 @@ impl RawClient {
             return true;
         };
         match self.received.last() {
-            Some(last) => oracle
-                .cursor_of(*last)
-                .is_none_or(|last| last.epoch != head.epoch || last.seq == head.seq),
+            Some(last) => oracle.cursor_of(*last).is_none_or(|last| last.epoch != head.epoch || last.seq == head.seq),
             None => !self.from_snapshot || !oracle.has_snapshot(&self.topic),
         }
     }
@@ -101,13 +89,8 @@ impl RawClient {
         let flow = wire.flow(scene.net, scene.rng);
         self.read(scene);
         if flow != Flow::Open {
-            let excused =
-                self.closing || self.ended || !scene.plan.calm || scene.phase == Phase::Draining;
-            assert!(
-                excused,
-                "raw client {}: {flow:?} without a reason",
-                self.name
-            );
+            let excused = self.closing || self.ended || !scene.plan.calm || scene.phase == Phase::Draining;
+            assert!(excused, "raw client {}: {flow:?} without a reason", self.name);
             if let (Flow::Ended, Some(wire), false) = (flow, &self.wire, self.ended) {
                 scene.net.client_close(wire.conn);
             }
@@ -125,13 +108,7 @@ impl RawClient {
     fn connect(&mut self, scene: &mut Scene<'_>) {
         let shard = scene.rng.below(scene.plan.shards);
         self.topic = scene.topic();
-        let since = scene.rng.pick(&[
-            "",
-            "?since=live",
-            "?since=earliest",
-            "?since=-5",
-            "?since=latest&conflate",
-        ]);
+        let since = scene.rng.pick(&["", "?since=live", "?since=earliest", "?since=-5", "?since=latest&conflate"]);
         self.from_snapshot = since != "?since=live";
         let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
         wire.put_upgrade(&format!("/topics/{}{since}", escape_url(&self.topic)));
@@ -146,9 +123,7 @@ impl RawClient {
     fn forget(&mut self, scene: &mut Scene<'_>) {
         self.wire = None;
         self.next_us = scene.pause_until_us();
-        scene
-            .oracle
-            .saw_raw(&self.topic, std::mem::take(&mut self.received));
+        scene.oracle.saw_raw(&self.topic, std::mem::take(&mut self.received));
     }
 
     /// Hands over what came, at the end of the run.
@@ -174,21 +149,12 @@ impl RawClient {
                 return;
             };
             if scene.plan.trace {
-                eprintln!(
-                    "{:>12} raw {:>2} < {}",
-                    scene.net.now_us(),
-                    self.name,
-                    frame.brief()
-                );
+                eprintln!("{:>12} raw {:>2} < {}", scene.net.now_us(), self.name, frame.brief());
             }
             match frame {
                 Frame::Message(payload) => {
                     let id = scene.oracle.identify(&self.topic, &payload);
-                    assert!(
-                        !self.received.contains(&id),
-                        "raw client {}: payload {id} twice",
-                        self.name
-                    );
+                    assert!(!self.received.contains(&id), "raw client {}: payload {id} twice", self.name);
                     self.received.push(id);
                 }
                 Frame::Ping(payload) if !self.ended => wire.put_frame(scene.rng, 10, &payload),
@@ -198,11 +164,7 @@ impl RawClient {
                     let excused = self.closing
                         || (code == Some(1001) && (scene.phase == Phase::Draining || self.ended))
                         || (matches!(code, Some(1001 | 1008 | 1011 | 1013)) && !scene.plan.calm);
-                    assert!(
-                        excused,
-                        "raw client {}: close {code:?} without a reason",
-                        self.name
-                    );
+                    assert!(excused, "raw client {}: close {code:?} without a reason", self.name);
                     if !self.closing && !self.ended {
                         wire.put_frame(scene.rng, 8, &code.unwrap_or(1000).to_be_bytes());
                     }
@@ -213,12 +175,10 @@ impl RawClient {
     }
 
     pub(crate) fn exit(&mut self, scene: &mut Scene<'_>, exit: Exit) {
-        let Some(wire) = &self.wire else { return };
+        let Some(wire) = &mut self.wire else { return };
         match exit {
             Exit::HalfClose => {
-                if !self.ended {
-                    scene.net.client_end(wire.conn);
-                }
+                wire.end();
                 self.ended = true;
             }
             Exit::Close => {
@@ -235,11 +195,7 @@ impl RawClient {
     fn act(&mut self, scene: &mut Scene<'_>) {
         match scene.rng.below(100) {
             0..30 => {
-                let burst = if scene.rng.chance(200) {
-                    scene.rng.skewed(40)
-                } else {
-                    1
-                };
+                let burst = if scene.rng.chance(200) { scene.rng.skewed(40) } else { 1 };
                 for _ in 0..burst {
                     let len = scene.payload_len();
                     let Some(wire) = &mut self.wire else { return };
@@ -266,14 +222,5 @@ impl RawClient {
 /// Escapes a topic for a URL.
 pub(crate) fn escape_url(topic: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
-    topic
-        .bytes()
-        .map(|byte| {
-            if plain(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
+    topic.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -51,9 +51,7 @@ impl HttpClient {
 
     pub(crate) fn has_work(&self, net: &Net, phase: Phase) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.has_work(net))
-            || self
-                .next_due_us(phase)
-                .is_some_and(|due_us| due_us <= net.now_us())
+            || self.next_due_us(phase).is_some_and(|due_us| due_us <= net.now_us())
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
@@ -62,14 +60,8 @@ impl HttpClient {
 
     pub(crate) fn waits_for(&self, phase: Phase) -> Option<String> {
         let wire = self.wire.as_ref()?;
-        let waits =
-            !self.asked.is_empty() || phase == Phase::Draining || self.ended || self.closing;
-        waits.then(|| {
-            format!(
-                "HTTP client {} on connection {}: answers to {:?}",
-                self.name, wire.conn, self.asked
-            )
-        })
+        let waits = !self.asked.is_empty() || phase == Phase::Draining || self.ended || self.closing;
+        waits.then(|| format!("HTTP client {} on connection {}: answers to {:?}", self.name, wire.conn, self.asked))
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
@@ -95,11 +87,7 @@ impl HttpClient {
                 || self.asked.is_empty()
                 || !scene.plan.calm
                 || scene.phase == Phase::Draining;
-            assert!(
-                excused,
-                "HTTP client {}: {flow:?} before the answers to {:?}",
-                self.name, self.asked
-            );
+            assert!(excused, "HTTP client {}: {flow:?} before the answers to {:?}", self.name, self.asked);
             if let (Flow::Ended, Some(wire), false) = (flow, &self.wire, self.ended) {
                 scene.net.client_close(wire.conn);
             }
@@ -121,12 +109,10 @@ impl HttpClient {
     }
 
     pub(crate) fn exit(&mut self, scene: &mut Scene<'_>, exit: Exit) {
-        let Some(wire) = &self.wire else { return };
+        let Some(wire) = &mut self.wire else { return };
         match exit {
             Exit::HalfClose => {
-                if !self.ended {
-                    scene.net.client_end(wire.conn);
-                }
+                wire.end();
                 self.ended = true;
             }
             Exit::Close => {
@@ -157,22 +143,13 @@ impl HttpClient {
             if answer.status == 100 {
                 continue;
             }
-            if answer
-                .header("connection")
-                .is_some_and(|value| value.eq_ignore_ascii_case("close"))
-            {
+            if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
                 self.closing = true;
             }
             let Some(asked) = self.asked.pop_front() else {
                 // A head that took too long, or a server that is full or going away, may be told so.
-                assert!(
-                    !scene.plan.calm || scene.phase == Phase::Draining,
-                    "an answer to nothing: {answer:?}"
-                );
-                assert!(
-                    [408, 503].contains(&answer.status),
-                    "an answer to nothing: {answer:?}"
-                );
+                assert!(!scene.plan.calm || scene.phase == Phase::Draining, "an answer to nothing: {answer:?}");
+                assert!([408, 503].contains(&answer.status), "an answer to nothing: {answer:?}");
                 continue;
             };
             self.answered(scene, asked, &answer);
@@ -199,18 +176,13 @@ impl HttpClient {
             Asked::Publish(topic, id) => {
                 assert_eq!(answer.status, 200, "{answer:?}");
                 let text = std::str::from_utf8(&answer.body).expect("JSON is UTF-8");
-                let json: serde_json::Value =
-                    serde_json::from_str(text).expect("the answer is JSON");
+                let json: serde_json::Value = serde_json::from_str(text).expect("the answer is JSON");
                 assert_eq!(json["topic"], topic.as_str());
-                scene.oracle.answered(
-                    id,
-                    Cursor::parse(json["cursor"].as_str().expect("a cursor")),
-                );
+                scene.oracle.answered(id, Cursor::parse(json["cursor"].as_str().expect("a cursor")));
             }
             Asked::Batch(ids) => {
                 assert_eq!(answer.status, 200, "{answer:?}");
-                let json: serde_json::Value =
-                    serde_json::from_slice(&answer.body).expect("the answer is JSON");
+                let json: serde_json::Value = serde_json::from_slice(&answer.body).expect("the answer is JSON");
                 assert_eq!(json["published"], ids.len());
             }
             Asked::Clear => assert!([200, 204].contains(&answer.status), "{answer:?}"),
@@ -221,12 +193,7 @@ impl HttpClient {
                     assert!(answer.header("etag").is_some(), "{answer:?}");
                     let text = std::str::from_utf8(&answer.body).is_ok();
                     let kind = answer.header("content-type").expect("a Content-Type");
-                    assert_eq!(
-                        kind.starts_with("text/plain"),
-                        text,
-                        "{}",
-                        scene.oracle.describe(id)
-                    );
+                    assert_eq!(kind.starts_with("text/plain"), text, "{}", scene.oracle.describe(id));
                 }
                 404 => {}
                 other => panic!("{other} for a value"),
@@ -240,34 +207,14 @@ impl HttpClient {
         let Some(watch) = self.polls.get_mut(topic) else {
             return;
         };
-        let next = Cursor::parse(
-            answer
-                .header("corecast-cursor")
-                .expect("a poll's answer names the next cursor"),
-        );
-        let objects: Vec<serde_json::Value> =
-            serde_json::from_slice(&answer.body).expect("the answer is an array");
+        let next = Cursor::parse(answer.header("corecast-cursor").expect("a poll's answer names the next cursor"));
+        let objects: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).expect("the answer is an array");
         for object in &objects {
             if let Some(gap) = object.get("gap") {
-                let word = |name: &str| {
-                    gap[name]
-                        .as_str()
-                        .unwrap_or_else(|| panic!("{name} of {gap}"))
-                        .to_string()
-                };
-                let (topic, from, to, reason) =
-                    (word("topic"), word("from"), word("to"), word("reason"));
+                let word = |name: &str| gap[name].as_str().unwrap_or_else(|| panic!("{name} of {gap}")).to_string();
+                let (topic, from, to, reason) = (word("topic"), word("from"), word("to"), word("reason"));
                 let count = gap["count"].as_u64().expect("a count");
-                watch.gap(
-                    scene.oracle,
-                    Told {
-                        topic: &topic,
-                        from: &from,
-                        to: &to,
-                        count,
-                        reason: &reason,
-                    },
-                );
+                watch.gap(scene.oracle, Told { topic: &topic, from: &from, to: &to, count, reason: &reason });
                 continue;
             }
             assert_eq!(object["topic"], topic);
@@ -279,9 +226,7 @@ impl HttpClient {
                 }
                 None => data.as_bytes().to_vec(),
             };
-            let event = object
-                .get("event")
-                .map(|event| event.as_str().expect("an event is a string"));
+            let event = object.get("event").map(|event| event.as_str().expect("an event is a string"));
             let cursor = Cursor::parse(object["cursor"].as_str().expect("a cursor"));
             watch.message(scene.oracle, cursor, event, &bytes);
         }
@@ -291,12 +236,7 @@ impl HttpClient {
     fn put(&mut self, scene: &mut Scene<'_>, asked: Asked, head: &str, body: Option<&[u8]>) {
         let Some(wire) = &mut self.wire else { return };
         if scene.plan.trace {
-            eprintln!(
-                "{:>12} http {:>2} > {}",
-                scene.net.now_us(),
-                self.name,
-                head.lines().next().unwrap_or_default()
-            );
+            eprintln!("{:>12} http {:>2} > {}", scene.net.now_us(), self.name, head.lines().next().unwrap_or_default());
         }
         wire.put(head.as_bytes());
         wire.put(b"Host: sim\r\n");
@@ -331,52 +271,27 @@ impl HttpClient {
         let conn = self.wire.as_ref().expect("only an open client acts").conn;
         match scene.rng.below(100) {
             0..40 => {
-                let burst = if scene.rng.chance(200) {
-                    scene.rng.skewed(8)
-                } else {
-                    1
-                };
+                let burst = if scene.rng.chance(200) { scene.rng.skewed(8) } else { 1 };
                 for _ in 0..burst {
                     let len = scene.payload_len();
                     let sent = scene.oracle.publish(scene.rng, &topic, conn, len);
-                    let event = sent.event.map_or(String::new(), |event| {
-                        format!("Corecast-Event: {event}\r\n")
-                    });
+                    let event = sent.event.map_or(String::new(), |event| format!("Corecast-Event: {event}\r\n"));
                     let head = format!("POST /topics/{url} HTTP/1.1\r\n{event}");
-                    self.put(
-                        scene,
-                        Asked::Publish(topic.clone(), sent.id),
-                        &head,
-                        Some(&sent.bytes),
-                    );
+                    self.put(scene, Asked::Publish(topic.clone(), sent.id), &head, Some(&sent.bytes));
                 }
             }
             40..50 => self.batch(scene, conn),
             50..52 if self.clears => {
-                self.put(
-                    scene,
-                    Asked::Clear,
-                    &format!("DELETE /topics/{url} HTTP/1.1\r\n"),
-                    None,
-                );
+                self.put(scene, Asked::Clear, &format!("DELETE /topics/{url} HTTP/1.1\r\n"), None);
             }
             52..75 => {
                 // One poll of a topic at a time: the next one's cursor is in this one's answer.
-                if self
-                    .asked
-                    .iter()
-                    .any(|asked| matches!(asked, Asked::Poll(other) if *other == topic))
-                {
+                if self.asked.iter().any(|asked| matches!(asked, Asked::Poll(other) if *other == topic)) {
                     return;
                 }
                 let since = match self.polls.get(&topic).and_then(Watch::last) {
                     Some(last) if scene.rng.chance(900) => Since::After(last),
-                    _ => scene.rng.pick(&[
-                        Since::Latest,
-                        Since::Live,
-                        Since::Earliest,
-                        Since::Last(3),
-                    ]),
+                    _ => scene.rng.pick(&[Since::Latest, Since::Live, Since::Earliest, Since::Last(3)]),
                 };
                 self.polls.insert(topic.clone(), Watch::new(&topic, since));
                 let head = format!("GET /topics/{url}?transport=poll&since={since} HTTP/1.1\r\n");
@@ -387,15 +302,8 @@ impl HttpClient {
                 self.put(scene, Asked::Value(topic), &head, None);
             }
             85..88 => {
-                let bad = scene
-                    .rng
-                    .pick(&["a//b", "%2e%2", "$sys/x", "a%00b", "a/+/b"]);
-                self.put(
-                    scene,
-                    Asked::Wrong(400),
-                    &format!("POST /topics/{bad} HTTP/1.1\r\n"),
-                    Some(b"x"),
-                );
+                let bad = scene.rng.pick(&["a//b", "%2e%2", "$sys/x", "a%00b", "a/+/b"]);
+                self.put(scene, Asked::Wrong(400), &format!("POST /topics/{bad} HTTP/1.1\r\n"), Some(b"x"));
             }
             88..90 => {
                 let exit = Exit::draw(scene.rng);
@@ -438,17 +346,10 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
     for three in bytes.chunks(3) {
-        let bits = three
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
-            << (8 * (3 - three.len()));
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
         for at in 0..4 {
             let digit = BASE64[(bits >> (18 - 6 * at)) as usize & 63];
-            text.push(if at <= three.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
+            text.push(if at <= three.len() { char::from(digit) } else { '=' });
         }
     }
     text
@@ -461,15 +362,9 @@ fn unbase64(text: &str) -> Vec<u8> {
         let digits: Vec<u32> = four
             .iter()
             .filter(|digit| **digit != b'=')
-            .map(|digit| {
-                BASE64
-                    .iter()
-                    .position(|other| other == digit)
-                    .expect("a base64 digit") as u32
-            })
+            .map(|digit| BASE64.iter().position(|other| other == digit).expect("a base64 digit") as u32)
             .collect();
-        let bits =
-            digits.iter().fold(0u32, |bits, digit| bits << 6 | digit) << (6 * (4 - digits.len()));
+        let bits = digits.iter().fold(0u32, |bits, digit| bits << 6 | digit) << (6 * (4 - digits.len()));
         bytes.extend_from_slice(&bits.to_be_bytes()[1..digits.len()]);
     }
     bytes
@@ -478,13 +373,8 @@ fn unbase64(text: &str) -> Vec<u8> {
 /// The example of RFC 4648, section 10, both ways.
 #[test]
 fn base64_of_the_rfc() {
-    for (bytes, text) in [
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg=="),
-        ("foobar", "Zm9vYmFy"),
-    ] {
+    for (bytes, text) in [("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+    {
         assert_eq!(base64(bytes.as_bytes()), text);
         assert_eq!(unbase64(text), bytes.as_bytes());
     }

@@ -16,21 +16,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) const FAST: Pace = Pace {
-        reads: 1000,
-        bytes_max: 1 << 20,
-    };
+    pub(crate) const FAST: Pace = Pace { reads: 1000, bytes_max: 1 << 20 };
 
     pub(crate) fn draw(rng: &mut Rng) -> Pace {
         match rng.below(4) {
-            0 => Pace {
-                reads: rng.within(5..100) as u32,
-                bytes_max: rng.skewed(2000),
-            },
-            1 => Pace {
-                reads: rng.within(100..1000) as u32,
-                bytes_max: rng.skewed(2000),
-            },
+            0 => Pace { reads: rng.within(5..100) as u32, bytes_max: rng.skewed(2000) },
+            1 => Pace { reads: rng.within(100..1000) as u32, bytes_max: rng.skewed(2000) },
             _ => Pace::FAST,
         }
     }
@@ -51,6 +42,9 @@ pub(crate) struct Wire {
     pub(crate) conn: ConnId,
     out: Vec<u8>,
     broken: bool,
+    /// Our direction ends when all is written.
+    ending: bool,
+    ended: bool,
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
@@ -61,17 +55,17 @@ impl Wire {
         // From less than a frame to more than everything.
         let sizes = [64, 200, 1_000, 5_000, 100_000];
         let conn = net.connect(shard, rng.pick(&sizes), rng.pick(&sizes));
-        Wire {
-            conn,
-            out: Vec::new(),
-            broken: false,
-            bytes: Vec::new(),
-            pace,
-        }
+        Wire { conn, out: Vec::new(), broken: false, ending: false, ended: false, bytes: Vec::new(), pace }
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
+        assert!(!self.ending, "a client has nothing to say after its end");
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Half close: ends our direction after what was put.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
     }
 
     /// Says whether bytes of ours have not reached the network.
@@ -80,17 +74,15 @@ impl Wire {
     }
 
     pub(crate) fn has_work(&self, net: &Net) -> bool {
-        (self.has_unwritten() && net.client_has_room(self.conn)) || net.client_has_news(self.conn)
+        (self.has_unwritten() && net.client_has_room(self.conn))
+            || (self.ending && !self.ended && self.out.is_empty() && !self.broken)
+            || net.client_has_news(self.conn)
     }
 
     /// Moves bytes both ways, some of them.
     pub(crate) fn flow(&mut self, net: &mut Net, rng: &mut Rng) -> Flow {
         if self.has_unwritten() {
-            let count = if rng.chance(400) {
-                rng.skewed(self.out.len())
-            } else {
-                self.out.len()
-            };
+            let count = if rng.chance(400) { rng.skewed(self.out.len()) } else { self.out.len() };
             match net.client_write(self.conn, &self.out[..count]) {
                 Ok(taken) => {
                     self.out.drain(..taken);
@@ -98,14 +90,14 @@ impl Wire {
                 Err(()) => self.broken = true,
             }
         }
+        if self.ending && self.out.is_empty() && !self.ended && !self.broken {
+            self.ended = true;
+            net.client_end(self.conn);
+        }
         if !rng.chance(self.pace.reads) {
             return Flow::Open;
         }
-        let max = if rng.chance(300) {
-            rng.skewed(self.pace.bytes_max)
-        } else {
-            self.pace.bytes_max
-        };
+        let max = if rng.chance(300) { rng.skewed(self.pace.bytes_max) } else { self.pace.bytes_max };
         match net.client_read(self.conn, max, &mut self.bytes) {
             Found::Bytes(_) | Found::Nothing => Flow::Open,
             Found::Eof => Flow::Ended,
@@ -119,27 +111,17 @@ impl Wire {
         let head = std::str::from_utf8(&self.bytes[..head_len]).expect("an answer's head is text");
         let mut lines = head.split("\r\n");
         let first = lines.next().expect("split gives at least one");
-        let status = first
-            .strip_prefix("HTTP/1.1 ")
-            .or_else(|| first.strip_prefix("HTTP/1.0 "));
+        let status = first.strip_prefix("HTTP/1.1 ").or_else(|| first.strip_prefix("HTTP/1.0 "));
         let status = status.unwrap_or_else(|| panic!("a status line, not {first:?}"));
-        let status: u16 = status[..3]
-            .parse()
-            .unwrap_or_else(|_| panic!("a status, not {first:?}"));
+        let status: u16 = status[..3].parse().unwrap_or_else(|_| panic!("a status, not {first:?}"));
         let headers: Vec<(String, String)> = lines
             .filter(|line| !line.is_empty())
             .map(|line| {
-                let (name, value) = line
-                    .split_once(": ")
-                    .unwrap_or_else(|| panic!("a header, not {line:?}"));
+                let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("a header, not {line:?}"));
                 (name.to_ascii_lowercase(), value.to_string())
             })
             .collect();
-        let mut answer = Answer {
-            status,
-            headers,
-            body: Vec::new(),
-        };
+        let mut answer = Answer { status, headers, body: Vec::new() };
         let mut rest = head_len;
         if head_only || status == 101 || status == 204 || status == 304 {
             // No body, whatever the lengths say.
@@ -149,21 +131,12 @@ impl Wire {
             rest += length;
         } else if answer.header("transfer-encoding") == Some("chunked") {
             loop {
-                let line_len = self.bytes[rest..]
-                    .windows(2)
-                    .position(|two| two == b"\r\n")?;
-                let size = std::str::from_utf8(&self.bytes[rest..rest + line_len])
-                    .expect("a chunk size is text");
+                let line_len = self.bytes[rest..].windows(2).position(|two| two == b"\r\n")?;
+                let size = std::str::from_utf8(&self.bytes[rest..rest + line_len]).expect("a chunk size is text");
                 let size = usize::from_str_radix(size, 16).expect("a chunk size is hexadecimal");
                 rest += line_len + 2;
-                answer
-                    .body
-                    .extend_from_slice(self.bytes.get(rest..rest + size)?);
-                assert_eq!(
-                    self.bytes.get(rest + size..rest + size + 2)?,
-                    b"\r\n",
-                    "a chunk ends with CRLF"
-                );
+                answer.body.extend_from_slice(self.bytes.get(rest..rest + size)?);
+                assert_eq!(self.bytes.get(rest + size..rest + size + 2)?, b"\r\n", "a chunk ends with CRLF");
                 rest += size + 2;
                 if size == 0 {
                     break;
@@ -180,11 +153,7 @@ impl Wire {
     pub(crate) fn take_frame(&mut self) -> Option<Frame> {
         let bytes = &self.bytes;
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-        assert_eq!(
-            first & 0xF0,
-            0x80,
-            "a whole frame without reserved bits, not {first:#x}"
-        );
+        assert_eq!(first & 0xF0, 0x80, "a whole frame without reserved bits, not {first:#x}");
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let (len, header_len) = match second {
             126 => {
@@ -204,23 +173,15 @@ impl Wire {
         self.bytes.drain(..header_len + len);
         match first & 0x0F {
             1 => {
-                assert!(
-                    std::str::from_utf8(&payload).is_ok(),
-                    "a text frame is UTF-8"
-                );
+                assert!(std::str::from_utf8(&payload).is_ok(), "a text frame is UTF-8");
                 Some(Frame::Message(payload))
             }
             2 => {
-                assert!(
-                    std::str::from_utf8(&payload).is_err(),
-                    "what is UTF-8 goes as text"
-                );
+                assert!(std::str::from_utf8(&payload).is_err(), "what is UTF-8 goes as text");
                 Some(Frame::Message(payload))
             }
             8 => {
-                let code = payload
-                    .get(..2)
-                    .map(|code| u16::from_be_bytes([code[0], code[1]]));
+                let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
                 Some(Frame::Close(code))
             }
             9 => Some(Frame::Ping(payload)),
@@ -263,12 +224,7 @@ impl Wire {
         }
         let mask = (rng.next() as u32).to_le_bytes();
         self.out.extend_from_slice(&mask);
-        self.out.extend(
-            payload
-                .iter()
-                .enumerate()
-                .map(|(at, byte)| byte ^ mask[at % 4]),
-        );
+        self.out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
     }
 
     /// Puts a request that asks for a WebSocket.
@@ -293,10 +249,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|header| header.0 == name)
-            .map(|header| header.1.as_str())
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
     }
 
     /// Asserts that this is RFC 6455's own example of an accepted handshake, or says that the server refused.
@@ -305,14 +258,8 @@ impl Answer {
             return false;
         }
         assert_eq!(self.status, 101, "{self:?}");
-        assert_eq!(
-            self.header("sec-websocket-accept"),
-            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
-        );
-        assert!(
-            self.header("upgrade")
-                .is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-        );
+        assert_eq!(self.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(self.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")));
         true
     }
 }
@@ -331,15 +278,8 @@ impl Frame {
     pub(crate) fn brief(&self) -> String {
         match self {
             Frame::Message(bytes) => {
-                let head = bytes
-                    .split(|byte| *byte == b'\n')
-                    .next()
-                    .unwrap_or_default();
-                format!(
-                    "{} ({} bytes)",
-                    String::from_utf8_lossy(&head[..head.len().min(100)]),
-                    bytes.len()
-                )
+                let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                format!("{} ({} bytes)", String::from_utf8_lossy(&head[..head.len().min(100)]), bytes.len())
             }
             other => format!("{other:?}"),
         }

@@ -4,6 +4,7 @@
 //! shows as a client that waits for ever. "For ever" is virtual time: when nobody can act, the clock jumps to the next
 //! deadline.
 
+use corecast::io::driver::Driver;
 use corecast::mesh;
 use corecast::shard::{Busy, LagPolicy, Limits, Setup, Shard, Stats};
 
@@ -101,11 +102,7 @@ fn draw_limits(rng: &mut Rng, calm: bool) -> Limits {
         history_ms: rng.pick(&[1, 50, 300_000]),
         log_bytes_max: rng.pick(&[1_000, 10_000, 256 << 10]),
         private_bytes_max: rng.pick(&[1_000, 10_000, 64 << 10]),
-        lag: if rng.chance(300) {
-            LagPolicy::Close
-        } else {
-            LagPolicy::Replay
-        },
+        lag: if rng.chance(300) { LagPolicy::Close } else { LagPolicy::Replay },
         memory_bytes: rng.pick(&[256 << 10, 1 << 20, 16 << 20]),
         ..defaults
     }
@@ -118,26 +115,15 @@ impl World {
         let calm = rng.chance(200);
         let mut faults = Faults::draw(&mut rng);
         if calm {
-            faults = Faults {
-                clock_jump: 0,
-                reset: 0,
-                ..faults
-            };
+            faults = Faults { clock_jump: 0, reset: 0, ..faults };
         }
         let limits = draw_limits(&mut rng, calm);
         let message_bytes_max = limits.message_bytes_max as usize;
         let ring_bytes_min = 2 * mesh::Packet::bytes_max(message_bytes_max);
-        let ring_bytes = if calm {
-            1 << 20
-        } else {
-            ring_bytes_min * rng.pick(&[1, 1, 2, 10])
-        };
+        let ring_bytes = if calm { 1 << 20 } else { ring_bytes_min * rng.pick(&[1, 1, 2, 10]) };
         let count = 2 + rng.skewed(40);
         let plan = Plan {
-            topics: TOPICS[..1 + rng.below(TOPICS.len())]
-                .iter()
-                .map(|topic| (*topic).to_string())
-                .collect(),
+            topics: TOPICS[..1 + rng.below(TOPICS.len())].iter().map(|topic| (*topic).to_string()).collect(),
             shards,
             message_bytes_max,
             pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
@@ -146,11 +132,7 @@ impl World {
         };
         let sizes = Sizes {
             memory_bytes: limits.memory_bytes as usize,
-            slots: if calm {
-                200
-            } else {
-                rng.pick(&[3, 10, 50, 200])
-            },
+            slots: if calm { 200 } else { rng.pick(&[3, 10, 50, 200]) },
             buffers: if calm { 64 } else { rng.pick(&[1, 2, 4, 64]) },
             buffer_bytes: rng.pick(&[16, 100, 2_048]),
             orders: rng.pick(&[2, 8, 64, 1_024]),
@@ -165,18 +147,23 @@ impl World {
         let berths = mesh::join(shards, ring_bytes)
             .into_iter()
             .enumerate()
-            .map(|(index, links)| Berth {
-                shard: Shard::new(Setup {
-                    index,
-                    limits: limits.clone(),
-                    links,
-                    seed: rng.next(),
-                    slots_max: sizes.slots,
-                    hash_key,
-                }),
-                kernel: FakeKernel::new(index, net.clone(), rng.split(), faults, sizes),
-                rest: None,
-                stalled_until_us: 0,
+            .map(|(index, links)| {
+                let mut kernel = FakeKernel::new(index, net.clone(), rng.split(), faults, sizes);
+                // Whoever makes a shard starts its listeners.
+                kernel.accept(0);
+                Berth {
+                    shard: Shard::new(Setup {
+                        index,
+                        limits: limits.clone(),
+                        links,
+                        seed: rng.next(),
+                        slots_max: sizes.slots,
+                        hash_key,
+                    }),
+                    kernel,
+                    rest: None,
+                    stalled_until_us: 0,
+                }
             })
             .collect();
         let clears = !calm && rng.chance(300);
@@ -187,21 +174,9 @@ impl World {
                 _ => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
             })
             .collect();
-        let oracle = Oracle {
-            may_forget: clears || limits.memory_bytes < 16 << 20,
-            ..Oracle::default()
-        };
-        World {
-            rng,
-            net,
-            berths,
-            clients,
-            oracle,
-            plan,
-            faults,
-            phase: Phase::Busy,
-            steps: 0,
-        }
+        let mut oracle = Oracle::default();
+        oracle.may_forget = clears || limits.memory_bytes < 16 << 20;
+        World { rng, net, berths, clients, oracle, plan, faults, phase: Phase::Busy, steps: 0 }
     }
 
     /// Runs the world to its end; panics if anything is wrong.
@@ -221,11 +196,7 @@ impl World {
         });
         self.run_until_nobody_waits();
         self.check_end();
-        let mut report = Report {
-            sights: self.oracle.sights,
-            gaps: self.oracle.gaps,
-            ..Report::default()
-        };
+        let mut report = Report { sights: self.oracle.sights, gaps: self.oracle.gaps, ..Report::default() };
         for berth in &mut self.berths {
             report.stats.add(berth.shard.stats());
             report.tally.add(&berth.kernel.tally);
@@ -235,11 +206,7 @@ impl World {
 
     fn enter(&mut self, phase: Phase, faults: Faults) {
         if self.plan.trace {
-            eprintln!(
-                "{:>12} ==== {phase:?} after {} steps",
-                self.net.borrow().now_us(),
-                self.steps
-            );
+            eprintln!("{:>12} ==== {phase:?} after {} steps", self.net.borrow().now_us(), self.steps);
         }
         self.phase = phase;
         self.faults = faults;
@@ -256,21 +223,13 @@ impl World {
             for _ in 0..16 {
                 self.step();
             }
-            let waiting = self
-                .clients
-                .iter()
-                .find_map(|client| client.waits_for(self.phase, &self.oracle));
-            let unfinished = self.phase == Phase::Draining
-                && self.berths.iter().any(|berth| !berth.shard.finished());
+            let waiting = self.clients.iter().find_map(|client| client.waits_for(self.phase, &self.oracle));
+            let unfinished = self.phase == Phase::Draining && self.berths.iter().any(|berth| !berth.shard.finished());
             if waiting.is_none() && !unfinished {
                 return;
             }
             let late = self.net.borrow().now_us() > end_us || self.steps > STEPS_MAX;
-            assert!(
-                !late,
-                "{:?} makes no progress, unfinished {unfinished}: {waiting:?}",
-                self.phase
-            );
+            assert!(!late, "{:?} makes no progress, unfinished {unfinished}: {waiting:?}", self.phase);
         }
     }
 
@@ -305,14 +264,8 @@ impl World {
         }
         if let Some(deadline_us) = berth.rest {
             let bell = self.net.borrow_mut().answer_doorbell(index);
-            assert!(
-                bell || !berth.shard.anything(),
-                "shard {index} sleeps over a packet: a lost wake-up"
-            );
-            if !bell
-                && !berth.kernel.stirs()
-                && deadline_us.is_none_or(|deadline_us| deadline_us > now_us)
-            {
+            assert!(bell || !berth.shard.anything(), "shard {index} sleeps over a packet: a lost wake-up");
+            if !bell && !berth.kernel.stirs() && deadline_us.is_none_or(|deadline_us| deadline_us > now_us) {
                 return false;
             }
             berth.shard.woke();
@@ -335,13 +288,8 @@ impl World {
             return false;
         }
         let reset = self.phase == Phase::Busy && self.rng.chance(self.faults.reset);
-        let mut scene = Scene {
-            net,
-            oracle: &mut self.oracle,
-            rng: &mut self.rng,
-            plan: &self.plan,
-            phase: self.phase,
-        };
+        let mut scene =
+            Scene { net, oracle: &mut self.oracle, rng: &mut self.rng, plan: &self.plan, phase: self.phase };
         if reset {
             self.clients[index].break_down(&mut scene);
         } else {
@@ -352,25 +300,15 @@ impl World {
 
     fn anybody_can_act(&mut self, now_us: u64) -> bool {
         let net = self.net.borrow();
-        if self
-            .clients
-            .iter()
-            .any(|client| client.has_work(&net, self.phase))
-        {
+        if self.clients.iter().any(|client| client.has_work(&net, self.phase)) {
             return true;
         }
-        let bells: Vec<bool> = (0..self.berths.len())
-            .map(|index| net.doorbell_rung(index))
-            .collect();
+        let bells: Vec<bool> = (0..self.berths.len()).map(|index| net.doorbell_rung(index)).collect();
         drop(net);
         self.berths.iter_mut().zip(bells).any(|(berth, bell)| {
-            let late = |deadline_us: Option<u64>| {
-                deadline_us.is_some_and(|deadline_us| deadline_us <= now_us)
-            };
+            let late = |deadline_us: Option<u64>| deadline_us.is_some_and(|deadline_us| deadline_us <= now_us);
             berth.stalled_until_us <= now_us
-                && berth
-                    .rest
-                    .is_none_or(|deadline_us| bell || late(deadline_us) || berth.kernel.stirs())
+                && berth.rest.is_none_or(|deadline_us| bell || late(deadline_us) || berth.kernel.stirs())
         })
     }
 
@@ -380,15 +318,8 @@ impl World {
             let stalled = (berth.stalled_until_us > now_us).then_some(berth.stalled_until_us);
             [stalled, berth.rest.flatten(), berth.kernel.next_due_us()]
         });
-        let clients = self
-            .clients
-            .iter()
-            .map(|client| client.next_due_us(self.phase));
-        let next_us = shards
-            .chain(clients)
-            .flatten()
-            .filter(|due_us| *due_us > now_us)
-            .min();
+        let clients = self.clients.iter().map(|client| client.next_due_us(self.phase));
+        let next_us = shards.chain(clients).flatten().filter(|due_us| *due_us > now_us).min();
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         self.net.borrow_mut().advance_us(by_us);
@@ -397,31 +328,17 @@ impl World {
     /// Published times matching is delivered, conflated, dropped or abandoned, once nothing is on its way.
     fn check_accounts(&mut self) {
         let mut sum = Stats::default();
-        self.berths
-            .iter()
-            .for_each(|berth| sum.add(berth.shard.stats()));
+        self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
         let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned;
         assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
         let numbered = self.oracle.numbered();
-        assert!(
-            sum.published >= numbered,
-            "{numbered} cursors were seen, {} given",
-            sum.published
-        );
+        assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
     }
 
     fn check_end(&mut self) {
         for (index, berth) in self.berths.iter().enumerate() {
-            assert_eq!(
-                berth.kernel.slots_taken(),
-                0,
-                "shard {index} finished with slots open"
-            );
-            assert_eq!(
-                berth.kernel.buffers_lent(),
-                0,
-                "shard {index} finished with receive buffers"
-            );
+            assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
+            assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");
         }
         for client in &mut self.clients {
             client.finish(&mut self.oracle);
