@@ -1,7 +1,7 @@
 //! What all scripted clients share: the scene they act in, the plan they act by, the phase of the run.
 
 use crate::line::LineClient;
-use crate::net::Net;
+use crate::net::{ConnId, Net};
 use crate::oracle::Oracle;
 use crate::raw::RawClient;
 use crate::rest::HttpClient;
@@ -109,6 +109,14 @@ impl Client {
             Client::Line(client) => client.next_due_us(phase),
             Client::Raw(client) => client.next_due_us(phase),
             Client::Http(client) => client.next_due_us(phase),
+        }
+    }
+
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        match self {
+            Client::Line(client) => client.conn(),
+            Client::Raw(client) => client.conn(),
+            Client::Http(client) => client.conn(),
         }
     }
 

@@ -192,6 +192,11 @@ impl FakeKernel {
         self.seats.iter().filter(|seat| seat.phase != Phase::Free).count()
     }
 
+    /// Says whether nobody can be accepted before somebody is closed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots_taken() == self.seats.len()
+    }
+
     /// Returns how many receive buffers the shard holds.
     pub(crate) fn buffers_lent(&self) -> usize {
         self.owners.iter().filter(|owner| **owner == BufferOwner::Shard).count()

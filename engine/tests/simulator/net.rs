@@ -196,6 +196,11 @@ impl Net {
         self.backlog[shard].len()
     }
 
+    /// Says whether a connection still waits in the accept queue of `shard`.
+    pub(crate) fn is_queued(&self, shard: usize, id: ConnId) -> bool {
+        self.backlog[shard].contains(&id)
+    }
+
     pub(crate) fn accept(&mut self, shard: usize) -> Option<ConnId> {
         let id = self.backlog[shard].pop_front()?;
         self.motion += 1;

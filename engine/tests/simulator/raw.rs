@@ -3,7 +3,7 @@
 //! Such a client learns no cursors. Its messages are judged at the end, by the cursors that others saw.
 
 use crate::client::{Exit, Phase, Scene};
-use crate::net::Net;
+use crate::net::{ConnId, Net};
 use crate::oracle::{Oracle, PayloadId};
 use crate::rng::Rng;
 use crate::wire::{Flow, Frame, Pace, Wire};
@@ -42,6 +42,10 @@ impl RawClient {
     pub(crate) fn has_work(&self, net: &Net, phase: Phase) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.has_work(net))
             || self.next_due_us(phase).is_some_and(|due_us| due_us <= net.now_us())
+    }
+
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        self.wire.as_ref().map(|wire| wire.conn)
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::client::{Exit, Phase, Scene};
-use crate::net::Net;
+use crate::net::{ConnId, Net};
 use crate::oracle::{Cursor, PayloadId, Since, Told, Watch};
 use crate::raw::escape_url;
 use crate::rng::Rng;
@@ -52,6 +52,10 @@ impl HttpClient {
     pub(crate) fn has_work(&self, net: &Net, phase: Phase) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.has_work(net))
             || self.next_due_us(phase).is_some_and(|due_us| due_us <= net.now_us())
+    }
+
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        self.wire.as_ref().map(|wire| wire.conn)
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
