@@ -1,4 +1,17 @@
 //! The kernel: the only system calls, and nearly the only `unsafe`.
 
+mod accept;
+mod address;
+mod buffers;
+mod dial;
+pub mod doorbell;
 pub mod driver;
+pub mod listen;
 pub mod memory;
+pub mod rest;
+pub mod ring;
+mod token;
+
+pub use buffers::BUFFERS_MAX;
+pub use dial::DIALS_MAX;
+pub use token::SEND_BYTES_MAX;

@@ -1,0 +1,214 @@
+//! Accepting: several one-shot accepts in flight per listener, each with a place for the peer's address.
+//!
+//! Owns: the listener and the places the kernel writes addresses to. Never: touches the ring; it makes entries, the
+//! ring queues them.
+//!
+//! Multishot accept would need one entry for ever, but gives no peer address: all its connections would share one
+//! place. So there are [`ACCEPTS`] one-shot accepts, each armed again when it completes.
+//!
+//! Why the unsafe is sound: a place is written by the kernel while its accept is armed, and only inside our own
+//! system calls (`DEFER_TASKRUN`); it is read when its completion was reaped. Places are boxed once and never move.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use io_uring::types::{DestinationSlot, Fd};
+use io_uring::{opcode, squeue};
+
+use super::address;
+use super::listen::Listener;
+use super::token::{Operation, Token};
+
+/// Accepts in flight per listener: how many connections one turn can take. A wake-up finds the whole burst that
+/// arrived meanwhile; 32 make the system call and the turn around them a small part of the cost of each.
+pub(super) const ACCEPTS: usize = 32;
+
+struct Place {
+    peer: UnsafeCell<libc::sockaddr_storage>,
+    len: UnsafeCell<libc::socklen_t>,
+}
+
+/// One listener, being accepted from.
+pub(super) struct Accepting {
+    /// Closed for good when `None`.
+    listener: Option<Listener>,
+    index: u8,
+    /// Whether completed accepts are armed again.
+    active: bool,
+    places: Box<[Place]>,
+    idle: Vec<u16>,
+}
+
+// SAFETY: the places are only written by the kernel inside system calls of the thread that owns this value.
+unsafe impl Send for Accepting {}
+
+impl Accepting {
+    pub(super) fn new(listener: Listener, index: u8) -> Accepting {
+        let place = |_| Place {
+            // SAFETY: all-zero bytes are a valid `sockaddr_storage`.
+            peer: UnsafeCell::new(unsafe { std::mem::zeroed() }),
+            len: UnsafeCell::new(0),
+        };
+        Accepting {
+            listener: Some(listener),
+            index,
+            active: false,
+            places: (0..ACCEPTS).map(place).collect(),
+            idle: (0..ACCEPTS as u16).rev().collect(),
+        }
+    }
+
+    /// Says whether completed accepts are armed again.
+    pub(super) fn active(&self) -> bool {
+        self.active
+    }
+
+    /// Starts arming completed accepts again, unless the listener was closed.
+    pub(super) fn start(&mut self) {
+        self.active = self.listener.is_some();
+    }
+
+    /// Stops arming; returns whether it was active, so that a failure is told once.
+    pub(super) fn pause(&mut self) -> bool {
+        std::mem::take(&mut self.active)
+    }
+
+    /// Says whether no accept is in flight.
+    pub(super) fn all_idle(&self) -> bool {
+        self.idle.len() == self.places.len()
+    }
+
+    /// Returns the entry of one more accept; `None` if all places are taken, or accepting is paused.
+    pub(super) fn arm(&mut self) -> Option<squeue::Entry> {
+        let fd = match &self.listener {
+            Some(listener) if self.active => listener.as_fd().as_raw_fd(),
+            _ => return None,
+        };
+        let number = self.idle.pop()?;
+        let place = &self.places[usize::from(number)];
+        // SAFETY: the place was idle, so the kernel does not know it.
+        unsafe { *place.len.get() = size_of::<libc::sockaddr_storage>() as libc::socklen_t };
+        let entry = opcode::Accept::new(Fd(fd), place.peer.get().cast(), place.len.get())
+            .file_index(Some(DestinationSlot::auto_target()))
+            .build()
+            .user_data(
+                Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw(),
+            );
+        Some(entry)
+    }
+
+    /// Takes a completed accept's place back; returns the peer's address, which is meaningful if it succeeded.
+    pub(super) fn completed(&mut self, number: u32) -> SocketAddr {
+        let place = &self.places[number as usize];
+        // SAFETY: its accept completed, so the kernel does not write it any more; it was initialised at the start.
+        let peer = address::decode(unsafe { &*place.peer.get() });
+        self.idle.push(number as u16);
+        peer
+    }
+
+    /// Returns an entry per accept in flight that cancels it.
+    pub(super) fn cancel_all(&self) -> Vec<squeue::Entry> {
+        let armed =
+            (0..self.places.len() as u32).filter(|number| !self.idle.contains(&(*number as u16)));
+        armed
+            .map(|number| {
+                let target = Token::new(Operation::Accept, u16::from(self.index), number);
+                opcode::AsyncCancel::new(target.raw())
+                    .build()
+                    .flags(squeue::Flags::SKIP_SUCCESS)
+                    .user_data(Token::new(Operation::Cancel, 0, 0).raw())
+            })
+            .collect()
+    }
+
+    /// Closes the listener for good. Every queued entry that names it must have been submitted.
+    pub(super) fn close(&mut self) {
+        self.active = false;
+        self.listener = None;
+    }
+}
+
+impl std::fmt::Debug for Accepting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Accepting {
+            listener,
+            active,
+            idle,
+            ..
+        } = self;
+        f.debug_struct("Accepting")
+            .field("listener", listener)
+            .field("active", active)
+            .field("idle", idle)
+            .finish()
+    }
+}
+
+/// Says whether a failed accept means that we are out of something (table, memory), not that one connection failed.
+pub(super) fn out_of_something(errno: i32) -> bool {
+    // accept(2) passes pending network errors of the new socket on: these concern one connection only.
+    let one_connection = matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::EPROTO
+            | libc::EPERM
+            | libc::ENETDOWN
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
+            | libc::ENETUNREACH
+            | libc::EINTR
+            | libc::EAGAIN
+    );
+    !one_connection
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::listen::listen;
+
+    /// Arming hands out every place once, a completed one again, and none while paused.
+    #[test]
+    fn places() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        let mut accepting = Accepting::new(listener, 3);
+        assert!(accepting.arm().is_none(), "not started");
+        accepting.start();
+        let armed: Vec<_> = std::iter::from_fn(|| accepting.arm()).collect();
+        assert_eq!(armed.len(), ACCEPTS);
+        let token = Token::from_raw(armed[5].get_user_data());
+        assert_eq!(
+            (token.operation(), token.generation()),
+            (Operation::Accept, 3)
+        );
+        accepting.completed(token.slot());
+        assert_eq!(
+            accepting.arm().map(|entry| entry.get_user_data()),
+            Some(token.raw())
+        );
+        accepting.completed(token.slot());
+        assert!(accepting.pause());
+        assert!(!accepting.pause(), "told once");
+        assert!(accepting.arm().is_none());
+        assert_eq!(accepting.cancel_all().len(), ACCEPTS - 1);
+        accepting.close();
+        accepting.start();
+        assert!(accepting.arm().is_none(), "closed for good");
+    }
+
+    /// A full table stops accepting, a connection that died in the queue does not.
+    #[test]
+    fn which_errors_stop() {
+        for errno in [libc::ENFILE, libc::EMFILE, libc::ENOMEM, libc::ENOBUFS] {
+            assert!(out_of_something(errno));
+        }
+        for errno in [libc::ECONNABORTED, libc::EPERM, libc::EHOSTUNREACH] {
+            assert!(!out_of_something(errno));
+        }
+    }
+}

@@ -1,0 +1,652 @@
+//! The kernel as a shard sees it: one io_uring per shard, and a table of direct descriptors for its sockets.
+//!
+//! Owns: the ring, the table, the receive buffers, the block memory, the listeners, and the shard's doorbell. Touches
+//! nothing of the shard. Never: waits (see [`super::rest`]), copies a byte of a message, or keeps a record per
+//! connection: a completion's token says all.
+//!
+//! Why the unsafe is sound. An entry names memory by address, so that memory must live until the kernel is done:
+//! * a send's bytes lie in `memory`, checked against the mapping when queued; the kernel reads them inside
+//!   `io_uring_enter` only (`MSG_DONTWAIT`: it never parks a send), and `submit` returns when every entry was taken;
+//! * receives write into `buffers`, accepts and connects use boxed places: each says in its module why that holds;
+//! * with `DEFER_TASKRUN` the kernel completes nothing outside our own `io_uring_enter`, so no reference into these
+//!   memories is ever live while the kernel writes; closing the ring ends what is armed without running it;
+//! * fields are dropped in order: the ring first, then what it names.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+
+use io_uring::types::{CancelBuilder, Fixed};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+
+use super::accept::{Accepting, out_of_something};
+use super::buffers::{Buffers, GROUP};
+use super::dial::Dials;
+use super::doorbell::Doorbell;
+use super::driver::{Completion, Driver, End, Errno, Interest, Lent, Slot};
+use super::listen::Listener;
+use super::memory::{Memory, Span};
+use super::token::{Operation, Token};
+
+/// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
+const SUBMISSIONS: u32 = 4_096;
+
+/// Completions the kernel can hold before it must allocate for more: several turns of a slow shard, and every socket
+/// of a full submission answering at once, eight times. 16 B each.
+const COMPLETIONS: u32 = 32_768;
+
+/// The kernel runs at most 20 deferred works per `io_uring_enter` (since Linux 6.13); `submit` asks again until so many
+/// completions are ready, so that a turn is not cut into tiny ones.
+const READY_MIN: usize = 256;
+
+/// Completions taken from the kernel at a time.
+const REAP_BATCH: usize = 64;
+
+/// Times `io_uring_enter` may make no progress at all before it is a fault.
+const ENTER_TRIES_MAX: u32 = 100_000;
+
+/// Largest table of direct descriptors the kernel makes (`IORING_MAX_FIXED_FILES`).
+pub const SLOTS_MAX: u32 = 1 << 20;
+
+/// What one shard's ring shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Connections wished for, 1 and up; the ring's `slots_max` says how many it got.
+    pub slots: u32,
+    /// Receive buffers: a power of two, at most 32,768.
+    pub buffers: u16,
+    /// Size of a receive buffer in bytes.
+    pub buffer_bytes: u32,
+    /// Size of the block memory in bytes; committed as it is used.
+    pub memory_bytes: usize,
+}
+
+impl Default for RingConfig {
+    /// 2 KiB hold nearly every request head and message in one piece; 4,096 of them (8 MiB) are sixteen full turns
+    /// of receiving, so that the kernel runs dry only when the shard is far behind, and then TCP should push back.
+    fn default() -> RingConfig {
+        RingConfig {
+            slots: SLOTS_MAX,
+            buffers: 4_096,
+            buffer_bytes: 2_048,
+            memory_bytes: 1 << 30,
+        }
+    }
+}
+
+/// What a ring has done since it was made; each wraps at 2^64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounts {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Orders handed to the kernel.
+    pub orders: u64,
+    /// Completions reaped.
+    pub completions: u64,
+    /// Times the kernel had more completions than its queue holds; none was lost.
+    pub overflows: u64,
+}
+
+/// One shard's io_uring.
+pub struct Ring {
+    pub(super) ring: IoUring,
+    memory: Memory,
+    buffers: Buffers,
+    accepting: Vec<Accepting>,
+    dials: Dials,
+    slots_max: u32,
+    /// Slots open, and slots promised to accepts and connects in flight: never more than the table has.
+    slots_promised: u32,
+    stopped: bool,
+    /// Slots whose shutdown is still on its way through the kernel's worker, and whether to close them after it.
+    finishing: Vec<(Slot, bool)>,
+    /// What the ring itself has to say, before the kernel's.
+    said: VecDeque<Completion>,
+    doorbells: Vec<Doorbell>,
+    shard: usize,
+    pub(super) timer: super::rest::Timer,
+    counts: RingCounts,
+}
+
+impl Ring {
+    /// Makes the ring of shard number `shard`, disabled: [`Ring::enable`] starts it on the shard's own thread.
+    ///
+    /// `doorbells` are those of all shards, by number; `listeners` get their index in order.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the configuration is impossible; what the kernel said otherwise (see [`super::check`] for
+    /// the usual causes).
+    pub fn new(
+        config: &RingConfig,
+        shard: usize,
+        doorbells: Vec<Doorbell>,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Ring> {
+        if config.slots == 0 || shard >= doorbells.len() || listeners.len() > 256 {
+            let text =
+                "a ring needs at least one slot, its own doorbell, and at most 256 listeners";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let ring: IoUring = IoUring::builder()
+            .setup_cqsize(COMPLETIONS)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_r_disabled()
+            .build(SUBMISSIONS)?;
+        let slots_max = config.slots.min(SLOTS_MAX).min(file_limit()?);
+        let submitter = ring.submitter();
+        submitter.register_files_sparse(slots_max)?;
+        submitter.register_eventfd(doorbells[shard].as_fd().as_raw_fd())?;
+        // Shutdown is the only order that the kernel's workers do; by default they may grow to thousands.
+        submitter.register_iowq_max_workers(&mut [1, 2])?;
+        let buffers = Buffers::new(config.buffers, config.buffer_bytes)?;
+        // SAFETY: the descriptor ring has `count` entries, is page aligned, and is unmapped after the ring is closed.
+        unsafe {
+            submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)?
+        };
+        let accepting = listeners.into_iter().zip(0..=u8::MAX);
+        let mut ring = Ring {
+            ring,
+            memory: Memory::reserve(config.memory_bytes)?,
+            buffers,
+            accepting: accepting
+                .map(|(listener, index)| Accepting::new(listener, index))
+                .collect(),
+            dials: Dials::default(),
+            slots_max,
+            slots_promised: 0,
+            stopped: false,
+            finishing: Vec::new(),
+            said: VecDeque::new(),
+            doorbells,
+            shard,
+            timer: super::rest::Timer::default(),
+            counts: RingCounts::default(),
+        };
+        // The bell is for a resting shard only; one that runs looks by itself.
+        ring.ring.completion().disable_eventfd();
+        Ok(ring)
+    }
+
+    /// Starts the ring. From here on only the calling thread may use it.
+    ///
+    /// # Errors
+    /// What the kernel said: `EBADFD` if it is enabled already.
+    pub fn enable(&mut self) -> io::Result<()> {
+        self.ring.submitter().register_enable_rings()
+    }
+
+    /// Returns this shard's doorbell.
+    #[must_use]
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbells[self.shard]
+    }
+
+    /// Returns what the ring has done so far.
+    #[must_use]
+    pub fn counts(&self) -> RingCounts {
+        self.counts
+    }
+
+    /// Begins an outgoing connection, from a local address if one is given; `Connected` follows.
+    ///
+    /// If it failed, the slot of the completion must be closed all the same. If there is no slot at all (the table is
+    /// full after all), `Connected` names slot `u32::MAX`, which must not be closed.
+    ///
+    /// # Errors
+    /// `WouldBlock` if too many are on their way: reap first. `ENFILE` if the table is full. What the kernel said to
+    /// the socket or the local address.
+    pub fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+        if self.slots_promised >= self.slots_max {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
+        let entry = self.dials.start(to, from)?;
+        self.slots_promised += 1;
+        self.push(&entry);
+        Ok(())
+    }
+
+    /// Says whether there is nothing to do: nothing queued, nothing said, nothing the kernel holds back.
+    pub(super) fn quiet(&mut self) -> bool {
+        let quiet = self.said.is_empty() && self.ring.completion().is_empty();
+        let queue = self.ring.submission();
+        quiet && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: what the entry names lives until the kernel is done with it: see the module header.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            self.enter();
+        }
+    }
+
+    /// Hands every queued entry to the kernel and runs its deferred work, without waiting.
+    pub(super) fn enter(&mut self) {
+        let mut tries = 0;
+        loop {
+            let queued = self.ring.submission().len();
+            self.counts.enters += 1;
+            // SAFETY: no argument is passed; the entries are as the module header says.
+            let result = unsafe {
+                let flags = EnterFlags::GETEVENTS.bits();
+                self.ring
+                    .submitter()
+                    .enter::<libc::sigset_t>(queued as u32, 0, flags, None)
+            };
+            match result {
+                Ok(taken) => {
+                    self.counts.orders += taken as u64;
+                    if taken == queued {
+                        return;
+                    }
+                }
+                // EAGAIN: no memory for a request just now. EBUSY: completions overflow, flushed as far as they fit.
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => std::thread::yield_now(),
+                    // EBADR: the kernel lost completions for want of memory; nothing we know is true any more.
+                    _ => panic!("io_uring_enter failed: {error}"),
+                },
+            }
+            tries += 1;
+            assert!(tries < ENTER_TRIES_MAX, "io_uring_enter makes no progress");
+        }
+    }
+
+    fn arm_accepts(&mut self, listener: u8, at_most: usize) {
+        for _ in 0..at_most {
+            if self.slots_promised >= self.slots_max {
+                break;
+            }
+            let Some(entry) = self.accepting[usize::from(listener)].arm() else {
+                break;
+            };
+            self.slots_promised += 1;
+            self.push(&entry);
+        }
+        let accepting = &mut self.accepting[usize::from(listener)];
+        if accepting.active() && accepting.all_idle() && self.slots_promised >= self.slots_max {
+            accepting.pause();
+            self.said.push_back(Completion::AcceptFailed {
+                listener,
+                errno: libc::ENFILE,
+            });
+        }
+    }
+
+    fn freed(&mut self) {
+        self.slots_promised -= 1;
+        for listener in 0..self.accepting.len() {
+            if self.accepting[listener].active() {
+                self.arm_accepts(listener as u8, 1);
+            }
+        }
+    }
+
+    fn accepted(&mut self, token: Token, result: i32) -> Option<Completion> {
+        let listener = token.generation() as u8;
+        let peer = self.accepting[usize::from(listener)].completed(token.slot());
+        if result < 0 {
+            self.slots_promised -= 1;
+            if self.stopped || result == -libc::ECANCELED {
+                return None;
+            }
+            if out_of_something(-result) {
+                let told = self.accepting[usize::from(listener)].pause();
+                return told.then_some(Completion::AcceptFailed {
+                    listener,
+                    errno: -result,
+                });
+            }
+            self.arm_accepts(listener, 1);
+            return None;
+        }
+        let slot = result as Slot;
+        if self.stopped {
+            self.push(&close_entry(slot, Operation::Discard));
+            return None;
+        }
+        self.arm_accepts(listener, 1);
+        Some(Completion::Accepted {
+            listener,
+            slot,
+            peer,
+        })
+    }
+
+    fn connected(&mut self, token: Token, result: i32) -> Option<Completion> {
+        if token.operation() == Operation::Connect {
+            self.dials.done(u32::from(token.generation()));
+            return Some(Completion::Connected {
+                slot: token.slot(),
+                errno: -result,
+            });
+        }
+        if result < 1 {
+            self.dials.done(token.slot());
+            self.slots_promised -= 1;
+            return Some(Completion::Connected {
+                slot: u32::MAX,
+                errno: if result < 0 { -result } else { libc::ENFILE },
+            });
+        }
+        let (_, entry) = self.dials.installed(token.slot());
+        self.push(&entry);
+        None
+    }
+
+    fn received(&mut self, token: Token, result: i32, flags: u32, once: bool) -> Completion {
+        let (slot, generation) = (token.slot(), token.generation());
+        let buffer = cqueue::buffer_select(flags);
+        let more = cqueue::more(flags);
+        if result > 0 {
+            let id = buffer.expect("a receive with bytes has taken a buffer");
+            let lent = self.buffers.lend(id, result as u32);
+            return Completion::Received {
+                slot,
+                generation,
+                lent,
+                more,
+            };
+        }
+        if let Some(id) = buffer {
+            let lent = self.buffers.lend(id, 0);
+            self.buffers.give(lent.id);
+        }
+        let end = match -result {
+            0 => End::Eof,
+            libc::EAGAIN if once => End::Again,
+            libc::EAGAIN | libc::EINTR => End::Rearm,
+            libc::ENOBUFS => End::NoBuffers,
+            libc::ECANCELED => End::Cancelled,
+            errno => End::Failed(errno),
+        };
+        Completion::ReceiveEnded {
+            slot,
+            generation,
+            end,
+        }
+    }
+
+    fn finished(&mut self, slot: Slot) {
+        if let Some(place) = self
+            .finishing
+            .iter()
+            .position(|(finishing, _)| *finishing == slot)
+        {
+            let (_, close) = self.finishing.swap_remove(place);
+            if close {
+                self.push(&close_entry(slot, Operation::Close));
+            }
+        }
+    }
+
+    fn understand(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let token = Token::from_raw(entry.user_data());
+        let (result, slot, generation) = (entry.result(), token.slot(), token.generation());
+        match token.operation() {
+            Operation::Send => {
+                let asked = token.asked();
+                let sent = if result < 0 {
+                    Err(-result as Errno)
+                } else {
+                    Ok(result as u32)
+                };
+                (sent != Ok(asked)).then_some(Completion::Unsent { slot, asked, sent })
+            }
+            Operation::ReceiveStream => Some(self.received(token, result, entry.flags(), false)),
+            Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),
+            Operation::PollReadable => Some(Completion::Readable {
+                slot,
+                generation,
+                cancelled: result == -libc::ECANCELED,
+            }),
+            Operation::PollWritable => Some(Completion::Writable { slot, generation }),
+            Operation::Accept => self.accepted(token, result),
+            Operation::Install | Operation::Connect => self.connected(token, result),
+            Operation::Close | Operation::Discard => {
+                assert!(
+                    result == 0,
+                    "closing slot {slot} failed with error {}",
+                    -result
+                );
+                self.freed();
+                (token.operation() == Operation::Close).then_some(Completion::Closed { slot })
+            }
+            // A peer that is gone already (ENOTCONN) is found by its receive.
+            Operation::Finish => {
+                self.finished(slot);
+                None
+            }
+            // ENOENT, EALREADY: what should be cancelled has completed, or is about to.
+            Operation::Cancel => None,
+            Operation::Timer => {
+                self.timer.fired();
+                None
+            }
+            Operation::TimerChange => None,
+            Operation::Doorbell => None,
+        }
+    }
+
+    fn cancel(&mut self, target: Token) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target.raw()))
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Token::new(Operation::Cancel, 0, target.slot()).raw());
+        self.push(&entry);
+    }
+}
+
+impl Driver for Ring {
+    fn now_us(&mut self) -> u64 {
+        now_us()
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    fn slots_max(&self) -> u32 {
+        self.slots_max
+    }
+
+    fn room(&self) -> usize {
+        // SAFETY: entries are queued through `&mut self` only, so nobody queues one while this looks.
+        let queue = unsafe { self.ring.submission_shared() };
+        queue.capacity() - queue.len()
+    }
+
+    fn accept(&mut self, listener: u8) {
+        self.accepting[usize::from(listener)].start();
+        self.arm_accepts(listener, super::accept::ACCEPTS);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.stopped = true;
+        for listener in 0..self.accepting.len() {
+            for entry in self.accepting[listener].cancel_all() {
+                self.push(&entry);
+            }
+        }
+        // Queued accepts name the listeners' descriptors, so they go to the kernel before these are closed.
+        self.enter();
+        self.accepting.iter_mut().for_each(Accepting::close);
+    }
+
+    #[inline]
+    fn receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
+        let token = Token::new(receive_operation(interest), generation, slot);
+        let entry = match interest {
+            Interest::Stream => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
+            Interest::Readiness => {
+                opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build()
+            }
+            // With MSG_DONTWAIT the kernel answers EAGAIN and arms nothing.
+            Interest::Once => opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
+                .buf_group(GROUP)
+                .flags(libc::MSG_DONTWAIT)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+        };
+        self.push(&entry.user_data(token.raw()));
+    }
+
+    fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
+        self.cancel(Token::new(receive_operation(interest), generation, slot));
+    }
+
+    #[inline]
+    fn send(&mut self, slot: Slot, bytes: Span) {
+        let address = self.memory.bytes(bytes).as_ptr();
+        // MSG_WAITALL makes a short send a failure, so that it is told; a full one says nothing (SKIP_SUCCESS).
+        let entry = opcode::Send::new(Fixed(slot), address, bytes.len)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Token::send(slot, bytes.len).raw());
+        self.push(&entry);
+    }
+
+    fn wait_writable(&mut self, slot: Slot, generation: u16) {
+        let token = Token::new(Operation::PollWritable, generation, slot);
+        let entry = opcode::PollAdd::new(Fixed(slot), libc::POLLOUT as u32).build();
+        self.push(&entry.user_data(token.raw()));
+    }
+
+    fn cancel_writable(&mut self, slot: Slot, generation: u16) {
+        self.cancel(Token::new(Operation::PollWritable, generation, slot));
+    }
+
+    fn finish_sending(&mut self, slot: Slot) {
+        // The kernel does a shutdown in a worker thread, later, and finds the socket by its slot then: until it is
+        // done the slot must not be closed, or the shutdown could hit the next connection in it.
+        self.finishing.push((slot, false));
+        let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
+        self.push(&entry.user_data(Token::new(Operation::Finish, 0, slot).raw()));
+    }
+
+    fn close(&mut self, slot: Slot) {
+        if let Some((_, close)) = self
+            .finishing
+            .iter_mut()
+            .find(|(finishing, _)| *finishing == slot)
+        {
+            *close = true;
+            return;
+        }
+        self.push(&close_entry(slot, Operation::Close));
+    }
+
+    #[inline]
+    fn received(&mut self, lent: Lent) -> &mut [u8] {
+        self.buffers.bytes(lent)
+    }
+
+    #[inline]
+    fn recycle(&mut self, lent: Lent) {
+        self.buffers.give(lent.id);
+    }
+
+    fn submit(&mut self) {
+        let queue = self.ring.submission();
+        let (queued, work, overflow) = (!queue.is_empty(), queue.taskrun(), queue.cq_overflow());
+        drop(queue);
+        if !queued && !work && !overflow {
+            return;
+        }
+        self.counts.overflows += u64::from(overflow);
+        self.enter();
+        while self.ring.submission().taskrun() && self.ring.completion().len() < READY_MIN {
+            self.enter();
+        }
+    }
+
+    fn reap(&mut self, into: &mut Vec<Completion>, max: usize) {
+        let full = into.len() + max;
+        while into.len() < full {
+            let Some(said) = self.said.pop_front() else {
+                break;
+            };
+            into.push(said);
+        }
+        let mut batch = [const { std::mem::MaybeUninit::<cqueue::Entry>::uninit() }; REAP_BATCH];
+        while into.len() < full {
+            let room = REAP_BATCH.min(full - into.len());
+            let entries = self.ring.completion().fill(&mut batch[..room]);
+            if entries.is_empty() {
+                break;
+            }
+            self.counts.completions += entries.len() as u64;
+            for entry in entries {
+                into.extend(self.understand(entry));
+            }
+        }
+    }
+
+    fn wake(&mut self, shard: usize) {
+        self.doorbells[shard].ring();
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring")
+            .field("shard", &self.shard)
+            .field("slots_max", &self.slots_max)
+            .field("slots_promised", &self.slots_promised)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns monotonic time in microseconds.
+#[must_use]
+pub fn now_us() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a local of the type the call fills; CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
+/// Returns the process's limit of open files: no ring's table may be larger.
+pub(super) fn file_limit() -> io::Result<u32> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a local of the type the call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX))
+}
+
+fn receive_operation(interest: Interest) -> Operation {
+    match interest {
+        Interest::Stream => Operation::ReceiveStream,
+        Interest::Readiness => Operation::PollReadable,
+        Interest::Once => Operation::ReceiveOnce,
+    }
+}
+
+fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {
+    opcode::Close::new(Fixed(slot))
+        .build()
+        .user_data(Token::new(operation, 0, slot).raw())
+}
