@@ -1,3 +1,38 @@
 //! Bytes to meaning and back, for corecast.
+//!
+//! Owns the wire: HTTP/1 heads and bodies ([`http`]), WebSocket handshake and frames ([`ws`]), topics, cursors, the
+//! `corecast.v1` line protocol ([`line`]), the JSON that publishing needs ([`json`]), and the encoders that turn one
+//! [`Message`] into the bytes of a dialect ([`dialect`]). Touches only the slices it is given. Never allocates, reads a
+//! clock, blocks, or keeps a reference between calls; what has to be remembered between two pieces of input is a small
+//! `Copy` state that the caller stores ([`ws::decoder::Decoder`], [`http::body::Chunked`], [`ws::utf8::Utf8`]).
+//!
+//! Two rules hold everywhere:
+//!
+//! * **Needing more bytes is not an error.** Parsers answer `Ok(None)`, or consume nothing, and are called again with more.
+//!   What they find does not depend on where the input was cut.
+//! * **A broken rule has a name.** Everything a peer can do wrong is a [`Violation`], which knows the HTTP status and the
+//!   WebSocket close code to answer with.
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cursor;
+pub mod dialect;
+pub mod http;
+pub mod json;
+pub mod line;
+pub mod message;
+pub mod percent;
+pub mod topic;
+pub mod violation;
+pub mod write;
+pub mod ws;
+
+pub use cursor::{Cursor, Since};
+pub use message::{Message, valid_event};
+pub use topic::TopicError;
+pub use violation::Violation;
+pub use write::{Overflow, Writer};

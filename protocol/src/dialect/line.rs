@@ -1,0 +1,129 @@
+//! The `corecast.v1` dialect: what the server says on a line-protocol connection.
+//!
+//! Owns the MSG frame, which all subscribers share, and the texts of the answers that only one connection gets ([`gap`],
+//! [`hi`], [`ok`], [`err`], [`pong`], [`bye`]); [`text_frame`] puts such a text into a frame. What clients say is in
+//! [`line`](crate::line).
+
+use super::payload::opcode;
+use crate::cursor::Cursor;
+use crate::line::{ErrCode, GapReason};
+use crate::message::Message;
+use crate::percent::{encode_topic_word, topic_word_len};
+use crate::write::{Overflow, Writer};
+use crate::ws::frame::{Opcode, header_len, wrap, write_header};
+use crate::ws::handshake::CORECAST_V1;
+
+/// Says how many bytes [`encode`] writes.
+pub fn encoded_len(message: &Message<'_>) -> usize {
+    let body = body_len(message);
+    header_len(body, false) + body
+}
+
+/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>]`, line feed, payload, to the start of `out`, and
+/// says how many bytes it took: [`encoded_len`] of them.
+///
+/// # Panics
+/// If `out` is shorter than that.
+pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
+    let body = body_len(message);
+    let header = write_header(out, true, false, opcode(message), body, None);
+    let mut w = Writer::new(&mut out[header..header + body]);
+    w.put(b"MSG ");
+    encode_topic_word(message.topic, &mut w);
+    w.byte(b' ');
+    message.cursor.write(&mut w);
+    if let Some(event) = message.event {
+        w.put(b" event=");
+        w.text(event);
+    }
+    w.byte(b'\n');
+    w.put(message.payload);
+    header + w.finish().expect("body_len counts what is written here")
+}
+
+fn body_len(message: &Message<'_>) -> usize {
+    let event = message
+        .event
+        .map_or(0, |event| b" event=".len() + event.len());
+    b"MSG ".len()
+        + topic_word_len(message.topic)
+        + 1
+        + message.cursor.text_len()
+        + event
+        + 1
+        + message.payload.len()
+}
+
+/// Writes `GAP <topic> <from> <to> <count> <reason>`: `count` messages after `from` and before `to` were not delivered.
+pub fn gap(
+    w: &mut Writer<'_>,
+    topic: &str,
+    from: Cursor,
+    to: Cursor,
+    count: u64,
+    reason: GapReason,
+) {
+    w.text("GAP ");
+    encode_topic_word(topic, w);
+    w.byte(b' ');
+    from.write(w);
+    w.byte(b' ');
+    to.write(w);
+    w.byte(b' ');
+    w.decimal(count);
+    w.byte(b' ');
+    w.text(reason.as_str());
+}
+
+/// Writes `HI corecast.v1 <session>`; the session is one word.
+pub fn hi(w: &mut Writer<'_>, session: &str) {
+    w.text("HI ");
+    w.text(CORECAST_V1);
+    w.byte(b' ');
+    w.text(session);
+}
+
+/// Writes `OK <token> [cursor]`.
+pub fn ok(w: &mut Writer<'_>, token: &str, cursor: Option<Cursor>) {
+    w.text("OK ");
+    w.text(token);
+    if let Some(cursor) = cursor {
+        w.byte(b' ');
+        cursor.write(w);
+    }
+}
+
+/// Writes `ERR <token or -> <code> <text>`.
+pub fn err(w: &mut Writer<'_>, token: Option<&str>, code: ErrCode, text: &str) {
+    w.text("ERR ");
+    w.text(token.unwrap_or("-"));
+    w.byte(b' ');
+    w.text(code.as_str());
+    w.byte(b' ');
+    w.text(text);
+}
+
+/// Writes `PONG [token]`.
+pub fn pong(w: &mut Writer<'_>, token: Option<&str>) {
+    w.text("PONG");
+    if let Some(token) = token {
+        w.byte(b' ');
+        w.text(token);
+    }
+}
+
+/// Writes `BYE <code> <text>`; the code is that of the close frame that follows.
+pub fn bye(w: &mut Writer<'_>, code: u16, text: &str) {
+    w.text("BYE ");
+    w.decimal(u64::from(code));
+    w.byte(b' ');
+    w.text(text);
+}
+
+/// Writes one unmasked text frame whose text `write` writes, and says how many bytes it took.
+///
+/// # Errors
+/// [`Overflow`] if `out` is too short.
+pub fn text_frame(out: &mut [u8], write: impl FnOnce(&mut Writer<'_>)) -> Result<usize, Overflow> {
+    wrap(out, Opcode::Text, None, write)
+}

@@ -1,0 +1,602 @@
+//! The `corecast.v1` line protocol: commands and answers as text.
+//!
+//! Owns the grammar of PROTOCOL "WebSocket line protocol": what clients say ([`parse`], and [`sub`], [`unsub`],
+//! [`publish_head`], [`ping`] to say it), and what servers say as a client reads it ([`parse_server`]). The server's own
+//! texts are in [`dialect::line`](crate::dialect::line). Parses in place: a percent-encoded topic is decoded where it
+//! stands, a payload is borrowed. Strict: words are separated by one space, an unknown or repeated option is an error.
+
+use core::ops::Range;
+
+use memchr::memchr;
+
+use crate::cursor::{Cursor, Since};
+use crate::message::is_token;
+use crate::percent;
+use crate::topic;
+use crate::violation::Violation;
+use crate::write::{Writer, parse_decimal};
+use crate::ws::handshake::CORECAST_V1;
+
+/// The longest header line, in bytes: the longest topic, fully encoded, with all options. What a message may have on top of
+/// its payload.
+pub const HEADER_BYTES_MAX: usize = 1024;
+
+/// What a client wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Subscribe, or change the options of a subscription.
+    Sub {
+        /// The topic, decoded and valid for reading.
+        topic: &'a str,
+        /// Where to start; none if the command does not say, which for a new subscription means the default.
+        since: Option<Since>,
+        /// Whether only the newest message matters.
+        conflate: bool,
+        /// At most one message in so many milliseconds; 0 is no limit.
+        every_ms: u32,
+        /// The token for the answer, if one is wanted.
+        id: Option<&'a str>,
+    },
+    /// End a subscription.
+    Unsub {
+        /// The topic, decoded and valid for reading.
+        topic: &'a str,
+        /// The token for the answer, if one is wanted.
+        id: Option<&'a str>,
+    },
+    /// Publish.
+    Pub {
+        /// The topic, decoded and valid for publishing.
+        topic: &'a str,
+        /// The event name, if there is one.
+        event: Option<&'a str>,
+        /// The token for the answer, if one is wanted.
+        id: Option<&'a str>,
+        /// The payload.
+        payload: &'a mut [u8],
+    },
+    /// Answer with a pong.
+    Ping {
+        /// What the pong repeats.
+        token: Option<&'a str>,
+    },
+}
+
+/// Names what is wrong with a command, as ERR says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrCode {
+    /// The command makes no sense.
+    BadCommand,
+    /// The topic is not valid.
+    BadTopic,
+    /// The payload is too large.
+    TooLarge,
+    /// The client may not.
+    Forbidden,
+    /// The client has too many subscriptions.
+    TooMany,
+    /// The engine is full.
+    Full,
+    /// The client is too fast.
+    Rate,
+}
+
+impl ErrCode {
+    const ALL: [Self; 7] = [
+        Self::BadCommand,
+        Self::BadTopic,
+        Self::TooLarge,
+        Self::Forbidden,
+        Self::TooMany,
+        Self::Full,
+        Self::Rate,
+    ];
+
+    /// Says the word that stands for it on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadCommand => "bad-command",
+            Self::BadTopic => "bad-topic",
+            Self::TooLarge => "too-large",
+            Self::Forbidden => "forbidden",
+            Self::TooMany => "too-many",
+            Self::Full => "full",
+            Self::Rate => "rate",
+        }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == word)
+    }
+}
+
+/// Names why messages were not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The subscriber was too slow.
+    Overflow,
+    /// The history no longer holds them.
+    Expired,
+    /// The cursor is from another life of the topic.
+    Epoch,
+    /// The subscriber asked for the newest only.
+    Conflated,
+}
+
+impl GapReason {
+    const ALL: [Self; 4] = [Self::Overflow, Self::Expired, Self::Epoch, Self::Conflated];
+
+    /// Says the word that stands for it on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Expired => "expired",
+            Self::Epoch => "epoch",
+            Self::Conflated => "conflated",
+        }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// What is wrong with a command, ready for an ERR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandError<'a> {
+    /// The code.
+    pub code: ErrCode,
+    /// The command's token, if it could be made out.
+    pub token: Option<&'a str>,
+    /// What is wrong, in English.
+    pub text: &'static str,
+}
+
+type Wrong = (ErrCode, &'static str);
+
+const fn bad(text: &'static str) -> Wrong {
+    (ErrCode::BadCommand, text)
+}
+
+/// Reads a command, the whole content of one message.
+///
+/// # Errors
+/// [`CommandError`], with the command's token if it has one.
+pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
+    let (head, payload) = split(message);
+    // The words are read before the topic is decoded in place, which moves none of the others.
+    let words = read_words(head);
+    let token = words.id.clone();
+    let checked = words
+        .wrong
+        .map_or(Ok(()), Err)
+        .and_then(|()| check(head, &words, payload.as_deref()))
+        .and_then(|()| decode_topic(head, &words));
+    let head: &[u8] = head;
+    let topic = match checked {
+        Ok(topic) => topic,
+        Err((code, text)) => {
+            return Err(CommandError {
+                code,
+                token: token.and_then(|token| word(head, token)),
+                text,
+            });
+        }
+    };
+    let topic = word(head, topic).unwrap_or("");
+    let id = token.and_then(|token| word(head, token));
+    Ok(match words.verb {
+        Verb::Sub => Command::Sub {
+            topic,
+            since: words.since,
+            conflate: words.conflate,
+            every_ms: words.every_ms.unwrap_or(0),
+            id,
+        },
+        Verb::Unsub => Command::Unsub { topic, id },
+        Verb::Pub => Command::Pub {
+            topic,
+            event: words.event.and_then(|event| word(head, event)),
+            id,
+            payload: payload.unwrap_or_default(),
+        },
+        Verb::Ping => Command::Ping { token: id },
+    })
+}
+
+/// Splits a message at its first line feed into header line and payload.
+fn split(message: &mut [u8]) -> (&mut [u8], Option<&mut [u8]>) {
+    match memchr(b'\n', message) {
+        Some(end) => {
+            let (head, rest) = message.split_at_mut(end);
+            (head, Some(&mut rest[1..]))
+        }
+        None => (message, None),
+    }
+}
+
+/// A word that was found to be UTF-8.
+fn word(head: &[u8], range: Range<usize>) -> Option<&str> {
+    core::str::from_utf8(&head[range]).ok()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Sub,
+    Unsub,
+    Pub,
+    Ping,
+}
+
+/// The words of a command, by where they stand.
+struct Words {
+    verb: Verb,
+    topic: Range<usize>,
+    /// The value of `id=`; for PING the token itself.
+    id: Option<Range<usize>>,
+    event: Option<Range<usize>>,
+    since: Option<Since>,
+    every_ms: Option<u32>,
+    conflate: bool,
+    /// The first thing that is wrong. Reading goes on, to find the token for the answer.
+    wrong: Option<Wrong>,
+}
+
+fn read_words(head: &[u8]) -> Words {
+    let mut words = Words {
+        verb: Verb::Ping,
+        topic: 0..0,
+        id: None,
+        event: None,
+        since: None,
+        every_ms: None,
+        conflate: false,
+        wrong: None,
+    };
+    // A carriage return before the line feed, or at the end of a command typed into a terminal, is forgiven in commands
+    // that carry nothing.
+    let head = match head {
+        [line @ .., b'\r'] if !line.starts_with(b"PUB ") => line,
+        line => line,
+    };
+    let mut at = 0;
+    for (index, found) in head.split(|&byte| byte == b' ').enumerate() {
+        let range = at..at + found.len();
+        at = range.end + 1;
+        let read = match index {
+            0 => words.verb(found),
+            1 if words.verb == Verb::Ping => words.token(found, range),
+            1 => {
+                words.topic = range;
+                Ok(())
+            }
+            _ if words.verb == Verb::Ping => Err(bad("PING takes one token")),
+            _ => words.option(found, range),
+        };
+        if let Err(wrong) = read {
+            words.wrong.get_or_insert(wrong);
+        }
+    }
+    words
+}
+
+impl Words {
+    fn verb(&mut self, found: &[u8]) -> Result<(), Wrong> {
+        // For an unknown verb reading goes on as for SUB, which has all options: one of them may be the token.
+        (self.verb, self.wrong) = match found {
+            b"SUB" => (Verb::Sub, None),
+            b"UNSUB" => (Verb::Unsub, None),
+            b"PUB" => (Verb::Pub, None),
+            b"PING" => (Verb::Ping, None),
+            _ => (
+                Verb::Sub,
+                Some(bad("the command is not SUB, UNSUB, PUB or PING")),
+            ),
+        };
+        Ok(())
+    }
+
+    fn token(&mut self, found: &[u8], range: Range<usize>) -> Result<(), Wrong> {
+        if self.id.is_some() {
+            return Err(bad("an option is given twice"));
+        }
+        if !is_token(found) {
+            return Err(bad("a token is 1 to 64 visible ASCII characters"));
+        }
+        self.id = Some(range);
+        Ok(())
+    }
+
+    fn option(&mut self, found: &[u8], range: Range<usize>) -> Result<(), Wrong> {
+        let name_len = memchr(b'=', found).unwrap_or(found.len());
+        let (name, value) = (&found[..name_len], found.get(name_len + 1..));
+        let twice = match (self.verb, name, value) {
+            (_, b"id", Some(value)) => return self.token(value, range.start + 3..range.end),
+            (Verb::Sub, b"since", Some(value)) => {
+                let since = core::str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| Since::parse(text).ok());
+                self.since
+                    .replace(since.ok_or(bad(Violation::BadSince.text()))?)
+                    .is_some()
+            }
+            (Verb::Sub, b"every", Some(value)) => {
+                let every_ms = parse_decimal(value).and_then(|ms| u32::try_from(ms).ok());
+                self.every_ms
+                    .replace(every_ms.ok_or(bad("every is not a number of milliseconds"))?)
+                    .is_some()
+            }
+            (Verb::Sub, b"conflate", None) => core::mem::replace(&mut self.conflate, true),
+            (Verb::Pub, b"event", Some(value)) => {
+                if !is_token(value) {
+                    return Err(bad(Violation::BadEvent.text()));
+                }
+                self.event.replace(range.start + 6..range.end).is_some()
+            }
+            (_, [], None) => return Err(bad("words are separated by one space")),
+            _ => return Err(bad("an option is not known")),
+        };
+        if twice {
+            return Err(bad("an option is given twice"));
+        }
+        Ok(())
+    }
+}
+
+/// Checks what needs more than one word.
+fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong> {
+    if head.len() > HEADER_BYTES_MAX {
+        return Err(bad("the header line is longer than 1024 bytes"));
+    }
+    match (words.verb, payload) {
+        (Verb::Pub, None) => return Err(bad("PUB needs a line feed and a payload behind it")),
+        (Verb::Pub, Some(_)) | (_, None | Some([])) => {}
+        _ => return Err(bad("only PUB carries a payload")),
+    }
+    if words.verb != Verb::Ping && words.topic.is_empty() {
+        return Err(bad("the topic is missing"));
+    }
+    Ok(())
+}
+
+/// Decodes the topic where it stands, and checks it.
+fn decode_topic(head: &mut [u8], words: &Words) -> Result<Range<usize>, Wrong> {
+    if words.verb == Verb::Ping {
+        return Ok(0..0);
+    }
+    let start = words.topic.start;
+    let wrong = |violation: Violation| (ErrCode::BadTopic, violation.text());
+    let len = percent::decode_in_place(&mut head[words.topic.clone()]).map_err(wrong)?;
+    let topic = start..start + len;
+    let text = word(head, topic.clone()).ok_or(wrong(Violation::NotUtf8))?;
+    let checked = match words.verb {
+        Verb::Pub => topic::validate(text),
+        _ => topic::validate_subscribe(text),
+    };
+    checked.map_err(|error| wrong(error.into()))?;
+    Ok(topic)
+}
+
+/// What a server says, as a client reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerLine<'a> {
+    /// The first line.
+    Hi {
+        /// The name of the session.
+        session: &'a str,
+    },
+    /// A message.
+    Msg {
+        /// The topic, decoded.
+        topic: &'a str,
+        /// The message's cursor.
+        cursor: Cursor,
+        /// The event name, if there is one.
+        event: Option<&'a str>,
+        /// The payload.
+        payload: &'a [u8],
+    },
+    /// Messages that were not delivered.
+    Gap {
+        /// The topic, decoded.
+        topic: &'a str,
+        /// The cursor before the gap.
+        from: Cursor,
+        /// The cursor after it.
+        to: Cursor,
+        /// How many messages.
+        count: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// A command was carried out.
+    Ok {
+        /// The command's token.
+        token: &'a str,
+        /// SUB: the head at that moment; PUB: the message's cursor.
+        cursor: Option<Cursor>,
+    },
+    /// A command was not carried out.
+    Err {
+        /// The command's token, if it had one.
+        token: Option<&'a str>,
+        /// What is wrong.
+        code: ErrCode,
+        /// The same in English.
+        text: &'a str,
+    },
+    /// The answer to PING.
+    Pong {
+        /// The token of the PING.
+        token: Option<&'a str>,
+    },
+    /// The server is about to close.
+    Bye {
+        /// The close code.
+        code: u16,
+        /// Why, in English.
+        text: &'a str,
+    },
+}
+
+/// Reads what a server said, the whole content of one message.
+///
+/// # Errors
+/// [`Violation::BadLine`], or the violation of the word that is malformed.
+pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
+    let (head, payload) = split(message);
+    let payload = payload.map(|payload| &*payload);
+    let head = decode_server_topic(head)?;
+    let (verb, rest) = head.verb_and_rest;
+    if payload.is_some() != (verb == "MSG") {
+        return Err(Violation::BadLine);
+    }
+    let mut words = rest.split(' ');
+    let mut next = || words.next().filter(|word| !word.is_empty());
+    let line = match verb {
+        "HI" => match (next(), next()) {
+            (Some(CORECAST_V1), Some(session)) => ServerLine::Hi { session },
+            _ => return Err(Violation::BadLine),
+        },
+        "MSG" => ServerLine::Msg {
+            topic: head.topic,
+            cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
+            event: match next().map(|word| word.strip_prefix("event=")) {
+                None => None,
+                Some(Some(event)) if is_token(event.as_bytes()) => Some(event),
+                Some(_) => return Err(Violation::BadEvent),
+            },
+            payload: payload.unwrap_or_default(),
+        },
+        "GAP" => ServerLine::Gap {
+            topic: head.topic,
+            from: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
+            to: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
+            count: next()
+                .and_then(|count| parse_decimal(count.as_bytes()))
+                .ok_or(Violation::BadLine)?,
+            reason: next()
+                .and_then(GapReason::parse)
+                .ok_or(Violation::BadLine)?,
+        },
+        "OK" => ServerLine::Ok {
+            token: next().ok_or(Violation::BadLine)?,
+            cursor: next().map(Cursor::parse).transpose()?,
+        },
+        "PONG" => ServerLine::Pong { token: next() },
+        // Their last part is English, with spaces.
+        "ERR" => {
+            let mut parts = rest.splitn(3, ' ');
+            let token = parts
+                .next()
+                .filter(|token| !token.is_empty())
+                .ok_or(Violation::BadLine)?;
+            return Ok(ServerLine::Err {
+                token: (token != "-").then_some(token),
+                code: parts
+                    .next()
+                    .and_then(ErrCode::parse)
+                    .ok_or(Violation::BadLine)?,
+                text: parts.next().unwrap_or(""),
+            });
+        }
+        "BYE" => {
+            let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            let code = parse_decimal(code.as_bytes()).and_then(|code| u16::try_from(code).ok());
+            return Ok(ServerLine::Bye {
+                code: code.ok_or(Violation::BadLine)?,
+                text,
+            });
+        }
+        _ => return Err(Violation::BadLine),
+    };
+    // Words that a later version may add are ignored.
+    Ok(line)
+}
+
+/// A server's header line with its topic decoded, if its verb has one.
+struct ServerHead<'a> {
+    topic: &'a str,
+    /// The verb, and what follows verb and topic.
+    verb_and_rest: (&'a str, &'a str),
+}
+
+fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
+    let verb_len = memchr(b' ', head).unwrap_or(head.len());
+    let (verb, rest) = head.split_at_mut(verb_len);
+    let rest = rest.get_mut(1..).unwrap_or_default();
+    let has_topic = matches!(&*verb, b"MSG" | b"GAP");
+    let (topic, rest): (&[u8], &[u8]) = if has_topic {
+        let topic_len = memchr(b' ', rest).ok_or(Violation::BadLine)?;
+        let (topic, rest) = rest.split_at_mut(topic_len);
+        let len = percent::decode_in_place(topic)?;
+        (&topic[..len], &rest[1..])
+    } else {
+        (&[], rest)
+    };
+    let text = |bytes| core::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8);
+    let topic = text(topic)?;
+    if has_topic {
+        topic::validate_subscribe(topic)?;
+    }
+    Ok(ServerHead {
+        topic,
+        verb_and_rest: (text(verb)?, text(rest)?),
+    })
+}
+
+/// Writes `SUB`; the options that are none or 0 are left out.
+pub fn sub(
+    w: &mut Writer<'_>,
+    topic: &str,
+    since: Option<Since>,
+    conflate: bool,
+    every_ms: u32,
+    id: Option<&str>,
+) {
+    w.text("SUB ");
+    percent::encode_topic_word(topic, w);
+    if let Some(since) = since {
+        w.text(" since=");
+        since.write(w);
+    }
+    if conflate {
+        w.text(" conflate");
+    }
+    if every_ms > 0 {
+        w.text(" every=");
+        w.decimal(u64::from(every_ms));
+    }
+    option(w, " id=", id);
+}
+
+/// Writes `UNSUB`.
+pub fn unsub(w: &mut Writer<'_>, topic: &str, id: Option<&str>) {
+    w.text("UNSUB ");
+    percent::encode_topic_word(topic, w);
+    option(w, " id=", id);
+}
+
+/// Writes the header line of `PUB` with its line feed; the payload comes behind it.
+pub fn publish_head(w: &mut Writer<'_>, topic: &str, event: Option<&str>, id: Option<&str>) {
+    w.text("PUB ");
+    percent::encode_topic_word(topic, w);
+    option(w, " event=", event);
+    option(w, " id=", id);
+    w.byte(b'\n');
+}
+
+/// Writes `PING`.
+pub fn ping(w: &mut Writer<'_>, token: Option<&str>) {
+    w.text("PING");
+    option(w, " ", token);
+}
+
+fn option(w: &mut Writer<'_>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        w.text(name);
+        w.text(value);
+    }
+}

@@ -1,0 +1,34 @@
+//! A message, as every dialect sees it.
+//!
+//! Owns the view and the rule for event names. Never owns the bytes: they stay in the receive buffer, the ring between
+//! shards, or the history.
+
+use crate::cursor::Cursor;
+
+/// The longest event name, in bytes.
+pub const EVENT_BYTES_MAX: usize = 64;
+
+/// A numbered message, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The topic; valid as [`topic::validate_subscribe`](crate::topic::validate_subscribe) says.
+    pub topic: &'a str,
+    /// The number its home gave it.
+    pub cursor: Cursor,
+    /// The event name, if it has one; valid as [`valid_event`] says.
+    pub event: Option<&'a str>,
+    /// The payload, as published.
+    pub payload: &'a [u8],
+    /// Whether the payload is UTF-8; found out once, when it was published.
+    pub text: bool,
+}
+
+/// Says whether `event` may be an event name: 1 to 64 visible ASCII characters (0x21 to 0x7e).
+pub fn valid_event(event: &str) -> bool {
+    is_token(event.as_bytes())
+}
+
+/// Says whether `word` is 1 to 64 visible ASCII characters: what event names and the tokens of commands are made of.
+pub(crate) fn is_token(word: &[u8]) -> bool {
+    (1..=EVENT_BYTES_MAX).contains(&word.len()) && word.iter().all(u8::is_ascii_graphic)
+}

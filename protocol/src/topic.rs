@@ -1,0 +1,139 @@
+//! Topic names: which are allowed, and how they are read from a URL.
+//!
+//! Owns the rules of PROTOCOL "Topics". Never stores or hashes a topic.
+
+use core::fmt;
+
+use crate::percent;
+use crate::violation::Violation;
+
+/// The longest topic, in bytes of UTF-8.
+pub const TOPIC_BYTES_MAX: usize = 255;
+
+/// The prefix of the engine's own, read-only topics.
+pub const SYSTEM_PREFIX: &str = "$sys/";
+
+/// Names the rule that a topic breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TopicError {
+    /// It has no bytes.
+    Empty,
+    /// It has more than [`TOPIC_BYTES_MAX`] bytes.
+    TooLong,
+    /// A segment between slashes is empty: a slash at either end, or two in a row.
+    EmptySegment,
+    /// It holds a control character (U+0000 to U+001F, U+007F to U+009F).
+    ControlCharacter,
+    /// It holds `+`, `#` or `*`, which are kept for patterns.
+    ReservedCharacter,
+    /// It starts with `$`, which is the engine's.
+    System,
+}
+
+impl TopicError {
+    /// Says in English what is wrong with the topic.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Empty => "the topic is empty",
+            Self::TooLong => "the topic is longer than 255 bytes",
+            Self::EmptySegment => "the topic has an empty segment",
+            Self::ControlCharacter => "the topic holds a control character",
+            Self::ReservedCharacter => "the topic holds +, # or *",
+            Self::System => "topics that start with $ belong to the engine",
+        }
+    }
+}
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for TopicError {}
+
+/// Checks a topic that somebody wants to publish to.
+///
+/// # Errors
+/// The [`TopicError`] that names the rule broken; the engine's own topics are [`TopicError::System`].
+pub fn validate(topic: &str) -> Result<(), TopicError> {
+    if is_system(topic) {
+        return Err(TopicError::System);
+    }
+    check_characters(topic)
+}
+
+/// Checks a topic that somebody wants to read: as [`validate`], but `$sys/...` is allowed.
+///
+/// # Errors
+/// The [`TopicError`] that names the rule broken; `$` with anything but `sys/` behind it is [`TopicError::System`].
+pub fn validate_subscribe(topic: &str) -> Result<(), TopicError> {
+    if is_system(topic) && !topic.starts_with(SYSTEM_PREFIX) {
+        return Err(TopicError::System);
+    }
+    check_characters(topic)
+}
+
+/// Says whether the topic is the engine's own (it starts with `$`).
+pub fn is_system(topic: &str) -> bool {
+    topic.starts_with('$')
+}
+
+/// Reads a topic to publish to from the rest of a URL's path, percent-decoded into `out`.
+///
+/// # Errors
+/// [`Violation::BadEscape`], [`Violation::NotUtf8`], or [`Violation::BadTopic`] as [`validate`] says.
+pub fn from_path<'o>(
+    encoded_path_tail: &str,
+    out: &'o mut [u8; TOPIC_BYTES_MAX],
+) -> Result<&'o str, Violation> {
+    let topic = decode(encoded_path_tail, out)?;
+    validate(topic)?;
+    Ok(topic)
+}
+
+/// Reads a topic to subscribe to from the rest of a URL's path: as [`from_path`], but `$sys/...` is allowed.
+///
+/// # Errors
+/// [`Violation::BadEscape`], [`Violation::NotUtf8`], or [`Violation::BadTopic`] as [`validate_subscribe`] says.
+pub fn from_path_subscribe<'o>(
+    encoded_path_tail: &str,
+    out: &'o mut [u8; TOPIC_BYTES_MAX],
+) -> Result<&'o str, Violation> {
+    let topic = decode(encoded_path_tail, out)?;
+    validate_subscribe(topic)?;
+    Ok(topic)
+}
+
+fn decode<'o>(encoded: &str, out: &'o mut [u8; TOPIC_BYTES_MAX]) -> Result<&'o str, Violation> {
+    percent::decode(encoded, out, false).map_err(|violation| match violation {
+        Violation::ValueTooLong => TopicError::TooLong.into(),
+        other => other,
+    })
+}
+
+fn check_characters(topic: &str) -> Result<(), TopicError> {
+    if topic.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if topic.len() > TOPIC_BYTES_MAX {
+        return Err(TopicError::TooLong);
+    }
+    let bytes = topic.as_bytes();
+    // A slash before the first byte stands for "a segment starts here"; one past the end must not.
+    let mut before = b'/';
+    for &byte in bytes {
+        match byte {
+            b'/' if before == b'/' => return Err(TopicError::EmptySegment),
+            0x00..=0x1f | 0x7f => return Err(TopicError::ControlCharacter),
+            // C1 controls are U+0080 to U+009F, in UTF-8 the bytes C2 80 to C2 9F.
+            0x80..=0x9f if before == 0xc2 => return Err(TopicError::ControlCharacter),
+            b'+' | b'#' | b'*' => return Err(TopicError::ReservedCharacter),
+            _ => before = byte,
+        }
+    }
+    if before == b'/' {
+        return Err(TopicError::EmptySegment);
+    }
+    Ok(())
+}
