@@ -8,6 +8,7 @@ pub mod doorbell;
 pub mod driver;
 pub mod listen;
 pub mod memory;
+mod park;
 pub mod rest;
 pub mod ring;
 mod token;
