@@ -196,9 +196,10 @@ impl Lane {
         self.outbox.has_ready()
     }
 
-    /// Waits for the kernel.
-    pub(crate) fn park(&mut self, us_max: u32) {
-        self.ring.park(us_max);
+    /// Waits until the kernel has something to say, or some time has passed.
+    pub(crate) fn wait(&mut self, us_max: u64) {
+        let until_us = self.ring.now_us() + us_max;
+        self.ring.wait(Some(until_us));
     }
 
     fn understand(&mut self, completion: Completion, now_ns: u64, around: &mut Surroundings<'_>) {

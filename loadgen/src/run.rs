@@ -251,7 +251,8 @@ fn wait_for_deliveries(
     loop {
         thread::sleep(LOOK);
         let (ended, published) = (stage.publishing_ended(), stage.published());
-        if stage.delivered() != delivered || !ended {
+        // A closed loop that stands still will not go on; an open one publishes whatever happens.
+        if stage.delivered() != delivered || !ended && !matches!(plan.load, Load::Closed { .. }) {
             (delivered, moved) = (stage.delivered(), Instant::now());
         }
         let expected = if plan.echo {
@@ -265,7 +266,8 @@ fn wait_for_deliveries(
         show.line(|| format!("published {published}, delivered {delivered} of {expected}"));
         let idle_over = plan.load != Load::Idle
             || now_ns() >= start_ns.saturating_add((plan.seconds.unwrap_or(0.0) * 1e9) as u64);
-        if ended && idle_over && (delivered >= expected || moved.elapsed() > patience) {
+        let complete = ended && idle_over && delivered >= expected;
+        if complete || idle_over && moved.elapsed() > patience {
             return server_cpu(plan)
                 .zip(run_cpu)
                 .map(|(after, before)| after - before);

@@ -27,7 +27,7 @@ const NEWS_NS: u64 = 50_000_000;
 const SPIN_NS: u64 = 50_000;
 
 /// Longest wait, in microseconds: a change of phase is seen this late.
-const PARK_US_MAX: u64 = 1_000;
+const WAIT_US_MAX: u64 = 1_000;
 
 /// Nap of a worker with several lanes, which cannot wait for all of them at once, in microseconds.
 const NAP_US: u64 = 50;
@@ -127,7 +127,11 @@ impl Worker {
             stage,
             news,
             lanes,
-            echoes: Echoes::default(),
+            // Nothing is due until the run starts.
+            echoes: Echoes {
+                start_ns: u64::MAX,
+                ..Echoes::default()
+            },
             started_ns: now_ns(),
             dialed: 0,
             ended: false,
@@ -389,10 +393,10 @@ impl Worker {
             .as_ref()
             .and_then(|publisher| publisher.next_due_ns(now_ns));
         let due_us = due_ns
-            .map_or(PARK_US_MAX, |due_ns| due_ns.saturating_sub(now_ns) / 1_000)
-            .min(PARK_US_MAX);
+            .map_or(WAIT_US_MAX, |due_ns| due_ns.saturating_sub(now_ns) / 1_000)
+            .min(WAIT_US_MAX);
         match &mut self.lanes[..] {
-            [lane] if due_us > 0 => lane.park(due_us as u32),
+            [lane] if due_us > 0 => lane.wait(due_us),
             [_] => {}
             _ => std::thread::sleep(std::time::Duration::from_micros(due_us.min(NAP_US))),
         }

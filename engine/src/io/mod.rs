@@ -8,7 +8,6 @@ pub mod doorbell;
 pub mod driver;
 pub mod listen;
 pub mod memory;
-mod park;
 pub mod rest;
 pub mod ring;
 mod token;
