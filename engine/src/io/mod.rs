@@ -3,9 +3,11 @@
 mod accept;
 mod address;
 mod buffers;
+pub mod check;
 mod dial;
 pub mod doorbell;
 pub mod driver;
+pub mod executor;
 pub mod listen;
 pub mod memory;
 pub mod rest;

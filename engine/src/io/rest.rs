@@ -1,14 +1,94 @@
-//! Resting.
+//! Resting: how a shard with nothing to do waits for the kernel, another shard, or the clock.
+//!
+//! Owns: the wait through glommio's reactor, the ring's one timer, and the spin before it. Never: decides that there is
+//! nothing to do; that is the shard's word, given after it announced its rest and found its in-rings empty.
+//!
+//! Everything that ends a rest is heard in one place, the doorbell: another shard rings it, and while a rest lasts the
+//! kernel rings it for each completion (`register_eventfd`), the timer's among them. The order is what makes it safe:
+//! notifications on, then the kernel is asked once more, then sleep. What comes before the question is seen by it, what
+//! comes after rings.
+//!
+//! glommio has no way to poll a foreign descriptor, and the ring's own never becomes readable with `DEFER_TASKRUN`; but
+//! a read of a file is an `IORING_OP_READ`, which waits for an eventfd like for any other file.
+//!
+//! Why the unsafe is sound: descriptors are duplicated before they are handed over, and the one memory the kernel
+//! writes (`heard`) is boxed and written inside our own system calls.
+#![allow(unsafe_code)]
 
-/// The ring's timer.
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
+
+use glommio::io::BufferedFile;
+use io_uring::types::{Fd, SubmitArgs, TimeoutFlags, Timespec};
+use io_uring::{EnterFlags, opcode, squeue};
+
+use super::ring::{Ring, now_us};
+use super::token::{Operation, Token};
+
+/// Longest spin before a rest, in microseconds: about what falling asleep and waking up costs (LOG: 40 µs of CPU per
+/// one-at-a-time message through a rest, 25 without). Longer would waste more than it can save.
+pub const SPIN_US_MAX: u32 = 50;
+
+/// Shortest spin, in microseconds: it never falls to nothing, or it could not find out that spinning pays again.
+const SPIN_US_MIN: u32 = 2;
+
+/// The wait of one shard, inside its glommio executor.
 #[derive(Debug)]
+pub struct Rest {
+    bell: BufferedFile,
+}
+
+impl Rest {
+    /// Prepares to rest for the ring's doorbell. To be called inside the shard's glommio executor.
+    ///
+    /// # Errors
+    /// What the kernel said to one more descriptor (`EMFILE`).
+    ///
+    /// # Panics
+    /// If there is no glommio executor.
+    pub fn new(ring: &Ring) -> io::Result<Rest> {
+        let bell = ring.doorbell().as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is a duplicate of ours alone, and is given away here.
+        let bell = unsafe { BufferedFile::from_raw_fd(bell.into_raw_fd()) };
+        Ok(Rest { bell })
+    }
+
+    /// Waits until there is something to look at: a completion, a ring of the doorbell, or `until_us` (monotonic).
+    ///
+    /// It may return early for no reason. Queued orders are submitted first.
+    pub async fn rest(&mut self, ring: &mut Ring, until_us: Option<u64>) {
+        ring.arm_timer(until_us);
+        ring.ring.completion().enable_eventfd();
+        // Pairs with the kernel: it adds work, then looks whether notifications are on; we turn them on, then look
+        // for work. One of the two sees the other.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        ring.enter();
+        if ring.quiet() {
+            // An error would be one of glommio's ring; then the turn that follows looks at everything anyway.
+            let _ = self.bell.read_at(0, size_of::<u64>()).await;
+        }
+        ring.ring.completion().disable_eventfd();
+    }
+}
+
+/// The ring's one timer: armed for the earliest deadline asked for, and left alone when a later one is asked for. So
+/// a shard that rests often with a far deadline pays for the timer once.
 pub(super) struct Timer {
     armed_us: u64,
+    at: Box<Timespec>,
+    /// Where a read of the doorbell goes ([`Ring::wait`]), and whether one is under way.
+    heard: Box<[u8; 8]>,
+    listening: bool,
 }
 
 impl Default for Timer {
     fn default() -> Timer {
-        Timer { armed_us: u64::MAX }
+        Timer {
+            armed_us: u64::MAX,
+            at: Box::new(Timespec::new()),
+            heard: Box::new([0; 8]),
+            listening: false,
+        }
     }
 }
 
@@ -16,5 +96,152 @@ impl Timer {
     /// Takes note that the timer fired.
     pub(super) fn fired(&mut self) {
         self.armed_us = u64::MAX;
+    }
+
+    /// Takes note that the doorbell rang.
+    pub(super) fn rang(&mut self) {
+        self.listening = false;
+    }
+}
+
+impl Ring {
+    /// Waits as [`Rest::rest`] does, but in the ring itself, without an executor: for threads that have none.
+    ///
+    /// A ring rests either this way or the other, never both: each hears the doorbell for itself.
+    pub fn wait(&mut self, until_us: Option<u64>) {
+        if !self.timer.listening {
+            self.timer.listening = true;
+            let bell = Fd(self.doorbell().as_fd().as_raw_fd());
+            let entry = opcode::Read::new(bell, self.timer.heard.as_mut_ptr(), 8).build();
+            self.push(&entry.user_data(Token::new(Operation::Doorbell, 0, 0).raw()));
+        }
+        self.enter();
+        if !self.quiet() {
+            return;
+        }
+        let left_us = until_us.map_or(u64::MAX, |until| until.saturating_sub(now_us()));
+        let left = timespec(left_us.min(1 << 40));
+        let arguments = SubmitArgs::new().timespec(&left);
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
+        // SAFETY: the arguments are of the type that EXT_ARG announces, and outlive the call. A timeout or a signal
+        // ends the wait with an error: the turn that follows looks at everything anyway.
+        let _ = unsafe { self.ring.submitter().enter(0, 1, flags, Some(&arguments)) };
+    }
+
+    fn arm_timer(&mut self, until_us: Option<u64>) {
+        let Some(until_us) = until_us else { return };
+        let armed = self.timer.armed_us != u64::MAX;
+        if until_us >= self.timer.armed_us {
+            return;
+        }
+        self.timer.armed_us = until_us;
+        *self.timer.at = timespec(until_us);
+        let at: *const Timespec = &raw const *self.timer.at;
+        let token = Token::new(Operation::Timer, 0, 0).raw();
+        if armed {
+            // If it has fired meanwhile, its completion is there: this rest ends at once, and the next arms it anew.
+            let entry = opcode::TimeoutUpdate::new(token, at)
+                .flags(TimeoutFlags::ABS)
+                .build();
+            let change = Token::new(Operation::TimerChange, 0, 0).raw();
+            self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(change));
+        } else {
+            self.push(
+                &opcode::Timeout::new(at)
+                    .flags(TimeoutFlags::ABS)
+                    .build()
+                    .user_data(token),
+            );
+        }
+    }
+}
+
+fn timespec(us: u64) -> Timespec {
+    Timespec::new()
+        .sec(us / 1_000_000)
+        .nsec((us % 1_000_000) as u32 * 1_000)
+}
+
+/// How long to look around before resting: longer when it paid lately, shorter when it did not.
+#[derive(Clone, Copy, Debug)]
+pub struct Spin {
+    us_max: u32,
+    budget_us: u32,
+    since_us: Option<u64>,
+}
+
+impl Spin {
+    /// Spins at most `us_max` microseconds ([`SPIN_US_MAX`] is a good number); zero never spins, which is right
+    /// where several shards share a core.
+    #[must_use]
+    pub fn new(us_max: u32) -> Spin {
+        Spin {
+            us_max,
+            budget_us: us_max,
+            since_us: None,
+        }
+    }
+
+    /// Says whether to look once more; to be asked after a turn that found nothing.
+    pub fn again(&mut self, now_us: u64) -> bool {
+        let since_us = *self.since_us.get_or_insert(now_us);
+        if now_us.saturating_sub(since_us) < u64::from(self.budget_us) {
+            return true;
+        }
+        self.since_us = None;
+        self.budget_us = (self.budget_us / 2).max(SPIN_US_MIN).min(self.us_max);
+        false
+    }
+
+    /// Takes note that a turn found something to do.
+    pub fn found(&mut self) {
+        if self.since_us.take().is_some() {
+            self.budget_us = (self.budget_us * 2).min(self.us_max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A spin that never pays is halved until it is hardly there, and grows again when it does.
+    #[test]
+    fn spin_learns() {
+        let mut spin = Spin::new(SPIN_US_MAX);
+        let mut now_us = 1_000;
+        let mut lasted = Vec::new();
+        for _ in 0..6 {
+            let start_us = now_us;
+            while spin.again(now_us) {
+                now_us += 1;
+            }
+            lasted.push(now_us - start_us);
+        }
+        assert_eq!(lasted, [50, 25, 12, 6, 3, 2]);
+        for _ in 0..5 {
+            assert!(spin.again(now_us));
+            spin.found();
+        }
+        assert_eq!(spin.budget_us, SPIN_US_MAX);
+    }
+
+    /// Work that is found without spinning says nothing about spinning.
+    #[test]
+    fn busy_turns_teach_nothing() {
+        let mut spin = Spin::new(16);
+        assert!(spin.again(0));
+        assert!(!spin.again(16));
+        assert_eq!(spin.budget_us, 8);
+        spin.found();
+        assert_eq!(spin.budget_us, 8);
+    }
+
+    /// Where shards share a core, nobody spins.
+    #[test]
+    fn never() {
+        let mut spin = Spin::new(0);
+        assert!(!spin.again(5));
+        assert!(!spin.again(6));
     }
 }

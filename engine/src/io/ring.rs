@@ -23,6 +23,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::accept::{Accepting, out_of_something};
 use super::buffers::{Buffers, GROUP};
+use super::check::limit;
 use super::dial::Dials;
 use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, End, Errno, Interest, Lent, Slot};
@@ -138,7 +139,8 @@ impl Ring {
             .setup_submit_all()
             .setup_r_disabled()
             .build(SUBMISSIONS)?;
-        let slots_max = config.slots.min(SLOTS_MAX).min(file_limit()?);
+        let file_limit = u32::try_from(limit(libc::RLIMIT_NOFILE)?.rlim_cur).unwrap_or(u32::MAX);
+        let slots_max = config.slots.min(SLOTS_MAX).min(file_limit);
         let submitter = ring.submitter();
         submitter.register_files_sparse(slots_max)?;
         submitter.register_eventfd(doorbells[shard].as_fd().as_raw_fd())?;
@@ -433,7 +435,10 @@ impl Ring {
                 None
             }
             Operation::TimerChange => None,
-            Operation::Doorbell => None,
+            Operation::Doorbell => {
+                self.timer.rang();
+                None
+            }
         }
     }
 
@@ -622,19 +627,6 @@ pub fn now_us() -> u64 {
     // SAFETY: the pointer is to a local of the type the call fills; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
-}
-
-/// Returns the process's limit of open files: no ring's table may be larger.
-pub(super) fn file_limit() -> io::Result<u32> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is to a local of the type the call fills.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX))
 }
 
 fn receive_operation(interest: Interest) -> Operation {
