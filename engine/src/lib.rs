@@ -4,4 +4,10 @@
 //! ARCHITECTURE.md.
 #![deny(unsafe_code)]
 
+pub mod admin;
+pub mod config;
 pub mod io;
+pub mod log;
+pub mod mesh;
+pub mod node;
+pub mod shard;

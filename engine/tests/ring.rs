@@ -24,39 +24,22 @@ impl Bench {
     fn new(slots: u32, buffers: u16) -> Bench {
         let listeners = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = listeners[0].address();
-        let config = RingConfig {
-            slots,
-            buffers,
-            buffer_bytes: 256,
-            memory_bytes: 16 << 20,
-        };
+        let config = RingConfig { slots, buffers, buffer_bytes: 256, memory_bytes: 16 << 20 };
         let mut ring = Ring::new(&config, 0, Doorbell::several(2).unwrap(), listeners).unwrap();
         ring.enable().unwrap();
-        Bench {
-            ring,
-            address,
-            heard: Vec::new(),
-        }
+        Bench { ring, address, heard: Vec::new() }
     }
 
     /// Waits for the first completion that `wanted` turns into something; others stay heard, in order.
     fn wait<T>(&mut self, mut wanted: impl FnMut(&Completion) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
-            let found = self
-                .heard
-                .iter()
-                .enumerate()
-                .find_map(|(at, one)| wanted(one).map(|found| (at, found)));
+            let found = self.heard.iter().enumerate().find_map(|(at, one)| wanted(one).map(|found| (at, found)));
             if let Some((at, found)) = found {
                 self.heard.remove(at);
                 return found;
             }
-            assert!(
-                start.elapsed() < DEADLINE,
-                "waited too long; heard {:?}",
-                self.heard
-            );
+            assert!(start.elapsed() < DEADLINE, "waited too long; heard {:?}", self.heard);
             self.turn();
             std::thread::yield_now();
         }
@@ -69,11 +52,7 @@ impl Bench {
 
     fn accepted(&mut self) -> (Slot, SocketAddr) {
         self.wait(|one| match one {
-            Completion::Accepted {
-                listener: 0,
-                slot,
-                peer,
-            } => Some((*slot, *peer)),
+            Completion::Accepted { listener: 0, slot, peer } => Some((*slot, *peer)),
             _ => None,
         })
     }
@@ -91,12 +70,9 @@ impl Bench {
     /// back.
     fn received(&mut self, slot: Slot) -> (Vec<u8>, u16, bool) {
         let (lent, generation, more) = self.wait(|one| match one {
-            Completion::Received {
-                slot: from,
-                generation,
-                lent,
-                more,
-            } if *from == slot => Some((*lent, *generation, *more)),
+            Completion::Received { slot: from, generation, lent, more } if *from == slot => {
+                Some((*lent, *generation, *more))
+            }
             _ => None,
         });
         let bytes = self.ring.received(lent).to_vec();
@@ -106,9 +82,7 @@ impl Bench {
 
     fn ended(&mut self, slot: Slot) -> End {
         self.wait(|one| match one {
-            Completion::ReceiveEnded {
-                slot: from, end, ..
-            } if *from == slot => Some(*end),
+            Completion::ReceiveEnded { slot: from, end, .. } if *from == slot => Some(*end),
             _ => None,
         })
     }
@@ -116,24 +90,14 @@ impl Bench {
     /// Waits for readability to end, and returns whether it was cancelled.
     fn readable(&mut self, slot: Slot) -> bool {
         self.wait(|one| match one {
-            Completion::Readable {
-                slot: from,
-                cancelled,
-                ..
-            } if *from == slot => Some(*cancelled),
+            Completion::Readable { slot: from, cancelled, .. } if *from == slot => Some(*cancelled),
             _ => None,
         })
     }
 
     fn send(&mut self, slot: Slot, bytes: &[u8]) {
-        let span = Span {
-            start: 0,
-            len: bytes.len() as u32,
-        };
-        self.ring
-            .memory_mut()
-            .bytes_mut(span)
-            .copy_from_slice(bytes);
+        let span = Span { start: 0, len: bytes.len() as u32 };
+        self.ring.memory_mut().bytes_mut(span).copy_from_slice(bytes);
         self.ring.send(slot, span);
         self.ring.submit();
     }
@@ -163,10 +127,7 @@ fn echo_through_a_stream() {
         let text = format!("message {turn}");
         client.write_all(text.as_bytes()).unwrap();
         let (bytes, generation, more) = bench.received(slot);
-        assert_eq!(
-            (bytes.as_slice(), generation, more),
-            (text.as_bytes(), 7, true)
-        );
+        assert_eq!((bytes.as_slice(), generation, more), (text.as_bytes(), 7, true));
         bench.send(slot, &bytes);
         let mut back = vec![0; text.len()];
         client.read_exact(&mut back).unwrap();
@@ -194,10 +155,7 @@ fn echo_through_readiness() {
         assert!(!bench.readable(slot));
         bench.ring.receive(slot, 2, Interest::Once);
         let (bytes, generation, more) = bench.received(slot);
-        assert_eq!(
-            (bytes.as_slice(), generation, more),
-            (text.as_bytes(), 2, false)
-        );
+        assert_eq!((bytes.as_slice(), generation, more), (text.as_bytes(), 2, false));
         bench.send(slot, &bytes);
         let mut back = vec![0; text.len()];
         client.read_exact(&mut back).unwrap();
@@ -205,10 +163,7 @@ fn echo_through_readiness() {
     }
     bench.ring.receive(slot, 3, Interest::Readiness);
     drop(client);
-    assert!(
-        !bench.readable(slot),
-        "the peer's end is something to receive"
-    );
+    assert!(!bench.readable(slot), "the peer's end is something to receive");
     bench.ring.receive(slot, 3, Interest::Once);
     assert_eq!(bench.ended(slot), End::Eof);
     bench.close(slot);
@@ -223,18 +178,9 @@ fn slow_reader() {
     bench.ring.accept(0);
     let (mut client, slot) = bench.client();
     // A pattern with a long period, so that a hole or a repetition cannot hide.
-    let pattern: Vec<u8> = (0..1_u32 << 22)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    let whole = Span {
-        start: 0,
-        len: pattern.len() as u32,
-    };
-    bench
-        .ring
-        .memory_mut()
-        .bytes_mut(whole)
-        .copy_from_slice(&pattern);
+    let pattern: Vec<u8> = (0..1_u32 << 22).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let whole = Span { start: 0, len: pattern.len() as u32 };
+    bench.ring.memory_mut().bytes_mut(whole).copy_from_slice(&pattern);
     let expected = pattern.clone();
     let (mut sent, mut full, mut short, mut none) = (0_u32, 0, 0, 0);
     let mut reader = None;
@@ -243,30 +189,19 @@ fn slow_reader() {
         bench.ring.send(slot, whole.part(sent, asked));
         bench.ring.submit();
         bench.turn();
-        let unsent = bench
-            .heard
-            .iter()
-            .position(|one| matches!(one, Completion::Unsent { .. }));
+        let unsent = bench.heard.iter().position(|one| matches!(one, Completion::Unsent { .. }));
         match unsent.map(|at| bench.heard.remove(at)) {
             None => {
                 sent += asked;
                 full += 1;
             }
-            Some(Completion::Unsent {
-                slot: to,
-                asked: of,
-                sent: Ok(taken),
-            }) => {
+            Some(Completion::Unsent { slot: to, asked: of, sent: Ok(taken) }) => {
                 assert_eq!((to, of), (slot, asked));
                 assert!(taken > 0 && taken < asked);
                 sent += taken;
                 short += 1;
             }
-            Some(Completion::Unsent {
-                slot: to,
-                asked: of,
-                sent: Err(errno),
-            }) => {
+            Some(Completion::Unsent { slot: to, asked: of, sent: Err(errno) }) => {
                 assert_eq!((to, of, errno), (slot, asked, libc::EAGAIN));
                 none += 1;
                 bench.ring.wait_writable(slot, 9);
@@ -279,34 +214,16 @@ fn slow_reader() {
                         from.read_exact(&mut bytes).map(|()| bytes)
                     }));
                 }
-                bench.wait(|one| {
-                    (*one
-                        == Completion::Writable {
-                            slot,
-                            generation: 9,
-                        })
-                    .then_some(())
-                });
+                bench.wait(|one| (*one == Completion::Writable { slot, generation: 9 }).then_some(()));
             }
             Some(other) => unreachable!("{other:?}"),
         }
     }
-    let bytes = reader
-        .expect("4 MiB fill any default buffer")
-        .join()
-        .unwrap()
-        .unwrap();
+    let bytes = reader.expect("4 MiB fill any default buffer").join().unwrap().unwrap();
     assert!(bytes == expected, "the reader's bytes differ");
-    assert!(
-        full > 0 && short > 0 && none > 0,
-        "full {full}, short {short}, none {none}"
-    );
+    assert!(full > 0 && short > 0 && none > 0, "full {full}, short {short}, none {none}");
     bench.close(slot);
-    assert_eq!(
-        client.read(&mut [0; 1]).unwrap(),
-        0,
-        "nothing was sent beyond what was accounted"
-    );
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "nothing was sent beyond what was accounted");
     assert_eq!(bench.heard, []);
 }
 
@@ -325,23 +242,13 @@ fn cancel() {
     bench.ring.cancel_receive(slot, 2, Interest::Readiness);
     assert!(bench.readable(slot));
     // A full send buffer, or the wait for room would be over at once.
-    let span = Span {
-        start: 0,
-        len: 8 << 20,
-    };
+    let span = Span { start: 0, len: 8 << 20 };
     bench.ring.send(slot, span);
     bench.wait(|one| matches!(one, Completion::Unsent { .. }).then_some(()));
     bench.ring.wait_writable(slot, 3);
     bench.ring.submit();
     bench.ring.cancel_writable(slot, 3);
-    bench.wait(|one| {
-        (*one
-            == Completion::Writable {
-                slot,
-                generation: 3,
-            })
-        .then_some(())
-    });
+    bench.wait(|one| (*one == Completion::Writable { slot, generation: 3 }).then_some(()));
     // What is not armed is cancelled in vain, silently.
     bench.ring.cancel_receive(slot, 4, Interest::Stream);
     bench.ring.cancel_writable(slot, 4);
@@ -406,10 +313,7 @@ fn full_table() {
     let (_first, slot) = bench.client();
     let (_second, other) = bench.client();
     assert_ne!(slot, other);
-    let full = Completion::AcceptFailed {
-        listener: 0,
-        errno: libc::ENFILE,
-    };
+    let full = Completion::AcceptFailed { listener: 0, errno: libc::ENFILE };
     bench.wait(|one| (*one == full).then_some(()));
     let mut third = TcpStream::connect(bench.address).unwrap();
     third.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -440,10 +344,7 @@ fn no_buffers() {
     assert_eq!(bench.ended(slot), End::NoBuffers);
     let mut bytes = Vec::new();
     while bytes.len() < text.len() {
-        let held = bench
-            .heard
-            .iter()
-            .any(|one| matches!(one, Completion::Received { .. }));
+        let held = bench.heard.iter().any(|one| matches!(one, Completion::Received { .. }));
         if !held {
             bench.heard.clear();
             bench.ring.receive(slot, 1, Interest::Stream);
@@ -461,29 +362,17 @@ fn more_orders_than_fit() {
     bench.ring.accept(0);
     let (mut client, slot) = bench.client();
     let room = bench.ring.room();
-    assert!(
-        room > 1_000 && room < SENDS as usize,
-        "the test must overfill the queue"
-    );
+    assert!(room > 1_000 && room < SENDS as usize, "the test must overfill the queue");
     for at in 0..SENDS {
-        let place = Span {
-            start: u64::from(at) * 2,
-            len: 2,
-        };
-        bench
-            .ring
-            .memory_mut()
-            .bytes_mut(place)
-            .copy_from_slice(&(at as u16).to_be_bytes());
+        let place = Span { start: u64::from(at) * 2, len: 2 };
+        bench.ring.memory_mut().bytes_mut(place).copy_from_slice(&(at as u16).to_be_bytes());
         bench.ring.send(slot, place);
     }
     assert!(bench.ring.room() < room);
     bench.ring.submit();
     let mut bytes = vec![0; SENDS as usize * 2];
     client.read_exact(&mut bytes).unwrap();
-    let numbers = bytes
-        .chunks(2)
-        .map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
+    let numbers = bytes.chunks(2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
     assert!(numbers.eq(0..SENDS), "each number once, in order");
     bench.turn();
     assert_eq!(bench.heard, []);
@@ -500,11 +389,7 @@ fn more_completions_than_fit() {
     for _ in 0..REFUSED {
         bench.ring.send(slot, Span { start: 0, len: 1 });
     }
-    let refused = Completion::Unsent {
-        slot,
-        asked: 1,
-        sent: Err(libc::EPIPE),
-    };
+    let refused = Completion::Unsent { slot, asked: 1, sent: Err(libc::EPIPE) };
     let mut heard = 0;
     let start = Instant::now();
     while heard < REFUSED {
@@ -516,10 +401,7 @@ fn more_completions_than_fit() {
     }
     bench.turn();
     assert_eq!((heard, bench.heard.len()), (REFUSED, 0));
-    assert!(
-        bench.ring.counts().overflows > 0,
-        "the test must overflow the queue"
-    );
+    assert!(bench.ring.counts().overflows > 0, "the test must overflow the queue");
 }
 
 /// `reap` moves at most what it is asked for, and keeps the rest in order.
@@ -530,13 +412,7 @@ fn reap_in_parts() {
     let (mut client, slot) = bench.client();
     bench.refuse_sends(&mut client, slot);
     for asked in 1..=100 {
-        bench.ring.send(
-            slot,
-            Span {
-                start: 0,
-                len: asked,
-            },
-        );
+        bench.ring.send(slot, Span { start: 0, len: asked });
     }
     bench.ring.submit();
     let mut heard = Vec::new();
@@ -584,10 +460,7 @@ fn connect() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let from: IpAddr = "127.0.0.77".parse().unwrap();
     for from in [None, Some(from)] {
-        bench
-            .ring
-            .connect(server.local_addr().unwrap(), from)
-            .unwrap();
+        bench.ring.connect(server.local_addr().unwrap(), from).unwrap();
         let (slot, errno) = bench.wait(|one| match one {
             Completion::Connected { slot, errno } => Some((*slot, *errno)),
             _ => None,
@@ -626,10 +499,7 @@ fn connect_many() {
     let (mut begun, mut connected, mut accepted) = (0, 0, 0);
     let start = Instant::now();
     while connected < MANY || accepted < MANY {
-        assert!(
-            start.elapsed() < DEADLINE,
-            "begun {begun}, connected {connected}, accepted {accepted}"
-        );
+        assert!(start.elapsed() < DEADLINE, "begun {begun}, connected {connected}, accepted {accepted}");
         while begun < MANY {
             match bench.ring.connect(bench.address, None) {
                 Ok(()) => begun += 1,
@@ -644,10 +514,7 @@ fn connect_many() {
             match one {
                 Completion::Connected { errno: 0, .. } => connected += 1,
                 Completion::Accepted { .. } => accepted += 1,
-                Completion::AcceptFailed {
-                    errno: libc::ENFILE,
-                    ..
-                } => assert_eq!(accepted, MANY),
+                Completion::AcceptFailed { errno: libc::ENFILE, .. } => assert_eq!(accepted, MANY),
                 other => unreachable!("{other:?}"),
             }
         }

@@ -23,13 +23,9 @@ impl Cursor {
     /// # Errors
     /// [`Violation::BadCursor`] for anything else.
     pub fn parse(text: &str) -> Result<Self, Violation> {
-        let (epoch, rest) = text
-            .as_bytes()
-            .split_at_checked(8)
-            .ok_or(Violation::BadCursor)?;
-        let epoch = epoch.iter().try_fold(0u32, |value, &digit| {
-            hex_digit(digit).map(|digit| value << 4 | u32::from(digit))
-        });
+        let (epoch, rest) = text.as_bytes().split_at_checked(8).ok_or(Violation::BadCursor)?;
+        let epoch =
+            epoch.iter().try_fold(0u32, |value, &digit| hex_digit(digit).map(|digit| value << 4 | u32::from(digit)));
         let (Some(epoch), [b'-', seq @ ..]) = (epoch, rest) else {
             return Err(Violation::BadCursor);
         };
@@ -93,9 +89,7 @@ impl Since {
                     .and_then(|count| u32::try_from(count).ok())
                     .map(Self::Last)
                     .ok_or(Violation::BadSince),
-                None => Cursor::parse(text)
-                    .map(Self::After)
-                    .map_err(|_| Violation::BadSince),
+                None => Cursor::parse(text).map(Self::After).map_err(|_| Violation::BadSince),
             },
         }
     }

@@ -53,10 +53,7 @@ impl core::error::Error for JsonError {}
 /// [`JsonError`]: not JSON, a member missing, twice or of the wrong type, a bad topic, event or base64.
 pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
     if let Err(error) = core::str::from_utf8(line) {
-        return Err(JsonError {
-            text: "the line is not UTF-8",
-            offset: error.valid_up_to(),
-        });
+        return Err(JsonError { text: "the line is not UTF-8", offset: error.valid_up_to() });
     }
     let mut reader = Reader { line, at: 0 };
     let members = reader.object()?;
@@ -66,46 +63,29 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
     let mut data = members.data.ok_or(missing("\"data\" is missing"))?;
     if let Some(encoding) = members.encoding {
         if line[encoding.clone()] != *b"base64" {
-            return Err(JsonError {
-                text: "\"encoding\" is not \"base64\"",
-                offset: encoding.start,
-            });
+            return Err(JsonError { text: "\"encoding\" is not \"base64\"", offset: encoding.start });
         }
         let offset = data.start;
-        let len = decode_base64(&mut line[data.clone()]).ok_or(JsonError {
-            text: "\"data\" is not base64",
-            offset,
-        })?;
+        let len = decode_base64(&mut line[data.clone()]).ok_or(JsonError { text: "\"data\" is not base64", offset })?;
         data.end = data.start + len;
     }
     let line: &[u8] = line;
-    let text =
-        |range: Range<usize>| core::str::from_utf8(&line[range]).expect("unescaping keeps UTF-8");
+    let text = |range: Range<usize>| core::str::from_utf8(&line[range]).expect("unescaping keeps UTF-8");
     let offset = topic.start;
     let topic = text(topic);
-    topic::validate(topic).map_err(|error| JsonError {
-        text: error.text(),
-        offset,
-    })?;
+    topic::validate(topic).map_err(|error| JsonError { text: error.text(), offset })?;
     let event = match members.event {
         None => None,
         Some(range) => {
             let offset = range.start;
             let event = text(range);
             if !valid_event(event) {
-                return Err(JsonError {
-                    text: "an event name is 1 to 64 visible ASCII characters",
-                    offset,
-                });
+                return Err(JsonError { text: "an event name is 1 to 64 visible ASCII characters", offset });
             }
             Some(event)
         }
     };
-    Ok(PublishLine {
-        topic,
-        data: &line[data],
-        event,
-    })
+    Ok(PublishLine { topic, data: &line[data], event })
 }
 
 #[derive(Default)]
@@ -123,10 +103,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fail<T>(&self, text: &'static str) -> Result<T, JsonError> {
-        Err(JsonError {
-            text,
-            offset: self.at,
-        })
+        Err(JsonError { text, offset: self.at })
     }
 
     fn peek(&self) -> Option<u8> {
@@ -188,10 +165,7 @@ impl Reader<'_> {
             _ => return self.skip(),
         };
         if slot.is_some() {
-            return Err(JsonError {
-                text: "a member is given twice",
-                offset: start,
-            });
+            return Err(JsonError { text: "a member is given twice", offset: start });
         }
         *slot = Some(self.string("the member is not a string")?);
         Ok(())
@@ -382,9 +356,7 @@ impl Reader<'_> {
     fn code_unit(&mut self) -> Result<u32, JsonError> {
         let digits = self.line.get(self.at + 2..self.at + 6);
         let value = digits.and_then(|digits| {
-            digits.iter().try_fold(0u32, |value, &digit| {
-                Some(value << 4 | u32::from(hex_digit(digit)?))
-            })
+            digits.iter().try_fold(0u32, |value, &digit| Some(value << 4 | u32::from(hex_digit(digit)?)))
         });
         match value {
             Some(value) => {
@@ -403,9 +375,7 @@ fn decode_base64(data: &mut [u8]) -> Option<usize> {
     while from < data.len() {
         let len = (data.len() - from).min(64);
         let mut bytes = [0; 48];
-        let decoded = STANDARD
-            .decode_slice(&data[from..from + len], &mut bytes)
-            .ok()?;
+        let decoded = STANDARD.decode_slice(&data[from..from + len], &mut bytes).ok()?;
         from += len;
         // Padding may stand at the end only.
         if from < data.len() && decoded != bytes.len() {
@@ -438,14 +408,7 @@ pub fn string(w: &mut Writer<'_>, text: &str) {
             b'\n' => w.put(b"\\n"),
             b'\r' => w.put(b"\\r"),
             b'\t' => w.put(b"\\t"),
-            byte @ 0..=0x1f => w.put(&[
-                b'\\',
-                b'u',
-                b'0',
-                b'0',
-                b'0' + (byte >> 4),
-                HEX_LOWER[usize::from(byte & 15)],
-            ]),
+            byte @ 0..=0x1f => w.put(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), HEX_LOWER[usize::from(byte & 15)]]),
             _ if bytes[at + 2] == 0xa8 => w.put(b"\\u2028"),
             _ => w.put(b"\\u2029"),
         }

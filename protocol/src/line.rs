@@ -82,15 +82,8 @@ pub enum ErrCode {
 }
 
 impl ErrCode {
-    const ALL: [Self; 7] = [
-        Self::BadCommand,
-        Self::BadTopic,
-        Self::TooLarge,
-        Self::Forbidden,
-        Self::TooMany,
-        Self::Full,
-        Self::Rate,
-    ];
+    const ALL: [Self; 7] =
+        [Self::BadCommand, Self::BadTopic, Self::TooLarge, Self::Forbidden, Self::TooMany, Self::Full, Self::Rate];
 
     /// Says the word that stands for it on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -178,11 +171,7 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
     let topic = match checked {
         Ok(topic) => topic,
         Err((code, text)) => {
-            return Err(CommandError {
-                code,
-                token: token.and_then(|token| word(head, token)),
-                text,
-            });
+            return Err(CommandError { code, token: token.and_then(|token| word(head, token)), text });
         }
     };
     let topic = word(head, topic).unwrap_or("");
@@ -290,10 +279,7 @@ impl Words {
             b"UNSUB" => (Verb::Unsub, None),
             b"PUB" => (Verb::Pub, None),
             b"PING" => (Verb::Ping, None),
-            _ => (
-                Verb::Sub,
-                Some(bad("the command is not SUB, UNSUB, PUB or PING")),
-            ),
+            _ => (Verb::Sub, Some(bad("the command is not SUB, UNSUB, PUB or PING"))),
         };
         Ok(())
     }
@@ -315,18 +301,12 @@ impl Words {
         let twice = match (self.verb, name, value) {
             (_, b"id", Some(value)) => return self.token(value, range.start + 3..range.end),
             (Verb::Sub, b"since", Some(value)) => {
-                let since = core::str::from_utf8(value)
-                    .ok()
-                    .and_then(|text| Since::parse(text).ok());
-                self.since
-                    .replace(since.ok_or(bad(Violation::BadSince.text()))?)
-                    .is_some()
+                let since = core::str::from_utf8(value).ok().and_then(|text| Since::parse(text).ok());
+                self.since.replace(since.ok_or(bad(Violation::BadSince.text()))?).is_some()
             }
             (Verb::Sub, b"every", Some(value)) => {
                 let every_ms = parse_decimal(value).and_then(|ms| u32::try_from(ms).ok());
-                self.every_ms
-                    .replace(every_ms.ok_or(bad("every is not a number of milliseconds"))?)
-                    .is_some()
+                self.every_ms.replace(every_ms.ok_or(bad("every is not a number of milliseconds"))?).is_some()
             }
             (Verb::Sub, b"conflate", None) => core::mem::replace(&mut self.conflate, true),
             (Verb::Pub, b"event", Some(value)) => {
@@ -474,41 +454,27 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
             topic: head.topic,
             from: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
             to: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
-            count: next()
-                .and_then(|count| parse_decimal(count.as_bytes()))
-                .ok_or(Violation::BadLine)?,
-            reason: next()
-                .and_then(GapReason::parse)
-                .ok_or(Violation::BadLine)?,
+            count: next().and_then(|count| parse_decimal(count.as_bytes())).ok_or(Violation::BadLine)?,
+            reason: next().and_then(GapReason::parse).ok_or(Violation::BadLine)?,
         },
-        "OK" => ServerLine::Ok {
-            token: next().ok_or(Violation::BadLine)?,
-            cursor: next().map(Cursor::parse).transpose()?,
-        },
+        "OK" => {
+            ServerLine::Ok { token: next().ok_or(Violation::BadLine)?, cursor: next().map(Cursor::parse).transpose()? }
+        }
         "PONG" => ServerLine::Pong { token: next() },
         // Their last part is English, with spaces.
         "ERR" => {
             let mut parts = rest.splitn(3, ' ');
-            let token = parts
-                .next()
-                .filter(|token| !token.is_empty())
-                .ok_or(Violation::BadLine)?;
+            let token = parts.next().filter(|token| !token.is_empty()).ok_or(Violation::BadLine)?;
             return Ok(ServerLine::Err {
                 token: (token != "-").then_some(token),
-                code: parts
-                    .next()
-                    .and_then(ErrCode::parse)
-                    .ok_or(Violation::BadLine)?,
+                code: parts.next().and_then(ErrCode::parse).ok_or(Violation::BadLine)?,
                 text: parts.next().unwrap_or(""),
             });
         }
         "BYE" => {
             let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
             let code = parse_decimal(code.as_bytes()).and_then(|code| u16::try_from(code).ok());
-            return Ok(ServerLine::Bye {
-                code: code.ok_or(Violation::BadLine)?,
-                text,
-            });
+            return Ok(ServerLine::Bye { code: code.ok_or(Violation::BadLine)?, text });
         }
         _ => return Err(Violation::BadLine),
     };
@@ -541,21 +507,11 @@ fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
     if has_topic {
         topic::validate_subscribe(topic)?;
     }
-    Ok(ServerHead {
-        topic,
-        verb_and_rest: (text(verb)?, text(rest)?),
-    })
+    Ok(ServerHead { topic, verb_and_rest: (text(verb)?, text(rest)?) })
 }
 
 /// Writes `SUB`; the options that are none or 0 are left out.
-pub fn sub(
-    w: &mut Writer<'_>,
-    topic: &str,
-    since: Option<Since>,
-    conflate: bool,
-    every_ms: u32,
-    id: Option<&str>,
-) {
+pub fn sub(w: &mut Writer<'_>, topic: &str, since: Option<Since>, conflate: bool, every_ms: u32, id: Option<&str>) {
     w.text("SUB ");
     percent::encode_topic_word(topic, w);
     if let Some(since) = since {

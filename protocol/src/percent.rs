@@ -14,11 +14,7 @@ const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 ///
 /// # Errors
 /// [`Violation::BadEscape`]; [`Violation::ValueTooLong`] if `out` is too short; [`Violation::NotUtf8`].
-pub fn decode<'o>(
-    input: &str,
-    out: &'o mut [u8],
-    plus_is_space: bool,
-) -> Result<&'o str, Violation> {
+pub fn decode<'o>(input: &str, out: &'o mut [u8], plus_is_space: bool) -> Result<&'o str, Violation> {
     let input = input.as_bytes();
     let mut from = 0;
     let mut to = 0;
@@ -75,10 +71,7 @@ pub fn topic_word_len(topic: &str) -> usize {
     if !needs_encoding(topic) {
         return topic.len();
     }
-    topic
-        .bytes()
-        .map(|byte| if word_escapes(byte) { 3 } else { 1 })
-        .sum()
+    topic.bytes().map(|byte| if word_escapes(byte) { 3 } else { 1 }).sum()
 }
 
 /// Writes a topic as a word of the line protocol: only space, `%` and ASCII control characters are encoded.
@@ -92,19 +85,13 @@ pub fn encode_topic_word(topic: &str, w: &mut Writer<'_>) {
 
 /// Writes a topic as the rest of a URL's path: everything but unreserved characters and `/` is encoded.
 pub fn encode_path(topic: &str, w: &mut Writer<'_>) {
-    encode(topic, w, |byte| {
-        !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/'))
-    });
+    encode(topic, w, |byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/')));
 }
 
 fn encode(text: &str, w: &mut Writer<'_>, escapes: impl Fn(u8) -> bool) {
     for byte in text.bytes() {
         if escapes(byte) {
-            w.put(&[
-                b'%',
-                HEX_UPPER[usize::from(byte >> 4)],
-                HEX_UPPER[usize::from(byte & 15)],
-            ]);
+            w.put(&[b'%', HEX_UPPER[usize::from(byte >> 4)], HEX_UPPER[usize::from(byte & 15)]]);
         } else {
             w.byte(byte);
         }

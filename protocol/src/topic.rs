@@ -83,10 +83,7 @@ pub fn is_system(topic: &str) -> bool {
 ///
 /// # Errors
 /// [`Violation::BadEscape`], [`Violation::NotUtf8`], or [`Violation::BadTopic`] as [`validate`] says.
-pub fn from_path<'o>(
-    encoded_path_tail: &str,
-    out: &'o mut [u8; TOPIC_BYTES_MAX],
-) -> Result<&'o str, Violation> {
+pub fn from_path<'o>(encoded_path_tail: &str, out: &'o mut [u8; TOPIC_BYTES_MAX]) -> Result<&'o str, Violation> {
     let topic = decode(encoded_path_tail, out)?;
     validate(topic)?;
     Ok(topic)

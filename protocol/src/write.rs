@@ -28,11 +28,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Starts at the beginning of `out`.
     pub const fn new(out: &'a mut [u8]) -> Self {
-        Self {
-            out,
-            len: 0,
-            overflow: false,
-        }
+        Self { out, len: 0, overflow: false }
     }
 
     /// Appends `bytes`, or nothing of them if they do not fit.
@@ -117,11 +113,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// [`Overflow`] if anything did not fit; what was written is then incomplete.
     pub const fn finish(self) -> Result<usize, Overflow> {
-        if self.overflow {
-            Err(Overflow)
-        } else {
-            Ok(self.len)
-        }
+        if self.overflow { Err(Overflow) } else { Ok(self.len) }
     }
 }
 
@@ -206,17 +198,7 @@ mod tests {
     /// What is not a plain number below 2^64 is refused.
     #[test]
     fn decimal_is_strict() {
-        for bad in [
-            "",
-            "+1",
-            "-1",
-            " 1",
-            "1 ",
-            "0x1",
-            "1_0",
-            "18446744073709551616",
-            "99999999999999999999999",
-        ] {
+        for bad in ["", "+1", "-1", " 1", "1 ", "0x1", "1_0", "18446744073709551616", "99999999999999999999999"] {
             assert_eq!(parse_decimal(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(parse_decimal(b"00018446744073709551615"), Some(u64::MAX));

@@ -13,13 +13,7 @@ fn the_rfc_handshake_works_between_both_sides() {
     let mut out = [0; 1024];
     let mut w = Writer::new(&mut out);
     let key = b"dGhlIHNhbXBsZSBub25jZQ==";
-    handshake::client_request(
-        &mut w,
-        "server.example.com",
-        "/ws",
-        key,
-        Some("corecast.v1"),
-    );
+    handshake::client_request(&mut w, "server.example.com", "/ws", key, Some("corecast.v1"));
     let (request, len) = head::parse(w.written(), 1024).unwrap().unwrap();
     assert_eq!(len, w.len());
     let offer = handshake::check(&request).unwrap();
@@ -40,26 +34,13 @@ fn the_rfc_handshake_works_between_both_sides() {
 #[test]
 fn frames_come_out() {
     let mut bytes = [0; 64];
-    let hello = [
-        0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
-    ];
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     bytes[..11].copy_from_slice(&hello);
-    let ping = frame::wrap(
-        &mut bytes[11..],
-        frame::Opcode::Ping,
-        Some([9, 8, 7, 6]),
-        |w| w.put(b"hi"),
-    )
-    .unwrap();
+    let ping = frame::wrap(&mut bytes[11..], frame::Opcode::Ping, Some([9, 8, 7, 6]), |w| w.put(b"hi")).unwrap();
     let mut decoder = Decoder::new(Role::Server);
     let step = decoder.next(&mut bytes[..11 + ping], 100).unwrap();
     assert_eq!(step.consumed, 11);
-    let event = Event::Data {
-        text: true,
-        data: 6..11,
-        first: true,
-        last: true,
-    };
+    let event = Event::Data { text: true, data: 6..11, first: true, last: true };
     assert_eq!(step.event, Some(event));
     assert_eq!(&bytes[6..11], b"Hello");
     let step = decoder.next(&mut bytes[11..11 + ping], 100).unwrap();
@@ -71,57 +52,25 @@ fn frames_come_out() {
 #[test]
 fn a_message_travels() {
     let mut command = *b"PUB a%20b/c event=e id=7\nhello";
-    let Ok(Command::Pub {
-        topic,
-        event,
-        id,
-        payload,
-    }) = line::parse(&mut command)
-    else {
+    let Ok(Command::Pub { topic, event, id, payload }) = line::parse(&mut command) else {
         panic!("not a PUB");
     };
-    assert_eq!(
-        (topic, event, id, &*payload),
-        ("a b/c", Some("e"), Some("7"), &b"hello"[..])
-    );
-    let cursor = Cursor {
-        epoch: 0x1a2b3c4d,
-        seq: 17,
-    };
-    let message = Message {
-        topic,
-        cursor,
-        event,
-        payload,
-        text: true,
-    };
+    assert_eq!((topic, event, id, &*payload), ("a b/c", Some("e"), Some("7"), &b"hello"[..]));
+    let cursor = Cursor { epoch: 0x1a2b3c4d, seq: 17 };
+    let message = Message { topic, cursor, event, payload, text: true };
     let mut out = [0; 256];
     let len = dialect::line::encode(&message, &mut out);
     assert_eq!(len, dialect::line::encoded_len(&message));
     assert_eq!(&out[2..len], b"MSG a%20b/c 1a2b3c4d-17 event=e\nhello");
     let line = line::parse_server(&mut out[2..len]).unwrap();
-    assert_eq!(
-        line,
-        ServerLine::Msg {
-            topic: "a b/c",
-            cursor,
-            event: Some("e"),
-            payload: b"hello"
-        }
-    );
+    assert_eq!(line, ServerLine::Msg { topic: "a b/c", cursor, event: Some("e"), payload: b"hello" });
 
     let mut out = [0; 256];
     let len = dialect::json::encode(&message, &mut out);
     assert_eq!(len, dialect::json::encoded_len(&message));
-    assert_eq!(
-        &out[..len],
-        br#"{"topic":"a b/c","cursor":"1a2b3c4d-17","event":"e","data":"hello"}"#
-    );
+    assert_eq!(&out[..len], br#"{"topic":"a b/c","cursor":"1a2b3c4d-17","event":"e","data":"hello"}"#);
     let line = json::publish_line(&mut out[..len]).unwrap();
-    assert_eq!(
-        (line.topic, line.data, line.event),
-        ("a b/c", &b"hello"[..], Some("e"))
-    );
+    assert_eq!((line.topic, line.data, line.event), ("a b/c", &b"hello"[..], Some("e")));
     let len = dialect::payload::encode(&message, &mut out);
     assert_eq!(&out[..len], b"\x81\x05hello");
 }
@@ -131,14 +80,7 @@ fn a_message_travels() {
 fn a_request_and_its_answer_travel() {
     let mut out = [0; 512];
     let mut w = Writer::new(&mut out);
-    client::request(
-        &mut w,
-        "POST",
-        "/topics/a%20b?x=1",
-        "h:80",
-        &[("Corecast-Event", "e")],
-        Some(5),
-    );
+    client::request(&mut w, "POST", "/topics/a%20b?x=1", "h:80", &[("Corecast-Event", "e")], Some(5));
     let (request, _) = head::parse(w.written(), 512).unwrap().unwrap();
     assert_eq!((request.path, request.query), ("/topics/a%20b", "x=1"));
     assert_eq!(request.body, head::BodyLength::Sized(5));
@@ -159,8 +101,5 @@ fn a_request_and_its_answer_travel() {
     };
     response::head(&mut w, &answer);
     let (reply, _) = client::parse(w.written(), 512).unwrap().unwrap();
-    assert_eq!(
-        (reply.status, reply.body, reply.keep_alive),
-        (200, client::ReplyBody::Sized(2), true)
-    );
+    assert_eq!((reply.status, reply.body, reply.keep_alive), (200, client::ReplyBody::Sized(2), true));
 }

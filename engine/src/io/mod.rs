@@ -10,6 +10,7 @@ pub mod driver;
 pub mod executor;
 pub mod listen;
 pub mod memory;
+pub mod random;
 pub mod rest;
 pub mod ring;
 mod token;

@@ -68,12 +68,7 @@ impl Default for RingConfig {
     /// 2 KiB hold nearly every request head and message in one piece; 4,096 of them (8 MiB) are sixteen full turns
     /// of receiving, so that the kernel runs dry only when the shard is far behind, and then TCP should push back.
     fn default() -> RingConfig {
-        RingConfig {
-            slots: SLOTS_MAX,
-            buffers: 4_096,
-            buffer_bytes: 2_048,
-            memory_bytes: 1 << 30,
-        }
+        RingConfig { slots: SLOTS_MAX, buffers: 4_096, buffer_bytes: 2_048, memory_bytes: 1 << 30 }
     }
 }
 
@@ -126,8 +121,7 @@ impl Ring {
         listeners: Vec<Listener>,
     ) -> io::Result<Ring> {
         if config.slots == 0 || shard >= doorbells.len() || listeners.len() > 256 {
-            let text =
-                "a ring needs at least one slot, its own doorbell, and at most 256 listeners";
+            let text = "a ring needs at least one slot, its own doorbell, and at most 256 listeners";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let ring: IoUring = IoUring::builder()
@@ -148,17 +142,13 @@ impl Ring {
         submitter.register_iowq_max_workers(&mut [1, 2])?;
         let buffers = Buffers::new(config.buffers, config.buffer_bytes)?;
         // SAFETY: the descriptor ring has `count` entries, is page aligned, and is unmapped after the ring is closed.
-        unsafe {
-            submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)?
-        };
+        unsafe { submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)? };
         let accepting = listeners.into_iter().zip(0..=u8::MAX);
         let mut ring = Ring {
             ring,
             memory: Memory::reserve(config.memory_bytes)?,
             buffers,
-            accepting: accepting
-                .map(|(listener, index)| Accepting::new(listener, index))
-                .collect(),
+            accepting: accepting.map(|(listener, index)| Accepting::new(listener, index)).collect(),
             dials: Dials::default(),
             slots_max,
             slots_promised: 0,
@@ -240,9 +230,7 @@ impl Ring {
             // SAFETY: no argument is passed; the entries are as the module header says.
             let result = unsafe {
                 let flags = EnterFlags::GETEVENTS.bits();
-                self.ring
-                    .submitter()
-                    .enter::<libc::sigset_t>(queued as u32, 0, flags, None)
+                self.ring.submitter().enter::<libc::sigset_t>(queued as u32, 0, flags, None)
             };
             match result {
                 Ok(taken) => {
@@ -277,10 +265,7 @@ impl Ring {
         let accepting = &mut self.accepting[usize::from(listener)];
         if accepting.active() && accepting.all_idle() && self.slots_promised >= self.slots_max {
             accepting.pause();
-            self.said.push_back(Completion::AcceptFailed {
-                listener,
-                errno: libc::ENFILE,
-            });
+            self.said.push_back(Completion::AcceptFailed { listener, errno: libc::ENFILE });
         }
     }
 
@@ -303,10 +288,7 @@ impl Ring {
             }
             if out_of_something(-result) {
                 let told = self.accepting[usize::from(listener)].pause();
-                return told.then_some(Completion::AcceptFailed {
-                    listener,
-                    errno: -result,
-                });
+                return told.then_some(Completion::AcceptFailed { listener, errno: -result });
             }
             self.arm_accepts(listener, 1);
             return None;
@@ -317,20 +299,13 @@ impl Ring {
             return None;
         }
         self.arm_accepts(listener, 1);
-        Some(Completion::Accepted {
-            listener,
-            slot,
-            peer,
-        })
+        Some(Completion::Accepted { listener, slot, peer })
     }
 
     fn connected(&mut self, token: Token, result: i32) -> Option<Completion> {
         if token.operation() == Operation::Connect {
             self.dials.done(u32::from(token.generation()));
-            return Some(Completion::Connected {
-                slot: token.slot(),
-                errno: -result,
-            });
+            return Some(Completion::Connected { slot: token.slot(), errno: -result });
         }
         if result < 1 {
             self.dials.done(token.slot());
@@ -352,12 +327,7 @@ impl Ring {
         if result > 0 {
             let id = buffer.expect("a receive with bytes has taken a buffer");
             let lent = self.buffers.lend(id, result as u32);
-            return Completion::Received {
-                slot,
-                generation,
-                lent,
-                more,
-            };
+            return Completion::Received { slot, generation, lent, more };
         }
         if let Some(id) = buffer {
             let lent = self.buffers.lend(id, 0);
@@ -371,19 +341,11 @@ impl Ring {
             libc::ECANCELED => End::Cancelled,
             errno => End::Failed(errno),
         };
-        Completion::ReceiveEnded {
-            slot,
-            generation,
-            end,
-        }
+        Completion::ReceiveEnded { slot, generation, end }
     }
 
     fn finished(&mut self, slot: Slot) {
-        if let Some(place) = self
-            .finishing
-            .iter()
-            .position(|(finishing, _)| *finishing == slot)
-        {
+        if let Some(place) = self.finishing.iter().position(|(finishing, _)| *finishing == slot) {
             let (_, close) = self.finishing.swap_remove(place);
             if close {
                 self.push(&close_entry(slot, Operation::Close));
@@ -397,29 +359,19 @@ impl Ring {
         match token.operation() {
             Operation::Send => {
                 let asked = token.asked();
-                let sent = if result < 0 {
-                    Err(-result as Errno)
-                } else {
-                    Ok(result as u32)
-                };
+                let sent = if result < 0 { Err(-result as Errno) } else { Ok(result as u32) };
                 (sent != Ok(asked)).then_some(Completion::Unsent { slot, asked, sent })
             }
             Operation::ReceiveStream => Some(self.received(token, result, entry.flags(), false)),
             Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),
-            Operation::PollReadable => Some(Completion::Readable {
-                slot,
-                generation,
-                cancelled: result == -libc::ECANCELED,
-            }),
+            Operation::PollReadable => {
+                Some(Completion::Readable { slot, generation, cancelled: result == -libc::ECANCELED })
+            }
             Operation::PollWritable => Some(Completion::Writable { slot, generation }),
             Operation::Accept => self.accepted(token, result),
             Operation::Install | Operation::Connect => self.connected(token, result),
             Operation::Close | Operation::Discard => {
-                assert!(
-                    result == 0,
-                    "closing slot {slot} failed with error {}",
-                    -result
-                );
+                assert!(result == 0, "closing slot {slot} failed with error {}", -result);
                 self.freed();
                 (token.operation() == Operation::Close).then_some(Completion::Closed { slot })
             }
@@ -496,9 +448,7 @@ impl Driver for Ring {
         let token = Token::new(receive_operation(interest), generation, slot);
         let entry = match interest {
             Interest::Stream => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
-            Interest::Readiness => {
-                opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build()
-            }
+            Interest::Readiness => opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build(),
             // With MSG_DONTWAIT the kernel answers EAGAIN and arms nothing.
             Interest::Once => opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
                 .buf_group(GROUP)
@@ -544,11 +494,7 @@ impl Driver for Ring {
     }
 
     fn close(&mut self, slot: Slot) {
-        if let Some((_, close)) = self
-            .finishing
-            .iter_mut()
-            .find(|(finishing, _)| *finishing == slot)
-        {
+        if let Some((_, close)) = self.finishing.iter_mut().find(|(finishing, _)| *finishing == slot) {
             *close = true;
             return;
         }
@@ -620,10 +566,7 @@ impl std::fmt::Debug for Ring {
 /// Returns monotonic time in microseconds.
 #[must_use]
 pub fn now_us() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a local of the type the call fills; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
@@ -638,7 +581,5 @@ fn receive_operation(interest: Interest) -> Operation {
 }
 
 fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {
-    opcode::Close::new(Fixed(slot))
-        .build()
-        .user_data(Token::new(operation, 0, slot).raw())
+    opcode::Close::new(Fixed(slot)).build().user_data(Token::new(operation, 0, slot).raw())
 }

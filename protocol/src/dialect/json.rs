@@ -21,9 +21,7 @@ const END: &str = "}";
 /// Says how many bytes [`encode`] writes.
 pub fn encoded_len(message: &Message<'_>) -> usize {
     let fixed = TOPIC.len() + CURSOR.len() + CURSOR_END.len() + DATA.len() + END.len();
-    let event = message
-        .event
-        .map_or(0, |event| EVENT.len() + escaped_len(event));
+    let event = message.event.map_or(0, |event| EVENT.len() + escaped_len(event));
     let data = match text(message) {
         Some(text) => escaped_len(text),
         None => message.payload.len().div_ceil(3) * 4 + 2 + BASE64.len(),
@@ -62,20 +60,14 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 
 /// The payload as text, if it goes as text.
 fn text<'a>(message: &Message<'a>) -> Option<&'a str> {
-    if message.text {
-        simdutf8::basic::from_utf8(message.payload).ok()
-    } else {
-        None
-    }
+    if message.text { simdutf8::basic::from_utf8(message.payload).ok() } else { None }
 }
 
 /// Writes `bytes` in base64, with padding.
 pub(crate) fn base64(w: &mut Writer<'_>, bytes: &[u8]) {
     let mut group = [0; 64];
     for chunk in bytes.chunks(48) {
-        let len = STANDARD
-            .encode_slice(chunk, &mut group)
-            .expect("48 bytes are 64 in base64");
+        let len = STANDARD.encode_slice(chunk, &mut group).expect("48 bytes are 64 in base64");
         w.put(&group[..len]);
     }
 }

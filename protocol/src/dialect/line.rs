@@ -42,27 +42,12 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 }
 
 fn body_len(message: &Message<'_>) -> usize {
-    let event = message
-        .event
-        .map_or(0, |event| b" event=".len() + event.len());
-    b"MSG ".len()
-        + topic_word_len(message.topic)
-        + 1
-        + message.cursor.text_len()
-        + event
-        + 1
-        + message.payload.len()
+    let event = message.event.map_or(0, |event| b" event=".len() + event.len());
+    b"MSG ".len() + topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + 1 + message.payload.len()
 }
 
 /// Writes `GAP <topic> <from> <to> <count> <reason>`: `count` messages after `from` and before `to` were not delivered.
-pub fn gap(
-    w: &mut Writer<'_>,
-    topic: &str,
-    from: Cursor,
-    to: Cursor,
-    count: u64,
-    reason: GapReason,
-) {
+pub fn gap(w: &mut Writer<'_>, topic: &str, from: Cursor, to: Cursor, count: u64, reason: GapReason) {
     w.text("GAP ");
     encode_topic_word(topic, w);
     w.byte(b' ');

@@ -24,9 +24,5 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 /// Says which kind of frame the message goes in: text if its payload is UTF-8.
 #[inline]
 pub(crate) fn opcode(message: &Message<'_>) -> Opcode {
-    if message.text {
-        Opcode::Text
-    } else {
-        Opcode::Binary
-    }
+    if message.text { Opcode::Text } else { Opcode::Binary }
 }

@@ -72,20 +72,12 @@ impl Chunked {
                 if self.remaining == 0 {
                     self.at = At::DataCarriageReturn;
                 }
-                return Ok(Piece {
-                    consumed: used + run,
-                    data: used..used + run,
-                    done: false,
-                });
+                return Ok(Piece { consumed: used + run, data: used..used + run, done: false });
             }
             self.step(input[used])?;
             used += 1;
         }
-        Ok(Piece {
-            consumed: used,
-            data: used..used,
-            done: self.at == At::Done,
-        })
+        Ok(Piece { consumed: used, data: used..used, done: self.at == At::Done })
     }
 
     /// Says how many bytes of the chunk at hand are still to come, so that a chunk too large is refused when it is announced.
@@ -100,11 +92,7 @@ impl Chunked {
         self.at = match (self.at, byte) {
             (At::Size, b'\r' | b';') if self.count > 0 => {
                 self.count = 0;
-                if byte == b';' {
-                    At::Extension
-                } else {
-                    At::SizeLineFeed
-                }
+                if byte == b';' { At::Extension } else { At::SizeLineFeed }
             }
             (At::Size, b'\n') => return Err(Violation::BareLineFeed),
             (At::Size, _) => {

@@ -112,8 +112,7 @@ pub fn parse(buf: &[u8], head_bytes_max: usize) -> Result<Option<(Request<'_>, u
     parsed
         .parse_with_uninit_headers(&buf[start..end], &mut headers)
         .map_err(|error| lines::violation(error, Violation::BadRequestLine))?;
-    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
-    else {
+    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Violation::BadRequestLine);
     };
     let http10 = version == 0;
@@ -122,12 +121,7 @@ pub fn parse(buf: &[u8], head_bytes_max: usize) -> Result<Option<(Request<'_>, u
     for header in parsed.headers.iter() {
         read.header(header.name, header.value)?;
     }
-    let Read {
-        mut known,
-        lengths,
-        expect_continue,
-        expects_more,
-    } = read;
+    let Read { mut known, lengths, expect_continue, expects_more } = read;
     lengths.check(http10)?;
     known.connection_upgrade = lengths.upgrade;
 
@@ -218,8 +212,7 @@ impl<'b> Read<'b> {
             }
             7 if is("upgrade") => {
                 first(&mut known.upgrade, value)?;
-                known.upgrade_websocket |=
-                    lines::list(ascii(value)?).any(|p| p.eq_ignore_ascii_case("websocket"));
+                known.upgrade_websocket |= lines::list(ascii(value)?).any(|p| p.eq_ignore_ascii_case("websocket"));
                 Ok(())
             }
             10 if is("connection") => self.lengths.connection(value),
@@ -239,19 +232,12 @@ impl<'b> Read<'b> {
             21 if is("sec-websocket-version") => once(&mut known.sec_websocket_version, value),
             22 if is("sec-websocket-protocol") => {
                 first(&mut known.sec_websocket_protocol, value)?;
-                known.offers_corecast_v1 |=
-                    lines::list(ascii(value)?).any(|p| p == crate::ws::handshake::CORECAST_V1);
+                known.offers_corecast_v1 |= lines::list(ascii(value)?).any(|p| p == crate::ws::handshake::CORECAST_V1);
                 Ok(())
             }
-            24 if is("sec-websocket-extensions") => {
-                first(&mut known.sec_websocket_extensions, value)
-            }
-            29 if is("access-control-request-method") => {
-                once(&mut known.access_control_request_method, value)
-            }
-            30 if is("access-control-request-headers") => {
-                first(&mut known.access_control_request_headers, value)
-            }
+            24 if is("sec-websocket-extensions") => first(&mut known.sec_websocket_extensions, value),
+            29 if is("access-control-request-method") => once(&mut known.access_control_request_method, value),
+            30 if is("access-control-request-headers") => first(&mut known.access_control_request_headers, value),
             _ => Ok(()),
         }
     }
@@ -259,10 +245,7 @@ impl<'b> Read<'b> {
 
 /// Splits a target into authority (only if it is absolute), path and query.
 fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str, &str), Violation> {
-    if !target
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Violation::BadTarget);
     }
     if target == "*" {
@@ -275,10 +258,7 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str, &st
         (None, target)
     } else {
         let (scheme, rest) = target.split_once("://").ok_or(Violation::BadTarget)?;
-        if !["http", "https", "ws", "wss"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
+        if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err(Violation::BadTarget);
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -296,7 +276,6 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str, &st
 fn valid_host(host: &str) -> bool {
     !host.is_empty()
         && host.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
         })
 }

@@ -10,10 +10,7 @@ use crate::violation::Violation;
 
 /// Finds the head in `buf`: where its first line starts (empty lines before it are skipped, RFC 9112 section 2.2) and where
 /// its body starts. `None` if it is not all there.
-pub(crate) fn head_bounds(
-    buf: &[u8],
-    head_bytes_max: usize,
-) -> Result<Option<(usize, usize)>, Violation> {
+pub(crate) fn head_bounds(buf: &[u8], head_bytes_max: usize) -> Result<Option<(usize, usize)>, Violation> {
     // Nothing behind the limit is looked at: a head that needs it is too large, whatever else is wrong there.
     let window = &buf[..buf.len().min(head_bytes_max)];
     let mut start = 0;
@@ -70,10 +67,7 @@ pub(crate) fn ascii(value: &[u8]) -> Result<&str, Violation> {
 
 /// Goes through a comma-separated list (RFC 9110 section 5.6.1); empty members are skipped.
 pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
-    value
-        .split(',')
-        .map(|member| member.trim_matches([' ', '\t']))
-        .filter(|member| !member.is_empty())
+    value.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|member| !member.is_empty())
 }
 
 /// Stores a header that may stand once.

@@ -52,9 +52,7 @@ pub fn head(w: &mut Writer<'_>, answer: &Head<'_>) -> Framing {
     w.decimal(u64::from(answer.status));
     w.byte(b' ');
     w.text(reason(answer.status));
-    w.text(
-        "\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n",
-    );
+    w.text("\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n");
     if let Some(content_type) = answer.content_type {
         header(w, "Content-Type", content_type);
     }

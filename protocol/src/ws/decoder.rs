@@ -95,14 +95,7 @@ struct Header {
 impl Decoder {
     /// Starts at the first byte after the handshake.
     pub const fn new(role: Role) -> Self {
-        Self {
-            remaining: 0,
-            message_bytes: 0,
-            mask: [0; 4],
-            utf8: Utf8::new(),
-            role,
-            flags: 0,
-        }
+        Self { remaining: 0, message_bytes: 0, mask: [0; 4], utf8: Utf8::new(), role, flags: 0 }
     }
 
     /// Says whether a message has begun and not ended.
@@ -122,10 +115,7 @@ impl Decoder {
             return self.data(buf, 0);
         }
         if self.flags & CLOSED != 0 {
-            return Ok(Step {
-                consumed: buf.len(),
-                event: None,
-            });
+            return Ok(Step { consumed: buf.len(), event: None });
         }
         let Some(header) = self.header(buf)? else {
             return Ok(Step::MORE);
@@ -173,22 +163,12 @@ impl Decoder {
         }
         let consumed = start + len;
         if len == 0 && !last {
-            return Ok(Step {
-                consumed,
-                event: None,
-            });
+            return Ok(Step { consumed, event: None });
         }
-        let event = Event::Data {
-            text: self.flags & TEXT != 0,
-            data: start..consumed,
-            first: self.flags & FIRST != 0,
-            last,
-        };
+        let event =
+            Event::Data { text: self.flags & TEXT != 0, data: start..consumed, first: self.flags & FIRST != 0, last };
         self.flags = if last { 0 } else { self.flags & !FIRST };
-        Ok(Step {
-            consumed,
-            event: Some(event),
-        })
+        Ok(Step { consumed, event: Some(event) })
     }
 
     /// Reads a frame's header; `None` if it is not all there. Whatever is wrong is told at the first byte that shows it.
@@ -256,13 +236,7 @@ impl Decoder {
             mask.copy_from_slice(bytes);
             header_len += 4;
         }
-        Ok(Some(Header {
-            fin,
-            opcode,
-            len,
-            mask,
-            header_len,
-        }))
+        Ok(Some(Header { fin, opcode, len, mask, header_len }))
     }
 
     /// Hands out a control frame, if it is all there.
@@ -281,10 +255,7 @@ impl Decoder {
             Opcode::Pong => Event::Pong(range),
             _ => {
                 let event = match *payload {
-                    [] => Event::Close {
-                        code: None,
-                        reason: range,
-                    },
+                    [] => Event::Close { code: None, reason: range },
                     [_] => return Err(Violation::BadClosePayload),
                     [high, low, ref reason @ ..] => {
                         let code = u16::from_be_bytes([high, low]);
@@ -294,26 +265,17 @@ impl Decoder {
                         if core::str::from_utf8(reason).is_err() {
                             return Err(Violation::NotUtf8);
                         }
-                        Event::Close {
-                            code: Some(code),
-                            reason: start + 2..consumed,
-                        }
+                        Event::Close { code: Some(code), reason: start + 2..consumed }
                     }
                 };
                 self.flags |= CLOSED;
                 event
             }
         };
-        Ok(Step {
-            consumed,
-            event: Some(event),
-        })
+        Ok(Step { consumed, event: Some(event) })
     }
 }
 
 impl Step {
-    const MORE: Self = Self {
-        consumed: 0,
-        event: None,
-    };
+    const MORE: Self = Self { consumed: 0, event: None };
 }

@@ -143,8 +143,7 @@ pub fn unmask(data: &mut [u8], mask: [u8; 4], offset: usize) {
     let wide = u64::from(word) << 32 | u64::from(word);
     let mut words = data.chunks_exact_mut(8);
     for chunk in &mut words {
-        let value =
-            u64::from_ne_bytes(chunk.try_into().expect("chunks_exact gives 8 bytes")) ^ wide;
+        let value = u64::from_ne_bytes(chunk.try_into().expect("chunks_exact gives 8 bytes")) ^ wide;
         chunk.copy_from_slice(&value.to_ne_bytes());
     }
     for (byte, key) in words.into_remainder().iter_mut().zip(turned.iter().cycle()) {

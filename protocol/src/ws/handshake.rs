@@ -24,18 +24,14 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub fn accept_key(key: &str) -> [u8; 28] {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut accept = [0; 28];
-    STANDARD
-        .encode_slice(digest, &mut accept)
-        .expect("20 bytes are 28 in base64");
+    STANDARD.encode_slice(digest, &mut accept).expect("20 bytes are 28 in base64");
     accept
 }
 
 /// Makes a Sec-WebSocket-Key of 16 random bytes.
 pub fn encode_key(random: [u8; 16]) -> [u8; 24] {
     let mut key = [0; 24];
-    STANDARD
-        .encode_slice(random, &mut key)
-        .expect("16 bytes are 24 in base64");
+    STANDARD.encode_slice(random, &mut key).expect("16 bytes are 24 in base64");
     key
 }
 
@@ -74,9 +70,7 @@ pub fn check<'b>(request: &Request<'b>) -> Result<Offer<'b>, Violation> {
     if headers.sec_websocket_version != Some("13") {
         return Err(Violation::BadWebSocketVersion);
     }
-    let key = headers
-        .sec_websocket_key
-        .ok_or(Violation::BadWebSocketKey)?;
+    let key = headers.sec_websocket_key.ok_or(Violation::BadWebSocketKey)?;
     let mut decoded = [0; 18];
     if key.len() != 24 || STANDARD.decode_slice(key, &mut decoded) != Ok(16) {
         return Err(Violation::BadWebSocketKey);
@@ -101,13 +95,7 @@ pub fn respond(w: &mut Writer<'_>, accept: &[u8; 28], subprotocol: Option<&str>)
 }
 
 /// Writes a client's opening handshake (RFC 6455 section 4.1).
-pub fn client_request(
-    w: &mut Writer<'_>,
-    host: &str,
-    target: &str,
-    key: &[u8; 24],
-    subprotocol: Option<&str>,
-) {
+pub fn client_request(w: &mut Writer<'_>, host: &str, target: &str, key: &[u8; 24], subprotocol: Option<&str>) {
     client_request_with(w, host, target, key, subprotocol, &[]);
 }
 
@@ -140,11 +128,7 @@ pub fn client_request_with(
 ///
 /// # Errors
 /// [`Violation::BadHandshakeAnswer`] if anything is missing, wrong, or was not asked for.
-pub fn check_reply(
-    reply: &Reply<'_>,
-    key: &[u8; 24],
-    subprotocol: Option<&str>,
-) -> Result<(), Violation> {
+pub fn check_reply(reply: &Reply<'_>, key: &[u8; 24], subprotocol: Option<&str>) -> Result<(), Violation> {
     let key = core::str::from_utf8(key).map_err(|_| Violation::BadHandshakeAnswer)?;
     let accept = accept_key(key);
     let fits = reply.status == 101
@@ -154,9 +138,5 @@ pub fn check_reply(
         && reply.sec_websocket_extensions.is_none()
         // A server may choose no subprotocol, but none that was not offered.
         && (reply.sec_websocket_protocol.is_none() || reply.sec_websocket_protocol == subprotocol);
-    if fits {
-        Ok(())
-    } else {
-        Err(Violation::BadHandshakeAnswer)
-    }
+    if fits { Ok(()) } else { Err(Violation::BadHandshakeAnswer) }
 }

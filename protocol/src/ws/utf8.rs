@@ -26,11 +26,7 @@ pub struct Utf8 {
 impl Utf8 {
     /// Starts a text.
     pub const fn new() -> Self {
-        Self {
-            need: 0,
-            low: 0,
-            high: 0,
-        }
+        Self { need: 0, low: 0, high: 0 }
     }
 
     /// Takes the next piece.

@@ -1,0 +1,94 @@
+//! The seam between the command line and the engine: the configuration in, a running engine out.
+
+use std::net::SocketAddr;
+
+use corecast::admin::{Reading, Watched};
+use corecast::config::{Config, Lag};
+use corecast::io::check::StartError;
+use corecast::node::{Node, Settings};
+use corecast::shard::{LagPolicy, Limits, Stats};
+
+/// A running engine.
+pub(super) struct Engine {
+    node: Node,
+}
+
+impl Engine {
+    /// Starts every shard and listens.
+    pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
+        let node = Node::start(&settings(config))?;
+        if node.slots_max() < config.connections {
+            tracing::info!(
+                each_shard = node.slots_max(),
+                all = u64::from(node.slots_max()) * u64::from(config.shards),
+                "connections are limited by RLIMIT_NOFILE, per shard; raise it, or use more --shards"
+            );
+        }
+        Ok(Engine { node })
+    }
+
+    /// Returns the public addresses, with the ports the kernel chose.
+    pub(super) fn local_addresses(&self) -> &[SocketAddr] {
+        self.node.addresses()
+    }
+
+    /// Returns what the admin listener may look at.
+    pub(super) fn watched(&self) -> Watched {
+        let (board, state) = (self.node.board().clone(), self.node.board().clone());
+        Watched {
+            read: Box::new(move || {
+                let mut total = Stats::default();
+                let shards: Vec<Stats> = (0..board.shards()).map(|shard| board.read(shard)).collect();
+                shards.iter().for_each(|stats| total.add(stats));
+                Reading {
+                    names: Stats::FIELDS.iter().map(|(name, _)| *name).collect(),
+                    shards: shards.iter().map(|stats| stats.values().to_vec()).collect(),
+                    total: total.values().to_vec(),
+                }
+            }),
+            ready: Box::new(
+                move || if state.draining() { Err("the engine is shutting down".to_owned()) } else { Ok(()) },
+            ),
+        }
+    }
+
+    /// Asks every shard to drain.
+    pub(super) fn stop(&self) {
+        self.node.stop();
+    }
+
+    /// Waits until every shard has ended, which the shutdown time-out bounds.
+    pub(super) fn join(self) -> Result<(), String> {
+        self.node.join().map_err(|error| error.to_string())
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let limits = Limits {
+        message_bytes_max: config.message_bytes_max,
+        subscriptions_max: config.subscriptions_max,
+        history_messages: config.history_messages,
+        history_bytes: config.history_bytes,
+        history_ms: u64::from(config.history_seconds) * 1000,
+        log_bytes_max: config.log_bytes_max,
+        lag: match config.lag {
+            Lag::Replay => LagPolicy::Replay,
+            Lag::Close => LagPolicy::Close,
+        },
+        head_ms: config.header_timeout_ms.min(config.handshake_timeout_ms),
+        ping_ms: config.ping_interval_ms,
+        dead_ms: config.dead_after_ms,
+        echo: config.echo,
+        origins: config.origins.clone(),
+        ..Limits::default()
+    };
+    Settings {
+        listen: config.listen.clone(),
+        shards: config.shards as usize,
+        cores: config.cores.clone(),
+        connections: config.connections,
+        memory_bytes: config.memory_bytes,
+        limits,
+        drain_ms: config.shutdown_timeout_ms,
+    }
+}

@@ -1,0 +1,102 @@
+//! How `corecast sub` writes a message on stdout.
+
+use std::io::{self, BufWriter, Stdout, Write};
+
+use corecast_protocol::cursor::TEXT_BYTES_MAX;
+use corecast_protocol::{Cursor, Message, dialect};
+
+/// What a message looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// `topic cursor payload`, one line whatever the payload holds: a stranger's bytes must not drive a terminal.
+    Plain,
+    /// The JSON object that the HTTP transports send.
+    Json,
+    /// The payload, byte for byte, and a line feed.
+    Raw,
+}
+
+/// Writes messages; every function says false once nobody reads any more.
+#[derive(Debug)]
+pub(super) struct Printer {
+    shape: Shape,
+    out: BufWriter<Stdout>,
+}
+
+impl Printer {
+    pub(super) fn new(shape: Shape) -> Printer {
+        Printer { shape, out: BufWriter::new(io::stdout()) }
+    }
+
+    pub(super) fn message(&mut self, topic: &str, cursor: Cursor, event: Option<&str>, payload: &[u8]) -> bool {
+        let line = shaped(self.shape, topic, cursor, event, payload);
+        self.out.write_all(&line).is_ok()
+    }
+
+    pub(super) fn flush(&mut self) -> bool {
+        self.out.flush().is_ok()
+    }
+}
+
+fn shaped(shape: Shape, topic: &str, cursor: Cursor, event: Option<&str>, payload: &[u8]) -> Vec<u8> {
+    let mut text = [0; TEXT_BYTES_MAX];
+    let mut line = match shape {
+        Shape::Raw => payload.to_vec(),
+        Shape::Plain => {
+            let payload: String = String::from_utf8_lossy(payload).chars().flat_map(tame).collect();
+            format!("{topic} {} {payload}", cursor.text(&mut text)).into_bytes()
+        }
+        Shape::Json => {
+            let text = std::str::from_utf8(payload).is_ok();
+            let message = Message { topic, cursor, event, payload, text };
+            let mut object = vec![0; dialect::json::encoded_len(&message)];
+            let length = dialect::json::encode(&message, &mut object);
+            object.truncate(length);
+            object
+        }
+    };
+    line.push(b'\n');
+    line
+}
+
+/// Escapes what would leave the line or drive a terminal; a tab does neither.
+fn tame(letter: char) -> impl Iterator<Item = char> {
+    let harmful = letter.is_control() && letter != '\t';
+    let escaped = harmful.then(|| letter.escape_default());
+    let plain = (!harmful).then_some(letter);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn line(shape: Shape, event: Option<&str>, payload: &[u8]) -> String {
+        let cursor = Cursor { epoch: 0x1a2b, seq: 17 };
+        String::from_utf8_lossy(&shaped(shape, "a/b", cursor, event, payload)).into_owned()
+    }
+
+    /// A plain message is one line, and control characters of a stranger do not reach the terminal.
+    #[test]
+    fn plain_is_one_tame_line() {
+        assert_eq!(line(Shape::Plain, None, b"hello"), "a/b 00001a2b-17 hello\n");
+        assert_eq!(line(Shape::Plain, None, b"a\nb\x1b[2J\tc"), "a/b 00001a2b-17 a\\nb\\u{1b}[2J\tc\n");
+        assert_eq!(line(Shape::Plain, None, b"\xff"), "a/b 00001a2b-17 \u{fffd}\n");
+    }
+
+    /// JSON carries everything; bytes that are not UTF-8 go as base64.
+    #[test]
+    fn json_carries_everything() {
+        let value: Value = serde_json::from_str(&line(Shape::Json, Some("tick"), b"a\"\n")).unwrap();
+        assert_eq!(value, serde_json::json!({"topic":"a/b","cursor":"00001a2b-17","event":"tick","data":"a\"\n"}));
+        let value: Value = serde_json::from_str(&line(Shape::Json, None, b"\xff\xfe")).unwrap();
+        assert_eq!((&value["encoding"], &value["data"]), (&"base64".into(), &"//4=".into()));
+    }
+
+    /// Raw adds nothing but a line feed.
+    #[test]
+    fn raw_is_the_payload() {
+        assert_eq!(shaped(Shape::Raw, "t", Cursor { epoch: 0, seq: 1 }, None, b"\x00\xff"), b"\x00\xff\n");
+    }
+}

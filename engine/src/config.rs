@@ -1,0 +1,278 @@
+//! The configuration of one engine: plain values, where they come from, and whether they make sense together.
+//!
+//! Owns: [`Config`]. One table, [`SETTINGS`], defines every setting: its flag, its key in the TOML file, its environment
+//! variable, its default and its help. Flags, file, environment, `docs/configuration.md` and `corecast check` are all
+//! made from it, so they cannot drift.
+//! Touches: the file and the environment, once, at start. Never: used while running, changed after start.
+
+mod document;
+mod host;
+mod sources;
+mod table;
+mod units;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+pub use document::document;
+pub use host::Host;
+pub use sources::{Flags, Loaded, Origin, load};
+pub use table::{Kind, SETTINGS, Setting};
+
+/// What a shard does with a subscriber that fell behind its frame log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lag {
+    /// Replays from the history, tells the gap if that is not enough, and goes on.
+    Replay,
+    /// Closes the connection; the client comes back with its cursor.
+    Close,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Short lines, coloured on a terminal.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The effective configuration of an engine. Sizes in bytes, times in the unit of their name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Public addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin listener; none: switched off.
+    pub admin: Option<SocketAddr>,
+    /// Cores to pin shards to, round robin.
+    pub cores: Vec<usize>,
+    /// Number of shards.
+    pub shards: u32,
+    /// Block memory of all shards together.
+    pub memory_bytes: u64,
+    /// Connections asked for, per shard; the kernel's limits may allow fewer.
+    pub connections: u32,
+    /// Largest payload of a message.
+    pub message_bytes_max: u32,
+    /// Messages remembered per topic.
+    pub history_messages: u32,
+    /// Bytes remembered per topic.
+    pub history_bytes: u32,
+    /// Age up to which messages are remembered.
+    pub history_seconds: u32,
+    /// Largest frame log of one topic in one dialect on one shard.
+    pub log_bytes_max: u32,
+    /// What to do with a subscriber that fell off the log.
+    pub lag: Lag,
+    /// Subscriptions allowed per connection.
+    pub subscriptions_max: u32,
+    /// Time from accept to the end of the WebSocket handshake or the first request.
+    pub handshake_timeout_ms: u64,
+    /// Time from the first byte of a request's head to its last.
+    pub header_timeout_ms: u64,
+    /// Silence after which a peer is pinged.
+    pub ping_interval_ms: u64,
+    /// Silence after which a peer is taken for dead.
+    pub dead_after_ms: u64,
+    /// Origins allowed besides the same host; `*` allows all.
+    pub origins: Vec<String>,
+    /// Serves `GET /echo`.
+    pub echo: bool,
+    /// May listen beyond loopback without authentication.
+    pub insecure: bool,
+    /// Time a shutdown may take before what is left is cut off.
+    pub shutdown_timeout_ms: u64,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The least important level that is logged.
+    pub log_level: tracing::level_filters::LevelFilter,
+}
+
+/// Something that keeps an engine from starting: what is wrong, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong, and where it was said.
+    pub cause: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  cure: {}", self.cause, self.cure)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Config {
+    /// Returns the configuration of an engine that was told nothing, on this host.
+    #[must_use]
+    pub fn default_on(host: &Host) -> Config {
+        let mut config = Config::unset();
+        for setting in SETTINGS {
+            (setting.set)(&mut config, setting.default, host).expect("a test reads every default of the table");
+        }
+        config
+    }
+
+    /// Says whether the values make sense together.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    pub fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut wrong = |cause: String, cure: &str| problems.push(Problem { cause, cure: cure.to_owned() });
+        self.check_addresses(&mut wrong);
+        self.check_memory(&mut wrong);
+        self.check_times(&mut wrong);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn check_addresses(&self, wrong: &mut impl FnMut(String, &str)) {
+        // A slot's completion names its listener in one byte (`io::driver::Completion`).
+        const LISTENERS_MAX: usize = 64;
+        if self.listen.len() > LISTENERS_MAX {
+            wrong(
+                format!("{} addresses to listen on", self.listen.len()),
+                "listen on at most 64; 0.0.0.0 or [::] stands for all addresses of the host",
+            );
+        }
+        let named = self.listen.iter().map(|address| ("listen", address));
+        let named: Vec<_> = named.chain(self.admin.iter().map(|address| ("admin", address))).collect();
+        for (i, (name, address)) in named.iter().enumerate() {
+            if let Some((other, taken)) = named[..i].iter().find(|(_, taken)| overlap(taken, address)) {
+                wrong(
+                    format!("{name} {address} takes the same port as {other} {taken}"),
+                    "give each listener an address and port of its own",
+                );
+            }
+            if !address.ip().to_canonical().is_loopback() && !self.insecure {
+                wrong(
+                    format!("{name} {address} can be reached from other hosts, and nothing asks who connects"),
+                    "listen on 127.0.0.1, or say --insecure if the network around it is trusted",
+                );
+            }
+        }
+    }
+
+    fn check_memory(&self, wrong: &mut impl FnMut(String, &str)) {
+        if u64::from(self.log_bytes_max) < 2 * u64::from(self.message_bytes_max) {
+            wrong(
+                format!(
+                    "log-bytes {} is too small for messages of {}",
+                    units::size_text(self.log_bytes_max.into()),
+                    units::size_text(self.message_bytes_max.into())
+                ),
+                "make log-bytes at least twice max-message, so that one large message does not outrun every reader",
+            );
+        }
+        let shard = self.memory_bytes / u64::from(self.shards.max(1));
+        // One message on its way in, one crossing, one being remembered, and the log that carries it.
+        let least = (3 * u64::from(self.message_bytes_max) + u64::from(self.log_bytes_max)).max(SHARD_BYTES_MIN);
+        if shard < least {
+            wrong(
+                format!(
+                    "memory {} leaves {} for each of {} shards, which need {}",
+                    units::size_text(self.memory_bytes),
+                    units::size_text(shard),
+                    self.shards,
+                    units::size_text(least)
+                ),
+                "give more memory, fewer shards, or a smaller max-message and log-bytes",
+            );
+        }
+    }
+
+    fn check_times(&self, wrong: &mut impl FnMut(String, &str)) {
+        if self.dead_after_ms <= self.ping_interval_ms {
+            wrong(
+                format!(
+                    "dead-after {} comes before the first ping after {}",
+                    units::duration_text(self.dead_after_ms),
+                    units::duration_text(self.ping_interval_ms)
+                ),
+                "make dead-after at least twice ping-interval, so that a healthy peer has time to answer",
+            );
+        }
+    }
+}
+
+/// Least block memory of a shard in bytes: below it even a few topics would fight for blocks.
+const SHARD_BYTES_MIN: u64 = 4 << 20;
+
+/// Says whether two listeners would fight for one port. Port 0 is a different one each time.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() == b.port() && a.port() != 0 && (a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host of four cores and 8 GiB.
+    pub(super) fn host() -> Host {
+        Host { cores: vec![0, 1, 2, 3], memory_bytes: 8 << 30 }
+    }
+
+    /// Defaults are those of PROTOCOL.md, and are fine as they are.
+    #[test]
+    fn defaults_are_fine() {
+        let config = Config::default_on(&host());
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
+        assert_eq!(config.admin, Some("127.0.0.1:8081".parse().unwrap()));
+        assert_eq!((config.shards, config.cores.len()), (4, 4));
+        assert_eq!((config.memory_bytes, config.message_bytes_max), (2 << 30, 64 << 10));
+        assert_eq!((config.history_messages, config.history_bytes, config.history_seconds), (64, 64 << 10, 300));
+        assert_eq!((config.ping_interval_ms, config.dead_after_ms), (25_000, 60_000));
+        assert!(!config.echo && !config.insecure && config.lag == Lag::Replay);
+    }
+
+    /// Every rule of `check` refuses what it is there for, and names a cure; all problems are told at once.
+    #[test]
+    fn nonsense_is_refused() {
+        let base = Config::default_on(&host());
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let cases: Vec<(&str, Config)> = vec![
+            ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
+            ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
+            ("can be reached from other hosts", Config { admin: Some(address("10.0.0.1:9")), ..base.clone() }),
+            ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
+            ("the same port as listen", Config { admin: Some(address("127.0.0.1:8080")), ..base.clone() }),
+            (
+                "the same port as listen",
+                Config { listen: vec![address("0.0.0.0:8081")], insecure: true, ..base.clone() },
+            ),
+            ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
+            ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
+            ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
+            ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
+        ];
+        for (expected, config) in cases {
+            let problems = config.check().unwrap_err();
+            assert_eq!(problems.len(), 1, "{expected}: {problems:?}");
+            assert!(problems[0].cause.contains(expected), "{expected}: {problems:?}");
+            assert!(!problems[0].cure.is_empty());
+        }
+        let both = Config { memory_bytes: 1 << 20, dead_after_ms: 1, ..base };
+        assert_eq!(both.check().unwrap_err().len(), 2);
+    }
+
+    /// Addresses that cannot collide are left alone: port 0, other hosts, and anything with --insecure.
+    #[test]
+    fn sensible_addresses_pass() {
+        let base = Config::default_on(&host());
+        let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let fine = [
+            Config { listen: list(&["127.0.0.1:0", "127.0.0.1:0"]), ..base.clone() },
+            Config { listen: list(&["127.0.0.2:8080", "127.0.0.3:8080", "[::1]:8080"]), ..base.clone() },
+            Config { listen: list(&["0.0.0.0:8080"]), insecure: true, ..base.clone() },
+            Config { admin: None, ..base },
+        ];
+        for config in fine {
+            assert_eq!(config.check(), Ok(()), "{config:?}");
+        }
+    }
+}

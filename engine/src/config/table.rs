@@ -1,0 +1,520 @@
+//! The one table of settings.
+//!
+//! Owns: [`SETTINGS`]. The order is the order of `--help` and of the document, and the order in which values are set:
+//! `cores` stands before `shards` because the default of the latter is the number of the former.
+
+use std::fmt::Write as _;
+
+use tracing::level_filters::LevelFilter;
+
+use super::{Config, Host, Lag, LogFormat, units};
+
+/// How a setting is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One value.
+    One,
+    /// Several: the flag is repeated, the file has a list, the environment separates by commas.
+    Many,
+    /// On or off: the flag alone means on.
+    Switch,
+}
+
+/// One setting: a flag `--key`, a key of the TOML file, and an environment variable.
+#[derive(Debug)]
+pub struct Setting {
+    /// Heading it stands under.
+    pub heading: &'static str,
+    /// Name of the flag and of the key.
+    pub key: &'static str,
+    /// What its value is called in the help.
+    pub value: &'static str,
+    /// Its default, as it would be written.
+    pub default: &'static str,
+    /// One or two sentences.
+    pub help: &'static str,
+    /// How it is given.
+    pub kind: Kind,
+    pub(super) set: fn(&mut Config, &str, &Host) -> Result<(), String>,
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Setting {
+    /// Returns the name of its environment variable: `CORECAST_HISTORY_BYTES` for `history-bytes`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("CORECAST_{}", self.key.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// Writes the value that `config` has as a TOML value.
+    #[must_use]
+    pub fn toml(&self, config: &Config) -> String {
+        let text = (self.show)(config);
+        match self.kind {
+            Kind::Switch => text,
+            Kind::One if text.bytes().all(|b| b.is_ascii_digit()) => text,
+            Kind::One => format!("\"{text}\""),
+            Kind::Many => {
+                let mut list = String::from("[");
+                for (i, part) in text.split(',').filter(|part| !part.is_empty()).enumerate() {
+                    let comma = if i > 0 { ", " } else { "" };
+                    write!(list, "{comma}\"{part}\"").expect("writing to a String cannot fail");
+                }
+                list + "]"
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Returns a configuration that the table has yet to fill.
+    pub(super) fn unset() -> Config {
+        Config {
+            listen: Vec::new(),
+            admin: None,
+            cores: Vec::new(),
+            shards: 0,
+            memory_bytes: 0,
+            connections: 0,
+            message_bytes_max: 0,
+            history_messages: 0,
+            history_bytes: 0,
+            history_seconds: 0,
+            log_bytes_max: 0,
+            lag: Lag::Replay,
+            subscriptions_max: 0,
+            handshake_timeout_ms: 0,
+            header_timeout_ms: 0,
+            ping_interval_ms: 0,
+            dead_after_ms: 0,
+            origins: Vec::new(),
+            echo: false,
+            insecure: false,
+            shutdown_timeout_ms: 0,
+            log_format: LogFormat::Human,
+            log_level: LevelFilter::INFO,
+        }
+    }
+}
+
+/// Largest message: below the largest contiguous run of blocks, and far above what belongs into a message.
+const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+/// Shards may be more than cores, but each costs a thread, a ring, and an in-ring per other shard.
+const SHARDS_MAX: u64 = 256;
+/// Direct descriptors a ring can have (Linux: IORING_MAX_FIXED_FILES).
+const CONNECTIONS_MAX: u64 = 1 << 20;
+const HOUR_MS: u64 = 3_600_000;
+
+fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
+    units::number(text, least, most.into()).map(|number| u32::try_from(number).expect("`most` is a u32"))
+}
+
+fn size_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let bytes = units::size(text)?;
+    if (least..=most).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("`{text}` is out of range: {} to {}", units::size_text(least), units::size_text(most)))
+    }
+}
+
+fn small_size(text: &str, least: u64, most: u64) -> Result<u32, String> {
+    let most = most.min(u32::MAX.into());
+    size_within(text, least, most).map(|bytes| u32::try_from(bytes).expect("`most` is a u32"))
+}
+
+fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let ms = units::duration_ms(text)?;
+    if (least..=most).contains(&ms) {
+        Ok(ms)
+    } else {
+        let (least, most) = (units::duration_text(least), units::duration_text(most));
+        Err(format!("`{text}` is out of range: {least} to {most}"))
+    }
+}
+
+fn each<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(|part| read(part.trim())).collect()
+}
+
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    match choices.iter().find(|(name, _)| *name == text) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            Err(format!("`{text}` is not one of: {}", names.join(", ")))
+        }
+    }
+}
+
+const LISTENERS: &str = "Listeners";
+const HOST: &str = "Cores and memory";
+const MESSAGES: &str = "Messages and history";
+const CLIENTS: &str = "Clients";
+const LOGS: &str = "Logs";
+
+/// Every setting there is.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        heading: LISTENERS,
+        key: "listen",
+        value: "ADDR",
+        default: "127.0.0.1:8080",
+        help: "Public address to listen on, an IP address and a port. Port 0 takes a free one",
+        kind: Kind::Many,
+        set: |c, text, _| each(text, units::address).map(|v| c.listen = v),
+        show: |c| joined(&c.listen),
+    },
+    Setting {
+        heading: LISTENERS,
+        key: "admin",
+        value: "ADDR",
+        default: "127.0.0.1:8081",
+        help: "Address of the admin listener (/healthz, /readyz, /stats), or `off`",
+        kind: Kind::One,
+        set: |c, text, _| {
+            c.admin = if text == "off" { None } else { Some(units::address(text)?) };
+            Ok(())
+        },
+        show: |c| c.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+    },
+    Setting {
+        heading: LISTENERS,
+        key: "insecure",
+        value: "BOOL",
+        default: "false",
+        help: "Allows addresses that other hosts can reach although nothing asks who connects",
+        kind: Kind::Switch,
+        set: |c, text, _| units::switch(text).map(|v| c.insecure = v),
+        show: |c| c.insecure.to_string(),
+    },
+    Setting {
+        heading: LISTENERS,
+        key: "origins",
+        value: "ORIGIN",
+        default: "same-host",
+        help: "Origins that browsers may connect from besides the same host, as in https://example.com; `*` allows all",
+        kind: Kind::Many,
+        set: |c, text, _| {
+            c.origins = if text == "same-host" { Vec::new() } else { each(text, units::origin)? };
+            Ok(())
+        },
+        show: |c| {
+            if c.origins.is_empty() { "same-host".to_owned() } else { joined(&c.origins) }
+        },
+    },
+    Setting {
+        heading: HOST,
+        key: "cores",
+        value: "LIST",
+        default: "auto",
+        help: "Cores to pin shards to, round robin, as in 0,2-3; `auto`: all that this process may use",
+        kind: Kind::One,
+        set: |c, text, host| {
+            c.cores = if text == "auto" { host.cores.clone() } else { units::cores(text)? };
+            match c.cores.iter().find(|core| !host.cores.contains(core)) {
+                None => Ok(()),
+                Some(core) => {
+                    let allowed = units::cores_text(&host.cores);
+                    Err(format!("core {core} is not one this process may use: {allowed}"))
+                }
+            }
+        },
+        show: |c| units::cores_text(&c.cores),
+    },
+    Setting {
+        heading: HOST,
+        key: "shards",
+        value: "N",
+        default: "auto",
+        help: "Number of shards; `auto`: one per core. More than cores is allowed, and raises the number of connections",
+        kind: Kind::One,
+        set: |c, text, _| {
+            let auto = c.cores.len().min(SHARDS_MAX as usize) as u64;
+            let number = if text == "auto" { Ok(auto) } else { units::number(text, 1, SHARDS_MAX) };
+            number.map(|v| c.shards = u32::try_from(v).expect("at most SHARDS_MAX"))
+        },
+        show: |c| c.shards.to_string(),
+    },
+    Setting {
+        heading: HOST,
+        key: "memory",
+        value: "SIZE",
+        default: "auto",
+        help: "Memory for history, frame logs and what is on its way, of all shards together; `auto`: a quarter of the RAM",
+        kind: Kind::One,
+        set: |c, text, host| {
+            // Whole MiB: an odd number of bytes would only look precise.
+            let auto = (host.memory_bytes / 4) >> 20 << 20;
+            let bytes = if text == "auto" { Ok(auto) } else { size_within(text, 1 << 20, 1 << 44) };
+            bytes.map(|v| c.memory_bytes = v)
+        },
+        show: |c| units::size_text(c.memory_bytes),
+    },
+    Setting {
+        heading: HOST,
+        key: "connections",
+        value: "N",
+        default: "1048576",
+        help: "Connections per shard that room is asked for; the file limit (ulimit -n) may allow fewer",
+        kind: Kind::One,
+        set: |c, text, _| small(text, 1, CONNECTIONS_MAX as u32).map(|v| c.connections = v),
+        show: |c| c.connections.to_string(),
+    },
+    Setting {
+        heading: MESSAGES,
+        key: "max-message",
+        value: "SIZE",
+        default: "64k",
+        help: "Largest payload of a message",
+        kind: Kind::One,
+        set: |c, text, _| small_size(text, 1, MESSAGE_BYTES_MAX).map(|v| c.message_bytes_max = v),
+        show: |c| units::size_text(c.message_bytes_max.into()),
+    },
+    Setting {
+        heading: MESSAGES,
+        key: "history-messages",
+        value: "N",
+        default: "64",
+        help: "Messages remembered per topic, for replay; the newest is kept even if this is 0",
+        kind: Kind::One,
+        set: |c, text, _| small(text, 0, 1 << 20).map(|v| c.history_messages = v),
+        show: |c| c.history_messages.to_string(),
+    },
+    Setting {
+        heading: MESSAGES,
+        key: "history-bytes",
+        value: "SIZE",
+        default: "64k",
+        help: "Bytes remembered per topic",
+        kind: Kind::One,
+        set: |c, text, _| small_size(text, 0, 1 << 30).map(|v| c.history_bytes = v),
+        show: |c| units::size_text(c.history_bytes.into()),
+    },
+    Setting {
+        heading: MESSAGES,
+        key: "history-seconds",
+        value: "N",
+        default: "300",
+        help: "Age in seconds up to which messages are remembered",
+        kind: Kind::One,
+        set: |c, text, _| small(text, 0, 31_536_000).map(|v| c.history_seconds = v),
+        show: |c| c.history_seconds.to_string(),
+    },
+    Setting {
+        heading: MESSAGES,
+        key: "log-bytes",
+        value: "SIZE",
+        default: "256k",
+        help: "Frame log of one topic in one dialect on one shard: how far a subscriber may fall behind without a replay",
+        kind: Kind::One,
+        set: |c, text, _| small_size(text, 4 << 10, 1 << 30).map(|v| c.log_bytes_max = v),
+        show: |c| units::size_text(c.log_bytes_max.into()),
+    },
+    Setting {
+        heading: MESSAGES,
+        key: "lag",
+        value: "POLICY",
+        default: "replay",
+        help: "What happens to a subscriber that fell behind the frame log: `replay` what is remembered, or `close`",
+        kind: Kind::One,
+        set: |c, text, _| one_of(text, &[("replay", Lag::Replay), ("close", Lag::Close)]).map(|v| c.lag = v),
+        show: |c| if c.lag == Lag::Replay { "replay" } else { "close" }.to_owned(),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "max-subscriptions",
+        value: "N",
+        default: "1024",
+        help: "Subscriptions of one connection",
+        kind: Kind::One,
+        set: |c, text, _| small(text, 1, 1 << 20).map(|v| c.subscriptions_max = v),
+        show: |c| c.subscriptions_max.to_string(),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "handshake-timeout",
+        value: "TIME",
+        default: "10s",
+        help: "Time a new connection has for its first request or WebSocket handshake",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.handshake_timeout_ms = v),
+        show: |c| units::duration_text(c.handshake_timeout_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "header-timeout",
+        value: "TIME",
+        default: "10s",
+        help: "Time the head of a request may take from its first byte to its last",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.header_timeout_ms = v),
+        show: |c| units::duration_text(c.header_timeout_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "ping-interval",
+        value: "TIME",
+        default: "25s",
+        help: "Silence after which a peer is pinged, with jitter",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 1_000, HOUR_MS).map(|v| c.ping_interval_ms = v),
+        show: |c| units::duration_text(c.ping_interval_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "dead-after",
+        value: "TIME",
+        default: "60s",
+        help: "Silence after which a peer is taken for dead and closed",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 1_000, 24 * HOUR_MS).map(|v| c.dead_after_ms = v),
+        show: |c| units::duration_text(c.dead_after_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "shutdown-timeout",
+        value: "TIME",
+        default: "10s",
+        help: "Time a shutdown may take to close connections politely before they are cut off",
+        kind: Kind::One,
+        set: |c, text, _| duration_within(text, 0, HOUR_MS).map(|v| c.shutdown_timeout_ms = v),
+        show: |c| units::duration_text(c.shutdown_timeout_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "echo",
+        value: "BOOL",
+        default: "false",
+        help: "Serves GET /echo, a WebSocket that sends back what it gets, for conformance suites and latency",
+        kind: Kind::Switch,
+        set: |c, text, _| units::switch(text).map(|v| c.echo = v),
+        show: |c| c.echo.to_string(),
+    },
+    Setting {
+        heading: LOGS,
+        key: "log-format",
+        value: "FORMAT",
+        default: "human",
+        help: "How log lines on stderr look: `human` or `json`",
+        kind: Kind::One,
+        set: |c, text, _| {
+            one_of(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)]).map(|v| c.log_format = v)
+        },
+        show: |c| if c.log_format == LogFormat::Human { "human" } else { "json" }.to_owned(),
+    },
+    Setting {
+        heading: LOGS,
+        key: "log-level",
+        value: "LEVEL",
+        default: "info",
+        help: "Least important level that is logged: off, error, warn, info, debug or trace",
+        kind: Kind::One,
+        set: |c, text, _| one_of(text, LEVELS).map(|v| c.log_level = v),
+        show: |c| c.log_level.to_string(),
+    },
+];
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::host;
+    use super::*;
+
+    /// Every default can be read, and what is shown of it reads back to the same configuration.
+    #[test]
+    fn what_is_shown_reads_back() {
+        let config = Config::default_on(&host());
+        let mut again = Config::unset();
+        for setting in SETTINGS {
+            let text = (setting.show)(&config);
+            (setting.set)(&mut again, &text, &host()).unwrap_or_else(|error| panic!("{}: {error}", setting.key));
+        }
+        assert_eq!(again, config);
+    }
+
+    /// Values other than the defaults also read back, for every setting.
+    #[test]
+    fn other_values_read_back() {
+        let other = [
+            ("listen", "127.0.0.1:1,[::1]:2"),
+            ("admin", "off"),
+            ("insecure", "true"),
+            ("origins", "https://a.example,http://b.example:81"),
+            ("cores", "1-2"),
+            ("shards", "8"),
+            ("memory", "1G"),
+            ("connections", "1000"),
+            ("max-message", "1k"),
+            ("history-messages", "0"),
+            ("history-bytes", "1M"),
+            ("history-seconds", "9"),
+            ("log-bytes", "1M"),
+            ("lag", "close"),
+            ("max-subscriptions", "7"),
+            ("handshake-timeout", "1500ms"),
+            ("header-timeout", "2m"),
+            ("ping-interval", "1h"),
+            ("dead-after", "2h"),
+            ("shutdown-timeout", "0s"),
+            ("echo", "true"),
+            ("log-format", "json"),
+            ("log-level", "debug"),
+        ];
+        assert_eq!(other.map(|(key, _)| key).to_vec(), SETTINGS.iter().map(|s| s.key).collect::<Vec<_>>());
+        let default = Config::default_on(&host());
+        for ((key, text), setting) in other.iter().zip(SETTINGS) {
+            let mut config = default.clone();
+            (setting.set)(&mut config, text, &host()).unwrap();
+            assert_eq!((setting.show)(&config), *text, "{key}");
+            assert_ne!(config, default, "{key} changes nothing");
+        }
+    }
+
+    /// Values out of their range are refused with the range.
+    #[test]
+    fn ranges_are_held() {
+        for (key, text, expected) in [
+            ("shards", "0", "1 to 256"),
+            ("shards", "257", "1 to 256"),
+            ("connections", "1048577", "1 to 1048576"),
+            ("max-message", "0", "1 to 16M"),
+            ("max-message", "17M", "1 to 16M"),
+            ("log-bytes", "1k", "4k to 1G"),
+            ("memory", "1k", "1M to 16T"),
+            ("ping-interval", "10ms", "1s to 1h"),
+            ("history-seconds", "5m", "whole number"),
+            ("lag", "drop", "replay, close"),
+            ("log-level", "loud", "off, error, warn"),
+            ("cores", "4", "may use: 0-3"),
+            ("origins", "example.com", "https://example.com"),
+            ("echo", "maybe", "true or false"),
+        ] {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            let error = (setting.set)(&mut Config::default_on(&host()), text, &host()).unwrap_err();
+            assert!(error.contains(expected), "{key} {text}: {error}");
+        }
+    }
+
+    /// Keys are unique, kebab-case, and their help is one clean sentence without a full stop.
+    #[test]
+    fn the_table_is_well_formed() {
+        for (i, setting) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..i].iter().all(|other| other.key != setting.key), "{} twice", setting.key);
+            assert!(setting.key.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()), "{}", setting.key);
+            assert!(!setting.help.ends_with('.') && setting.help.len() > 10, "{}", setting.key);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What cores share: one SPSC byte ring per ordered pair of shards, the flags of resting shards, the statistics board.
+//!
+//! Owns the only atomics of the project. Bytes cross a core by copy; pointers never do. Every shard also has a ring to
+//! itself, so that a message takes the same path wherever its home is.
+//!
+//! ```text
+//!   shard 0 ──ring 0→1──▶ shard 1        FIFO per ordered pair; nothing ever waits:
+//!           ◀──ring 1→0──                 a packet that does not fit is the sender's business
+//!   resting[0] resting[1]                announce, look again, sleep  |  send, then look who rests
+//! ```
+//!
+//! Why it is sound: the one `unsafe` below commits a chunk of a ring after every byte of it was written.
+
+pub mod board;
+pub mod packet;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rtrb::chunks::ChunkError;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+pub use board::Board;
+pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Start, Ticket};
+
+/// Flags of one shard, on a cache line of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Flags {
+    /// The shard rests, or is about to: whoever sends to it must wake it.
+    resting: AtomicBool,
+}
+
+/// What every shard sees of all.
+#[derive(Debug)]
+struct Shared {
+    flags: Vec<Flags>,
+}
+
+/// One shard's ends of all its rings.
+#[derive(Debug)]
+pub struct Links {
+    shard: usize,
+    out: Vec<Producer<u8>>,
+    incoming: Vec<Consumer<u8>>,
+    /// Shards that were sent something since the last `bells`.
+    touched: Vec<bool>,
+    shared: Arc<Shared>,
+}
+
+/// Makes the rings between `shards` shards, `ring_bytes` bytes each, and returns each shard's ends.
+///
+/// # Panics
+/// If a packet of the largest kind but without a payload would not fit into half a ring.
+#[must_use]
+pub fn join(shards: usize, ring_bytes: usize) -> Vec<Links> {
+    assert!(ring_bytes / 2 >= packet::PREFIX_BYTES_MAX, "a ring must hold the largest packet twice");
+    let shared = Arc::new(Shared { flags: (0..shards).map(|_| Flags::default()).collect() });
+    let mut out: Vec<Vec<Producer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut incoming: Vec<Vec<Consumer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
+    for to in &mut incoming {
+        for from in &mut out {
+            let (producer, consumer) = RingBuffer::new(ring_bytes);
+            from.push(producer);
+            to.push(consumer);
+        }
+    }
+    out.into_iter()
+        .zip(incoming)
+        .enumerate()
+        .map(|(shard, (out, incoming))| Links {
+            shard,
+            touched: vec![false; out.len()],
+            out,
+            incoming,
+            shared: shared.clone(),
+        })
+        .collect()
+}
+
+impl Links {
+    /// Returns the number of the shard these ends belong to.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Returns how many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Returns the size of every ring in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.out[0].buffer().capacity()
+    }
+
+    /// Returns how many bytes fit into the ring to shard `to` now.
+    #[must_use]
+    pub fn room(&self, to: usize) -> usize {
+        self.out[to].slots()
+    }
+
+    /// Puts a packet into the ring to shard `to`; says false, and does nothing, if it does not fit.
+    #[must_use]
+    pub fn send(&mut self, to: usize, packet: &Packet<'_>) -> bool {
+        let mut prefix = [0; packet::PREFIX_BYTES_MAX];
+        let (prefix_len, payload) = packet.encode(&mut prefix);
+        let pieces = [&prefix[..prefix_len], payload];
+        match push(&mut self.out[to], pieces, prefix_len + payload.len()) {
+            Ok(()) => {
+                self.touched[to] = true;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Puts an encoded packet into the ring to shard `to`; says false, and does nothing, if it does not fit.
+    #[must_use]
+    pub fn send_encoded(&mut self, to: usize, packet: &[u8]) -> bool {
+        let sent = push(&mut self.out[to], [packet, &[]], packet.len()).is_ok();
+        self.touched[to] |= sent;
+        sent
+    }
+
+    /// Takes the next packet that shard `from` sent, as bytes for [`Packet::decode`]; says false if there is none.
+    #[must_use]
+    pub fn receive(&mut self, from: usize, into: &mut Vec<u8>) -> bool {
+        let ring = &mut self.incoming[from];
+        // A packet is pushed whole (one commit), so whoever sees its length sees all of it.
+        let Ok(head) = ring.read_chunk(packet::LENGTH_BYTES) else { return false };
+        let mut length = [0; packet::LENGTH_BYTES];
+        let (a, b) = head.as_slices();
+        length[..a.len()].copy_from_slice(a);
+        length[a.len()..].copy_from_slice(b);
+        let length = u32::from_le_bytes(length) as usize;
+        let whole = ring.read_chunk(length).expect("packets are pushed whole");
+        let (a, b) = whole.as_slices();
+        into.clear();
+        into.extend_from_slice(a);
+        into.extend_from_slice(b);
+        whole.commit_all();
+        true
+    }
+
+    /// Calls `wake` for every shard that was sent something since the last call and rests.
+    pub fn bells(&mut self, mut wake: impl FnMut(usize)) {
+        if !self.touched.iter().any(|touched| *touched) {
+            return;
+        }
+        // Pairs with the fence in `announce_rest`: either the resting shard sees our packet, or we see its flag.
+        fence(Ordering::SeqCst);
+        for (to, touched) in self.touched.iter_mut().enumerate() {
+            if !std::mem::take(touched) || to == self.shard {
+                continue;
+            }
+            let resting = &self.shared.flags[to].resting;
+            if resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
+                wake(to);
+            }
+        }
+    }
+
+    /// Announces that this shard is about to rest, and says whether it may: false if a packet is waiting.
+    #[must_use]
+    pub fn announce_rest(&mut self) -> bool {
+        let resting = &self.shared.flags[self.shard].resting;
+        resting.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `bells`.
+        fence(Ordering::SeqCst);
+        if self.incoming.iter().all(Consumer::is_empty) {
+            return true;
+        }
+        resting.store(false, Ordering::Relaxed);
+        false
+    }
+
+    /// Takes the announcement back, after a rest.
+    pub fn woke(&mut self) {
+        self.shared.flags[self.shard].resting.store(false, Ordering::Relaxed);
+    }
+
+    /// Says whether a packet waits in any in-ring.
+    #[must_use]
+    pub fn anything(&self) -> bool {
+        !self.incoming.iter().all(Consumer::is_empty)
+    }
+}
+
+/// Pushes both pieces as one commit, so that the other side sees all of them or nothing.
+#[allow(unsafe_code)]
+fn push(ring: &mut Producer<u8>, pieces: [&[u8]; 2], total: usize) -> Result<(), ChunkError> {
+    let mut chunk = ring.write_chunk_uninit(total)?;
+    let (first, second) = chunk.as_mut_slices();
+    let mut written = 0;
+    for piece in pieces {
+        let in_first = piece.len().min(first.len().saturating_sub(written));
+        if in_first > 0 {
+            first[written..written + in_first].write_copy_of_slice(&piece[..in_first]);
+        }
+        let rest = &piece[in_first..];
+        if !rest.is_empty() {
+            let at = written + in_first - first.len();
+            second[at..at + rest.len()].write_copy_of_slice(rest);
+        }
+        written += piece.len();
+    }
+    assert_eq!(written, total, "the pieces of a packet add up to its length");
+    // SAFETY: `total` bytes of the chunk, which is all of it, were written just above.
+    unsafe { chunk.commit_all() };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(payload: &[u8]) -> Packet<'_> {
+        Packet::Publish {
+            topic: Name { hash: 7, text: "a/b" },
+            ticket: Ticket { slot: 1, generation: 2, purpose: Purpose::Silent, detail: 3, token: "" },
+            content: Content { event: "tick", payload, text: false },
+        }
+    }
+
+    /// Packets of every length cross a ring in order and whole, wherever the ring's end cuts them.
+    #[test]
+    fn packets_cross_whole() {
+        let mut links = join(2, 4096);
+        let mut scratch = Vec::new();
+        let payloads: Vec<Vec<u8>> = (0..1000usize).map(|n| vec![n as u8; (n * 37) % 1500]).collect();
+        let mut heard = 0;
+        for payload in &payloads {
+            while !links[0].send(1, &publish(payload)) {
+                assert!(links[1].receive(0, &mut scratch), "a full ring has packets");
+                assert_eq!(Packet::decode(&scratch), Some(publish(&payloads[heard])));
+                heard += 1;
+            }
+        }
+        while links[1].receive(0, &mut scratch) {
+            assert_eq!(Packet::decode(&scratch), Some(publish(&payloads[heard])));
+            heard += 1;
+        }
+        assert_eq!(heard, payloads.len());
+    }
+
+    /// A packet that does not fit changes nothing.
+    #[test]
+    fn a_full_ring_refuses() {
+        let mut links = join(1, 4096);
+        let room = links[0].room(0);
+        assert!(!links[0].send(0, &publish(&[0; 5000])));
+        assert_eq!(links[0].room(0), room);
+        assert!(!links[0].anything());
+    }
+
+    /// A shard does not rest with a packet waiting, and is woken once by what comes after its announcement.
+    #[test]
+    fn rest_is_never_slept_over() {
+        let mut links = join(2, 4096);
+        assert!(links[0].send(1, &publish(b"x")));
+        assert!(!links[1].announce_rest(), "a packet waits");
+        let mut woken = Vec::new();
+        links[0].bells(|shard| woken.push(shard));
+        assert!(woken.is_empty(), "nobody rests");
+        let mut scratch = Vec::new();
+        assert!(links[1].receive(0, &mut scratch));
+        assert!(links[1].announce_rest());
+        assert!(links[0].send(1, &publish(b"y")));
+        links[0].bells(|shard| woken.push(shard));
+        links[0].bells(|shard| woken.push(shard));
+        assert_eq!(woken, [1]);
+    }
+
+    /// Two threads hammer one ring with rests and bells in between; every packet arrives, and nobody sleeps for ever.
+    #[test]
+    fn two_threads_and_a_bell() {
+        let mut links = join(2, 4096);
+        let mut receiver = links.pop().expect("two were made");
+        let mut sender = links.pop().expect("two were made");
+        let (ring_bell, bell) = std::sync::mpsc::channel::<()>();
+        const PACKETS: u32 = 20_000;
+        let hearing = std::thread::spawn(move || {
+            let mut scratch = Vec::new();
+            let mut next = 0u32;
+            while next < PACKETS {
+                if receiver.receive(0, &mut scratch) {
+                    let Some(Packet::Publish { content, .. }) = Packet::decode(&scratch) else {
+                        panic!("foreign packet")
+                    };
+                    assert_eq!(content.payload, next.to_le_bytes());
+                    next += 1;
+                } else if receiver.announce_rest() {
+                    bell.recv_timeout(std::time::Duration::from_secs(20)).expect("a lost wake-up");
+                    receiver.woke();
+                }
+            }
+        });
+        for n in 0..PACKETS {
+            while !sender.send(1, &publish(&n.to_le_bytes())) {
+                std::thread::yield_now();
+            }
+            sender.bells(|_| ring_bell.send(()).unwrap_or(()));
+        }
+        hearing.join().expect("the receiver saw every packet");
+    }
+}

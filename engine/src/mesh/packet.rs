@@ -1,0 +1,614 @@
+//! The vocabulary of shards: every packet that crosses from one shard to another.
+//!
+//! A packet is a length, a kind, fixed fields, short strings, and a payload that runs to its end. All numbers are
+//! little-endian. Both sides are the same process, so a packet that does not decode is a bug, not bad input.
+//!
+//! ```text
+//!   publisher's shard          home                       subscriber's shard
+//!   Publish ─────────────────▶ numbers, records ────────▶ Deliver
+//!   Clear   ─────────────────▶ forgets
+//!           ◀──── Published / Refused
+//!                              joined ◀────────────────── Join, Leave
+//!                              head   ──────────────────▶ Joined
+//!                              history ◀───────────────── Replay
+//!                                     ──────────────────▶ Replayed, then its Messages
+//!                              no room ─ later ─────────▶ Behind
+//! ```
+
+/// Bytes of the length field in front of every packet.
+pub const LENGTH_BYTES: usize = 4;
+
+/// No packet is longer than this without its payload: fields (below 64 bytes), topic (255), event (64), token (64).
+pub const PREFIX_BYTES_MAX: usize = 512;
+
+/// A topic: its keyed hash, which names its home, and its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// Keyed hash, the same on every shard.
+    pub hash: u64,
+    /// The topic.
+    pub text: &'a str,
+}
+
+/// What a message carries besides its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content<'a> {
+    /// Event name, empty for none.
+    pub event: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// The payload is valid UTF-8.
+    pub text: bool,
+}
+
+/// What an answer is for; it travels to the home and back unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// A publication that is answered only when it is refused.
+    Silent,
+    /// A publication (or clearing) by HTTP: answered.
+    Http,
+    /// One line of an NDJSON batch by HTTP: counted.
+    Batch,
+    /// A publication with a token on the line protocol: answered.
+    Line,
+    /// The start of a subscription.
+    Subscribe,
+    /// A subscription that lags, or whose start takes several batches.
+    Continue,
+    /// One `poll`.
+    Poll,
+    /// One `value`.
+    Value,
+    /// A shard that fell behind on a topic.
+    CatchUp,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket<'a> {
+    /// The connection.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u16,
+    /// What for.
+    pub purpose: Purpose,
+    /// The membership (subscriptions) or the topic (catching up) on the asking shard.
+    pub detail: u32,
+    /// The client's token, empty for none.
+    pub token: &'a str,
+}
+
+/// Where a replay starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The newest message, if there is one.
+    Latest,
+    /// Only what comes.
+    Live,
+    /// All the history.
+    Earliest,
+    /// The newest so many.
+    Last(u32),
+    /// Everything after this cursor of a client, checked.
+    After {
+        /// Its epoch.
+        epoch: u32,
+        /// Its number.
+        seq: u64,
+    },
+    /// From this number on, which the asking shard knows to be of the present epoch.
+    Seq(u64),
+}
+
+/// Why a home refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// Memory or topic budget is used up.
+    Full,
+}
+
+/// A run of messages that is lost to the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Cursor of the last message before the gap, as the asker knows it.
+    pub after_epoch: u32,
+    /// Its number.
+    pub after_seq: u64,
+    /// How many messages of the present epoch are lost.
+    pub count: u64,
+    /// Because the epoch changed (and how many of the old one are lost nobody knows).
+    pub epoch_changed: bool,
+}
+
+/// What one shard tells another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// To the home: number, record and deliver this.
+    Publish {
+        /// Where.
+        topic: Name<'a>,
+        /// Who is to be told.
+        ticket: Ticket<'a>,
+        /// What.
+        content: Content<'a>,
+    },
+    /// To the home: forget history and snapshot.
+    Clear {
+        /// Which.
+        topic: Name<'a>,
+        /// Who is to be told.
+        ticket: Ticket<'a>,
+    },
+    /// From the home: it has this number.
+    Published {
+        /// Who asked.
+        ticket: Ticket<'a>,
+        /// Epoch of the topic.
+        epoch: u32,
+        /// Number of the message.
+        seq: u64,
+    },
+    /// From the home: not done.
+    Refused {
+        /// Who asked.
+        ticket: Ticket<'a>,
+        /// Why.
+        reason: Reason,
+    },
+    /// To the home: this shard has a subscriber now.
+    Join {
+        /// Of what.
+        topic: Name<'a>,
+        /// Number of the topic on the joining shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+    },
+    /// From the home: everything after `head` will be delivered.
+    Joined {
+        /// Number of the topic on the joining shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+        /// Epoch of the topic.
+        epoch: u32,
+        /// Number of the newest message, 0 before the first.
+        head: u64,
+    },
+    /// To the home: no subscriber is left.
+    Leave {
+        /// Of what.
+        topic: Name<'a>,
+        /// Number of the topic on the leaving shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+    },
+    /// From the home: the next message.
+    Deliver {
+        /// Number of the topic on the subscribed shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+        /// Number of the message.
+        seq: u64,
+        /// The message.
+        content: Content<'a>,
+    },
+    /// From the home: messages did not fit; ask for them.
+    Behind {
+        /// Number of the topic on the subscribed shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+    },
+    /// To the home: say again.
+    Replay {
+        /// Of what.
+        topic: Name<'a>,
+        /// Who asks.
+        ticket: Ticket<'a>,
+        /// From where on.
+        from: Start,
+        /// Epoch and generation of the asking shard's topic, for catching up.
+        generation: u32,
+    },
+    /// From the home: `count` [`Packet::Message`]s follow, the first numbered `first`.
+    Replayed {
+        /// Who asked.
+        ticket: Ticket<'a>,
+        /// Epoch of the topic, 0 if there is no such topic.
+        epoch: u32,
+        /// Number of the newest message, 0 before the first.
+        head: u64,
+        /// Number of the first message that follows, or that will come live.
+        first: u64,
+        /// How many follow now; if `first + count` is not past `head`, ask again.
+        count: u32,
+        /// What is lost before `first`.
+        lost: Option<Lost>,
+    },
+    /// From the home: one message of a replay.
+    Message {
+        /// Who asked.
+        ticket: Ticket<'a>,
+        /// Number of the message.
+        seq: u64,
+        /// The message.
+        content: Content<'a>,
+    },
+}
+
+const PUBLISH: u8 = 1;
+const CLEAR: u8 = 2;
+const PUBLISHED: u8 = 3;
+const REFUSED: u8 = 4;
+const JOIN: u8 = 5;
+const JOINED: u8 = 6;
+const LEAVE: u8 = 7;
+const DELIVER: u8 = 8;
+const BEHIND: u8 = 9;
+const REPLAY: u8 = 10;
+const REPLAYED: u8 = 11;
+const MESSAGE: u8 = 12;
+
+impl<'a> Packet<'a> {
+    /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
+    pub(super) fn encode(&self, prefix: &mut [u8; PREFIX_BYTES_MAX]) -> (usize, &'a [u8]) {
+        let mut w = Fields { out: prefix, len: LENGTH_BYTES };
+        let mut payload: &[u8] = &[];
+        match *self {
+            Packet::Publish { topic, ticket, content } => {
+                w.byte(PUBLISH);
+                w.name(topic);
+                w.ticket(ticket);
+                payload = w.content(content);
+            }
+            Packet::Clear { topic, ticket } => {
+                w.byte(CLEAR);
+                w.name(topic);
+                w.ticket(ticket);
+            }
+            Packet::Published { ticket, epoch, seq } => {
+                w.byte(PUBLISHED);
+                w.ticket(ticket);
+                w.u32(epoch);
+                w.u64(seq);
+            }
+            Packet::Refused { ticket, reason } => {
+                w.byte(REFUSED);
+                w.ticket(ticket);
+                w.byte(reason as u8);
+            }
+            Packet::Join { topic, id, generation } => {
+                w.byte(JOIN);
+                w.name(topic);
+                w.u32(id);
+                w.u32(generation);
+            }
+            Packet::Joined { id, generation, epoch, head } => {
+                w.byte(JOINED);
+                w.u32(id);
+                w.u32(generation);
+                w.u32(epoch);
+                w.u64(head);
+            }
+            Packet::Leave { topic, id, generation } => {
+                w.byte(LEAVE);
+                w.name(topic);
+                w.u32(id);
+                w.u32(generation);
+            }
+            Packet::Deliver { id, generation, seq, content } => {
+                w.byte(DELIVER);
+                w.u32(id);
+                w.u32(generation);
+                w.u64(seq);
+                payload = w.content(content);
+            }
+            Packet::Behind { id, generation } => {
+                w.byte(BEHIND);
+                w.u32(id);
+                w.u32(generation);
+            }
+            Packet::Replay { topic, ticket, from, generation } => {
+                w.byte(REPLAY);
+                w.name(topic);
+                w.ticket(ticket);
+                w.from(from);
+                w.u32(generation);
+            }
+            Packet::Replayed { ticket, epoch, head, first, count, lost } => {
+                w.byte(REPLAYED);
+                w.ticket(ticket);
+                w.u32(epoch);
+                w.u64(head);
+                w.u64(first);
+                w.u32(count);
+                w.lost(lost);
+            }
+            Packet::Message { ticket, seq, content } => {
+                w.byte(MESSAGE);
+                w.ticket(ticket);
+                w.u64(seq);
+                payload = w.content(content);
+            }
+        }
+        let len = w.len;
+        let total = u32::try_from(len + payload.len()).expect("payloads are far below 4 GiB");
+        prefix[..LENGTH_BYTES].copy_from_slice(&total.to_le_bytes());
+        (len, payload)
+    }
+
+    /// Returns the packet as bytes of its own, for sending it later.
+    #[must_use]
+    pub fn to_bytes(&self) -> Box<[u8]> {
+        let mut prefix = [0; PREFIX_BYTES_MAX];
+        let (len, payload) = self.encode(&mut prefix);
+        [&prefix[..len], payload].concat().into_boxed_slice()
+    }
+
+    /// Reads a packet; `None` means that the other side and this one disagree, which is a bug.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8]) -> Option<Packet<'a>> {
+        let mut r = Reader { rest: bytes.get(LENGTH_BYTES..)? };
+        Some(match r.byte()? {
+            PUBLISH => Packet::Publish { topic: r.name()?, ticket: r.ticket()?, content: r.content()? },
+            CLEAR => Packet::Clear { topic: r.name()?, ticket: r.ticket()? },
+            PUBLISHED => Packet::Published { ticket: r.ticket()?, epoch: r.u32()?, seq: r.u64()? },
+            REFUSED => Packet::Refused {
+                ticket: r.ticket()?,
+                reason: match r.byte()? {
+                    0 => Reason::Full,
+                    _ => return None,
+                },
+            },
+            JOIN => Packet::Join { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
+            JOINED => Packet::Joined { id: r.u32()?, generation: r.u32()?, epoch: r.u32()?, head: r.u64()? },
+            LEAVE => Packet::Leave { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
+            DELIVER => Packet::Deliver { id: r.u32()?, generation: r.u32()?, seq: r.u64()?, content: r.content()? },
+            BEHIND => Packet::Behind { id: r.u32()?, generation: r.u32()? },
+            REPLAY => Packet::Replay { topic: r.name()?, ticket: r.ticket()?, from: r.from()?, generation: r.u32()? },
+            REPLAYED => Packet::Replayed {
+                ticket: r.ticket()?,
+                epoch: r.u32()?,
+                head: r.u64()?,
+                first: r.u64()?,
+                count: r.u32()?,
+                lost: r.lost()?,
+            },
+            MESSAGE => Packet::Message { ticket: r.ticket()?, seq: r.u64()?, content: r.content()? },
+            _ => return None,
+        })
+    }
+
+    /// Returns the most bytes that a packet with this payload takes in a ring.
+    #[must_use]
+    pub const fn bytes_max(payload: usize) -> usize {
+        PREFIX_BYTES_MAX + payload
+    }
+}
+
+struct Fields<'o> {
+    out: &'o mut [u8; PREFIX_BYTES_MAX],
+    len: usize,
+}
+
+impl Fields<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn byte(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.put(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.put(&value.to_le_bytes());
+    }
+
+    fn short(&mut self, text: &str) {
+        self.byte(u8::try_from(text.len()).expect("topics, events and tokens are below 256 bytes"));
+        self.put(text.as_bytes());
+    }
+
+    fn name(&mut self, name: Name<'_>) {
+        self.u64(name.hash);
+        self.short(name.text);
+    }
+
+    fn ticket(&mut self, ticket: Ticket<'_>) {
+        self.u32(ticket.slot);
+        self.put(&ticket.generation.to_le_bytes());
+        self.byte(ticket.purpose as u8);
+        self.u32(ticket.detail);
+        self.short(ticket.token);
+    }
+
+    fn content<'a>(&mut self, content: Content<'a>) -> &'a [u8] {
+        self.byte(u8::from(content.text));
+        self.short(content.event);
+        content.payload
+    }
+
+    fn from(&mut self, from: Start) {
+        let (kind, epoch, number) = match from {
+            Start::Latest => (0, 0, 0),
+            Start::Live => (1, 0, 0),
+            Start::Earliest => (2, 0, 0),
+            Start::Last(n) => (3, 0, u64::from(n)),
+            Start::After { epoch, seq } => (4, epoch, seq),
+            Start::Seq(seq) => (5, 0, seq),
+        };
+        self.byte(kind);
+        self.u32(epoch);
+        self.u64(number);
+    }
+
+    fn lost(&mut self, lost: Option<Lost>) {
+        self.byte(u8::from(lost.is_some()));
+        if let Some(lost) = lost {
+            self.u32(lost.after_epoch);
+            self.u64(lost.after_seq);
+            self.u64(lost.count);
+            self.byte(u8::from(lost.epoch_changed));
+        }
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn short(&mut self) -> Option<&'a str> {
+        let len = self.byte()?;
+        std::str::from_utf8(self.take(usize::from(len))?).ok()
+    }
+
+    fn name(&mut self) -> Option<Name<'a>> {
+        Some(Name { hash: self.u64()?, text: self.short()? })
+    }
+
+    fn ticket(&mut self) -> Option<Ticket<'a>> {
+        Some(Ticket {
+            slot: self.u32()?,
+            generation: self.u16()?,
+            purpose: match self.byte()? {
+                0 => Purpose::Silent,
+                1 => Purpose::Http,
+                2 => Purpose::Batch,
+                3 => Purpose::Line,
+                4 => Purpose::Subscribe,
+                5 => Purpose::Continue,
+                6 => Purpose::Poll,
+                7 => Purpose::Value,
+                8 => Purpose::CatchUp,
+                _ => return None,
+            },
+            detail: self.u32()?,
+            token: self.short()?,
+        })
+    }
+
+    fn content(&mut self) -> Option<Content<'a>> {
+        let text = self.byte()? == 1;
+        let event = self.short()?;
+        Some(Content { event, payload: std::mem::take(&mut self.rest), text })
+    }
+
+    fn from(&mut self) -> Option<Start> {
+        let (kind, epoch, number) = (self.byte()?, self.u32()?, self.u64()?);
+        Some(match kind {
+            0 => Start::Latest,
+            1 => Start::Live,
+            2 => Start::Earliest,
+            3 => Start::Last(u32::try_from(number).ok()?),
+            4 => Start::After { epoch, seq: number },
+            5 => Start::Seq(number),
+            _ => return None,
+        })
+    }
+
+    fn lost(&mut self) -> Option<Option<Lost>> {
+        Some(match self.byte()? {
+            0 => None,
+            _ => Some(Lost {
+                after_epoch: self.u32()?,
+                after_seq: self.u64()?,
+                count: self.u64()?,
+                epoch_changed: self.byte()? == 1,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every packet comes out as it went in, with every field at its limits.
+    #[test]
+    fn round_trip() {
+        let long = "t".repeat(255);
+        let token = "k".repeat(64);
+        let event = "e".repeat(64);
+        let topic = Name { hash: u64::MAX, text: &long };
+        let content = Content { event: &event, payload: b"payload", text: true };
+        let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };
+        for purpose in [
+            Purpose::Silent,
+            Purpose::Http,
+            Purpose::Batch,
+            Purpose::Line,
+            Purpose::Subscribe,
+            Purpose::Continue,
+            Purpose::Poll,
+            Purpose::Value,
+            Purpose::CatchUp,
+        ] {
+            let ticket = Ticket { slot: u32::MAX, generation: u16::MAX, purpose, detail: u32::MAX, token: &token };
+            let froms = [
+                Start::Latest,
+                Start::Live,
+                Start::Earliest,
+                Start::Last(u32::MAX),
+                Start::After { epoch: 9, seq: u64::MAX },
+                Start::Seq(5),
+            ];
+            let mut packets = vec![
+                Packet::Publish { topic, ticket, content },
+                Packet::Clear { topic, ticket },
+                Packet::Published { ticket, epoch: 1, seq: 2 },
+                Packet::Refused { ticket, reason: Reason::Full },
+                Packet::Join { topic, id: 1, generation: 2 },
+                Packet::Joined { id: 1, generation: 2, epoch: 3, head: 4 },
+                Packet::Leave { topic, id: 1, generation: 2 },
+                Packet::Deliver { id: 1, generation: 2, seq: 3, content },
+                Packet::Behind { id: 1, generation: 2 },
+                Packet::Replayed { ticket, epoch: 1, head: 2, first: 3, count: 4, lost: Some(lost) },
+                Packet::Replayed { ticket, epoch: 1, head: 2, first: 3, count: 4, lost: None },
+                Packet::Message { ticket, seq: 1, content },
+            ];
+            packets.extend(froms.map(|from| Packet::Replay { topic, ticket, from, generation: 8 }));
+            for packet in packets {
+                let mut prefix = [0; PREFIX_BYTES_MAX];
+                let (len, payload) = packet.encode(&mut prefix);
+                let mut bytes = prefix[..len].to_vec();
+                bytes.extend_from_slice(payload);
+                assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len());
+                assert_eq!(Packet::decode(&bytes), Some(packet));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The invariants, checked: the simulator does it after every turn, tests when they please.
+//!
+//! The numbers are those of ARCHITECTURE.md.
+
+use super::Shard;
+use super::connection::Kind;
+use super::topics::{BEHIND, LOOK, NONE, UNRESOLVED};
+
+impl Shard {
+    /// Checks the invariants that hold between turns.
+    ///
+    /// # Panics
+    /// With the number of the first invariant that does not hold.
+    pub fn check(&mut self) {
+        self.check_subscriptions();
+        self.check_connections();
+        self.check_accounting();
+        let pool = &self.store.pool;
+        assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
+    }
+
+    fn check_subscriptions(&self) {
+        for (index, log) in &self.topics.logs {
+            if log.topic == NONE {
+                assert!(log.subscribers.is_empty() && (log.queued || log.releasing), "invariant 3: a forgotten log");
+                continue;
+            }
+            assert!(!log.subscribers.is_empty(), "invariant 3: a log exists while somebody reads it");
+            let (mut behind, mut unresolved) = (0, 0);
+            for (place, subscriber) in log.subscribers.iter().enumerate() {
+                let membership = &self.topics.memberships[subscriber.membership as usize];
+                assert_eq!(
+                    (membership.log, membership.index, membership.slot),
+                    (index as u32, place as u32, subscriber.slot),
+                    "invariant 3: membership and subscriber point at each other"
+                );
+                behind += u32::from(subscriber.flags & BEHIND != 0);
+                unresolved += u32::from(subscriber.flags & UNRESOLVED != 0);
+                let connection = &self.connections[subscriber.slot as usize];
+                assert!(connection.is_websocket(), "invariant 3: only living connections subscribe");
+                let needs_look = connection.subscriptions > 1
+                    || connection.active != NONE
+                    || connection.blocked
+                    || connection.partial != NONE;
+                assert!(!needs_look || subscriber.flags & LOOK != 0, "invariant 5: the walk must not send to it");
+                if subscriber.partial > 0 {
+                    assert_eq!(connection.partial, subscriber.membership, "invariant 5: one frame is begun at a time");
+                }
+            }
+            assert_eq!((behind, unresolved), (log.behind, log.unresolved), "invariant 3: counts of a log");
+            assert!(log.pending == 0 || log.queued, "invariant 3: a walk under way stands in the queue");
+        }
+    }
+
+    fn check_connections(&self) {
+        let mut subscriptions = 0;
+        let mut open = 0;
+        for (slot, connection) in self.connections.iter().enumerate() {
+            let mut count = 0;
+            let mut membership = connection.first;
+            while membership != NONE {
+                let place = &self.topics.memberships[membership as usize];
+                assert_eq!(place.slot as usize, slot, "invariant 3: a membership belongs to its connection");
+                membership = place.next;
+                count += 1;
+            }
+            assert_eq!(count, connection.subscriptions, "invariant 3: subscriptions of a connection");
+            subscriptions += count;
+            open += u64::from(connection.kind != Kind::Free);
+            if connection.active != NONE {
+                let active = &self.actives[connection.active as usize];
+                assert_eq!(active.slot as usize, slot, "invariant 1: a slot is its own");
+            }
+            if matches!(connection.kind, Kind::Free | Kind::Closing) {
+                assert!(connection.armed.is_none() && !connection.blocked, "invariant 6: closed while armed");
+            }
+        }
+        assert_eq!(subscriptions as usize, self.topics.memberships.len(), "invariant 3: every membership is linked");
+        assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
+    }
+
+    /// What subscribers had coming is what they got, skipped, lost, left behind, or still have coming.
+    fn check_accounting(&mut self) {
+        let mut pending = 0u64;
+        for (_, log) in &self.topics.logs {
+            for subscriber in &log.subscribers {
+                if subscriber.flags & UNRESOLVED == 0 {
+                    pending = pending.wrapping_add(log.chain.next().wrapping_sub(subscriber.next));
+                }
+            }
+        }
+        let stats = &self.stats;
+        let spent = [stats.delivered, stats.conflated, stats.dropped, stats.abandoned, pending];
+        let spent = spent.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
+        assert_eq!(stats.owed, spent, "invariant 4: owed = delivered + conflated + dropped + abandoned + pending");
+    }
+}

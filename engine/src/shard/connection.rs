@@ -1,0 +1,341 @@
+//! Connections: what every connection costs, and what only a busy one does.
+//!
+//! A [`Connection`] is small, because there are millions; it lives as long as its socket. An [`Active`] is large, and is
+//! there only while something is unfinished: a head or message half received, bytes of its own to send, an answer
+//! awaited. Invariant: a connection without an `Active` has nothing of its own to send.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use corecast_protocol::cursor::{Cursor, Since};
+use corecast_protocol::ws::decoder::{Decoder, Role};
+
+use super::buffer::Buffer;
+use super::dialect::Dialect;
+use super::pool::Owner;
+use super::topics::NONE;
+use crate::io::driver::{Interest, Slot};
+
+/// What a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The slot is not in use.
+    Free,
+    /// Waits for a request, or is in the middle of one.
+    Http,
+    /// A WebSocket of one topic: payloads both ways.
+    Payload,
+    /// A WebSocket that speaks `corecast.v1`.
+    Line,
+    /// A WebSocket that gets everything back.
+    Echo,
+    /// We said our last word; what still comes is thrown away until the peer closes.
+    Lingering,
+    /// To be closed as soon as the kernel names it no more.
+    Dead,
+    /// The close was ordered.
+    Closing,
+}
+
+/// What every connection costs.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Tells one life of the slot from the next.
+    pub(super) generation: u16,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// The receive, or wait for readability, that is armed.
+    pub(super) armed: Option<Interest>,
+    /// The armed receive was cancelled.
+    pub(super) cancelling: bool,
+    /// A wait for room is armed: the kernel's buffer is full.
+    pub(super) blocked: bool,
+    /// It stands in the queue of connections with something to send.
+    pub(super) ready: bool,
+    /// A ping was sent, and nothing was heard since.
+    pub(super) pinged: bool,
+    /// The peer closed its direction.
+    pub(super) ended: bool,
+    /// Receives since the timer last looked; many make it worth a multishot receive.
+    pub(super) reads: u8,
+    /// Listener that accepted it.
+    pub(super) listener: u8,
+    /// The peer's port.
+    pub(super) port: u16,
+    /// The peer's address, IPv4 as IPv4-mapped.
+    pub(super) address: [u8; 16],
+    /// Tick when something was last heard.
+    pub(super) heard_tick: u32,
+    /// Number of the submit that has a send of this connection.
+    pub(super) submit: u32,
+    /// First membership, or [`NONE`].
+    pub(super) first: u32,
+    /// Number of memberships.
+    pub(super) subscriptions: u32,
+    /// Membership whose frame was sent in part, or [`NONE`].
+    pub(super) partial: u32,
+    /// Membership that sent last, if there are several.
+    pub(super) sender: u32,
+    /// Its `Active`, or [`NONE`].
+    pub(super) active: u32,
+    /// Where it is in the stream of frames.
+    pub(super) decoder: Decoder,
+}
+
+impl Connection {
+    /// Makes a slot that is not in use.
+    #[must_use]
+    pub(super) fn free() -> Connection {
+        Connection {
+            generation: 0,
+            kind: Kind::Free,
+            armed: None,
+            cancelling: false,
+            blocked: false,
+            ready: false,
+            pinged: false,
+            ended: false,
+            reads: 0,
+            listener: 0,
+            port: 0,
+            address: [0; 16],
+            heard_tick: 0,
+            submit: 0,
+            first: NONE,
+            subscriptions: 0,
+            partial: NONE,
+            sender: NONE,
+            active: NONE,
+            decoder: Decoder::new(Role::Server),
+        }
+    }
+
+    /// Starts a new life of the slot.
+    pub(super) fn open(&mut self, listener: u8, peer: SocketAddr, tick: u32) {
+        let generation = self.generation.wrapping_add(1);
+        *self = Connection { generation, kind: Kind::Http, listener, heard_tick: tick, ..Connection::free() };
+        self.port = peer.port();
+        self.address = match peer.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+    }
+
+    /// Returns the peer's address.
+    #[must_use]
+    pub(super) fn peer(&self) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::from(self.address).to_canonical(), self.port)
+    }
+
+    /// Says whether it is a WebSocket in use.
+    #[must_use]
+    pub(super) fn is_websocket(&self) -> bool {
+        matches!(self.kind, Kind::Payload | Kind::Line | Kind::Echo)
+    }
+
+    /// Returns the dialect of its subscriptions.
+    #[must_use]
+    pub(super) fn dialect(&self) -> Dialect {
+        if self.kind == Kind::Line { Dialect::Line } else { Dialect::Payload }
+    }
+}
+
+/// Why a connection does not go on with what it received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// It does.
+    #[default]
+    No,
+    /// The ring to this shard has no room.
+    Room(u32),
+    /// An answer of a home has to come first.
+    Answer,
+    /// Its own queue has to drain first.
+    Drain,
+}
+
+/// A request that is being received or answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// What its answer depends on.
+    pub(super) what: Asked,
+    /// The connection is kept after the answer.
+    pub(super) keep_alive: bool,
+    /// The peer speaks HTTP/1.0.
+    pub http10: bool,
+    /// `HEAD`: the answer has no body.
+    pub(super) head_only: bool,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Nothing is pending.
+    #[default]
+    Nothing,
+    /// To publish the body.
+    Publish,
+    /// To publish the lines of the body.
+    Batch,
+    /// To clear a topic.
+    Clear,
+    /// The messages after a cursor.
+    Poll,
+    /// The newest payload.
+    Value,
+    /// Nothing: the answer stands, the body is thrown away.
+    Discard,
+}
+
+/// Progress of an NDJSON batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    /// Bytes of the body whose lines were sent to their homes.
+    pub(super) offset: u32,
+    /// Lines sent to their homes.
+    pub(super) sent: u32,
+    /// Answers that came.
+    pub(super) answered: u32,
+    /// Answers that said no.
+    pub(super) refused: u32,
+}
+
+/// How a body arrives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Body {
+    /// There is none, or all of it is here.
+    #[default]
+    Done,
+    /// So many bytes are still to come.
+    Sized(u64),
+    /// In chunks.
+    Chunked(corecast_protocol::http::body::Chunked),
+}
+
+/// A replay on its way to this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replaying {
+    /// For whom.
+    pub(super) membership: u32,
+    /// The answer has begun: so many messages of the batch are still to come.
+    pub(super) left: Option<u32>,
+    /// Number of the newest message, as the home said.
+    pub(super) head: u64,
+}
+
+/// What a busy connection costs on top.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// The connection.
+    pub(super) slot: Slot,
+    /// Bytes for this connection only.
+    pub(super) queue: Buffer,
+    /// Bytes of the queue that the present submit sends.
+    pub(super) sending: u32,
+    /// A pong that waits for the queue to drain: length and payload.
+    pub(super) pong: Option<(u8, [u8; 125])>,
+    /// Bytes received but not understood yet.
+    pub(super) carry: Buffer,
+    /// The message or body that is being received.
+    pub(super) body: Buffer,
+    /// What has arrived of a body.
+    pub(super) arriving: Body,
+    /// The body is text.
+    pub(super) text: bool,
+    /// A whole message stands in `body` and waits to be handled.
+    pub(super) complete: bool,
+    /// Why nothing is handled now.
+    pub(super) waiting: Waiting,
+    /// The request in progress.
+    pub(super) pending: Pending,
+    /// Topic of the request, and its event name.
+    pub(super) topic: [u8; 255],
+    /// Length of the topic.
+    pub(super) topic_len: u8,
+    /// Where the request starts.
+    pub(super) since: Since,
+    /// Event name of the request.
+    pub(super) event: [u8; 64],
+    /// Length of the event name.
+    pub(super) event_len: u8,
+    /// The batch in progress.
+    pub(super) batch: Batch,
+    /// The replay on its way to a subscription.
+    pub(super) replaying: Option<Replaying>,
+    /// Cursor of the answer that is being put together (`poll`, `value`).
+    pub(super) cursor: Cursor,
+    /// Cursor that the client has already (`If-None-Match`).
+    pub(super) known: Option<Cursor>,
+    /// Messages of a `poll` that are still to come.
+    pub(super) poll_left: u32,
+    /// Answers that clients of the line protocol are still owed.
+    pub(super) tickets: u32,
+    /// When the queue has drained, our direction ends.
+    pub(super) closing: bool,
+}
+
+impl Active {
+    /// Makes the state of a connection that has become busy.
+    #[must_use]
+    pub(super) fn new(slot: Slot) -> Active {
+        Active {
+            slot,
+            queue: Buffer::new(Owner::Private),
+            sending: 0,
+            pong: None,
+            carry: Buffer::new(Owner::Inbound),
+            body: Buffer::new(Owner::Inbound),
+            arriving: Body::Done,
+            text: false,
+            complete: false,
+            waiting: Waiting::No,
+            pending: Pending::default(),
+            topic: [0; 255],
+            topic_len: 0,
+            since: Since::Latest,
+            event: [0; 64],
+            event_len: 0,
+            batch: Batch::default(),
+            replaying: None,
+            cursor: Cursor { epoch: 0, seq: 0 },
+            known: None,
+            poll_left: 0,
+            tickets: 0,
+            closing: false,
+        }
+    }
+
+    /// Returns the topic of the request.
+    #[must_use]
+    pub(super) fn topic(&self) -> &str {
+        std::str::from_utf8(&self.topic[..usize::from(self.topic_len)]).expect("only checked topics are kept")
+    }
+
+    /// Keeps the topic of the request.
+    pub(super) fn set_topic(&mut self, topic: &str) {
+        self.topic[..topic.len()].copy_from_slice(topic.as_bytes());
+        self.topic_len = topic.len() as u8;
+    }
+
+    /// Keeps the event name of the request.
+    pub(super) fn set_event(&mut self, event: &str) {
+        self.event[..event.len()].copy_from_slice(event.as_bytes());
+        self.event_len = event.len() as u8;
+    }
+
+    /// Says whether nothing is unfinished, so that this state can be forgotten.
+    #[must_use]
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.sending == 0
+            && self.pong.is_none()
+            && self.carry.is_empty()
+            && self.body.is_empty()
+            && self.arriving == Body::Done
+            && !self.complete
+            && self.waiting == Waiting::No
+            && self.pending.what == Asked::Nothing
+            && self.replaying.is_none()
+            && self.tickets == 0
+            && !self.closing
+    }
+}

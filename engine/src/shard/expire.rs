@@ -1,0 +1,188 @@
+//! Time: heads that do not come, peers that fall silent, subscribers with a pace, draining.
+
+use super::Shard;
+use super::connection::{Kind, Waiting};
+use super::limits::Limits;
+use super::topics::NONE;
+use super::wheel::TICK_MS;
+use crate::io::driver::{Driver, Interest, Slot};
+use corecast_protocol::ws::close;
+
+/// Timers looked at in one turn.
+const TIMERS_PER_TURN: usize = 512;
+
+/// Connections closed in one turn while draining.
+const DRAINED_PER_TURN: usize = 1024;
+
+/// Homes whose history is looked through for old messages in one turn with timers due.
+const HOMES_PER_LOOK: usize = 16;
+
+impl Shard {
+    /// Does what is due; says whether anything was.
+    pub(super) fn expire<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut worked = self.expire_paced();
+        let mut due = std::mem::take(&mut self.due);
+        let more = self.wheel.expire(self.tick, TIMERS_PER_TURN, &mut due);
+        worked |= more || !due.is_empty();
+        for slot in due.drain(..) {
+            self.expire_connection(driver, slot);
+        }
+        self.due = due;
+        if worked {
+            let memory = driver.memory();
+            self.homes.forget_old(&mut self.store, memory, &self.limits, self.now_ms, HOMES_PER_LOOK);
+        }
+        if self.draining {
+            worked |= self.drain_some(driver);
+        }
+        worked
+    }
+
+    fn expire_connection<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.connections[slot as usize].kind {
+            Kind::Free | Kind::Dead | Kind::Closing => {}
+            Kind::Lingering => self.kill(driver, slot),
+            Kind::Http => self.expire_request(driver, slot),
+            Kind::Payload | Kind::Line | Kind::Echo => self.expire_websocket(driver, slot),
+        }
+    }
+
+    fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.active_if_any(slot) {
+            // The answer is late, not the peer.
+            Some(active) if matches!(active.waiting, Waiting::Answer | Waiting::Room(_)) => {
+                self.wheel.set(slot, self.tick, self.limits.request_ms);
+            }
+            Some(active) if active.queue.is_empty() && active.sending == 0 => {
+                self.stats.violations += 1;
+                self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
+                self.wheel.set(slot, self.tick, self.limits.linger_ms);
+            }
+            // Nothing was begun, or the peer does not read its answer.
+            _ => self.kill(driver, slot),
+        }
+    }
+
+    fn expire_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Limits { ping_ms, dead_ms, .. } = self.limits;
+        if self.is_closing(slot) {
+            // It does not read our farewell.
+            self.kill(driver, slot);
+            return;
+        }
+        self.choose_receive(driver, slot);
+        let connection = &self.connections[slot as usize];
+        let silent_ms = u64::from(self.tick - connection.heard_tick) * TICK_MS;
+        let (pinged, first) = (connection.pinged, connection.first);
+        // What was delivered and taken shows that the peer lives as well as a pong does; the kernel gives up a
+        // connection that does not acknowledge (TCP_USER_TIMEOUT).
+        let flowed_ms = match first {
+            _ if connection.blocked => u64::MAX,
+            NONE => u64::MAX,
+            first => {
+                let log = &self.topics.logs[self.topics.memberships[first as usize].log as usize];
+                match log.appended_tick {
+                    0 => u64::MAX,
+                    tick => u64::from(self.tick.saturating_sub(tick)) * TICK_MS,
+                }
+            }
+        };
+        let quiet_ms = silent_ms.min(flowed_ms);
+        let after_ms = if pinged && silent_ms >= dead_ms {
+            tracing::debug!(shard = self.index, peer = %connection.peer(), silent_ms, "peer is silent, closing");
+            self.kill(driver, slot);
+            return;
+        } else if pinged {
+            dead_ms - silent_ms
+        } else if quiet_ms >= ping_ms {
+            self.connections[slot as usize].pinged = true;
+            self.ping(driver, slot);
+            if self.connections[slot as usize].kind == Kind::Dead {
+                return;
+            }
+            // Silent for longer than that (data flowed instead), it still gets its time to answer.
+            dead_ms.saturating_sub(silent_ms).max(dead_ms - ping_ms)
+        } else {
+            ping_ms - quiet_ms
+        };
+        let after_ms = self.with_jitter(after_ms);
+        self.wheel.set(slot, self.tick, after_ms);
+    }
+
+    /// Adds up to an eighth, so that what was started together does not stay together.
+    pub(super) fn with_jitter(&mut self, ms: u64) -> u64 {
+        ms + super::random(&mut self.random) % (ms / 8 + 1)
+    }
+
+    /// A connection with little to say gives its multishot receive back: that costs the kernel three times as much.
+    fn choose_receive<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        let quiet = connection.reads < super::serve::READS_FOR_STREAM;
+        connection.reads = 0;
+        if quiet && connection.armed == Some(Interest::Stream) && !connection.cancelling {
+            connection.cancelling = true;
+            driver.cancel_receive(slot, connection.generation, Interest::Stream);
+        }
+    }
+
+    fn expire_paced(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(std::cmp::Reverse((due_ms, membership))) = self.paced.peek().copied() {
+            if u64::from(due_ms) > self.now_ms {
+                break;
+            }
+            self.paced.pop();
+            worked = true;
+            // The membership may be another one by now: then its connection is looked at for nothing.
+            if let Some(place) = self.topics.memberships.get(membership as usize) {
+                let slot = place.slot;
+                self.make_ready(slot);
+            }
+        }
+        worked
+    }
+
+    /// Starts to finish: no connection is accepted any more, and every one is closed, politely.
+    pub fn drain<D: Driver>(&mut self, driver: &mut D) {
+        if !std::mem::replace(&mut self.draining, true) {
+            driver.stop_accepting();
+        }
+    }
+
+    /// Says whether a shard that was asked to finish has no connection left.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.draining && self.stats.connections == 0
+    }
+
+    fn drain_some<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let slots = self.connections.len() as u32;
+        if self.drain_next >= slots {
+            return false;
+        }
+        let end = slots.min(self.drain_next + DRAINED_PER_TURN as u32);
+        for slot in self.drain_next..end {
+            match self.connections[slot as usize].kind {
+                Kind::Payload | Kind::Line | Kind::Echo => {
+                    self.close_websocket(driver, slot, close::GOING_AWAY, "the engine is shutting down");
+                    // A peer that does not answer the farewell has as long as one that lingers.
+                    if self.connections[slot as usize].is_websocket() {
+                        self.wheel.set(slot, self.tick, self.limits.linger_ms);
+                    }
+                }
+                Kind::Http => match self.active_if_any(slot) {
+                    // It gets its answer, and nothing after it.
+                    Some(active) if active.waiting != Waiting::No || !active.queue.is_empty() => {
+                        active.pending.keep_alive = false;
+                        active.closing |= active.waiting == Waiting::No;
+                        self.wheel.set(slot, self.tick, self.limits.linger_ms);
+                    }
+                    _ => self.kill(driver, slot),
+                },
+                _ => {}
+            }
+        }
+        self.drain_next = end;
+        true
+    }
+}

@@ -1,0 +1,336 @@
+//! Sending: the walk over dirty frame logs, and the sender of connections that need a look.
+//!
+//! The walk visits a log's subscribers in the order of its array and touches nothing else of a healthy one: the bytes
+//! are a run of the log, the descriptor is the slot number in the entry. It is resumable and goes round: a message
+//! that arrives meanwhile starts the round anew from where the walk stands, so each subscriber gets all that is new for
+//! it in one send. Logs take turns, a slice each, so that a small topic waits for at most one slice of a large one.
+//!
+//! Whoever is flagged `LOOK` (several subscriptions, bytes of its own to send, a full socket, a pace, a replay) is left
+//! to [`Shard::send_next`], which decides what the connection sends next. Both keep the rule: at most one send per
+//! connection and submit.
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::line::GapReason;
+use corecast_protocol::ws::{close, frame};
+
+use super::Shard;
+use super::chain::Run;
+use super::connection::{Kind, Waiting};
+use super::limits::LagPolicy;
+use super::topics::{BEHIND, CONFLATE, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use crate::io::driver::{Driver, Slot};
+
+/// Sends of one turn: a turn stays short, and one submit amortises its system call well.
+const SENDS_PER_TURN: usize = 512;
+
+/// Sends of one log before the next log's turn: what a small topic waits for at most.
+const SENDS_PER_SLICE: usize = 128;
+
+/// Visits of one log before the next log's turn; visits without a send are cheap, but not free.
+const VISITS_PER_SLICE: usize = 4 * SENDS_PER_SLICE;
+
+impl Shard {
+    /// Orders sends, a bounded number; says whether there were any.
+    pub(super) fn flush<D: Driver>(&mut self, driver: &mut D) -> bool {
+        self.submit = self.submit.wrapping_add(1);
+        let room = driver.room() / 2;
+        let mut budget = SENDS_PER_TURN.min(room);
+        let mut worked = false;
+        // Each connection once: what it still has to send afterwards is for the next submit.
+        for _ in 0..self.ready.len().min(budget) {
+            let Some(slot) = self.ready.pop_front() else { break };
+            self.connections[slot as usize].ready = false;
+            if self.send_next(driver, slot) {
+                budget -= 1;
+            }
+            worked = true;
+        }
+        for _ in 0..self.dirty.len() {
+            if budget == 0 {
+                break;
+            }
+            let Some(log) = self.dirty.pop_front() else { break };
+            budget -= self.walk(driver, log, budget.min(SENDS_PER_SLICE));
+            worked = true;
+        }
+        worked
+    }
+
+    /// Walks on over a log's subscribers; returns the sends ordered, at most `sends_max`.
+    fn walk<D: Driver>(&mut self, driver: &mut D, index: u32, sends_max: usize) -> usize {
+        let log = &mut self.topics.logs[index as usize];
+        if log.topic == NONE {
+            // Its last subscriber left while it stood in the queue.
+            log.queued = false;
+            if !log.releasing {
+                self.topics.logs.remove(index as usize);
+            }
+            return 0;
+        }
+        let (first, next) = (log.chain.first(), log.chain.next());
+        let mut sends = 0;
+        let mut visits = 0;
+        let mut delivered = 0;
+        let mut bytes = 0;
+        let mut known: Option<(u64, Run)> = None;
+        while log.pending > 0 && sends < sends_max && visits < VISITS_PER_SLICE {
+            let place = log.walk as usize;
+            log.walk += 1;
+            if log.walk as usize == log.subscribers.len() {
+                log.walk = 0;
+            }
+            log.pending -= 1;
+            visits += 1;
+            let subscriber = &mut log.subscribers[place];
+            if subscriber.next >= next {
+                continue;
+            }
+            if subscriber.flags & LOOK != 0 || subscriber.next < first {
+                // Too slow without being blocked: the log went on faster than the walk came round.
+                subscriber.flags |= LOOK;
+                if subscriber.flags & (BEHIND | UNRESOLVED | REPLAYING) == 0 {
+                    subscriber.flags |= BEHIND;
+                    log.behind += 1;
+                }
+                let connection = &mut self.connections[subscriber.slot as usize];
+                if !connection.blocked && !std::mem::replace(&mut connection.ready, true) {
+                    self.ready.push_back(subscriber.slot);
+                }
+                continue;
+            }
+            let run = match known {
+                Some((seq, run)) if seq == subscriber.next => run,
+                _ => log.chain.run(&self.store, driver.memory(), subscriber.next, 0),
+            };
+            known = Some((subscriber.next, run));
+            driver.send(subscriber.slot, run.span);
+            delivered += run.next - subscriber.next;
+            bytes += u64::from(run.span.len);
+            subscriber.next = run.next;
+            log.again |= run.next < next;
+            sends += 1;
+        }
+        self.stats.delivered = self.stats.delivered.wrapping_add(delivered);
+        self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(bytes);
+        self.stats.sends += sends as u64;
+        if log.pending == 0 && std::mem::take(&mut log.again) {
+            log.pending = log.subscribers.len() as u32;
+        }
+        if log.pending > 0 {
+            self.dirty.push_back(index);
+        } else {
+            log.queued = false;
+            self.release_later(index);
+        }
+        sends
+    }
+
+    /// Notes a log that may be idle: after the submit, its blocks go back to the pool if it is.
+    pub(super) fn release_later(&mut self, index: u32) {
+        let log = &mut self.topics.logs[index as usize];
+        if log.pending == 0 && log.behind == 0 && !std::mem::replace(&mut log.releasing, true) {
+            self.releasing.push(index);
+        }
+    }
+
+    /// Sends the next thing a connection has to send; says whether it ordered a send.
+    pub(super) fn send_next<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        if connection.blocked || matches!(connection.kind, Kind::Free | Kind::Dead | Kind::Closing | Kind::Lingering) {
+            return false;
+        }
+        if connection.submit == self.submit {
+            self.make_ready(slot);
+            return false;
+        }
+        // A frame that was begun comes first.
+        if connection.partial != NONE {
+            let membership = connection.partial;
+            let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+            if self.topics.subscriber(membership).next >= log.chain.first() {
+                self.send_run(driver, slot, membership);
+                return true;
+            }
+            // The log has forgotten it: the home says it again, and its rest goes before everything else.
+            self.lag(membership);
+            self.want_more(driver, slot, membership);
+            return false;
+        }
+        if self.send_private(driver, slot) {
+            return true;
+        }
+        if self.is_closing(slot) {
+            self.finish(driver, slot);
+            return false;
+        }
+        let sent = self.send_subscribed(driver, slot);
+        if !sent && matches!(self.connections[slot as usize].kind, Kind::Dead | Kind::Closing) {
+            return false;
+        }
+        if !sent && self.connections[slot as usize].active != NONE {
+            self.settle_down(slot);
+        }
+        sent
+    }
+
+    /// Sends what is in the connection's own queue, a pong included; says whether there was anything.
+    fn send_private<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let index = self.connections[slot as usize].active;
+        if index == NONE {
+            return false;
+        }
+        let active = &mut self.actives[index as usize];
+        if let Some((len, payload)) = active.pong
+            && active.queue.is_empty()
+        {
+            let mut bytes = [0; 127];
+            let header = frame::write_header(&mut bytes, true, false, frame::Opcode::Pong, usize::from(len), None);
+            let end = header + usize::from(len);
+            bytes[header..end].copy_from_slice(&payload[..usize::from(len)]);
+            if active.queue.push(&mut self.store, driver.memory_mut(), &bytes[..end]) {
+                active.pong = None;
+            }
+        }
+        if active.queue.is_empty() {
+            return false;
+        }
+        let span = active.queue.span();
+        active.sending = span.len;
+        active.queue.consume(span.len);
+        driver.send(slot, span);
+        self.stats.sends += 1;
+        self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(span.len));
+        self.sent_private.push(slot);
+        self.connections[slot as usize].submit = self.submit;
+        true
+    }
+
+    /// Sends what is new in the first of the connection's logs that has something; says whether any had.
+    fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let mut membership = self.connections[slot as usize].first;
+        while membership != NONE {
+            let place = &self.topics.memberships[membership as usize];
+            let following = place.next;
+            let log = &self.topics.logs[place.log as usize];
+            let (first, next) = (log.chain.first(), log.chain.next());
+            let subscriber = log.subscribers[place.index as usize];
+            let flags = subscriber.flags;
+            if flags & UNRESOLVED != 0 {
+                // The home was asked.
+            } else if flags & REPLAYING != 0 {
+                self.want_more(driver, slot, membership);
+            } else if subscriber.next >= next {
+                // It has everything.
+            } else if flags & PACED != 0 && self.paces(membership) {
+                // Its time has not come.
+            } else if flags & (CONFLATE | PACED) != 0 && next - subscriber.next > 1 && first < next {
+                self.jump(driver, slot, membership, next - 1);
+                // What tells of the jump goes out first, if the dialect has words for it.
+                self.make_ready(slot);
+                return false;
+            } else if subscriber.next < first {
+                if self.limits.lag == LagPolicy::Close {
+                    self.close_websocket(driver, slot, close::TRY_AGAIN, "too slow");
+                    return false;
+                }
+                self.lag(membership);
+                self.want_more(driver, slot, membership);
+            } else {
+                self.send_run(driver, slot, membership);
+                return true;
+            }
+            if !self.connections[slot as usize].is_websocket() {
+                return false;
+            }
+            membership = following;
+        }
+        false
+    }
+
+    /// Sends a run of a log to one subscriber.
+    fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
+        let place = &self.topics.memberships[membership as usize];
+        let (index, every_ms) = (place.log, place.every_ms);
+        let log = &mut self.topics.logs[index as usize];
+        let subscriber = &mut log.subscribers[place.index as usize];
+        let run = log.chain.run(&self.store, driver.memory(), subscriber.next, subscriber.partial);
+        driver.send(slot, run.span);
+        self.stats.delivered = self.stats.delivered.wrapping_add(run.next - subscriber.next);
+        self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(run.span.len));
+        self.stats.sends += 1;
+        subscriber.next = run.next;
+        subscriber.partial = 0;
+        if run.next == log.chain.next() && subscriber.flags & BEHIND != 0 {
+            subscriber.flags &= !BEHIND;
+            log.behind -= 1;
+            self.release_later(index);
+        }
+        if every_ms > 0 {
+            self.topics.memberships[membership as usize].due_ms = self.now_ms as u32 + every_ms;
+        }
+        let connection = &mut self.connections[slot as usize];
+        connection.submit = self.submit;
+        connection.sender = membership;
+        connection.partial = NONE;
+        self.make_ready(slot);
+    }
+
+    /// Says whether a subscriber's next message has to wait; if so, sees to it that it is looked at in time.
+    fn paces(&mut self, membership: u32) -> bool {
+        let due_ms = self.topics.memberships[membership as usize].due_ms;
+        if u64::from(due_ms) <= self.now_ms {
+            return false;
+        }
+        let entry = std::cmp::Reverse((due_ms, membership));
+        // Messages that come while it waits must not each leave an entry.
+        let place = &mut self.topics.memberships[membership as usize];
+        if place.waits_for != due_ms {
+            place.waits_for = due_ms;
+            self.paced.push(entry);
+        }
+        true
+    }
+
+    /// Moves a subscriber that wants only the newest message there.
+    fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, to: u64) {
+        let place = &self.topics.memberships[membership as usize];
+        let topic = self.topics.logs[place.log as usize].topic;
+        let epoch = self.topics.topic(topic).epoch;
+        let subscriber = self.topics.subscriber_mut(membership);
+        let from = std::mem::replace(&mut subscriber.next, to);
+        let skipped = to - from;
+        self.stats.conflated = self.stats.conflated.wrapping_add(skipped);
+        if self.connections[slot as usize].kind == Kind::Line {
+            let (from, to) = (Cursor { epoch, seq: from }, Cursor { epoch, seq: to - 1 });
+            self.tell_gap(driver, slot, membership, from, to, skipped, GapReason::Conflated);
+        }
+    }
+
+    /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent.
+    fn want_more<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
+        let busy = self
+            .active_if_any(slot)
+            .is_some_and(|active| active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0);
+        if busy {
+            return;
+        }
+        if self.limits.lag == LagPolicy::Close && self.topics.subscriber(membership).partial > 0 {
+            self.kill(driver, slot);
+            return;
+        }
+        if !self.ask_for_more(slot, membership) {
+            let generation = self.connections[slot as usize].generation;
+            self.wanting.push_back((slot, generation));
+        }
+    }
+
+    /// The connection's own queue has drained: what waited for that goes on.
+    pub(super) fn drained<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        let waits = active.waiting == Waiting::Drain;
+        self.make_ready(slot);
+        if waits {
+            self.go_on(driver, slot);
+        }
+    }
+}

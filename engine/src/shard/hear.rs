@@ -1,0 +1,255 @@
+//! What other shards say: the dispatch of packets, and the subscribers' side of delivery (encode, append, catch up).
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::message::Message;
+
+use super::Shard;
+use super::topics::NONE;
+use crate::io::driver::Driver;
+use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
+
+/// Packets heard from one shard before the next one's turn.
+const PACKETS_PER_RING: usize = 256;
+
+/// Smallest and largest block that a frame log starts with, in bytes.
+const BLOCK_BYTES_MAX: u32 = 64 << 10;
+
+impl Shard {
+    /// Hears packets, a bounded number from each shard; says whether there were any.
+    pub(super) fn hear<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut heard = false;
+        let mut bytes = std::mem::take(&mut self.packet);
+        for from in 0..self.links.shards() {
+            for _ in 0..PACKETS_PER_RING {
+                if !self.links.receive(from, &mut bytes) {
+                    break;
+                }
+                heard = true;
+                let packet = Packet::decode(&bytes).expect("both ends of a ring are this program");
+                self.take_packet(driver, from, &packet);
+            }
+        }
+        self.packet = bytes;
+        heard
+    }
+
+    fn take_packet<D: Driver>(&mut self, driver: &mut D, from: usize, packet: &Packet<'_>) {
+        match *packet {
+            Packet::Publish { topic, ticket, content } => self.number(driver, from, topic, ticket, content),
+            Packet::Clear { topic, ticket } => self.clear(from, topic, ticket),
+            Packet::Join { topic, id, generation } => self.member_joins(from, topic, id, generation),
+            Packet::Leave { topic, id, generation } => self.member_leaves(from, topic, id, generation),
+            Packet::Replay { .. } => self.replay(driver, from, packet),
+
+            Packet::Published { ticket, epoch, seq } => {
+                self.asked[from] -= 1;
+                self.published(driver, ticket, Ok(Cursor { epoch, seq }));
+            }
+            Packet::Refused { ticket, reason } => {
+                if ticket.purpose != Purpose::Silent {
+                    self.asked[from] -= 1;
+                }
+                self.published(driver, ticket, Err(reason));
+            }
+            Packet::Joined { id, generation, epoch, head } => {
+                self.asked[from] -= 1;
+                if self.topics.living(id, generation) {
+                    self.joined(id, epoch, head);
+                }
+            }
+            Packet::Deliver { id, generation, seq, content } => {
+                if self.topics.living(id, generation) {
+                    assert!(!self.topics.topic(id).catching_up, "nothing is delivered while behind");
+                    self.deliver(driver, id, seq, content);
+                }
+            }
+            Packet::Behind { id, generation } => {
+                if self.topics.living(id, generation) && !self.topics.topic(id).catching_up {
+                    self.topics.topic_mut(id).catching_up = true;
+                    self.catching.push_back((id, generation));
+                }
+            }
+            Packet::Replayed { ticket, epoch, head, first, count, lost } => {
+                self.asked[from] -= 1;
+                if ticket.purpose == Purpose::CatchUp {
+                    self.catch_up_begins(ticket, head, first, count, lost);
+                } else {
+                    self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, first, count, lost);
+                }
+            }
+            Packet::Message { ticket, seq, content } => {
+                if ticket.purpose == Purpose::CatchUp {
+                    self.caught_up_message(driver, ticket, seq, content);
+                } else {
+                    self.replay_message(driver, ticket, seq, content);
+                }
+            }
+        }
+    }
+
+    fn joined(&mut self, id: u32, epoch: u32, head: u64) {
+        let topic = self.topics.topic_mut(id);
+        topic.joined = true;
+        topic.epoch = epoch;
+        topic.next = head + 1;
+        for log in topic.logs {
+            if log != NONE {
+                let log = &mut self.topics.logs[log as usize];
+                log.chain.restart(&mut self.store, head + 1);
+                debug_assert_eq!(log.unresolved as usize, log.subscribers.len(), "nobody started before the topic did");
+            }
+        }
+    }
+
+    /// Appends a message to the frame logs of its topic, encoded once per dialect in use.
+    pub(super) fn deliver<D: Driver>(&mut self, driver: &mut D, id: u32, seq: u64, content: Content<'_>) {
+        let topic = self.topics.topic_mut(id);
+        assert_eq!(seq, topic.next, "messages of a topic come in order");
+        topic.next = seq + 1;
+        let (epoch, logs) = (topic.epoch, topic.logs);
+        for index in logs.into_iter().filter(|log| *log != NONE) {
+            let dialect = self.topics.logs[index as usize].dialect;
+            let len = dialect.encoded_len(&self.message_of(id, epoch, seq, content)) as u32;
+            match self.make_frame(driver, index, len) {
+                Some(place) => {
+                    let message = self.message_of(id, epoch, seq, content);
+                    dialect.encode(&message, driver.memory_mut().bytes_mut(place));
+                }
+                // No memory at all: everybody who reads here asks the home's history instead.
+                None => self.topics.logs[index as usize].chain.restart(&mut self.store, seq + 1),
+            }
+            let log = &mut self.topics.logs[index as usize];
+            log.appended_tick = self.tick;
+            self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
+            log.pending = log.subscribers.len() as u32;
+            if !std::mem::replace(&mut log.queued, true) {
+                self.dirty.push_back(index);
+            }
+        }
+    }
+
+    fn message_of<'a>(&'a self, id: u32, epoch: u32, seq: u64, content: Content<'a>) -> Message<'a> {
+        Message {
+            topic: self.topics.topic(id).name().text,
+            cursor: Cursor { epoch, seq },
+            event: Some(content.event).filter(|event| !event.is_empty()),
+            payload: content.payload,
+            text: content.text,
+        }
+    }
+
+    /// Makes room for a frame in a log, at the cost of its tail, and then of the histories used longest ago.
+    fn make_frame<D: Driver>(&mut self, driver: &mut D, log: u32, len: u32) -> Option<crate::io::memory::Span> {
+        let chain = &mut self.topics.logs[log as usize].chain;
+        while !chain.is_empty() && chain.bytes().saturating_add(len) > self.limits.log_bytes_max {
+            chain.forget_oldest_block(&mut self.store);
+        }
+        loop {
+            let log = &mut self.topics.logs[log as usize];
+            // Blocks double, so that a run of messages is few sends; the first is as large as the last round was.
+            let block_bytes = log.chain.bytes().max(log.block_bytes).min(BLOCK_BYTES_MAX);
+            let place = log.chain.append(&mut self.store, driver.memory_mut(), len, block_bytes);
+            if place.is_some() || !self.homes.make_room(&mut self.store, NONE) {
+                return place;
+            }
+        }
+    }
+
+    fn catch_up_begins(&mut self, ticket: Ticket<'_>, head: u64, first: u64, count: u32, lost: Option<Lost>) {
+        let (id, generation) = (ticket.detail, ticket.slot);
+        if !self.topics.living(id, generation) {
+            return;
+        }
+        let topic = self.topics.topic_mut(id);
+        debug_assert!(topic.catching_up);
+        let end = first + u64::from(count);
+        topic.batch = (end, end > head);
+        if lost.is_some() {
+            // The history does not hold it any more: whoever missed it finds that out from the home.
+            topic.next = first;
+            for index in topic.logs.into_iter().filter(|log| *log != NONE) {
+                let log = &mut self.topics.logs[index as usize];
+                let resolved = log.subscribers.len() as u64 - u64::from(log.unresolved);
+                let skipped = first - log.chain.next();
+                self.stats.owed = self.stats.owed.wrapping_add(resolved.wrapping_mul(skipped));
+                log.chain.restart(&mut self.store, first);
+                log.pending = log.subscribers.len() as u32;
+                if !std::mem::replace(&mut log.queued, true) {
+                    self.dirty.push_back(index);
+                }
+            }
+        }
+        if count == 0 {
+            self.catch_up_ends(id);
+        }
+    }
+
+    fn caught_up_message<D: Driver>(&mut self, driver: &mut D, ticket: Ticket<'_>, seq: u64, content: Content<'_>) {
+        let (id, generation) = (ticket.detail, ticket.slot);
+        if !self.topics.living(id, generation) {
+            return;
+        }
+        self.deliver(driver, id, seq, content);
+        if seq + 1 == self.topics.topic(id).batch.0 {
+            self.catch_up_ends(id);
+        }
+    }
+
+    fn catch_up_ends(&mut self, id: u32) {
+        let topic = self.topics.topic_mut(id);
+        if topic.batch.1 {
+            topic.catching_up = false;
+        } else {
+            let generation = topic.generation;
+            self.catching.push_back((id, generation));
+        }
+    }
+
+    /// Does what waited for room in the rings; says whether anything was done.
+    pub(super) fn ask<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut worked = false;
+        for shard in 0..self.links.shards() {
+            worked |= self.pay(driver, shard);
+            worked |= self.unpark(driver, shard);
+        }
+        worked |= self.leave_topics();
+        for _ in 0..self.catching.len() {
+            let Some((id, generation)) = self.catching.pop_front() else { break };
+            if self.topics.living(id, generation) && !self.ask_to_catch_up(id, generation) {
+                self.catching.push_back((id, generation));
+            } else {
+                worked = true;
+            }
+        }
+        for _ in 0..self.wanting.len() {
+            let Some((slot, generation)) = self.wanting.pop_front() else { break };
+            if self.is_living(slot, generation) {
+                self.make_ready(slot);
+            }
+        }
+        worked
+    }
+
+    fn ask_to_catch_up(&mut self, id: u32, generation: u32) -> bool {
+        let topic = self.topics.topic(id);
+        let home = topic.home as usize;
+        if !self.may_ask(home, 1) {
+            return false;
+        }
+        let topic = self.topics.topic(id);
+        // The ticket's slot carries the topic's generation: catching up is nobody's in particular.
+        let ticket = Ticket { slot: generation, generation: 0, purpose: Purpose::CatchUp, detail: id, token: "" };
+        let from = Start::Seq(topic.next);
+        let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation });
+        assert!(asked, "room was looked for");
+        self.asked[home] += 1;
+        self.stats.replays += 1;
+        true
+    }
+
+    /// Says whether the ring to a home has room for so many packets without payload, and the home may owe us more.
+    pub(super) fn may_ask(&self, home: usize, packets: usize) -> bool {
+        self.asked[home] + packets as u32 <= super::ASKED_MAX
+            && self.links.room(home) >= packets * crate::mesh::packet::PREFIX_BYTES_MAX
+    }
+}

@@ -1,0 +1,448 @@
+//! Homes: numbering and memory of the topics that are hashed to this shard.
+//!
+//! Owns: per topic its epoch, its history, and its audience (the shards with subscribers). A home without audience and
+//! history does not exist. Homes with a history stand in a list by last use: when memory is short, the one that was
+//! used longest ago gives way first.
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::chain::{Chain, Store};
+use super::limits::Limits;
+use super::pool::Owner;
+use crate::io::memory::{Memory, Span};
+use crate::mesh::{Content, Lost, Name, Start};
+
+const NONE: u32 = u32::MAX;
+
+/// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
+const RECORD_HEAD: usize = 10;
+
+/// A shard with subscribers of a topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    /// The shard.
+    pub(super) shard: u32,
+    /// Number of the topic there.
+    pub(super) id: u32,
+    /// Its generation there.
+    pub(super) generation: u32,
+    /// A message did not fit into its ring; nothing is delivered until it has caught up.
+    pub(super) behind: bool,
+}
+
+/// A topic at home.
+#[derive(Debug)]
+pub(super) struct Home {
+    hash: u64,
+    name: Box<str>,
+    /// Random, so that cursors of an earlier life of the topic are recognised.
+    pub(super) epoch: u32,
+    history: Chain,
+    /// Payload bytes in the history.
+    payload_bytes: u64,
+    /// The audience.
+    pub(super) members: Vec<Member>,
+    /// Neighbours in the list by last use; `older == newer == NONE` and not `listed`: not in it.
+    older: u32,
+    newer: u32,
+    listed: bool,
+}
+
+/// Where a replay starts, and what is lost before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resolved {
+    /// Number of the first message.
+    pub(super) first: u64,
+    /// What is lost before.
+    pub(super) lost: Option<Lost>,
+}
+
+impl Home {
+    /// Returns the number of the newest message, 0 before the first.
+    #[must_use]
+    pub(super) fn head(&self) -> u64 {
+        self.history.next() - 1
+    }
+
+    /// Forgets what is too old, keeping the newest message.
+    pub(super) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
+        while self.history.first() + 1 < self.history.next() {
+            let time = record_time(memory, self.history.record(store, memory, self.history.first()));
+            if time + limits.history_ms >= now_ms {
+                break;
+            }
+            self.forget_first(store, memory);
+        }
+    }
+
+    /// Finds out where a replay starts.
+    #[must_use]
+    pub(super) fn resolve(&self, start: Start) -> Resolved {
+        let (first, next) = (self.history.first(), self.history.next());
+        let gap = |after_epoch, after_seq, from: u64, epoch_changed| {
+            Some(Lost { after_epoch, after_seq, count: first.saturating_sub(from), epoch_changed })
+        };
+        match start {
+            Start::Latest => Resolved { first: first.max(next - 1), lost: None },
+            Start::Live => Resolved { first: next, lost: None },
+            Start::Earliest => Resolved { first, lost: None },
+            Start::Last(n) => Resolved { first: first.max(next.saturating_sub(u64::from(n))), lost: None },
+            // The cursor of a topic that did not exist yet: nothing was missed before its first message.
+            Start::After { epoch: 0, seq: 0 } if first == 1 => Resolved { first, lost: None },
+            Start::After { epoch, seq } if epoch != self.epoch || seq >= next => {
+                Resolved { first, lost: gap(epoch, seq, 1, true) }
+            }
+            Start::After { epoch, seq } if seq + 1 < first => Resolved { first, lost: gap(epoch, seq, seq + 1, false) },
+            Start::After { seq, .. } => Resolved { first: seq + 1, lost: None },
+            Start::Seq(seq) if seq < first => Resolved { first, lost: gap(self.epoch, seq - 1, seq, false) },
+            Start::Seq(seq) => Resolved { first: seq.min(next), lost: None },
+        }
+    }
+
+    /// Returns the content of message `seq`, which the history holds.
+    #[must_use]
+    pub(super) fn content<'m>(&self, store: &Store, memory: &'m Memory, seq: u64) -> Content<'m> {
+        let record = memory.bytes(self.history.record(store, memory, seq));
+        let event_len = usize::from(record[9]);
+        let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
+        let event = std::str::from_utf8(event).expect("only checked event names are recorded");
+        Content { event, payload, text: record[8] == 1 }
+    }
+
+    /// Returns the length of the payload of message `seq` in bytes, with its event name.
+    #[must_use]
+    pub(super) fn content_len(&self, store: &Store, memory: &Memory, seq: u64) -> usize {
+        self.history.record(store, memory, seq).len as usize - RECORD_HEAD
+    }
+
+    fn forget_first(&mut self, store: &mut Store, memory: &Memory) {
+        let first = self.history.first();
+        self.payload_bytes -= self.content_len(store, memory, first) as u64;
+        self.history.forget_before(store, first + 1);
+    }
+
+    fn forget_all(&mut self, store: &mut Store) {
+        self.history.forget_before(store, self.history.next());
+        self.payload_bytes = 0;
+    }
+}
+
+fn record_time(memory: &Memory, record: Span) -> u64 {
+    u64::from_le_bytes(memory.bytes(record.part(0, 8)).try_into().expect("eight bytes"))
+}
+
+/// All homes of a shard.
+#[derive(Debug)]
+pub(super) struct Homes {
+    homes: Slab<Home>,
+    by_name: HashTable<u32>,
+    oldest: u32,
+    newest: u32,
+    random: u64,
+}
+
+impl Homes {
+    /// Makes no homes yet; epochs are drawn from `seed`.
+    #[must_use]
+    pub(super) fn new(seed: u64) -> Homes {
+        Homes { homes: Slab::new(), by_name: HashTable::new(), oldest: NONE, newest: NONE, random: seed }
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// Finds a home.
+    #[must_use]
+    pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {
+        let same = |index: &u32| {
+            let home = &self.homes[*index as usize];
+            home.hash == name.hash && *home.name == *name.text
+        };
+        self.by_name.find(name.hash, same).copied()
+    }
+
+    /// Finds a home or makes it; `None` if there are too many and none can be forgotten.
+    pub(super) fn find_or_make(&mut self, name: Name<'_>, store: &mut Store, limits: &Limits) -> Option<u32> {
+        if let Some(index) = self.find(name) {
+            return Some(index);
+        }
+        while self.homes.len() >= limits.topics_max as usize {
+            if !self.make_room(store, NONE) {
+                return None;
+            }
+        }
+        Some(self.make(name))
+    }
+
+    /// Makes a home that is not there yet, whatever the bound says.
+    pub(super) fn make(&mut self, name: Name<'_>) -> u32 {
+        let epoch = self.draw_epoch();
+        let home = Home {
+            hash: name.hash,
+            name: name.text.into(),
+            epoch,
+            history: Chain::new(Owner::History, 1),
+            payload_bytes: 0,
+            members: Vec::new(),
+            older: NONE,
+            newer: NONE,
+            listed: false,
+        };
+        let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
+        let homes = &self.homes;
+        self.by_name.insert_unique(name.hash, index, |index| homes[*index as usize].hash);
+        index
+    }
+
+    /// Returns a home.
+    #[cfg(test)]
+    pub(super) fn home(&self, index: u32) -> &Home {
+        &self.homes[index as usize]
+    }
+
+    /// Returns a home, if it still exists.
+    pub(super) fn home_mut(&mut self, index: u32) -> Option<&mut Home> {
+        self.homes.get_mut(index as usize)
+    }
+
+    /// Numbers a message and records it; returns its number, or `None` if there is no memory for it.
+    pub(super) fn record(
+        &mut self,
+        index: u32,
+        content: Content<'_>,
+        store: &mut Store,
+        memory: &mut Memory,
+        limits: &Limits,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let len = RECORD_HEAD + content.event.len() + content.payload.len();
+        let len = u32::try_from(len).ok()?;
+        // Half of the memory is for what is on its way; histories share the other half.
+        let bytes_max = store.pool.bytes_max() / 2;
+        while store.pool.used(Owner::History) + u64::from(len) > bytes_max {
+            if !self.make_room(store, index) {
+                break;
+            }
+        }
+        let place = loop {
+            let home = &mut self.homes[index as usize];
+            let block_bytes = home.history.bytes().min(limits.history_bytes);
+            match home.history.append(store, memory, len, block_bytes) {
+                Some(place) => break place,
+                None if self.make_room(store, index) => {}
+                None => return None,
+            }
+        };
+        let record = memory.bytes_mut(place);
+        record[..8].copy_from_slice(&now_ms.to_le_bytes());
+        record[8] = u8::from(content.text);
+        record[9] = content.event.len() as u8;
+        let (event, payload) = record[RECORD_HEAD..].split_at_mut(content.event.len());
+        event.copy_from_slice(content.event.as_bytes());
+        payload.copy_from_slice(content.payload);
+        let home = &mut self.homes[index as usize];
+        home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
+        let (messages_max, bytes_max) = (u64::from(limits.history_messages), u64::from(limits.history_bytes));
+        while home.history.first() + 1 < home.history.next()
+            && (home.history.next() - home.history.first() > messages_max || home.payload_bytes > bytes_max)
+        {
+            home.forget_first(store, memory);
+        }
+        home.forget_old(store, memory, limits, now_ms);
+        self.touch(index);
+        Some(self.homes[index as usize].head())
+    }
+
+    /// Forgets a topic's history; returns its epoch and head.
+    pub(super) fn clear(&mut self, index: u32, store: &mut Store) -> (u32, u64) {
+        let home = &mut self.homes[index as usize];
+        let answer = (home.epoch, home.head());
+        home.forget_all(store);
+        self.unlist(index);
+        self.remove_if_idle(index);
+        answer
+    }
+
+    /// Removes a home that has neither audience nor history.
+    pub(super) fn remove_if_idle(&mut self, index: u32) {
+        let home = &self.homes[index as usize];
+        if home.members.is_empty() && home.history.is_empty() {
+            self.unlist(index);
+            let hash = self.homes[index as usize].hash;
+            if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == index) {
+                entry.remove();
+            }
+            self.homes.remove(index as usize);
+        }
+    }
+
+    /// Forgets what is too old in the homes that were used longest ago, at most `max` of them a call.
+    pub(super) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64, max: usize) {
+        let mut index = self.oldest;
+        for _ in 0..max {
+            if index == NONE {
+                return;
+            }
+            let home = &mut self.homes[index as usize];
+            home.forget_old(store, memory, limits, now_ms);
+            index = home.newer;
+        }
+    }
+
+    /// Forgets the history of the home used longest ago, except `spared`; says whether there was one.
+    pub(super) fn make_room(&mut self, store: &mut Store, spared: u32) -> bool {
+        let mut index = self.oldest;
+        if index == spared && index != NONE {
+            index = self.homes[index as usize].newer;
+        }
+        if index == NONE {
+            return false;
+        }
+        self.homes[index as usize].forget_all(store);
+        self.unlist(index);
+        self.remove_if_idle(index);
+        true
+    }
+
+    fn touch(&mut self, index: u32) {
+        if self.newest == index {
+            return;
+        }
+        self.unlist(index);
+        let home = &mut self.homes[index as usize];
+        home.older = self.newest;
+        home.newer = NONE;
+        home.listed = true;
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => self.homes[newest as usize].newer = index,
+        }
+        self.newest = index;
+    }
+
+    fn unlist(&mut self, index: u32) {
+        let home = &mut self.homes[index as usize];
+        if !std::mem::take(&mut home.listed) {
+            return;
+        }
+        let (older, newer) = (home.older, home.newer);
+        match older {
+            NONE => self.oldest = newer,
+            older => self.homes[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.homes[newer as usize].older = older,
+        }
+    }
+
+    /// Epoch 0 is the epoch of no topic.
+    fn draw_epoch(&mut self) -> u32 {
+        loop {
+            let epoch = (super::random(&mut self.random) >> 32) as u32;
+            if epoch != 0 {
+                return epoch;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(payload: &[u8]) -> Content<'_> {
+        Content { event: "", payload, text: true }
+    }
+
+    fn name(text: &str) -> Name<'_> {
+        Name { hash: text.len() as u64, text }
+    }
+
+    /// The history is held to its number, its bytes and its age, and the newest message outlives all three.
+    #[test]
+    fn history_is_bounded() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits { history_messages: 5, history_bytes: 1000, history_ms: 100, ..Limits::default() };
+        let mut homes = Homes::new(1);
+        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+        for seq in 1..=20 {
+            let recorded = homes.record(index, content(b"0123456789"), &mut store, &mut memory, &limits, 0);
+            assert_eq!(recorded, Some(seq));
+        }
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 16);
+        homes.record(index, content(&[b'x'; 990]), &mut store, &mut memory, &limits, 50).unwrap();
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 20, "ten bytes of the bound are left");
+        homes.record(index, content(&[b'y'; 5000]), &mut store, &mut memory, &limits, 60).unwrap();
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 22, "the newest is kept beyond the bound");
+        homes.record(index, content(b"a"), &mut store, &mut memory, &limits, 70).unwrap();
+        homes.record(index, content(b"b"), &mut store, &mut memory, &limits, 171).unwrap();
+        homes.forget_old(&mut store, &memory, &limits, 10_000, 10);
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 24);
+        assert_eq!(homes.home(index).content(&store, &memory, 24).payload, b"b");
+        homes.clear(index, &mut store);
+        assert_eq!((homes.len(), store.pool.used_total()), (0, 0));
+    }
+
+    /// Every kind of start finds its first message, and loss is told with its number.
+    #[test]
+    fn starts_resolve() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits { history_messages: 5, ..Limits::default() };
+        let mut homes = Homes::new(1);
+        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+        let empty = homes.home(index);
+        for start in [Start::Latest, Start::Live, Start::Earliest, Start::Last(3), Start::Seq(1)] {
+            assert_eq!(empty.resolve(start), Resolved { first: 1, lost: None }, "{start:?}");
+        }
+        for _ in 0..20 {
+            homes.record(index, content(b"x"), &mut store, &mut memory, &limits, 0).unwrap();
+        }
+        let home = homes.home(index);
+        let epoch = home.epoch;
+        let lost =
+            |after_epoch, after_seq, count, epoch_changed| Some(Lost { after_epoch, after_seq, count, epoch_changed });
+        for (start, first, lost) in [
+            (Start::Latest, 20, None),
+            (Start::Live, 21, None),
+            (Start::Earliest, 16, None),
+            (Start::Last(0), 21, None),
+            (Start::Last(2), 19, None),
+            (Start::Last(99), 16, None),
+            (Start::After { epoch, seq: 20 }, 21, None),
+            (Start::After { epoch, seq: 15 }, 16, None),
+            (Start::After { epoch, seq: 14 }, 16, lost(epoch, 14, 1, false)),
+            (Start::After { epoch, seq: 0 }, 16, lost(epoch, 0, 15, false)),
+            (Start::After { epoch, seq: 21 }, 16, lost(epoch, 21, 15, true)),
+            (Start::After { epoch: epoch ^ 1, seq: 20 }, 16, lost(epoch ^ 1, 20, 15, true)),
+            (Start::Seq(16), 16, None),
+            (Start::Seq(21), 21, None),
+            (Start::Seq(10), 16, lost(epoch, 9, 6, false)),
+        ] {
+            assert_eq!(home.resolve(start), Resolved { first, lost }, "{start:?}");
+        }
+    }
+
+    /// When memory is short, the topic used longest ago gives way first, and the newest messages always fit.
+    #[test]
+    fn the_oldest_gives_way() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits::default();
+        let mut homes = Homes::new(1);
+        let names: Vec<String> = (0..100).map(|n| format!("topic/{n}")).collect();
+        for name_text in &names {
+            let index = homes.find_or_make(name(name_text), &mut store, &limits).unwrap();
+            homes.record(index, content(&[b'x'; 30_000]), &mut store, &mut memory, &limits, 0).unwrap();
+        }
+        assert!(store.pool.used(Owner::History) <= 1 << 19);
+        assert!(homes.find(name(&names[0])).is_none());
+        assert!(homes.find(name(&names[99])).is_some());
+    }
+}

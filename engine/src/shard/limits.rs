@@ -1,0 +1,96 @@
+//! What a shard is held to. Every number that a peer could otherwise drive up has its bound here.
+
+/// What happens to a subscriber that falls off the tail of its frame log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LagPolicy {
+    /// It is served from the home's history, and told of what is gone.
+    #[default]
+    Replay,
+    /// Its connection is closed.
+    Close,
+}
+
+/// Limits of one shard.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest payload in bytes.
+    pub message_bytes_max: u32,
+    /// Largest request head in bytes.
+    pub head_bytes_max: u32,
+    /// Connections at most.
+    pub connections_max: u32,
+    /// Subscriptions of one connection at most.
+    pub subscriptions_max: u32,
+    /// Topics that may have their home on the shard, and topics that may have a subscriber on it, at most.
+    pub topics_max: u32,
+    /// Messages kept per topic.
+    pub history_messages: u32,
+    /// Payload bytes kept per topic.
+    pub history_bytes: u32,
+    /// Age of a message that is still kept, in milliseconds.
+    pub history_ms: u64,
+    /// Bytes of one frame log (topic, dialect, shard) before its tail is cut.
+    pub log_bytes_max: u32,
+    /// Bytes waiting in the private queue of one connection before its commands wait.
+    pub private_bytes_max: u32,
+    /// What happens to a subscriber that is too slow.
+    pub lag: LagPolicy,
+    /// Time for a request head, or for the handshake, to arrive, in milliseconds.
+    pub head_ms: u64,
+    /// Time between two requests on a kept-alive connection, and for a request body, in milliseconds.
+    pub request_ms: u64,
+    /// Silence before a WebSocket is pinged, in milliseconds.
+    pub ping_ms: u64,
+    /// Silence before a WebSocket is given up, in milliseconds.
+    pub dead_ms: u64,
+    /// Time for a peer to end a connection that we ended, in milliseconds.
+    pub linger_ms: u64,
+    /// Block memory in bytes.
+    pub memory_bytes: u64,
+    /// `GET /echo` is served.
+    pub echo: bool,
+    /// Origins that browsers may come from besides the host itself; `*` allows all.
+    pub origins: Vec<String>,
+    /// For each listener: its address is a loopback address.
+    pub loopback: Vec<bool>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            message_bytes_max: 64 << 10,
+            // What nginx (4 x 8 KiB) and Apache (8 KiB a line) take is more than browsers send.
+            head_bytes_max: 16 << 10,
+            connections_max: 1 << 20,
+            subscriptions_max: 1024,
+            topics_max: 1 << 22,
+            history_messages: 64,
+            history_bytes: 64 << 10,
+            history_ms: 300_000,
+            log_bytes_max: 256 << 10,
+            private_bytes_max: 64 << 10,
+            lag: LagPolicy::Replay,
+            head_ms: 10_000,
+            request_ms: 60_000,
+            ping_ms: 25_000,
+            dead_ms: 60_000,
+            linger_ms: 2_000,
+            memory_bytes: 256 << 20,
+            echo: false,
+            origins: Vec::new(),
+            loopback: vec![true],
+        }
+    }
+}
+
+impl Limits {
+    /// Returns the size of a ring that a packet with the largest payload fits into twice.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        let twice = 2 * crate::mesh::Packet::bytes_max(self.message_bytes_max as usize);
+        twice.next_power_of_two().max(RING_BYTES_MIN)
+    }
+}
+
+/// Small rings would make bursts of small messages fall behind; 256 KiB holds about 400 messages of 512 bytes.
+pub const RING_BYTES_MIN: usize = 256 << 10;

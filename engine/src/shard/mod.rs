@@ -1,0 +1,321 @@
+//! The messaging logic of one core.
+//!
+//! Owns everything of one shard: connections, topics and frame logs, homes and histories, timers, statistics. Touches
+//! the kernel only through [`Driver`](crate::io::driver::Driver), other shards only through [`Links`]. Never: unsafe, atomics, system calls,
+//! shared ownership, dynamic calls, futures. A source test holds that.
+//!
+//! The path of a message, and the file of each step:
+//!
+//! ```text
+//!   reap ─▶ decode ─▶ route ─▶ cross ─▶ number ─▶ record ─▶ relay ─▶ encode ─▶ flush ─▶ settle
+//!   serve   http,     publish  mesh     at_home   home      at_home  hear      flush    settle
+//!           websocket
+//! ```
+//!
+//! [`turn`] runs them in order.
+
+mod at_home;
+mod buffer;
+mod chain;
+mod check;
+mod close;
+mod connection;
+mod dialect;
+mod expire;
+mod flush;
+mod hear;
+mod home;
+mod http;
+mod limits;
+mod origin;
+mod pool;
+mod publish;
+mod replay;
+mod serve;
+mod settle;
+mod stats;
+mod subscribe;
+mod topics;
+mod turn;
+mod websocket;
+mod wheel;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+use slab::Slab;
+
+use crate::io::driver::{Completion, Slot};
+use crate::mesh::Links;
+use chain::Store;
+use connection::{Active, Connection, Kind};
+use home::Homes;
+use topics::{NONE, Topics};
+use wheel::Wheel;
+
+pub use limits::{LagPolicy, Limits, RING_BYTES_MIN};
+pub use stats::Stats;
+pub use turn::Busy;
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its number.
+    pub index: usize,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its ends of the rings.
+    pub links: Links,
+    /// Seed of its random numbers (epochs, jitter).
+    pub seed: u64,
+    /// Largest slot number plus one.
+    pub slots_max: u32,
+    /// Key of the topic hash, the same on all shards and secret to peers.
+    pub hash_key: u64,
+}
+
+/// One core's part of the engine.
+#[derive(Debug)]
+pub struct Shard {
+    index: u32,
+    limits: Limits,
+    links: Links,
+    stats: Stats,
+    hash_key: u64,
+    random: u64,
+
+    now_us: u64,
+    now_ms: u64,
+    tick: u32,
+
+    connections: Vec<Connection>,
+    actives: Slab<Active>,
+    topics: Topics,
+    homes: Homes,
+    store: Store,
+    wheel: Wheel,
+
+    /// What the kernel said and was not served yet.
+    completions: VecDeque<Completion>,
+    reaped: Vec<Completion>,
+    due: Vec<u32>,
+    /// Connections with something to send that the walk does not send.
+    ready: VecDeque<Slot>,
+    /// Logs with a walk under way.
+    dirty: VecDeque<u32>,
+    /// Logs that may give their blocks back after this submit.
+    releasing: Vec<u32>,
+    /// Connections whose queue is sent by this submit.
+    sent_private: Vec<Slot>,
+    /// Number of the submit being prepared.
+    submit: u32,
+
+    /// Per home: connections whose command did not fit into its ring.
+    parked: Vec<VecDeque<(Slot, u16)>>,
+    /// Per home: answers it still owes us, bounded by [`ASKED_MAX`].
+    asked: Vec<u32>,
+    /// Per asker: what we owe it and did not fit into its ring.
+    backlog: Vec<VecDeque<at_home::Owed>>,
+    /// Per member shard: homes with a message that did not fit into its ring.
+    behind: Vec<VecDeque<u32>>,
+    /// Topics whose Leave did not fit.
+    leaving: Vec<u32>,
+    /// Topics that are behind and could not ask yet.
+    catching: VecDeque<(u32, u32)>,
+    /// Connections that want a replay and could not ask yet.
+    wanting: VecDeque<(Slot, u16)>,
+    /// Subscribers with a pace, by the time their next message may be sent.
+    paced: BinaryHeap<Reverse<(u32, u32)>>,
+
+    /// Scratch: received bytes, a packet, text being written.
+    inbound: Vec<u8>,
+    carried: Vec<u8>,
+    whole: Vec<u8>,
+    packet: Vec<u8>,
+    text: Vec<u8>,
+
+    /// A listener that stopped accepting because the kernel said no.
+    accepting_failed: Option<u8>,
+    draining: bool,
+    drain_next: Slot,
+}
+
+/// Answers that one home may owe a shard at once. More would let a full ring grow a queue without bound.
+const ASKED_MAX: u32 = 4096;
+
+impl Shard {
+    /// Makes a shard without connections.
+    #[must_use]
+    pub fn new(setup: Setup) -> Shard {
+        let Setup { index, limits, links, seed, slots_max, hash_key } = setup;
+        let shards = links.shards();
+        let mut random_state = seed ^ (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let packet_bytes_max = crate::mesh::Packet::bytes_max(limits.message_bytes_max as usize);
+        Shard {
+            index: index as u32,
+            stats: Stats::default(),
+            hash_key,
+            now_us: 0,
+            now_ms: 0,
+            tick: 1,
+            // Reserved, not touched: growing by doubling would copy hundreds of megabytes in one turn.
+            connections: Vec::with_capacity(slots_max as usize),
+            actives: Slab::new(),
+            topics: Topics::new(),
+            homes: Homes::new(random(&mut random_state)),
+            store: Store::new(limits.memory_bytes),
+            wheel: Wheel::new(0, slots_max),
+            completions: VecDeque::with_capacity(4096),
+            reaped: Vec::with_capacity(4096),
+            due: Vec::new(),
+            ready: VecDeque::new(),
+            dirty: VecDeque::new(),
+            releasing: Vec::new(),
+            sent_private: Vec::new(),
+            submit: 1,
+            parked: (0..shards).map(|_| VecDeque::new()).collect(),
+            asked: vec![0; shards],
+            backlog: (0..shards).map(|_| VecDeque::new()).collect(),
+            behind: (0..shards).map(|_| VecDeque::new()).collect(),
+            leaving: Vec::new(),
+            catching: VecDeque::new(),
+            wanting: VecDeque::new(),
+            paced: BinaryHeap::new(),
+            inbound: Vec::with_capacity(64 << 10),
+            carried: Vec::new(),
+            whole: Vec::new(),
+            packet: Vec::with_capacity(packet_bytes_max),
+            text: vec![0; TEXT_BYTES],
+            accepting_failed: None,
+            draining: false,
+            drain_next: 0,
+            random: random_state,
+            limits,
+            links,
+        }
+    }
+
+    /// Returns the counters, with the gauges brought up to date.
+    pub fn stats(&mut self) -> &Stats {
+        use pool::Owner;
+        let pool = &self.store.pool;
+        self.stats.topics = self.topics.len() as u64;
+        self.stats.homes = self.homes.len() as u64;
+        self.stats.subscriptions = self.topics.memberships.len() as u64;
+        self.stats.pool_bytes = pool.used_total();
+        self.stats.pool_bytes_max = pool.bytes_max();
+        self.stats.pool_log_bytes = pool.used(Owner::Log);
+        self.stats.pool_history_bytes = pool.used(Owner::History);
+        self.stats.pool_private_bytes = pool.used(Owner::Private);
+        self.stats.pool_inbound_bytes = pool.used(Owner::Inbound);
+        &self.stats
+    }
+
+    /// Announces that this shard is about to rest; says false if another turn is needed first.
+    #[must_use]
+    pub fn announce_rest(&mut self) -> bool {
+        self.links.announce_rest()
+    }
+
+    /// Takes the announcement back, after a rest.
+    pub fn woke(&mut self) {
+        self.links.woke();
+    }
+
+    /// Says whether a packet of another shard waits (for spinning before a rest).
+    #[must_use]
+    pub fn anything(&self) -> bool {
+        self.links.anything()
+    }
+
+    fn hash(&self, topic: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key, !self.hash_key);
+        hasher.write(topic.as_bytes());
+        hasher.finish()
+    }
+
+    fn home_of(&self, hash: u64) -> usize {
+        (hash % self.links.shards() as u64) as usize
+    }
+
+    /// Returns the connection's `Active`, made if need be.
+    fn active(&mut self, slot: Slot) -> &mut Active {
+        let index = self.connections[slot as usize].active;
+        if index != NONE {
+            return &mut self.actives[index as usize];
+        }
+        let index = self.actives.insert(Active::new(slot));
+        self.connections[slot as usize].active = u32::try_from(index).expect("fewer than 2^32");
+        self.look_again(slot);
+        &mut self.actives[index]
+    }
+
+    /// Returns the connection's `Active`, if it has one.
+    fn active_if_any(&mut self, slot: Slot) -> Option<&mut Active> {
+        self.actives.get_mut(self.connections[slot as usize].active as usize)
+    }
+
+    /// Forgets the connection's `Active`, if nothing is unfinished.
+    fn settle_down(&mut self, slot: Slot) {
+        let index = self.connections[slot as usize].active;
+        if index == NONE {
+            return;
+        }
+        let active = &mut self.actives[index as usize];
+        active.queue.release_if_empty(&mut self.store);
+        active.carry.release_if_empty(&mut self.store);
+        if active.complete || !active.is_idle() {
+            return;
+        }
+        active.body.clear(&mut self.store);
+        self.actives.remove(index as usize);
+        self.connections[slot as usize].active = NONE;
+        self.look_again(slot);
+    }
+
+    /// Finds out whether the walk may send to the connection's only subscription, or must look at the connection.
+    fn look_again(&mut self, slot: Slot) {
+        use topics::{CONFLATE, LOOK, PACED, REPLAYING, UNRESOLVED};
+        let connection = &self.connections[slot as usize];
+        if connection.first == NONE {
+            return;
+        }
+        let several = connection.subscriptions > 1;
+        let look = several || connection.active != NONE || connection.blocked || connection.partial != NONE;
+        let first = connection.first;
+        let subscriber = self.topics.subscriber_mut(first);
+        if look || subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING) != 0 {
+            subscriber.flags |= LOOK;
+        } else {
+            subscriber.flags &= !LOOK;
+        }
+    }
+
+    /// Puts the connection into the queue of those with something to send.
+    fn make_ready(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        if !std::mem::replace(&mut connection.ready, true) {
+            self.ready.push_back(slot);
+        }
+    }
+
+    fn is_living(&self, slot: Slot, generation: u16) -> bool {
+        self.connections.get(slot as usize).is_some_and(|connection| {
+            connection.generation == generation && !matches!(connection.kind, Kind::Free | Kind::Dead | Kind::Closing)
+        })
+    }
+}
+
+/// Scratch for heads, lines and short bodies.
+const TEXT_BYTES: usize = 4096;
+
+/// Draws the next number of a splitmix64 sequence: for jitter and epochs, not for secrets.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,261 @@
+//! The block pool: hands out power-of-two blocks of a shard's block memory, and counts who holds them.
+//!
+//! Owns: which parts of the memory are in use. Touches: no byte of it. Never: grows; when the memory is used up it
+//! says no, and the asker sheds.
+//!
+//! A buddy allocator: a block of order `n` is `1 << n` bytes long and starts at a multiple of its length. Two free
+//! buddies become one block of the next order, so that memory used for small messages can hold large ones later.
+//!
+//! Invariants: a byte belongs to at most one block; `used` per owner is the sum of the blocks it holds.
+
+use crate::io::memory::Span;
+
+/// Smallest block: 256 bytes hold a short message with its frame and mark.
+pub(super) const ORDER_MIN: u8 = 8;
+
+/// Largest block, if the memory is that large: 64 MiB hold the largest message there can be (16 MiB), escaped.
+const ORDER_MAX: u8 = 26;
+
+const NONE: u32 = u32::MAX;
+
+/// Who holds a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Frame logs.
+    Log,
+    /// Histories.
+    History,
+    /// Private queues.
+    Private,
+    /// Heads, bodies and messages that are still arriving.
+    Inbound,
+}
+
+/// A block in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    unit: u32,
+    order: u8,
+}
+
+impl Block {
+    /// Returns the place of the block.
+    #[must_use]
+    pub(super) fn span(self) -> Span {
+        Span { start: u64::from(self.unit) << ORDER_MIN, len: self.bytes() }
+    }
+
+    /// Returns its length in bytes.
+    #[must_use]
+    pub(super) fn bytes(self) -> u32 {
+        1 << self.order
+    }
+}
+
+/// Returns the order of the smallest block with at least so many bytes.
+#[must_use]
+pub(super) fn order_for(bytes: u32) -> u8 {
+    let order = bytes.max(1).next_power_of_two().trailing_zeros() as u8;
+    order.max(ORDER_MIN)
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// Per unit: `FREE | order` at the first unit of a free block, anything else otherwise.
+    state: Vec<u8>,
+    /// Free blocks of an order are a doubly linked list through these.
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    heads: [u32; ORDER_MAX as usize + 1],
+    /// Largest order handed out.
+    order_max: u8,
+    /// Units from here on were never used; whole blocks of `order_max` come from here.
+    fresh: u32,
+    units: u32,
+    used: [u64; 4],
+}
+
+const FREE: u8 = 0x80;
+
+impl Pool {
+    /// Makes the pool of a memory with so many bytes; what is beyond the last whole largest block stays unused.
+    #[must_use]
+    pub(super) fn new(memory_bytes: u64) -> Pool {
+        let order_max = (memory_bytes / 4).max(1).ilog2().clamp(u32::from(ORDER_MIN), u32::from(ORDER_MAX)) as u8;
+        let units = (memory_bytes >> order_max << order_max) >> ORDER_MIN;
+        let units = u32::try_from(units).expect("one shard's block memory is below 1 TiB");
+        // `vec!` of zeroes comes from the kernel's zero pages: units never used cost nothing.
+        Pool {
+            state: vec![0; units as usize],
+            next: vec![0; units as usize],
+            previous: vec![0; units as usize],
+            heads: [NONE; ORDER_MAX as usize + 1],
+            order_max,
+            fresh: 0,
+            units,
+            used: [0; 4],
+        }
+    }
+
+    /// Returns a block of at least so many bytes, or `None` if there is none.
+    pub(super) fn take(&mut self, owner: Owner, bytes: u32) -> Option<Block> {
+        let order = order_for(bytes);
+        if order > self.order_max {
+            return None;
+        }
+        let mut from = order;
+        while from < self.order_max && self.heads[usize::from(from)] == NONE {
+            from += 1;
+        }
+        let unit = if self.heads[usize::from(from)] != NONE {
+            let unit = self.heads[usize::from(from)];
+            self.unlink(unit, from);
+            unit
+        } else {
+            let unit = self.fresh;
+            if unit == self.units {
+                return None;
+            }
+            self.fresh += 1 << (self.order_max - ORDER_MIN);
+            unit
+        };
+        // Keep the lower half, free the upper one, until the size is right.
+        while from > order {
+            from -= 1;
+            self.link(unit + (1 << (from - ORDER_MIN)), from);
+        }
+        self.state[unit as usize] = order;
+        self.used[owner as usize] += 1 << order;
+        Some(Block { unit, order })
+    }
+
+    /// Takes a block back.
+    ///
+    /// # Panics
+    /// If the block is not in use.
+    pub(super) fn give(&mut self, owner: Owner, block: Block) {
+        let Block { mut unit, mut order } = block;
+        assert_eq!(self.state[unit as usize], order, "a block that is not in use was given back");
+        self.used[owner as usize] -= 1 << order;
+        self.state[unit as usize] = 0;
+        while order < self.order_max {
+            let buddy = unit ^ (1 << (order - ORDER_MIN));
+            if self.state[buddy as usize] != FREE | order {
+                break;
+            }
+            self.unlink(buddy, order);
+            unit = unit.min(buddy);
+            order += 1;
+        }
+        self.link(unit, order);
+    }
+
+    /// Returns how many bytes an owner holds.
+    #[must_use]
+    pub(super) fn used(&self, owner: Owner) -> u64 {
+        self.used[owner as usize]
+    }
+
+    /// Returns how many bytes are in use.
+    #[must_use]
+    pub(super) fn used_total(&self) -> u64 {
+        self.used.iter().sum()
+    }
+
+    /// Returns how many bytes there are.
+    #[must_use]
+    pub(super) fn bytes_max(&self) -> u64 {
+        u64::from(self.units) << ORDER_MIN
+    }
+
+    /// Returns the length of the largest block there can be.
+    #[cfg(test)]
+    pub(super) fn block_bytes_max(&self) -> u32 {
+        1 << self.order_max
+    }
+
+    fn link(&mut self, unit: u32, order: u8) {
+        let head = self.heads[usize::from(order)];
+        self.state[unit as usize] = FREE | order;
+        self.next[unit as usize] = head;
+        self.previous[unit as usize] = NONE;
+        if head != NONE {
+            self.previous[head as usize] = unit;
+        }
+        self.heads[usize::from(order)] = unit;
+    }
+
+    fn unlink(&mut self, unit: u32, order: u8) {
+        let (previous, next) = (self.previous[unit as usize], self.next[unit as usize]);
+        if previous == NONE {
+            self.heads[usize::from(order)] = next;
+        } else {
+            self.next[previous as usize] = next;
+        }
+        if next != NONE {
+            self.previous[next as usize] = previous;
+        }
+        self.state[unit as usize] = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random taking and giving never hands out a byte twice, and in the end everything is one piece again.
+    #[test]
+    fn no_byte_has_two_owners() {
+        let memory_bytes = 1 << 20;
+        let mut pool = Pool::new(memory_bytes);
+        let mut held: Vec<Block> = Vec::new();
+        let mut seed = 42u64;
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let dice = (seed >> 33) as u32;
+            if dice % 5 < 3 {
+                match pool.take(Owner::Log, 1 << (dice >> 8) % 18) {
+                    Some(block) => held.push(block),
+                    None => refused += 1,
+                }
+            } else if !held.is_empty() {
+                let block = held.swap_remove(dice as usize % held.len());
+                pool.give(Owner::Log, block);
+            }
+            if dice % 64 == 0 {
+                let mut spans: Vec<_> = held.iter().map(|block| block.span()).collect();
+                spans.sort_by_key(|span| span.start);
+                assert!(spans.windows(2).all(|two| two[0].start + u64::from(two[0].len) <= two[1].start));
+                assert!(spans.last().is_none_or(|last| last.start + u64::from(last.len) <= memory_bytes));
+                assert_eq!(pool.used_total(), spans.iter().map(|span| u64::from(span.len)).sum::<u64>());
+            }
+        }
+        assert!(refused > 0, "the pool was never full: the test is too tame");
+        for block in held.drain(..) {
+            pool.give(Owner::Log, block);
+        }
+        assert_eq!(pool.used_total(), 0);
+        let largest = pool.block_bytes_max();
+        let whole: Vec<_> = std::iter::from_fn(|| pool.take(Owner::Log, largest)).collect();
+        assert_eq!(whole.len() as u64 * u64::from(largest), memory_bytes, "free buddies become one again");
+    }
+
+    /// What is larger than the largest block is refused, not cut.
+    #[test]
+    fn too_large_is_refused() {
+        let mut pool = Pool::new(1 << 20);
+        assert_eq!(pool.take(Owner::Inbound, pool.block_bytes_max() + 1), None);
+    }
+
+    /// Giving a block back twice stops the shard.
+    #[test]
+    #[should_panic(expected = "not in use")]
+    fn giving_twice_is_a_bug() {
+        let mut pool = Pool::new(1 << 20);
+        let block = pool.take(Owner::Log, 300).unwrap();
+        pool.give(Owner::Log, block);
+        pool.give(Owner::Log, block);
+    }
+}

@@ -1,0 +1,179 @@
+//! Publishing: from a connection to the topic's home; and waiting, when a ring has no room.
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::line::ErrCode;
+use corecast_protocol::ws::close;
+
+use super::Shard;
+use super::connection::{Asked, Kind, Waiting};
+use super::subscribe::Outcome;
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Name, Packet, Purpose, Reason, Ticket};
+
+/// Connections that go on in one turn when a ring has room again.
+const UNPARKED_PER_TURN: usize = 64;
+
+impl Shard {
+    /// Sends a message to the home of its topic.
+    pub(super) fn publish(
+        &mut self,
+        slot: Slot,
+        topic: &str,
+        content: Content<'_>,
+        purpose: Purpose,
+        token: &str,
+    ) -> Outcome {
+        let name = Name { hash: self.hash(topic), text: topic };
+        let ticket = self.ticket(slot, purpose, token);
+        self.order(Packet::Publish { topic: name, ticket, content }, name.hash, purpose)
+    }
+
+    /// Asks the home of a topic to forget its history.
+    pub(super) fn publish_clear(&mut self, slot: Slot, topic: &str) -> Outcome {
+        let name = Name { hash: self.hash(topic), text: topic };
+        let ticket = self.ticket(slot, Purpose::Http, "");
+        self.order(Packet::Clear { topic: name, ticket }, name.hash, Purpose::Http)
+    }
+
+    /// Asks the home of a topic for messages.
+    pub(super) fn ask_replay(
+        &mut self,
+        slot: Slot,
+        topic: &str,
+        purpose: Purpose,
+        from: crate::mesh::Start,
+    ) -> Outcome {
+        let name = Name { hash: self.hash(topic), text: topic };
+        let ticket = self.ticket(slot, purpose, "");
+        self.order(Packet::Replay { topic: name, ticket, from, generation: 0 }, name.hash, purpose)
+    }
+
+    fn ticket<'t>(&self, slot: Slot, purpose: Purpose, token: &'t str) -> Ticket<'t> {
+        Ticket { slot, generation: self.connections[slot as usize].generation, purpose, detail: 0, token }
+    }
+
+    fn order(&mut self, packet: Packet<'_>, hash: u64, purpose: Purpose) -> Outcome {
+        let home = self.home_of(hash);
+        let answered = purpose != Purpose::Silent;
+        if answered && self.asked[home] >= super::ASKED_MAX || !self.links.send(home, &packet) {
+            return Outcome::NoRoom(home);
+        }
+        self.asked[home] += u32::from(answered);
+        Outcome::Done
+    }
+
+    /// A home has answered a publication.
+    pub(super) fn published<D: Driver>(&mut self, driver: &mut D, ticket: Ticket<'_>, answer: Result<Cursor, Reason>) {
+        let slot = ticket.slot;
+        if !self.is_living(slot, ticket.generation) {
+            return;
+        }
+        match (ticket.purpose, answer) {
+            (Purpose::Http, answer) => self.answer_publication(driver, slot, answer),
+            (Purpose::Batch, answer) => self.answer_line_of_batch(driver, slot, answer.is_ok()),
+            (Purpose::Line, answer) => {
+                let mut was_full = false;
+                if let Some(active) = self.active_if_any(slot) {
+                    was_full = active.tickets >= super::websocket::TICKETS_MAX;
+                    active.tickets -= 1;
+                }
+                match answer {
+                    Ok(cursor) => self.tell_ok(driver, slot, ticket.token, Some(cursor)),
+                    Err(_) => self.tell_err(driver, slot, Some(ticket.token), ErrCode::Full, "the engine is full"),
+                }
+                if was_full && self.is_living(slot, ticket.generation) {
+                    self.go_on(driver, slot);
+                }
+                self.make_ready(slot);
+            }
+            (_, Err(_)) if self.connections[slot as usize].kind == Kind::Line => {
+                self.tell_err(driver, slot, None, ErrCode::Full, "the engine is full");
+            }
+            (_, Err(_)) => self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full"),
+            (_, Ok(_)) => {}
+        }
+    }
+
+    /// Makes a connection wait until the ring to a home has room.
+    pub(super) fn park(&mut self, slot: Slot, home: usize) {
+        let generation = self.connections[slot as usize].generation;
+        self.active(slot).waiting = Waiting::Room(home as u32);
+        self.parked[home].push_back((slot, generation));
+        self.stats.parked += 1;
+    }
+
+    /// Lets connections go on that waited for the ring to a home; says whether any did.
+    pub(super) fn unpark<D: Driver>(&mut self, driver: &mut D, home: usize) -> bool {
+        let mut worked = false;
+        let turns = self.parked[home].len().min(UNPARKED_PER_TURN);
+        for _ in 0..turns {
+            // A quarter of the ring: with less, the same connections would come and go.
+            if self.links.room(home) < self.links.ring_bytes() / 4 || self.asked[home] >= super::ASKED_MAX / 2 {
+                break;
+            }
+            let Some((slot, generation)) = self.parked[home].pop_front() else { break };
+            if self.is_living(slot, generation) {
+                self.go_on(driver, slot);
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    /// Lets a connection handle what has waited, and then what it received meanwhile.
+    pub(super) fn go_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let generation = self.connections[slot as usize].generation;
+        let Some(active) = self.active_if_any(slot) else { return };
+        active.waiting = Waiting::No;
+        if active.complete {
+            active.complete = false;
+            self.handle_complete(driver, slot);
+        }
+        if !self.is_living(slot, generation) {
+            return;
+        }
+        let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+        if !waits {
+            self.take_carried(driver, slot);
+        }
+        if self.is_living(slot, generation) {
+            self.rearm(driver, slot);
+            self.make_ready(slot);
+        }
+    }
+
+    /// Handles the message or body that stands complete in the connection's body buffer.
+    fn handle_complete<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        let active = &self.actives[index];
+        let what = active.pending.what;
+        if what == Asked::Batch {
+            self.publish_batch(driver, slot);
+            return;
+        }
+        let (text, span) = (active.text, active.body.span());
+        let mut bytes = std::mem::take(&mut self.whole);
+        bytes.clear();
+        bytes.extend_from_slice(driver.memory().bytes(span));
+        self.actives[index].body.clear(&mut self.store);
+        if what == Asked::Nothing {
+            self.message(driver, slot, text, &mut bytes);
+        } else {
+            self.request(driver, slot, &bytes);
+        }
+        self.whole = bytes;
+    }
+
+    /// Keeps a complete message or body until it can be handled.
+    pub(super) fn stash<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        let active = &mut self.actives[index];
+        active.body.clear(&mut self.store);
+        active.text = text;
+        active.complete = true;
+        if !active.body.push(&mut self.store, driver.memory_mut(), bytes) {
+            self.shed(driver, slot);
+        }
+    }
+}

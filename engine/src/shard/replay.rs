@@ -1,0 +1,267 @@
+//! Replays as a connection sees them: the start of a subscription, a subscriber that lagged, `poll` and `value`.
+//!
+//! A connection has at most one replay on its way at a time. A replay's messages are encoded into the connection's own
+//! queue; when the last of what there is has come, the subscriber goes on from its frame log.
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::line::GapReason;
+use corecast_protocol::message::Message;
+use corecast_protocol::ws::close;
+
+use super::Shard;
+use super::buffer::Buffer;
+use super::connection::{Asked, Kind, Replaying, Waiting};
+use super::pool::Owner;
+use super::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
+
+impl Shard {
+    /// Asks the home for what a lagging subscriber of this connection needs next; says false if it has to wait.
+    pub(super) fn ask_for_more(&mut self, slot: Slot, membership: u32) -> bool {
+        let place = &self.topics.memberships[membership as usize];
+        let topic = self.topics.topic(self.topics.logs[place.log as usize].topic);
+        let home = topic.home as usize;
+        if !self.may_ask(home, 1) {
+            return false;
+        }
+        let generation = self.connections[slot as usize].generation;
+        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: membership, token: "" };
+        let from = Start::Seq(self.topics.subscriber(membership).next);
+        let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
+        assert!(asked, "room was looked for");
+        self.asked[home] += 1;
+        self.stats.replays += 1;
+        self.active(slot).replaying = Some(Replaying { membership, left: None, head: 0 });
+        true
+    }
+
+    pub(super) fn replay_begins<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        if !self.is_living(ticket.slot, ticket.generation) {
+            return;
+        }
+        let slot = ticket.slot;
+        match ticket.purpose {
+            Purpose::Poll | Purpose::Value => self.answer_begins(driver, slot, head, first, count, lost),
+            _ => self.subscription_continues(driver, ticket, head, first, count, lost),
+        }
+    }
+
+    fn subscription_continues<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        let (slot, membership) = (ticket.slot, ticket.detail);
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.replaying.is_none_or(|replaying| replaying.membership != membership) {
+            return; // The subscription ended meanwhile.
+        }
+        active.replaying = Some(Replaying { membership, left: Some(count), head: head.seq });
+        let place = &self.topics.memberships[membership as usize];
+        let log = place.log;
+        let subscriber = *self.topics.subscriber(membership);
+        if subscriber.flags & UNRESOLVED != 0 {
+            let log = &mut self.topics.logs[log as usize];
+            log.unresolved -= 1;
+            self.stats.owed = self.stats.owed.wrapping_add(log.chain.next().wrapping_sub(first));
+            let subscriber = self.topics.subscriber_mut(membership);
+            subscriber.flags &= !UNRESOLVED;
+            subscriber.next = first;
+            if !ticket.token.is_empty() {
+                self.tell_ok(driver, slot, ticket.token, Some(head));
+            }
+            if let Some(lost) = lost {
+                self.stats.owed = self.stats.owed.wrapping_add(lost.count);
+                let reason = if lost.epoch_changed { GapReason::Epoch } else { GapReason::Expired };
+                self.tell_lost(driver, slot, membership, head.epoch, first, lost, reason);
+            }
+        } else if let Some(lost) = lost {
+            if subscriber.partial > 0 {
+                // The rest of the frame that it has half of is gone: no boundary is left to tell anything at.
+                self.kill(driver, slot);
+                return;
+            }
+            self.topics.subscriber_mut(membership).next = first;
+            self.tell_lost(driver, slot, membership, head.epoch, first, lost, GapReason::Overflow);
+        }
+        if !self.is_living(slot, ticket.generation) {
+            return;
+        }
+        if count == 0 {
+            self.batch_ends(driver, slot);
+        }
+        self.make_ready(slot);
+    }
+
+    pub(super) fn replay_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        seq: u64,
+        content: Content<'_>,
+    ) {
+        if !self.is_living(ticket.slot, ticket.generation) {
+            return;
+        }
+        let (slot, membership) = (ticket.slot, ticket.detail);
+        if matches!(ticket.purpose, Purpose::Poll | Purpose::Value) {
+            self.answer_message(driver, slot, seq, content);
+            return;
+        }
+        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(Replaying { left: Some(left), .. }) =
+            active.replaying.as_mut().filter(|replaying| replaying.membership == membership)
+        else {
+            return;
+        };
+        *left -= 1;
+        let last = *left == 0;
+        if !self.queue_message(driver, slot, membership, seq, content) {
+            self.shed(driver, slot);
+            return;
+        }
+        if last {
+            self.batch_ends(driver, slot);
+        }
+    }
+
+    /// Encodes a message into the connection's own queue; says false if there is no memory.
+    fn queue_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        seq: u64,
+        content: Content<'_>,
+    ) -> bool {
+        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        let topic = self.topics.topic(log.topic);
+        let message = Message {
+            topic: topic.name().text,
+            cursor: Cursor { epoch: topic.epoch, seq },
+            event: Some(content.event).filter(|event| !event.is_empty()),
+            payload: content.payload,
+            text: content.text,
+        };
+        let dialect = log.dialect;
+        let len = dialect.encoded_len(&message) as u32;
+        let partial = self.topics.subscriber(membership).partial;
+        let index = self.connections[slot as usize].active as usize;
+        let memory = driver.memory_mut();
+        if partial == 0 {
+            let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
+            dialect.encode(&message, memory.bytes_mut(place));
+        } else {
+            // The first part of this very frame was sent from the log before it was forgotten there; the same bytes
+            // come out of the encoder again, and the rest goes before everything else.
+            let mut whole = Buffer::new(Owner::Private);
+            let Some(place) = whole.reserve(&mut self.store, memory, len) else { return false };
+            dialect.encode(&message, memory.bytes_mut(place));
+            let rest = place.part(partial, len - partial);
+            let queued = self.actives[index].queue.push_front(&mut self.store, memory, rest);
+            whole.clear(&mut self.store);
+            if !queued {
+                return false;
+            }
+            self.topics.subscriber_mut(membership).partial = 0;
+            self.connections[slot as usize].partial = NONE;
+        }
+        let subscriber = self.topics.subscriber_mut(membership);
+        debug_assert_eq!(subscriber.next, seq, "a replay has no holes");
+        subscriber.next = seq + 1;
+        self.stats.delivered = self.stats.delivered.wrapping_add(1);
+        true
+    }
+
+    /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
+    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(Replaying { membership, head, .. }) = active.replaying.take() else { return };
+        let waits = active.waiting == Waiting::Answer && active.pending.what == Asked::Nothing;
+        let subscriber = self.topics.subscriber_mut(membership);
+        if subscriber.next > head {
+            subscriber.flags &= !REPLAYING;
+        }
+        self.make_ready(slot);
+        if waits {
+            self.go_on(driver, slot);
+        }
+    }
+
+    /// Turns a subscriber that its frame log cannot serve any more to the home's history.
+    pub(super) fn lag(&mut self, membership: u32) {
+        let log = self.topics.memberships[membership as usize].log;
+        let subscriber = self.topics.subscriber_mut(membership);
+        let counted = subscriber.flags & BEHIND != 0;
+        subscriber.flags = (subscriber.flags & !BEHIND) | REPLAYING | super::topics::LOOK;
+        if counted {
+            let log = &mut self.topics.logs[log as usize];
+            log.behind -= 1;
+            self.release_later(self.topics.memberships[membership as usize].log);
+        }
+    }
+
+    /// Tells a subscriber what it lost; counts it.
+    #[allow(clippy::too_many_arguments)]
+    fn tell_lost<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        epoch: u32,
+        first: u64,
+        lost: Lost,
+        reason: GapReason,
+    ) {
+        self.stats.dropped = self.stats.dropped.wrapping_add(lost.count);
+        let from = if lost.epoch_changed {
+            Cursor { epoch: lost.after_epoch, seq: lost.after_seq }
+        } else {
+            Cursor { epoch, seq: lost.after_seq + 1 }
+        };
+        let to = Cursor { epoch, seq: first - 1 };
+        self.tell_gap(driver, slot, membership, from, to, lost.count, reason);
+    }
+
+    /// Tells a subscriber of a gap, in the way of its dialect.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn tell_gap<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        from: Cursor,
+        to: Cursor,
+        count: u64,
+        reason: GapReason,
+    ) {
+        self.stats.gaps += 1;
+        if self.connections[slot as usize].kind == Kind::Line {
+            let log = self.topics.memberships[membership as usize].log;
+            let topic = self.topics.topic(self.topics.logs[log as usize].topic);
+            let mut text = std::mem::take(&mut self.text);
+            let written = corecast_protocol::dialect::line::text_frame(&mut text, |w| {
+                corecast_protocol::dialect::line::gap(w, topic.name().text, from, to, count, reason);
+            });
+            let len = written.expect("the scratch holds the longest line");
+            self.push(driver, slot, &text[..len]);
+            self.text = text;
+        } else if self.topics.subscriber(membership).flags & CONFLATE == 0 && count > 0 {
+            // A raw WebSocket carries payloads only: the one way to tell is to end it, with the reason.
+            self.close_websocket(driver, slot, close::TRY_AGAIN, "messages were lost; subscribe again");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What the kernel says: connections come, bytes come, peers go, room appears.
+
+use super::Shard;
+use super::connection::{Connection, Kind, Waiting};
+use super::topics::NONE;
+use crate::io::driver::{Completion, Driver, End, Interest, Slot};
+
+/// Completions served in one turn.
+const COMPLETIONS_PER_TURN: usize = 1024;
+
+/// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
+pub(super) const READS_FOR_STREAM: u8 = 8;
+
+/// Bytes that a waiting connection may have sent in advance before it is not read any more. What is in flight when
+/// the receive is cancelled still comes, so the buffer is bounded by this and one burst of receive buffers.
+const CARRY_BYTES_MAX: u32 = 1 << 20;
+
+impl Shard {
+    /// Serves what the kernel said, a bounded part of it; says whether it said anything.
+    pub(super) fn serve<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let served = self.completions.len().min(COMPLETIONS_PER_TURN);
+        for _ in 0..served {
+            let Some(completion) = self.completions.pop_front() else { break };
+            self.serve_one(driver, completion);
+        }
+        served > 0
+    }
+
+    fn serve_one<D: Driver>(&mut self, driver: &mut D, completion: Completion) {
+        match completion {
+            Completion::Accepted { listener, slot, peer } => self.accepted(driver, listener, slot, peer),
+            Completion::AcceptFailed { listener, errno } => {
+                tracing::warn!(shard = self.index, listener, errno, "cannot accept; trying again when a slot is free");
+                self.stats.refused += 1;
+                self.accepting_failed = Some(listener);
+            }
+            Completion::Received { slot, lent, more, .. } => {
+                if !more {
+                    self.disarmed(slot);
+                }
+                self.stats.bytes_received += u64::from(lent.len);
+                let mut bytes = std::mem::take(&mut self.inbound);
+                bytes.clear();
+                bytes.extend_from_slice(driver.received(lent));
+                driver.recycle(lent);
+                self.received(driver, slot, &mut bytes);
+                self.inbound = bytes;
+                self.rearm(driver, slot);
+            }
+            Completion::ReceiveEnded { slot, end, .. } => {
+                self.disarmed(slot);
+                match end {
+                    End::Eof => self.peer_ended(driver, slot),
+                    End::Failed(_) => self.kill(driver, slot),
+                    End::Again | End::NoBuffers | End::Cancelled | End::Rearm => {}
+                }
+                self.rearm(driver, slot);
+            }
+            Completion::Readable { slot, generation, cancelled } => {
+                self.disarmed(slot);
+                let connection = &mut self.connections[slot as usize];
+                if !cancelled && connection.kind != Kind::Dead && self.reads_wanted(slot) {
+                    self.connections[slot as usize].armed = Some(Interest::Once);
+                    driver.receive(slot, generation, Interest::Once);
+                } else {
+                    self.rearm(driver, slot);
+                }
+            }
+            Completion::Writable { slot, .. } => {
+                self.connections[slot as usize].blocked = false;
+                if self.connections[slot as usize].kind == Kind::Dead {
+                    self.bury(driver, slot);
+                } else {
+                    self.look_again(slot);
+                    self.make_ready(slot);
+                }
+            }
+            Completion::Closed { slot } => {
+                self.closed(slot);
+                if let Some(listener) = self.accepting_failed.take() {
+                    driver.accept(listener);
+                }
+            }
+            Completion::Unsent { .. } => unreachable!("settled right after the submit"),
+            Completion::Connected { .. } => unreachable!("a shard does not connect"),
+        }
+    }
+
+    fn accepted<D: Driver>(&mut self, driver: &mut D, listener: u8, slot: Slot, peer: std::net::SocketAddr) {
+        if self.connections.len() <= slot as usize {
+            self.connections.resize_with(slot as usize + 1, Connection::free);
+        }
+        self.stats.connections += 1;
+        self.stats.accepted += 1;
+        let full = self.stats.connections > u64::from(self.limits.connections_max);
+        let connection = &mut self.connections[slot as usize];
+        assert_eq!(connection.kind, Kind::Free, "the kernel hands out free slots only");
+        connection.open(listener, peer, self.tick);
+        if full || self.draining {
+            self.stats.refused += u64::from(full);
+            self.kill(driver, slot);
+            return;
+        }
+        self.wheel.set(slot, self.tick, self.limits.head_ms);
+        self.rearm(driver, slot);
+    }
+
+    fn disarmed(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        connection.armed = None;
+        connection.cancelling = false;
+    }
+
+    /// Arms a receive, if none is armed and one is wanted; stops one that is not wanted.
+    pub(super) fn rearm<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let wanted = self.reads_wanted(slot);
+        let connection = &mut self.connections[slot as usize];
+        match connection.kind {
+            Kind::Free | Kind::Closing => return,
+            Kind::Dead => return self.bury(driver, slot),
+            _ => {}
+        }
+        let generation = connection.generation;
+        match connection.armed {
+            None if wanted => {
+                let busy = connection.reads >= READS_FOR_STREAM;
+                let interest = if busy { Interest::Stream } else { Interest::Readiness };
+                connection.armed = Some(interest);
+                driver.receive(slot, generation, interest);
+            }
+            Some(Interest::Stream) if !wanted && !connection.cancelling => {
+                connection.cancelling = true;
+                driver.cancel_receive(slot, generation, Interest::Stream);
+            }
+            _ => {}
+        }
+    }
+
+    fn reads_wanted(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        if connection.ended {
+            return false;
+        }
+        connection.active == NONE || {
+            let active = &self.actives[connection.active as usize];
+            active.waiting == Waiting::No || active.carry.is_empty()
+        }
+    }
+
+    fn received<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
+        let tick = self.tick;
+        let connection = &mut self.connections[slot as usize];
+        connection.heard_tick = tick;
+        connection.pinged = false;
+        connection.reads = connection.reads.saturating_add(1);
+        if matches!(connection.kind, Kind::Lingering | Kind::Dead) || self.is_closing(slot) && !self.is_websocket(slot)
+        {
+            return;
+        }
+        let held =
+            self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No || !active.carry.is_empty());
+        if !held {
+            self.take(driver, slot, bytes);
+            return;
+        }
+        let index = self.connections[slot as usize].active as usize;
+        let active = &mut self.actives[index];
+        let fits =
+            active.carry.len() <= CARRY_BYTES_MAX && active.carry.push(&mut self.store, driver.memory_mut(), bytes);
+        let waits = active.waiting != Waiting::No;
+        if !fits {
+            self.shed(driver, slot);
+        } else if !waits {
+            self.take_carried(driver, slot);
+        }
+    }
+
+    fn is_websocket(&self, slot: Slot) -> bool {
+        self.connections[slot as usize].is_websocket()
+    }
+
+    /// Handles what was carried over.
+    pub(super) fn take_carried<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.carry.is_empty() {
+            return;
+        }
+        let span = active.carry.span();
+        let mut bytes = std::mem::take(&mut self.carried);
+        bytes.clear();
+        bytes.extend_from_slice(driver.memory().bytes(span));
+        let index = self.connections[slot as usize].active as usize;
+        self.actives[index].carry.clear(&mut self.store);
+        self.take(driver, slot, &mut bytes);
+        self.carried = bytes;
+    }
+
+    /// Handles bytes in order, until they are used up, or the connection has to wait; what is left is carried over.
+    fn take<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
+        let generation = self.connections[slot as usize].generation;
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &mut bytes[at..];
+            let used = match self.connections[slot as usize].kind {
+                Kind::Http => self.http(driver, slot, rest),
+                Kind::Payload | Kind::Line | Kind::Echo => self.frames(driver, slot, rest),
+                _ => return,
+            };
+            at += used;
+            if !self.is_living(slot, generation) {
+                return;
+            }
+            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            if used == 0 || waits {
+                break;
+            }
+        }
+        if at < bytes.len() && !matches!(self.connections[slot as usize].kind, Kind::Lingering) {
+            self.active(slot);
+            let index = self.connections[slot as usize].active as usize;
+            let active = &mut self.actives[index];
+            if !active.closing && !active.carry.push(&mut self.store, driver.memory_mut(), &bytes[at..]) {
+                self.shed(driver, slot);
+                return;
+            }
+        }
+        self.make_ready_or_settle(slot);
+    }
+
+    /// Puts the connection into the sender's queue if it became busy.
+    fn make_ready_or_settle(&mut self, slot: Slot) {
+        if self.connections[slot as usize].active != NONE {
+            self.make_ready(slot);
+        }
+    }
+
+    fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.connections[slot as usize].ended = true;
+        let connection = &self.connections[slot as usize];
+        // A client may end its direction after a request and still wait for the answer.
+        let answer_due = connection.kind == Kind::Http && connection.active != NONE && {
+            let active = &self.actives[connection.active as usize];
+            active.waiting != Waiting::No || !active.queue.is_empty() || active.sending > 0
+        };
+        if answer_due {
+            let index = connection.active as usize;
+            self.actives[index].pending.keep_alive = false;
+        } else {
+            self.kill(driver, slot);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Settling: right after the submit, positions move back by what was not sent, and memory that nobody needs goes back.
+
+use super::Shard;
+use super::connection::Kind;
+use super::topics::{BEHIND, NONE};
+use crate::io::driver::{Completion, Driver, Errno, Slot};
+
+/// `EAGAIN`: the socket's buffer is full.
+const EAGAIN: Errno = 11;
+
+/// Logs start their next round with a block as large as the last round, up to this.
+const BLOCK_BYTES_MAX: u32 = 64 << 10;
+
+impl Shard {
+    /// Collects what the kernel says; says whether it said anything.
+    pub(super) fn settle<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut reaped = std::mem::take(&mut self.reaped);
+        driver.reap(&mut reaped, usize::MAX);
+        let worked = !reaped.is_empty();
+        for completion in reaped.drain(..) {
+            match completion {
+                Completion::Unsent { slot, asked, sent } => self.unsent(driver, slot, asked, sent),
+                other => self.completions.push_back(other),
+            }
+        }
+        self.reaped = reaped;
+        self.settle_private(driver);
+        self.release();
+        worked
+    }
+
+    fn unsent<D: Driver>(&mut self, driver: &mut D, slot: Slot, asked: u32, sent: Result<u32, Errno>) {
+        self.stats.sends_short += 1;
+        let taken = match sent {
+            Ok(taken) => taken,
+            Err(EAGAIN) => 0,
+            Err(_) => {
+                // The peer is gone. What it had coming is counted as abandoned: the position moves back first.
+                self.move_back(driver, slot, asked);
+                self.kill(driver, slot);
+                return;
+            }
+        };
+        self.move_back(driver, slot, asked - taken);
+        let connection = &mut self.connections[slot as usize];
+        if !std::mem::replace(&mut connection.blocked, true) {
+            driver.wait_writable(slot, connection.generation);
+        }
+        self.look_again(slot);
+    }
+
+    fn move_back<D: Driver>(&mut self, driver: &mut D, slot: Slot, unsent: u32) {
+        self.stats.bytes_sent = self.stats.bytes_sent.wrapping_sub(u64::from(unsent));
+        if let Some(active) = self.active_if_any(slot)
+            && active.sending > 0
+        {
+            active.queue.unconsume(unsent);
+            return;
+        }
+        let connection = &self.connections[slot as usize];
+        let membership = if connection.subscriptions == 1 { connection.first } else { connection.sender };
+        debug_assert_ne!(membership, NONE, "somebody sent");
+        let place = &self.topics.memberships[membership as usize];
+        let log = &mut self.topics.logs[place.log as usize];
+        let subscriber = &mut log.subscribers[place.index as usize];
+        let (seq, partial) = log.chain.back(&self.store, driver.memory(), subscriber.next, unsent);
+        self.stats.delivered = self.stats.delivered.wrapping_sub(subscriber.next - seq);
+        subscriber.next = seq;
+        subscriber.partial = partial;
+        if subscriber.flags & BEHIND == 0 {
+            subscriber.flags |= BEHIND;
+            log.behind += 1;
+        }
+        if partial > 0 {
+            self.connections[slot as usize].partial = membership;
+        }
+    }
+
+    /// Queues that were sent in full are gone, and what waited for that goes on.
+    fn settle_private<D: Driver>(&mut self, driver: &mut D) {
+        let mut sent = std::mem::take(&mut self.sent_private);
+        for slot in sent.drain(..) {
+            if matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Dead | Kind::Closing) {
+                continue;
+            }
+            let index = self.connections[slot as usize].active;
+            if index == NONE {
+                continue;
+            }
+            let active = &mut self.actives[index as usize];
+            active.sending = 0;
+            if active.queue.is_empty() {
+                active.queue.release_if_empty(&mut self.store);
+                self.drained(driver, slot);
+            }
+        }
+        self.sent_private = sent;
+    }
+
+    /// Logs that everybody has read to the end give their blocks back.
+    fn release(&mut self) {
+        while let Some(index) = self.releasing.pop() {
+            let log = &mut self.topics.logs[index as usize];
+            log.releasing = false;
+            if log.topic == NONE {
+                if !log.queued {
+                    self.topics.logs.remove(index as usize);
+                }
+                continue;
+            }
+            if log.pending == 0 && log.behind == 0 {
+                log.block_bytes = log.chain.bytes().min(BLOCK_BYTES_MAX);
+                log.chain.forget_before(&mut self.store, log.chain.next());
+            }
+        }
+    }
+}

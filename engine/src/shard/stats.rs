@@ -1,0 +1,95 @@
+//! What a shard counts. One table makes the fields, their names, and what the admin listener says about them.
+
+/// Makes [`Stats`] from one table: name, help.
+macro_rules! stats {
+    ($($name:ident: $help:literal,)*) => {
+        /// Counters and gauges of one shard.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $(#[doc = $help] pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// Name and meaning of every field, in the order of [`Stats::values`].
+            pub const FIELDS: &[(&str, &str)] = &[$((stringify!($name), $help),)*];
+            /// Number of fields.
+            pub const COUNT: usize = Self::FIELDS.len();
+
+            /// Returns all values.
+            #[must_use]
+            pub fn values(&self) -> [u64; Self::COUNT] {
+                [$(self.$name,)*]
+            }
+
+            /// Makes the statistics of these values.
+            #[must_use]
+            pub fn of_values(values: [u64; Self::COUNT]) -> Stats {
+                let [$($name,)*] = values;
+                Stats { $($name,)* }
+            }
+        }
+    };
+}
+
+stats! {
+    connections: "Open connections.",
+    accepted: "Connections accepted since start.",
+    refused: "Connections and requests refused because a limit was reached.",
+    violations: "Connections closed because the peer broke a rule.",
+    topics: "Topics with a subscriber on this shard.",
+    homes: "Topics that have their home on this shard.",
+    subscriptions: "Subscriptions.",
+    published: "Messages numbered by the homes on this shard.",
+    owed: "Messages times subscriptions: what the subscribers of this shard had coming.",
+    delivered: "Messages handed to the kernel or to a connection's queue, in full or (the last one) in part.",
+    conflated: "Messages skipped because the subscriber asked for the newest only.",
+    dropped: "Messages that a subscriber lost and was told about.",
+    abandoned: "Messages still on their way when the subscription ended.",
+    gaps: "Gaps told to subscribers.",
+    replays: "Batches of history asked for by this shard.",
+    behind: "Times that a shard's ring was full and its messages had to be asked for again.",
+    parked: "Times that a connection had to wait for room in a ring.",
+    sends: "Sends ordered.",
+    sends_short: "Sends that the kernel did not take in full.",
+    bytes_received: "Bytes received.",
+    bytes_sent: "Bytes handed to the kernel.",
+    pool_bytes: "Bytes of block memory in use.",
+    pool_bytes_max: "Bytes of block memory there are.",
+    pool_log_bytes: "Block memory in frame logs.",
+    pool_history_bytes: "Block memory in histories.",
+    pool_private_bytes: "Block memory in queues of single connections.",
+    pool_inbound_bytes: "Block memory in messages that are still arriving.",
+    turns: "Turns taken.",
+    turn_us_total: "Microseconds spent in turns that did something.",
+    turn_us_max: "The longest turn, in microseconds.",
+}
+
+impl Stats {
+    /// Adds another shard's counters to these (maxima: the larger).
+    pub fn add(&mut self, other: &Stats) {
+        let turn_us_max = self.turn_us_max.max(other.turn_us_max);
+        let mut sum = self.values();
+        for (to, value) in sum.iter_mut().zip(other.values()) {
+            *to = to.wrapping_add(value);
+        }
+        *self = Stats::of_values(sum);
+        self.turn_us_max = turn_us_max;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values come out in the order of the names, and sums add up.
+    #[test]
+    fn table_and_values_agree() {
+        let stats = Stats { connections: 1, turn_us_max: 9, ..Stats::default() };
+        assert_eq!(Stats::FIELDS[0].0, "connections");
+        assert_eq!(stats.values()[0], 1);
+        assert_eq!(Stats::of_values(stats.values()), stats);
+        let mut sum = stats;
+        sum.add(&Stats { connections: 2, turn_us_max: 4, ..Stats::default() });
+        assert_eq!((sum.connections, sum.turn_us_max), (3, 9));
+    }
+}

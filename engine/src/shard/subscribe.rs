@@ -1,0 +1,236 @@
+//! Subscribing and unsubscribing: a connection, a topic, and where to start.
+
+use corecast_protocol::cursor::Since;
+
+use super::Shard;
+use super::connection::Replaying;
+use super::topics::{CONFLATE, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
+
+/// What a subscriber asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    /// The topic, checked.
+    pub topic: &'a str,
+    /// Where to start.
+    pub since: Since,
+    /// Only the newest message matters.
+    pub conflate: bool,
+    /// At most one message per so many milliseconds; 0: all.
+    pub every_ms: u32,
+    /// Token of the answer, empty for none.
+    pub token: &'a str,
+}
+
+/// What became of an order that needs a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Done, or on its way.
+    Done,
+    /// Nothing was done: the ring to this home has no room.
+    NoRoom(usize),
+    /// Nothing was done: a limit is reached.
+    Full,
+}
+
+impl Shard {
+    /// Subscribes a WebSocket to a topic. The caller made sure that no replay is on its way to the connection.
+    pub(super) fn subscribe(&mut self, slot: Slot, wish: Wish<'_>) -> Outcome {
+        let hash = self.hash(wish.topic);
+        let name = Name { hash, text: wish.topic };
+        let home = self.home_of(hash);
+        if !self.may_ask(home, 2) {
+            return Outcome::NoRoom(home);
+        }
+        let topic = match self.topics.find(name) {
+            Some(topic) => topic,
+            None if self.topics.len() >= self.limits.topics_max as usize => return Outcome::Full,
+            None => {
+                let topic = self.topics.make(name, home as u32);
+                let generation = self.topics.topic(topic).generation;
+                let joined = self.links.send(home, &Packet::Join { topic: name, id: topic, generation });
+                assert!(joined, "room was looked for");
+                self.asked[home] += 1;
+                topic
+            }
+        };
+        // A Leave that could not be sent need not be sent any more.
+        self.topics.topic_mut(topic).leaving = false;
+        let dialect = self.connections[slot as usize].dialect();
+        let log = self.topics.log_of(topic, dialect);
+        let mut flags = LOOK | UNRESOLVED | REPLAYING;
+        if wish.conflate {
+            flags |= CONFLATE;
+        }
+        if wish.every_ms > 0 {
+            flags |= PACED;
+        }
+        let membership = self.topics.join(log, slot, flags, wish.every_ms);
+        let connection = &mut self.connections[slot as usize];
+        self.topics.memberships[membership as usize].next = connection.first;
+        connection.first = membership;
+        connection.subscriptions += 1;
+        let (generation, second) = (connection.generation, connection.subscriptions == 2);
+        if second {
+            // From now on the walk must not send to this connection by itself.
+            let other = self.topics.memberships[membership as usize].next;
+            self.topics.subscriber_mut(other).flags |= LOOK;
+        }
+        let from = match wish.since {
+            Since::Latest => Start::Latest,
+            Since::Live => Start::Live,
+            Since::Earliest => Start::Earliest,
+            Since::Last(n) => Start::Last(n),
+            Since::After(cursor) => Start::After { epoch: cursor.epoch, seq: cursor.seq },
+        };
+        let ticket = Ticket { slot, generation, purpose: Purpose::Subscribe, detail: membership, token: wish.token };
+        let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
+        assert!(asked, "room was looked for");
+        self.asked[home] += 1;
+        self.active(slot).replaying = Some(Replaying { membership, left: None, head: 0 });
+        Outcome::Done
+    }
+
+    /// Returns the connection's membership of a topic.
+    pub(super) fn membership_of(&self, slot: Slot, topic: &str) -> Option<u32> {
+        let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
+        let mut membership = self.connections[slot as usize].first;
+        while membership != NONE {
+            let place = &self.topics.memberships[membership as usize];
+            if self.topics.logs[place.log as usize].topic == topic {
+                return Some(membership);
+            }
+            membership = place.next;
+        }
+        None
+    }
+
+    /// Changes the options of a subscription.
+    pub(super) fn change(&mut self, slot: Slot, membership: u32, conflate: bool, every_ms: u32) {
+        self.topics.memberships[membership as usize].every_ms = every_ms;
+        let subscriber = self.topics.subscriber_mut(membership);
+        subscriber.flags &= !(CONFLATE | PACED);
+        if conflate {
+            subscriber.flags |= CONFLATE;
+        }
+        if every_ms > 0 {
+            subscriber.flags |= PACED;
+        }
+        self.look_again(slot);
+        self.make_ready(slot);
+    }
+
+    /// Ends a subscription. A frame that was sent in part is completed first; false if there is no memory for that.
+    #[must_use]
+    pub(super) fn unsubscribe<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
+        let mut whole = true;
+        let subscriber = *self.topics.subscriber(membership);
+        let place = &self.topics.memberships[membership as usize];
+        let (log, next) = (place.log, place.next);
+        if subscriber.partial > 0 {
+            let index = self.connections[slot as usize].active;
+            let chain = &self.topics.logs[log as usize].chain;
+            whole = subscriber.next >= chain.first() && {
+                let frame = chain.record(&self.store, driver.memory(), subscriber.next);
+                let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
+                let queue = match index {
+                    NONE => &mut self.active(slot).queue,
+                    _ => &mut self.actives[index as usize].queue,
+                };
+                let mut taken = std::mem::replace(queue, super::buffer::Buffer::new(super::pool::Owner::Private));
+                let kept = taken.push_front(&mut self.store, driver.memory_mut(), rest);
+                self.active(slot).queue = taken;
+                kept
+            };
+            self.connections[slot as usize].partial = NONE;
+            self.make_ready(slot);
+        }
+        self.unlink(slot, membership, next);
+        self.leave_log(membership);
+        let active = self.active_if_any(slot);
+        if let Some(active) = active
+            && active.replaying.is_some_and(|replaying| replaying.membership == membership)
+        {
+            active.replaying = None;
+        }
+        self.look_again(slot);
+        whole
+    }
+
+    /// Ends all subscriptions of a connection that will be sent nothing more.
+    pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
+        loop {
+            let membership = self.connections[slot as usize].first;
+            if membership == NONE {
+                break;
+            }
+            let next = self.topics.memberships[membership as usize].next;
+            self.unlink(slot, membership, next);
+            self.leave_log(membership);
+        }
+        self.connections[slot as usize].partial = NONE;
+    }
+
+    fn unlink(&mut self, slot: Slot, membership: u32, next: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.subscriptions -= 1;
+        if connection.first == membership {
+            connection.first = next;
+            return;
+        }
+        let mut before = connection.first;
+        while self.topics.memberships[before as usize].next != membership {
+            before = self.topics.memberships[before as usize].next;
+        }
+        self.topics.memberships[before as usize].next = next;
+    }
+
+    fn leave_log(&mut self, membership: u32) {
+        let (log, gone) = self.topics.leave(membership);
+        let frame_log = &mut self.topics.logs[log as usize];
+        if gone.flags & UNRESOLVED == 0 {
+            self.stats.abandoned = self.stats.abandoned.wrapping_add(frame_log.chain.next().wrapping_sub(gone.next));
+        }
+        if !frame_log.subscribers.is_empty() {
+            self.release_later(log);
+            return;
+        }
+        frame_log.chain.restart(&mut self.store, 0);
+        let (topic, dialect) = (frame_log.topic, frame_log.dialect);
+        if frame_log.queued || frame_log.releasing {
+            // Some queue still names it; whoever takes it from there finds it empty and removes it.
+            frame_log.topic = NONE;
+        } else {
+            self.topics.logs.remove(log as usize);
+        }
+        self.topics.topic_mut(topic).logs[dialect as usize] = NONE;
+        if self.topics.topic(topic).logs.iter().all(|log| *log == NONE) {
+            self.topics.topic_mut(topic).leaving = true;
+            self.leaving.push(topic);
+        }
+    }
+
+    /// Says Leave for topics without subscribers, as far as there is room; says whether it said any.
+    pub(super) fn leave_topics(&mut self) -> bool {
+        let mut said = false;
+        let mut n = 0;
+        while n < self.leaving.len() {
+            let id = self.leaving[n];
+            if self.topics.is_gone(id) || !self.topics.topic(id).leaving {
+                self.leaving.swap_remove(n);
+                continue;
+            }
+            let topic = self.topics.topic(id);
+            let (home, generation) = (topic.home as usize, topic.generation);
+            if self.links.send(home, &Packet::Leave { topic: topic.name(), id, generation }) {
+                self.topics.remove(id);
+                self.leaving.swap_remove(n);
+                said = true;
+            } else {
+                n += 1;
+            }
+        }
+        said
+    }
+}

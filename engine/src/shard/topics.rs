@@ -1,0 +1,312 @@
+//! Topics with subscribers on this shard, their frame logs, and who subscribes.
+//!
+//! ```text
+//!   connection ──first──▶ membership ──next──▶ membership ──▶ …      (a list per connection)
+//!                             │ log, index
+//!                             ▼
+//!   topic ──logs[dialect]──▶ frame log: subscribers [ next | slot | membership | partial | flags ] …
+//!                                       chain of encoded frames
+//! ```
+//!
+//! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
+//! a topic exists exactly while one of its logs has a subscriber (or its Leave could not be sent yet).
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::chain::Chain;
+use super::dialect::{DIALECTS, Dialect};
+use super::pool::Owner;
+use crate::mesh::Name;
+
+/// No index.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A topic with subscribers here.
+#[derive(Debug)]
+pub(super) struct Topic {
+    hash: u64,
+    name: Box<str>,
+    /// Shard of its home.
+    pub(super) home: u32,
+    /// Tells one life of the index from the next.
+    pub(super) generation: u32,
+    /// The home has told us its epoch and head.
+    pub(super) joined: bool,
+    /// The home did not find room for a message; a replay is to be asked for or under way.
+    pub(super) catching_up: bool,
+    /// The Leave did not fit into the home's ring yet.
+    pub(super) leaving: bool,
+    /// While catching up: the number after the batch that is arriving, and whether it is the last one.
+    pub(super) batch: (u64, bool),
+    /// Epoch, once joined.
+    pub(super) epoch: u32,
+    /// Number of the next message to come, once joined.
+    pub(super) next: u64,
+    /// Frame log per dialect, or [`NONE`].
+    pub(super) logs: [u32; DIALECTS],
+}
+
+impl Topic {
+    /// Returns the topic's name.
+    #[must_use]
+    pub(super) fn name(&self) -> Name<'_> {
+        Name { hash: self.hash, text: &self.name }
+    }
+}
+
+/// The subscriber must be looked at: the walk leaves it to [`super::Shard`]'s sender.
+pub(super) const LOOK: u32 = 1;
+/// It is counted in its log's `behind`.
+pub(super) const BEHIND: u32 = 2;
+/// It wants the newest message only.
+pub(super) const CONFLATE: u32 = 4;
+/// It wants at most one message per interval.
+pub(super) const PACED: u32 = 8;
+/// Where it starts is not known yet; the home was asked.
+pub(super) const UNRESOLVED: u32 = 16;
+/// It is served from the home's history, not from the log.
+pub(super) const REPLAYING: u32 = 32;
+
+/// A subscriber's place in a frame log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriber {
+    /// Number of the next message to send.
+    pub(super) next: u64,
+    /// The connection.
+    pub(super) slot: u32,
+    /// Its membership.
+    pub(super) membership: u32,
+    /// Bytes of frame `next` that were sent already.
+    pub(super) partial: u32,
+    /// `LOOK`, ...
+    pub(super) flags: u32,
+}
+
+/// The encoded messages of a topic in one dialect, and everybody who reads them.
+#[derive(Debug)]
+pub(super) struct FrameLog {
+    /// The topic.
+    pub(super) topic: u32,
+    /// The encoding.
+    pub(super) dialect: Dialect,
+    /// The frames.
+    pub(super) chain: Chain,
+    /// The readers, in no order.
+    pub(super) subscribers: Vec<Subscriber>,
+    /// The subscriber that the walk visits next.
+    pub(super) walk: u32,
+    /// Visits left in this round.
+    pub(super) pending: u32,
+    /// The round must be followed by another one: somebody got only a part.
+    pub(super) again: bool,
+    /// Subscribers flagged `BEHIND`.
+    pub(super) behind: u32,
+    /// Subscribers flagged `UNRESOLVED`.
+    pub(super) unresolved: u32,
+    /// It stands in the queue of dirty logs.
+    pub(super) queued: bool,
+    /// It stands in the list of logs that may give their blocks back.
+    pub(super) releasing: bool,
+    /// Bytes that the last round took: the next one starts with a block of that size.
+    pub(super) block_bytes: u32,
+    /// Tick of the newest message.
+    pub(super) appended_tick: u32,
+}
+
+/// One subscription, as its connection sees it.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// The connection.
+    pub(super) slot: u32,
+    /// The frame log.
+    pub(super) log: u32,
+    /// The subscriber's index there.
+    pub(super) index: u32,
+    /// The connection's next membership.
+    pub(super) next: u32,
+    /// Least time between two messages, in milliseconds; 0: none.
+    pub(super) every_ms: u32,
+    /// When the next message may be sent, in milliseconds.
+    pub(super) due_ms: u32,
+    /// The time for which it stands among those that wait for theirs.
+    pub(super) waits_for: u32,
+}
+
+/// All topics, logs and memberships of a shard.
+#[derive(Debug)]
+pub(super) struct Topics {
+    topics: Slab<Topic>,
+    by_name: HashTable<u32>,
+    generation: u32,
+    /// Frame logs.
+    pub(super) logs: Slab<FrameLog>,
+    /// Memberships.
+    pub(super) memberships: Slab<Membership>,
+}
+
+impl Topics {
+    /// Makes an empty set.
+    #[must_use]
+    pub(super) fn new() -> Topics {
+        Topics {
+            topics: Slab::new(),
+            by_name: HashTable::new(),
+            generation: 0,
+            logs: Slab::new(),
+            memberships: Slab::new(),
+        }
+    }
+
+    /// Returns how many topics there are.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Finds a topic.
+    #[must_use]
+    pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {
+        let same = |index: &u32| {
+            let topic = &self.topics[*index as usize];
+            topic.hash == name.hash && *topic.name == *name.text
+        };
+        self.by_name.find(name.hash, same).copied()
+    }
+
+    /// Makes a topic that is not there yet.
+    pub(super) fn make(&mut self, name: Name<'_>, home: u32) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let topic = Topic {
+            hash: name.hash,
+            name: name.text.into(),
+            home,
+            generation: self.generation,
+            joined: false,
+            catching_up: false,
+            leaving: false,
+            batch: (0, false),
+            epoch: 0,
+            next: 0,
+            logs: [NONE; DIALECTS],
+        };
+        let index = u32::try_from(self.topics.insert(topic)).expect("fewer topics than 2^32");
+        let topics = &self.topics;
+        self.by_name.insert_unique(name.hash, index, |index| topics[*index as usize].hash);
+        index
+    }
+
+    /// Returns a topic.
+    #[must_use]
+    pub(super) fn topic(&self, index: u32) -> &Topic {
+        &self.topics[index as usize]
+    }
+
+    /// Returns a topic, for changing.
+    pub(super) fn topic_mut(&mut self, index: u32) -> &mut Topic {
+        &mut self.topics[index as usize]
+    }
+
+    /// Returns the topic that another shard means by index and generation, if it still lives.
+    #[must_use]
+    pub(super) fn living(&self, index: u32, generation: u32) -> bool {
+        self.topics.get(index as usize).is_some_and(|topic| topic.generation == generation)
+    }
+
+    /// Says whether no topic has this index.
+    #[must_use]
+    pub(super) fn is_gone(&self, index: u32) -> bool {
+        !self.topics.contains(index as usize)
+    }
+
+    /// Forgets a topic without logs.
+    pub(super) fn remove(&mut self, index: u32) {
+        let topic = self.topics.remove(index as usize);
+        debug_assert!(topic.logs.iter().all(|log| *log == NONE));
+        if let Ok(entry) = self.by_name.find_entry(topic.hash, |other| *other == index) {
+            entry.remove();
+        }
+    }
+
+    /// Returns the topic's log in a dialect; makes it if need be.
+    pub(super) fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
+        let known = self.topics[topic as usize].logs[dialect as usize];
+        if known != NONE {
+            return known;
+        }
+        let log = FrameLog {
+            topic,
+            dialect,
+            chain: Chain::new(Owner::Log, self.topics[topic as usize].next),
+            subscribers: Vec::with_capacity(1),
+            walk: 0,
+            pending: 0,
+            again: false,
+            behind: 0,
+            unresolved: 0,
+            queued: false,
+            releasing: false,
+            block_bytes: 0,
+            appended_tick: 0,
+        };
+        let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
+        self.topics[topic as usize].logs[dialect as usize] = index;
+        index
+    }
+
+    /// Returns a subscriber by its membership.
+    #[must_use]
+    pub(super) fn subscriber(&self, membership: u32) -> &Subscriber {
+        let place = &self.memberships[membership as usize];
+        &self.logs[place.log as usize].subscribers[place.index as usize]
+    }
+
+    /// Returns a subscriber by its membership, for changing.
+    pub(super) fn subscriber_mut(&mut self, membership: u32) -> &mut Subscriber {
+        let place = &self.memberships[membership as usize];
+        &mut self.logs[place.log as usize].subscribers[place.index as usize]
+    }
+
+    /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
+    pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
+        let index = self.logs[log as usize].subscribers.len() as u32;
+        let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0 };
+        let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
+        let log = &mut self.logs[log as usize];
+        log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });
+        // The walk goes round: one more place lies between it and the end of its round.
+        if log.pending > 0 {
+            log.pending += 1;
+        }
+        log.unresolved += u32::from(flags & UNRESOLVED != 0);
+        membership
+    }
+
+    /// Takes a subscriber out of its log and forgets its membership; unlinking it from its connection is the caller's.
+    ///
+    /// Returns the log and the subscriber as it was.
+    pub(super) fn leave(&mut self, membership: u32) -> (u32, Subscriber) {
+        let place = self.memberships.remove(membership as usize);
+        let log = &mut self.logs[place.log as usize];
+        let gone = log.subscribers.swap_remove(place.index as usize);
+        if gone.flags & BEHIND != 0 {
+            log.behind -= 1;
+        }
+        if gone.flags & UNRESOLVED != 0 {
+            log.unresolved -= 1;
+        }
+        let count = log.subscribers.len() as u32;
+        if let Some(moved) = log.subscribers.get(place.index as usize) {
+            self.memberships[moved.membership as usize].index = place.index;
+            // The last one came to a place that the walk may have passed already.
+            if log.pending > 0 && moved.next < log.chain.next() {
+                log.pending = count;
+            }
+        }
+        log.pending = log.pending.min(count);
+        if log.walk >= count {
+            log.walk = 0;
+        }
+        (place.log, gone)
+    }
+}

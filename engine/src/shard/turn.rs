@@ -1,0 +1,79 @@
+//! The turn: everything a shard does, in order. Each phase has a budget, so that nothing starves anything.
+//!
+//! 1. read the clock once
+//! 2. `hear` what other shards sent; first, because it frees their rings
+//! 3. `serve` what the kernel said: bytes, connections, room to write
+//! 4. `expire` timers
+//! 5. `ask`: what waited for room in a ring
+//! 6. `flush`: one send each to those with something to receive, at most a slice of them
+//! 7. `submit`: one system call
+//! 8. `settle`: positions move back by what was not sent; blocks that everybody has go back to the pool
+//!
+//! Sending comes last, so that everything that arrived in this turn leaves in one send per connection; settling comes
+//! right after submitting, so that no position is a guess while anything else looks at it.
+
+use super::Shard;
+use crate::io::driver::Driver;
+
+/// What a turn found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// There was, or still is, something to do.
+    Yes,
+    /// Nothing to do before this time (microseconds of the driver's clock), unless the kernel or a shard says so.
+    RestUntil(Option<u64>),
+}
+
+/// How soon a shard looks again at a full ring of another shard: nobody rings a bell when it drains.
+const RETRY_US: u64 = 1_000;
+
+impl Shard {
+    /// Takes one turn.
+    pub fn turn<D: Driver>(&mut self, driver: &mut D) -> Busy {
+        let start_us = driver.now_us();
+        self.now_us = start_us;
+        self.now_ms = start_us / 1000;
+        self.tick = super::wheel::tick_of(start_us);
+
+        let mut worked = self.hear(driver);
+        worked |= self.serve(driver);
+        worked |= self.expire(driver);
+        worked |= self.ask(driver);
+        worked |= self.flush(driver);
+        driver.submit();
+        worked |= self.settle(driver);
+        self.links.bells(|shard| driver.wake(shard));
+
+        self.stats.turns += 1;
+        if worked {
+            let took_us = driver.now_us().saturating_sub(start_us);
+            self.stats.turn_us_total += took_us;
+            self.stats.turn_us_max = self.stats.turn_us_max.max(took_us);
+        }
+        if worked || !self.completions.is_empty() || !self.ready.is_empty() || !self.dirty.is_empty() {
+            return Busy::Yes;
+        }
+        if self.links.anything() {
+            return Busy::Yes;
+        }
+        let mut until = self.wheel.next_us();
+        if let Some(std::cmp::Reverse((due_ms, _))) = self.paced.peek() {
+            let due_us = u64::from(*due_ms) * 1000;
+            until = Some(until.map_or(due_us, |until| until.min(due_us)));
+        }
+        if self.waits_for_room() {
+            let retry_us = start_us + RETRY_US;
+            until = Some(until.map_or(retry_us, |until| until.min(retry_us)));
+        }
+        Busy::RestUntil(until)
+    }
+
+    fn waits_for_room(&self) -> bool {
+        !self.leaving.is_empty()
+            || !self.catching.is_empty()
+            || !self.wanting.is_empty()
+            || self.parked.iter().any(|queue| !queue.is_empty())
+            || self.backlog.iter().any(|queue| !queue.is_empty())
+            || self.behind.iter().any(|queue| !queue.is_empty())
+    }
+}

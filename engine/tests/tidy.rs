@@ -1,0 +1,212 @@
+//! The rules of the house that no lint of the compiler holds, checked on the sources themselves.
+//!
+//! Every test collects all offenders and names file, line and rule. A rule that is wrong for a good reason is changed
+//! here, in the open, not worked around.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest source file in lines; most should stay below 500.
+const LINES_MAX: usize = 700;
+
+/// A text file of the project, its path relative to the root.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn under(&self, folder: &str) -> bool {
+        self.path.starts_with(folder)
+    }
+
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// Lines with their numbers, without comments. A `//` inside a string also cuts; no rule here minds.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let code = |line| str::split(line, "//").next().unwrap_or_default();
+        self.text.lines().enumerate().map(move |(n, line)| (n + 1, code(line)))
+    }
+}
+
+/// Reads every text file of the project.
+fn sources() -> Vec<Source> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<Source>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let hidden = name.starts_with('.') && name != ".ci";
+            if hidden || ["target", "corpus", "artifacts", "node_modules", "__pycache__"].contains(&name.as_str()) {
+                continue;
+            }
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else if name != "Cargo.lock"
+                && let Ok(text) = fs::read_to_string(&path)
+            {
+                let path = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                found.push(Source { path, text });
+            }
+        }
+    }
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a crate of the workspace").to_owned();
+    let mut found = Vec::new();
+    walk(&root, &root, &mut found);
+    assert!(found.len() > 20, "the sources were found");
+    found
+}
+
+/// Says whether `text` holds `word` with no letter, digit or `_` right before or after it.
+fn holds(text: &str, word: &str) -> bool {
+    let of_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        !(word.starts_with(of_word) && before.is_some_and(of_word))
+            && !(word.ends_with(of_word) && after.is_some_and(of_word))
+    })
+}
+
+/// Fails if any line of code in `sources` holds one of `words`.
+fn forbid<'s>(rule: &str, sources: impl Iterator<Item = &'s Source>, words: &[&str]) {
+    let mut offenders = String::new();
+    for source in sources {
+        for (n, line) in source.code() {
+            for word in words.iter().filter(|word| holds(line, word)) {
+                offenders += &format!("\n  {}:{n}: {word}", source.path);
+            }
+        }
+    }
+    assert!(offenders.is_empty(), "{rule}:{offenders}");
+}
+
+/// The messaging logic stays plain: what may stop, share, fault or allocate behind its back is not there.
+#[test]
+fn the_shard_is_plain() {
+    let words = ["unsafe", "sync::atomic", "Rc", "RefCell", "dyn", "async", "await", "libc", "io_uring", "glommio"];
+    let sources = sources();
+    forbid("the shard is plain", sources.iter().filter(|s| s.under("engine/src/shard/")), &words);
+}
+
+/// Atomics have one home, and so has what the compiler cannot check.
+#[test]
+fn danger_is_visible_in_ls() {
+    let sources = sources();
+    let (io, mesh) = ("engine/src/io/", "engine/src/mesh/");
+    let ours = || sources.iter().filter(|s| s.is_rust() && (s.under("engine/src/") || s.under("protocol/src/")));
+    forbid("atomics live in the mesh", ours().filter(|s| !s.under(mesh)), &["sync::atomic"]);
+    forbid("unsafe lives in io and mesh", ours().filter(|s| !s.under(io) && !s.under(mesh)), &["unsafe"]);
+    forbid("system calls live in io", ours().filter(|s| !s.under(io)), &["libc"]);
+    let protocol = sources.iter().find(|s| s.path == "protocol/src/lib.rs").expect("there is a protocol crate");
+    for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
+        assert!(protocol.text.contains(attribute), "protocol/src/lib.rs says {attribute}");
+    }
+}
+
+/// Names say what a thing is; what is unfinished or left over from a search for a bug is not committed.
+#[test]
+fn names_and_leftovers() {
+    let sources = sources();
+    let rust = || sources.iter().filter(|s| s.is_rust());
+    // Spelt in two halves, or this file would be its own offender.
+    let leftovers = [concat!("to", "do!"), concat!("db", "g!"), concat!("unimple", "mented!")];
+    forbid("no leftovers", rust(), &leftovers);
+    let mut offenders = String::new();
+    for source in rust() {
+        for (n, line) in source.code() {
+            for keyword in ["struct ", "enum ", "trait ", "type ", "mod ", "fn "] {
+                let name = line.split_once(keyword).map_or("", |(_, rest)| rest);
+                let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let vague = ["Manager", "Helper", "Util", "Handler"].iter().any(|part| name.contains(part));
+                let box_room = ["common", "misc", "util", "utils", "helpers"].contains(&name.as_str());
+                if vague || box_room || (keyword == "fn " && name.starts_with("get_")) {
+                    offenders += &format!("\n  {}:{n}: {keyword}{name}", source.path);
+                }
+            }
+        }
+    }
+    assert!(offenders.is_empty(), "names that say nothing:{offenders}");
+}
+
+/// Every source file opens with what it owns, and stays short enough to be read in one sitting.
+#[test]
+fn files_have_a_header_and_an_end() {
+    let mut offenders = String::new();
+    for source in sources().iter().filter(|s| s.is_rust()) {
+        let first = source.text.lines().find(|line| !line.is_empty() && !line.starts_with("#!["));
+        if !first.is_some_and(|line| line.starts_with("//!")) {
+            offenders += &format!("\n  {}: no //! header", source.path);
+        }
+        let lines = source.text.lines().count();
+        if lines > LINES_MAX {
+            offenders += &format!("\n  {}: {lines} lines, more than {LINES_MAX}", source.path);
+        }
+    }
+    assert!(offenders.is_empty(), "files:{offenders}");
+}
+
+/// Text files hold no tabs, no spaces at the end of a line, and end with a line feed.
+#[test]
+fn white_space() {
+    let mut offenders = String::new();
+    for source in sources() {
+        for (n, line) in source.text.lines().enumerate() {
+            if line.contains('\t') || line.ends_with(' ') {
+                offenders += &format!("\n  {}:{}", source.path, n + 1);
+            }
+        }
+        if !source.text.is_empty() && !source.text.ends_with('\n') {
+            offenders += &format!("\n  {}: no line feed at its end", source.path);
+        }
+    }
+    assert!(offenders.is_empty(), "white space:{offenders}");
+}
+
+/// The project means the same on every machine: no file names a place of the one it was written on.
+#[test]
+fn no_foreign_places() {
+    let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("../sha", "red"), concat!("/tmp/tar", "get")];
+    let mut offenders = String::new();
+    for source in sources() {
+        for (n, line) in source.text.lines().enumerate() {
+            for place in places.iter().filter(|place| line.contains(**place)) {
+                offenders += &format!("\n  {}:{}: {place}", source.path, n + 1);
+            }
+        }
+    }
+    assert!(offenders.is_empty(), "foreign places:{offenders}");
+}
+
+/// Every dependency has its reason in a comment above it.
+#[test]
+fn dependencies_have_a_reason() {
+    let mut offenders = String::new();
+    for source in sources().iter().filter(|s| s.path.ends_with("Cargo.toml")) {
+        let (mut section, mut before) = ("", "");
+        for (n, line) in source.text.lines().enumerate() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            // The workspace's own table only says where our crates lie; the reason stands where one is used.
+            let dependencies = section.ends_with("dependencies]") && section != "[workspace.dependencies]";
+            let names_one = line.starts_with(|c: char| c.is_ascii_alphanumeric());
+            if dependencies && names_one && !before.starts_with('#') {
+                offenders += &format!("\n  {}:{}: {line}", source.path, n + 1);
+            }
+            before = line;
+        }
+    }
+    assert!(offenders.is_empty(), "dependencies without a reason:{offenders}");
+}
+
+/// The finder itself: whole words only, comments left out.
+#[test]
+fn the_finder_finds() {
+    assert!(holds("let x: Rc<u8>", "Rc") && holds("(dyn Any)", "dyn") && holds("std::sync::atomic::X", "sync::atomic"));
+    assert!(!holds("Arc<u8>", "Rc") && !holds("unsafe_code", "unsafe") && !holds("dynamic", "dyn"));
+    let source = Source { path: "a.rs".to_owned(), text: "a // unsafe\nunsafe {}\n".to_owned() };
+    let found: Vec<_> = source.code().filter(|(_, line)| holds(line, "unsafe")).map(|(n, _)| n).collect();
+    assert_eq!(found, [2]);
+}
