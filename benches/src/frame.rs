@@ -34,20 +34,12 @@ impl Header {
     pub fn read(bytes: &[u8]) -> Option<Header> {
         let opcode = bytes.first()? & 15;
         let (extended, payload_len) = match bytes.get(1)? & 127 {
-            126 => (
-                2,
-                u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
-            ),
+            126 => (2, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
             127 => (8, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
             short => (0, u64::from(short)),
         };
         let mask = bytes.get(2 + extended..6 + extended)?.try_into().ok()?;
-        Some(Header {
-            opcode,
-            header_len: 6 + extended,
-            payload_len: payload_len as usize,
-            mask,
-        })
+        Some(Header { opcode, header_len: 6 + extended, payload_len: payload_len as usize, mask })
     }
 
     /// Returns the bytes of the whole frame.
@@ -99,9 +91,7 @@ pub const fn header_len(payload_len: usize) -> usize {
 #[inline]
 pub fn unmask(from: &[u8], to: &mut [u8], mask: [u8; 4]) {
     assert_eq!(from.len(), to.len(), "unmask copies the whole payload");
-    let word = u64::from_ne_bytes([
-        mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
-    ]);
+    let word = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
     let (from_words, from_rest) = from.as_chunks::<8>();
     let (to_words, to_rest) = to.as_chunks_mut::<8>();
     for (from, to) in from_words.iter().zip(to_words) {
@@ -130,15 +120,7 @@ mod tests {
                 assert_eq!(Header::read(&bytes[..cut]), None);
             }
             let header = Header::read(&bytes[..header_len]).unwrap();
-            assert_eq!(
-                header,
-                Header {
-                    opcode: TEXT,
-                    header_len,
-                    payload_len,
-                    mask: [1, 2, 3, 4]
-                }
-            );
+            assert_eq!(header, Header { opcode: TEXT, header_len, payload_len, mask: [1, 2, 3, 4] });
         }
     }
 
@@ -148,11 +130,7 @@ mod tests {
         for len in 0..24u8 {
             let from: Vec<u8> = (0..len).collect();
             let mask = [0xa5, 0x5a, 0x0f, 0xf1];
-            let naive: Vec<u8> = from
-                .iter()
-                .enumerate()
-                .map(|(i, byte)| byte ^ mask[i % 4])
-                .collect();
+            let naive: Vec<u8> = from.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]).collect();
             let mut to = vec![0; from.len()];
             unmask(&from, &mut to, mask);
             assert_eq!(to, naive);

@@ -32,37 +32,23 @@ pub struct NotAnUpgrade;
 /// If the head is too long, not UTF-8, not a request, or carries no key.
 pub fn parse(bytes: &[u8]) -> Result<Option<Upgrade<'_>>, NotAnUpgrade> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if bytes.len() >= HEAD_BYTES_MAX {
-            Err(NotAnUpgrade)
-        } else {
-            Ok(None)
-        };
+        return if bytes.len() >= HEAD_BYTES_MAX { Err(NotAnUpgrade) } else { Ok(None) };
     };
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| NotAnUpgrade)?;
     let mut lines = head.split("\r\n");
-    let path = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .ok_or(NotAnUpgrade)?;
+    let path = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or(NotAnUpgrade)?;
     let key = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))
         .map(|(_, value)| value.trim())
         .ok_or(NotAnUpgrade)?;
-    Ok(Some(Upgrade {
-        path,
-        key,
-        head_len: end + 4,
-    }))
+    Ok(Some(Upgrade { path, key, head_len: end + 4 }))
 }
 
 /// Returns the `101` answer to a key (RFC 6455 section 4.2.2).
 #[must_use]
 pub fn answer(key: &str) -> Vec<u8> {
-    let digest = Sha1::new()
-        .chain_update(key)
-        .chain_update(KEY_SUFFIX)
-        .finalize();
+    let digest = Sha1::new().chain_update(key).chain_update(KEY_SUFFIX).finalize();
     let accept = base64::engine::general_purpose::STANDARD.encode(digest);
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -85,19 +71,13 @@ mod tests {
         let upgrade = parse(head).unwrap().unwrap();
         assert_eq!((upgrade.path, upgrade.head_len), ("/chat", head.len() - 4));
         let answer = String::from_utf8(answer(upgrade.key)).unwrap();
-        assert!(
-            answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
     }
 
     /// A request without a key, and a head without end, are refused.
     #[test]
     fn not_an_upgrade() {
-        assert_eq!(
-            parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-            Err(NotAnUpgrade)
-        );
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(NotAnUpgrade));
         assert_eq!(parse(&[b'a'; HEAD_BYTES_MAX]), Err(NotAnUpgrade));
     }
 }

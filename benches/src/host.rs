@@ -13,17 +13,12 @@ const BACKLOG: i32 = 65_535;
 /// What the kernel said: usually that the port is taken.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let SocketAddr::V4(v4) = address else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the baselines listen on IPv4 only",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the baselines listen on IPv4 only"));
     };
     let name = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: v4.port().to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(*v4.ip()).to_be(),
-        },
+        sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
         sin_zero: [0; 8],
     };
     // SAFETY: plain system calls on a socket made here; every pointer names a local that outlives its call. The
@@ -35,10 +30,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         }
         let listener = TcpListener::from_raw_fd(fd);
         let on: libc::c_int = 1;
-        for (level, option) in [
-            (libc::SOL_SOCKET, libc::SO_REUSEADDR),
-            (libc::IPPROTO_TCP, libc::TCP_NODELAY),
-        ] {
+        for (level, option) in [(libc::SOL_SOCKET, libc::SO_REUSEADDR), (libc::IPPROTO_TCP, libc::TCP_NODELAY)] {
             let len = size_of_val(&on) as libc::socklen_t;
             if libc::setsockopt(fd, level, option, (&raw const on).cast(), len) < 0 {
                 return Err(io::Error::last_os_error());
@@ -66,11 +58,7 @@ pub fn pin(core: usize) -> io::Result<()> {
         libc::CPU_SET(core, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
     };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Where a baseline serves: the flags that all of them take.

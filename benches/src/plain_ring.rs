@@ -74,19 +74,13 @@ struct Mapping {
 
 impl Mapping {
     fn new(len: usize) -> io::Result<Mapping> {
-        let (protection, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-        );
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of ours.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Mapping {
-            base: NonNull::new(base.cast()).expect("mmap never maps address zero unasked"),
-            len,
-        })
+        Ok(Mapping { base: NonNull::new(base.cast()).expect("mmap never maps address zero unasked"), len })
     }
 
     fn bytes(&mut self) -> &mut [u8] {
@@ -118,9 +112,7 @@ pub struct PlainRing {
 
 impl std::fmt::Debug for PlainRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PlainRing")
-            .field("listener", &self.listener)
-            .finish_non_exhaustive()
+        f.debug_struct("PlainRing").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
 
@@ -141,10 +133,7 @@ impl PlainRing {
         let buffer_ring = Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
         let address = buffer_ring.base.as_ptr() as u64;
         // SAFETY: the mapping holds `BUFFERS` entries, is page-aligned, and outlives the ring.
-        unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(address, BUFFERS, 0, 0)?
-        };
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, BUFFERS, 0, 0)? };
         let mut ring = PlainRing {
             ring,
             listener,
@@ -172,21 +161,11 @@ impl PlainRing {
     /// Queues one send of a part of the memory.
     #[inline]
     pub fn send(&mut self, slot: u32, start: usize, len: usize) {
-        assert!(
-            start + len <= self.memory.len && len < 1 << 24,
-            "a send lies within the memory"
-        );
+        assert!(start + len <= self.memory.len && len < 1 << 24, "a send lies within the memory");
         // SAFETY: the start lies within the mapping, as asserted.
         let bytes = unsafe { self.memory.base.as_ptr().add(start) };
-        let send = opcode::Send::new(Fixed(slot), bytes, len as u32)
-            .flags(SEND_FLAGS)
-            .build();
-        self.push(
-            send.flags(squeue::Flags::SKIP_SUCCESS),
-            SEND,
-            len as u32,
-            slot,
-        );
+        let send = opcode::Send::new(Fixed(slot), bytes, len as u32).flags(SEND_FLAGS).build();
+        self.push(send.flags(squeue::Flags::SKIP_SUCCESS), SEND, len as u32, slot);
     }
 
     /// Queues one send of `len` bytes and returns where to write them.
@@ -215,10 +194,7 @@ impl PlainRing {
         self.send_new(slot, len);
         let end = self.scratch_start + self.scratch_used;
         let start = usize::from(lent.id) * BUFFER_BYTES;
-        (
-            &self.buffers.bytes()[start..start + lent.len as usize],
-            &mut self.memory.bytes()[end - len..end],
-        )
+        (&self.buffers.bytes()[start..start + lent.len as usize], &mut self.memory.bytes()[end - len..end])
     }
 
     /// Gives a receive buffer back to the kernel.
@@ -230,28 +206,17 @@ impl PlainRing {
         // the first entry's reserved field, where the kernel reads it with acquire: it pairs with the release here.
         unsafe {
             let entry = &mut *base.add(index);
-            entry.set_addr(
-                self.buffers
-                    .base
-                    .as_ptr()
-                    .add(usize::from(lent.id) * BUFFER_BYTES) as u64,
-            );
+            entry.set_addr(self.buffers.base.as_ptr().add(usize::from(lent.id) * BUFFER_BYTES) as u64);
             entry.set_len(BUFFER_BYTES as u32);
             entry.set_bid(lent.id);
             self.buffer_tail = self.buffer_tail.wrapping_add(1);
-            AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut())
-                .store(self.buffer_tail, Ordering::Release);
+            AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut()).store(self.buffer_tail, Ordering::Release);
         }
     }
 
     /// Waits until the connection has room to send.
     pub fn wait_writable(&mut self, slot: u32) {
-        self.push(
-            opcode::PollAdd::new(Fixed(slot), libc::POLLOUT as u32).build(),
-            WRITABLE,
-            0,
-            slot,
-        );
+        self.push(opcode::PollAdd::new(Fixed(slot), libc::POLLOUT as u32).build(), WRITABLE, 0, slot);
     }
 
     /// Ends a connection from our side; `Ended` follows when its receive has.
@@ -296,16 +261,8 @@ impl PlainRing {
                 }
                 RECEIVE => self.receive_done(slot, &entry, events),
                 SEND => {
-                    let sent = if result == -libc::EAGAIN {
-                        Some(0)
-                    } else {
-                        usize::try_from(result).ok()
-                    };
-                    events.push(Event::Unsent {
-                        slot,
-                        asked: len as usize,
-                        sent,
-                    });
+                    let sent = if result == -libc::EAGAIN { Some(0) } else { usize::try_from(result).ok() };
+                    events.push(Event::Unsent { slot, asked: len as usize, sent });
                 }
                 WRITABLE => events.push(Event::Writable(slot)),
                 _ => {}
@@ -316,13 +273,7 @@ impl PlainRing {
     fn receive_done(&mut self, slot: u32, entry: &cqueue::Entry, events: &mut Vec<Event>) {
         let result = entry.result();
         if let (Some(id), 1..) = (cqueue::buffer_select(entry.flags()), result) {
-            events.push(Event::Received(
-                slot,
-                Lent {
-                    id,
-                    len: result as u32,
-                },
-            ));
+            events.push(Event::Received(slot, Lent { id, len: result as u32 }));
             if !cqueue::more(entry.flags()) {
                 self.receive(slot);
             }
@@ -338,20 +289,13 @@ impl PlainRing {
     }
 
     fn accept(&mut self) {
-        let accept = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd()))
-            .allocate_file_index(true)
-            .build();
+        let accept = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd())).allocate_file_index(true).build();
         self.push(accept, ACCEPT, 0, 0);
         self.accepting = true;
     }
 
     fn receive(&mut self, slot: u32) {
-        self.push(
-            opcode::RecvMulti::new(Fixed(slot), 0).build(),
-            RECEIVE,
-            0,
-            slot,
-        );
+        self.push(opcode::RecvMulti::new(Fixed(slot), 0).build(), RECEIVE, 0, slot);
     }
 
     #[inline]
@@ -359,9 +303,7 @@ impl PlainRing {
         let entry = entry.user_data(token(operation, len, slot));
         // SAFETY: whatever an entry names (memory, buffers, listener) lives longer than the ring: see the module.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            self.ring
-                .submit()
-                .expect("a full submission queue can be submitted");
+            self.ring.submit().expect("a full submission queue can be submitted");
         }
     }
 }

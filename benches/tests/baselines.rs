@@ -16,12 +16,7 @@ fn masked(payload: &[u8]) -> Vec<u8> {
         frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
     }
     frame.extend_from_slice(&mask);
-    frame.extend(
-        payload
-            .iter()
-            .enumerate()
-            .map(|(i, byte)| byte ^ mask[i % 4]),
-    );
+    frame.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]));
     frame
 }
 
@@ -51,25 +46,15 @@ impl Server {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect("says where it listens")
-            .to_owned();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").expect("says where it listens").to_owned();
         Server { child, address }
     }
 
     fn upgrade(&self, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
         // Cut in two: the server must wait for the rest.
         let (first, second) = head.as_bytes().split_at(30);
         stream.write_all(first).unwrap();
@@ -95,10 +80,7 @@ impl Drop for Server {
 fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut got = vec![0; bytes.len()];
     stream.read_exact(&mut got).unwrap();
-    assert!(
-        got == bytes,
-        "another frame came than the one that was sent"
-    );
+    assert!(got == bytes, "another frame came than the one that was sent");
 }
 
 /// Echoes come back whole and in order, also when frames are cut or arrive together.
@@ -112,10 +94,7 @@ fn echoes(program: &str) {
             let (first, second) = frames.split_at(70 + usize::from(round) * 600);
             stream.write_all(first).unwrap();
             stream.write_all(second).unwrap();
-            expect(
-                stream,
-                &[unmasked(&small), unmasked(&large), unmasked(&small)].concat(),
-            );
+            expect(stream, &[unmasked(&small), unmasked(&large), unmasked(&small)].concat());
         }
     }
 }
@@ -139,15 +118,12 @@ fn bare_fanout_reaches_everyone() {
     let mut publisher = server.upgrade("/ws");
     expect(&mut publisher, &unmasked(b"HI corecast.v1 0"));
     for round in 0..3 {
-        let mut subscribers: Vec<TcpStream> =
-            (0..150).map(|_| server.upgrade("/topics/t")).collect();
+        let mut subscribers: Vec<TcpStream> = (0..150).map(|_| server.upgrade("/topics/t")).collect();
         let mut all = Vec::new();
         // More than a socket holds, so that nobody reading means blocked subscribers.
         for number in 0..if round == 1 { 400 } else { 20 } {
             let payload = format!("{number} {}", "x".repeat(20_000));
-            publisher
-                .write_all(&masked(format!("PUB t\n{payload}").as_bytes()))
-                .unwrap();
+            publisher.write_all(&masked(format!("PUB t\n{payload}").as_bytes())).unwrap();
             all.extend_from_slice(&unmasked(payload.as_bytes()));
         }
         for subscriber in &mut subscribers {

@@ -18,8 +18,7 @@ const FAULTS_MAX: usize = 8;
 
 /// Makes an empty histogram of nanoseconds, with three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, NS_MAX, 3)
-        .expect("the bounds are constants that hdrhistogram accepts")
+    Histogram::new_with_bounds(1, NS_MAX, 3).expect("the bounds are constants that hdrhistogram accepts")
 }
 
 /// First and last delivery of each message, in nanoseconds, by its place in the order of publishing.
@@ -123,9 +122,7 @@ impl Account {
     /// Adds another worker's account.
     pub(crate) fn add(&mut self, other: &Account) {
         self.counts.add(&other.counts);
-        self.latency
-            .add(&other.latency)
-            .expect("both histograms have the same bounds");
+        self.latency.add(&other.latency).expect("both histograms have the same bounds");
         if let (Some(spread), Some(other)) = (&mut self.spread, &other.spread) {
             spread.add(other);
         }
@@ -146,11 +143,7 @@ mod tests {
     /// none.
     #[test]
     fn spread_over_workers() {
-        let stamp = |number| Stamp {
-            topic: 0,
-            number,
-            scheduled_ns: 1_000,
-        };
+        let stamp = |number| Stamp { topic: 0, number, scheduled_ns: 1_000 };
         let (mut one, mut other) = (Account::new(1, 1, true), Account::new(1, 1, true));
         one.delivered(stamp(0), 5_000);
         one.delivered(stamp(0), 6_000);
@@ -160,9 +153,6 @@ mod tests {
         let spread = one.spread.unwrap().histogram();
         assert_eq!(spread.len(), 2);
         assert!(spread.equivalent(spread.max(), 4_000));
-        assert_eq!(
-            (one.counts.late, one.latency.len(), one.last_ns),
-            (1, 4, 2_000_000)
-        );
+        assert_eq!((one.counts.late, one.latency.len(), one.last_ns), (1, 4, 2_000_000));
     }
 }

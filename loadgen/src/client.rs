@@ -98,11 +98,7 @@ impl Client {
             seen: Seen::default(),
             cut: None,
             purpose,
-            state: if purpose == Purpose::Post {
-                State::Ready
-            } else {
-                State::Upgrading
-            },
+            state: if purpose == Purpose::Post { State::Ready } else { State::Upgrading },
             failed: false,
         }
     }
@@ -128,20 +124,15 @@ impl Client {
         let (target, subprotocol) = match self.purpose {
             Purpose::Post => return,
             Purpose::Echo(_) => ("/echo".to_owned(), None),
-            Purpose::Subscribe(topic) if plan.protocol == Protocol::Raw => (
-                format!("/topics/{}?since=live", plan.topic_name(topic)),
-                None,
-            ),
-            Purpose::Publish | Purpose::Subscribe(_) => {
-                ("/ws".to_owned(), Some(handshake::CORECAST_V1))
+            Purpose::Subscribe(topic) if plan.protocol == Protocol::Raw => {
+                (format!("/topics/{}?since=live", plan.topic_name(topic)), None)
             }
+            Purpose::Publish | Purpose::Subscribe(_) => ("/ws".to_owned(), Some(handshake::CORECAST_V1)),
         };
         let mut out = [0; HEAD_BYTES_MAX];
         let mut writer = Writer::new(&mut out);
         handshake::client_request(&mut writer, host, &target, &rules.key, subprotocol);
-        let len = writer
-            .finish()
-            .expect("target and host are far shorter than the longest head");
+        let len = writer.finish().expect("target and host are far shorter than the longest head");
         say.extend_from_slice(&out[..len]);
     }
 
@@ -153,10 +144,7 @@ impl Client {
         let Some(cut) = self.cut.as_mut().filter(|cut| !cut.raw.is_empty()) else {
             let used = self.take(bytes, ears)?;
             if used < bytes.len() {
-                self.cut
-                    .get_or_insert_default()
-                    .raw
-                    .extend_from_slice(&bytes[used..]);
+                self.cut.get_or_insert_default().raw.extend_from_slice(&bytes[used..]);
             }
             return Ok(());
         };
@@ -197,12 +185,7 @@ impl Client {
             match step.event {
                 None if step.consumed == 0 => return Ok(at),
                 None | Some(Event::Pong(_)) => {}
-                Some(Event::Data {
-                    data,
-                    first: true,
-                    last: true,
-                    ..
-                }) => self.message(&frame[data], ears)?,
+                Some(Event::Data { data, first: true, last: true, .. }) => self.message(&frame[data], ears)?,
                 Some(Event::Data { data, last, .. }) => {
                     let message = &mut self.cut.get_or_insert_default().message;
                     message.extend_from_slice(&frame[data]);
@@ -215,44 +198,28 @@ impl Client {
                 Some(Event::Ping(data)) => pong(&frame[data], ears.say),
                 Some(Event::Close { code, reason }) => {
                     let reason = String::from_utf8_lossy(&frame[reason]);
-                    return Err(format!(
-                        "the server closed with {} {reason}",
-                        code.unwrap_or(1005)
-                    ));
+                    return Err(format!("the server closed with {} {reason}", code.unwrap_or(1005)));
                 }
             }
         }
     }
 
     fn upgraded(&mut self, bytes: &[u8], ears: &mut Ears<'_>) -> Result<Option<usize>, Fault> {
-        let answer = parse(bytes, HEAD_BYTES_MAX).map_err(|violation| {
-            format!(
-                "the answer to the handshake is not HTTP: {}",
-                violation.text()
-            )
-        })?;
+        let answer = parse(bytes, HEAD_BYTES_MAX)
+            .map_err(|violation| format!("the answer to the handshake is not HTTP: {}", violation.text()))?;
         let Some((reply, used)) = answer else {
             return Ok(None);
         };
         if reply.status != 101 {
-            return Err(format!(
-                "the server answered the handshake with status {}",
-                reply.status
-            ));
+            return Err(format!("the server answered the handshake with status {}", reply.status));
         }
         let plan = &ears.rules.plan;
         let line = match self.purpose {
             Purpose::Subscribe(_) => plan.protocol == Protocol::Line,
             purpose => purpose == Purpose::Publish,
         };
-        handshake::check_reply(
-            &reply,
-            &ears.rules.key,
-            line.then_some(handshake::CORECAST_V1),
-        )
-        .map_err(|violation| {
-            format!("the answer to the handshake is wrong: {}", violation.text())
-        })?;
+        handshake::check_reply(&reply, &ears.rules.key, line.then_some(handshake::CORECAST_V1))
+            .map_err(|violation| format!("the answer to the handshake is wrong: {}", violation.text()))?;
         self.state = if line { State::Joining } else { State::Ready };
         if let (true, Purpose::Subscribe(topic)) = (line, self.purpose) {
             let text = format!("SUB {} since=live id=1", plan.topic_name(topic));
@@ -266,10 +233,7 @@ impl Client {
         match self.purpose {
             Purpose::Subscribe(_) if ears.rules.plan.protocol == Protocol::Line => match message {
                 [b'M', b'S', b'G', b' ', rest @ ..] => {
-                    let payload = rest
-                        .iter()
-                        .position(|byte| *byte == b'\n')
-                        .map(|end| &rest[end + 1..]);
+                    let payload = rest.iter().position(|byte| *byte == b'\n').map(|end| &rest[end + 1..]);
                     self.delivery(payload.unwrap_or_default(), ears);
                 }
                 _ => self.line(message, ears)?,
@@ -285,9 +249,7 @@ impl Client {
         let (Purpose::Subscribe(own) | Purpose::Echo(own)) = self.purpose else {
             return;
         };
-        let Some(stamp) =
-            payload::read(payload, ears.rules.plan.bytes).filter(|stamp| stamp.topic == own)
-        else {
+        let Some(stamp) = payload::read(payload, ears.rules.plan.bytes).filter(|stamp| stamp.topic == own) else {
             ears.account.counts.corrupted += 1;
             return;
         };
@@ -295,11 +257,7 @@ impl Client {
             ears.account.delivered(stamp, ears.now_ns);
             let next = stamp.number + u64::from(ears.rules.echo_ahead);
             if ears.rules.echo_ahead > 0 && next < ears.rules.echo_messages_max {
-                let stamp = payload::Stamp {
-                    number: next,
-                    scheduled_ns: ears.now_ns,
-                    ..stamp
-                };
+                let stamp = payload::Stamp { number: next, scheduled_ns: ears.now_ns, ..stamp };
                 append_frame(ears.say, b"", stamp, ears.rules.plan.bytes);
                 *ears.echoes_sent += 1;
             }
@@ -307,11 +265,7 @@ impl Client {
     }
 
     fn line(&mut self, line: &[u8], ears: &mut Ears<'_>) -> Result<(), Fault> {
-        let (word, _) = line.split_at(
-            line.iter()
-                .position(|byte| *byte == b' ')
-                .unwrap_or(line.len()),
-        );
+        let (word, _) = line.split_at(line.iter().position(|byte| *byte == b' ').unwrap_or(line.len()));
         match word {
             b"HI" if self.purpose == Purpose::Publish => self.state = State::Ready,
             b"HI" | b"PONG" => {}
@@ -319,15 +273,11 @@ impl Client {
             b"GAP" => ears.account.gaps_told += 1,
             b"ERR" if self.purpose == Purpose::Publish => {
                 ears.account.refused += 1;
-                ears.account
-                    .fault(|| format!("a message was refused: {}", String::from_utf8_lossy(line)));
+                ears.account.fault(|| format!("a message was refused: {}", String::from_utf8_lossy(line)));
             }
             b"MSG" => {}
             _ => {
-                return Err(format!(
-                    "the server said: {}",
-                    String::from_utf8_lossy(line)
-                ));
+                return Err(format!("the server said: {}", String::from_utf8_lossy(line)));
             }
         }
         Ok(())
@@ -352,8 +302,7 @@ fn take_reply(bytes: &[u8], ears: &mut Ears<'_>) -> Result<Option<usize>, Fault>
     if reply.status != 200 {
         ears.account.refused += 1;
         let text = String::from_utf8_lossy(&bytes[head_len..head_len + body_len]);
-        ears.account
-            .fault(|| format!("a message was refused: {} {text}", reply.status));
+        ears.account.fault(|| format!("a message was refused: {} {text}", reply.status));
     }
     Ok(Some(head_len + body_len))
 }

@@ -16,44 +16,14 @@ struct Worker {
 
 impl Worker {
     fn new(protocol: Protocol) -> Worker {
-        let plan = Plan {
-            protocol,
-            bytes: 200,
-            topics: 3,
-            load: Load::Open { rate: 1.0 },
-            ..Plan::default()
-        };
-        let rules = Rules {
-            plan,
-            key: encode_key([7; 16]),
-            echo_ahead: 0,
-            echo_messages_max: 4,
-        };
-        Worker {
-            rules,
-            account: Account::new(1, 3, true),
-            say: Vec::new(),
-            echoes_sent: 0,
-        }
+        let plan = Plan { protocol, bytes: 200, topics: 3, load: Load::Open { rate: 1.0 }, ..Plan::default() };
+        let rules = Rules { plan, key: encode_key([7; 16]), echo_ahead: 0, echo_messages_max: 4 };
+        Worker { rules, account: Account::new(1, 3, true), say: Vec::new(), echoes_sent: 0 }
     }
 
     fn hear(&mut self, client: &mut Client, bytes: &[u8]) -> Result<(), Fault> {
-        let Worker {
-            rules,
-            account,
-            say,
-            echoes_sent,
-        } = self;
-        client.hear(
-            &mut bytes.to_vec(),
-            &mut Ears {
-                rules,
-                account,
-                say,
-                now_ns: 9_000_000,
-                echoes_sent,
-            },
-        )
+        let Worker { rules, account, say, echoes_sent } = self;
+        client.hear(&mut bytes.to_vec(), &mut Ears { rules, account, say, now_ns: 9_000_000, echoes_sent })
     }
 
     fn upgrade(&self) -> Vec<u8> {
@@ -76,14 +46,7 @@ fn text(payload: &[u8]) -> Vec<u8> {
 
 fn message(topic: u32, number: u64) -> Vec<u8> {
     let mut payload = vec![0; 200];
-    payload::write(
-        Stamp {
-            topic,
-            number,
-            scheduled_ns: 1_000_000,
-        },
-        &mut payload,
-    );
+    payload::write(Stamp { topic, number, scheduled_ns: 1_000_000 }, &mut payload);
     payload
 }
 
@@ -103,11 +66,7 @@ fn every_cut_is_heard_alike() {
             stream.extend(text(b"OK 1 0000002a-0"));
         }
         for number in 0..3 {
-            stream.extend(if protocol == Protocol::Raw {
-                text(&message(1, number))
-            } else {
-                line(1, number)
-            });
+            stream.extend(if protocol == Protocol::Raw { text(&message(1, number)) } else { line(1, number) });
             stream.extend([0x89, 2, b'h', b'i']);
         }
         for cut in 0..=stream.len() {
@@ -117,29 +76,9 @@ fn every_cut_is_heard_alike() {
             worker.hear(&mut client, &stream[cut..]).unwrap();
             assert!(client.ready(), "cut at {cut}");
             client.finish(3, &mut worker.account);
-            assert_eq!(
-                worker.account.counts,
-                Counts {
-                    delivered: 3,
-                    late: 3,
-                    ..Counts::default()
-                },
-                "cut at {cut}"
-            );
-            assert!(
-                worker
-                    .account
-                    .latency
-                    .equivalent(worker.account.latency.max(), 8_000_000)
-            );
-            assert_eq!(
-                worker
-                    .say
-                    .windows(8)
-                    .filter(|eight| eight == b"\x8a\x82\0\0\0\0hi")
-                    .count(),
-                3
-            );
+            assert_eq!(worker.account.counts, Counts { delivered: 3, late: 3, ..Counts::default() }, "cut at {cut}");
+            assert!(worker.account.latency.equivalent(worker.account.latency.max(), 8_000_000));
+            assert_eq!(worker.say.windows(8).filter(|eight| eight == b"\x8a\x82\0\0\0\0hi").count(), 3);
             assert!(client.cut.is_none(), "nothing is kept when nothing is cut");
             let subscribes = worker.say.windows(4).any(|four| four == b"SUB ");
             assert_eq!(subscribes, protocol == Protocol::Line);
@@ -163,14 +102,7 @@ fn single_bytes_and_fragments() {
         worker.hear(&mut client, &[byte]).unwrap();
     }
     client.finish(2, &mut worker.account);
-    assert_eq!(
-        worker.account.counts,
-        Counts {
-            delivered: 2,
-            late: 2,
-            ..Counts::default()
-        }
-    );
+    assert_eq!(worker.account.counts, Counts { delivered: 2, late: 2, ..Counts::default() });
     assert!(client.cut.is_none());
 }
 
@@ -182,26 +114,12 @@ fn faults_of_the_stream_are_told() {
     let mut stream = worker.upgrade();
     let mut damaged = message(2, 5);
     damaged[150] ^= 1;
-    for payload in [
-        message(2, 0),
-        message(2, 3),
-        message(2, 3),
-        message(2, 2),
-        message(1, 4),
-        damaged,
-    ] {
+    for payload in [message(2, 0), message(2, 3), message(2, 3), message(2, 2), message(1, 4), damaged] {
         stream.extend(text(&payload));
     }
     worker.hear(&mut client, &stream).unwrap();
     client.finish(6, &mut worker.account);
-    let counts = Counts {
-        delivered: 3,
-        lost: 3,
-        duplicated: 1,
-        reordered: 1,
-        corrupted: 2,
-        late: 3,
-    };
+    let counts = Counts { delivered: 3, lost: 3, duplicated: 1, reordered: 1, corrupted: 2, late: 3 };
     assert_eq!(worker.account.counts, counts);
 }
 
@@ -211,26 +129,18 @@ fn useless_connections_say_why() {
     let fault = |protocol, stream: &dyn Fn(&Worker) -> Vec<u8>| {
         let mut worker = Worker::new(protocol);
         let stream = stream(&worker);
-        worker
-            .hear(&mut Client::new(Purpose::Subscribe(0)), &stream)
-            .unwrap_err()
+        worker.hear(&mut Client::new(Purpose::Subscribe(0)), &stream).unwrap_err()
     };
     let after = |tail: &'static [u8]| move |worker: &Worker| [&worker.upgrade()[..], tail].concat();
     let refused = |_: &Worker| b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
     assert!(fault(Protocol::Raw, &refused).contains("status 403"));
     assert!(fault(Protocol::Raw, &|_| b"SMTP hello\r\n\r\n".to_vec()).contains("not HTTP"));
-    let stranger = |worker: &Worker| {
-        String::from_utf8(worker.upgrade())
-            .unwrap()
-            .replace("Accept: ", "Accept: AAAA")
-            .into_bytes()
-    };
+    let stranger =
+        |worker: &Worker| String::from_utf8(worker.upgrade()).unwrap().replace("Accept: ", "Accept: AAAA").into_bytes();
     assert!(fault(Protocol::Raw, &stranger).contains("answer to the handshake is wrong"));
     assert!(fault(Protocol::Raw, &after(b"\x88\x05\x03\xf5bye")).contains("closed with 1013 bye"));
     assert!(fault(Protocol::Raw, &after(b"\x81\x80\0\0\0\0")).contains("broke WebSocket"));
-    assert!(
-        fault(Protocol::Line, &after(b"\x81\x11ERR 1 full no room")).contains("said: ERR 1 full")
-    );
+    assert!(fault(Protocol::Line, &after(b"\x81\x11ERR 1 full no room")).contains("said: ERR 1 full"));
 }
 
 /// An echoing connection answers each echo with the next message, up to its quota.
@@ -245,10 +155,7 @@ fn echoes_go_on() {
     }
     worker.hear(&mut client, &stream).unwrap();
     assert_eq!(worker.account.counts.delivered, 4);
-    assert_eq!(
-        worker.echoes_sent, 2,
-        "messages 2 and 3 answer echoes 0 and 1; 4 and 5 are above the quota"
-    );
+    assert_eq!(worker.echoes_sent, 2, "messages 2 and 3 answer echoes 0 and 1; 4 and 5 are above the quota");
     assert_eq!(worker.say.len(), 2 * (frame::header_len(200, true) + 200));
 }
 
@@ -260,13 +167,9 @@ fn publishers_hear_refusals() {
     let upgrade = worker.upgrade();
     worker.hear(&mut client, &upgrade).unwrap();
     assert!(!client.ready());
-    worker
-        .hear(&mut client, &text(b"HI corecast.v1 0"))
-        .unwrap();
+    worker.hear(&mut client, &text(b"HI corecast.v1 0")).unwrap();
     assert!(client.ready());
-    worker
-        .hear(&mut client, &text(b"ERR - rate slow down"))
-        .unwrap();
+    worker.hear(&mut client, &text(b"ERR - rate slow down")).unwrap();
     let mut post = Client::new(Purpose::Post);
     let replies = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\nfull";
     for cut in 0..=replies.len() {
@@ -279,9 +182,5 @@ fn publishers_hear_refusals() {
 /// A million connections fit: each takes less than 200 bytes with its place in the tables.
 #[test]
 fn connections_are_small() {
-    assert!(
-        size_of::<Option<Client>>() <= 96,
-        "{}",
-        size_of::<Option<Client>>()
-    );
+    assert!(size_of::<Option<Client>>() <= 96, "{}", size_of::<Option<Client>>());
 }

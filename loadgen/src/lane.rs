@@ -55,12 +55,8 @@ pub(crate) struct Surroundings<'a> {
 
 impl Lane {
     pub(crate) fn new(rules: &Rules, slots: u32, first: u32, count: u32) -> io::Result<Lane> {
-        let config = RingConfig {
-            slots,
-            buffers: BUFFERS,
-            buffer_bytes: BUFFER_BYTES,
-            memory_bytes: outbox::MEMORY_BYTES,
-        };
+        let config =
+            RingConfig { slots, buffers: BUFFERS, buffer_bytes: BUFFER_BYTES, memory_bytes: outbox::MEMORY_BYTES };
         let mut ring = Ring::new(&config, 0, Doorbell::several(1)?, Vec::new())?;
         ring.enable()?;
         let slots = ring.slots_max();
@@ -97,16 +93,13 @@ impl Lane {
     }
 
     pub(crate) fn publisher_ready(&self) -> bool {
-        let client = self
-            .publisher_slot
-            .and_then(|slot| self.clients.get(slot as usize)?.as_ref());
+        let client = self.publisher_slot.and_then(|slot| self.clients.get(slot as usize)?.as_ref());
         client.is_some_and(Client::ready)
     }
 
     /// Returns how many bytes of the publisher's the kernel has not taken.
     pub(crate) fn publisher_waiting_bytes(&self) -> usize {
-        self.publisher_slot
-            .map_or(0, |slot| self.outbox.waiting_bytes(slot))
+        self.publisher_slot.map_or(0, |slot| self.outbox.waiting_bytes(slot))
     }
 
     /// Sends bytes on the publisher's connection.
@@ -123,14 +116,8 @@ impl Lane {
 
     /// Goes through the subscribers that are ready.
     pub(crate) fn subscribers(&self) -> impl Iterator<Item = (Slot, &Client)> {
-        let subscribers = self
-            .clients
-            .iter()
-            .zip(0..)
-            .filter_map(|(client, slot)| Some((slot, client.as_ref()?)));
-        subscribers.filter(|(_, client)| {
-            matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_))
-        })
+        let subscribers = self.clients.iter().zip(0..).filter_map(|(client, slot)| Some((slot, client.as_ref()?)));
+        subscribers.filter(|(_, client)| matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)))
     }
 
     /// Begins connections, at most `at_most`; returns how many.
@@ -146,10 +133,7 @@ impl Lane {
             return Ok(0);
         }
         let mut begun = 0;
-        while begun < at_most
-            && self.dialed < self.count
-            && self.dialed - self.ready - self.failed < UNDER_WAY_MAX
-        {
+        while begun < at_most && self.dialed < self.count && self.dialed - self.ready - self.failed < UNDER_WAY_MAX {
             let (to, from) = rules.plan.route(self.first + self.dialed);
             match self.ring.connect(to, from) {
                 Ok(()) => {}
@@ -205,13 +189,8 @@ impl Lane {
     fn understand(&mut self, completion: Completion, now_ns: u64, around: &mut Surroundings<'_>) {
         match completion {
             Completion::Connected { slot, errno } => self.connected(slot, errno, around),
-            Completion::Received {
-                slot, lent, more, ..
-            } => {
-                let Some(client) = self.clients[slot as usize]
-                    .as_mut()
-                    .filter(|client| !client.failed)
-                else {
+            Completion::Received { slot, lent, more, .. } => {
+                let Some(client) = self.clients[slot as usize].as_mut().filter(|client| !client.failed) else {
                     self.ring.recycle(lent);
                     if !more {
                         self.end(slot);
@@ -229,9 +208,7 @@ impl Lane {
                 let result = client.hear(self.ring.received(lent), &mut ears);
                 self.ring.recycle(lent);
                 let became_ready = !was_ready && client.ready();
-                if became_ready
-                    && matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_))
-                {
+                if became_ready && matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)) {
                     self.ready += 1;
                 }
                 if !self.say.is_empty() {
@@ -251,9 +228,7 @@ impl Lane {
                     }
                 }
             }
-            Completion::ReceiveEnded { slot, end, .. } => {
-                self.receive_ended(slot, end, around.account)
-            }
+            Completion::ReceiveEnded { slot, end, .. } => self.receive_ended(slot, end, around.account),
             Completion::Readable { slot, .. } => self.ring.receive(slot, 0, Interest::Once),
             Completion::Writable { slot, .. } => self.outbox.writable(slot),
             Completion::Unsent { .. } | Completion::Closed { .. } => {}
@@ -271,12 +246,7 @@ impl Lane {
                 self.failed += 1;
                 around.account.failed += 1;
             }
-            around.account.fault(|| {
-                format!(
-                    "cannot connect to {to}: {}",
-                    io::Error::from_raw_os_error(errno)
-                )
-            });
+            around.account.fault(|| format!("cannot connect to {to}: {}", io::Error::from_raw_os_error(errno)));
             if slot != u32::MAX {
                 self.ring.close(slot);
             }
@@ -298,50 +268,29 @@ impl Lane {
         }
         let index = self.first + self.named;
         self.named += 1;
-        let purpose = if rules.plan.echo {
-            Purpose::Echo(index)
-        } else {
-            Purpose::Subscribe(index % rules.plan.topics)
-        };
+        let purpose =
+            if rules.plan.echo { Purpose::Echo(index) } else { Purpose::Subscribe(index % rules.plan.topics) };
         (purpose, rules.plan.route(index).0)
     }
 
     fn receive_ended(&mut self, slot: Slot, end: End, account: &mut Account) {
-        let alive = self.clients[slot as usize]
-            .as_ref()
-            .is_some_and(|client| !client.failed);
+        let alive = self.clients[slot as usize].as_ref().is_some_and(|client| !client.failed);
         match end {
-            End::Again | End::NoBuffers | End::Rearm if alive => {
-                self.ring.receive(slot, 0, self.interest)
-            }
-            End::Eof if alive => {
-                self.fail(slot, account, "the server ended the connection".to_owned())
-            }
+            End::Again | End::NoBuffers | End::Rearm if alive => self.ring.receive(slot, 0, self.interest),
+            End::Eof if alive => self.fail(slot, account, "the server ended the connection".to_owned()),
             End::Failed(errno) if alive => {
-                self.fail(
-                    slot,
-                    account,
-                    format!(
-                        "the connection broke: {}",
-                        io::Error::from_raw_os_error(errno)
-                    ),
-                );
+                self.fail(slot, account, format!("the connection broke: {}", io::Error::from_raw_os_error(errno)));
             }
             _ => {}
         }
-        if self.clients[slot as usize]
-            .as_ref()
-            .is_none_or(|client| client.failed)
-        {
+        if self.clients[slot as usize].as_ref().is_none_or(|client| client.failed) {
             self.end(slot);
         }
     }
 
     /// Counts a connection as failed. What it has seen stays on its account.
     fn fail(&mut self, slot: Slot, account: &mut Account, fault: String) {
-        let client = self.clients[slot as usize]
-            .as_mut()
-            .expect("only what is connected can fail");
+        let client = self.clients[slot as usize].as_mut().expect("only what is connected can fail");
         if matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)) {
             self.failed += 1;
             self.ready -= u32::from(client.ready());

@@ -83,9 +83,7 @@ impl Arguments {
             topics: self.topics,
             load,
             messages: self.messages,
-            seconds: self
-                .seconds
-                .or_else(|| self.messages.is_none().then_some(10.0)),
+            seconds: self.seconds.or_else(|| self.messages.is_none().then_some(10.0)),
             bytes: self.bytes,
             ramp: self.ramp,
             workers: self.workers,

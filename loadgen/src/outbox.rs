@@ -66,13 +66,7 @@ impl Outbox {
             || bytes.len() > (HALF_BYTES - self.used) as usize
             || driver.room() == 0
         {
-            self.queues.insert(
-                slot,
-                Queue {
-                    bytes: bytes.to_vec(),
-                    blocked: false,
-                },
-            );
+            self.queues.insert(slot, Queue { bytes: bytes.to_vec(), blocked: false });
             self.ready.push(slot);
         } else {
             self.order(driver, slot, bytes);
@@ -80,12 +74,7 @@ impl Outbox {
     }
 
     /// Takes note of a send of the last turn that was not done in full.
-    pub(crate) fn unsent(
-        &mut self,
-        driver: &mut impl Driver,
-        slot: Slot,
-        sent: Result<u32, Errno>,
-    ) {
+    pub(crate) fn unsent(&mut self, driver: &mut impl Driver, slot: Slot, sent: Result<u32, Errno>) {
         let taken = match sent {
             Ok(taken) => taken,
             Err(libc::EAGAIN) => 0,
@@ -93,10 +82,7 @@ impl Outbox {
             Err(_) => return self.forget(slot),
         };
         let last = &self.sends[(self.turn as usize + 1) % 2];
-        let (_, span) = last
-            .iter()
-            .find(|(sender, _)| *sender == slot)
-            .expect("unsent names a send of the last turn");
+        let (_, span) = last.iter().find(|(sender, _)| *sender == slot).expect("unsent names a send of the last turn");
         let rest = driver.memory().bytes(span.part(taken, span.len - taken));
         let queue = self.queues.entry(slot).or_default();
         queue.bytes.splice(..0, rest.iter().copied());
@@ -124,11 +110,7 @@ impl Outbox {
             let Some(queue) = self.queues.get_mut(&slot).filter(|queue| !queue.blocked) else {
                 continue;
             };
-            let len = queue
-                .bytes
-                .len()
-                .min(SLICE_BYTES)
-                .min((HALF_BYTES - self.used) as usize);
+            let len = queue.bytes.len().min(SLICE_BYTES).min((HALF_BYTES - self.used) as usize);
             if len == 0 || self.sent_in[slot as usize] == self.turn || driver.room() == 0 {
                 self.ready.push(slot);
                 continue;
@@ -158,10 +140,7 @@ impl Outbox {
     fn order(&mut self, driver: &mut impl Driver, slot: Slot, bytes: &[u8]) {
         let half = self.turn as usize % 2;
         let start = half as u64 * u64::from(HALF_BYTES) + u64::from(self.used);
-        let span = Span {
-            start,
-            len: bytes.len() as u32,
-        };
+        let span = Span { start, len: bytes.len() as u32 };
         driver.memory_mut().bytes_mut(span).copy_from_slice(bytes);
         driver.send(slot, span);
         self.used += span.len;

@@ -48,10 +48,7 @@ pub fn write(stamp: Stamp, out: &mut [u8]) {
 /// Reads a payload; `None` if it is not one that [`write`] wrote, `bytes` long.
 #[must_use]
 pub fn read(payload: &[u8], bytes: usize) -> Option<Stamp> {
-    if payload.len() != bytes
-        || bytes < STAMP_BYTES
-        || read_hex(&payload[CHECKSUM])? != checksum(payload)
-    {
+    if payload.len() != bytes || bytes < STAMP_BYTES || read_hex(&payload[CHECKSUM])? != checksum(payload) {
         return None;
     }
     Some(Stamp {
@@ -102,11 +99,7 @@ fn read_hex(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp {
-        topic: 70_000,
-        number: 0x1234_5678_9abc,
-        scheduled_ns: u64::MAX - 5,
-    };
+    const STAMP: Stamp = Stamp { topic: 70_000, number: 0x1234_5678_9abc, scheduled_ns: u64::MAX - 5 };
 
     /// What was stamped is read again, at the shortest and at odd lengths, and it is text.
     #[test]
@@ -132,10 +125,7 @@ mod tests {
             }
             let mut exchanged = payload.clone();
             exchanged.swap(at, (at + 9) % 150);
-            assert!(
-                exchanged == payload || read(&exchanged, 150).is_none(),
-                "{at} exchanged"
-            );
+            assert!(exchanged == payload || read(&exchanged, 150).is_none(), "{at} exchanged");
         }
         assert_eq!(read(&payload[..149], 150), None);
         assert_eq!(read(&payload, 151), None);
@@ -146,19 +136,9 @@ mod tests {
     fn mixtures_are_noticed() {
         let (mut first, mut second) = (vec![0; 200], vec![0; 200]);
         write(STAMP, &mut first);
-        write(
-            Stamp {
-                number: STAMP.number + 1,
-                ..STAMP
-            },
-            &mut second,
-        );
+        write(Stamp { number: STAMP.number + 1, ..STAMP }, &mut second);
         for cut in 24..190 {
-            assert_eq!(
-                read(&[&first[..cut], &second[cut..]].concat(), 200),
-                None,
-                "cut at {cut}"
-            );
+            assert_eq!(read(&[&first[..cut], &second[cut..]].concat(), 200), None, "cut at {cut}");
         }
     }
 }

@@ -139,10 +139,7 @@ pub struct CannotStart {
 
 impl CannotStart {
     pub(crate) fn new(cause: impl Into<String>, cure: impl Into<String>) -> CannotStart {
-        CannotStart {
-            cause: cause.into(),
-            cure: cure.into(),
-        }
+        CannotStart { cause: cause.into(), cure: cure.into() }
     }
 }
 
@@ -162,10 +159,7 @@ impl Plan {
     pub fn check(&self, file_limit: u32) -> Result<(), CannotStart> {
         let wrong = |cause: String, cure: &str| Err(CannotStart::new(cause, cure));
         if self.connect.is_empty() {
-            return wrong(
-                "there is no server to connect to".into(),
-                "give --connect ADDRESS:PORT",
-            );
+            return wrong("there is no server to connect to".into(), "give --connect ADDRESS:PORT");
         }
         if self.connections == 0 || self.topics == 0 || self.workers == 0 {
             return wrong(
@@ -184,10 +178,7 @@ impl Plan {
         }
         if self.workers > self.connections {
             return wrong(
-                format!(
-                    "{} workers for {} connections",
-                    self.workers, self.connections
-                ),
+                format!("{} workers for {} connections", self.workers, self.connections),
                 "give at most as many --workers as --connections",
             );
         }
@@ -199,55 +190,30 @@ impl Plan {
         }
         match self.load {
             Load::Open { rate } if !(rate.is_finite() && rate > 0.0) => {
-                return wrong(
-                    format!("{rate} messages a second cannot be scheduled"),
-                    "give a positive --rate",
-                );
+                return wrong(format!("{rate} messages a second cannot be scheduled"), "give a positive --rate");
             }
             Load::Closed { in_flight: 0 } => {
-                return wrong(
-                    "nothing in flight publishes nothing".into(),
-                    "give --in-flight 1 or more",
-                );
+                return wrong("nothing in flight publishes nothing".into(), "give --in-flight 1 or more");
             }
             _ => {}
         }
         if self.messages.is_none() && self.seconds.is_none() {
-            return wrong(
-                "the run would never end".into(),
-                "give --seconds or --messages",
-            );
+            return wrong("the run would never end".into(), "give --seconds or --messages");
         }
-        if self
-            .seconds
-            .is_some_and(|seconds| !(seconds.is_finite() && seconds >= 0.0))
-        {
-            return wrong(
-                "--seconds must be a number, 0 or more".into(),
-                "give --seconds 10, for example",
-            );
+        if self.seconds.is_some_and(|seconds| !(seconds.is_finite() && seconds >= 0.0)) {
+            return wrong("--seconds must be a number, 0 or more".into(), "give --seconds 10, for example");
         }
         if self.ramp == Some(0) {
-            return wrong(
-                "--ramp 0 never connects".into(),
-                "leave --ramp away to connect as fast as possible",
-            );
+            return wrong("--ramp 0 never connects".into(), "leave --ramp away to connect as fast as possible");
         }
         if file_limit < SPARE_FILES * 2 {
-            return wrong(
-                format!("only {file_limit} files may be open"),
-                "raise the limit: ulimit -n 20000",
-            );
+            return wrong(format!("only {file_limit} files may be open"), "raise the limit: ulimit -n 20000");
         }
         self.check_ports()
     }
 
     fn check_ports(&self) -> Result<(), CannotStart> {
-        let pairs = self
-            .connect
-            .iter()
-            .filter(|address| !address.ip().is_loopback())
-            .count() as u64;
+        let pairs = self.connect.iter().filter(|address| !address.ip().is_loopback()).count() as u64;
         let all_loopback = pairs == 0;
         let most = pairs * u64::from(PORTS_PER_PAIR);
         if !all_loopback && u64::from(self.connections) > most {
@@ -300,11 +266,7 @@ impl Plan {
     /// Returns how connections wait for bytes.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
-        if self.connections > STREAM_CONNECTIONS_MAX {
-            Waiting::Readiness
-        } else {
-            Waiting::Stream
-        }
+        if self.connections > STREAM_CONNECTIONS_MAX { Waiting::Readiness } else { Waiting::Stream }
     }
 
     /// Returns a topic's name.
@@ -323,11 +285,7 @@ impl Plan {
 
 /// A name of this run's own, so that an earlier run's messages are never taken for this one's.
 fn unique_prefix() -> String {
-    format!(
-        "load/{:x}{:x}",
-        std::process::id(),
-        crate::process::now_ns() & 0xffff_ffff
-    )
+    format!("load/{:x}{:x}", std::process::id(), crate::process::now_ns() & 0xffff_ffff)
 }
 
 #[cfg(test)]
@@ -355,13 +313,7 @@ mod tests {
         assert!(refused(|plan| plan.seconds = None).contains("never end"));
         assert!(refused(|plan| plan.seconds = Some(-1.0)).contains("--seconds"));
         assert!(refused(|plan| plan.ramp = Some(0)).contains("never connects"));
-        assert!(
-            Plan::default()
-                .check(100)
-                .unwrap_err()
-                .cause
-                .contains("files")
-        );
+        assert!(Plan::default().check(100).unwrap_err().cause.contains("files"));
         assert!(
             refused(|plan| {
                 plan.connect = vec![SocketAddr::from(([10, 0, 0, 1], 80))];
@@ -374,41 +326,23 @@ mod tests {
     /// A million loopback connections never put more than 25,000 on one pair of addresses.
     #[test]
     fn ports_do_not_run_out() {
-        let connect = (1..=3)
-            .map(|last| SocketAddr::from(([127, 0, 0, last], 80)))
-            .collect();
-        let plan = Plan {
-            connect,
-            connections: 1_000_000,
-            ..Plan::default()
-        };
+        let connect = (1..=3).map(|last| SocketAddr::from(([127, 0, 0, last], 80))).collect();
+        let plan = Plan { connect, connections: 1_000_000, ..Plan::default() };
         assert_eq!(plan.check(20_000), Ok(()));
         let mut pairs = std::collections::HashMap::new();
         for index in 0..plan.connections {
             *pairs.entry(plan.route(index)).or_insert(0u32) += 1;
         }
         assert!(pairs.values().all(|count| *count <= PORTS_PER_PAIR));
-        assert!(
-            pairs.len() <= 42,
-            "no more pairs than needed: {}",
-            pairs.len()
-        );
+        assert!(pairs.len() <= 42, "no more pairs than needed: {}", pairs.len());
     }
 
     /// Workers' shares and topics' messages add up, and differ by one at most.
     #[test]
     fn shares_add_up() {
-        let plan = Plan {
-            connections: 10,
-            workers: 3,
-            topics: 4,
-            ..Plan::default()
-        };
+        let plan = Plan { connections: 10, workers: 3, topics: 4, ..Plan::default() };
         assert_eq!([0, 1, 2].map(|worker| plan.share_of(worker)), [4, 3, 3]);
         assert_eq!([0, 1, 2].map(|worker| plan.first_of(worker)), [0, 4, 7]);
-        assert_eq!(
-            [0, 1, 2, 3].map(|topic| plan.published_to(topic, 6)),
-            [2, 2, 1, 1]
-        );
+        assert_eq!([0, 1, 2, 3].map(|topic| plan.published_to(topic, 6)), [2, 2, 1, 1]);
     }
 }

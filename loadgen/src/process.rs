@@ -16,10 +16,7 @@ pub fn thread_cpu_ns() -> u64 {
 }
 
 fn read_clock(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` outlives the call; both clocks exist on every Linux, so the call cannot fail.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -30,10 +27,7 @@ fn read_clock(clock: libc::clockid_t) -> u64 {
 /// # Errors
 /// What the kernel said.
 pub fn raise_file_limit() -> io::Result<u32> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` outlives both calls.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) < 0 {
@@ -58,10 +52,7 @@ pub fn cpu_ns(pid: u32) -> io::Result<u64> {
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between the listing and the reading.
         if let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) {
-            let run_ns = text
-                .split(' ')
-                .next()
-                .and_then(|field| field.parse::<u64>().ok());
+            let run_ns = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
             total += run_ns.ok_or(io::ErrorKind::InvalidData)?;
         }
     }
@@ -74,14 +65,9 @@ pub fn cpu_ns(pid: u32) -> io::Result<u64> {
 /// If there is no such process, or it is not ours to look at.
 pub fn anonymous_bytes(pid: u32) -> io::Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Anonymous:"));
-    let kib = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024)
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Returns the bytes in the kernel's object caches, whole host.
@@ -106,11 +92,7 @@ mod tests {
     /// The clocks and the CPU account of this very process move forward when it works.
     #[test]
     fn time_passes() {
-        let (wall, thread, process) = (
-            now_ns(),
-            thread_cpu_ns(),
-            cpu_ns(std::process::id()).unwrap(),
-        );
+        let (wall, thread, process) = (now_ns(), thread_cpu_ns(), cpu_ns(std::process::id()).unwrap());
         while thread_cpu_ns() < thread + 30_000_000 {}
         assert!(now_ns() >= wall + 30_000_000);
         assert!(cpu_ns(std::process::id()).unwrap() >= process + 20_000_000);

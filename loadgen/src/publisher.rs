@@ -49,9 +49,7 @@ impl Publisher {
             publish: plan.publish,
             bytes: plan.bytes,
             host: plan.connect[0].to_string(),
-            topics: (0..plan.topics)
-                .map(|topic| plan.topic_name(topic))
-                .collect(),
+            topics: (0..plan.topics).map(|topic| plan.topic_name(topic)).collect(),
             messages_max: plan.messages.unwrap_or(u64::MAX),
             start_ns: u64::MAX,
             end_ns: u64::MAX,
@@ -66,9 +64,7 @@ impl Publisher {
     /// Starts the schedule.
     pub(crate) fn start(&mut self, start_ns: u64, seconds: Option<f64>, audience: &[u32]) {
         self.start_ns = start_ns;
-        self.end_ns = seconds.map_or(u64::MAX, |seconds| {
-            start_ns.saturating_add((seconds * 1e9) as u64)
-        });
+        self.end_ns = seconds.map_or(u64::MAX, |seconds| start_ns.saturating_add((seconds * 1e9) as u64));
         self.audience = audience.to_vec();
     }
 
@@ -84,9 +80,7 @@ impl Publisher {
         let due_ns = match self.load {
             Load::Idle => return None,
             Load::Open { rate } => self.start_ns + (self.published as f64 * 1e9 / rate) as u64,
-            Load::Closed { in_flight } if self.in_flight.len() < in_flight as usize => {
-                now_ns.max(self.start_ns)
-            }
+            Load::Closed { in_flight } if self.in_flight.len() < in_flight as usize => now_ns.max(self.start_ns),
             Load::Closed { .. } => return None,
         };
         (due_ns < self.end_ns).then_some(due_ns)
@@ -94,9 +88,7 @@ impl Publisher {
 
     /// Says whether nothing will be published any more.
     pub(crate) fn done(&self, now_ns: u64) -> bool {
-        let waits = matches!(self.load, Load::Closed { .. })
-            && !self.in_flight.is_empty()
-            && now_ns < self.end_ns;
+        let waits = matches!(self.load, Load::Closed { .. }) && !self.in_flight.is_empty() && now_ns < self.end_ns;
         self.start_ns != u64::MAX
             && self.next_due_ns(now_ns).is_none()
             && (!waits || self.published >= self.messages_max)
@@ -104,18 +96,8 @@ impl Publisher {
     }
 
     /// Appends the bytes of all that is due; `delivered` counts deliveries so far, `waiting_bytes` what is not sent yet.
-    pub(crate) fn turn(
-        &mut self,
-        now_ns: u64,
-        delivered: u64,
-        waiting_bytes: usize,
-        out: &mut Vec<u8>,
-    ) {
-        while self
-            .in_flight
-            .front()
-            .is_some_and(|expected| *expected <= delivered)
-        {
+    pub(crate) fn turn(&mut self, now_ns: u64, delivered: u64, waiting_bytes: usize, out: &mut Vec<u8>) {
+        while self.in_flight.front().is_some_and(|expected| *expected <= delivered) {
             self.in_flight.pop_front();
         }
         for _ in 0..TURN_MESSAGES_MAX {
@@ -127,11 +109,7 @@ impl Publisher {
             }
             let topic = (self.published % self.topics.len() as u64) as usize;
             let number = self.published / self.topics.len() as u64;
-            let stamp = Stamp {
-                topic: topic as u32,
-                number,
-                scheduled_ns: due_ns,
-            };
+            let stamp = Stamp { topic: topic as u32, number, scheduled_ns: due_ns };
             self.append(topic, stamp, out);
             self.lag.saturating_record(now_ns - due_ns);
             self.published += 1;
@@ -151,17 +129,8 @@ impl Publisher {
                 let mut writer = Writer::new(&mut head);
                 let target = format!("/topics/{name}");
                 let length = Some(self.bytes);
-                corecast_protocol::http::client::request(
-                    &mut writer,
-                    "POST",
-                    &target,
-                    &self.host,
-                    &[],
-                    length,
-                );
-                let head_len = writer
-                    .finish()
-                    .expect("topic and host are far shorter than the head's room");
+                corecast_protocol::http::client::request(&mut writer, "POST", &target, &self.host, &[], length);
+                let head_len = writer.finish().expect("topic and host are far shorter than the head's room");
                 out.extend_from_slice(&head[..head_len]);
                 let start = out.len();
                 out.resize(start + self.bytes, 0);
@@ -174,22 +143,12 @@ impl Publisher {
 /// Appends a masked text frame: a line, then a stamped payload.
 pub(crate) fn append_frame(out: &mut Vec<u8>, line: &[u8], stamp: Stamp, bytes: usize) {
     // Cheap, but different from message to message, so that servers do unmask.
-    let mask = (stamp.number as u32)
-        .wrapping_mul(0x9e37_79b9)
-        .wrapping_add(0x5bd1_e995)
-        .to_le_bytes();
+    let mask = (stamp.number as u32).wrapping_mul(0x9e37_79b9).wrapping_add(0x5bd1_e995).to_le_bytes();
     let len = line.len() + bytes;
     let start = out.len() + frame::header_len(len, true);
     out.resize(start + len, 0);
     let header = start - frame::header_len(len, true);
-    frame::write_header(
-        &mut out[header..],
-        true,
-        false,
-        Opcode::Text,
-        len,
-        Some(mask),
-    );
+    frame::write_header(&mut out[header..], true, false, Opcode::Text, len, Some(mask));
     out[start..start + line.len()].copy_from_slice(line);
     payload::write(stamp, &mut out[start + line.len()..]);
     frame::unmask(&mut out[start..], mask, 0);
@@ -211,24 +170,14 @@ mod tests {
     #[test]
     fn open_loop_keeps_its_schedule() {
         let load = Load::Open { rate: 10.0 };
-        let mut publisher = publisher(Plan {
-            load,
-            seconds: Some(1.0),
-            topics: 2,
-            bytes: 56,
-            ..Plan::default()
-        });
+        let mut publisher = publisher(Plan { load, seconds: Some(1.0), topics: 2, bytes: 56, ..Plan::default() });
         let mut out = Vec::new();
         publisher.turn(SECOND - 1, 0, 0, &mut out);
         assert_eq!((out.len(), publisher.next_due_ns(0)), (0, Some(SECOND)));
         publisher.turn(SECOND, 0, 0, &mut out);
         assert_eq!(publisher.published(), 1);
         publisher.turn(SECOND * 3 / 2, 0, 0, &mut out);
-        assert_eq!(
-            publisher.published(),
-            6,
-            "the four that were missed and the one that is due"
-        );
+        assert_eq!(publisher.published(), 6, "the four that were missed and the one that is due");
         assert!(publisher.lag.equivalent(publisher.lag.max(), 400_000_000));
         publisher.turn(SECOND * 9, 0, 0, &mut out);
         assert_eq!(publisher.published(), 10, "nothing is due after the end");
@@ -241,10 +190,7 @@ mod tests {
             frame::unmask(&mut frame[6..6 + len], mask, 0);
             let payload = &frame[6 + len - 56..6 + len];
             let stamp = payload::read(payload, 56).unwrap();
-            assert_eq!(
-                (u64::from(stamp.topic), stamp.number),
-                (number % 2, number / 2)
-            );
+            assert_eq!((u64::from(stamp.topic), stamp.number), (number % 2, number / 2));
             assert_eq!(stamp.scheduled_ns, SECOND + number * SECOND / 10);
             at += 6 + len;
         }
@@ -255,20 +201,11 @@ mod tests {
     #[test]
     fn closed_loop_waits_for_deliveries() {
         let load = Load::Closed { in_flight: 2 };
-        let mut publisher = publisher(Plan {
-            load,
-            seconds: None,
-            messages: Some(4),
-            ..Plan::default()
-        });
+        let mut publisher = publisher(Plan { load, seconds: None, messages: Some(4), ..Plan::default() });
         let mut out = Vec::new();
         for (delivered, published) in [(0, 2), (1, 2), (2, 3), (3, 3), (4, 4), (8, 4)] {
             publisher.turn(SECOND, delivered, 0, &mut out);
-            assert_eq!(
-                publisher.published(),
-                published,
-                "after {delivered} deliveries"
-            );
+            assert_eq!(publisher.published(), published, "after {delivered} deliveries");
         }
         assert!(publisher.done(SECOND));
     }
@@ -277,10 +214,7 @@ mod tests {
     #[test]
     fn bytes_that_wait_are_bounded() {
         let load = Load::Open { rate: 1e6 };
-        let mut publisher = publisher(Plan {
-            load,
-            ..Plan::default()
-        });
+        let mut publisher = publisher(Plan { load, ..Plan::default() });
         let mut out = Vec::new();
         publisher.turn(SECOND * 2, 0, WAITING_BYTES_MAX + 1, &mut out);
         assert_eq!((publisher.published(), out.len()), (0, 0));

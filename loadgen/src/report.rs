@@ -15,13 +15,7 @@ const LAG_NS_MAX: u64 = 10_000_000;
 const CPU_SHARE_MAX: f64 = 0.95;
 
 /// Quantiles that are reported, with their names.
-const QUANTILES: [(f64, &str); 5] = [
-    (0.5, "p50"),
-    (0.9, "p90"),
-    (0.99, "p99"),
-    (0.999, "p99.9"),
-    (0.9999, "p99.99"),
-];
+const QUANTILES: [(f64, &str); 5] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99")];
 
 /// How connecting went.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,16 +78,8 @@ impl Report {
         if lag_ns > LAG_NS_MAX {
             return Some(format!("messages were sent late, p99 {}", Ns(lag_ns)));
         }
-        if let Some(share) = self
-            .cpu_shares
-            .iter()
-            .copied()
-            .find(|share| *share > CPU_SHARE_MAX)
-        {
-            return Some(format!(
-                "a worker used {:.0} % of its core at {rate} messages a second",
-                share * 100.0
-            ));
+        if let Some(share) = self.cpu_shares.iter().copied().find(|share| *share > CPU_SHARE_MAX) {
+            return Some(format!("a worker used {:.0} % of its core at {rate} messages a second", share * 100.0));
         }
         None
     }
@@ -111,23 +97,13 @@ impl Report {
         let times = |histogram: &Histogram<u64>| {
             let mut object = serde_json::Map::new();
             for (quantile, name) in QUANTILES {
-                object.insert(
-                    name.to_owned(),
-                    histogram.value_at_quantile(quantile).into(),
-                );
+                object.insert(name.to_owned(), histogram.value_at_quantile(quantile).into());
             }
             object.insert("max".to_owned(), histogram.max().into());
             object.insert("count".to_owned(), histogram.len().into());
             Value::Object(object)
         };
-        let Counts {
-            delivered,
-            lost,
-            duplicated,
-            reordered,
-            corrupted,
-            late,
-        } = self.counts;
+        let Counts { delivered, lost, duplicated, reordered, corrupted, late } = self.counts;
         json!({
             "fine": self.fine(),
             "plan": {
@@ -186,16 +162,9 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>) -> f
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ramp {
-            connected,
-            seconds,
-            server_cpu_ns,
-        } = self.ramp;
+        let Ramp { connected, seconds, server_cpu_ns } = self.ramp;
         let per_second = f64::from(connected) / seconds.max(1e-9);
-        write!(
-            f,
-            "connected   {connected} in {seconds:.2} s, {per_second:.0}/s"
-        )?;
+        write!(f, "connected   {connected} in {seconds:.2} s, {per_second:.0}/s")?;
         if let Some(cpu_ns) = server_cpu_ns {
             let each_us = cpu_ns as f64 / 1e3 / f64::from(connected.max(1));
             write!(f, ", server CPU {each_us:.1} µs each")?;
@@ -204,28 +173,13 @@ impl fmt::Display for Report {
         if self.failed > 0 {
             writeln!(f, "failed      {} connections", self.failed)?;
         }
-        let Counts {
-            delivered,
-            lost,
-            duplicated,
-            reordered,
-            corrupted,
-            late,
-        } = self.counts;
+        let Counts { delivered, lost, duplicated, reordered, corrupted, late } = self.counts;
         let rate = delivered as f64 / self.seconds.max(1e-9);
-        writeln!(
-            f,
-            "published   {} messages of {} bytes",
-            self.published, self.plan.bytes
-        )?;
+        writeln!(f, "published   {} messages of {} bytes", self.published, self.plan.bytes)?;
         if self.refused > 0 {
             writeln!(f, "refused     {} by the server", self.refused)?;
         }
-        writeln!(
-            f,
-            "delivered   {delivered} in {:.2} s, {rate:.0}/s",
-            self.seconds
-        )?;
+        writeln!(f, "delivered   {delivered} in {:.2} s, {rate:.0}/s", self.seconds)?;
         writeln!(
             f,
             "witness     lost {lost}  duplicated {duplicated}  reordered {reordered}  corrupted {corrupted}  \
@@ -241,10 +195,7 @@ impl fmt::Display for Report {
                         "            closed loop, {in_flight} in flight: time on the way, blind to queues before it"
                     )?;
                 }
-                _ => writeln!(
-                    f,
-                    "            open loop: counted from when each message was due"
-                )?,
+                _ => writeln!(f, "            open loop: counted from when each message was due")?,
             }
         }
         if !self.spread_ns.is_empty() {
@@ -252,23 +203,12 @@ impl fmt::Display for Report {
         }
         if let (Some(cpu_ns), Some(each_ns)) = (self.server_cpu_ns, self.server_ns_per_delivery()) {
             let share = cpu_ns as f64 / 1e7 / self.seconds.max(1e-9);
-            writeln!(
-                f,
-                "server CPU  {share:.1} % of a core, {:.2} µs per delivery",
-                each_ns / 1e3
-            )?;
+            writeln!(f, "server CPU  {share:.1} % of a core, {:.2} µs per delivery", each_ns / 1e3)?;
         }
-        let shares: Vec<String> = self
-            .cpu_shares
-            .iter()
-            .map(|share| format!("{:.0} %", share * 100.0))
-            .collect();
+        let shares: Vec<String> = self.cpu_shares.iter().map(|share| format!("{:.0} %", share * 100.0)).collect();
         writeln!(f, "own CPU     {} of a core, by worker", shares.join(", "))?;
         if let Some(bottleneck) = self.bottleneck() {
-            writeln!(
-                f,
-                "CAUTION     this program was the bottleneck: {bottleneck}"
-            )?;
+            writeln!(f, "CAUTION     this program was the bottleneck: {bottleneck}")?;
         }
         for fault in &self.faults {
             writeln!(f, "fault       {fault}")?;
@@ -286,21 +226,11 @@ mod tests {
         let mut latency_ns = histogram();
         latency_ns.saturating_record(1_500_000);
         Report {
-            plan: Plan {
-                load: Load::Open { rate: 10.0 },
-                ..Plan::default()
-            },
-            ramp: Ramp {
-                connected: 2,
-                seconds: 0.5,
-                server_cpu_ns: Some(50_000),
-            },
+            plan: Plan { load: Load::Open { rate: 10.0 }, ..Plan::default() },
+            ramp: Ramp { connected: 2, seconds: 0.5, server_cpu_ns: Some(50_000) },
             published: 1,
             refused: 0,
-            counts: Counts {
-                delivered: 2,
-                ..Counts::default()
-            },
+            counts: Counts { delivered: 2, ..Counts::default() },
             gaps_told: 0,
             failed: 0,
             faults: Vec::new(),
@@ -319,10 +249,7 @@ mod tests {
         let report = report();
         let text = report.to_string();
         assert!(text.contains("delivered   2 in 0.10 s, 20/s"), "{text}");
-        assert!(
-            text.contains("4.00 µs per delivery") && text.ends_with("\nfine"),
-            "{text}"
-        );
+        assert!(text.contains("4.00 µs per delivery") && text.ends_with("\nfine"), "{text}");
         let json = report.to_json();
         assert_eq!(json["server_cpu_ns_per_delivery"], 4000.0);
         assert_eq!(json["ramp"]["per_second"], 4.0);

@@ -36,12 +36,8 @@ const LEAD_NS: u64 = 20_000_000;
 /// # Errors
 /// Why the run could not be started. What goes wrong later is in the report.
 pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotStart> {
-    let file_limit = raise_file_limit().map_err(|error| {
-        CannotStart::new(
-            format!("cannot read the file limit: {error}"),
-            "run on Linux",
-        )
-    })?;
+    let file_limit = raise_file_limit()
+        .map_err(|error| CannotStart::new(format!("cannot read the file limit: {error}"), "run on Linux"))?;
     plan.check(file_limit)?;
     if let Some(pid) = plan.server_pid {
         cpu_ns(pid).map_err(|error| {
@@ -65,19 +61,10 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
             plan: plan.clone(),
             key: encode_key(u128::from(now_ns()).to_le_bytes()),
             echo_ahead: 0,
-            echo_messages_max: plan
-                .messages
-                .map_or(u64::MAX, |all| all.div_ceil(u64::from(plan.connections))),
+            echo_messages_max: plan.messages.map_or(u64::MAX, |all| all.div_ceil(u64::from(plan.connections))),
         };
-        let (stage, sender, slots) = (
-            Arc::clone(&stage),
-            sender.clone(),
-            plan.ring_slots(file_limit),
-        );
-        let core = plan
-            .cores
-            .get(number as usize % plan.cores.len().max(1))
-            .copied();
+        let (stage, sender, slots) = (Arc::clone(&stage), sender.clone(), plan.ring_slots(file_limit));
+        let core = plan.cores.get(number as usize % plan.cores.len().max(1)).copied();
         if let Some(core) = core {
             check_core(core)?;
         }
@@ -96,21 +83,15 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
                 }
             }
         };
-        let thread = thread::Builder::new()
-            .name(format!("load-{number}"))
-            .spawn(work);
-        threads.push(
-            thread.map_err(|error| CannotStart::new(error.to_string(), "give fewer --workers"))?,
-        );
+        let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work);
+        threads.push(thread.map_err(|error| CannotStart::new(error.to_string(), "give fewer --workers"))?);
     }
     drop(sender);
     let mut show = Show::new();
     let ramped = wait_for_ramp(plan, &news, &mut show);
     let end = |stage: &Stage| {
         stage.stop();
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().expect("a worker does not panic"));
+        threads.into_iter().for_each(|thread| thread.join().expect("a worker does not panic"));
     };
     let (audience, ready, ramped_ns) = match ramped {
         Ok(ramped) => ramped,
@@ -127,11 +108,8 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
     };
     let ramp = Ramp {
         connected: ready,
-        seconds: ramp_start.elapsed().as_secs_f64()
-            - now_ns().saturating_sub(ramped_ns) as f64 / 1e9,
-        server_cpu_ns: server_cpu(plan)
-            .zip(ramp_cpu)
-            .map(|(after, before)| after - before),
+        seconds: ramp_start.elapsed().as_secs_f64() - now_ns().saturating_sub(ramped_ns) as f64 / 1e9,
+        server_cpu_ns: server_cpu(plan).zip(ramp_cpu).map(|(after, before)| after - before),
     };
     thread::sleep(SETTLE);
     connected();
@@ -148,29 +126,15 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
             _ => None,
         })
         .collect();
-    Ok(report(
-        plan,
-        ramp,
-        &stage,
-        start_ns,
-        server_cpu_ns,
-        &outcomes,
-    ))
+    Ok(report(plan, ramp, &stage, start_ns, server_cpu_ns, &outcomes))
 }
 
 fn check_core(core: usize) -> Result<(), CannotStart> {
-    let cores: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .map(|core| core.id)
-        .collect();
+    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     if cores.contains(&core) {
         return Ok(());
     }
-    Err(CannotStart::new(
-        format!("there is no core {core} here"),
-        format!("give --cores out of {cores:?}"),
-    ))
+    Err(CannotStart::new(format!("there is no core {core} here"), format!("give --cores out of {cores:?}")))
 }
 
 fn server_cpu(plan: &Plan) -> Option<u64> {
@@ -180,11 +144,7 @@ fn server_cpu(plan: &Plan) -> Option<u64> {
 type Ramped = (Vec<u32>, u32, u64);
 
 /// Waits until every worker has said that it is connected; returns each topic's audience, how many, and since when.
-fn wait_for_ramp(
-    plan: &Plan,
-    news: &Receiver<News>,
-    show: &mut Show,
-) -> Result<Ramped, CannotStart> {
+fn wait_for_ramp(plan: &Plan, news: &Receiver<News>, show: &mut Show) -> Result<Ramped, CannotStart> {
     let mut audience = vec![0; plan.topics as usize];
     let mut progress = vec![(0, 0); plan.workers as usize];
     let mut missing = plan.workers;
@@ -192,25 +152,14 @@ fn wait_for_ramp(
     let mut moved = Instant::now();
     while missing > 0 {
         match news.recv_timeout(SHOW) {
-            Ok(News::Progress {
-                worker,
-                ready,
-                failed,
-            }) => {
+            Ok(News::Progress { worker, ready, failed }) => {
                 if progress[worker as usize] != (ready, failed) {
                     moved = Instant::now();
                 }
                 progress[worker as usize] = (ready, failed);
             }
-            Ok(News::Connected {
-                audience: more,
-                at_ns,
-                ..
-            }) => {
-                audience
-                    .iter_mut()
-                    .zip(more)
-                    .for_each(|(sum, more)| *sum += more);
+            Ok(News::Connected { audience: more, at_ns, .. }) => {
+                audience.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                 ramped_ns = at_ns.max(ramped_ns);
                 missing -= 1;
             }
@@ -221,20 +170,13 @@ fn wait_for_ramp(
         let ready: u32 = progress.iter().map(|(ready, _)| ready).sum();
         if moved.elapsed() > RAMP_PATIENCE {
             return Err(CannotStart::new(
-                format!(
-                    "only {ready} of {} connections after {RAMP_PATIENCE:?} without a new one",
-                    plan.connections
-                ),
+                format!("only {ready} of {} connections after {RAMP_PATIENCE:?} without a new one", plan.connections),
                 "see whether the server accepts so many, and speaks this --protocol",
             ));
         }
         show.line(|| format!("connected {ready} of {}", plan.connections));
     }
-    Ok((
-        audience,
-        progress.iter().map(|(ready, _)| ready).sum(),
-        ramped_ns,
-    ))
+    Ok((audience, progress.iter().map(|(ready, _)| ready).sum(), ramped_ns))
 }
 
 /// Waits until all is published and delivered, or nothing comes any more; returns the server's CPU time meanwhile.
@@ -258,19 +200,14 @@ fn wait_for_deliveries(
         let expected = if plan.echo {
             published
         } else {
-            (0..)
-                .zip(audience)
-                .map(|(topic, count)| u64::from(*count) * plan.published_to(topic, published))
-                .sum()
+            (0..).zip(audience).map(|(topic, count)| u64::from(*count) * plan.published_to(topic, published)).sum()
         };
         show.line(|| format!("published {published}, delivered {delivered} of {expected}"));
-        let idle_over = plan.load != Load::Idle
-            || now_ns() >= start_ns.saturating_add((plan.seconds.unwrap_or(0.0) * 1e9) as u64);
+        let idle_over =
+            plan.load != Load::Idle || now_ns() >= start_ns.saturating_add((plan.seconds.unwrap_or(0.0) * 1e9) as u64);
         let complete = ended && idle_over && delivered >= expected;
         if complete || idle_over && moved.elapsed() > patience {
-            return server_cpu(plan)
-                .zip(run_cpu)
-                .map(|(after, before)| after - before);
+            return server_cpu(plan).zip(run_cpu).map(|(after, before)| after - before);
         }
     }
 }
@@ -287,9 +224,7 @@ fn report(
     let mut lag_ns = histogram();
     for outcome in outcomes {
         all.add(&outcome.account);
-        lag_ns
-            .add(&outcome.lag)
-            .expect("both histograms have the same bounds");
+        lag_ns.add(&outcome.lag).expect("both histograms have the same bounds");
     }
     Report {
         plan: plan.clone(),
@@ -301,9 +236,7 @@ fn report(
         failed: all.failed,
         seconds: all.last_ns.saturating_sub(start_ns) as f64 / 1e9,
         server_cpu_ns,
-        spread_ns: all
-            .spread
-            .map_or_else(histogram, |spread| spread.histogram()),
+        spread_ns: all.spread.map_or_else(histogram, |spread| spread.histogram()),
         latency_ns: all.latency,
         faults: all.faults,
         lag_ns,
@@ -319,10 +252,7 @@ struct Show {
 
 impl Show {
     fn new() -> Show {
-        Show {
-            active: std::io::stderr().is_terminal(),
-            last: None,
-        }
+        Show { active: std::io::stderr().is_terminal(), last: None }
     }
 
     fn line(&mut self, text: impl FnOnce() -> String) {

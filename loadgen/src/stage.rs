@@ -94,16 +94,11 @@ impl Stage {
     }
 
     pub(crate) fn set_delivered(&self, worker: u32, count: u64) {
-        self.delivered[worker as usize]
-            .0
-            .store(count, Ordering::Relaxed);
+        self.delivered[worker as usize].0.store(count, Ordering::Relaxed);
     }
 
     /// Returns the deliveries that all workers have counted.
     pub(crate) fn delivered(&self) -> u64 {
-        self.delivered
-            .iter()
-            .map(|count| count.0.load(Ordering::Relaxed))
-            .sum()
+        self.delivered.iter().map(|count| count.0.load(Ordering::Relaxed)).sum()
     }
 }

@@ -52,14 +52,7 @@ impl Counts {
     /// Says whether every message came once, whole and in order.
     #[must_use]
     pub fn clean(&self) -> bool {
-        let Counts {
-            delivered: _,
-            lost,
-            duplicated,
-            reordered,
-            corrupted,
-            late: _,
-        } = *self;
+        let Counts { delivered: _, lost, duplicated, reordered, corrupted, late: _ } = *self;
         (lost, duplicated, reordered, corrupted) == (0, 0, 0, 0)
     }
 }
@@ -80,18 +73,12 @@ impl Seen {
     #[cold]
     fn note_out_of_turn(&mut self, number: u64, counts: &mut Counts) -> bool {
         if number > self.next {
-            self.missing
-                .get_or_insert_default()
-                .ranges
-                .push(self.next..number);
+            self.missing.get_or_insert_default().ranges.push(self.next..number);
             self.next = number + 1;
             return true;
         }
         let missing = self.missing.as_mut().and_then(|missing| {
-            let index = missing
-                .ranges
-                .iter()
-                .position(|range| range.contains(&number))?;
+            let index = missing.ranges.iter().position(|range| range.contains(&number))?;
             Some((&mut missing.ranges, index))
         });
         let Some((missing, index)) = missing else {
@@ -100,20 +87,14 @@ impl Seen {
         };
         let Range { start, end } = missing[index];
         let around = [start..number, number + 1..end];
-        missing.splice(
-            index..=index,
-            around.into_iter().filter(|range| !range.is_empty()),
-        );
+        missing.splice(index..=index, around.into_iter().filter(|range| !range.is_empty()));
         counts.reordered += 1;
         true
     }
 
     /// Closes the account: what has not come of the topic's `published` messages is lost.
     pub fn finish(&self, published: u64, counts: &mut Counts) {
-        let missing = self
-            .missing
-            .iter()
-            .flat_map(|missing| missing.ranges.iter());
+        let missing = self.missing.iter().flat_map(|missing| missing.ranges.iter());
         counts.lost += missing.map(|range| range.end - range.start).sum::<u64>();
         counts.lost += published.saturating_sub(self.next);
     }
@@ -136,13 +117,7 @@ mod tests {
     #[test]
     fn clean_stream() {
         let counts = account(&[0, 1, 2, 3], 4);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 4,
-                ..Counts::default()
-            }
-        );
+        assert_eq!(counts, Counts { delivered: 4, ..Counts::default() });
         assert!(counts.clean());
         assert!(size_of::<Seen>() <= 16, "there is one per connection");
     }
@@ -150,21 +125,8 @@ mod tests {
     /// Losses at the start, in the middle and at the end are counted, one message at a time.
     #[test]
     fn losses() {
-        assert_eq!(
-            account(&[2, 3, 7], 10),
-            Counts {
-                delivered: 3,
-                lost: 7,
-                ..Counts::default()
-            }
-        );
-        assert_eq!(
-            account(&[], 3),
-            Counts {
-                lost: 3,
-                ..Counts::default()
-            }
-        );
+        assert_eq!(account(&[2, 3, 7], 10), Counts { delivered: 3, lost: 7, ..Counts::default() });
+        assert_eq!(account(&[], 3), Counts { lost: 3, ..Counts::default() });
         assert!(!account(&[0], 2).clean());
     }
 
@@ -172,14 +134,7 @@ mod tests {
     #[test]
     fn duplicates() {
         let counts = account(&[0, 1, 1, 0, 2], 3);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 3,
-                duplicated: 2,
-                ..Counts::default()
-            }
-        );
+        assert_eq!(counts, Counts { delivered: 3, duplicated: 2, ..Counts::default() });
         assert!(!counts.clean());
     }
 
@@ -187,16 +142,7 @@ mod tests {
     #[test]
     fn reordering() {
         let counts = account(&[0, 4, 2, 2, 1, 5], 6);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 5,
-                lost: 1,
-                duplicated: 1,
-                reordered: 2,
-                ..Counts::default()
-            }
-        );
+        assert_eq!(counts, Counts { delivered: 5, lost: 1, duplicated: 1, reordered: 2, ..Counts::default() });
         assert!(!counts.clean());
     }
 
@@ -205,9 +151,7 @@ mod tests {
     fn equals_a_naive_model() {
         let mut random = 7u64;
         let mut below = |n: u64| {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % n
         };
         for _ in 0..500 {
@@ -219,16 +163,11 @@ mod tests {
                     model.duplicated += 1;
                 } else {
                     model.delivered += 1;
-                    model.reordered +=
-                        u64::from(stream[..index].iter().any(|earlier| earlier > number));
+                    model.reordered += u64::from(stream[..index].iter().any(|earlier| earlier > number));
                 }
             }
             model.lost = published - model.delivered;
-            assert_eq!(
-                account(&stream, published),
-                model,
-                "{stream:?} of {published}"
-            );
+            assert_eq!(account(&stream, published), model, "{stream:?} of {published}");
         }
     }
 }

@@ -36,11 +36,7 @@ const NAP_US: u64 = 50;
 #[derive(Debug)]
 pub(crate) enum News {
     /// How far connecting is.
-    Progress {
-        worker: u32,
-        ready: u32,
-        failed: u32,
-    },
+    Progress { worker: u32, ready: u32, failed: u32 },
     /// Every connection of the worker is ready or has failed; subscribers of each topic.
     Connected { audience: Vec<u32>, at_ns: u64 },
     /// The worker could not go on.
@@ -99,21 +95,14 @@ impl Worker {
     ) -> io::Result<Worker> {
         let plan = &rules.plan;
         let publishes = number == 0 && !plan.echo && plan.load != Load::Idle;
-        let (mut first, end) = (
-            plan.first_of(number),
-            plan.first_of(number) + plan.share_of(number),
-        );
+        let (mut first, end) = (plan.first_of(number), plan.first_of(number) + plan.share_of(number));
         let mut lanes = Vec::new();
         while first < end {
             let publisher = u32::from(lanes.is_empty() && publishes);
             let count = (end - first).min(ring_slots - publisher);
             let mut lane = Lane::new(&rules, count + publisher, first, count)?;
             if publisher == 1 {
-                lane.host_publisher(if plan.publish == Publish::Ws {
-                    Purpose::Publish
-                } else {
-                    Purpose::Post
-                });
+                lane.host_publisher(if plan.publish == Publish::Ws { Purpose::Publish } else { Purpose::Post });
             }
             lanes.push(lane);
             first += count;
@@ -128,10 +117,7 @@ impl Worker {
             news,
             lanes,
             // Nothing is due until the run starts.
-            echoes: Echoes {
-                start_ns: u64::MAX,
-                ..Echoes::default()
-            },
+            echoes: Echoes { start_ns: u64::MAX, ..Echoes::default() },
             started_ns: now_ns(),
             dialed: 0,
             ended: false,
@@ -185,24 +171,13 @@ impl Worker {
             let (ready, failed) = self.progress();
             if now_ns - told_ns > NEWS_NS {
                 told_ns = now_ns;
-                self.tell(News::Progress {
-                    worker: self.number,
-                    ready,
-                    failed,
-                });
+                self.tell(News::Progress { worker: self.number, ready, failed });
             }
             let publisher_ready = self.publisher.is_none() || self.lanes[0].publisher_ready();
             if ready + failed == share && ready > 0 && publisher_ready {
-                self.tell(News::Progress {
-                    worker: self.number,
-                    ready,
-                    failed,
-                });
+                self.tell(News::Progress { worker: self.number, ready, failed });
                 let audience = self.audience();
-                self.tell(News::Connected {
-                    audience,
-                    at_ns: now_ns,
-                });
+                self.tell(News::Connected { audience, at_ns: now_ns });
                 return Ok(());
             }
             let hopeless = failed == share || !publisher_ready && !self.account.faults.is_empty();
@@ -224,11 +199,8 @@ impl Worker {
         let mut at_most = u32::MAX;
         if let Some(ramp) = plan.ramp {
             // Each worker makes its part of the connections that are due by now.
-            let due =
-                (now_ns - self.started_ns) as f64 / 1e9 * f64::from(ramp) / f64::from(plan.workers);
-            at_most = (due as u64 + 1)
-                .saturating_sub(self.dialed)
-                .min(u64::from(u32::MAX)) as u32;
+            let due = (now_ns - self.started_ns) as f64 / 1e9 * f64::from(ramp) / f64::from(plan.workers);
+            at_most = (due as u64 + 1).saturating_sub(self.dialed).min(u64::from(u32::MAX)) as u32;
         }
         let mut begun = 0;
         for (index, lane) in self.lanes.iter_mut().enumerate() {
@@ -268,33 +240,26 @@ impl Worker {
         }
         if self.rules.plan.echo {
             let connections = self.lanes.iter().enumerate().flat_map(|(lane, all)| {
-                all.subscribers()
-                    .filter_map(move |(slot, client)| match client.purpose() {
-                        Purpose::Echo(own) if client.ready() => Some((lane, slot, own)),
-                        _ => None,
-                    })
+                all.subscribers().filter_map(move |(slot, client)| match client.purpose() {
+                    Purpose::Echo(own) if client.ready() => Some((lane, slot, own)),
+                    _ => None,
+                })
             });
             self.echoes.connections = connections.collect();
             self.echoes.start_ns = start_ns;
-            self.echoes.end_ns = seconds.map_or(u64::MAX, |seconds| {
-                start_ns.saturating_add((seconds * 1e9) as u64)
-            });
+            self.echoes.end_ns = seconds.map_or(u64::MAX, |seconds| start_ns.saturating_add((seconds * 1e9) as u64));
         }
     }
 
     fn hear(&mut self) -> bool {
         let mut busy = false;
-        let mut around = Surroundings {
-            rules: &self.rules,
-            account: &mut self.account,
-            echoes_sent: &mut self.echoes.sent,
-        };
+        let mut around =
+            Surroundings { rules: &self.rules, account: &mut self.account, echoes_sent: &mut self.echoes.sent };
         for lane in &mut self.lanes {
             busy |= lane.hear(&mut around);
         }
         if busy {
-            self.stage
-                .set_delivered(self.number, self.account.counts.delivered);
+            self.stage.set_delivered(self.number, self.account.counts.delivered);
         }
         busy
     }
@@ -308,12 +273,7 @@ impl Worker {
             return false;
         };
         let (before, mut out) = (publisher.published(), Vec::new());
-        publisher.turn(
-            now_ns,
-            self.stage.delivered(),
-            self.lanes[0].publisher_waiting_bytes(),
-            &mut out,
-        );
+        publisher.turn(now_ns, self.stage.delivered(), self.lanes[0].publisher_waiting_bytes(), &mut out);
         let count = publisher.published() - before;
         if count > 0 {
             self.lanes[0].publish(&out);
@@ -327,12 +287,7 @@ impl Worker {
 
     /// Sends what is due on echoing connections; in a closed loop that is the first messages only.
     fn echo(&mut self, now_ns: u64) -> bool {
-        let Worker {
-            echoes,
-            rules,
-            lanes,
-            ..
-        } = self;
+        let Worker { echoes, rules, lanes, .. } = self;
         if !rules.plan.echo || self.ended || now_ns < echoes.start_ns {
             return false;
         }
@@ -345,9 +300,7 @@ impl Worker {
         let due = match rules.plan.load {
             Load::Idle => 0,
             Load::Closed { in_flight } => u64::from(in_flight) * count,
-            Load::Open { .. } => {
-                ((now_ns.min(echoes.end_ns) - echoes.start_ns) as f64 / 1e9 * rate) as u64
-            }
+            Load::Open { .. } => ((now_ns.min(echoes.end_ns) - echoes.start_ns) as f64 / 1e9 * rate) as u64,
         };
         let over = now_ns >= echoes.end_ns;
         let mut out = Vec::new();
@@ -356,14 +309,9 @@ impl Worker {
             let mut scheduled_ns = now_ns;
             if rate > 0.0 {
                 scheduled_ns = echoes.start_ns + (echoes.scheduled as f64 / rate * 1e9) as u64;
-                self.echo_lag
-                    .saturating_record(now_ns.saturating_sub(scheduled_ns));
+                self.echo_lag.saturating_record(now_ns.saturating_sub(scheduled_ns));
             }
-            let stamp = Stamp {
-                topic: own,
-                number: echoes.scheduled / count,
-                scheduled_ns,
-            };
+            let stamp = Stamp { topic: own, number: echoes.scheduled / count, scheduled_ns };
             append_frame(&mut out, b"", stamp, rules.plan.bytes);
             lanes[lane].send(slot, &out);
             out.clear();
@@ -388,13 +336,8 @@ impl Worker {
     }
 
     fn rest(&mut self, now_ns: u64) {
-        let due_ns = self
-            .publisher
-            .as_ref()
-            .and_then(|publisher| publisher.next_due_ns(now_ns));
-        let due_us = due_ns
-            .map_or(WAIT_US_MAX, |due_ns| due_ns.saturating_sub(now_ns) / 1_000)
-            .min(WAIT_US_MAX);
+        let due_ns = self.publisher.as_ref().and_then(|publisher| publisher.next_due_ns(now_ns));
+        let due_us = due_ns.map_or(WAIT_US_MAX, |due_ns| due_ns.saturating_sub(now_ns) / 1_000).min(WAIT_US_MAX);
         match &mut self.lanes[..] {
             [lane] if due_us > 0 => lane.wait(due_us),
             [_] => {}
@@ -407,31 +350,17 @@ impl Worker {
         for lane in &self.lanes {
             for (_, client) in lane.subscribers() {
                 if let Purpose::Subscribe(topic) = client.purpose() {
-                    client.finish(
-                        self.rules.plan.published_to(topic, published),
-                        &mut self.account,
-                    );
+                    client.finish(self.rules.plan.published_to(topic, published), &mut self.account);
                 }
             }
         }
         if self.rules.plan.echo {
-            self.account.counts.lost = self
-                .echoes
-                .sent
-                .saturating_sub(self.account.counts.delivered);
+            self.account.counts.lost = self.echoes.sent.saturating_sub(self.account.counts.delivered);
         }
-        let cpu_share = cpu.map_or(0.0, |(cpu_ns, start_ns)| {
-            (thread_cpu_ns() - cpu_ns) as f64 / (now_ns - start_ns).max(1) as f64
-        });
-        let lag = self
-            .publisher
-            .take()
-            .map_or(self.echo_lag, |publisher| publisher.lag);
-        let outcome = Outcome {
-            account: self.account,
-            lag,
-            cpu_share,
-        };
+        let cpu_share =
+            cpu.map_or(0.0, |(cpu_ns, start_ns)| (thread_cpu_ns() - cpu_ns) as f64 / (now_ns - start_ns).max(1) as f64);
+        let lag = self.publisher.take().map_or(self.echo_lag, |publisher| publisher.lag);
+        let outcome = Outcome { account: self.account, lag, cpu_share };
         // A coordinator that has gone away has no use for news.
         let _ = self.news.send(News::Outcome(Box::new(outcome)));
     }

@@ -101,11 +101,7 @@ fn echo(mut from: &[u8], mut to: &mut [u8]) {
         if matches!(header.opcode, frame::TEXT | frame::BINARY) {
             let header_len = frame::write_header(to, header.opcode, header.payload_len);
             let (out, rest) = to.split_at_mut(header_len + header.payload_len);
-            frame::unmask(
-                &from[header.header_len..header.frame_len()],
-                &mut out[header_len..],
-                header.mask,
-            );
+            frame::unmask(&from[header.header_len..header.frame_len()], &mut out[header_len..], header.mask);
             to = rest;
         }
         from = &from[header.frame_len()..];

@@ -93,9 +93,7 @@ fn main() -> std::io::Result<()> {
 impl Fanout {
     fn hear(&mut self, event: Event) {
         match event {
-            Event::Accepted(slot) => {
-                self.connections[slot as usize] = Connection::Asking(Vec::new())
-            }
+            Event::Accepted(slot) => self.connections[slot as usize] = Connection::Asking(Vec::new()),
             Event::Received(slot, lent) => {
                 self.received(slot, lent);
                 self.ring.recycle(lent);
@@ -103,9 +101,7 @@ impl Fanout {
             Event::Ended(slot) => self.forget(slot),
             Event::Unsent { slot, asked, sent } => {
                 // Answers of the handshake fit always: only what came from the log can be cut.
-                if let (Connection::Subscriber(index), Some(sent)) =
-                    (&self.connections[slot as usize], sent)
-                {
+                if let (Connection::Subscriber(index), Some(sent)) = (&self.connections[slot as usize], sent) {
                     self.subscribers[*index].blocked = true;
                     match (self.sent + sent).checked_sub(asked) {
                         Some(position) => {
@@ -135,8 +131,7 @@ impl Fanout {
                 carry.extend_from_slice(self.ring.received(lent));
                 let mut at = 0;
                 while let Some(header) = Header::read(&carry[at..]) {
-                    let Some(payload) = carry.get(at + header.header_len..at + header.frame_len())
-                    else {
+                    let Some(payload) = carry.get(at + header.header_len..at + header.frame_len()) else {
                         break;
                     };
                     self.publish(header, payload);
@@ -153,20 +148,16 @@ impl Fanout {
     fn ask(&mut self, slot: u32, head: Vec<u8>) -> Connection {
         let (answer, publishes, rest) = match handshake::parse(&head) {
             Ok(None) => return Connection::Asking(head),
-            Ok(Some(upgrade)) => (
-                handshake::answer(upgrade.key),
-                upgrade.path.starts_with("/ws"),
-                head[upgrade.head_len..].to_vec(),
-            ),
+            Ok(Some(upgrade)) => {
+                (handshake::answer(upgrade.key), upgrade.path.starts_with("/ws"), head[upgrade.head_len..].to_vec())
+            }
             Err(handshake::NotAnUpgrade) => {
                 self.ring.shut_down(slot);
                 return Connection::Free;
             }
         };
         let greeting: &[u8] = if publishes { HI } else { b"" };
-        self.ring
-            .send_new(slot, answer.len() + greeting.len())
-            .copy_from_slice(&[&answer, greeting].concat());
+        self.ring.send_new(slot, answer.len() + greeting.len()).copy_from_slice(&[&answer, greeting].concat());
         if publishes {
             return Connection::Publisher(rest);
         }
@@ -190,11 +181,7 @@ impl Fanout {
         }
         let head = self.head;
         let out = &mut self.ring.log()[head..head + len];
-        let opcode = if message.is_ascii() {
-            frame::TEXT
-        } else {
-            frame::BINARY
-        };
+        let opcode = if message.is_ascii() { frame::TEXT } else { frame::BINARY };
         let header_len = frame::write_header(out, opcode, message.len());
         out[header_len..].copy_from_slice(message);
         self.head += len;
@@ -207,13 +194,8 @@ impl Fanout {
             return;
         }
         if self.head > self.sent {
-            for subscriber in self
-                .subscribers
-                .iter()
-                .filter(|subscriber| !subscriber.blocked)
-            {
-                self.ring
-                    .send(subscriber.slot, self.sent, self.head - self.sent);
+            for subscriber in self.subscribers.iter().filter(|subscriber| !subscriber.blocked) {
+                self.ring.send(subscriber.slot, self.sent, self.head - self.sent);
             }
         }
         while let Some(slot) = self.writable.pop() {
@@ -231,10 +213,7 @@ impl Fanout {
         for slot in self.joining.drain(..) {
             if matches!(self.connections[slot as usize], Connection::Joining) {
                 self.connections[slot as usize] = Connection::Subscriber(self.subscribers.len());
-                self.subscribers.push(Subscriber {
-                    slot,
-                    blocked: false,
-                });
+                self.subscribers.push(Subscriber { slot, blocked: false });
             }
         }
     }
@@ -256,8 +235,7 @@ impl Fanout {
     }
 
     fn forget(&mut self, slot: u32) {
-        if let Connection::Subscriber(index) = std::mem::take(&mut self.connections[slot as usize])
-        {
+        if let Connection::Subscriber(index) = std::mem::take(&mut self.connections[slot as usize]) {
             self.subscribers.swap_remove(index);
             if let Some(moved) = self.subscribers.get(index) {
                 self.connections[moved.slot as usize] = Connection::Subscriber(index);

@@ -60,39 +60,24 @@ fn main() -> io::Result<()> {
 }
 
 fn watch(epoll: i32, fd: i32) -> io::Result<()> {
-    let mut event = libc::epoll_event {
-        events: libc::EPOLLIN as u32,
-        u64: fd as u64,
-    };
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
     // SAFETY: `event` outlives the call.
     let done = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn accept(epoll: i32, listener: i32, connections: &mut HashMap<i32, Connection>) -> io::Result<()> {
     loop {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: no address is asked for.
-        let fd =
-            unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+        let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
         if fd < 0 {
             return Ok(());
         }
         // SAFETY: the descriptor is new and ours.
         let stream = unsafe { TcpStream::from_raw_fd(fd) };
         watch(epoll, fd)?;
-        connections.insert(
-            fd,
-            Connection {
-                stream,
-                open: false,
-                carry: Vec::new(),
-            },
-        );
+        connections.insert(fd, Connection { stream, open: false, carry: Vec::new() });
     }
 }
 
@@ -110,8 +95,7 @@ fn serve(connection: &mut Connection, input: &mut [u8], output: &mut Vec<u8>) ->
     } else {
         connection.carry.extend_from_slice(&input[..count]);
         if !connection.open {
-            let upgrade =
-                handshake::parse(&connection.carry).map_err(|_| io::ErrorKind::InvalidData)?;
+            let upgrade = handshake::parse(&connection.carry).map_err(|_| io::ErrorKind::InvalidData)?;
             let Some(upgrade) = upgrade else {
                 return Ok(());
             };
