@@ -9,10 +9,7 @@ use corecast::io::listen::listen;
 #[test]
 fn shards_share_a_port() {
     let listeners = listen("127.0.0.1:0".parse().unwrap(), 3).unwrap();
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .map(|listener| listener.address())
-        .collect();
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address()).collect();
     assert_ne!(addresses[0].port(), 0);
     assert_eq!(addresses, [addresses[0]; 3]);
     TcpStream::connect(addresses[0]).unwrap();
@@ -30,20 +27,12 @@ fn taken_port() {
     assert_eq!(taken.error.raw_os_error(), Some(libc::EADDRINUSE));
     let sharing = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let text = listen(sharing[0].address(), 1).unwrap_err().to_string();
-    assert!(
-        text.contains(&sharing[0].address().to_string()) && text.contains("ss -ltnp"),
-        "{text}"
-    );
+    assert!(text.contains(&sharing[0].address().to_string()) && text.contains("ss -ltnp"), "{text}");
 }
 
 /// An address of another host is refused with the reason.
 #[test]
 fn foreign_address() {
-    let text = listen("192.0.2.1:8080".parse().unwrap(), 1)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("192.0.2.1:8080") && text.contains("no interface"),
-        "{text}"
-    );
+    let text = listen("192.0.2.1:8080".parse().unwrap(), 1).unwrap_err().to_string();
+    assert!(text.contains("192.0.2.1:8080") && text.contains("no interface"), "{text}");
 }

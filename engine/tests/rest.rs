@@ -18,18 +18,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 fn ring() -> (Ring, Vec<Doorbell>, SocketAddr) {
     let listeners = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let address = listeners[0].address();
-    let config = RingConfig {
-        slots: 8,
-        buffers: 8,
-        buffer_bytes: 256,
-        memory_bytes: 1 << 20,
-    };
+    let config = RingConfig { slots: 8, buffers: 8, buffer_bytes: 256, memory_bytes: 1 << 20 };
     let doorbells = Doorbell::several(2).unwrap();
-    (
-        Ring::new(&config, 0, doorbells.clone(), listeners).unwrap(),
-        doorbells,
-        address,
-    )
+    (Ring::new(&config, 0, doorbells.clone(), listeners).unwrap(), doorbells, address)
 }
 
 /// How the shard below rests.
@@ -44,11 +35,7 @@ fn echo(turns: u32, glommio: bool) -> (ShardThread<u32>, SocketAddr) {
     let shard = spawn_shard("echo", None, move || async move {
         ring.enable().unwrap();
         ring.accept(0);
-        let mut way = if glommio {
-            Way::Glommio(Rest::new(&ring).unwrap())
-        } else {
-            Way::Ring
-        };
+        let mut way = if glommio { Way::Glommio(Rest::new(&ring).unwrap()) } else { Way::Ring };
         let (mut heard, mut rests, mut echoed) = (Vec::new(), 0, 0);
         while echoed < turns {
             ring.submit();
@@ -66,10 +53,7 @@ fn echo(turns: u32, glommio: bool) -> (ShardThread<u32>, SocketAddr) {
                     Completion::Received { slot, lent, .. } => {
                         let bytes = ring.received(lent).to_vec();
                         ring.recycle(lent);
-                        let span = corecast::io::memory::Span {
-                            start: 0,
-                            len: bytes.len() as u32,
-                        };
+                        let span = corecast::io::memory::Span { start: 0, len: bytes.len() as u32 };
                         ring.memory_mut().bytes_mut(span).copy_from_slice(&bytes);
                         ring.send(slot, span);
                         ring.submit();

@@ -94,9 +94,7 @@ impl Accepting {
         let entry = opcode::Accept::new(Fd(fd), place.peer.get().cast(), place.len.get())
             .file_index(Some(DestinationSlot::auto_target()))
             .build()
-            .user_data(
-                Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw(),
-            );
+            .user_data(Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw());
         Some(entry)
     }
 
@@ -111,8 +109,7 @@ impl Accepting {
 
     /// Returns an entry per accept in flight that cancels it.
     pub(super) fn cancel_all(&self) -> Vec<squeue::Entry> {
-        let armed =
-            (0..self.places.len() as u32).filter(|number| !self.idle.contains(&(*number as u16)));
+        let armed = (0..self.places.len() as u32).filter(|number| !self.idle.contains(&(*number as u16)));
         armed
             .map(|number| {
                 let target = Token::new(Operation::Accept, u16::from(self.index), number);
@@ -133,17 +130,8 @@ impl Accepting {
 
 impl std::fmt::Debug for Accepting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Accepting {
-            listener,
-            active,
-            idle,
-            ..
-        } = self;
-        f.debug_struct("Accepting")
-            .field("listener", listener)
-            .field("active", active)
-            .field("idle", idle)
-            .finish()
+        let Accepting { listener, active, idle, .. } = self;
+        f.debug_struct("Accepting").field("listener", listener).field("active", active).field("idle", idle).finish()
     }
 }
 
@@ -183,15 +171,9 @@ mod tests {
         let armed: Vec<_> = std::iter::from_fn(|| accepting.arm()).collect();
         assert_eq!(armed.len(), ACCEPTS);
         let token = Token::from_raw(armed[5].get_user_data());
-        assert_eq!(
-            (token.operation(), token.generation()),
-            (Operation::Accept, 3)
-        );
+        assert_eq!((token.operation(), token.generation()), (Operation::Accept, 3));
         accepting.completed(token.slot());
-        assert_eq!(
-            accepting.arm().map(|entry| entry.get_user_data()),
-            Some(token.raw())
-        );
+        assert_eq!(accepting.arm().map(|entry| entry.get_user_data()), Some(token.raw()));
         accepting.completed(token.slot());
         assert!(accepting.pause());
         assert!(!accepting.pause(), "told once");

@@ -17,9 +17,7 @@ pub(super) fn encode(address: SocketAddr) -> (libc::sockaddr_storage, libc::sock
             let form = libc::sockaddr_in {
                 sin_family: libc::AF_INET as libc::sa_family_t,
                 sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                },
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                 sin_zero: [0; 8],
             };
             // SAFETY: the storage is large and aligned enough for any socket address.
@@ -31,9 +29,7 @@ pub(super) fn encode(address: SocketAddr) -> (libc::sockaddr_storage, libc::sock
                 sin6_family: libc::AF_INET6 as libc::sa_family_t,
                 sin6_port: v6.port().to_be(),
                 sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: v6.scope_id(),
             };
             // SAFETY: the storage is large and aligned enough for any socket address.
@@ -62,12 +58,7 @@ pub(super) fn decode(storage: &libc::sockaddr_storage) -> SocketAddr {
             let port = u16::from_be(form.sin6_port);
             match ip.to_ipv4_mapped() {
                 Some(v4) => SocketAddr::new(IpAddr::V4(v4), port),
-                None => SocketAddr::V6(SocketAddrV6::new(
-                    ip,
-                    port,
-                    form.sin6_flowinfo,
-                    form.sin6_scope_id,
-                )),
+                None => SocketAddr::V6(SocketAddrV6::new(ip, port, form.sin6_flowinfo, form.sin6_scope_id)),
             }
         }
         _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -81,13 +72,7 @@ mod tests {
     /// An address comes back from the kernel's form as it went in, and a mapped one as IPv4.
     #[test]
     fn round_trip() {
-        for text in [
-            "127.0.0.1:80",
-            "255.1.2.3:65535",
-            "[::1]:8080",
-            "[fe80::1%7]:1",
-            "0.0.0.0:0",
-        ] {
+        for text in ["127.0.0.1:80", "255.1.2.3:65535", "[::1]:8080", "[fe80::1%7]:1", "0.0.0.0:0"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(decode(&encode(address).0), address, "{text}");
         }

@@ -56,33 +56,18 @@ impl Buffers {
     /// kernel said to the mapping.
     pub(super) fn new(count: u16, buffer_bytes: u32) -> io::Result<Buffers> {
         if !count.is_power_of_two() || count > BUFFERS_MAX || buffer_bytes == 0 {
-            let text = format!(
-                "{count} receive buffers of {buffer_bytes} B: the count must be a power of two up to 32768"
-            );
+            let text =
+                format!("{count} receive buffers of {buffer_bytes} B: the count must be a power of two up to 32768");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let data = Memory::reserve(usize::from(count) * buffer_bytes as usize)?;
         let descriptor_bytes = u32::from(count) * size_of::<BufRingEntry>() as u32;
         let mut descriptors = Memory::reserve(descriptor_bytes as usize)?;
-        let base = descriptors
-            .bytes_mut(Span {
-                start: 0,
-                len: descriptor_bytes,
-            })
-            .as_mut_ptr()
-            .cast();
+        let base = descriptors.bytes_mut(Span { start: 0, len: descriptor_bytes }).as_mut_ptr().cast();
         let lent = vec![true; usize::from(count)].into_boxed_slice();
         let lent_count = u32::from(count);
-        let mut buffers = Buffers {
-            data,
-            _descriptors: descriptors,
-            base,
-            count,
-            buffer_bytes,
-            tail: 0,
-            lent,
-            lent_count,
-        };
+        let mut buffers =
+            Buffers { data, _descriptors: descriptors, base, count, buffer_bytes, tail: 0, lent, lent_count };
         for id in 0..count {
             buffers.give(id);
         }
@@ -109,10 +94,7 @@ impl Buffers {
     pub(super) fn lend(&mut self, id: u16, len: u32) -> Lent {
         let lent = &mut self.lent[usize::from(id)];
         assert!(!*lent, "the kernel filled a buffer it did not have");
-        assert!(
-            len <= self.buffer_bytes,
-            "the kernel filled a buffer beyond its end"
-        );
+        assert!(len <= self.buffer_bytes, "the kernel filled a buffer beyond its end");
         *lent = true;
         self.lent_count += 1;
         Lent { id, len }
@@ -124,19 +106,10 @@ impl Buffers {
     /// If it is not lent, or is said to be longer than a buffer.
     #[inline]
     pub(super) fn bytes(&mut self, lent: Lent) -> &mut [u8] {
-        assert!(
-            self.lent[usize::from(lent.id)],
-            "a receive buffer was read after it was given back"
-        );
-        assert!(
-            lent.len <= self.buffer_bytes,
-            "a receive buffer is longer than it can be"
-        );
+        assert!(self.lent[usize::from(lent.id)], "a receive buffer was read after it was given back");
+        assert!(lent.len <= self.buffer_bytes, "a receive buffer is longer than it can be");
         let start = u64::from(lent.id) * u64::from(self.buffer_bytes);
-        self.data.bytes_mut(Span {
-            start,
-            len: lent.len,
-        })
+        self.data.bytes_mut(Span { start, len: lent.len })
     }
 
     /// Gives a buffer back to the kernel.
@@ -150,13 +123,7 @@ impl Buffers {
         *lent = false;
         self.lent_count -= 1;
         let start = u64::from(id) * u64::from(self.buffer_bytes);
-        let address = self
-            .data
-            .bytes(Span {
-                start,
-                len: self.buffer_bytes,
-            })
-            .as_ptr() as u64;
+        let address = self.data.bytes(Span { start, len: self.buffer_bytes }).as_ptr() as u64;
         let place = usize::from(self.tail & (self.count - 1));
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: `place` is below `count`, so the entry lies in our mapping; the kernel does not read entries
@@ -184,10 +151,7 @@ mod tests {
     #[test]
     fn bad_counts() {
         for (count, bytes) in [(0, 2048), (3, 2048), (8, 0), (40_000, 2048)] {
-            assert_eq!(
-                Buffers::new(count, bytes).unwrap_err().kind(),
-                io::ErrorKind::InvalidInput
-            );
+            assert_eq!(Buffers::new(count, bytes).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 

@@ -36,10 +36,7 @@ pub struct StartError {
 
 impl StartError {
     fn new(cause: impl Into<String>, cure: impl Into<String>) -> StartError {
-        StartError {
-            cause: cause.into(),
-            cure: cure.into(),
-        }
+        StartError { cause: cause.into(), cure: cure.into() }
     }
 }
 
@@ -90,35 +87,21 @@ pub struct Facts {
 pub fn judge(facts: &Facts) -> Result<(), StartError> {
     let (major, minor) = KERNEL_MIN;
     let Some(version) = version(&facts.release) else {
-        let cause = format!(
-            "the kernel's release `{}` cannot be read as a version",
-            facts.release
-        );
-        return Err(StartError::new(
-            cause,
-            format!("run Linux {major}.{minor} or newer"),
-        ));
+        let cause = format!("the kernel's release `{}` cannot be read as a version", facts.release);
+        return Err(StartError::new(cause, format!("run Linux {major}.{minor} or newer")));
     };
     if version < KERNEL_MIN {
-        let cause = format!(
-            "Linux {} is too old: io_uring lacks what the engine needs",
-            facts.release
-        );
-        return Err(StartError::new(
-            cause,
-            format!("run Linux {major}.{minor} or newer"),
-        ));
+        let cause = format!("Linux {} is too old: io_uring lacks what the engine needs", facts.release);
+        return Err(StartError::new(cause, format!("run Linux {major}.{minor} or newer")));
     }
     match facts.io_uring_disabled {
         Some(2) => {
             let cause = "io_uring is switched off on this host (kernel.io_uring_disabled = 2)";
-            return Err(StartError::new(
-                cause,
-                "as root: sysctl -w kernel.io_uring_disabled=0",
-            ));
+            return Err(StartError::new(cause, "as root: sysctl -w kernel.io_uring_disabled=0"));
         }
         Some(1) if facts.setup_errno == Some(libc::EPERM) => {
-            let cause = "io_uring is allowed to one group only (kernel.io_uring_disabled = 1), and this process is not in it";
+            let cause =
+                "io_uring is allowed to one group only (kernel.io_uring_disabled = 1), and this process is not in it";
             let cure = "as root: sysctl -w kernel.io_uring_disabled=0, or put this user into the group of \
                         kernel.io_uring_group, or grant CAP_SYS_ADMIN";
             return Err(StartError::new(cause, cure));
@@ -139,38 +122,20 @@ pub fn judge(facts: &Facts) -> Result<(), StartError> {
         }
         Some(libc::ENOMEM) => {
             let cause = "there is not enough memory for an io_uring, or too little may be locked";
-            return Err(StartError::new(
-                cause,
-                "free memory, or raise ulimit -l (LimitMEMLOCK=)",
-            ));
+            return Err(StartError::new(cause, "free memory, or raise ulimit -l (LimitMEMLOCK=)"));
         }
         Some(errno) => {
-            let cause = format!(
-                "io_uring cannot be set up: {}",
-                io::Error::from_raw_os_error(errno)
-            );
-            return Err(StartError::new(
-                cause,
-                "run a mainline kernel of 6.1 or newer, not an emulation of one",
-            ));
+            let cause = format!("io_uring cannot be set up: {}", io::Error::from_raw_os_error(errno));
+            return Err(StartError::new(cause, "run a mainline kernel of 6.1 or newer, not an emulation of one"));
         }
     }
     if !facts.missing.is_empty() {
         let cause = format!("this kernel's io_uring lacks {}", facts.missing.join(", "));
-        return Err(StartError::new(
-            cause,
-            format!("run a mainline kernel of {major}.{minor} or newer"),
-        ));
+        return Err(StartError::new(cause, format!("run a mainline kernel of {major}.{minor} or newer")));
     }
     if facts.locked_bytes < LOCKED_BYTES_MIN {
-        let cause = format!(
-            "only {} KiB of memory may be locked; 512 are needed",
-            facts.locked_bytes >> 10
-        );
-        return Err(StartError::new(
-            cause,
-            "ulimit -l 8192, or LimitMEMLOCK=8M in the service's unit",
-        ));
+        let cause = format!("only {} KiB of memory may be locked; 512 are needed", facts.locked_bytes >> 10);
+        return Err(StartError::new(cause, "ulimit -l 8192, or LimitMEMLOCK=8M in the service's unit"));
     }
     judge_files(facts)
 }
@@ -179,25 +144,16 @@ fn judge_files(facts: &Facts) -> Result<(), StartError> {
     let shards = u64::from(facts.shards);
     let own = DESCRIPTORS_BASE + DESCRIPTORS_PER_SHARD * shards;
     if facts.files < own {
-        let cause = format!(
-            "only {} files may be open; {shards} shards need {own} for themselves",
-            facts.files
-        );
+        let cause = format!("only {} files may be open; {shards} shards need {own} for themselves", facts.files);
         return Err(StartError::new(cause, files_cure(own)));
     }
     // A connection is no open file of the process, but one shard's table may not be larger than the limit.
     let per_shard = facts.connections.div_ceil(shards.max(1));
     if per_shard > u64::from(super::ring::SLOTS_MAX) {
         let most = super::ring::SLOTS_MAX;
-        let cause = format!(
-            "{} connections are {per_shard} per shard; one holds at most {most}",
-            facts.connections
-        );
+        let cause = format!("{} connections are {per_shard} per shard; one holds at most {most}", facts.connections);
         let needed = facts.connections.div_ceil(u64::from(most));
-        return Err(StartError::new(
-            cause,
-            format!("start at least {needed} shards (--shards {needed})"),
-        ));
+        return Err(StartError::new(cause, format!("start at least {needed} shards (--shards {needed})")));
     }
     if per_shard > facts.files {
         let cause = format!(
@@ -205,10 +161,7 @@ fn judge_files(facts: &Facts) -> Result<(), StartError> {
             facts.connections, facts.files
         );
         let needed = facts.connections.div_ceil(facts.files);
-        let cure = format!(
-            "{}; or start more shards (--shards {needed})",
-            files_cure(per_shard)
-        );
+        let cure = format!("{}; or start more shards (--shards {needed})", files_cure(per_shard));
         return Err(StartError::new(cause, cure));
     }
     Ok(())
@@ -228,9 +181,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// What the kernel said to a question that always has an answer.
 pub fn gather(shards: u32, connections: u64) -> io::Result<Facts> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?
-        .trim()
-        .to_owned();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     let (setup_errno, missing) = match trial_ring() {
         Ok(ring) => (None, missing_operations(&ring)),
@@ -266,10 +217,7 @@ pub fn raise_file_limit() -> io::Result<u64> {
 
 /// Returns a resource limit of this process.
 pub(super) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a local of the type the call fills.
     if unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
         return Err(io::Error::last_os_error());
@@ -307,11 +255,7 @@ fn missing_operations(ring: &IoUring) -> Vec<&'static str> {
         (opcode::FilesUpdate::CODE, "files update"),
         (opcode::Connect::CODE, "connect"),
     ];
-    needed
-        .into_iter()
-        .filter(|(code, _)| !probe.is_supported(*code))
-        .map(|(_, name)| name)
-        .collect()
+    needed.into_iter().filter(|(code, _)| !probe.is_supported(*code)).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -336,73 +280,25 @@ mod tests {
     fn reasons() {
         type Spoil = fn(&mut Facts);
         let rows: [(Spoil, &str, &str); 15] = [
-            (
-                |f| f.release = "6.0.19-generic".into(),
-                "too old",
-                "6.1 or newer",
-            ),
-            (
-                |f| f.release = "5.15.0-91".into(),
-                "too old",
-                "6.1 or newer",
-            ),
-            (
-                |f| f.release = "unknown".into(),
-                "cannot be read",
-                "6.1 or newer",
-            ),
-            (
-                |f| f.io_uring_disabled = Some(2),
-                "switched off",
-                "sysctl -w",
-            ),
+            (|f| f.release = "6.0.19-generic".into(), "too old", "6.1 or newer"),
+            (|f| f.release = "5.15.0-91".into(), "too old", "6.1 or newer"),
+            (|f| f.release = "unknown".into(), "cannot be read", "6.1 or newer"),
+            (|f| f.io_uring_disabled = Some(2), "switched off", "sysctl -w"),
             (
                 |f| (f.io_uring_disabled, f.setup_errno) = (Some(1), Some(libc::EPERM)),
                 "one group only",
                 "io_uring_group",
             ),
-            (
-                |f| f.setup_errno = Some(libc::EPERM),
-                "seccomp",
-                "docker run",
-            ),
-            (
-                |f| f.setup_errno = Some(libc::ENOSYS),
-                "seccomp",
-                "docker run",
-            ),
-            (
-                |f| (f.io_uring_disabled, f.setup_errno) = (None, Some(libc::EPERM)),
-                "seccomp",
-                "docker run",
-            ),
-            (
-                |f| f.setup_errno = Some(libc::ENOMEM),
-                "not enough memory",
-                "LimitMEMLOCK",
-            ),
-            (
-                |f| f.setup_errno = Some(libc::EINVAL),
-                "cannot be set up",
-                "mainline",
-            ),
-            (
-                |f| f.missing = vec!["recv", "send"],
-                "lacks recv, send",
-                "mainline",
-            ),
-            (
-                |f| f.locked_bytes = 64 << 10,
-                "only 64 KiB",
-                "LimitMEMLOCK=8M",
-            ),
+            (|f| f.setup_errno = Some(libc::EPERM), "seccomp", "docker run"),
+            (|f| f.setup_errno = Some(libc::ENOSYS), "seccomp", "docker run"),
+            (|f| (f.io_uring_disabled, f.setup_errno) = (None, Some(libc::EPERM)), "seccomp", "docker run"),
+            (|f| f.setup_errno = Some(libc::ENOMEM), "not enough memory", "LimitMEMLOCK"),
+            (|f| f.setup_errno = Some(libc::EINVAL), "cannot be set up", "mainline"),
+            (|f| f.missing = vec!["recv", "send"], "lacks recv, send", "mainline"),
+            (|f| f.locked_bytes = 64 << 10, "only 64 KiB", "LimitMEMLOCK=8M"),
             (|f| f.files = 80, "only 80 files", "LimitNOFILE=96"),
             (|f| f.connections = 100_000, "50000 per shard", "--shards 5"),
-            (
-                |f| (f.files, f.connections) = (1 << 30, 3_000_000),
-                "at most 1048576",
-                "--shards 3",
-            ),
+            (|f| (f.files, f.connections) = (1 << 30, 3_000_000), "at most 1048576", "--shards 3"),
         ];
         for (number, (spoil, cause, cure)) in rows.into_iter().enumerate() {
             let mut facts = good();
@@ -411,10 +307,7 @@ mod tests {
             assert!(error.cause.contains(cause), "row {number}: {error}");
             assert!(error.cure.contains(cure), "row {number}: {error}");
             let text = error.to_string();
-            assert!(
-                text.contains(&error.cause) && text.contains(&error.cure),
-                "{text}"
-            );
+            assert!(text.contains(&error.cause) && text.contains(&error.cure), "{text}");
         }
     }
 
@@ -423,29 +316,10 @@ mod tests {
     fn good_hosts() {
         assert_eq!(judge(&good()), Ok(()));
         for release in ["6.1.0", "6.10-rc1", "7.0.0-custom", "10.2"] {
-            assert_eq!(
-                judge(&Facts {
-                    release: release.into(),
-                    ..good()
-                }),
-                Ok(()),
-                "{release}"
-            );
+            assert_eq!(judge(&Facts { release: release.into(), ..good() }), Ok(()), "{release}");
         }
-        assert_eq!(
-            judge(&Facts {
-                io_uring_disabled: Some(1),
-                ..good()
-            }),
-            Ok(())
-        );
-        assert_eq!(
-            judge(&Facts {
-                connections: 40_000,
-                ..good()
-            }),
-            Ok(())
-        );
+        assert_eq!(judge(&Facts { io_uring_disabled: Some(1), ..good() }), Ok(()));
+        assert_eq!(judge(&Facts { connections: 40_000, ..good() }), Ok(()));
     }
 
     /// The facts of the host these tests run on can be gathered, and are good enough to have run them.

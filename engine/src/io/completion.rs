@@ -17,29 +17,19 @@ impl Ring {
         match token.operation() {
             Operation::Send => {
                 let asked = token.asked();
-                let sent = if result < 0 {
-                    Err(-result as Errno)
-                } else {
-                    Ok(result as u32)
-                };
+                let sent = if result < 0 { Err(-result as Errno) } else { Ok(result as u32) };
                 (sent != Ok(asked)).then_some(Completion::Unsent { slot, asked, sent })
             }
             Operation::ReceiveStream => Some(self.received(token, result, entry.flags(), false)),
             Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),
-            Operation::PollReadable => Some(Completion::Readable {
-                slot,
-                generation,
-                cancelled: result == -libc::ECANCELED,
-            }),
+            Operation::PollReadable => {
+                Some(Completion::Readable { slot, generation, cancelled: result == -libc::ECANCELED })
+            }
             Operation::PollWritable => Some(Completion::Writable { slot, generation }),
             Operation::Accept => self.accepted(token, result),
             Operation::Install | Operation::Connect => self.connected(token, result),
             Operation::Close | Operation::Discard => {
-                assert!(
-                    result == 0,
-                    "closing slot {slot} failed with error {}",
-                    -result
-                );
+                assert!(result == 0, "closing slot {slot} failed with error {}", -result);
                 self.freed();
                 (token.operation() == Operation::Close).then_some(Completion::Closed { slot })
             }
@@ -76,10 +66,7 @@ impl Ring {
         let accepting = &mut self.accepting[usize::from(listener)];
         if accepting.active() && accepting.all_idle() && self.slots_promised >= self.slots_max {
             accepting.pause();
-            self.said.push_back(Completion::AcceptFailed {
-                listener,
-                errno: libc::ENFILE,
-            });
+            self.said.push_back(Completion::AcceptFailed { listener, errno: libc::ENFILE });
         }
     }
 
@@ -102,10 +89,7 @@ impl Ring {
             }
             if out_of_something(-result) {
                 let told = self.accepting[usize::from(listener)].pause();
-                return told.then_some(Completion::AcceptFailed {
-                    listener,
-                    errno: -result,
-                });
+                return told.then_some(Completion::AcceptFailed { listener, errno: -result });
             }
             self.arm_accepts(listener, 1);
             return None;
@@ -116,20 +100,13 @@ impl Ring {
             return None;
         }
         self.arm_accepts(listener, 1);
-        Some(Completion::Accepted {
-            listener,
-            slot,
-            peer,
-        })
+        Some(Completion::Accepted { listener, slot, peer })
     }
 
     fn connected(&mut self, token: Token, result: i32) -> Option<Completion> {
         if token.operation() == Operation::Connect {
             self.dials.done(u32::from(token.generation()));
-            return Some(Completion::Connected {
-                slot: token.slot(),
-                errno: -result,
-            });
+            return Some(Completion::Connected { slot: token.slot(), errno: -result });
         }
         if result < 1 {
             self.dials.done(token.slot());
@@ -151,12 +128,7 @@ impl Ring {
         if result > 0 {
             let id = buffer.expect("a receive with bytes has taken a buffer");
             let lent = self.buffers.lend(id, result as u32);
-            return Completion::Received {
-                slot,
-                generation,
-                lent,
-                more,
-            };
+            return Completion::Received { slot, generation, lent, more };
         }
         if let Some(id) = buffer {
             let lent = self.buffers.lend(id, 0);
@@ -170,11 +142,7 @@ impl Ring {
             libc::ECANCELED => End::Cancelled,
             errno => End::Failed(errno),
         };
-        Completion::ReceiveEnded {
-            slot,
-            generation,
-            end,
-        }
+        Completion::ReceiveEnded { slot, generation, end }
     }
 
     fn finished(&mut self, slot: Slot) {

@@ -53,20 +53,11 @@ impl Dials {
     ///
     /// # Errors
     /// `WouldBlock` if [`DIALS_MAX`] are on their way; what the kernel said to the socket or its address.
-    pub(super) fn start(
-        &mut self,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-    ) -> io::Result<squeue::Entry> {
+    pub(super) fn start(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<squeue::Entry> {
         if self.places.is_empty() {
             let place = |_| {
                 let (to, to_len) = address::encode(SocketAddr::from(([0, 0, 0, 0], 0)));
-                Place {
-                    cell: UnsafeCell::new(-1),
-                    to,
-                    to_len,
-                    socket: None,
-                }
+                Place { cell: UnsafeCell::new(-1), to, to_len, socket: None }
             };
             self.places = (0..DIALS_MAX).map(place).collect();
             self.idle = (0..DIALS_MAX as u16).rev().collect();
@@ -112,8 +103,6 @@ impl Dials {
 
 impl std::fmt::Debug for Dials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dials")
-            .field("under_way", &(self.places.len() - self.idle.len()))
-            .finish()
+        f.debug_struct("Dials").field("under_way", &(self.places.len() - self.idle.len())).finish()
     }
 }

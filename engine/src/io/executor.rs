@@ -30,9 +30,7 @@ impl<T: Send + 'static> ShardThread<T> {
     /// # Errors
     /// If the executor could not start on its thread (glommio's rings, its memory), or its thread panicked.
     pub fn join(self) -> Result<T, StartError> {
-        self.handle
-            .join()
-            .map_err(|error| cannot_start(&self.name, &error))
+        self.handle.join().map_err(|error| cannot_start(&self.name, &error))
     }
 }
 
@@ -41,11 +39,7 @@ impl<T: Send + 'static> ShardThread<T> {
 /// # Errors
 /// If the thread cannot be made, or the core does not exist or is not ours. What fails on the thread itself is told
 /// by [`ShardThread::join`].
-pub fn spawn_shard<G, F, T>(
-    name: &str,
-    core: Option<usize>,
-    body: G,
-) -> Result<ShardThread<T>, StartError>
+pub fn spawn_shard<G, F, T>(name: &str, core: Option<usize>, body: G) -> Result<ShardThread<T>, StartError>
 where
     G: FnOnce() -> F + Send + 'static,
     F: Future<Output = T> + 'static,
@@ -57,10 +51,7 @@ where
         .ring_depth(RING_DEPTH)
         .spawn(body)
         .map_err(|error| cannot_start(name, &error))?;
-    Ok(ShardThread {
-        name: name.to_owned(),
-        handle,
-    })
+    Ok(ShardThread { name: name.to_owned(), handle })
 }
 
 fn cannot_start(name: &str, error: &GlommioError<()>) -> StartError {
@@ -69,17 +60,12 @@ fn cannot_start(name: &str, error: &GlommioError<()>) -> StartError {
         _ => None,
     };
     let cure = match source {
-        Some(libc::ENOMEM) => {
-            "raise the limit of locked memory (ulimit -l, LimitMEMLOCK=) to 8 MiB or more"
-        }
+        Some(libc::ENOMEM) => "raise the limit of locked memory (ulimit -l, LimitMEMLOCK=) to 8 MiB or more",
         Some(libc::EMFILE) => "raise the limit of open files (ulimit -n, LimitNOFILE=)",
         Some(libc::EAGAIN) => "raise the limit of threads (ulimit -u, TasksMax=)",
         _ => "run `corecast check`; pin only to CPUs this process may use (taskset -p)",
     };
-    StartError {
-        cause: format!("the thread of {name} cannot run: {error}"),
-        cure: cure.to_owned(),
-    }
+    StartError { cause: format!("the thread of {name} cannot run: {error}"), cure: cure.to_owned() }
 }
 
 impl From<StartError> for io::Error {
@@ -101,29 +87,17 @@ mod tests {
         });
         let core = allowed.unwrap();
         let threads: Vec<_> = (0..2)
-            .map(|number| {
-                spawn_shard(&format!("shard-{number}"), Some(core), move || async move {
-                    number
-                })
-                .unwrap()
-            })
+            .map(|number| spawn_shard(&format!("shard-{number}"), Some(core), move || async move { number }).unwrap())
             .collect();
-        let returned: Vec<i32> = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect();
+        let returned: Vec<i32> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(returned, [0, 1]);
     }
 
     /// A core that does not exist is refused with cause and cure.
     #[test]
     fn no_such_core() {
-        let refused =
-            spawn_shard("shard-0", Some(100_000), || async {}).and_then(ShardThread::join);
+        let refused = spawn_shard("shard-0", Some(100_000), || async {}).and_then(ShardThread::join);
         let text = refused.unwrap_err().to_string();
-        assert!(
-            text.contains("shard-0") && text.contains("taskset"),
-            "{text}"
-        );
+        assert!(text.contains("shard-0") && text.contains("taskset"), "{text}");
     }
 }

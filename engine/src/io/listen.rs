@@ -63,15 +63,11 @@ impl fmt::Display for ListenError {
         match error.raw_os_error() {
             Some(libc::EADDRINUSE) => {
                 let port = address.port();
-                write!(
-                    f,
-                    "; another socket has the port: find it with `ss -ltnp 'sport = :{port}'`, or choose another"
-                )
+                write!(f, "; another socket has the port: find it with `ss -ltnp 'sport = :{port}'`, or choose another")
             }
-            Some(libc::EACCES) => write!(
-                f,
-                "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
-            ),
+            Some(libc::EACCES) => {
+                write!(f, "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE")
+            }
             Some(libc::EADDRNOTAVAIL) => write!(f, "; no interface of this host has the address"),
             _ => Ok(()),
         }
@@ -110,18 +106,8 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
         set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         set(&fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
         set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-        set(
-            &fd,
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            NOTSENT_BYTES_MAX,
-        )?;
-        set(
-            &fd,
-            libc::IPPROTO_TCP,
-            libc::TCP_USER_TIMEOUT,
-            UNACKNOWLEDGED_MS_MAX,
-        )?;
+        set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX)?;
+        set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)?;
         bind(&fd, address)?;
         // SAFETY: a system call on our own descriptor, without memory.
         if unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) } < 0 {
@@ -135,11 +121,7 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
 
 /// Makes a TCP socket of the address's family.
 pub(super) fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        libc::AF_INET
-    } else {
-        libc::AF_INET6
-    };
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: makes a new descriptor, touches no memory.
     let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -153,13 +135,8 @@ pub(super) fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
 pub(super) fn set(fd: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is a readable `i32` of the length said.
-    let result =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Binds a socket to an address of ours.
@@ -167,11 +144,7 @@ pub(super) fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     let (storage, len) = address::encode(address);
     // SAFETY: the storage is a readable socket address of the length said.
     let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), len) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn bound(fd: &OwnedFd) -> io::Result<SocketAddr> {
@@ -179,11 +152,6 @@ fn bound(fd: &OwnedFd) -> io::Result<SocketAddr> {
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: the storage is writable, and of the length said.
-    let result =
-        unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut storage).cast(), &raw mut len) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(address::decode(&storage))
-    }
+    let result = unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut storage).cast(), &raw mut len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(address::decode(&storage)) }
 }

@@ -82,12 +82,7 @@ pub(super) struct Timer {
 
 impl Default for Timer {
     fn default() -> Timer {
-        Timer {
-            armed_us: u64::MAX,
-            at: Box::new(Timespec::new()),
-            heard: Box::new([0; 8]),
-            listening: false,
-        }
+        Timer { armed_us: u64::MAX, at: Box::new(Timespec::new()), heard: Box::new([0; 8]), listening: false }
     }
 }
 
@@ -138,26 +133,17 @@ impl Ring {
         let token = Token::new(Operation::Timer, 0, 0).raw();
         if armed {
             // If it has fired meanwhile, its completion is there: this rest ends at once, and the next arms it anew.
-            let entry = opcode::TimeoutUpdate::new(token, at)
-                .flags(TimeoutFlags::ABS)
-                .build();
+            let entry = opcode::TimeoutUpdate::new(token, at).flags(TimeoutFlags::ABS).build();
             let change = Token::new(Operation::TimerChange, 0, 0).raw();
             self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(change));
         } else {
-            self.push(
-                &opcode::Timeout::new(at)
-                    .flags(TimeoutFlags::ABS)
-                    .build()
-                    .user_data(token),
-            );
+            self.push(&opcode::Timeout::new(at).flags(TimeoutFlags::ABS).build().user_data(token));
         }
     }
 }
 
 fn timespec(us: u64) -> Timespec {
-    Timespec::new()
-        .sec(us / 1_000_000)
-        .nsec((us % 1_000_000) as u32 * 1_000)
+    Timespec::new().sec(us / 1_000_000).nsec((us % 1_000_000) as u32 * 1_000)
 }
 
 /// How long to look around before resting: longer when it would have paid lately, shorter when not.
@@ -173,11 +159,7 @@ impl Spin {
     /// where several shards share a core.
     #[must_use]
     pub fn new(us_max: u32) -> Spin {
-        Spin {
-            us_max,
-            budget_us: us_max,
-            idle_since_us: None,
-        }
+        Spin { us_max, budget_us: us_max, idle_since_us: None }
     }
 
     /// Says whether to look once more; to be asked after a turn that found nothing.
@@ -195,11 +177,7 @@ impl Spin {
             return;
         };
         let pays = now_us.saturating_sub(since_us) <= 2 * u64::from(self.us_max);
-        let budget_us = if pays {
-            self.budget_us * 2
-        } else {
-            self.budget_us / 2
-        };
+        let budget_us = if pays { self.budget_us * 2 } else { self.budget_us / 2 };
         self.budget_us = budget_us.max(SPIN_US_MIN).min(self.us_max);
     }
 }

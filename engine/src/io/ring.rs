@@ -77,12 +77,7 @@ impl Default for RingConfig {
     /// 2 KiB hold nearly every request head and message in one piece; 4,096 of them (8 MiB) are sixteen full turns
     /// of receiving, so that the kernel runs dry only when the shard is far behind, and then TCP should push back.
     fn default() -> RingConfig {
-        RingConfig {
-            slots: SLOTS_MAX,
-            buffers: 4_096,
-            buffer_bytes: 2_048,
-            memory_bytes: 1 << 30,
-        }
+        RingConfig { slots: SLOTS_MAX, buffers: 4_096, buffer_bytes: 2_048, memory_bytes: 1 << 30 }
     }
 }
 
@@ -135,8 +130,7 @@ impl Ring {
         listeners: Vec<Listener>,
     ) -> io::Result<Ring> {
         if config.slots == 0 || shard >= doorbells.len() || listeners.len() > 256 {
-            let text =
-                "a ring needs at least one slot, its own doorbell, and at most 256 listeners";
+            let text = "a ring needs at least one slot, its own doorbell, and at most 256 listeners";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let ring: IoUring = IoUring::builder()
@@ -157,17 +151,13 @@ impl Ring {
         submitter.register_iowq_max_workers(&mut [1, 2])?;
         let buffers = Buffers::new(config.buffers, config.buffer_bytes)?;
         // SAFETY: the descriptor ring has `count` entries, is page aligned, and is unmapped after the ring is closed.
-        unsafe {
-            submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)?
-        };
+        unsafe { submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)? };
         let accepting = listeners.into_iter().zip(0..=u8::MAX);
         let mut ring = Ring {
             ring,
             memory: Memory::reserve(config.memory_bytes)?,
             buffers,
-            accepting: accepting
-                .map(|(listener, index)| Accepting::new(listener, index))
-                .collect(),
+            accepting: accepting.map(|(listener, index)| Accepting::new(listener, index)).collect(),
             dials: Dials::default(),
             slots_max,
             slots_promised: 0,
@@ -267,9 +257,7 @@ impl Ring {
             // SAFETY: no argument is passed; the entries are as the module header says.
             let result = unsafe {
                 let flags = EnterFlags::GETEVENTS.bits();
-                self.ring
-                    .submitter()
-                    .enter::<libc::sigset_t>(queued as u32, 0, flags, None)
+                self.ring.submitter().enter::<libc::sigset_t>(queued as u32, 0, flags, None)
             };
             match result {
                 Ok(taken) => {
@@ -344,9 +332,7 @@ impl Driver for Ring {
         let token = Token::new(receive_operation(interest), generation, slot);
         let entry = match interest {
             Interest::Stream => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
-            Interest::Readiness => {
-                opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build()
-            }
+            Interest::Readiness => opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build(),
             // With MSG_DONTWAIT the kernel answers EAGAIN and arms nothing.
             Interest::Once => opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
                 .buf_group(GROUP)
@@ -471,10 +457,7 @@ impl std::fmt::Debug for Ring {
 /// Returns monotonic time in microseconds.
 #[must_use]
 pub fn now_us() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a local of the type the call fills; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
@@ -489,7 +472,5 @@ fn receive_operation(interest: Interest) -> Operation {
 }
 
 pub(super) fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {
-    opcode::Close::new(Fixed(slot))
-        .build()
-        .user_data(Token::new(operation, 0, slot).raw())
+    opcode::Close::new(Fixed(slot)).build().user_data(Token::new(operation, 0, slot).raw())
 }

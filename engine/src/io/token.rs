@@ -66,10 +66,7 @@ impl Token {
     /// Names an order on a slot.
     #[inline]
     pub(super) fn new(operation: Operation, generation: u16, slot: Slot) -> Token {
-        debug_assert!(
-            operation != Operation::Send,
-            "a send's token carries its length"
-        );
+        debug_assert!(operation != Operation::Send, "a send's token carries its length");
         Token((operation as u64) << 60 | u64::from(generation) << 32 | u64::from(slot))
     }
 
@@ -79,10 +76,7 @@ impl Token {
     /// If more than [`SEND_BYTES_MAX`] bytes are asked for.
     #[inline]
     pub(super) fn send(slot: Slot, asked: u32) -> Token {
-        assert!(
-            asked <= SEND_BYTES_MAX,
-            "a send asks for at most 2^28 - 1 bytes"
-        );
+        assert!(asked <= SEND_BYTES_MAX, "a send asks for at most 2^28 - 1 bytes");
         Token((Operation::Send as u64) << 60 | u64::from(asked) << 32 | u64::from(slot))
     }
 
@@ -145,16 +139,10 @@ mod tests {
             let (slot, generation) = (edge, [0, u16::MAX, next() as u16][turn / 3 % 3]);
             let asked = [0, SEND_BYTES_MAX, next() as u32 & SEND_BYTES_MAX][turn / 9 % 3];
             let sent = Token::from_raw(Token::send(slot, asked).raw());
-            assert_eq!(
-                (sent.operation(), sent.slot(), sent.asked()),
-                (Operation::Send, slot, asked)
-            );
+            assert_eq!((sent.operation(), sent.slot(), sent.asked()), (Operation::Send, slot, asked));
             for operation in OPERATIONS.into_iter().skip(1) {
                 let token = Token::from_raw(Token::new(operation, generation, slot).raw());
-                assert_eq!(
-                    (token.operation(), token.generation(), token.slot()),
-                    (operation, generation, slot)
-                );
+                assert_eq!((token.operation(), token.generation(), token.slot()), (operation, generation, slot));
             }
         }
     }

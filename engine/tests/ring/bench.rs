@@ -23,39 +23,22 @@ impl Bench {
     pub(crate) fn new(slots: u32, buffers: u16) -> Bench {
         let listeners = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = listeners[0].address();
-        let config = RingConfig {
-            slots,
-            buffers,
-            buffer_bytes: 256,
-            memory_bytes: 16 << 20,
-        };
+        let config = RingConfig { slots, buffers, buffer_bytes: 256, memory_bytes: 16 << 20 };
         let mut ring = Ring::new(&config, 0, Doorbell::several(2).unwrap(), listeners).unwrap();
         ring.enable().unwrap();
-        Bench {
-            ring,
-            address,
-            heard: Vec::new(),
-        }
+        Bench { ring, address, heard: Vec::new() }
     }
 
     /// Waits for the first completion that `wanted` turns into something; others stay heard, in order.
     pub(crate) fn wait<T>(&mut self, mut wanted: impl FnMut(&Completion) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
-            let found = self
-                .heard
-                .iter()
-                .enumerate()
-                .find_map(|(at, one)| wanted(one).map(|found| (at, found)));
+            let found = self.heard.iter().enumerate().find_map(|(at, one)| wanted(one).map(|found| (at, found)));
             if let Some((at, found)) = found {
                 self.heard.remove(at);
                 return found;
             }
-            assert!(
-                start.elapsed() < DEADLINE,
-                "waited too long; heard {:?}",
-                self.heard
-            );
+            assert!(start.elapsed() < DEADLINE, "waited too long; heard {:?}", self.heard);
             self.turn();
             std::thread::yield_now();
         }
@@ -68,11 +51,7 @@ impl Bench {
 
     pub(crate) fn accepted(&mut self) -> (Slot, SocketAddr) {
         self.wait(|one| match one {
-            Completion::Accepted {
-                listener: 0,
-                slot,
-                peer,
-            } => Some((*slot, *peer)),
+            Completion::Accepted { listener: 0, slot, peer } => Some((*slot, *peer)),
             _ => None,
         })
     }
@@ -90,12 +69,9 @@ impl Bench {
     /// back.
     pub(crate) fn received(&mut self, slot: Slot) -> (Vec<u8>, u16, bool) {
         let (lent, generation, more) = self.wait(|one| match one {
-            Completion::Received {
-                slot: from,
-                generation,
-                lent,
-                more,
-            } if *from == slot => Some((*lent, *generation, *more)),
+            Completion::Received { slot: from, generation, lent, more } if *from == slot => {
+                Some((*lent, *generation, *more))
+            }
             _ => None,
         });
         let bytes = self.ring.received(lent).to_vec();
@@ -105,9 +81,7 @@ impl Bench {
 
     pub(crate) fn ended(&mut self, slot: Slot) -> End {
         self.wait(|one| match one {
-            Completion::ReceiveEnded {
-                slot: from, end, ..
-            } if *from == slot => Some(*end),
+            Completion::ReceiveEnded { slot: from, end, .. } if *from == slot => Some(*end),
             _ => None,
         })
     }
@@ -115,24 +89,14 @@ impl Bench {
     /// Waits for readability to end, and returns whether it was cancelled.
     pub(crate) fn readable(&mut self, slot: Slot) -> bool {
         self.wait(|one| match one {
-            Completion::Readable {
-                slot: from,
-                cancelled,
-                ..
-            } if *from == slot => Some(*cancelled),
+            Completion::Readable { slot: from, cancelled, .. } if *from == slot => Some(*cancelled),
             _ => None,
         })
     }
 
     pub(crate) fn send(&mut self, slot: Slot, bytes: &[u8]) {
-        let span = Span {
-            start: 0,
-            len: bytes.len() as u32,
-        };
-        self.ring
-            .memory_mut()
-            .bytes_mut(span)
-            .copy_from_slice(bytes);
+        let span = Span { start: 0, len: bytes.len() as u32 };
+        self.ring.memory_mut().bytes_mut(span).copy_from_slice(bytes);
         self.ring.send(slot, span);
         self.ring.submit();
     }

@@ -21,10 +21,7 @@ fn full_table() {
     let (_first, slot) = bench.client();
     let (_second, other) = bench.client();
     assert_ne!(slot, other);
-    let full = Completion::AcceptFailed {
-        listener: 0,
-        errno: libc::ENFILE,
-    };
+    let full = Completion::AcceptFailed { listener: 0, errno: libc::ENFILE };
     bench.wait(|one| (*one == full).then_some(()));
     let mut third = TcpStream::connect(bench.address).unwrap();
     third.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -72,10 +69,7 @@ fn connect() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let from: IpAddr = "127.0.0.77".parse().unwrap();
     for from in [None, Some(from)] {
-        bench
-            .ring
-            .connect(server.local_addr().unwrap(), from)
-            .unwrap();
+        bench.ring.connect(server.local_addr().unwrap(), from).unwrap();
         let (slot, errno) = bench.wait(|one| match one {
             Completion::Connected { slot, errno } => Some((*slot, *errno)),
             _ => None,
@@ -114,10 +108,7 @@ fn connect_many() {
     let (mut begun, mut connected, mut accepted) = (0, 0, 0);
     let start = Instant::now();
     while connected < MANY || accepted < MANY {
-        assert!(
-            start.elapsed() < DEADLINE,
-            "begun {begun}, connected {connected}, accepted {accepted}"
-        );
+        assert!(start.elapsed() < DEADLINE, "begun {begun}, connected {connected}, accepted {accepted}");
         while begun < MANY {
             match bench.ring.connect(bench.address, None) {
                 Ok(()) => begun += 1,
@@ -132,10 +123,7 @@ fn connect_many() {
             match one {
                 Completion::Connected { errno: 0, .. } => connected += 1,
                 Completion::Accepted { .. } => accepted += 1,
-                Completion::AcceptFailed {
-                    errno: libc::ENFILE,
-                    ..
-                } => assert_eq!(accepted, MANY),
+                Completion::AcceptFailed { errno: libc::ENFILE, .. } => assert_eq!(accepted, MANY),
                 other => unreachable!("{other:?}"),
             }
         }
@@ -151,19 +139,10 @@ fn ipv6_and_mapped_peers() {
         return; // a host without IPv6 has nothing to show here
     };
     let port = listeners[0].address().port();
-    let config = RingConfig {
-        slots: 8,
-        buffers: 8,
-        buffer_bytes: 256,
-        memory_bytes: 1 << 16,
-    };
+    let config = RingConfig { slots: 8, buffers: 8, buffer_bytes: 256, memory_bytes: 1 << 16 };
     let ring = Ring::new(&config, 0, Doorbell::several(1).unwrap(), listeners).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut bench = Bench {
-        ring,
-        address,
-        heard: Vec::new(),
-    };
+    let mut bench = Bench { ring, address, heard: Vec::new() };
     bench.ring.enable().unwrap();
     bench.ring.accept(0);
     bench.client();

@@ -19,10 +19,7 @@ fn echo_through_a_stream() {
         let text = format!("message {turn}");
         client.write_all(text.as_bytes()).unwrap();
         let (bytes, generation, more) = bench.received(slot);
-        assert_eq!(
-            (bytes.as_slice(), generation, more),
-            (text.as_bytes(), 7, true)
-        );
+        assert_eq!((bytes.as_slice(), generation, more), (text.as_bytes(), 7, true));
         bench.send(slot, &bytes);
         let mut back = vec![0; text.len()];
         client.read_exact(&mut back).unwrap();
@@ -50,10 +47,7 @@ fn echo_through_readiness() {
         assert!(!bench.readable(slot));
         bench.ring.receive(slot, 2, Interest::Once);
         let (bytes, generation, more) = bench.received(slot);
-        assert_eq!(
-            (bytes.as_slice(), generation, more),
-            (text.as_bytes(), 2, false)
-        );
+        assert_eq!((bytes.as_slice(), generation, more), (text.as_bytes(), 2, false));
         bench.send(slot, &bytes);
         let mut back = vec![0; text.len()];
         client.read_exact(&mut back).unwrap();
@@ -61,10 +55,7 @@ fn echo_through_readiness() {
     }
     bench.ring.receive(slot, 3, Interest::Readiness);
     drop(client);
-    assert!(
-        !bench.readable(slot),
-        "the peer's end is something to receive"
-    );
+    assert!(!bench.readable(slot), "the peer's end is something to receive");
     bench.ring.receive(slot, 3, Interest::Once);
     assert_eq!(bench.ended(slot), End::Eof);
     bench.close(slot);
@@ -85,23 +76,13 @@ fn cancel() {
     bench.ring.cancel_receive(slot, 2, Interest::Readiness);
     assert!(bench.readable(slot));
     // A full send buffer, or the wait for room would be over at once.
-    let span = Span {
-        start: 0,
-        len: 8 << 20,
-    };
+    let span = Span { start: 0, len: 8 << 20 };
     bench.ring.send(slot, span);
     bench.wait(|one| matches!(one, Completion::Unsent { .. }).then_some(()));
     bench.ring.wait_writable(slot, 3);
     bench.ring.submit();
     bench.ring.cancel_writable(slot, 3);
-    bench.wait(|one| {
-        (*one
-            == Completion::Writable {
-                slot,
-                generation: 3,
-            })
-        .then_some(())
-    });
+    bench.wait(|one| (*one == Completion::Writable { slot, generation: 3 }).then_some(()));
     // What is not armed is cancelled in vain, silently.
     bench.ring.cancel_receive(slot, 4, Interest::Stream);
     bench.ring.cancel_writable(slot, 4);
@@ -138,10 +119,7 @@ fn no_buffers() {
     assert_eq!(bench.ended(slot), End::NoBuffers);
     let mut bytes = Vec::new();
     while bytes.len() < text.len() {
-        let held = bench
-            .heard
-            .iter()
-            .any(|one| matches!(one, Completion::Received { .. }));
+        let held = bench.heard.iter().any(|one| matches!(one, Completion::Received { .. }));
         if !held {
             bench.heard.clear();
             bench.ring.receive(slot, 1, Interest::Stream);

@@ -17,18 +17,9 @@ fn slow_reader() {
     bench.ring.accept(0);
     let (mut client, slot) = bench.client();
     // A pattern with a long period, so that a hole or a repetition cannot hide.
-    let pattern: Vec<u8> = (0..1_u32 << 22)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    let whole = Span {
-        start: 0,
-        len: pattern.len() as u32,
-    };
-    bench
-        .ring
-        .memory_mut()
-        .bytes_mut(whole)
-        .copy_from_slice(&pattern);
+    let pattern: Vec<u8> = (0..1_u32 << 22).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let whole = Span { start: 0, len: pattern.len() as u32 };
+    bench.ring.memory_mut().bytes_mut(whole).copy_from_slice(&pattern);
     let expected = pattern.clone();
     let (mut sent, mut full, mut short, mut none) = (0_u32, 0, 0, 0);
     let mut reader = None;
@@ -37,30 +28,19 @@ fn slow_reader() {
         bench.ring.send(slot, whole.part(sent, asked));
         bench.ring.submit();
         bench.turn();
-        let unsent = bench
-            .heard
-            .iter()
-            .position(|one| matches!(one, Completion::Unsent { .. }));
+        let unsent = bench.heard.iter().position(|one| matches!(one, Completion::Unsent { .. }));
         match unsent.map(|at| bench.heard.remove(at)) {
             None => {
                 sent += asked;
                 full += 1;
             }
-            Some(Completion::Unsent {
-                slot: to,
-                asked: of,
-                sent: Ok(taken),
-            }) => {
+            Some(Completion::Unsent { slot: to, asked: of, sent: Ok(taken) }) => {
                 assert_eq!((to, of), (slot, asked));
                 assert!(taken > 0 && taken < asked);
                 sent += taken;
                 short += 1;
             }
-            Some(Completion::Unsent {
-                slot: to,
-                asked: of,
-                sent: Err(errno),
-            }) => {
+            Some(Completion::Unsent { slot: to, asked: of, sent: Err(errno) }) => {
                 assert_eq!((to, of, errno), (slot, asked, libc::EAGAIN));
                 none += 1;
                 bench.ring.wait_writable(slot, 9);
@@ -73,34 +53,16 @@ fn slow_reader() {
                         from.read_exact(&mut bytes).map(|()| bytes)
                     }));
                 }
-                bench.wait(|one| {
-                    (*one
-                        == Completion::Writable {
-                            slot,
-                            generation: 9,
-                        })
-                    .then_some(())
-                });
+                bench.wait(|one| (*one == Completion::Writable { slot, generation: 9 }).then_some(()));
             }
             Some(other) => unreachable!("{other:?}"),
         }
     }
-    let bytes = reader
-        .expect("4 MiB fill any default buffer")
-        .join()
-        .unwrap()
-        .unwrap();
+    let bytes = reader.expect("4 MiB fill any default buffer").join().unwrap().unwrap();
     assert!(bytes == expected, "the reader's bytes differ");
-    assert!(
-        full > 0 && short > 0 && none > 0,
-        "full {full}, short {short}, none {none}"
-    );
+    assert!(full > 0 && short > 0 && none > 0, "full {full}, short {short}, none {none}");
     bench.close(slot);
-    assert_eq!(
-        client.read(&mut [0; 1]).unwrap(),
-        0,
-        "nothing was sent beyond what was accounted"
-    );
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "nothing was sent beyond what was accounted");
     assert_eq!(bench.heard, []);
 }
 
@@ -112,29 +74,17 @@ fn more_orders_than_fit() {
     bench.ring.accept(0);
     let (mut client, slot) = bench.client();
     let room = bench.ring.room();
-    assert!(
-        room > 1_000 && room < SENDS as usize,
-        "the test must overfill the queue"
-    );
+    assert!(room > 1_000 && room < SENDS as usize, "the test must overfill the queue");
     for at in 0..SENDS {
-        let place = Span {
-            start: u64::from(at) * 2,
-            len: 2,
-        };
-        bench
-            .ring
-            .memory_mut()
-            .bytes_mut(place)
-            .copy_from_slice(&(at as u16).to_be_bytes());
+        let place = Span { start: u64::from(at) * 2, len: 2 };
+        bench.ring.memory_mut().bytes_mut(place).copy_from_slice(&(at as u16).to_be_bytes());
         bench.ring.send(slot, place);
     }
     assert!(bench.ring.room() < room);
     bench.ring.submit();
     let mut bytes = vec![0; SENDS as usize * 2];
     client.read_exact(&mut bytes).unwrap();
-    let numbers = bytes
-        .chunks(2)
-        .map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
+    let numbers = bytes.chunks(2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
     assert!(numbers.eq(0..SENDS), "each number once, in order");
     bench.turn();
     assert_eq!(bench.heard, []);
@@ -151,11 +101,7 @@ fn more_completions_than_fit() {
     for _ in 0..REFUSED {
         bench.ring.send(slot, Span { start: 0, len: 1 });
     }
-    let refused = Completion::Unsent {
-        slot,
-        asked: 1,
-        sent: Err(libc::EPIPE),
-    };
+    let refused = Completion::Unsent { slot, asked: 1, sent: Err(libc::EPIPE) };
     let mut heard = 0;
     let start = Instant::now();
     while heard < REFUSED {
@@ -167,10 +113,7 @@ fn more_completions_than_fit() {
     }
     bench.turn();
     assert_eq!((heard, bench.heard.len()), (REFUSED, 0));
-    assert!(
-        bench.ring.counts().overflows > 0,
-        "the test must overflow the queue"
-    );
+    assert!(bench.ring.counts().overflows > 0, "the test must overflow the queue");
 }
 
 /// `reap` moves at most what it is asked for, and keeps the rest in order.
@@ -181,13 +124,7 @@ fn reap_in_parts() {
     let (mut client, slot) = bench.client();
     bench.refuse_sends(&mut client, slot);
     for asked in 1..=100 {
-        bench.ring.send(
-            slot,
-            Span {
-                start: 0,
-                len: asked,
-            },
-        );
+        bench.ring.send(slot, Span { start: 0, len: asked });
     }
     bench.ring.submit();
     let mut heard = Vec::new();
