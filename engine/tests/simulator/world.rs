@@ -229,7 +229,11 @@ impl World {
                 return;
             }
             let late = self.net.borrow().now_us() > end_us || self.steps > STEPS_MAX;
-            assert!(!late, "{:?} makes no progress, unfinished {unfinished}: {waiting:?}", self.phase);
+            let busy: Vec<String> = match late {
+                true => self.berths.iter().flat_map(|berth| berth.shard.unfinished()).collect(),
+                false => Vec::new(),
+            };
+            assert!(!late, "{:?} makes no progress, unfinished {unfinished}: {waiting:?}; {busy:#?}", self.phase);
         }
     }
 
@@ -343,7 +347,9 @@ impl World {
         let mut sum = Stats::default();
         self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
         let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned;
-        assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
+        let told = told + self.berths.iter().map(|berth| berth.shard.pending()).sum::<u64>();
+        let waiting: Vec<String> = self.berths.iter().flat_map(|berth| berth.shard.unfinished()).collect();
+        assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}, who waits: {waiting:#?}");
         let numbered = self.oracle.numbered();
         assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
     }
