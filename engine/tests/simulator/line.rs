@@ -36,6 +36,8 @@ enum Stage {
 #[derive(Debug)]
 struct Subscribed {
     watch: Watch,
+    /// SUB was answered.
+    settled: bool,
     leaving: bool,
 }
 
@@ -125,7 +127,8 @@ impl LineClient {
         }
         if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
-            if !self.ended && self.stage == Stage::Open {
+            let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
+            if !stuffed && !self.ended && self.stage == Stage::Open {
                 self.act(scene);
             } else if scene.rng.chance(20) {
                 self.exit(scene, Exit::Reset);
@@ -358,7 +361,7 @@ impl LineClient {
         };
         self.say(scene, format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes());
         let watch = Watch::new(&topic, since);
-        self.subscribed.insert(topic, Subscribed { watch, leaving: false });
+        self.subscribed.insert(topic, Subscribed { watch, settled: false, leaving: false });
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
@@ -397,7 +400,7 @@ impl LineClient {
                 }
             }
             70..75 => {
-                let staying = self.subscribed.iter().find(|(_, subscribed)| !subscribed.leaving);
+                let staying = self.subscribed.iter().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
                 if let Some((topic, _)) = staying {
                     let topic = escape(topic);
                     let token = self.token(Asked::Change);
