@@ -8,6 +8,9 @@ use crate::oracle::{Cursor, Oracle, PayloadId, Since, Told, Watch};
 use crate::rng::Rng;
 use crate::wire::{Flow, Frame, Pace, Wire};
 
+/// So often a client comes back once the faults are over.
+const RETURNS_MAX: u32 = 5;
+
 /// What an answer with a token is for.
 #[derive(Debug)]
 enum Asked {
@@ -54,6 +57,8 @@ pub(crate) struct LineClient {
     asked: BTreeMap<String, Asked>,
     tokens: u64,
     next_us: u64,
+    /// Times it tried to come back since the faults ended.
+    returns: u32,
 }
 
 impl LineClient {
@@ -69,6 +74,7 @@ impl LineClient {
             asked: BTreeMap::new(),
             tokens: 0,
             next_us: 0,
+            returns: 0,
         }
     }
 
@@ -137,6 +143,14 @@ impl LineClient {
     }
 
     fn connect(&mut self, scene: &mut Scene<'_>) {
+        if scene.phase == Phase::Settling {
+            self.returns += 1;
+            // A server that is full, or closes whoever is slow, may go on with that for ever.
+            if self.returns > RETURNS_MAX {
+                self.resume.clear();
+                return;
+            }
+        }
         let shard = scene.rng.below(scene.plan.shards);
         let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
         wire.put_upgrade("/ws");

@@ -362,6 +362,9 @@ impl World {
             let unfinished: Vec<usize> =
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
             let stuck = waiting.is_some() || (self.phase == Phase::Draining && !unfinished.is_empty());
+            if stuck && self.plan.trace {
+                self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard));
+            }
             assert!(!stuck, "{:?} makes no progress, unfinished {unfinished:?}: {waiting:?}", self.phase);
         }
         self.net.borrow_mut().advance_us(by_us);
