@@ -169,10 +169,6 @@ impl Shard {
             match self.connections[slot as usize].kind {
                 Kind::Payload | Kind::Line | Kind::Echo => {
                     self.close_websocket(driver, slot, close::GOING_AWAY, "the engine is shutting down");
-                    // A peer that does not answer the farewell has as long as one that lingers.
-                    if self.connections[slot as usize].is_websocket() {
-                        self.wheel.set(slot, self.tick, self.limits.linger_ms);
-                    }
                 }
                 Kind::Http => match self.active_if_any(slot) {
                     // It gets its answer, and nothing after it.

@@ -159,7 +159,7 @@ impl Shard {
         if self.send_private(driver, slot) {
             return true;
         }
-        if self.is_closing(slot) {
+        if self.is_closing(slot) || self.is_done(slot) {
             self.finish(driver, slot);
             return false;
         }
@@ -171,6 +171,14 @@ impl Shard {
             self.settle_down(slot);
         }
         sent
+    }
+
+    /// Says whether an HTTP peer has ended its direction and has all its answers.
+    fn is_done(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        connection.ended
+            && connection.kind == Kind::Http
+            && self.actives.get(connection.active as usize).is_none_or(|active| active.waiting == Waiting::No)
     }
 
     /// Sends what is in the connection's own queue, a pong included; says whether there was anything.

@@ -244,14 +244,10 @@ impl Shard {
     fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.connections[slot as usize].ended = true;
         let connection = &self.connections[slot as usize];
-        // A client may end its direction after a request and still wait for the answer.
-        let answer_due = connection.kind == Kind::Http && connection.active != NONE && {
-            let active = &self.actives[connection.active as usize];
-            active.waiting != Waiting::No || !active.queue.is_empty() || active.sending > 0
-        };
-        if answer_due {
-            let index = connection.active as usize;
-            self.actives[index].pending.keep_alive = false;
+        // A client may end its direction after its requests, or after its close frame, and still wait for answers.
+        let answers_due = connection.active != NONE && (connection.kind == Kind::Http || self.is_closing(slot));
+        if answers_due {
+            self.make_ready(slot);
         } else {
             self.kill(driver, slot);
         }
