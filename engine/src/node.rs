@@ -2,7 +2,6 @@
 //!
 //! Owns: starting and stopping. Never: touches a message.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -99,7 +98,7 @@ impl Node {
             let setup = Setup { index, limits: limits.clone(), links, seed: random_seed()?, slots_max, hash_key };
             let run = Run { setup, ring, board: node.board.clone(), spin_us, drain_ms: settings.drain_ms };
             let core = cores.get(index % cores.len().max(1)).copied();
-            match spawn_shard(&format!("shard-{index}"), core, move || run.to_the_end()) {
+            match spawn_shard(&format!("shard-{index}"), core, move || run.run()) {
                 Ok(thread) => node.threads.push(thread),
                 Err(error) => {
                     node.stop();
@@ -142,7 +141,9 @@ impl Node {
     /// # Errors
     /// Why a shard could not run.
     pub fn join(self) -> Result<(), StartError> {
-        self.threads.into_iter().map(ShardThread::join).fold(Ok(()), |all, one| all.and(one))
+        // All of them, whatever one of them says.
+        let ends: Vec<_> = self.threads.into_iter().map(ShardThread::join).collect();
+        ends.into_iter().collect()
     }
 }
 
@@ -156,60 +157,58 @@ struct Run {
 }
 
 impl Run {
-    fn to_the_end(self) -> impl Future<Output = ()> {
-        async move {
-            let Run { setup, mut ring, board, spin_us, drain_ms } = self;
-            let index = setup.index;
-            let listeners = setup.limits.loopback.len();
-            let mut shard = Shard::new(setup);
-            let ready = ring.enable().and_then(|()| Rest::new(&ring));
-            let mut rest = match ready {
-                Ok(rest) => rest,
-                Err(error) => {
-                    tracing::error!(shard = index, %error, "the shard cannot start");
-                    board.drain();
+    async fn run(self) {
+        let Run { setup, mut ring, board, spin_us, drain_ms } = self;
+        let index = setup.index;
+        let listeners = setup.limits.loopback.len();
+        let mut shard = Shard::new(setup);
+        let ready = ring.enable().and_then(|()| Rest::new(&ring));
+        let mut rest = match ready {
+            Ok(rest) => rest,
+            Err(error) => {
+                tracing::error!(shard = index, %error, "the shard cannot start");
+                board.drain();
+                return;
+            }
+        };
+        (0..listeners).for_each(|listener| ring.accept(listener as u8));
+        let mut spin = Spin::new(spin_us);
+        let mut board_due_us = 0;
+        let mut stop_at_us = None;
+        loop {
+            let busy = shard.turn(&mut ring);
+            let now_us = now_us();
+            if now_us >= board_due_us {
+                board.write(index, shard.stats());
+                board_due_us = now_us + BOARD_US;
+            }
+            if board.draining() {
+                let stop_at_us = *stop_at_us.get_or_insert_with(|| {
+                    shard.drain(&mut ring);
+                    now_us + drain_ms * 1000
+                });
+                if shard.finished() || now_us >= stop_at_us {
+                    board.write(index, shard.stats());
                     return;
                 }
-            };
-            (0..listeners).for_each(|listener| ring.accept(listener as u8));
-            let mut spin = Spin::new(spin_us);
-            let mut board_due_us = 0;
-            let mut stop_at_us = None;
-            loop {
-                let busy = shard.turn(&mut ring);
-                let now_us = now_us();
-                if now_us >= board_due_us {
+            }
+            match busy {
+                Busy::Yes => {
+                    spin.found(now_us);
+                    glommio::executor().yield_if_needed().await;
+                }
+                Busy::RestUntil(until_us) => {
+                    if spin.again(now_us) || !shard.announce_rest() {
+                        continue;
+                    }
+                    // The board is brought up to date once more when things have become quiet.
                     board.write(index, shard.stats());
-                    board_due_us = now_us + BOARD_US;
-                }
-                if board.draining() {
-                    let stop_at_us = *stop_at_us.get_or_insert_with(|| {
-                        shard.drain(&mut ring);
-                        now_us + drain_ms * 1000
-                    });
-                    if shard.finished() || now_us >= stop_at_us {
-                        board.write(index, shard.stats());
-                        return;
-                    }
-                }
-                match busy {
-                    Busy::Yes => {
-                        spin.found(now_us);
-                        glommio::executor().yield_if_needed().await;
-                    }
-                    Busy::RestUntil(until_us) => {
-                        if spin.again(now_us) || !shard.announce_rest() {
-                            continue;
-                        }
-                        // The board is brought up to date once more when things have become quiet.
-                        board.write(index, shard.stats());
-                        let until_us = match stop_at_us {
-                            Some(stop_at_us) => Some(until_us.map_or(stop_at_us, |until_us| until_us.min(stop_at_us))),
-                            None => until_us,
-                        };
-                        rest.rest(&mut ring, until_us).await;
-                        shard.woke();
-                    }
+                    let until_us = match stop_at_us {
+                        Some(stop_at_us) => Some(until_us.map_or(stop_at_us, |until_us| until_us.min(stop_at_us))),
+                        None => until_us,
+                    };
+                    rest.rest(&mut ring, until_us).await;
+                    shard.woke();
                 }
             }
         }

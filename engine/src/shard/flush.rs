@@ -167,8 +167,9 @@ impl Shard {
         if !sent && matches!(self.connections[slot as usize].kind, Kind::Dead | Kind::Closing) {
             return false;
         }
-        if !sent && self.connections[slot as usize].active != NONE {
+        if !sent && !self.connections[slot as usize].ready {
             self.settle_down(slot);
+            self.look_no_more(slot);
         }
         sent
     }

@@ -14,7 +14,9 @@
 //!
 //! [`turn`] runs them in order.
 
+mod answer;
 mod at_home;
+mod batch;
 mod buffer;
 mod chain;
 mod check;
@@ -253,7 +255,7 @@ impl Shard {
         }
         let index = self.actives.insert(Active::new(slot));
         self.connections[slot as usize].active = u32::try_from(index).expect("fewer than 2^32");
-        self.look_again(slot);
+        self.look_at(slot);
         &mut self.actives[index]
     }
 
@@ -277,23 +279,30 @@ impl Shard {
         active.body.clear(&mut self.store);
         self.actives.remove(index as usize);
         self.connections[slot as usize].active = NONE;
-        self.look_again(slot);
     }
 
-    /// Finds out whether the walk may send to the connection's only subscription, or must look at the connection.
-    fn look_again(&mut self, slot: Slot) {
+    /// Forbids the walk to send to the connection's subscriptions: from now on it has to be looked at.
+    fn look_at(&mut self, slot: Slot) {
+        let first = self.connections[slot as usize].first;
+        if first != NONE {
+            // Of several subscriptions, all are flagged already.
+            self.topics.subscriber_mut(first).flags |= topics::LOOK;
+        }
+    }
+
+    /// Lets the walk send to a connection's only subscription again, if nothing speaks against it.
+    ///
+    /// Only for a connection that has nothing to send and did not send in this submit: otherwise both would send.
+    fn look_no_more(&mut self, slot: Slot) {
         use topics::{CONFLATE, LOOK, PACED, REPLAYING, UNRESOLVED};
         let connection = &self.connections[slot as usize];
-        if connection.first == NONE {
+        let busy = connection.active != NONE || connection.blocked || connection.partial != NONE;
+        if connection.subscriptions != 1 || busy {
             return;
         }
-        let several = connection.subscriptions > 1;
-        let look = several || connection.active != NONE || connection.blocked || connection.partial != NONE;
         let first = connection.first;
         let subscriber = self.topics.subscriber_mut(first);
-        if look || subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING) != 0 {
-            subscriber.flags |= LOOK;
-        } else {
+        if subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING) == 0 {
             subscriber.flags &= !LOOK;
         }
     }

@@ -75,7 +75,6 @@ impl Shard {
                 if self.connections[slot as usize].kind == Kind::Dead {
                     self.bury(driver, slot);
                 } else {
-                    self.look_again(slot);
                     self.make_ready(slot);
                 }
             }

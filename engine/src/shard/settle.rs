@@ -46,7 +46,7 @@ impl Shard {
         if !std::mem::replace(&mut connection.blocked, true) {
             driver.wait_writable(slot, connection.generation);
         }
-        self.look_again(slot);
+        self.look_at(slot);
     }
 
     fn move_back<D: Driver>(&mut self, driver: &mut D, slot: Slot, unsent: u32) {

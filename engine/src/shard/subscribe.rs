@@ -77,13 +77,7 @@ impl Shard {
             let other = self.topics.memberships[membership as usize].next;
             self.topics.subscriber_mut(other).flags |= LOOK;
         }
-        let from = match wish.since {
-            Since::Latest => Start::Latest,
-            Since::Live => Start::Live,
-            Since::Earliest => Start::Earliest,
-            Since::Last(n) => Start::Last(n),
-            Since::After(cursor) => Start::After { epoch: cursor.epoch, seq: cursor.seq },
-        };
+        let from = start_of(wish.since);
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let ticket = Ticket { slot, generation, purpose: Purpose::Subscribe, detail: serial, token: wish.token };
@@ -119,7 +113,7 @@ impl Shard {
         if every_ms > 0 {
             subscriber.flags |= PACED;
         }
-        self.look_again(slot);
+        self.look_at(slot);
         self.make_ready(slot);
     }
 
@@ -156,7 +150,7 @@ impl Shard {
         {
             active.replaying = None;
         }
-        self.look_again(slot);
+        self.make_ready(slot);
         whole
     }
 
@@ -234,5 +228,16 @@ impl Shard {
             }
         }
         said
+    }
+}
+
+/// Says to a home where a client wants to start.
+pub(super) fn start_of(since: Since) -> Start {
+    match since {
+        Since::Latest => Start::Latest,
+        Since::Live => Start::Live,
+        Since::Earliest => Start::Earliest,
+        Since::Last(n) => Start::Last(n),
+        Since::After(cursor) => Start::After { epoch: cursor.epoch, seq: cursor.seq },
     }
 }

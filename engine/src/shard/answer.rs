@@ -1,0 +1,268 @@
+//! Answers to HTTP requests: status and headers, `poll` and `value` as the home says them, and what comes after.
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::dialect::json as object;
+use corecast_protocol::http::response;
+use corecast_protocol::line::GapReason;
+use corecast_protocol::message::Message;
+use corecast_protocol::write::Writer;
+use corecast_protocol::{json, topic};
+
+use super::Shard;
+use super::connection::{Asked, Batch, Pending, Waiting};
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Lost, Reason};
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// When to come back to an engine that is full, in seconds.
+pub(super) const RETRY: [(&str, &str); 1] = [("Retry-After", "1")];
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer<'a> {
+    /// The status.
+    pub(super) status: u16,
+    /// The type of the body.
+    pub(super) content_type: Option<&'a str>,
+    /// Further headers.
+    pub(super) extra: &'a [(&'a str, &'a str)],
+}
+
+/// Returns the answer that all is well.
+pub(super) const fn ok(content_type: &str) -> Answer<'_> {
+    Answer { status: 200, content_type: Some(content_type), extra: &[] }
+}
+
+impl Shard {
+    /// Answers a publication or a clearing.
+    pub(super) fn answer_publication<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Result<Cursor, Reason>) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        match answer {
+            Ok(cursor) => {
+                // Escaping makes a topic at most six times as long.
+                let mut body = [0; 6 * topic::TOPIC_BYTES_MAX + 128];
+                let mut w = Writer::new(&mut body);
+                json::publish_answer(&mut w, active.topic(), cursor);
+                let len = w.finish().expect("room for the longest topic was made");
+                self.answer(driver, slot, ok(JSON), &body[..len]);
+            }
+            Err(Reason::Full) => self.answer_full(driver, slot),
+        }
+        self.request_ends_and_goes_on(driver, slot);
+    }
+
+    /// The home begins to answer a `poll` or `value`.
+    pub(super) fn answer_begins<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        let value = active.pending.what == Asked::Value;
+        let cursor = Cursor { epoch: head.epoch, seq: first + u64::from(count) - 1 };
+        active.cursor = cursor;
+        active.poll_left = if value { count.min(1) } else { count };
+        if value && count == 0 {
+            self.answer_error(driver, slot, 404, "the topic has no message", false);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        if active.known == Some(cursor) && lost.is_none() {
+            active.poll_left = 0;
+            self.answer_with_cursor(driver, slot, 304, None, cursor, b"");
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        if value {
+            return;
+        }
+        let mut gap = [0; 6 * topic::TOPIC_BYTES_MAX + 256];
+        let mut w = Writer::new(&mut gap);
+        w.byte(b'[');
+        if let Some(lost) = lost {
+            write_gap(&mut w, active.topic(), head.epoch, first, lost);
+        }
+        let len = w.finish().expect("room for the longest topic was made");
+        let index = self.connections[slot as usize].active as usize;
+        if !self.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
+            self.answer_full(driver, slot);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        if count == 0 {
+            self.answer_ends(driver, slot);
+        }
+    }
+
+    /// The home says one message of the answer.
+    pub(super) fn answer_message<D: Driver>(&mut self, driver: &mut D, slot: Slot, seq: u64, content: Content<'_>) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.poll_left == 0 {
+            return; // It was answered already.
+        }
+        active.poll_left -= 1;
+        if active.pending.what == Asked::Value {
+            let content_type = if content.text { TEXT } else { "application/octet-stream" };
+            let cursor = active.cursor;
+            self.answer_with_cursor(driver, slot, 200, Some(content_type), cursor, content.payload);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        let comma = usize::from(active.body.len() > 1);
+        let (name, name_len) = (active.topic, usize::from(active.topic_len));
+        let message = Message {
+            topic: std::str::from_utf8(&name[..name_len]).expect("only checked topics are kept"),
+            cursor: Cursor { epoch: active.cursor.epoch, seq },
+            event: Some(content.event).filter(|event| !event.is_empty()),
+            payload: content.payload,
+            text: content.text,
+        };
+        let len = object::encoded_len(&message);
+        let index = self.connections[slot as usize].active as usize;
+        let memory = driver.memory_mut();
+        let reserved = self.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);
+        let Some(place) = reserved else {
+            self.actives[index].poll_left = 0;
+            self.answer_full(driver, slot);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        };
+        let out = memory.bytes_mut(place);
+        out[..comma].fill(b',');
+        object::encode(&message, &mut out[comma..]);
+        if self.actives[index].poll_left == 0 {
+            self.answer_ends(driver, slot);
+        }
+    }
+
+    fn answer_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        let cursor = self.actives[index].cursor;
+        let span = self.actives[index].body.span();
+        let mut body = driver.memory().bytes(span).to_vec();
+        body.push(b']');
+        self.answer_with_cursor(driver, slot, 200, Some(JSON), cursor, &body);
+        self.request_ends_and_goes_on(driver, slot);
+    }
+
+    pub(super) fn answer_with_cursor<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        status: u16,
+        content_type: Option<&str>,
+        cursor: Cursor,
+        body: &[u8],
+    ) {
+        let mut text = [0; corecast_protocol::cursor::TEXT_BYTES_MAX];
+        let cursor = cursor.text(&mut text);
+        let etag = format!("\"{cursor}\"");
+        let extra = [("Corecast-Cursor", cursor), ("ETag", etag.as_str())];
+        self.answer(driver, slot, Answer { status, content_type, extra: &extra }, body);
+    }
+
+    pub(super) fn answer_full<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.stats.refused += 1;
+        let answer = Answer { status: 503, content_type: Some(JSON), extra: &RETRY };
+        self.answer(driver, slot, answer, b"{\"error\":\"the engine is full\"}");
+    }
+
+    /// Answers with an error, and with `ends` closes the connection afterwards.
+    pub(super) fn answer_error<D: Driver>(&mut self, driver: &mut D, slot: Slot, status: u16, text: &str, ends: bool) {
+        if ends {
+            self.active(slot).pending.keep_alive = false;
+        }
+        let mut body = [0; 512];
+        let mut w = Writer::new(&mut body);
+        json::error(&mut w, text);
+        let len = w.finish().unwrap_or(0);
+        self.answer(driver, slot, Answer { status, content_type: Some(JSON), extra: &[] }, &body[..len]);
+        if ends {
+            self.end_after_answer(slot);
+        }
+    }
+
+    /// Puts an answer into the connection's queue.
+    pub(super) fn answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Answer<'_>, body: &[u8]) {
+        let pending = self.active(slot).pending;
+        let framing = match answer.status {
+            204 | 304 => response::Framing::Empty,
+            _ => response::Framing::Sized(body.len() as u64),
+        };
+        let head = response::Head {
+            status: answer.status,
+            content_type: answer.content_type,
+            framing,
+            http10: pending.http10,
+            keep_alive: pending.keep_alive,
+            extra: answer.extra,
+        };
+        let mut text = std::mem::take(&mut self.text);
+        let mut w = Writer::new(&mut text);
+        response::head(&mut w, &head);
+        let len = w.finish().expect("heads are far shorter than the scratch");
+        self.push(driver, slot, &text[..len]);
+        self.text = text;
+        if !pending.head_only && self.is_http(slot) {
+            self.push(driver, slot, body);
+        }
+        if self.is_http(slot) && self.active(slot).pending.what != Asked::Discard {
+            self.active(slot).pending.what = Asked::Discard;
+        }
+    }
+
+    /// The request is answered and its body is gone: the next one may come, or the connection ends.
+    pub(super) fn request_ends(&mut self, slot: Slot) {
+        if !self.is_http(slot) {
+            return;
+        }
+        let tick = self.tick;
+        let request_ms = self.limits.request_ms;
+        let active = self.active(slot);
+        let keep_alive = active.pending.keep_alive;
+        active.pending = Pending::default();
+        active.batch = Batch::default();
+        if active.waiting == Waiting::Answer {
+            active.waiting = Waiting::No;
+        }
+        active.closing |= !keep_alive;
+        self.wheel.set(slot, tick, request_ms);
+        self.make_ready(slot);
+    }
+
+    pub(super) fn request_ends_and_goes_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        let Some(active) = self.actives.get_mut(index) else { return };
+        active.body.clear(&mut self.store);
+        self.request_ends(slot);
+        if self.is_http(slot) && !self.is_closing(slot) {
+            self.go_on(driver, slot);
+        }
+    }
+}
+
+fn write_gap(w: &mut Writer<'_>, topic: &str, epoch: u32, first: u64, lost: Lost) {
+    let (from, reason) = if lost.epoch_changed {
+        (Cursor { epoch: lost.after_epoch, seq: lost.after_seq }, GapReason::Epoch)
+    } else {
+        (Cursor { epoch, seq: lost.after_seq + 1 }, GapReason::Expired)
+    };
+    let to = Cursor { epoch, seq: first - 1 };
+    w.text("{\"gap\":{\"topic\":");
+    json::string(w, topic);
+    w.text(",\"from\":\"");
+    from.write(w);
+    w.text("\",\"to\":\"");
+    to.write(w);
+    w.text("\",\"count\":");
+    w.decimal(lost.count);
+    w.text(",\"reason\":\"");
+    w.text(reason.as_str());
+    w.text("\"}}");
+}
