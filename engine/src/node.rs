@@ -194,7 +194,7 @@ impl Run {
                 }
                 match busy {
                     Busy::Yes => {
-                        spin.found();
+                        spin.found(now_us);
                         glommio::executor().yield_if_needed().await;
                     }
                     Busy::RestUntil(until_us) => {

@@ -1,1 +1,23 @@
-//! corecast loadgen.
+//! The witness: drives a server with very many subscribers, checks every delivery, reports.
+//!
+//! [`plan`] says what to do, [`run`](run()) does it, [`report`] says what was found. [`payload`] and [`witness`] are the
+//! check itself. The rest is the machine: workers turn lanes, a lane is a ring (the engine's own) with its connections.
+
+pub mod payload;
+pub mod plan;
+pub mod process;
+pub mod report;
+pub mod witness;
+
+mod account;
+mod client;
+mod lane;
+mod outbox;
+mod publisher;
+mod run;
+mod stage;
+mod worker;
+
+pub use plan::{CannotStart, Load, Plan, Protocol, Publish};
+pub use report::Report;
+pub use run::run;

@@ -1,7 +1,7 @@
 //! Bytes to meaning and back, for corecast.
 //!
 //! Owns the wire: HTTP/1 heads and bodies ([`http`]), WebSocket handshake and frames ([`ws`]), topics, cursors, the
-//! `corecast.v1` line protocol ([`line`]), the JSON that publishing needs ([`json`]), and the encoders that turn one
+//! `corecast.v1` line protocol ([`mod@line`]), the JSON that publishing needs ([`json`]), and the encoders that turn one
 //! [`Message`] into the bytes of a dialect ([`dialect`]). Touches only the slices it is given. Never allocates, reads a
 //! clock, blocks, or keeps a reference between calls; what has to be remembered between two pieces of input is a small
 //! `Copy` state that the caller stores ([`ws::decoder::Decoder`], [`http::body::Chunked`], [`ws::utf8::Utf8`]).
@@ -21,6 +21,8 @@ extern crate std;
 
 pub mod cursor;
 pub mod dialect;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod json;
 pub mod line;
@@ -32,7 +34,7 @@ pub mod write;
 pub mod ws;
 
 pub use cursor::{Cursor, Since};
-pub use message::{Message, valid_event};
+pub use message::{Message, is_text, valid_event};
 pub use topic::TopicError;
 pub use violation::Violation;
 pub use write::{Overflow, Writer};

@@ -32,3 +32,8 @@ pub fn valid_event(event: &str) -> bool {
 pub(crate) fn is_token(word: &[u8]) -> bool {
     (1..=EVENT_BYTES_MAX).contains(&word.len()) && word.iter().all(u8::is_ascii_graphic)
 }
+
+/// Says whether `payload` is UTF-8, and so goes as text: what [`Message::text`] is set to when a message is published as bytes.
+pub fn is_text(payload: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(payload).is_ok()
+}

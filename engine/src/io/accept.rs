@@ -4,7 +4,8 @@
 //! ring queues them.
 //!
 //! Multishot accept would need one entry for ever, but gives no peer address: all its connections would share one
-//! place. So there are [`ACCEPTS`] one-shot accepts, each armed again when it completes.
+//! place. So there are [`ACCEPTS`] one-shot accepts, each armed again when it completes. Measured (15,000 connections
+//! over loopback, Linux 6.18): 5.3-6.2 µs of CPU each, multishot 5.7-6.1; with 8 in flight 7.8-8.2, with 128 5.8-6.2.
 //!
 //! Why the unsafe is sound: a place is written by the kernel while its accept is armed, and only inside our own
 //! system calls (`DEFER_TASKRUN`); it is read when its completion was reaped. Places are boxed once and never move.

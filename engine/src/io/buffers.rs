@@ -42,6 +42,7 @@ pub(super) struct Buffers {
     buffer_bytes: u32,
     tail: u16,
     lent: Box<[bool]>,
+    lent_count: u32,
 }
 
 // SAFETY: `base` points into `descriptors`, which this value owns; nothing else refers to it in user space.
@@ -64,7 +65,9 @@ impl Buffers {
         let mut descriptors = Memory::reserve(descriptor_bytes as usize)?;
         let base = descriptors.bytes_mut(Span { start: 0, len: descriptor_bytes }).as_mut_ptr().cast();
         let lent = vec![true; usize::from(count)].into_boxed_slice();
-        let mut buffers = Buffers { data, _descriptors: descriptors, base, count, buffer_bytes, tail: 0, lent };
+        let lent_count = u32::from(count);
+        let mut buffers =
+            Buffers { data, _descriptors: descriptors, base, count, buffer_bytes, tail: 0, lent, lent_count };
         for id in 0..count {
             buffers.give(id);
         }
@@ -81,6 +84,11 @@ impl Buffers {
         self.count
     }
 
+    /// Returns how many buffers the shard holds.
+    pub(super) fn lent_count(&self) -> u32 {
+        self.lent_count
+    }
+
     /// Takes note that the kernel filled a buffer, and lends it on.
     #[inline]
     pub(super) fn lend(&mut self, id: u16, len: u32) -> Lent {
@@ -88,6 +96,7 @@ impl Buffers {
         assert!(!*lent, "the kernel filled a buffer it did not have");
         assert!(len <= self.buffer_bytes, "the kernel filled a buffer beyond its end");
         *lent = true;
+        self.lent_count += 1;
         Lent { id, len }
     }
 
@@ -112,6 +121,7 @@ impl Buffers {
         let lent = &mut self.lent[usize::from(id)];
         assert!(*lent, "a receive buffer was given back twice");
         *lent = false;
+        self.lent_count -= 1;
         let start = u64::from(id) * u64::from(self.buffer_bytes);
         let address = self.data.bytes(Span { start, len: self.buffer_bytes }).as_ptr() as u64;
         let place = usize::from(self.tail & (self.count - 1));
@@ -152,7 +162,9 @@ mod tests {
         let lent = buffers.lend(3, 5);
         buffers.bytes(lent).copy_from_slice(b"hello");
         assert_eq!(buffers.bytes(lent), b"hello");
+        assert_eq!(buffers.lent_count(), 1);
         buffers.give(lent.id);
+        assert_eq!(buffers.lent_count(), 0);
         assert_eq!(buffers.tail, 5);
     }
 

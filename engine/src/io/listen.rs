@@ -1,7 +1,7 @@
 //! Listening sockets: one per shard on the same address, so that the kernel spreads connections over the shards.
 //!
 //! Owns: the sockets and their options, which accepted sockets inherit: no system call per connection is needed.
-//! Never: accepts (see [`super::accept`]).
+//! Never: accepts (that is `accept`'s).
 //!
 //! Why the unsafe is sound: each call passes a descriptor owned here and local memory with its right length.
 #![allow(unsafe_code)]
@@ -19,7 +19,7 @@ const BACKLOG: i32 = 65_535;
 
 /// Bytes of ours the kernel may hold unsent per connection before a send is refused. What waits in the kernel cannot
 /// be conflated or jumped over any more, so it should be little; but one turn's slice for one connection should fit,
-/// or every slice would cost a wait. 128 KiB is what tcp(7) examples and HTTP/2 servers settled on.
+/// or every slice would cost a wait. A first guess, to be tuned by measurement.
 const NOTSENT_BYTES_MAX: i32 = 128 * 1024;
 
 /// Time after which unacknowledged data fails a connection: a vanished peer must not hold its buffers for the 15
@@ -98,7 +98,6 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
         let probe = socket(address)?;
         set(&probe, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         bind(&probe, address)?;
-        // A bind alone does not conflict with another process's bound, SO_REUSEADDR socket that does not listen.
     }
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {

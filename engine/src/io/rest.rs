@@ -62,7 +62,6 @@ impl Rest {
         // Pairs with the kernel: it adds work, then looks whether notifications are on; we turn them on, then look
         // for work. One of the two sees the other.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        ring.enter();
         if ring.quiet() {
             // An error would be one of glommio's ring; then the turn that follows looks at everything anyway.
             let _ = self.bell.read_at(0, size_of::<u64>()).await;
@@ -110,7 +109,6 @@ impl Ring {
             let entry = opcode::Read::new(bell, self.timer.heard.as_mut_ptr(), 8).build();
             self.push(&entry.user_data(Token::new(Operation::Doorbell, 0, 0).raw()));
         }
-        self.enter();
         if !self.quiet() {
             return;
         }
@@ -148,12 +146,12 @@ fn timespec(us: u64) -> Timespec {
     Timespec::new().sec(us / 1_000_000).nsec((us % 1_000_000) as u32 * 1_000)
 }
 
-/// How long to look around before resting: longer when it paid lately, shorter when it did not.
+/// How long to look around before resting: longer when it would have paid lately, shorter when not.
 #[derive(Clone, Copy, Debug)]
 pub struct Spin {
     us_max: u32,
     budget_us: u32,
-    since_us: Option<u64>,
+    idle_since_us: Option<u64>,
 }
 
 impl Spin {
@@ -161,25 +159,26 @@ impl Spin {
     /// where several shards share a core.
     #[must_use]
     pub fn new(us_max: u32) -> Spin {
-        Spin { us_max, budget_us: us_max, since_us: None }
+        Spin { us_max, budget_us: us_max, idle_since_us: None }
     }
 
     /// Says whether to look once more; to be asked after a turn that found nothing.
     pub fn again(&mut self, now_us: u64) -> bool {
-        let since_us = *self.since_us.get_or_insert(now_us);
-        if now_us.saturating_sub(since_us) < u64::from(self.budget_us) {
-            return true;
-        }
-        self.since_us = None;
-        self.budget_us = (self.budget_us / 2).max(SPIN_US_MIN).min(self.us_max);
-        false
+        let since_us = *self.idle_since_us.get_or_insert(now_us);
+        now_us.saturating_sub(since_us) < u64::from(self.budget_us)
     }
 
     /// Takes note that a turn found something to do.
-    pub fn found(&mut self) {
-        if self.since_us.take().is_some() {
-            self.budget_us = (self.budget_us * 2).min(self.us_max);
-        }
+    ///
+    /// What counts is how long there was nothing, not whether the spin lasted that long: one that was cut too short
+    /// could not learn that a longer one pays. Twice the longest spin is the measure, as a rest adds its own wake-up.
+    pub fn found(&mut self, now_us: u64) {
+        let Some(since_us) = self.idle_since_us.take() else {
+            return;
+        };
+        let pays = now_us.saturating_sub(since_us) <= 2 * u64::from(self.us_max);
+        let budget_us = if pays { self.budget_us * 2 } else { self.budget_us / 2 };
+        self.budget_us = budget_us.max(SPIN_US_MIN).min(self.us_max);
     }
 }
 
@@ -187,35 +186,34 @@ impl Spin {
 mod tests {
     use super::*;
 
-    /// A spin that never pays is halved until it is hardly there, and grows again when it does.
+    /// Work that comes seldom makes the spin short, work that comes soon makes it long again, even if each time it
+    /// came after the short spin was over.
     #[test]
     fn spin_learns() {
         let mut spin = Spin::new(SPIN_US_MAX);
         let mut now_us = 1_000;
-        let mut lasted = Vec::new();
-        for _ in 0..6 {
+        let mut spun = |after_us: u64| {
             let start_us = now_us;
             while spin.again(now_us) {
                 now_us += 1;
             }
-            lasted.push(now_us - start_us);
-        }
-        assert_eq!(lasted, [50, 25, 12, 6, 3, 2]);
-        for _ in 0..5 {
-            assert!(spin.again(now_us));
-            spin.found();
-        }
-        assert_eq!(spin.budget_us, SPIN_US_MAX);
+            let spun_us = now_us - start_us;
+            now_us = start_us + after_us;
+            spin.found(now_us);
+            spun_us
+        };
+        assert_eq!([0; 7].map(|_| spun(1_000)), [50, 25, 12, 6, 3, 2, 2]);
+        assert_eq!([0; 6].map(|_| spun(60)), [2, 4, 8, 16, 32, 50]);
     }
 
-    /// Work that is found without spinning says nothing about spinning.
+    /// Work that is found without a pause says nothing about spinning.
     #[test]
     fn busy_turns_teach_nothing() {
         let mut spin = Spin::new(16);
         assert!(spin.again(0));
-        assert!(!spin.again(16));
+        spin.found(100);
         assert_eq!(spin.budget_us, 8);
-        spin.found();
+        spin.found(101);
         assert_eq!(spin.budget_us, 8);
     }
 
@@ -223,7 +221,9 @@ mod tests {
     #[test]
     fn never() {
         let mut spin = Spin::new(0);
-        assert!(!spin.again(5));
-        assert!(!spin.again(6));
+        for now_us in [5, 6, 7] {
+            assert!(!spin.again(now_us));
+            spin.found(now_us);
+        }
     }
 }

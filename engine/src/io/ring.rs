@@ -21,12 +21,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use super::accept::{Accepting, out_of_something};
+use super::accept::Accepting;
 use super::buffers::{Buffers, GROUP};
 use super::check::limit;
 use super::dial::Dials;
 use super::doorbell::Doorbell;
-use super::driver::{Completion, Driver, End, Errno, Interest, Lent, Slot};
+use super::driver::{Completion, Driver, Interest, Lent, Slot};
 use super::listen::Listener;
 use super::memory::{Memory, Span};
 use super::token::{Operation, Token};
@@ -42,11 +42,20 @@ const COMPLETIONS: u32 = 32_768;
 /// completions are ready, so that a turn is not cut into tiny ones.
 const READY_MIN: usize = 256;
 
+/// Calls of `io_uring_enter` that bring nothing before work that is flagged is taken for no work: each runs 20, and works
+/// without a completion (spurious wake-ups of a poll) do not come by the hundred.
+const IDLE_ENTERS_MAX: u32 = 16;
+
 /// Completions taken from the kernel at a time.
 const REAP_BATCH: usize = 64;
 
 /// Times `io_uring_enter` may make no progress at all before it is a fault.
 const ENTER_TRIES_MAX: u32 = 100_000;
+
+/// What `finishing` says of a slot. Bytes, so that the table of a large ring costs nothing until it is used.
+pub(super) const OPEN: u8 = 0;
+pub(super) const FINISHING: u8 = 1;
+pub(super) const FINISHING_THEN_CLOSE: u8 = 2;
 
 /// Largest table of direct descriptors the kernel makes (`IORING_MAX_FIXED_FILES`).
 pub const SLOTS_MAX: u32 = 1 << 20;
@@ -89,17 +98,17 @@ pub struct RingCounts {
 pub struct Ring {
     pub(super) ring: IoUring,
     memory: Memory,
-    buffers: Buffers,
-    accepting: Vec<Accepting>,
-    dials: Dials,
-    slots_max: u32,
+    pub(super) buffers: Buffers,
+    pub(super) accepting: Vec<Accepting>,
+    pub(super) dials: Dials,
+    pub(super) slots_max: u32,
     /// Slots open, and slots promised to accepts and connects in flight: never more than the table has.
-    slots_promised: u32,
-    stopped: bool,
-    /// Slots whose shutdown is still on its way through the kernel's worker, and whether to close them after it.
-    finishing: Vec<(Slot, bool)>,
+    pub(super) slots_promised: u32,
+    pub(super) stopped: bool,
+    /// Per slot, whether a shutdown is on its way through the kernel's worker, and whether to close after it.
+    pub(super) finishing: Box<[u8]>,
     /// What the ring itself has to say, before the kernel's.
-    said: VecDeque<Completion>,
+    pub(super) said: VecDeque<Completion>,
     doorbells: Vec<Doorbell>,
     shard: usize,
     pub(super) timer: super::rest::Timer,
@@ -153,7 +162,7 @@ impl Ring {
             slots_max,
             slots_promised: 0,
             stopped: false,
-            finishing: Vec::new(),
+            finishing: vec![OPEN; slots_max as usize].into_boxed_slice(),
             said: VecDeque::new(),
             doorbells,
             shard,
@@ -185,6 +194,12 @@ impl Ring {
         self.counts
     }
 
+    /// Returns how many receive buffers the shard holds.
+    #[must_use]
+    pub fn buffers_lent(&self) -> u32 {
+        self.buffers.lent_count()
+    }
+
     /// Begins an outgoing connection, from a local address if one is given; `Connected` follows.
     ///
     /// If it failed, the slot of the completion must be closed all the same. If there is no slot at all (the table is
@@ -203,11 +218,23 @@ impl Ring {
         Ok(())
     }
 
-    /// Says whether there is nothing to do: nothing queued, nothing said, nothing the kernel holds back.
+    /// Hands everything over, and says whether the kernel then has nothing for us.
+    ///
+    /// That its flag says there is work does not mean so: it is set after the work was queued, by another CPU, and we
+    /// may have run the work between the two; then it stands until the next work. It would keep a shard from ever
+    /// resting, so it is believed for a few calls only.
     pub(super) fn quiet(&mut self) -> bool {
-        let quiet = self.said.is_empty() && self.ring.completion().is_empty();
-        let queue = self.ring.submission();
-        quiet && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
+        for _ in 0..IDLE_ENTERS_MAX {
+            self.enter();
+            if !self.said.is_empty() || !self.ring.completion().is_empty() {
+                return false;
+            }
+            let queue = self.ring.submission();
+            if !queue.taskrun() && !queue.cq_overflow() {
+                break;
+            }
+        }
+        true
     }
 
     #[inline]
@@ -248,149 +275,6 @@ impl Ring {
             }
             tries += 1;
             assert!(tries < ENTER_TRIES_MAX, "io_uring_enter makes no progress");
-        }
-    }
-
-    fn arm_accepts(&mut self, listener: u8, at_most: usize) {
-        for _ in 0..at_most {
-            if self.slots_promised >= self.slots_max {
-                break;
-            }
-            let Some(entry) = self.accepting[usize::from(listener)].arm() else {
-                break;
-            };
-            self.slots_promised += 1;
-            self.push(&entry);
-        }
-        let accepting = &mut self.accepting[usize::from(listener)];
-        if accepting.active() && accepting.all_idle() && self.slots_promised >= self.slots_max {
-            accepting.pause();
-            self.said.push_back(Completion::AcceptFailed { listener, errno: libc::ENFILE });
-        }
-    }
-
-    fn freed(&mut self) {
-        self.slots_promised -= 1;
-        for listener in 0..self.accepting.len() {
-            if self.accepting[listener].active() {
-                self.arm_accepts(listener as u8, 1);
-            }
-        }
-    }
-
-    fn accepted(&mut self, token: Token, result: i32) -> Option<Completion> {
-        let listener = token.generation() as u8;
-        let peer = self.accepting[usize::from(listener)].completed(token.slot());
-        if result < 0 {
-            self.slots_promised -= 1;
-            if self.stopped || result == -libc::ECANCELED {
-                return None;
-            }
-            if out_of_something(-result) {
-                let told = self.accepting[usize::from(listener)].pause();
-                return told.then_some(Completion::AcceptFailed { listener, errno: -result });
-            }
-            self.arm_accepts(listener, 1);
-            return None;
-        }
-        let slot = result as Slot;
-        if self.stopped {
-            self.push(&close_entry(slot, Operation::Discard));
-            return None;
-        }
-        self.arm_accepts(listener, 1);
-        Some(Completion::Accepted { listener, slot, peer })
-    }
-
-    fn connected(&mut self, token: Token, result: i32) -> Option<Completion> {
-        if token.operation() == Operation::Connect {
-            self.dials.done(u32::from(token.generation()));
-            return Some(Completion::Connected { slot: token.slot(), errno: -result });
-        }
-        if result < 1 {
-            self.dials.done(token.slot());
-            self.slots_promised -= 1;
-            return Some(Completion::Connected {
-                slot: u32::MAX,
-                errno: if result < 0 { -result } else { libc::ENFILE },
-            });
-        }
-        let (_, entry) = self.dials.installed(token.slot());
-        self.push(&entry);
-        None
-    }
-
-    fn received(&mut self, token: Token, result: i32, flags: u32, once: bool) -> Completion {
-        let (slot, generation) = (token.slot(), token.generation());
-        let buffer = cqueue::buffer_select(flags);
-        let more = cqueue::more(flags);
-        if result > 0 {
-            let id = buffer.expect("a receive with bytes has taken a buffer");
-            let lent = self.buffers.lend(id, result as u32);
-            return Completion::Received { slot, generation, lent, more };
-        }
-        if let Some(id) = buffer {
-            let lent = self.buffers.lend(id, 0);
-            self.buffers.give(lent.id);
-        }
-        let end = match -result {
-            0 => End::Eof,
-            libc::EAGAIN if once => End::Again,
-            libc::EAGAIN | libc::EINTR => End::Rearm,
-            libc::ENOBUFS => End::NoBuffers,
-            libc::ECANCELED => End::Cancelled,
-            errno => End::Failed(errno),
-        };
-        Completion::ReceiveEnded { slot, generation, end }
-    }
-
-    fn finished(&mut self, slot: Slot) {
-        if let Some(place) = self.finishing.iter().position(|(finishing, _)| *finishing == slot) {
-            let (_, close) = self.finishing.swap_remove(place);
-            if close {
-                self.push(&close_entry(slot, Operation::Close));
-            }
-        }
-    }
-
-    fn understand(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
-        let token = Token::from_raw(entry.user_data());
-        let (result, slot, generation) = (entry.result(), token.slot(), token.generation());
-        match token.operation() {
-            Operation::Send => {
-                let asked = token.asked();
-                let sent = if result < 0 { Err(-result as Errno) } else { Ok(result as u32) };
-                (sent != Ok(asked)).then_some(Completion::Unsent { slot, asked, sent })
-            }
-            Operation::ReceiveStream => Some(self.received(token, result, entry.flags(), false)),
-            Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),
-            Operation::PollReadable => {
-                Some(Completion::Readable { slot, generation, cancelled: result == -libc::ECANCELED })
-            }
-            Operation::PollWritable => Some(Completion::Writable { slot, generation }),
-            Operation::Accept => self.accepted(token, result),
-            Operation::Install | Operation::Connect => self.connected(token, result),
-            Operation::Close | Operation::Discard => {
-                assert!(result == 0, "closing slot {slot} failed with error {}", -result);
-                self.freed();
-                (token.operation() == Operation::Close).then_some(Completion::Closed { slot })
-            }
-            // A peer that is gone already (ENOTCONN) is found by its receive.
-            Operation::Finish => {
-                self.finished(slot);
-                None
-            }
-            // ENOENT, EALREADY: what should be cancelled has completed, or is about to.
-            Operation::Cancel => None,
-            Operation::Timer => {
-                self.timer.fired();
-                None
-            }
-            Operation::TimerChange => None,
-            Operation::Doorbell => {
-                self.timer.rang();
-                None
-            }
         }
     }
 
@@ -488,17 +372,18 @@ impl Driver for Ring {
     fn finish_sending(&mut self, slot: Slot) {
         // The kernel does a shutdown in a worker thread, later, and finds the socket by its slot then: until it is
         // done the slot must not be closed, or the shutdown could hit the next connection in it.
-        self.finishing.push((slot, false));
+        self.finishing[slot as usize] = FINISHING;
         let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
         self.push(&entry.user_data(Token::new(Operation::Finish, 0, slot).raw()));
     }
 
     fn close(&mut self, slot: Slot) {
-        if let Some((_, close)) = self.finishing.iter_mut().find(|(finishing, _)| *finishing == slot) {
-            *close = true;
-            return;
+        let finishing = &mut self.finishing[slot as usize];
+        if *finishing == OPEN {
+            self.push(&close_entry(slot, Operation::Close));
+        } else {
+            *finishing = FINISHING_THEN_CLOSE;
         }
-        self.push(&close_entry(slot, Operation::Close));
     }
 
     #[inline]
@@ -519,9 +404,15 @@ impl Driver for Ring {
             return;
         }
         self.counts.overflows += u64::from(overflow);
-        self.enter();
-        while self.ring.submission().taskrun() && self.ring.completion().len() < READY_MIN {
+        let mut ready = self.ring.completion().len();
+        loop {
             self.enter();
+            let more = self.ring.completion().len();
+            // The flag may stand with nothing to run (see `quiet`): only what comes of it counts.
+            if more == ready || more >= READY_MIN || !self.ring.submission().taskrun() {
+                return;
+            }
+            ready = more;
         }
     }
 
@@ -580,6 +471,6 @@ fn receive_operation(interest: Interest) -> Operation {
     }
 }
 
-fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {
+pub(super) fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {
     opcode::Close::new(Fixed(slot)).build().user_data(Token::new(operation, 0, slot).raw())
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the MSG frame, which all subscribers share, and the texts of the answers that only one connection gets ([`gap`],
 //! [`hi`], [`ok`], [`err`], [`pong`], [`bye`]); [`text_frame`] puts such a text into a frame. What clients say is in
-//! [`line`](crate::line).
+//! [`line`](mod@crate::line).
 
 use super::payload::opcode;
 use crate::cursor::Cursor;

@@ -89,7 +89,7 @@ pub fn parse(buf: &[u8], head_bytes_max: usize) -> Result<Option<(Reply<'_>, usi
     let mut parsed = httparse::Response::new(&mut []);
     httparse::ParserConfig::default()
         .parse_response_with_uninit_headers(&mut parsed, &buf[start..end], &mut headers)
-        .map_err(|error| lines::violation(error, Violation::BadStatusLine))?;
+        .map_err(|error| lines::violation(error, &buf[start..end], Violation::BadStatusLine))?;
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Err(Violation::BadStatusLine);
     };

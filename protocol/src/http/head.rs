@@ -111,7 +111,7 @@ pub fn parse(buf: &[u8], head_bytes_max: usize) -> Result<Option<(Request<'_>, u
     let mut parsed = httparse::Request::new(&mut []);
     parsed
         .parse_with_uninit_headers(&buf[start..end], &mut headers)
-        .map_err(|error| lines::violation(error, Violation::BadRequestLine))?;
+        .map_err(|error| lines::violation(error, &buf[start..end], Violation::BadRequestLine))?;
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Violation::BadRequestLine);
     };

@@ -4,7 +4,7 @@
 //! header, one limit on the bytes. Runs before the head is parsed, so what is found here does not depend on how the input
 //! was cut; the parser behind it only ever sees whole heads.
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use crate::violation::Violation;
 
@@ -47,14 +47,27 @@ pub(crate) fn head_bounds(buf: &[u8], head_bytes_max: usize) -> Result<Option<(u
 }
 
 /// Maps what the parser found wrong in a whole head to the rule it broke.
-pub(crate) fn violation(error: httparse::Error, first_line: Violation) -> Violation {
+pub(crate) fn violation(error: httparse::Error, head: &[u8], first_line: Violation) -> Violation {
     match error {
         httparse::Error::HeaderName => Violation::BadHeaderName,
         httparse::Error::HeaderValue => Violation::BadHeaderValue,
         httparse::Error::TooManyHeaders => Violation::TooManyHeaders,
-        httparse::Error::Version => Violation::UnsupportedVersion,
+        httparse::Error::Version if names_other_version(head) => Violation::UnsupportedVersion,
         _ => first_line,
     }
+}
+
+/// Says whether the first line holds another version than ours where one belongs: the last of a request's three words, or a
+/// response's first. Otherwise the line is simply malformed.
+fn names_other_version(head: &[u8]) -> bool {
+    let line = memchr(b'\r', head).map_or(head, |end| &head[..end]);
+    let is_version = |word: &[u8]| {
+        matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() && !(*major == b'1' && *minor < b'2'))
+    };
+    let mut words = line.split(|&byte| byte == b' ');
+    let (first, third) = (words.next(), words.nth(1));
+    first.is_some_and(is_version) || (third.is_some_and(is_version) && words.next().is_none())
 }
 
 /// Reads a header value that must be ASCII.

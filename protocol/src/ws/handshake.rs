@@ -72,7 +72,7 @@ pub fn check<'b>(request: &Request<'b>) -> Result<Offer<'b>, Violation> {
     }
     let key = headers.sec_websocket_key.ok_or(Violation::BadWebSocketKey)?;
     let mut decoded = [0; 18];
-    if key.len() != 24 || STANDARD.decode_slice(key, &mut decoded) != Ok(16) {
+    if STANDARD.decode_slice(key, &mut decoded) != Ok(16) {
         return Err(Violation::BadWebSocketKey);
     }
     Ok(Offer {

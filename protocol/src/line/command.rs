@@ -1,25 +1,19 @@
-//! The `corecast.v1` line protocol: commands and answers as text.
+//! What clients say: SUB, UNSUB, PUB, PING.
 //!
-//! Owns the grammar of PROTOCOL "WebSocket line protocol": what clients say ([`parse`], and [`sub`], [`unsub`],
-//! [`publish_head`], [`ping`] to say it), and what servers say as a client reads it ([`parse_server`]). The server's own
-//! texts are in [`dialect::line`](crate::dialect::line). Parses in place: a percent-encoded topic is decoded where it
-//! stands, a payload is borrowed. Strict: words are separated by one space, an unknown or repeated option is an error.
+//! Owns the reading and the writing of commands. Strict: words are separated by one space, an unknown or repeated option is
+//! an error; but the token of a command that is wrong is still looked for, so that the error finds its way back.
 
 use core::ops::Range;
 
 use memchr::memchr;
 
-use crate::cursor::{Cursor, Since};
+use super::{ErrCode, HEADER_BYTES_MAX, split};
+use crate::cursor::Since;
 use crate::message::is_token;
 use crate::percent;
 use crate::topic;
 use crate::violation::Violation;
 use crate::write::{Writer, parse_decimal};
-use crate::ws::handshake::CORECAST_V1;
-
-/// The longest header line, in bytes: the longest topic, fully encoded, with all options. What a message may have on top of
-/// its payload.
-pub const HEADER_BYTES_MAX: usize = 1024;
 
 /// What a client wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,80 +54,6 @@ pub enum Command<'a> {
         /// What the pong repeats.
         token: Option<&'a str>,
     },
-}
-
-/// Names what is wrong with a command, as ERR says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrCode {
-    /// The command makes no sense.
-    BadCommand,
-    /// The topic is not valid.
-    BadTopic,
-    /// The payload is too large.
-    TooLarge,
-    /// The client may not.
-    Forbidden,
-    /// The client has too many subscriptions.
-    TooMany,
-    /// The engine is full.
-    Full,
-    /// The client is too fast.
-    Rate,
-}
-
-impl ErrCode {
-    const ALL: [Self; 7] =
-        [Self::BadCommand, Self::BadTopic, Self::TooLarge, Self::Forbidden, Self::TooMany, Self::Full, Self::Rate];
-
-    /// Says the word that stands for it on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BadCommand => "bad-command",
-            Self::BadTopic => "bad-topic",
-            Self::TooLarge => "too-large",
-            Self::Forbidden => "forbidden",
-            Self::TooMany => "too-many",
-            Self::Full => "full",
-            Self::Rate => "rate",
-        }
-    }
-
-    /// Reads that word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.as_str() == word)
-    }
-}
-
-/// Names why messages were not delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GapReason {
-    /// The subscriber was too slow.
-    Overflow,
-    /// The history no longer holds them.
-    Expired,
-    /// The cursor is from another life of the topic.
-    Epoch,
-    /// The subscriber asked for the newest only.
-    Conflated,
-}
-
-impl GapReason {
-    const ALL: [Self; 4] = [Self::Overflow, Self::Expired, Self::Epoch, Self::Conflated];
-
-    /// Says the word that stands for it on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Overflow => "overflow",
-            Self::Expired => "expired",
-            Self::Epoch => "epoch",
-            Self::Conflated => "conflated",
-        }
-    }
-
-    /// Reads that word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
 }
 
 /// What is wrong with a command, ready for an ERR.
@@ -193,17 +113,6 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
         },
         Verb::Ping => Command::Ping { token: id },
     })
-}
-
-/// Splits a message at its first line feed into header line and payload.
-fn split(message: &mut [u8]) -> (&mut [u8], Option<&mut [u8]>) {
-    match memchr(b'\n', message) {
-        Some(end) => {
-            let (head, rest) = message.split_at_mut(end);
-            (head, Some(&mut rest[1..]))
-        }
-        None => (message, None),
-    }
 }
 
 /// A word that was found to be UTF-8.
@@ -357,157 +266,6 @@ fn decode_topic(head: &mut [u8], words: &Words) -> Result<Range<usize>, Wrong> {
     };
     checked.map_err(|error| wrong(error.into()))?;
     Ok(topic)
-}
-
-/// What a server says, as a client reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerLine<'a> {
-    /// The first line.
-    Hi {
-        /// The name of the session.
-        session: &'a str,
-    },
-    /// A message.
-    Msg {
-        /// The topic, decoded.
-        topic: &'a str,
-        /// The message's cursor.
-        cursor: Cursor,
-        /// The event name, if there is one.
-        event: Option<&'a str>,
-        /// The payload.
-        payload: &'a [u8],
-    },
-    /// Messages that were not delivered.
-    Gap {
-        /// The topic, decoded.
-        topic: &'a str,
-        /// The cursor before the gap.
-        from: Cursor,
-        /// The cursor after it.
-        to: Cursor,
-        /// How many messages.
-        count: u64,
-        /// Why.
-        reason: GapReason,
-    },
-    /// A command was carried out.
-    Ok {
-        /// The command's token.
-        token: &'a str,
-        /// SUB: the head at that moment; PUB: the message's cursor.
-        cursor: Option<Cursor>,
-    },
-    /// A command was not carried out.
-    Err {
-        /// The command's token, if it had one.
-        token: Option<&'a str>,
-        /// What is wrong.
-        code: ErrCode,
-        /// The same in English.
-        text: &'a str,
-    },
-    /// The answer to PING.
-    Pong {
-        /// The token of the PING.
-        token: Option<&'a str>,
-    },
-    /// The server is about to close.
-    Bye {
-        /// The close code.
-        code: u16,
-        /// Why, in English.
-        text: &'a str,
-    },
-}
-
-/// Reads what a server said, the whole content of one message.
-///
-/// # Errors
-/// [`Violation::BadLine`], or the violation of the word that is malformed.
-pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
-    let (head, payload) = split(message);
-    let payload = payload.map(|payload| &*payload);
-    let head = decode_server_topic(head)?;
-    let (verb, rest) = head.verb_and_rest;
-    if payload.is_some() != (verb == "MSG") {
-        return Err(Violation::BadLine);
-    }
-    let mut words = rest.split(' ');
-    let mut next = || words.next().filter(|word| !word.is_empty());
-    let line = match verb {
-        "HI" => match (next(), next()) {
-            (Some(CORECAST_V1), Some(session)) => ServerLine::Hi { session },
-            _ => return Err(Violation::BadLine),
-        },
-        "MSG" => ServerLine::Msg {
-            topic: head.topic,
-            cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
-            event: match next().map(|word| word.strip_prefix("event=")) {
-                None => None,
-                Some(Some(event)) if is_token(event.as_bytes()) => Some(event),
-                Some(_) => return Err(Violation::BadEvent),
-            },
-            payload: payload.unwrap_or_default(),
-        },
-        "GAP" => ServerLine::Gap {
-            topic: head.topic,
-            from: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
-            to: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
-            count: next().and_then(|count| parse_decimal(count.as_bytes())).ok_or(Violation::BadLine)?,
-            reason: next().and_then(GapReason::parse).ok_or(Violation::BadLine)?,
-        },
-        "OK" => {
-            ServerLine::Ok { token: next().ok_or(Violation::BadLine)?, cursor: next().map(Cursor::parse).transpose()? }
-        }
-        "PONG" => ServerLine::Pong { token: next() },
-        // Their last part is English, with spaces.
-        "ERR" => {
-            let mut parts = rest.splitn(3, ' ');
-            let token = parts.next().filter(|token| !token.is_empty()).ok_or(Violation::BadLine)?;
-            return Ok(ServerLine::Err {
-                token: (token != "-").then_some(token),
-                code: parts.next().and_then(ErrCode::parse).ok_or(Violation::BadLine)?,
-                text: parts.next().unwrap_or(""),
-            });
-        }
-        "BYE" => {
-            let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
-            let code = parse_decimal(code.as_bytes()).and_then(|code| u16::try_from(code).ok());
-            return Ok(ServerLine::Bye { code: code.ok_or(Violation::BadLine)?, text });
-        }
-        _ => return Err(Violation::BadLine),
-    };
-    // Words that a later version may add are ignored.
-    Ok(line)
-}
-
-/// A server's header line with its topic decoded, if its verb has one.
-struct ServerHead<'a> {
-    topic: &'a str,
-    /// The verb, and what follows verb and topic.
-    verb_and_rest: (&'a str, &'a str),
-}
-
-fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
-    let verb_len = memchr(b' ', head).unwrap_or(head.len());
-    let (verb, rest) = head.split_at_mut(verb_len);
-    let rest = rest.get_mut(1..).unwrap_or_default();
-    let has_topic = matches!(&*verb, b"MSG" | b"GAP");
-    let (topic, rest): (&[u8], &[u8]) = if has_topic {
-        let topic_len = memchr(b' ', rest).ok_or(Violation::BadLine)?;
-        let (topic, rest) = rest.split_at_mut(topic_len);
-        let len = percent::decode_in_place(topic)?;
-        (&topic[..len], &rest[1..])
-    } else {
-        (&[], rest)
-    };
-    let text = |bytes| core::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8);
-    let topic = text(topic)?;
-    if has_topic {
-        topic::validate_subscribe(topic)?;
-    }
-    Ok(ServerHead { topic, verb_and_rest: (text(verb)?, text(rest)?) })
 }
 
 /// Writes `SUB`; the options that are none or 0 are left out.

@@ -1,8 +1,7 @@
-//! The JSON that publishing needs (RFC 8259): one flat object in, small objects out.
+//! One line of an NDJSON batch, read in place.
 //!
-//! Owns a reader for one line of an NDJSON batch, and the escaping of strings. The reader works in place: strings lose their
-//! escapes, and base64 becomes bytes, where they stand, so a line costs no memory but its own. It is strict: the whole grammar
-//! is checked, also of members nobody reads, and nesting is bounded.
+//! Strings lose their escapes, and base64 becomes bytes, where they stand, so a line costs no memory but its own. Strict: the
+//! whole grammar is checked, also of members nobody reads, and nesting is bounded.
 
 use core::fmt;
 use core::ops::Range;
@@ -10,10 +9,10 @@ use core::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cursor::Cursor;
 use crate::message::valid_event;
 use crate::topic;
-use crate::write::{HEX_LOWER, Writer, hex_digit};
+use crate::violation::Violation;
+use crate::write::hex_digit;
 
 /// The deepest nesting inside a member that is skipped.
 pub const DEPTH_MAX: usize = 32;
@@ -80,7 +79,7 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
             let offset = range.start;
             let event = text(range);
             if !valid_event(event) {
-                return Err(JsonError { text: "an event name is 1 to 64 visible ASCII characters", offset });
+                return Err(JsonError { text: Violation::BadEvent.text(), offset });
             }
             Some(event)
         }
@@ -385,83 +384,4 @@ fn decode_base64(data: &mut [u8]) -> Option<usize> {
         to += decoded;
     }
     Some(to)
-}
-
-/// Writes `text` as a JSON string, with its quotes. U+2028 and U+2029 are escaped too, so that it is also a string of every
-/// JavaScript.
-pub fn string(w: &mut Writer<'_>, text: &str) {
-    w.byte(b'"');
-    let bytes = text.as_bytes();
-    let mut clean = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        let taken = match escape_len(&bytes[at..]) {
-            (1, 1) => {
-                at += 1;
-                continue;
-            }
-            (_, taken) => taken,
-        };
-        w.put(&bytes[clean..at]);
-        match bytes[at] {
-            byte @ (b'"' | b'\\') => w.put(&[b'\\', byte]),
-            b'\n' => w.put(b"\\n"),
-            b'\r' => w.put(b"\\r"),
-            b'\t' => w.put(b"\\t"),
-            byte @ 0..=0x1f => w.put(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), HEX_LOWER[usize::from(byte & 15)]]),
-            _ if bytes[at + 2] == 0xa8 => w.put(b"\\u2028"),
-            _ => w.put(b"\\u2029"),
-        }
-        at += taken;
-        clean = at;
-    }
-    w.put(&bytes[clean..]);
-    w.byte(b'"');
-}
-
-/// Says how many bytes [`string`] writes, quotes included.
-pub fn escaped_len(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let mut len = 2;
-    let mut at = 0;
-    while at < bytes.len() {
-        let (escaped, taken) = escape_len(&bytes[at..]);
-        len += escaped;
-        at += taken;
-    }
-    len
-}
-
-/// Says how many bytes the start of `rest` becomes, and how many bytes of `rest` that takes.
-#[inline]
-fn escape_len(rest: &[u8]) -> (usize, usize) {
-    match *rest {
-        [b'"' | b'\\' | b'\n' | b'\r' | b'\t', ..] => (2, 1),
-        [0..=0x1f, ..] => (6, 1),
-        [0xe2, 0x80, 0xa8 | 0xa9, ..] => (6, 3),
-        _ => (1, 1),
-    }
-}
-
-/// Writes the answer to a publish, `{"topic":"...","cursor":"..."}`.
-pub fn publish_answer(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
-    w.text("{\"topic\":");
-    string(w, topic);
-    w.text(",\"cursor\":\"");
-    cursor.write(w);
-    w.text("\"}");
-}
-
-/// Writes the answer to a batch, `{"published":n}`.
-pub fn batch_answer(w: &mut Writer<'_>, published: u64) {
-    w.text("{\"published\":");
-    w.decimal(published);
-    w.byte(b'}');
-}
-
-/// Writes the body of an error, `{"error":"..."}`.
-pub fn error(w: &mut Writer<'_>, text: &str) {
-    w.text("{\"error\":");
-    string(w, text);
-    w.byte(b'}');
 }

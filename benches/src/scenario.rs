@@ -1,0 +1,257 @@
+//! The scenarios: which load, against which servers, and what is read off.
+//!
+//! Each row of the table is one figure of one server; the first server of a scenario that is not the engine is what the
+//! engine is compared with.
+
+use std::io;
+use std::time::Duration;
+
+use corecast_loadgen::process::{anonymous_bytes, slab_bytes};
+use corecast_loadgen::{Load, Plan, Protocol, Report, run};
+
+use crate::server::{Kind, Server, Setup};
+
+/// Subscribers of the cold fan-out: as many as one ring's table surely holds here, and far more than caches do.
+const COLD_SUBSCRIBERS: u32 = 15_000;
+
+/// Time for a server to come to rest before its memory is read.
+const REST: Duration = Duration::from_millis(500);
+
+/// What is read off a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// Server CPU per delivery or echo, in microseconds.
+    CpuPerDelivery,
+    /// Server CPU per connection, from connect to subscribed, in microseconds.
+    CpuPerConnection,
+    /// Private memory of the server per idle connection, in bytes.
+    UserBytes,
+    /// Kernel objects per idle connection, both ends, in bytes.
+    KernelBytes,
+}
+
+impl Figure {
+    /// Returns the unit for the table.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Figure::CpuPerDelivery => "µs CPU/delivery",
+            Figure::CpuPerConnection => "µs CPU/connection",
+            Figure::UserBytes => "user B/connection",
+            Figure::KernelBytes => "kernel B/connection, both ends",
+        }
+    }
+}
+
+/// One scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it must hold, as the design says.
+    pub goal: &'static str,
+    /// The servers, in turn in every round.
+    pub servers: &'static [Kind],
+    /// What is read off each run.
+    pub figures: &'static [Figure],
+    plan: fn(&mut Plan),
+}
+
+const ENGINE: Kind = Kind::Engine { shards: 1 };
+
+/// All scenarios, in the order of the table.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "fanout-warm",
+        goal: "<= 1.10 x the bare loop",
+        servers: &[ENGINE, Kind::BareFanout],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.messages = Some(500);
+        },
+    },
+    Scenario {
+        name: "fanout-cold",
+        goal: "<= 1.10 x the bare loop",
+        servers: &[ENGINE, Kind::BareFanout],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.connections = COLD_SUBSCRIBERS;
+            plan.messages = Some(30);
+        },
+    },
+    Scenario {
+        name: "burst-16",
+        goal: "<= 0.5 µs",
+        servers: &[ENGINE, Kind::BareFanout],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.load = Load::Closed { in_flight: 16 };
+            plan.messages = Some(4_000);
+        },
+    },
+    Scenario {
+        name: "burst-256",
+        goal: "below burst-16",
+        servers: &[ENGINE, Kind::BareFanout],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.load = Load::Closed { in_flight: 256 };
+            plan.messages = Some(10_000);
+        },
+    },
+    Scenario {
+        name: "echo",
+        goal: "<= 1.10 x the bare ring, below epoll",
+        servers: &[ENGINE, Kind::BareEcho, Kind::EpollEcho],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.echo = true;
+            plan.bytes = 64;
+            plan.connections = 100;
+            plan.messages = Some(200_000);
+        },
+    },
+    Scenario {
+        name: "ramp",
+        goal: "<= 25 µs",
+        servers: &[ENGINE, Kind::BareFanout],
+        figures: &[Figure::CpuPerConnection],
+        plan: |plan| {
+            plan.connections = 10_000;
+            plan.load = Load::Idle;
+            plan.seconds = Some(0.0);
+        },
+    },
+    Scenario {
+        name: "ramp-line",
+        goal: "<= 25 µs",
+        servers: &[ENGINE],
+        figures: &[Figure::CpuPerConnection],
+        plan: |plan| {
+            plan.connections = 10_000;
+            plan.protocol = Protocol::Line;
+            plan.load = Load::Idle;
+            plan.seconds = Some(0.0);
+        },
+    },
+    Scenario {
+        name: "idle",
+        goal: "<= 256 B user",
+        servers: &[ENGINE, Kind::BareFanout],
+        figures: &[Figure::UserBytes, Figure::KernelBytes],
+        plan: |plan| {
+            plan.connections = COLD_SUBSCRIBERS;
+            plan.load = Load::Idle;
+            plan.seconds = Some(0.0);
+        },
+    },
+    Scenario {
+        name: "many-topics",
+        goal: "<= 1.3 x fanout-cold",
+        servers: &[ENGINE],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.connections = COLD_SUBSCRIBERS;
+            plan.topics = COLD_SUBSCRIBERS;
+            plan.load = Load::Closed { in_flight: 64 };
+            plan.messages = Some(300_000);
+        },
+    },
+    Scenario {
+        name: "cross-shard",
+        goal: "2 shards <= 3 µs more than 1",
+        servers: &[ENGINE, Kind::Engine { shards: 2 }],
+        figures: &[Figure::CpuPerDelivery],
+        plan: |plan| {
+            plan.topics = 1_000;
+            plan.load = Load::Closed { in_flight: 64 };
+            plan.messages = Some(200_000);
+        },
+    },
+];
+
+/// Figures of one run, in the order of [`Scenario::figures`], and the report they come from.
+#[derive(Debug)]
+pub struct Measured {
+    /// The figures.
+    pub figures: Vec<f64>,
+    /// The report, which says whether every delivery was right.
+    pub report: Report,
+}
+
+/// How a run is scaled and placed.
+#[derive(Clone, Debug)]
+pub struct Conduct {
+    /// Where servers are.
+    pub setup: Setup,
+    /// Core of the load generator.
+    pub client_core: usize,
+    /// Messages are divided by this, for a quick look.
+    pub divisor: u64,
+}
+
+impl Scenario {
+    /// Starts the server, runs the load, ends the server, and reads the figures off.
+    ///
+    /// # Errors
+    /// If the server or the load cannot be started, or the figures cannot be read.
+    pub fn measure(&self, kind: Kind, conduct: &Conduct) -> io::Result<Measured> {
+        let server = Server::start(kind, &conduct.setup)?;
+        let mut plan = Plan {
+            connect: vec![server.address()],
+            load: Load::Closed { in_flight: 1 },
+            seconds: None,
+            protocol: Protocol::Raw,
+            cores: vec![conduct.client_core],
+            server_pid: Some(server.pid()),
+            ..Plan::default()
+        };
+        (self.plan)(&mut plan);
+        plan.messages = plan.messages.map(|messages| (messages / conduct.divisor).max(1));
+        let before = self.memory(server.pid())?;
+        let mut after = Ok(before);
+        let report = run(&plan, &mut || {
+            if self.reads_memory() {
+                std::thread::sleep(REST);
+                after = self.memory(server.pid());
+            }
+        })
+        .map_err(io::Error::other)?;
+        let after = after?;
+        let connections = f64::from(report.ramp.connected.max(1));
+        let figures = self.figures.iter().map(|figure| match figure {
+            Figure::CpuPerDelivery => report.server_ns_per_delivery().unwrap_or(f64::NAN) / 1e3,
+            Figure::CpuPerConnection => report.ramp.server_cpu_ns.map_or(f64::NAN, |ns| ns as f64 / 1e3) / connections,
+            Figure::UserBytes => (after.0 as f64 - before.0 as f64) / connections,
+            Figure::KernelBytes => (after.1 as f64 - before.1 as f64) / connections,
+        });
+        Ok(Measured { figures: figures.collect(), report })
+    }
+
+    fn reads_memory(&self) -> bool {
+        self.figures.contains(&Figure::UserBytes)
+    }
+
+    /// Returns the server's private bytes and the kernel's objects.
+    fn memory(&self, pid: u32) -> io::Result<(u64, u64)> {
+        if self.reads_memory() { Ok((anonymous_bytes(pid)?, slab_bytes()?)) } else { Ok((0, 0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every scenario has a name of its own, includes the engine, and makes a plan that could be run.
+    #[test]
+    fn scenarios_are_sound() {
+        for (index, scenario) in SCENARIOS.iter().enumerate() {
+            assert!(SCENARIOS[..index].iter().all(|earlier| earlier.name != scenario.name), "{}", scenario.name);
+            assert!(scenario.servers[0].is_engine() && !scenario.figures.is_empty());
+            let mut plan = Plan { seconds: None, ..Plan::default() };
+            (scenario.plan)(&mut plan);
+            assert_eq!(plan.check(20_000), Ok(()), "{}", scenario.name);
+        }
+    }
+}

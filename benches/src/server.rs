@@ -1,0 +1,158 @@
+//! The servers under test: child processes, each started afresh, pinned to its core, ended with its measurement.
+
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::host::pin;
+
+/// Time a server may take until it accepts.
+const START: Duration = Duration::from_secs(10);
+
+/// Time between two looks whether it does.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `corecast serve` with so many shards.
+    Engine {
+        /// Shards, all on the server's core unless there are more cores to use.
+        shards: u32,
+    },
+    /// The plain fan-out loop.
+    BareFanout,
+    /// The plain ring echo.
+    BareEcho,
+    /// The plain epoll echo.
+    EpollEcho,
+}
+
+impl Kind {
+    /// Returns the name in the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Engine { shards: 1 } => "corecast",
+            Kind::Engine { .. } => "corecast, 2 shards",
+            Kind::BareFanout => "bare ring fan-out",
+            Kind::BareEcho => "bare ring echo",
+            Kind::EpollEcho => "epoll echo",
+        }
+    }
+
+    /// Says whether this is the server that the benches are about.
+    #[must_use]
+    pub fn is_engine(self) -> bool {
+        matches!(self, Kind::Engine { .. })
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Kind::Engine { .. } => "corecast",
+            Kind::BareFanout => "bare-fanout",
+            Kind::BareEcho => "bare-echo",
+            Kind::EpollEcho => "epoll-echo",
+        }
+    }
+}
+
+/// Where servers are found and put.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Folder of the binaries: the one of `bench` itself, so all are of one build.
+    pub folder: PathBuf,
+    /// Core of the servers.
+    pub core: usize,
+}
+
+impl Setup {
+    /// Returns the path of a server's binary.
+    #[must_use]
+    pub fn path(&self, kind: Kind) -> PathBuf {
+        self.folder.join(kind.program())
+    }
+}
+
+/// A running server; ends with the value.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and waits until it accepts.
+    ///
+    /// # Errors
+    /// If it cannot be started, ends at once (with what it said on stderr), or does not accept in time.
+    pub fn start(kind: Kind, setup: &Setup) -> io::Result<Server> {
+        let address = free_address()?;
+        let listen = address.to_string();
+        let mut command = Command::new(setup.path(kind));
+        if let Kind::Engine { shards } = kind {
+            let admin = free_address()?.to_string();
+            command.args(["serve", "--listen", &listen, "--admin", &admin, "--echo", "--shards", &shards.to_string()]);
+            command.args(["--cores", &setup.core.to_string()]);
+        } else {
+            command.args(["--listen", &listen]);
+        }
+        let core = setup.core;
+        // SAFETY: between fork and exec only one system call is made, on local memory.
+        unsafe { command.pre_exec(move || pin(core)) };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| explain(&setup.path(kind), &error))?;
+        let mut server = Server { child, address };
+        let deadline = Instant::now() + START;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = server.child.try_wait()? {
+                let mut said = String::new();
+                server.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said)).transpose()?;
+                return Err(io::Error::other(format!("{} ended with {status}: {}", kind.program(), said.trim())));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("{} does not accept after {START:?}", kind.program())));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(server)
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn explain(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::other(format!("cannot start {}: {error} (cargo build --release --workspace)", path.display()))
+}
+
+/// Finds a port that nobody listens on now. Another process could take it before the server does; then the server
+/// says so and the bench ends.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}

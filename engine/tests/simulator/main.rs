@@ -1,0 +1,92 @@
+//! The seeded simulator: several production shards on a fake kernel, scripted clients at the other end, an oracle.
+//!
+//! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
+//! stderr. A failure prints the command that replays it.
+
+mod client;
+mod faults;
+mod kernel;
+mod kernel_tests;
+mod line;
+mod net;
+mod oracle;
+mod oracle_tests;
+mod raw;
+mod rest;
+mod rng;
+mod wire;
+mod world;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::world::{Report, World};
+
+/// More broken worlds than this say nothing new.
+const FAILURES_MAX: usize = 10;
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}
+
+/// Runs worlds `first..end` on two threads; a world is one thread's own, so each of them still replays.
+fn run_all(first: u64, end: u64) -> (Report, Vec<String>) {
+    let next = AtomicU64::new(first);
+    let sum = Mutex::new((Report::default(), Vec::new()));
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end || sum.lock().expect("nobody panics here").1.len() >= FAILURES_MAX {
+            return;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run()));
+        let (report, failures) = &mut *sum.lock().expect("nobody panics here");
+        match result {
+            Ok(one) => report.add(&one),
+            Err(_) => failures.push(format!("seed {seed}: {}", LAST_PANIC.take())),
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+    sum.into_inner().expect("nobody panics here")
+}
+
+/// Several shards deliver every message once, in order and unchanged, and tell every loss, whatever the kernel, the
+/// clock, the peers and the scheduler do; nothing that waits for the server waits for ever.
+#[test]
+fn worlds() {
+    if let Some(seed) = number("SIM_SEED") {
+        eprintln!("{:#?}", World::new(seed, true).run());
+        return;
+    }
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        LAST_PANIC.set(text);
+    }));
+    let first = number("SIM_FIRST").unwrap_or(0);
+    let seeds = number("SIM_SEEDS").unwrap_or(200);
+    let (sum, failures) = run_all(first, first + seeds);
+    std::panic::set_hook(usual);
+    eprintln!("{sum:#?}");
+    for failure in &failures {
+        eprintln!("{failure}\n");
+    }
+    if let Some(failure) = failures.first() {
+        let seed = failure.trim_start_matches("seed ").split(':').next().unwrap_or_default();
+        panic!("SIM_SEED={seed} cargo test -p corecast --test simulator worlds -- --nocapture");
+    }
+    if seeds >= 200 {
+        // A simulator that sees nothing proves nothing.
+        assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
+        assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
+    }
+}

@@ -1,0 +1,282 @@
+//! The network between the scripted clients and the fake kernels: bounded byte pipes, one clock, one doorbell a shard.
+//!
+//! Owns: every connection's bytes in both directions, the accept queues, the clock.
+//! Never: drops, invents or reorders a byte of a direction; faults are whole events (reset, end) or belong to the kernel.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Number of a simulated TCP connection; never used twice in a run.
+pub(crate) type ConnId = usize;
+
+/// The network as shards' kernels and clients share it. One thread runs everything, so no lock.
+pub(crate) type SharedNet = Rc<RefCell<Net>>;
+
+/// One direction of a connection.
+#[derive(Debug)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    bytes_max: usize,
+    /// The writing side is done; the reader sees the end after the last byte.
+    ended: bool,
+}
+
+impl Pipe {
+    fn room(&self) -> usize {
+        self.bytes_max - self.bytes.len()
+    }
+}
+
+#[derive(Debug)]
+struct Conn {
+    /// Client to server.
+    up: Pipe,
+    /// Server to client.
+    down: Pipe,
+    /// Torn down by either end; what is left of `up` may still be read by the server, what is left of `down` by the client.
+    reset: bool,
+    /// The client's end is gone: bytes for it vanish, and the first of them brings a reset back.
+    client_gone: bool,
+    /// The server's end is gone.
+    server_gone: bool,
+}
+
+/// What an end finds when it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Bytes(usize),
+    Nothing,
+    Eof,
+    Reset,
+}
+
+#[derive(Debug)]
+pub(crate) struct Net {
+    conns: Vec<Conn>,
+    backlog: Vec<VecDeque<ConnId>>,
+    refusing: Vec<bool>,
+    now_us: u64,
+    doorbells: Vec<bool>,
+    /// Bytes moved in either direction by either end, and accepts: the world's measure of progress.
+    pub(crate) motion: u64,
+}
+
+impl Net {
+    pub(crate) fn new(shards: usize) -> Net {
+        Net {
+            conns: Vec::new(),
+            backlog: vec![VecDeque::new(); shards],
+            refusing: vec![false; shards],
+            // Not zero, so that a deadline of zero is seen to be in the past.
+            now_us: 1_000_000,
+            doorbells: vec![false; shards],
+            motion: 0,
+        }
+    }
+
+    pub(crate) fn shared(shards: usize) -> SharedNet {
+        Rc::new(RefCell::new(Net::new(shards)))
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    pub(crate) fn advance_us(&mut self, by_us: u64) {
+        self.now_us += by_us;
+    }
+
+    pub(crate) fn ring_doorbell(&mut self, shard: usize) {
+        self.doorbells[shard] = true;
+    }
+
+    /// Takes the doorbell's signal, as reading an eventfd does.
+    pub(crate) fn answer_doorbell(&mut self, shard: usize) -> bool {
+        std::mem::take(&mut self.doorbells[shard])
+    }
+
+    pub(crate) fn doorbell_rung(&self, shard: usize) -> bool {
+        self.doorbells[shard]
+    }
+
+    // ---- the client's end ----
+
+    /// Opens a connection that waits in the accept queue of `shard`.
+    pub(crate) fn connect(&mut self, shard: usize, up_bytes_max: usize, down_bytes_max: usize) -> ConnId {
+        let pipe = |bytes_max| Pipe { bytes: VecDeque::new(), bytes_max, ended: false };
+        let id = self.conns.len();
+        self.conns.push(Conn {
+            up: pipe(up_bytes_max),
+            down: pipe(down_bytes_max),
+            reset: self.refusing[shard],
+            client_gone: false,
+            server_gone: false,
+        });
+        if !self.refusing[shard] {
+            self.backlog[shard].push_back(id);
+        }
+        id
+    }
+
+    /// Writes what fits; `Err` once the connection is reset or the server's end is gone.
+    pub(crate) fn client_write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, ()> {
+        let conn = &mut self.conns[id];
+        assert!(!conn.up.ended && !conn.client_gone, "a client writes after it ended its direction");
+        if conn.reset || conn.server_gone {
+            return Err(());
+        }
+        let count = bytes.len().min(conn.up.room());
+        conn.up.bytes.extend(&bytes[..count]);
+        self.motion += count as u64;
+        Ok(count)
+    }
+
+    /// Appends at most `max` bytes of the server's to `into`. A reset shows only after the bytes that came before it.
+    pub(crate) fn client_read(&mut self, id: ConnId, max: usize, into: &mut Vec<u8>) -> Found {
+        let conn = &mut self.conns[id];
+        let count = max.min(conn.down.bytes.len());
+        if count > 0 {
+            into.extend(conn.down.bytes.drain(..count));
+            self.motion += count as u64;
+            return Found::Bytes(count);
+        }
+        if !conn.down.bytes.is_empty() {
+            Found::Nothing
+        } else if conn.down.ended {
+            Found::Eof
+        } else if conn.reset {
+            Found::Reset
+        } else {
+            Found::Nothing
+        }
+    }
+
+    /// Says whether `client_read` would find something.
+    pub(crate) fn client_has_news(&self, id: ConnId) -> bool {
+        let conn = &self.conns[id];
+        !conn.down.bytes.is_empty() || conn.down.ended || conn.reset
+    }
+
+    pub(crate) fn client_has_room(&self, id: ConnId) -> bool {
+        let conn = &self.conns[id];
+        conn.up.room() > 0 || conn.reset || conn.server_gone
+    }
+
+    /// Half close: the server reads what is left, then the end.
+    pub(crate) fn client_end(&mut self, id: ConnId) {
+        self.conns[id].up.ended = true;
+        self.motion += 1;
+    }
+
+    /// Full close: as half close, but bytes sent to this client now bring a reset back.
+    pub(crate) fn client_close(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        conn.up.ended = true;
+        conn.client_gone = true;
+        conn.down.bytes.clear();
+        self.motion += 1;
+    }
+
+    /// Tears the connection down at once; `purge` also loses what the server has not read yet.
+    pub(crate) fn client_reset(&mut self, id: ConnId, purge: bool) {
+        let conn = &mut self.conns[id];
+        conn.reset = true;
+        conn.client_gone = true;
+        conn.down.bytes.clear();
+        if purge {
+            conn.up.bytes.clear();
+        }
+        self.motion += 1;
+    }
+
+    // ---- the server's end, for the kernel only ----
+
+    pub(crate) fn backlog_len(&self, shard: usize) -> usize {
+        self.backlog[shard].len()
+    }
+
+    /// Says whether a connection still waits in the accept queue of `shard`.
+    pub(crate) fn is_queued(&self, shard: usize, id: ConnId) -> bool {
+        self.backlog[shard].contains(&id)
+    }
+
+    pub(crate) fn accept(&mut self, shard: usize) -> Option<ConnId> {
+        let id = self.backlog[shard].pop_front()?;
+        self.motion += 1;
+        Some(id)
+    }
+
+    /// Closes the listener: who waits in its queue, and who comes later, is reset.
+    pub(crate) fn refuse(&mut self, shard: usize) {
+        self.refusing[shard] = true;
+        for id in std::mem::take(&mut self.backlog[shard]) {
+            self.conns[id].reset = true;
+        }
+        self.motion += 1;
+    }
+
+    pub(crate) fn server_readable(&self, id: ConnId) -> bool {
+        let conn = &self.conns[id];
+        !conn.up.bytes.is_empty() || conn.up.ended || conn.reset
+    }
+
+    /// Copies bytes of the client into `into`, as many as there are and fit.
+    pub(crate) fn server_read(&mut self, id: ConnId, into: &mut [u8]) -> Found {
+        let conn = &mut self.conns[id];
+        let count = into.len().min(conn.up.bytes.len());
+        if count > 0 {
+            for (to, from) in into.iter_mut().zip(conn.up.bytes.drain(..count)) {
+                *to = from;
+            }
+            self.motion += count as u64;
+            Found::Bytes(count)
+        } else if conn.reset {
+            Found::Reset
+        } else if conn.up.ended {
+            Found::Eof
+        } else {
+            Found::Nothing
+        }
+    }
+
+    /// Says whether POLLOUT would be reported: a third of the buffer is free (`sk_stream_is_writeable`), or an error waits.
+    pub(crate) fn server_writable(&self, id: ConnId) -> bool {
+        let conn = &self.conns[id];
+        conn.reset || conn.client_gone || conn.down.room() * 3 >= conn.down.bytes_max
+    }
+
+    /// Takes what fits of `bytes`; `Err` once the connection is reset.
+    pub(crate) fn server_write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, ()> {
+        let conn = &mut self.conns[id];
+        if conn.reset || conn.down.ended {
+            return Err(());
+        }
+        if conn.client_gone {
+            conn.reset = true;
+            return Ok(bytes.len());
+        }
+        let count = bytes.len().min(conn.down.room());
+        conn.down.bytes.extend(&bytes[..count]);
+        self.motion += count as u64;
+        Ok(count)
+    }
+
+    pub(crate) fn server_end(&mut self, id: ConnId) {
+        self.conns[id].down.ended = true;
+        self.motion += 1;
+    }
+
+    /// Closes the server's end. What it sent can still be read; as TCP does, unread bytes turn the end into a reset.
+    pub(crate) fn server_close(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        conn.server_gone = true;
+        if conn.up.bytes.is_empty() {
+            conn.down.ended = true;
+        } else {
+            conn.up.bytes.clear();
+            conn.reset = true;
+        }
+        self.motion += 1;
+    }
+}

@@ -1,0 +1,400 @@
+//! What must be true of every message, whoever sends or sees it: the global record, and one `Watch` per subscriber and
+//! topic.
+//!
+//! Owns: which payload was published where, under which cursor it was numbered, who has seen up to what.
+//! Never: looks into a shard. All it knows came over a client's connection.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::rng::Rng;
+
+/// A publish to put on the wire.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) id: PayloadId,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) event: Option<String>,
+}
+
+/// Number of a published payload, written into its first bytes.
+pub(crate) type PayloadId = usize;
+
+/// A message's place: epoch, then sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cursor {
+    pub(crate) epoch: u32,
+    pub(crate) seq: u64,
+}
+
+impl Cursor {
+    pub(crate) fn parse(text: &str) -> Cursor {
+        let read = || {
+            let (epoch, seq) = text.split_once('-')?;
+            (epoch.len() == 8).then_some(())?;
+            Some(Cursor { epoch: u32::from_str_radix(epoch, 16).ok()?, seq: seq.parse().ok()? })
+        };
+        read().unwrap_or_else(|| panic!("a cursor, not {text:?}"))
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:08x}-{}", self.epoch, self.seq)
+    }
+}
+
+/// What is known of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Sent, no answer yet, or none asked for.
+    Open,
+    Answered(Cursor),
+    Refused,
+}
+
+#[derive(Debug)]
+struct Published {
+    topic: String,
+    /// Publishes of one connection to one topic are numbered in the order they were sent.
+    conn: usize,
+    bytes: Vec<u8>,
+    event: Option<String>,
+    fate: Fate,
+    seen: Option<Cursor>,
+}
+
+/// The global record.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    published: Vec<Published>,
+    topics: HashMap<String, BTreeMap<Cursor, PayloadId>>,
+    /// Per topic the newest number of every epoch, in the order they were heard of.
+    heads: HashMap<String, Vec<Cursor>>,
+    raw_runs: Vec<(String, Vec<PayloadId>)>,
+    /// Topics are cleared, or memory is so short that snapshots give way.
+    pub(crate) may_forget: bool,
+    pub(crate) sights: u64,
+    pub(crate) gaps: u64,
+}
+
+impl Oracle {
+    /// Makes a payload that tells who it is, and remembers it as on its way to `topic` through `conn`.
+    pub(crate) fn publish(&mut self, rng: &mut Rng, topic: &str, conn: usize, len: usize) -> Sent {
+        let id = self.published.len();
+        let mut bytes = format!("#{id};").into_bytes();
+        let binary = rng.chance(200);
+        let event = rng.chance(300).then(|| format!("event-{}", id % 7));
+        while bytes.len() < len {
+            bytes.push(if binary { rng.next() as u8 } else { rng.pick(b"abc \"\\\n\r\t{}[]<>&0") });
+        }
+        self.published.push(Published {
+            topic: topic.to_string(),
+            conn,
+            bytes: bytes.clone(),
+            event: event.clone(),
+            fate: Fate::Open,
+            seen: None,
+        });
+        Sent { id, bytes, event }
+    }
+
+    /// The publish went out without its event name.
+    pub(crate) fn without_event(&mut self, sent: &mut Sent) {
+        sent.event = None;
+        self.published[sent.id].event = None;
+    }
+
+    /// The server answered a publish with its cursor.
+    pub(crate) fn answered(&mut self, id: PayloadId, cursor: Cursor) {
+        assert_eq!(self.published[id].fate, Fate::Open, "payload {id} answered twice");
+        self.published[id].fate = Fate::Answered(cursor);
+        self.place(id, cursor);
+    }
+
+    /// The server refused a publish: nobody may ever see it.
+    pub(crate) fn refused(&mut self, id: PayloadId) {
+        let published = &mut self.published[id];
+        assert_eq!(published.fate, Fate::Open, "payload {id} answered twice");
+        assert_eq!(published.seen, None, "payload {id} was refused after it was delivered");
+        published.fate = Fate::Refused;
+    }
+
+    /// Finds the payload that these bytes are, which must have been published to this topic and not refused.
+    pub(crate) fn identify(&self, topic: &str, bytes: &[u8]) -> PayloadId {
+        let id = bytes.strip_prefix(b"#").and_then(|rest| {
+            let end = rest.iter().position(|byte| *byte == b';')?;
+            std::str::from_utf8(&rest[..end]).ok()?.parse::<PayloadId>().ok()
+        });
+        let Some(id) = id.filter(|id| *id < self.published.len()) else {
+            panic!("topic {topic}: nobody published {:?}", String::from_utf8_lossy(bytes));
+        };
+        let published = &self.published[id];
+        assert!(published.bytes == bytes, "payload {id} was changed on the way: {:?}", String::from_utf8_lossy(bytes));
+        assert_eq!(published.topic, topic, "payload {id} came on another topic");
+        assert_ne!(published.fate, Fate::Refused, "payload {id} was refused and delivered");
+        id
+    }
+
+    /// A client saw this payload under this cursor.
+    pub(crate) fn saw(&mut self, topic: &str, cursor: Cursor, event: Option<&str>, bytes: &[u8]) -> PayloadId {
+        let id = self.identify(topic, bytes);
+        assert_eq!(self.published[id].event.as_deref(), event, "payload {id} came with another event name");
+        self.sights += 1;
+        self.place(id, cursor);
+        id
+    }
+
+    /// A raw subscriber saw these payloads, one after the other, without cursors.
+    pub(crate) fn saw_raw(&mut self, topic: &str, ids: Vec<PayloadId>) {
+        self.sights += ids.len() as u64;
+        self.raw_runs.push((topic.to_string(), ids));
+    }
+
+    /// Says whether the newest known message of a topic must still be there for whoever asks for it.
+    pub(crate) fn has_snapshot(&self, topic: &str) -> bool {
+        !self.may_forget && self.topics.contains_key(topic)
+    }
+
+    /// Where a payload was numbered, once anybody knows.
+    pub(crate) fn cursor_of(&self, id: PayloadId) -> Option<Cursor> {
+        self.published[id].seen
+    }
+
+    /// A client was told that this is the topic's newest number.
+    pub(crate) fn head_told(&mut self, topic: &str, cursor: Cursor) {
+        // Epoch 0 is that of a topic which does not exist.
+        if cursor.epoch == 0 {
+            return;
+        }
+        let epochs = self.heads.entry(topic.to_string()).or_default();
+        match epochs.iter_mut().find(|head| head.epoch == cursor.epoch) {
+            Some(head) => head.seq = head.seq.max(cursor.seq),
+            None => epochs.push(cursor),
+        }
+    }
+
+    /// Returns the newest number anybody knows of, in the epoch that was heard of last.
+    pub(crate) fn head(&self, topic: &str) -> Option<Cursor> {
+        self.heads.get(topic)?.last().copied()
+    }
+
+    /// Returns how many messages have a known cursor.
+    pub(crate) fn numbered(&self) -> u64 {
+        self.topics.values().map(|cursors| cursors.len() as u64).sum()
+    }
+
+    fn place(&mut self, id: PayloadId, cursor: Cursor) {
+        let published = &mut self.published[id];
+        match published.seen {
+            Some(before) => assert_eq!(before, cursor, "payload {id} has two cursors"),
+            None => {
+                assert!(cursor.seq > 0, "sequence numbers begin at one");
+                published.seen = Some(cursor);
+                let topic = published.topic.clone();
+                if let Some(other) = self.topics.entry(topic.clone()).or_default().insert(cursor, id) {
+                    panic!("topic {topic}: payloads {other} and {id} have the same cursor {cursor}");
+                }
+                self.head_told(&topic, cursor);
+            }
+        }
+    }
+
+    /// Checks what can only be judged when all is over: each connection's publishes to a topic are numbered in order.
+    pub(crate) fn check_order(&self) {
+        let mut last: HashMap<(usize, &str), (Cursor, PayloadId)> = HashMap::new();
+        for (id, published) in self.published.iter().enumerate() {
+            let Some(cursor) = published.seen else {
+                continue;
+            };
+            let key = (published.conn, published.topic.as_str());
+            if let Some((before, earlier)) = last.insert(key, (cursor, id))
+                && before.epoch == cursor.epoch
+            {
+                assert!(
+                    before.seq < cursor.seq,
+                    "topic {}: payload {earlier} ({before}) was sent before {id} ({cursor}) on one connection",
+                    published.topic
+                );
+            }
+        }
+    }
+
+    /// Checks that what raw subscribers saw came in the order of the cursors that others saw, each once.
+    pub(crate) fn check_raw(&self) {
+        for (topic, ids) in &self.raw_runs {
+            let mut last: Option<(PayloadId, Cursor)> = None;
+            for id in ids {
+                let Some(cursor) = self.published[*id].seen else {
+                    continue;
+                };
+                if let Some((earlier, before)) = last
+                    && before.epoch == cursor.epoch
+                {
+                    let order = format!("{earlier} ({before}), then {id} ({cursor})");
+                    assert!(before.seq < cursor.seq, "a raw subscriber of {topic} saw {order}");
+                }
+                last = Some((*id, cursor));
+            }
+        }
+    }
+
+    /// Returns what has no cursor although nothing was lost that could explain it; for reports.
+    pub(crate) fn describe(&self, id: PayloadId) -> String {
+        let Published { topic, conn, bytes, fate, seen, .. } = &self.published[id];
+        format!("payload {id} ({} bytes) to {topic} through connection {conn}: {fate:?}, seen {seen:?}", bytes.len())
+    }
+}
+
+/// From where a subscription starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    Latest,
+    Live,
+    Earliest,
+    Last(u64),
+    After(Cursor),
+}
+
+impl std::fmt::Display for Since {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Since::Latest => write!(out, "latest"),
+            Since::Live => write!(out, "live"),
+            Since::Earliest => write!(out, "earliest"),
+            Since::Last(count) => write!(out, "-{count}"),
+            Since::After(cursor) => write!(out, "{cursor}"),
+        }
+    }
+}
+
+/// What one subscriber sees of one topic, and what it must see next.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    topic: String,
+    since: Since,
+    /// The newest number when the subscription began to be live, once the server told.
+    head: Option<Cursor>,
+    /// Everything up to here was delivered or told as lost.
+    last: Option<Cursor>,
+    /// Whether the first message or gap has come.
+    begun: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(topic: &str, since: Since) -> Watch {
+        let last = match since {
+            Since::After(cursor) => Some(cursor),
+            Since::Latest | Since::Live | Since::Earliest | Since::Last(_) => None,
+        };
+        Watch { topic: topic.to_string(), since, head: None, last, begun: false }
+    }
+
+    /// Returns the cursor to go on from.
+    pub(crate) fn last(&self) -> Option<Cursor> {
+        self.last
+    }
+
+    /// The server said where the topic stood when this subscription began.
+    pub(crate) fn head_told(&mut self, oracle: &mut Oracle, head: Cursor) {
+        self.head = Some(head);
+        oracle.head_told(&self.topic, head);
+        if self.since == Since::Live && !self.begun {
+            self.last = Some(head);
+        }
+    }
+
+    pub(crate) fn message(&mut self, oracle: &mut Oracle, cursor: Cursor, event: Option<&str>, bytes: &[u8]) {
+        oracle.saw(&self.topic, cursor, event, bytes);
+        if let Some(last) = self.last {
+            assert_eq!(cursor.epoch, last.epoch, "a new epoch without a gap: {self:?}");
+            assert!(cursor.seq > last.seq, "{cursor} again or out of order: {self:?}");
+            assert!(cursor.seq == last.seq + 1, "a jump to {cursor} that nobody told: {self:?}");
+        } else if let (Some(head), false) = (self.head, self.begun) {
+            self.check_first(head, cursor);
+        }
+        self.begun = true;
+        self.last = Some(cursor);
+    }
+
+    /// Checks the first message of a subscription that does not start from a cursor.
+    fn check_first(&self, head: Cursor, first: Cursor) {
+        assert_eq!(head.epoch, first.epoch, "the first message is of the epoch told: {self:?}");
+        let earliest = match self.since {
+            Since::Latest => head.seq,
+            Since::Last(count) => (head.seq + 1).saturating_sub(count),
+            Since::Live => head.seq + 1,
+            Since::Earliest | Since::After(_) => 1,
+        };
+        assert!(
+            (earliest..=head.seq + 1).contains(&first.seq),
+            "the first message is {first}, asked for from {earliest} on: {self:?}"
+        );
+    }
+
+    /// The server said what is lost.
+    pub(crate) fn gap(&mut self, oracle: &mut Oracle, told: Told<'_>) {
+        oracle.gaps += 1;
+        assert_eq!(told.topic, self.topic, "a gap of another topic");
+        assert!(["overflow", "expired", "epoch", "conflated"].contains(&told.reason), "{told:?}");
+        assert!(told.count > 0 || told.reason == "epoch", "a gap of nothing: {told:?}");
+        let (from, to) = (Cursor::parse(told.from), Cursor::parse(told.to));
+        if told.reason == "epoch" {
+            // How much of the old epoch is lost nobody knows; of the new one everything before the next message.
+            assert_eq!(told.count, to.seq, "{told:?}");
+        } else {
+            assert_eq!(from.epoch, to.epoch, "{told:?}");
+            assert_eq!(Some(told.count), (to.seq + 1).checked_sub(from.seq), "the count of a gap is exact: {told:?}");
+            if let Some(last) = self.last {
+                let next = Cursor { seq: last.seq + 1, ..last };
+                assert_eq!(from, next, "a gap begins after the last message: {told:?}, {self:?}");
+            }
+        }
+        self.begun = true;
+        self.last = Some(to);
+        oracle.head_told(&self.topic, to);
+    }
+
+    /// A poll's answer is over: the next one goes on from here.
+    pub(crate) fn polled_up_to(&mut self, oracle: &mut Oracle, next: Cursor) {
+        if let Some(last) = self.last
+            && self.begun
+        {
+            assert_eq!(last, next, "a poll's cursor is that of its last message: {self:?}");
+        }
+        self.last = Some(next);
+        oracle.head_told(&self.topic, next);
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Says whether a message or a gap has come.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Says whether everything that anybody knows of was delivered or told as lost.
+    pub(crate) fn is_complete(&self, oracle: &Oracle) -> bool {
+        let Some(head) = oracle.head(&self.topic) else {
+            return true;
+        };
+        match (self.last, self.head) {
+            // Another epoch than the oracle's newest: the topic was forgotten and began anew; nothing to compare with.
+            (Some(last), _) => last.epoch != head.epoch || last.seq == head.seq,
+            // Nothing came: the head that was told at the beginning must still be the head.
+            (None, Some(told)) => told.epoch != head.epoch || told.seq == head.seq,
+            (None, None) => false,
+        }
+    }
+}
+
+/// A loss that the server told, in the words of the protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) count: u64,
+    pub(crate) reason: &'a str,
+}

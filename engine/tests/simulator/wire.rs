@@ -1,0 +1,287 @@
+//! A client's end of one connection: bytes out in random cuts, bytes in at the client's own pace, naive decoders.
+//!
+//! Owns: the bytes not yet written and not yet understood. The decoders are slow and obvious on purpose: they judge
+//! the production codec, so they share nothing with it.
+
+use crate::net::{ConnId, Found, Net};
+use crate::rng::Rng;
+
+/// How eagerly a client reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Chance in thousandths that a step reads at all.
+    pub(crate) reads: u32,
+    /// Most bytes a step reads.
+    pub(crate) bytes_max: usize,
+}
+
+impl Pace {
+    pub(crate) const FAST: Pace = Pace { reads: 1000, bytes_max: 1 << 20 };
+
+    pub(crate) fn draw(rng: &mut Rng) -> Pace {
+        match rng.below(4) {
+            0 => Pace { reads: rng.within(5..100) as u32, bytes_max: rng.skewed(2000) },
+            1 => Pace { reads: rng.within(100..1000) as u32, bytes_max: rng.skewed(2000) },
+            _ => Pace::FAST,
+        }
+    }
+}
+
+/// What became of the connection in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Open,
+    /// The server ended its direction, and all it sent is in `Wire::bytes`.
+    Ended,
+    /// The connection was torn down, and all that could be read is in `Wire::bytes`.
+    Reset,
+}
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) conn: ConnId,
+    out: Vec<u8>,
+    broken: bool,
+    /// Our direction ends when all is written.
+    ending: bool,
+    ended: bool,
+    /// What came from the server and is not understood yet.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) pace: Pace,
+}
+
+impl Wire {
+    pub(crate) fn open(net: &mut Net, rng: &mut Rng, shard: usize, pace: Pace) -> Wire {
+        // From less than a frame to more than everything.
+        let sizes = [64, 200, 1_000, 5_000, 100_000];
+        let conn = net.connect(shard, rng.pick(&sizes), rng.pick(&sizes));
+        Wire { conn, out: Vec::new(), broken: false, ending: false, ended: false, bytes: Vec::new(), pace }
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        assert!(!self.ending, "a client has nothing to say after its end");
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Half close: ends our direction after what was put.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Says whether bytes of ours have not reached the network.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.out.is_empty() && !self.broken
+    }
+
+    pub(crate) fn has_work(&self, net: &Net) -> bool {
+        (self.has_unwritten() && net.client_has_room(self.conn))
+            || (self.ending && !self.ended && self.out.is_empty() && !self.broken)
+            || net.client_has_news(self.conn)
+    }
+
+    /// Moves bytes both ways, some of them.
+    pub(crate) fn flow(&mut self, net: &mut Net, rng: &mut Rng) -> Flow {
+        if self.has_unwritten() {
+            let count = if rng.chance(400) { rng.skewed(self.out.len()) } else { self.out.len() };
+            match net.client_write(self.conn, &self.out[..count]) {
+                Ok(taken) => {
+                    self.out.drain(..taken);
+                }
+                Err(()) => self.broken = true,
+            }
+        }
+        if self.ending && self.out.is_empty() && !self.ended && !self.broken {
+            self.ended = true;
+            net.client_end(self.conn);
+        }
+        if !rng.chance(self.pace.reads) {
+            return Flow::Open;
+        }
+        let max = if rng.chance(300) { rng.skewed(self.pace.bytes_max) } else { self.pace.bytes_max };
+        match net.client_read(self.conn, max, &mut self.bytes) {
+            Found::Bytes(_) | Found::Nothing => Flow::Open,
+            Found::Eof => Flow::Ended,
+            Found::Reset => Flow::Reset,
+        }
+    }
+
+    /// Takes an answer to an HTTP request off `bytes`, once it is whole.
+    pub(crate) fn take_answer(&mut self, head_only: bool) -> Option<Answer> {
+        let head_len = self.bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&self.bytes[..head_len]).expect("an answer's head is text");
+        let mut lines = head.split("\r\n");
+        let first = lines.next().expect("split gives at least one");
+        let status = first.strip_prefix("HTTP/1.1 ").or_else(|| first.strip_prefix("HTTP/1.0 "));
+        let status = status.unwrap_or_else(|| panic!("a status line, not {first:?}"));
+        let status: u16 = status[..3].parse().unwrap_or_else(|_| panic!("a status, not {first:?}"));
+        let headers: Vec<(String, String)> = lines
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("a header, not {line:?}"));
+                (name.to_ascii_lowercase(), value.to_string())
+            })
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let mut rest = head_len;
+        if head_only || status == 101 || status == 204 || status == 304 {
+            // No body, whatever the lengths say.
+        } else if let Some(length) = answer.header("content-length") {
+            let length: usize = length.parse().expect("Content-Length is a number");
+            answer.body = self.bytes.get(rest..rest + length)?.to_vec();
+            rest += length;
+        } else if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let line_len = self.bytes[rest..].windows(2).position(|two| two == b"\r\n")?;
+                let size = std::str::from_utf8(&self.bytes[rest..rest + line_len]).expect("a chunk size is text");
+                let size = usize::from_str_radix(size, 16).expect("a chunk size is hexadecimal");
+                rest += line_len + 2;
+                answer.body.extend_from_slice(self.bytes.get(rest..rest + size)?);
+                assert_eq!(self.bytes.get(rest + size..rest + size + 2)?, b"\r\n", "a chunk ends with CRLF");
+                rest += size + 2;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            panic!("an answer with no length: {head:?}");
+        }
+        self.bytes.drain(..rest);
+        Some(answer)
+    }
+
+    /// Takes a WebSocket frame of the server off `bytes`, once it is whole.
+    pub(crate) fn take_frame(&mut self) -> Option<Frame> {
+        let bytes = &self.bytes;
+        let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+        assert_eq!(first & 0xF0, 0x80, "a whole frame without reserved bits, not {first:#x}");
+        assert_eq!(second & 0x80, 0, "a server does not mask");
+        let (len, header_len) = match second {
+            126 => {
+                let len = u16::from_be_bytes(bytes.get(2..4)?.try_into().expect("two bytes"));
+                assert!(len > 125, "a length in its shortest form");
+                (usize::from(len), 4)
+            }
+            127 => {
+                let len = u64::from_be_bytes(bytes.get(2..10)?.try_into().expect("eight bytes"));
+                assert!(len > 0xFFFF, "a length in its shortest form");
+                (len as usize, 10)
+            }
+            short => (usize::from(short), 2),
+        };
+        assert!(len < 1 << 24, "a frame of a sane length, not {len}");
+        let payload = bytes.get(header_len..header_len + len)?.to_vec();
+        self.bytes.drain(..header_len + len);
+        match first & 0x0F {
+            1 => {
+                assert!(std::str::from_utf8(&payload).is_ok(), "a text frame is UTF-8");
+                Some(Frame::Message(payload))
+            }
+            2 => {
+                assert!(std::str::from_utf8(&payload).is_err(), "what is UTF-8 goes as text");
+                Some(Frame::Message(payload))
+            }
+            8 => {
+                let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                Some(Frame::Close(code))
+            }
+            9 => Some(Frame::Ping(payload)),
+            10 => Some(Frame::Pong(payload)),
+            other => panic!("opcode {other} of a server"),
+        }
+    }
+
+    /// Puts a masked frame, now and then in fragments with a ping between them.
+    pub(crate) fn put_message(&mut self, rng: &mut Rng, payload: &[u8]) {
+        let text = std::str::from_utf8(payload).is_ok() && rng.chance(800);
+        let mut opcode = if text { 1 } else { 2 };
+        let mut rest = payload;
+        while rng.chance(150) && !rest.is_empty() {
+            let (now, later) = rest.split_at(rng.below(rest.len() + 1));
+            self.put_frame(rng, opcode, now);
+            if rng.chance(300) {
+                self.put_frame(rng, 9, b"between");
+            }
+            opcode = 0;
+            rest = later;
+        }
+        self.put_frame(rng, opcode | 0x80, rest);
+    }
+
+    /// Puts one masked frame; control frames get their FIN bit, data frames bring it in `first`.
+    pub(crate) fn put_frame(&mut self, rng: &mut Rng, first: u8, payload: &[u8]) {
+        let first = if first & 8 != 0 { first | 0x80 } else { first };
+        self.out.push(first);
+        match payload.len() {
+            len @ 0..=125 => self.out.push(0x80 | len as u8),
+            len @ 126..=0xFFFF => {
+                self.out.push(0x80 | 126);
+                self.out.extend_from_slice(&(len as u16).to_be_bytes());
+            }
+            len => {
+                self.out.push(0x80 | 127);
+                self.out.extend_from_slice(&(len as u64).to_be_bytes());
+            }
+        }
+        let mask = (rng.next() as u32).to_le_bytes();
+        self.out.extend_from_slice(&mask);
+        self.out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    }
+
+    /// Puts a request that asks for a WebSocket.
+    pub(crate) fn put_upgrade(&mut self, target: &str) {
+        self.put(
+            format!(
+                "GET {target} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+    }
+}
+
+/// A whole answer to an HTTP request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
+    }
+
+    /// Asserts that this is RFC 6455's own example of an accepted handshake, or says that the server refused.
+    pub(crate) fn accepts_websocket(&self) -> bool {
+        if self.status == 503 {
+            return false;
+        }
+        assert_eq!(self.status, 101, "{self:?}");
+        assert_eq!(self.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(self.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")));
+        true
+    }
+}
+
+/// A whole frame of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Message(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+}
+
+impl Frame {
+    /// Describes the frame in a line of the trace.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Frame::Message(bytes) => {
+                let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                format!("{} ({} bytes)", String::from_utf8_lossy(&head[..head.len().min(100)]), bytes.len())
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! A world: shards on fake kernels, clients, and a scheduler that decides by its seed who acts next.
+//!
+//! A shard that rests is woken by its doorbell, by a completion or by its deadline, and by nothing else: a lost wake-up
+//! shows as a client that waits for ever. "For ever" is virtual time: when nobody can act, the clock jumps to the next
+//! deadline.
+
+use corecast::io::driver::Driver;
+use corecast::mesh;
+use corecast::shard::{Busy, LagPolicy, Limits, Setup, Shard, Stats};
+
+use crate::client::{Client, Phase, Plan, Scene};
+use crate::faults::Faults;
+use crate::kernel::{FakeKernel, Sizes, Tally};
+use crate::line::LineClient;
+use crate::net::{Net, SharedNet};
+use crate::oracle::Oracle;
+use crate::raw::RawClient;
+use crate::rest::HttpClient;
+use crate::rng::Rng;
+
+/// Longest that anything may take once faults are over: a head may take 10 s, an ended connection 2 s. Below the 25 s
+/// of a ping, which would hide a lost wake-up.
+const SETTLE_US_MAX: u64 = 15_000_000;
+
+/// Steps after which a world that makes no end of it is stuck in a circle.
+const STEPS_MAX: u64 = 3_000_000;
+
+/// A shard and where it stands.
+struct Berth {
+    shard: Shard,
+    kernel: FakeKernel,
+    /// It announced rest; until this deadline, if there is one.
+    rest: Option<Option<u64>>,
+    stalled_until_us: u64,
+}
+
+pub(crate) struct World {
+    rng: Rng,
+    net: SharedNet,
+    berths: Vec<Berth>,
+    clients: Vec<Client>,
+    oracle: Oracle,
+    plan: Plan,
+    faults: Faults,
+    phase: Phase,
+    steps: u64,
+}
+
+/// What a run amounted to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) sights: u64,
+    pub(crate) gaps: u64,
+    pub(crate) stats: Stats,
+    pub(crate) tally: Tally,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, other: &Report) {
+        self.sights += other.sights;
+        self.gaps += other.gaps;
+        self.stats.add(&other.stats);
+        self.tally.add(&other.tally);
+    }
+}
+
+const TOPICS: [&str; 12] = [
+    "hot",
+    "a",
+    "a/b",
+    "with space",
+    "100%",
+    "é/ü",
+    "long/long/long/long/long/long/long/topic",
+    "x1",
+    "x2",
+    "x3",
+    "x4",
+    "x5",
+];
+
+fn draw_limits(rng: &mut Rng, calm: bool) -> Limits {
+    if calm {
+        return Limits {
+            message_bytes_max: 400,
+            history_messages: 100_000,
+            history_bytes: 64 << 20,
+            log_bytes_max: 8 << 20,
+            memory_bytes: 64 << 20,
+            ..Limits::default()
+        };
+    }
+    let message_bytes_max = rng.pick(&[64, 300, 2_000, 20_000]);
+    let defaults = Limits::default();
+    Limits {
+        message_bytes_max,
+        connections_max: rng.pick(&[3, 10, 1 << 20, 1 << 20]),
+        subscriptions_max: rng.pick(&[2, 5, 1024]),
+        topics_max: rng.pick(&[2, 5, 1 << 20, 1 << 20]),
+        history_messages: rng.pick(&[1, 3, 10, 64]),
+        history_bytes: rng.pick(&[100, 5_000, 64 << 10]),
+        history_ms: rng.pick(&[1, 50, 300_000]),
+        log_bytes_max: rng.pick(&[1_000, 10_000, 256 << 10]),
+        private_bytes_max: rng.pick(&[1_000, 10_000, 64 << 10]),
+        lag: if rng.chance(300) { LagPolicy::Close } else { LagPolicy::Replay },
+        memory_bytes: rng.pick(&[256 << 10, 1 << 20, 16 << 20]),
+        ..defaults
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, trace: bool) -> World {
+        let mut rng = Rng::new(seed);
+        let shards = 2 + rng.below(4);
+        let calm = rng.chance(200);
+        let mut faults = Faults::draw(&mut rng);
+        if calm {
+            faults = Faults { clock_jump: 0, reset: 0, ..faults };
+        }
+        let limits = draw_limits(&mut rng, calm);
+        let message_bytes_max = limits.message_bytes_max as usize;
+        let ring_bytes_min = 2 * mesh::Packet::bytes_max(message_bytes_max);
+        let ring_bytes = if calm { 1 << 20 } else { ring_bytes_min * rng.pick(&[1, 1, 2, 10]) };
+        let count = 2 + rng.skewed(40);
+        let plan = Plan {
+            topics: TOPICS[..1 + rng.below(TOPICS.len())].iter().map(|topic| (*topic).to_string()).collect(),
+            shards,
+            message_bytes_max,
+            pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
+            calm,
+            trace,
+        };
+        let sizes = Sizes {
+            memory_bytes: limits.memory_bytes as usize,
+            slots: if calm { 200 } else { rng.pick(&[3, 10, 50, 200]) },
+            buffers: if calm { 64 } else { rng.pick(&[1, 2, 4, 64]) },
+            buffer_bytes: rng.pick(&[16, 100, 2_048]),
+            orders: rng.pick(&[2, 8, 64, 1_024]),
+        };
+        if trace {
+            eprintln!(
+                "seed {seed}: {shards} shards, rings of {ring_bytes}, {sizes:?}\n{limits:?}\n{plan:?}\n{faults:?}"
+            );
+        }
+        let net = Net::shared(shards);
+        let hash_key = rng.next();
+        let berths = mesh::join(shards, ring_bytes)
+            .into_iter()
+            .enumerate()
+            .map(|(index, links)| {
+                let mut kernel = FakeKernel::new(index, net.clone(), rng.split(), faults, sizes);
+                // Whoever makes a shard starts its listeners.
+                kernel.accept(0);
+                Berth {
+                    shard: Shard::new(Setup {
+                        index,
+                        limits: limits.clone(),
+                        links,
+                        seed: rng.next(),
+                        slots_max: sizes.slots,
+                        hash_key,
+                    }),
+                    kernel,
+                    rest: None,
+                    stalled_until_us: 0,
+                }
+            })
+            .collect();
+        let clears = !calm && rng.chance(300);
+        let clients = (0..count)
+            .map(|name| match rng.below(10) {
+                0..6 => Client::Line(LineClient::new(name, &mut rng, calm)),
+                6..8 => Client::Raw(RawClient::new(name, &mut rng, calm)),
+                _ => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
+            })
+            .collect();
+        let mut oracle = Oracle::default();
+        oracle.may_forget = clears || limits.memory_bytes < 16 << 20;
+        World { rng, net, berths, clients, oracle, plan, faults, phase: Phase::Busy, steps: 0 }
+    }
+
+    /// Runs the world to its end; panics if anything is wrong.
+    pub(crate) fn run(mut self) -> Report {
+        let busy_steps = self.rng.within(200..6_000);
+        while self.steps < busy_steps {
+            self.step();
+        }
+        self.enter(Phase::Settling, Faults::NONE);
+        self.run_until_nobody_waits();
+        self.check_accounts();
+        self.enter(Phase::Draining, Faults::NONE);
+        self.berths.iter_mut().for_each(|berth| {
+            berth.shard.drain(&mut berth.kernel);
+            // The signal comes over the control plane, which rings every doorbell.
+            berth.kernel.ring_own_doorbell();
+        });
+        self.run_until_nobody_waits();
+        self.check_end();
+        let mut report = Report { sights: self.oracle.sights, gaps: self.oracle.gaps, ..Report::default() };
+        for berth in &mut self.berths {
+            report.stats.add(berth.shard.stats());
+            report.tally.add(&berth.kernel.tally);
+        }
+        report
+    }
+
+    fn enter(&mut self, phase: Phase, faults: Faults) {
+        if self.plan.trace {
+            eprintln!("{:>12} ==== {phase:?} after {} steps", self.net.borrow().now_us(), self.steps);
+        }
+        self.phase = phase;
+        self.faults = faults;
+        for berth in &mut self.berths {
+            berth.kernel.set_faults(faults);
+            berth.stalled_until_us = 0;
+        }
+    }
+
+    fn run_until_nobody_waits(&mut self) {
+        let end_us = self.net.borrow().now_us() + SETTLE_US_MAX;
+        loop {
+            // Looking at everybody costs more than a step.
+            for _ in 0..16 {
+                self.step();
+            }
+            let waiting = self.who_waits();
+            let unfinished = self.phase == Phase::Draining && self.berths.iter().any(|berth| !berth.shard.finished());
+            if waiting.is_none() && !unfinished {
+                return;
+            }
+            let late = self.net.borrow().now_us() > end_us || self.steps > STEPS_MAX;
+            assert!(!late, "{:?} makes no progress, unfinished {unfinished}: {waiting:?}", self.phase);
+        }
+    }
+
+    /// Finds a client that the server owes something. Who waits for a slot of a full table is owed nothing.
+    fn who_waits(&self) -> Option<String> {
+        let net = self.net.borrow();
+        let is_queued = |client: &Client| {
+            client.conn().is_some_and(|conn| {
+                let mut full = self.berths.iter().enumerate().filter(|(_, berth)| berth.kernel.is_full());
+                full.any(|(shard, _)| net.is_queued(shard, conn))
+            })
+        };
+        let mut accepted = self.clients.iter().filter(|client| !is_queued(client));
+        accepted.find_map(|client| client.waits_for(self.phase, &self.oracle))
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        let now_us = {
+            let mut net = self.net.borrow_mut();
+            net.advance_us(self.rng.within(1..20));
+            if self.rng.chance(self.faults.clock_jump) {
+                net.advance_us(self.rng.within(1..self.faults.jump_us_max + 1));
+            }
+            net.now_us()
+        };
+        let mut acted = self.step_shard(now_us);
+        for _ in 0..1 + self.rng.below(4) {
+            acted |= self.step_client();
+        }
+        if !acted && !self.anybody_can_act(now_us) {
+            self.skip_to_next_deadline();
+        }
+    }
+
+    fn step_shard(&mut self, now_us: u64) -> bool {
+        let index = self.rng.below(self.berths.len());
+        let berth = &mut self.berths[index];
+        if berth.stalled_until_us > now_us {
+            return false;
+        }
+        if self.rng.chance(self.faults.stall) {
+            berth.stalled_until_us = now_us + self.rng.skewed(300_000) as u64;
+            return false;
+        }
+        if let Some(deadline_us) = berth.rest {
+            let bell = self.net.borrow_mut().answer_doorbell(index);
+            assert!(bell || !berth.shard.anything(), "shard {index} sleeps over a packet: a lost wake-up");
+            if !bell && !berth.kernel.stirs() && deadline_us.is_none_or(|deadline_us| deadline_us > now_us) {
+                return false;
+            }
+            berth.shard.woke();
+            berth.rest = None;
+        }
+        let busy = berth.shard.turn(&mut berth.kernel);
+        berth.shard.check();
+        if let Busy::RestUntil(deadline_us) = busy
+            && berth.shard.announce_rest()
+        {
+            berth.rest = Some(deadline_us);
+        }
+        true
+    }
+
+    fn step_client(&mut self) -> bool {
+        let index = self.rng.below(self.clients.len());
+        let net = &mut *self.net.borrow_mut();
+        if !self.clients[index].has_work(net, self.phase) {
+            return false;
+        }
+        let reset = self.phase == Phase::Busy && self.rng.chance(self.faults.reset);
+        let mut scene =
+            Scene { net, oracle: &mut self.oracle, rng: &mut self.rng, plan: &self.plan, phase: self.phase };
+        if reset {
+            self.clients[index].break_down(&mut scene);
+        } else {
+            self.clients[index].step(&mut scene);
+        }
+        true
+    }
+
+    fn anybody_can_act(&mut self, now_us: u64) -> bool {
+        let net = self.net.borrow();
+        if self.clients.iter().any(|client| client.has_work(&net, self.phase)) {
+            return true;
+        }
+        let bells: Vec<bool> = (0..self.berths.len()).map(|index| net.doorbell_rung(index)).collect();
+        drop(net);
+        self.berths.iter_mut().zip(bells).any(|(berth, bell)| {
+            let late = |deadline_us: Option<u64>| deadline_us.is_some_and(|deadline_us| deadline_us <= now_us);
+            berth.stalled_until_us <= now_us
+                && berth.rest.is_none_or(|deadline_us| bell || late(deadline_us) || berth.kernel.stirs())
+        })
+    }
+
+    fn skip_to_next_deadline(&mut self) {
+        let now_us = self.net.borrow().now_us();
+        let shards = self.berths.iter().flat_map(|berth| {
+            let stalled = (berth.stalled_until_us > now_us).then_some(berth.stalled_until_us);
+            [stalled, berth.rest.flatten(), berth.kernel.next_due_us()]
+        });
+        let clients = self.clients.iter().map(|client| client.next_due_us(self.phase));
+        let next_us = shards.chain(clients).flatten().filter(|due_us| *due_us > now_us).min();
+        // With no deadline at all, time passes until whoever waits has waited too long.
+        let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
+        self.net.borrow_mut().advance_us(by_us);
+    }
+
+    /// Published times matching is delivered, conflated, dropped or abandoned, once nothing is on its way.
+    fn check_accounts(&mut self) {
+        let mut sum = Stats::default();
+        self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
+        let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned;
+        assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
+        let numbered = self.oracle.numbered();
+        assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
+    }
+
+    fn check_end(&mut self) {
+        for (index, berth) in self.berths.iter().enumerate() {
+            assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
+            assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");
+        }
+        for client in &mut self.clients {
+            client.finish(&mut self.oracle);
+        }
+        self.check_accounts();
+        self.oracle.check_order();
+        self.oracle.check_raw();
+    }
+}

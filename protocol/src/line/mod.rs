@@ -1,0 +1,103 @@
+//! The `corecast.v1` line protocol: commands and answers as text.
+//!
+//! Owns the grammar of PROTOCOL "WebSocket line protocol": what clients say ([`parse`], and [`sub`], [`unsub`],
+//! [`publish_head`], [`ping`] to say it), what servers say as a client reads it ([`parse_server`]), and the words both share.
+//! The server's own texts are in [`dialect::line`](crate::dialect::line). Parses in place: a percent-encoded topic is decoded
+//! where it stands, a payload is borrowed.
+
+mod command;
+mod server;
+
+pub use command::{Command, CommandError, parse, ping, publish_head, sub, unsub};
+pub use server::{ServerLine, parse_server};
+
+use memchr::memchr;
+
+/// The longest header line, in bytes: the longest topic, fully encoded, with all options. What a message may have on top of
+/// its payload.
+pub const HEADER_BYTES_MAX: usize = 1024;
+
+/// Names what is wrong with a command, as ERR says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrCode {
+    /// The command makes no sense.
+    BadCommand,
+    /// The topic is not valid.
+    BadTopic,
+    /// The payload is too large.
+    TooLarge,
+    /// The client may not.
+    Forbidden,
+    /// The client has too many subscriptions.
+    TooMany,
+    /// The engine is full.
+    Full,
+    /// The client is too fast.
+    Rate,
+}
+
+impl ErrCode {
+    const ALL: [Self; 7] =
+        [Self::BadCommand, Self::BadTopic, Self::TooLarge, Self::Forbidden, Self::TooMany, Self::Full, Self::Rate];
+
+    /// Says the word that stands for it on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadCommand => "bad-command",
+            Self::BadTopic => "bad-topic",
+            Self::TooLarge => "too-large",
+            Self::Forbidden => "forbidden",
+            Self::TooMany => "too-many",
+            Self::Full => "full",
+            Self::Rate => "rate",
+        }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == word)
+    }
+}
+
+/// Names why messages were not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The subscriber was too slow.
+    Overflow,
+    /// The history no longer holds them.
+    Expired,
+    /// The cursor is from another life of the topic.
+    Epoch,
+    /// The subscriber asked for the newest only.
+    Conflated,
+}
+
+impl GapReason {
+    const ALL: [Self; 4] = [Self::Overflow, Self::Expired, Self::Epoch, Self::Conflated];
+
+    /// Says the word that stands for it on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Expired => "expired",
+            Self::Epoch => "epoch",
+            Self::Conflated => "conflated",
+        }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// Splits a message at its first line feed into header line and payload.
+fn split(message: &mut [u8]) -> (&mut [u8], Option<&mut [u8]>) {
+    match memchr(b'\n', message) {
+        Some(end) => {
+            let (head, rest) = message.split_at_mut(end);
+            (head, Some(&mut rest[1..]))
+        }
+        None => (message, None),
+    }
+}

@@ -1,0 +1,165 @@
+//! What servers say, as `corecast sub` and the load generator read it: HI, MSG, GAP, OK, ERR, PONG, BYE.
+//!
+//! Owns the reading only; [`dialect::line`](crate::dialect::line) writes. Words that a later version may append to a line are
+//! ignored, except behind a message's event.
+
+use memchr::memchr;
+
+use super::{ErrCode, GapReason, split};
+use crate::cursor::Cursor;
+use crate::message::is_token;
+use crate::percent;
+use crate::topic;
+use crate::violation::Violation;
+use crate::write::parse_decimal;
+use crate::ws::handshake::CORECAST_V1;
+
+/// What a server says, as a client reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerLine<'a> {
+    /// The first line.
+    Hi {
+        /// The name of the session.
+        session: &'a str,
+    },
+    /// A message.
+    Msg {
+        /// The topic, decoded.
+        topic: &'a str,
+        /// The message's cursor.
+        cursor: Cursor,
+        /// The event name, if there is one.
+        event: Option<&'a str>,
+        /// The payload.
+        payload: &'a [u8],
+    },
+    /// Messages that were not delivered.
+    Gap {
+        /// The topic, decoded.
+        topic: &'a str,
+        /// The cursor before the gap.
+        from: Cursor,
+        /// The cursor after it.
+        to: Cursor,
+        /// How many messages.
+        count: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// A command was carried out.
+    Ok {
+        /// The command's token.
+        token: &'a str,
+        /// SUB: the head at that moment; PUB: the message's cursor.
+        cursor: Option<Cursor>,
+    },
+    /// A command was not carried out.
+    Err {
+        /// The command's token, if it had one.
+        token: Option<&'a str>,
+        /// What is wrong.
+        code: ErrCode,
+        /// The same in English.
+        text: &'a str,
+    },
+    /// The answer to PING.
+    Pong {
+        /// The token of the PING.
+        token: Option<&'a str>,
+    },
+    /// The server is about to close.
+    Bye {
+        /// The close code.
+        code: u16,
+        /// Why, in English.
+        text: &'a str,
+    },
+}
+
+/// Reads what a server said, the whole content of one message.
+///
+/// # Errors
+/// [`Violation::BadLine`], or the violation of the word that is malformed.
+pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
+    let (head, payload) = split(message);
+    let payload = payload.map(|payload| &*payload);
+    let head = decode_server_topic(head)?;
+    let (verb, rest) = head.verb_and_rest;
+    if payload.is_some() != (verb == "MSG") {
+        return Err(Violation::BadLine);
+    }
+    let mut words = rest.split(' ');
+    let mut next = || words.next().filter(|word| !word.is_empty());
+    let line = match verb {
+        "HI" => match (next(), next()) {
+            (Some(CORECAST_V1), Some(session)) => ServerLine::Hi { session },
+            _ => return Err(Violation::BadLine),
+        },
+        "MSG" => ServerLine::Msg {
+            topic: head.topic,
+            cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
+            event: match next().map(|word| word.strip_prefix("event=")) {
+                None => None,
+                Some(Some(event)) if is_token(event.as_bytes()) => Some(event),
+                Some(_) => return Err(Violation::BadEvent),
+            },
+            payload: payload.unwrap_or_default(),
+        },
+        "GAP" => ServerLine::Gap {
+            topic: head.topic,
+            from: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
+            to: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
+            count: next().and_then(|count| parse_decimal(count.as_bytes())).ok_or(Violation::BadLine)?,
+            reason: next().and_then(GapReason::parse).ok_or(Violation::BadLine)?,
+        },
+        "OK" => {
+            ServerLine::Ok { token: next().ok_or(Violation::BadLine)?, cursor: next().map(Cursor::parse).transpose()? }
+        }
+        "PONG" => ServerLine::Pong { token: next() },
+        // Their last part is English, with spaces.
+        "ERR" => {
+            let mut parts = rest.splitn(3, ' ');
+            let token = parts.next().filter(|token| !token.is_empty()).ok_or(Violation::BadLine)?;
+            return Ok(ServerLine::Err {
+                token: (token != "-").then_some(token),
+                code: parts.next().and_then(ErrCode::parse).ok_or(Violation::BadLine)?,
+                text: parts.next().unwrap_or(""),
+            });
+        }
+        "BYE" => {
+            let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            let code = parse_decimal(code.as_bytes()).and_then(|code| u16::try_from(code).ok());
+            return Ok(ServerLine::Bye { code: code.ok_or(Violation::BadLine)?, text });
+        }
+        _ => return Err(Violation::BadLine),
+    };
+    Ok(line)
+}
+
+/// A server's header line with its topic decoded, if its verb has one.
+struct ServerHead<'a> {
+    topic: &'a str,
+    /// The verb, and what follows verb and topic.
+    verb_and_rest: (&'a str, &'a str),
+}
+
+fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
+    let verb_len = memchr(b' ', head).unwrap_or(head.len());
+    let (verb, rest) = head.split_at_mut(verb_len);
+    let rest = rest.get_mut(1..).unwrap_or_default();
+    let has_topic = matches!(&*verb, b"MSG" | b"GAP");
+    let (topic, rest): (&[u8], &[u8]) = if has_topic {
+        let topic_len = memchr(b' ', rest).ok_or(Violation::BadLine)?;
+        let (topic, rest) = rest.split_at_mut(topic_len);
+        let len = percent::decode_in_place(topic)?;
+        (&topic[..len], &rest[1..])
+    } else {
+        (&[], rest)
+    };
+    let text = |bytes| core::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8);
+    let topic = text(topic)?;
+    if has_topic {
+        topic::validate_subscribe(topic)?;
+    }
+    Ok(ServerHead { topic, verb_and_rest: (text(verb)?, text(rest)?) })
+}
