@@ -14,7 +14,7 @@ mod units;
 use std::net::SocketAddr;
 
 use crate::io::check::StartError;
-use crate::shard::LagPolicy;
+use crate::shard::{LagPolicy, Limits};
 
 pub use document::document;
 pub use host::Host;
@@ -158,6 +158,20 @@ impl Config {
                 "give more memory, fewer shards, or a smaller max-message and log-bytes",
             );
         }
+        // Every shard has a ring from every shard; they come on top of the block memory, and must not dwarf it.
+        let limits = Limits { message_bytes_max: self.message_bytes_max, ..Limits::default() };
+        let rings = u64::from(self.shards).pow(2) * limits.ring_bytes() as u64;
+        if rings > self.memory_bytes {
+            wrong(
+                format!(
+                    "the rings between {} shards take {}, more than the memory of {}",
+                    self.shards,
+                    units::size_text(rings),
+                    units::size_text(self.memory_bytes)
+                ),
+                "use fewer shards, a smaller max-message, or more memory",
+            );
+        }
     }
 
     fn check_times(&self, wrong: &mut impl FnMut(String, &str)) {
@@ -224,6 +238,7 @@ mod tests {
             ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
             ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
             ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
+            ("the rings between 200 shards take 10000M", Config { shards: 200, ..base.clone() }),
             ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
         ];
         for (expected, config) in cases {
@@ -232,7 +247,7 @@ mod tests {
             assert!(problems[0].cause.contains(expected), "{expected}: {problems:?}");
             assert!(!problems[0].cure.is_empty());
         }
-        let both = Config { memory_bytes: 1 << 20, dead_after_ms: 1, ..base };
+        let both = Config { memory_bytes: 8 << 20, dead_after_ms: 1, ..base };
         assert_eq!(both.check().unwrap_err().len(), 2);
     }
 
