@@ -290,7 +290,7 @@ mod tests {
                 _ => {
                     let bytes = bytes_of(next);
                     let len = bytes.len() as u32;
-                    let place = chain.append(&mut store, &mut memory, len, 1 << (dice >> 8) % 14).unwrap();
+                    let place = chain.append(&mut store, &mut memory, len, 1 << ((dice >> 8) % 14)).unwrap();
                     memory.bytes_mut(place).copy_from_slice(&bytes);
                     list.push_back(next);
                     next += 1;

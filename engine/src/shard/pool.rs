@@ -216,7 +216,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let dice = (seed >> 33) as u32;
             if dice % 5 < 3 {
-                match pool.take(Owner::Log, 1 << (dice >> 8) % 18) {
+                match pool.take(Owner::Log, 1 << ((dice >> 8) % 18)) {
                     Some(block) => held.push(block),
                     None => refused += 1,
                 }
@@ -224,7 +224,7 @@ mod tests {
                 let block = held.swap_remove(dice as usize % held.len());
                 pool.give(Owner::Log, block);
             }
-            if dice % 64 == 0 {
+            if dice.is_multiple_of(64) {
                 let mut spans: Vec<_> = held.iter().map(|block| block.span()).collect();
                 spans.sort_by_key(|span| span.start);
                 assert!(spans.windows(2).all(|two| two[0].start + u64::from(two[0].len) <= two[1].start));

@@ -169,7 +169,7 @@ mod tests {
                     map.remove(&id);
                 }
                 _ => {
-                    now += if dice % 97 == 0 { 5_000 } else { dice >> 12 & 31 };
+                    now += if dice.is_multiple_of(97) { 5_000 } else { dice >> 12 & 31 };
                     let mut due = Vec::new();
                     while wheel.expire(now, 3, &mut due) {}
                     due.sort_unstable();

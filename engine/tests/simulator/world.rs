@@ -363,7 +363,7 @@ impl World {
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
             let stuck = waiting.is_some() || (self.phase == Phase::Draining && !unfinished.is_empty());
             if stuck && self.plan.trace {
-                self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard));
+                self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
             }
             assert!(!stuck, "{:?} makes no progress, unfinished {unfinished:?}: {waiting:?}", self.phase);
         }
