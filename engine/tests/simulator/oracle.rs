@@ -150,11 +150,6 @@ impl Oracle {
         self.raw_runs.push((topic.to_string(), ids));
     }
 
-    /// Says whether the newest known message of a topic must still be there for whoever asks for it.
-    pub(crate) fn has_snapshot(&self, topic: &str) -> bool {
-        !self.may_forget && self.topics.contains_key(topic)
-    }
-
     /// Where a payload was numbered, once anybody knows.
     pub(crate) fn cursor_of(&self, id: PayloadId) -> Option<Cursor> {
         self.published[id].seen

@@ -75,7 +75,7 @@ impl RawClient {
         };
         match self.received.last() {
             Some(last) => oracle.cursor_of(*last).is_none_or(|last| last.epoch != head.epoch || last.seq == head.seq),
-            None => !self.from_snapshot || !oracle.has_snapshot(&self.topic),
+            None => !self.from_snapshot || head.seq == 0 || oracle.may_forget,
         }
     }
 
