@@ -74,7 +74,7 @@ pub struct Ticket<'a> {
     pub generation: u16,
     /// What for.
     pub purpose: Purpose,
-    /// The membership (subscriptions) or the topic (catching up) on the asking shard.
+    /// The serial number of a replay, or the topic that catches up, on the asking shard.
     pub detail: u32,
     /// The client's token, empty for none.
     pub token: &'a str,

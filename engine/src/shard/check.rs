@@ -3,7 +3,7 @@
 //! The numbers are those of ARCHITECTURE.md.
 
 use super::Shard;
-use super::connection::Kind;
+use super::connection::{Connection, Kind};
 use super::topics::{BEHIND, LOOK, NONE, UNRESOLVED};
 
 impl Shard {
@@ -79,8 +79,9 @@ impl Shard {
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
     }
 
-    /// What subscribers had coming is what they got, skipped, lost, left behind, or still have coming.
-    fn check_accounting(&mut self) {
+    /// Returns how many messages subscribers still have coming; visits all of them.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
         let mut pending = 0u64;
         for (_, log) in &self.topics.logs {
             for subscriber in &log.subscribers {
@@ -89,9 +90,62 @@ impl Shard {
                 }
             }
         }
+        pending
+    }
+
+    /// What subscribers had coming is what they got, skipped, lost, left behind, or still have coming.
+    fn check_accounting(&mut self) {
+        let pending = self.pending();
         let stats = &self.stats;
         let spent = [stats.delivered, stats.conflated, stats.dropped, stats.abandoned, pending];
         let spent = spent.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
         assert_eq!(stats.owed, spent, "invariant 4: owed = delivered + conflated + dropped + abandoned + pending");
+    }
+}
+
+impl Shard {
+    /// Describes every connection with something unfinished: for whoever wonders why it does not go on.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (slot, connection) in self.connections.iter().enumerate() {
+            let mut membership = connection.first;
+            while membership != NONE {
+                let subscriber = self.topics.subscriber(membership);
+                let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+                let (first, next) = (log.chain.first(), log.chain.next());
+                if subscriber.next != next || subscriber.flags & UNRESOLVED != 0 {
+                    all.push(format!(
+                        "log {first}..{next}, pending {}, queued {}: {subscriber:?}",
+                        log.pending, log.queued
+                    ));
+                }
+                membership = self.topics.memberships[membership as usize].next;
+            }
+            let Connection { kind, armed, blocked, ready, subscriptions, partial, .. } = *connection;
+            if kind != Kind::Free {
+                all.push(format!(
+                    "slot {slot} {kind:?} armed {armed:?} cancelling {} ended {} reads {}",
+                    connection.cancelling, connection.ended, connection.reads
+                ));
+            }
+            let Some(active) = self.actives.get(connection.active as usize) else { continue };
+            all.push(format!(
+                "slot {slot}, {kind:?}, armed {armed:?}, blocked {blocked}, ready {ready}, subscriptions \
+                 {subscriptions}, partial {partial}: waiting {:?}, complete {}, pending {:?}, queue {}, sending {}, \
+                 carry {}, body {}, tickets {}, closing {}, {:?}",
+                active.waiting,
+                active.complete,
+                active.pending.what,
+                active.queue.len(),
+                active.sending,
+                active.carry.len(),
+                active.body.len(),
+                active.tickets,
+                active.closing,
+                active.replaying
+            ));
+        }
+        all
     }
 }

@@ -30,6 +30,8 @@ impl Shard {
         self.push(driver, slot, &bytes[..len]);
         if self.connections[slot as usize].is_websocket() {
             self.active(slot).closing = true;
+            // A peer that does not read its farewell has as long as one that does not answer it.
+            self.wheel.set(slot, self.tick, self.limits.linger_ms);
             self.make_ready(slot);
         }
     }

@@ -214,6 +214,8 @@ pub(super) enum Body {
 /// A replay on its way to this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Replaying {
+    /// Tells it from earlier ones, whose answers may still come.
+    pub(super) serial: u32,
     /// For whom.
     pub(super) membership: u32,
     /// The answer has begun: so many messages of the batch are still to come.

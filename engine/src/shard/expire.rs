@@ -32,6 +32,10 @@ impl Shard {
             let memory = driver.memory();
             self.homes.forget_old(&mut self.store, memory, &self.limits, self.now_ms, HOMES_PER_LOOK);
         }
+        if !self.accepting_failed.is_empty() && self.now_us >= self.accept_again_us {
+            self.accept_again(driver);
+            worked = true;
+        }
         if self.draining {
             worked |= self.drain_some(driver);
         }
@@ -128,7 +132,7 @@ impl Shard {
     fn expire_paced(&mut self) -> bool {
         let mut worked = false;
         while let Some(std::cmp::Reverse((due_ms, membership))) = self.paced.peek().copied() {
-            if u64::from(due_ms) > self.now_ms {
+            if due_ms > self.now_ms {
                 break;
             }
             self.paced.pop();
@@ -165,10 +169,6 @@ impl Shard {
             match self.connections[slot as usize].kind {
                 Kind::Payload | Kind::Line | Kind::Echo => {
                     self.close_websocket(driver, slot, close::GOING_AWAY, "the engine is shutting down");
-                    // A peer that does not answer the farewell has as long as one that lingers.
-                    if self.connections[slot as usize].is_websocket() {
-                        self.wheel.set(slot, self.tick, self.limits.linger_ms);
-                    }
                 }
                 Kind::Http => match self.active_if_any(slot) {
                     // It gets its answer, and nothing after it.

@@ -159,7 +159,7 @@ impl Shard {
         if self.send_private(driver, slot) {
             return true;
         }
-        if self.is_closing(slot) {
+        if self.is_closing(slot) || self.is_done(slot) {
             self.finish(driver, slot);
             return false;
         }
@@ -171,6 +171,14 @@ impl Shard {
             self.settle_down(slot);
         }
         sent
+    }
+
+    /// Says whether an HTTP peer has ended its direction and has all its answers.
+    fn is_done(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        connection.ended
+            && connection.kind == Kind::Http
+            && self.actives.get(connection.active as usize).is_none_or(|active| active.waiting == Waiting::No)
     }
 
     /// Sends what is in the connection's own queue, a pong included; says whether there was anything.
@@ -266,7 +274,7 @@ impl Shard {
             self.release_later(index);
         }
         if every_ms > 0 {
-            self.topics.memberships[membership as usize].due_ms = self.now_ms as u32 + every_ms;
+            self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
         }
         let connection = &mut self.connections[slot as usize];
         connection.submit = self.submit;
@@ -278,7 +286,7 @@ impl Shard {
     /// Says whether a subscriber's next message has to wait; if so, sees to it that it is looked at in time.
     fn paces(&mut self, membership: u32) -> bool {
         let due_ms = self.topics.memberships[membership as usize].due_ms;
-        if u64::from(due_ms) <= self.now_ms {
+        if due_ms <= self.now_ms {
             return false;
         }
         let entry = std::cmp::Reverse((due_ms, membership));
@@ -308,9 +316,11 @@ impl Shard {
 
     /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent.
     fn want_more<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
-        let busy = self
-            .active_if_any(slot)
-            .is_some_and(|active| active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0);
+        // The rest of a frame goes before the queue, so it must not wait for the queue to drain.
+        let partial = self.topics.subscriber(membership).partial > 0;
+        let busy = self.active_if_any(slot).is_some_and(|active| {
+            active.replaying.is_some() || !partial && (!active.queue.is_empty() || active.sending > 0)
+        });
         if busy {
             return;
         }

@@ -127,7 +127,7 @@ pub struct Shard {
     /// Connections that want a replay and could not ask yet.
     wanting: VecDeque<(Slot, u16)>,
     /// Subscribers with a pace, by the time their next message may be sent.
-    paced: BinaryHeap<Reverse<(u32, u32)>>,
+    paced: BinaryHeap<Reverse<(u64, u32)>>,
 
     /// Scratch: received bytes, a packet, text being written.
     inbound: Vec<u8>,
@@ -136,8 +136,11 @@ pub struct Shard {
     packet: Vec<u8>,
     text: Vec<u8>,
 
-    /// A listener that stopped accepting because the kernel said no.
-    accepting_failed: Option<u8>,
+    /// Listeners that stopped accepting because the kernel said no, and when to try again.
+    accepting_failed: Vec<u8>,
+    accept_again_us: u64,
+    /// Number of the newest replay asked for.
+    serial: u32,
     draining: bool,
     drain_next: Slot,
 }
@@ -188,7 +191,9 @@ impl Shard {
             whole: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
-            accepting_failed: None,
+            accepting_failed: Vec::new(),
+            accept_again_us: 0,
+            serial: 0,
             draining: false,
             drain_next: 0,
             random: random_state,
@@ -303,7 +308,8 @@ impl Shard {
 
     fn is_living(&self, slot: Slot, generation: u16) -> bool {
         self.connections.get(slot as usize).is_some_and(|connection| {
-            connection.generation == generation && !matches!(connection.kind, Kind::Free | Kind::Dead | Kind::Closing)
+            connection.generation == generation
+                && !matches!(connection.kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing)
         })
     }
 }

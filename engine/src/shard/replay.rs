@@ -26,13 +26,15 @@ impl Shard {
             return false;
         }
         let generation = self.connections[slot as usize].generation;
-        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: membership, token: "" };
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: serial, token: "" };
         let from = Start::Seq(self.topics.subscriber(membership).next);
         let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.asked[home] += 1;
         self.stats.replays += 1;
-        self.active(slot).replaying = Some(Replaying { membership, left: None, head: 0 });
+        self.active(slot).replaying = Some(Replaying { serial, membership, left: None, head: 0 });
         true
     }
 
@@ -64,12 +66,14 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        let (slot, membership) = (ticket.slot, ticket.detail);
+        let (slot, serial) = (ticket.slot, ticket.detail);
         let Some(active) = self.active_if_any(slot) else { return };
-        if active.replaying.is_none_or(|replaying| replaying.membership != membership) {
+        let Some(replaying) = active.replaying.as_mut().filter(|replaying| replaying.serial == serial) else {
             return; // The subscription ended meanwhile.
-        }
-        active.replaying = Some(Replaying { membership, left: Some(count), head: head.seq });
+        };
+        replaying.left = Some(count);
+        replaying.head = head.seq;
+        let membership = replaying.membership;
         let place = &self.topics.memberships[membership as usize];
         let log = place.log;
         let subscriber = *self.topics.subscriber(membership);
@@ -116,17 +120,18 @@ impl Shard {
         if !self.is_living(ticket.slot, ticket.generation) {
             return;
         }
-        let (slot, membership) = (ticket.slot, ticket.detail);
+        let (slot, serial) = (ticket.slot, ticket.detail);
         if matches!(ticket.purpose, Purpose::Poll | Purpose::Value) {
             self.answer_message(driver, slot, seq, content);
             return;
         }
         let Some(active) = self.active_if_any(slot) else { return };
-        let Some(Replaying { left: Some(left), .. }) =
-            active.replaying.as_mut().filter(|replaying| replaying.membership == membership)
+        let Some(Replaying { membership, left: Some(left), .. }) =
+            active.replaying.as_mut().filter(|replaying| replaying.serial == serial)
         else {
             return;
         };
+        let membership = *membership;
         *left -= 1;
         let last = *left == 0;
         if !self.queue_message(driver, slot, membership, seq, content) {

@@ -11,6 +11,9 @@ const COMPLETIONS_PER_TURN: usize = 1024;
 /// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
 pub(super) const READS_FOR_STREAM: u8 = 8;
 
+/// Accepting is tried again when a slot becomes free, and after so many microseconds: what was short may not be slots.
+const ACCEPT_AGAIN_US: u64 = 100_000;
+
 /// Bytes that a waiting connection may have sent in advance before it is not read any more. What is in flight when
 /// the receive is cancelled still comes, so the buffer is bounded by this and one burst of receive buffers.
 const CARRY_BYTES_MAX: u32 = 1 << 20;
@@ -32,7 +35,8 @@ impl Shard {
             Completion::AcceptFailed { listener, errno } => {
                 tracing::warn!(shard = self.index, listener, errno, "cannot accept; trying again when a slot is free");
                 self.stats.refused += 1;
-                self.accepting_failed = Some(listener);
+                self.accepting_failed.push(listener);
+                self.accept_again_us = self.now_us + ACCEPT_AGAIN_US;
             }
             Completion::Received { slot, lent, more, .. } => {
                 if !more {
@@ -77,13 +81,16 @@ impl Shard {
             }
             Completion::Closed { slot } => {
                 self.closed(slot);
-                if let Some(listener) = self.accepting_failed.take() {
-                    driver.accept(listener);
-                }
+                self.accept_again(driver);
             }
             Completion::Unsent { .. } => unreachable!("settled right after the submit"),
             Completion::Connected { .. } => unreachable!("a shard does not connect"),
         }
+    }
+
+    /// Starts to accept again where that failed.
+    pub(super) fn accept_again<D: Driver>(&mut self, driver: &mut D) {
+        self.accepting_failed.drain(..).for_each(|listener| driver.accept(listener));
     }
 
     fn accepted<D: Driver>(&mut self, driver: &mut D, listener: u8, slot: Slot, peer: std::net::SocketAddr) {
@@ -237,14 +244,10 @@ impl Shard {
     fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.connections[slot as usize].ended = true;
         let connection = &self.connections[slot as usize];
-        // A client may end its direction after a request and still wait for the answer.
-        let answer_due = connection.kind == Kind::Http && connection.active != NONE && {
-            let active = &self.actives[connection.active as usize];
-            active.waiting != Waiting::No || !active.queue.is_empty() || active.sending > 0
-        };
-        if answer_due {
-            let index = connection.active as usize;
-            self.actives[index].pending.keep_alive = false;
+        // A client may end its direction after its requests, or after its close frame, and still wait for answers.
+        let answers_due = connection.active != NONE && (connection.kind == Kind::Http || self.is_closing(slot));
+        if answers_due {
+            self.make_ready(slot);
         } else {
             self.kill(driver, slot);
         }

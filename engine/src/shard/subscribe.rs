@@ -84,11 +84,13 @@ impl Shard {
             Since::Last(n) => Start::Last(n),
             Since::After(cursor) => Start::After { epoch: cursor.epoch, seq: cursor.seq },
         };
-        let ticket = Ticket { slot, generation, purpose: Purpose::Subscribe, detail: membership, token: wish.token };
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let ticket = Ticket { slot, generation, purpose: Purpose::Subscribe, detail: serial, token: wish.token };
         let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.asked[home] += 1;
-        self.active(slot).replaying = Some(Replaying { membership, left: None, head: 0 });
+        self.active(slot).replaying = Some(Replaying { serial, membership, left: None, head: 0 });
         Outcome::Done
     }
 

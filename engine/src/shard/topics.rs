@@ -128,9 +128,9 @@ pub(super) struct Membership {
     /// Least time between two messages, in milliseconds; 0: none.
     pub(super) every_ms: u32,
     /// When the next message may be sent, in milliseconds.
-    pub(super) due_ms: u32,
+    pub(super) due_ms: u64,
     /// The time for which it stands among those that wait for theirs.
-    pub(super) waits_for: u32,
+    pub(super) waits_for: u64,
 }
 
 /// All topics, logs and memberships of a shard.

@@ -58,8 +58,11 @@ impl Shard {
         }
         let mut until = self.wheel.next_us();
         if let Some(std::cmp::Reverse((due_ms, _))) = self.paced.peek() {
-            let due_us = u64::from(*due_ms) * 1000;
+            let due_us = *due_ms * 1000;
             until = Some(until.map_or(due_us, |until| until.min(due_us)));
+        }
+        if !self.accepting_failed.is_empty() {
+            until = Some(until.map_or(self.accept_again_us, |until| until.min(self.accept_again_us)));
         }
         if self.waits_for_room() {
             let retry_us = start_us + RETRY_US;

@@ -13,7 +13,7 @@ use super::Shard;
 use super::connection::{Kind, Waiting};
 use super::dialect::Dialect;
 use super::subscribe::{Outcome, Wish};
-use super::topics::NONE;
+use super::topics::{NONE, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Purpose};
 
@@ -144,7 +144,13 @@ impl Shard {
                 self.command_sub(driver, slot, topic, since, conflate, every_ms, token)
             }
             Ok(Command::Unsub { topic, id }) => {
-                match self.membership_of(slot, topic) {
+                let membership = self.membership_of(slot, topic);
+                let unresolved = |membership| self.topics.subscriber(membership).flags & UNRESOLVED != 0;
+                if membership.is_some_and(unresolved) {
+                    // The answer to its SUB is on its way, and comes first.
+                    return Handled::Answer;
+                }
+                match membership {
                     Some(membership) if !self.unsubscribe(driver, slot, membership) => self.kill(driver, slot),
                     _ => {
                         if let Some(token) = id {

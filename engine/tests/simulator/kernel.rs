@@ -192,6 +192,12 @@ impl FakeKernel {
         self.seats.iter().filter(|seat| seat.phase != Phase::Free).count()
     }
 
+    /// Describes what this kernel knows of a connection, for reports.
+    pub(crate) fn describe(&self, conn: ConnId) -> Option<String> {
+        let slot = self.seats.iter().position(|seat| seat.phase != Phase::Free && seat.conn == conn)?;
+        Some(format!("shard {} slot {slot}: {:?}", self.shard, self.seats[slot]))
+    }
+
     /// Says whether nobody can be accepted before somebody is closed.
     pub(crate) fn is_full(&self) -> bool {
         self.slots_taken() == self.seats.len()

@@ -8,6 +8,9 @@ use crate::oracle::{Cursor, Oracle, PayloadId, Since, Told, Watch};
 use crate::rng::Rng;
 use crate::wire::{Flow, Frame, Pace, Wire};
 
+/// So often a client comes back once the faults are over.
+const RETURNS_MAX: u32 = 5;
+
 /// What an answer with a token is for.
 #[derive(Debug)]
 enum Asked {
@@ -36,6 +39,8 @@ enum Stage {
 #[derive(Debug)]
 struct Subscribed {
     watch: Watch,
+    /// SUB was answered.
+    settled: bool,
     leaving: bool,
 }
 
@@ -52,6 +57,8 @@ pub(crate) struct LineClient {
     asked: BTreeMap<String, Asked>,
     tokens: u64,
     next_us: u64,
+    /// Times it tried to come back since the faults ended.
+    returns: u32,
 }
 
 impl LineClient {
@@ -67,6 +74,7 @@ impl LineClient {
             asked: BTreeMap::new(),
             tokens: 0,
             next_us: 0,
+            returns: 0,
         }
     }
 
@@ -125,7 +133,8 @@ impl LineClient {
         }
         if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
-            if !self.ended && self.stage == Stage::Open {
+            let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
+            if !stuffed && !self.ended && self.stage == Stage::Open {
                 self.act(scene);
             } else if scene.rng.chance(20) {
                 self.exit(scene, Exit::Reset);
@@ -134,6 +143,14 @@ impl LineClient {
     }
 
     fn connect(&mut self, scene: &mut Scene<'_>) {
+        if scene.phase == Phase::Settling {
+            self.returns += 1;
+            // A server that is full, or closes whoever is slow, may go on with that for ever.
+            if self.returns > RETURNS_MAX {
+                self.resume.clear();
+                return;
+            }
+        }
         let shard = scene.rng.below(scene.plan.shards);
         let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
         wire.put_upgrade("/ws");
@@ -358,7 +375,7 @@ impl LineClient {
         };
         self.say(scene, format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes());
         let watch = Watch::new(&topic, since);
-        self.subscribed.insert(topic, Subscribed { watch, leaving: false });
+        self.subscribed.insert(topic, Subscribed { watch, settled: false, leaving: false });
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
@@ -397,7 +414,7 @@ impl LineClient {
                 }
             }
             70..75 => {
-                let staying = self.subscribed.iter().find(|(_, subscribed)| !subscribed.leaving);
+                let staying = self.subscribed.iter().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
                 if let Some((topic, _)) = staying {
                     let topic = escape(topic);
                     let token = self.token(Asked::Change);

@@ -58,8 +58,6 @@ pub(crate) struct Net {
     refusing: Vec<bool>,
     now_us: u64,
     doorbells: Vec<bool>,
-    /// Bytes moved in either direction by either end, and accepts: the world's measure of progress.
-    pub(crate) motion: u64,
 }
 
 impl Net {
@@ -71,7 +69,6 @@ impl Net {
             // Not zero, so that a deadline of zero is seen to be in the past.
             now_us: 1_000_000,
             doorbells: vec![false; shards],
-            motion: 0,
         }
     }
 
@@ -128,7 +125,6 @@ impl Net {
         }
         let count = bytes.len().min(conn.up.room());
         conn.up.bytes.extend(&bytes[..count]);
-        self.motion += count as u64;
         Ok(count)
     }
 
@@ -138,7 +134,6 @@ impl Net {
         let count = max.min(conn.down.bytes.len());
         if count > 0 {
             into.extend(conn.down.bytes.drain(..count));
-            self.motion += count as u64;
             return Found::Bytes(count);
         }
         if !conn.down.bytes.is_empty() {
@@ -166,7 +161,6 @@ impl Net {
     /// Half close: the server reads what is left, then the end.
     pub(crate) fn client_end(&mut self, id: ConnId) {
         self.conns[id].up.ended = true;
-        self.motion += 1;
     }
 
     /// Full close: as half close, but bytes sent to this client now bring a reset back.
@@ -175,7 +169,6 @@ impl Net {
         conn.up.ended = true;
         conn.client_gone = true;
         conn.down.bytes.clear();
-        self.motion += 1;
     }
 
     /// Tears the connection down at once; `purge` also loses what the server has not read yet.
@@ -187,13 +180,26 @@ impl Net {
         if purge {
             conn.up.bytes.clear();
         }
-        self.motion += 1;
     }
 
     // ---- the server's end, for the kernel only ----
 
     pub(crate) fn backlog_len(&self, shard: usize) -> usize {
         self.backlog[shard].len()
+    }
+
+    /// Describes a connection, for reports.
+    pub(crate) fn describe(&self, id: ConnId) -> String {
+        let Conn { up, down, reset, client_gone, server_gone } = &self.conns[id];
+        let pipe =
+            |pipe: &Pipe| format!("{}/{}{}", pipe.bytes.len(), pipe.bytes_max, if pipe.ended { " ended" } else { "" });
+        let queued = self.backlog.iter().position(|queue| queue.contains(&id));
+        format!(
+            "connection {id}: up {}, down {}, reset {reset}, client gone {client_gone}, server gone {server_gone}, \
+             in the accept queue of {queued:?}",
+            pipe(up),
+            pipe(down),
+        )
     }
 
     /// Says whether a connection still waits in the accept queue of `shard`.
@@ -203,7 +209,6 @@ impl Net {
 
     pub(crate) fn accept(&mut self, shard: usize) -> Option<ConnId> {
         let id = self.backlog[shard].pop_front()?;
-        self.motion += 1;
         Some(id)
     }
 
@@ -213,7 +218,6 @@ impl Net {
         for id in std::mem::take(&mut self.backlog[shard]) {
             self.conns[id].reset = true;
         }
-        self.motion += 1;
     }
 
     pub(crate) fn server_readable(&self, id: ConnId) -> bool {
@@ -229,7 +233,6 @@ impl Net {
             for (to, from) in into.iter_mut().zip(conn.up.bytes.drain(..count)) {
                 *to = from;
             }
-            self.motion += count as u64;
             Found::Bytes(count)
         } else if conn.reset {
             Found::Reset
@@ -258,13 +261,11 @@ impl Net {
         }
         let count = bytes.len().min(conn.down.room());
         conn.down.bytes.extend(&bytes[..count]);
-        self.motion += count as u64;
         Ok(count)
     }
 
     pub(crate) fn server_end(&mut self, id: ConnId) {
         self.conns[id].down.ended = true;
-        self.motion += 1;
     }
 
     /// Closes the server's end. What it sent can still be read; as TCP does, unread bytes turn the end into a reset.
@@ -277,6 +278,5 @@ impl Net {
             conn.up.bytes.clear();
             conn.reset = true;
         }
-        self.motion += 1;
     }
 }

@@ -283,7 +283,9 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(topic: &str, since: Since) -> Watch {
         let last = match since {
-            Since::After(cursor) => Some(cursor),
+            // The cursor of a topic that did not exist says nothing about what comes.
+            Since::After(cursor) if cursor.epoch != 0 => Some(cursor),
+            Since::After(_) => None,
             Since::Latest | Since::Live | Since::Earliest | Since::Last(_) => None,
         };
         Watch { topic: topic.to_string(), since, head: None, last, begun: false }
@@ -350,7 +352,8 @@ impl Watch {
             }
         }
         self.begun = true;
-        self.last = Some(to);
+        // The topic is gone: what comes next is the beginning of another life.
+        self.last = (to.epoch != 0).then_some(to);
         oracle.head_told(&self.topic, to);
     }
 
@@ -360,6 +363,10 @@ impl Watch {
             && self.begun
         {
             assert_eq!(last, next, "a poll's cursor is that of its last message: {self:?}");
+        }
+        if next.epoch == 0 {
+            assert_eq!(self.last, None, "the topic is gone, and nobody told: {self:?}");
+            return;
         }
         self.last = Some(next);
         oracle.head_told(&self.topic, next);

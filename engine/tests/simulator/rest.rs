@@ -98,7 +98,8 @@ impl HttpClient {
             self.forget(scene);
         } else if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
-            if !self.closing && !self.ended {
+            let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
+            if !stuffed && !self.closing && !self.ended {
                 self.act(scene);
             } else if scene.rng.chance(20) {
                 self.exit(scene, Exit::Reset);

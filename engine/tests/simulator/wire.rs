@@ -68,6 +68,11 @@ impl Wire {
         self.ending = true;
     }
 
+    /// Says whether so much waits to be written that a sane client says no more for now.
+    pub(crate) fn is_stuffed(&self) -> bool {
+        self.out.len() > 50_000
+    }
+
     /// Says whether bytes of ours have not reached the network.
     pub(crate) fn has_unwritten(&self) -> bool {
         !self.out.is_empty() && !self.broken
@@ -254,7 +259,7 @@ impl Answer {
 
     /// Asserts that this is RFC 6455's own example of an accepted handshake, or says that the server refused.
     pub(crate) fn accepts_websocket(&self) -> bool {
-        if self.status == 503 {
+        if [408, 503].contains(&self.status) {
             return false;
         }
         assert_eq!(self.status, 101, "{self:?}");
