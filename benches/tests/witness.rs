@@ -1,4 +1,5 @@
 //! The load generator against the baselines: servers that share no code with it.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,5 @@
 //! The load generator against the engine itself, and against servers that are not there or not well.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
