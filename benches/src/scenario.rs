@@ -282,7 +282,7 @@ impl Scenario {
 fn warm_up(plan: &Plan) -> io::Result<()> {
     let load = Load::Closed { in_flight: 1 };
     let plan =
-        Plan { connections: 1, topics: 1, load, messages: Some(WARM_UP_MESSAGES), server_pid: None, ..plan.clone() };
+        Plan { connections: 1, topics: 1, load, messages: Some(WARM_UP_MESSAGES), seconds: None, ..plan.clone() };
     run(&plan, &mut || {}).map(drop).map_err(io::Error::other)
 }
 
