@@ -86,18 +86,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it accepts.
+    /// Starts a server and waits until it accepts; `engine_flags` are for the engine only.
     ///
     /// # Errors
     /// If it cannot be started, ends at once (with what it said on stderr), or does not accept in time.
-    pub fn start(kind: Kind, setup: &Setup) -> io::Result<Server> {
+    pub fn start(kind: Kind, engine_flags: &[&str], setup: &Setup) -> io::Result<Server> {
         let address = free_address()?;
         let listen = address.to_string();
         let mut command = Command::new(setup.path(kind));
         if let Kind::Engine { shards } = kind {
             let admin = free_address()?.to_string();
             command.args(["serve", "--listen", &listen, "--admin", &admin, "--echo", "--shards", &shards.to_string()]);
-            command.args(["--cores", &setup.core.to_string()]);
+            command.args(["--cores", &setup.core.to_string(), "--log-level", "warn"]).args(engine_flags);
         } else {
             command.args(["--listen", &listen]);
         }

@@ -1,4 +1,5 @@
 //! The baselines do what they are compared for: every delivery and echo arrives, whole, in order.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -85,7 +85,8 @@ impl Stage {
 
     /// Says that a worker will send no more; its `add_published` came before.
     pub(crate) fn end_publishing(&self) {
-        self.publishing.fetch_sub(1, Ordering::Release);
+        let before = self.publishing.fetch_sub(1, Ordering::Release);
+        debug_assert!(before > 0, "a worker ends its publishing once");
     }
 
     /// Says whether `published` is final.

@@ -288,7 +288,7 @@ impl Worker {
     /// Sends what is due on echoing connections; in a closed loop that is the first messages only.
     fn echo(&mut self, now_ns: u64) -> bool {
         let Worker { echoes, rules, lanes, .. } = self;
-        if !rules.plan.echo || self.ended || now_ns < echoes.start_ns {
+        if !rules.plan.echo || rules.plan.load == Load::Idle || self.ended || now_ns < echoes.start_ns {
             return false;
         }
         let (before, count) = (echoes.sent, echoes.connections.len() as u64);
