@@ -91,6 +91,7 @@ impl Shard {
         let len = w.finish().expect("room for the longest topic was made");
         let index = self.connections[slot as usize].active as usize;
         if !self.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
+            self.actives[index].poll_left = 0;
             self.answer_full(driver, slot);
             self.request_ends_and_goes_on(driver, slot);
             return;
@@ -251,7 +252,7 @@ fn write_gap(w: &mut Writer<'_>, topic: &str, epoch: u32, first: u64, lost: Lost
     let (from, reason) = if lost.epoch_changed {
         (Cursor { epoch: lost.after_epoch, seq: lost.after_seq }, GapReason::Epoch)
     } else {
-        (Cursor { epoch, seq: lost.after_seq + 1 }, GapReason::Expired)
+        (Cursor { epoch, seq: lost.after_seq }, GapReason::Expired)
     };
     let to = Cursor { epoch, seq: first - 1 };
     w.text("{\"gap\":{\"topic\":");

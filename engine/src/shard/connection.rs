@@ -267,6 +267,8 @@ pub(super) struct Active {
     pub(super) cursor: Cursor,
     /// Cursor that the client has already (`If-None-Match`).
     pub(super) known: Option<Cursor>,
+    /// Tells the replay of this request from earlier ones, whose messages may still come.
+    pub(super) serial: u32,
     /// Messages of a `poll` that are still to come.
     pub(super) poll_left: u32,
     /// Answers that clients of the line protocol are still owed.
@@ -300,6 +302,7 @@ impl Active {
             replaying: None,
             cursor: Cursor { epoch: 0, seq: 0 },
             known: None,
+            serial: 0,
             poll_left: 0,
             tickets: 0,
             closing: false,

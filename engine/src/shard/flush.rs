@@ -29,6 +29,9 @@ const SENDS_PER_SLICE: usize = 128;
 /// Visits of one log before the next log's turn; visits without a send are cheap, but not free.
 const VISITS_PER_SLICE: usize = 4 * SENDS_PER_SLICE;
 
+/// Entries of ended subscriptions among those that wait for their time, before they are looked for.
+const PACED_STALE_MAX: usize = 1024;
+
 impl Shard {
     /// Orders sends, a bounded number; says whether there were any.
     pub(super) fn flush<D: Driver>(&mut self, driver: &mut D) -> bool {
@@ -303,8 +306,19 @@ impl Shard {
         if place.waits_for != due_ms {
             place.waits_for = due_ms;
             self.paced.push(entry);
+            self.forget_stale_paces();
         }
         true
+    }
+
+    /// Entries of ended subscriptions stay until they are due; when they are most of all, they go at once.
+    fn forget_stale_paces(&mut self) {
+        let memberships = &self.topics.memberships;
+        if self.paced.len() > 2 * memberships.len() + PACED_STALE_MAX {
+            self.paced.retain(|std::cmp::Reverse((due_ms, membership))| {
+                memberships.get(*membership as usize).is_some_and(|place| place.waits_for == *due_ms)
+            });
+        }
     }
 
     /// Moves a subscriber that wants only the newest message there.
@@ -317,7 +331,7 @@ impl Shard {
         let skipped = to - from;
         self.stats.conflated = self.stats.conflated.wrapping_add(skipped);
         if self.connections[slot as usize].kind == Kind::Line {
-            let (from, to) = (Cursor { epoch, seq: from }, Cursor { epoch, seq: to - 1 });
+            let (from, to) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
             self.tell_gap(driver, slot, membership, from, to, skipped, GapReason::Conflated);
         }
     }
@@ -338,7 +352,9 @@ impl Shard {
         }
         if !self.ask_for_more(slot, membership) {
             let generation = self.connections[slot as usize].generation;
-            self.wanting.push_back((slot, generation));
+            let log = self.topics.memberships[membership as usize].log;
+            let home = self.topics.topic(self.topics.logs[log as usize].topic).home;
+            self.wanting.push_back((slot, generation, home));
         }
     }
 

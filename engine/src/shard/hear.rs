@@ -222,8 +222,10 @@ impl Shard {
             }
         }
         for _ in 0..self.wanting.len() {
-            let Some((slot, generation)) = self.wanting.pop_front() else { break };
-            if self.is_living(slot, generation) {
+            let Some((slot, generation, home)) = self.wanting.pop_front() else { break };
+            if !self.may_ask(home as usize, 1) {
+                self.wanting.push_back((slot, generation, home));
+            } else if self.is_living(slot, generation) {
                 self.make_ready(slot);
             }
         }

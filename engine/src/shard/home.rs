@@ -15,6 +15,9 @@ use crate::mesh::{Content, Lost, Name, Start};
 
 const NONE: u32 = u32::MAX;
 
+/// Homes looked at for one that can be forgotten, when there are too many.
+const FORGET_LOOKS_MAX: usize = 64;
+
 /// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
 const RECORD_HEAD: usize = 10;
 
@@ -139,6 +142,8 @@ pub(super) struct Homes {
     by_name: HashTable<u32>,
     oldest: u32,
     newest: u32,
+    /// Where the search for old messages goes on.
+    sweep: usize,
     random: u64,
 }
 
@@ -146,7 +151,7 @@ impl Homes {
     /// Makes no homes yet; epochs are drawn from `seed`.
     #[must_use]
     pub(super) fn new(seed: u64) -> Homes {
-        Homes { homes: Slab::new(), by_name: HashTable::new(), oldest: NONE, newest: NONE, random: seed }
+        Homes { homes: Slab::new(), by_name: HashTable::new(), oldest: NONE, newest: NONE, sweep: 0, random: seed }
     }
 
     /// Returns how many there are.
@@ -170,10 +175,8 @@ impl Homes {
         if let Some(index) = self.find(name) {
             return Some(index);
         }
-        while self.homes.len() >= limits.topics_max as usize {
-            if !self.make_room(store, NONE) {
-                return None;
-            }
+        if self.homes.len() >= limits.topics_max as usize && !self.forget_one(store) {
+            return None;
         }
         Some(self.make(name))
     }
@@ -280,16 +283,16 @@ impl Homes {
         }
     }
 
-    /// Forgets what is too old in the homes that were used longest ago, at most `max` of them a call.
+    /// Forgets what is too old in the next `max` homes, going round.
     pub(super) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64, max: usize) {
-        let mut index = self.oldest;
-        for _ in 0..max {
-            if index == NONE {
-                return;
+        for _ in 0..max.min(self.homes.len()) {
+            if self.sweep >= self.homes.capacity() {
+                self.sweep = 0;
             }
-            let home = &mut self.homes[index as usize];
-            home.forget_old(store, memory, limits, now_ms);
-            index = home.newer;
+            if let Some(home) = self.homes.get_mut(self.sweep) {
+                home.forget_old(store, memory, limits, now_ms);
+            }
+            self.sweep += 1;
         }
     }
 
@@ -306,6 +309,22 @@ impl Homes {
         self.unlist(index);
         self.remove_if_idle(index);
         true
+    }
+
+    /// Forgets the home used longest ago that has no audience, if one of the oldest has none; says whether it did.
+    fn forget_one(&mut self, store: &mut Store) -> bool {
+        let mut index = self.oldest;
+        for _ in 0..FORGET_LOOKS_MAX {
+            let Some(home) = self.homes.get_mut(index as usize) else { return false };
+            let newer = home.newer;
+            if home.members.is_empty() {
+                home.forget_all(store);
+                self.remove_if_idle(index);
+                return true;
+            }
+            index = newer;
+        }
+        false
     }
 
     fn touch(&mut self, index: u32) {

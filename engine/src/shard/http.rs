@@ -122,6 +122,11 @@ impl Shard {
     fn route<D: Driver>(&mut self, driver: &mut D, slot: Slot, request: &Request<'_>) -> Result<u64, Violation> {
         let body_bytes_max = u64::from(self.limits.message_bytes_max);
         let reads = matches!(request.method, Method::Get | Method::Head);
+        if matches!(request.method, Method::Post | Method::Delete) && !self.is_origin_allowed(slot, request) {
+            // A page of somebody else's can send these without asking first.
+            self.answer_error(driver, slot, 403, "this origin is not allowed", false);
+            return Ok(body_bytes_max);
+        }
         match request.path {
             "/" if reads => self.answer(driver, slot, ok(TEXT), WELCOME.as_bytes()),
             "/topics" if request.method == Method::Post => {
@@ -222,10 +227,11 @@ impl Shard {
                 return used;
             }
         };
-        let listener = usize::from(self.connections[slot as usize].listener);
-        let on_loopback = self.limits.loopback.get(listener).copied().unwrap_or(false);
-        let headers = &request.headers;
-        if !origin::allowed(headers.origin, headers.host, &self.limits.origins, on_loopback) {
+        if !matches!(request.body, BodyLength::None | BodyLength::Sized(0)) {
+            self.answer_error(driver, slot, 400, "an upgrade has no body", true);
+            return used;
+        }
+        if !self.is_origin_allowed(slot, request) {
             self.answer_error(driver, slot, 403, "this origin is not allowed", true);
             return used;
         }
@@ -402,6 +408,12 @@ impl Shard {
             }
             Outcome::Done | Outcome::Full => self.active(slot).waiting = Waiting::Answer,
         }
+    }
+
+    fn is_origin_allowed(&self, slot: Slot, request: &Request<'_>) -> bool {
+        let listener = usize::from(self.connections[slot as usize].listener);
+        let on_loopback = self.limits.loopback.get(listener).copied().unwrap_or(false);
+        origin::allowed(request.headers.origin, request.headers.host, &self.limits.origins, on_loopback)
     }
 
     /// A WebSocket endpoint was asked for without asking for an upgrade.

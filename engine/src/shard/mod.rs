@@ -127,7 +127,7 @@ pub struct Shard {
     /// Topics that are behind and could not ask yet.
     catching: VecDeque<(u32, u32)>,
     /// Connections that want a replay and could not ask yet.
-    wanting: VecDeque<(Slot, u16)>,
+    wanting: VecDeque<(Slot, u16, u32)>,
     /// Subscribers with a pace, by the time their next message may be sent.
     paced: BinaryHeap<Reverse<(u64, u32)>>,
 
@@ -141,6 +141,8 @@ pub struct Shard {
     /// Listeners that stopped accepting because the kernel said no, and when to try again.
     accepting_failed: Vec<u8>,
     accept_again_us: u64,
+    /// When it may be said again in the log.
+    accept_warn_us: u64,
     /// Number of the newest replay asked for.
     serial: u32,
     draining: bool,
@@ -195,6 +197,7 @@ impl Shard {
             text: vec![0; TEXT_BYTES],
             accepting_failed: Vec::new(),
             accept_again_us: 0,
+            accept_warn_us: 0,
             serial: 0,
             draining: false,
             drain_next: 0,

@@ -44,7 +44,10 @@ impl Shard {
         from: crate::mesh::Start,
     ) -> Outcome {
         let name = Name { hash: self.hash(topic), text: topic };
-        let ticket = self.ticket(slot, purpose, "");
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let ticket = Ticket { detail: serial, ..self.ticket(slot, purpose, "") };
+        self.active(slot).serial = serial;
         self.order(Packet::Replay { topic: name, ticket, from, generation: 0 }, name.hash, purpose)
     }
 
@@ -107,8 +110,8 @@ impl Shard {
         let mut worked = false;
         let turns = self.parked[home].len().min(UNPARKED_PER_TURN);
         for _ in 0..turns {
-            // A quarter of the ring: with less, the same connections would come and go.
-            if self.links.room(home) < self.links.ring_bytes() / 4 || self.asked[home] >= super::ASKED_MAX / 2 {
+            // Half a ring holds the largest packet; with less, the same connections would come and go.
+            if self.links.room(home) < self.links.ring_bytes() / 2 || self.asked[home] >= super::ASKED_MAX / 2 {
                 break;
             }
             let Some((slot, generation)) = self.parked[home].pop_front() else { break };

@@ -52,9 +52,17 @@ impl Shard {
         }
         let slot = ticket.slot;
         match ticket.purpose {
-            Purpose::Poll | Purpose::Value => self.answer_begins(driver, slot, head, first, count, lost),
+            Purpose::Poll | Purpose::Value if self.expects(slot, ticket.detail) => {
+                self.answer_begins(driver, slot, head, first, count, lost);
+            }
+            Purpose::Poll | Purpose::Value => {}
             _ => self.subscription_continues(driver, ticket, head, first, count, lost),
         }
+    }
+
+    /// Says whether an answer is that of the connection's present request.
+    fn expects(&mut self, slot: Slot, serial: u32) -> bool {
+        self.active_if_any(slot).is_some_and(|active| active.serial == serial)
     }
 
     fn subscription_continues<D: Driver>(
@@ -125,7 +133,9 @@ impl Shard {
         }
         let (slot, serial) = (ticket.slot, ticket.detail);
         if matches!(ticket.purpose, Purpose::Poll | Purpose::Value) {
-            self.answer_message(driver, slot, seq, content);
+            if self.expects(slot, serial) {
+                self.answer_message(driver, slot, seq, content);
+            }
             return;
         }
         let Some(active) = self.active_if_any(slot) else { return };
@@ -238,7 +248,7 @@ impl Shard {
         let from = if lost.epoch_changed {
             Cursor { epoch: lost.after_epoch, seq: lost.after_seq }
         } else {
-            Cursor { epoch, seq: lost.after_seq + 1 }
+            Cursor { epoch, seq: lost.after_seq }
         };
         let to = Cursor { epoch, seq: first - 1 };
         self.tell_gap(driver, slot, membership, from, to, lost.count, reason);

@@ -14,6 +14,9 @@ pub(super) const READS_FOR_STREAM: u8 = 8;
 /// Accepting is tried again when a slot becomes free, and after so many microseconds: what was short may not be slots.
 const ACCEPT_AGAIN_US: u64 = 100_000;
 
+/// That accepting failed is said this often at most, in microseconds.
+const ACCEPT_WARN_US: u64 = 10_000_000;
+
 /// Bytes that a waiting connection may have sent in advance before it is not read any more. What is in flight when
 /// the receive is cancelled still comes, so the buffer is bounded by this and one burst of receive buffers.
 const CARRY_BYTES_MAX: u32 = 1 << 20;
@@ -33,7 +36,15 @@ impl Shard {
         match completion {
             Completion::Accepted { listener, slot, peer } => self.accepted(driver, listener, slot, peer),
             Completion::AcceptFailed { listener, errno } => {
-                tracing::warn!(shard = self.index, listener, errno, "cannot accept; trying again when a slot is free");
+                if self.now_us >= self.accept_warn_us {
+                    self.accept_warn_us = self.now_us + ACCEPT_WARN_US;
+                    tracing::warn!(
+                        shard = self.index,
+                        listener,
+                        errno,
+                        "cannot accept; trying again when a slot is free"
+                    );
+                }
                 self.stats.refused += 1;
                 self.accepting_failed.push(listener);
                 self.accept_again_us = self.now_us + ACCEPT_AGAIN_US;
@@ -102,10 +113,13 @@ impl Shard {
         let connection = &mut self.connections[slot as usize];
         assert_eq!(connection.kind, Kind::Free, "the kernel hands out free slots only");
         connection.open(listener, peer, self.tick);
-        if full || self.draining {
-            self.stats.refused += u64::from(full);
+        if self.draining {
             self.kill(driver, slot);
             return;
+        }
+        if full {
+            self.answer_full(driver, slot);
+            self.end_after_answer(slot);
         }
         self.wheel.set(slot, self.tick, self.limits.head_ms);
         self.rearm(driver, slot);

@@ -87,6 +87,9 @@ impl Shard {
 
     /// Handles a whole message; one that has to wait is kept.
     pub(super) fn message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &mut [u8]) {
+        if self.is_closing(slot) {
+            return; // It waited, and meanwhile the last word was said.
+        }
         let handled = match self.connections[slot as usize].kind {
             Kind::Payload => self.publish_payload(driver, slot, text, bytes),
             Kind::Line => self.command(driver, slot, bytes),
@@ -305,7 +308,8 @@ impl Shard {
 
     /// Puts bytes into the connection's queue; sheds the connection if there is no memory for them.
     pub(super) fn push<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) {
-        let gone = matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing);
+        let gone =
+            matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing);
         if gone || self.is_closing(slot) {
             return; // Nobody reads it any more, or our last word stands in the queue already.
         }

@@ -46,7 +46,8 @@ fn body_len(message: &Message<'_>) -> usize {
     b"MSG ".len() + topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + 1 + message.payload.len()
 }
 
-/// Writes `GAP <topic> <from> <to> <count> <reason>`: `count` messages after `from` and before `to` were not delivered.
+/// Writes `GAP <topic> <from> <to> <count> <reason>`: `count` messages after
+/// `from`, up to and with `to`, were not delivered.
 pub fn gap(w: &mut Writer<'_>, topic: &str, from: Cursor, to: Cursor, count: u64, reason: GapReason) {
     w.text("GAP ");
     encode_topic_word(topic, w);

@@ -37,9 +37,9 @@ pub enum ServerLine<'a> {
     Gap {
         /// The topic, decoded.
         topic: &'a str,
-        /// The cursor before the gap.
+        /// Cursor of the last message before the gap.
         from: Cursor,
-        /// The cursor after it.
+        /// Cursor of the last message in the gap: what comes after it is next.
         to: Cursor,
         /// How many messages.
         count: u64,
