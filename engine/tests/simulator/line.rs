@@ -6,7 +6,7 @@ use crate::client::{Exit, Phase, Scene};
 use crate::net::{ConnId, Net};
 use crate::oracle::{Cursor, Oracle, PayloadId, Since, Told, Watch};
 use crate::rng::Rng;
-use crate::wire::{Flow, Frame, Pace, Wire};
+use crate::wire::{Flow, Frame, Pace, Wire, check_kind};
 
 /// So often a client comes back once the faults are over.
 const RETURNS_MAX: u32 = 5;
@@ -225,7 +225,10 @@ impl LineClient {
                 eprintln!("{:>12} line {:>2} < {}", scene.net.now_us(), self.name, frame.brief());
             }
             match frame {
-                Frame::Message(text) => self.line(scene, &text),
+                Frame::Message { text, bytes } => {
+                    check_kind(text, &bytes);
+                    self.line(scene, &bytes);
+                }
                 Frame::Ping(payload) if !self.ended => wire.put_frame(scene.rng, 10, &payload),
                 Frame::Ping(_) => {}
                 Frame::Pong(payload) => {

@@ -6,7 +6,7 @@ use crate::client::{Exit, Phase, Scene};
 use crate::net::{ConnId, Net};
 use crate::oracle::{Oracle, PayloadId};
 use crate::rng::Rng;
-use crate::wire::{Flow, Frame, Pace, Wire};
+use crate::wire::{Flow, Frame, Pace, Wire, check_kind};
 
 #[derive(Debug)]
 pub(crate) struct RawClient {
@@ -157,7 +157,8 @@ impl RawClient {
                 eprintln!("{:>12} raw {:>2} < {}", scene.net.now_us(), self.name, frame.brief());
             }
             match frame {
-                Frame::Message(payload) => {
+                Frame::Message { text, bytes: payload } => {
+                    check_kind(text, &payload);
                     let id = scene.oracle.identify(&self.topic, &payload);
                     assert!(!self.received.contains(&id), "raw client {}: payload {id} twice", self.name);
                     self.received.push(id);
