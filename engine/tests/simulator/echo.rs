@@ -13,6 +13,8 @@ pub(crate) struct EchoClient {
     wire: Option<Wire>,
     open: bool,
     closing: bool,
+    /// The server sent its close frame.
+    farewell: bool,
     ended: bool,
     pace: Pace,
     /// Sent, and not back yet.
@@ -27,6 +29,7 @@ impl EchoClient {
             wire: None,
             open: false,
             closing: false,
+            farewell: false,
             ended: false,
             pace: if calm { Pace::FAST } else { Pace::draw(rng) },
             away: VecDeque::new(),
@@ -65,6 +68,7 @@ impl EchoClient {
                 wire.put_upgrade("/echo");
                 self.wire = Some(wire);
                 (self.open, self.closing, self.ended) = (false, false, false);
+                self.farewell = false;
             }
             return;
         };
@@ -120,7 +124,7 @@ impl EchoClient {
                 if answer.accepts_websocket() {
                     self.open = true;
                 } else {
-                    assert!(!scene.plan.calm, "refused without a reason: {answer:?}");
+                    assert!(!scene.plan.calm || scene.phase == Phase::Draining, "refused without a reason: {answer:?}");
                     self.exit(scene, Exit::Close);
                 }
                 continue;
@@ -128,6 +132,7 @@ impl EchoClient {
             let Some(frame) = wire.take_frame() else { return };
             match frame {
                 Frame::Message { text, bytes } => {
+                    assert!(!self.farewell, "a message after the server's close frame");
                     let sent = self.away.pop_front().expect("nothing comes back that was not sent");
                     assert!((text, bytes) == sent, "echo client {}: {} bytes changed", self.name, sent.1.len());
                 }
@@ -143,6 +148,7 @@ impl EchoClient {
                         wire.put_frame(scene.rng, 8, &code.unwrap_or(1000).to_be_bytes());
                     }
                     self.closing = true;
+                    self.farewell = true;
                 }
             }
         }

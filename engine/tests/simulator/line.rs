@@ -59,6 +59,8 @@ pub(crate) struct LineClient {
     next_us: u64,
     /// Times it tried to come back since the faults ended.
     returns: u32,
+    /// The server sent its close frame.
+    farewell: bool,
 }
 
 impl LineClient {
@@ -75,6 +77,7 @@ impl LineClient {
             tokens: 0,
             next_us: 0,
             returns: 0,
+            farewell: false,
         }
     }
 
@@ -156,6 +159,7 @@ impl LineClient {
         wire.put_upgrade("/ws");
         self.wire = Some(wire);
         self.stage = Stage::Handshake;
+        self.farewell = false;
         self.ended = false;
         self.next_us = scene.pause_until_us();
     }
@@ -213,7 +217,7 @@ impl LineClient {
                 if answer.accepts_websocket() {
                     self.stage = Stage::Greeting;
                 } else {
-                    assert!(!scene.plan.calm, "refused without a reason: {answer:?}");
+                    assert!(!scene.plan.calm || scene.phase == Phase::Draining, "refused without a reason: {answer:?}");
                     self.exit(scene, Exit::Close);
                 }
                 continue;
@@ -226,6 +230,7 @@ impl LineClient {
             }
             match frame {
                 Frame::Message { text, bytes } => {
+                    assert!(!self.farewell, "a message after the server's close frame");
                     check_kind(text, &bytes);
                     self.line(scene, &bytes);
                 }
@@ -234,7 +239,10 @@ impl LineClient {
                 Frame::Pong(payload) => {
                     assert!([&b"hello"[..], b"between"].contains(&payload.as_slice()))
                 }
-                Frame::Close(code) => self.closed(scene, code),
+                Frame::Close(code) => {
+                    self.farewell = true;
+                    self.closed(scene, code);
+                }
             }
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct RawClient {
     wire: Option<Wire>,
     open: bool,
     closing: bool,
+    /// The server sent its close frame.
+    farewell: bool,
     ended: bool,
     pace: Pace,
     topic: String,
@@ -30,6 +32,7 @@ impl RawClient {
             wire: None,
             open: false,
             closing: false,
+            farewell: false,
             ended: false,
             pace: if calm { Pace::FAST } else { Pace::draw(rng) },
             topic: String::new(),
@@ -120,6 +123,7 @@ impl RawClient {
         self.wire = Some(wire);
         self.open = false;
         self.closing = false;
+        self.farewell = false;
         self.ended = false;
         self.received.clear();
         self.next_us = scene.pause_until_us();
@@ -145,7 +149,7 @@ impl RawClient {
                 if answer.accepts_websocket() {
                     self.open = true;
                 } else {
-                    assert!(!scene.plan.calm, "refused without a reason: {answer:?}");
+                    assert!(!scene.plan.calm || scene.phase == Phase::Draining, "refused without a reason: {answer:?}");
                     self.exit(scene, Exit::Close);
                 }
                 continue;
@@ -158,6 +162,7 @@ impl RawClient {
             }
             match frame {
                 Frame::Message { text, bytes: payload } => {
+                    assert!(!self.farewell, "a message after the server's close frame");
                     check_kind(text, &payload);
                     let id = scene.oracle.identify(&self.topic, &payload);
                     assert!(!self.received.contains(&id), "raw client {}: payload {id} twice", self.name);
@@ -175,6 +180,7 @@ impl RawClient {
                         wire.put_frame(scene.rng, 8, &code.unwrap_or(1000).to_be_bytes());
                     }
                     self.closing = true;
+                    self.farewell = true;
                 }
             }
         }
