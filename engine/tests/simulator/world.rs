@@ -404,7 +404,11 @@ impl World {
     }
 
     fn check_end(&mut self) {
-        for (index, berth) in self.berths.iter().enumerate() {
+        for (index, berth) in self.berths.iter_mut().enumerate() {
+            let Stats { subscriptions, pool_log_bytes, pool_private_bytes, pool_inbound_bytes, .. } =
+                *berth.shard.stats();
+            let left = [subscriptions, pool_log_bytes, pool_private_bytes, pool_inbound_bytes];
+            assert_eq!(left, [0; 4], "shard {index} finished with subscriptions, or bytes of logs, queues or messages");
             assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
             assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");
         }
