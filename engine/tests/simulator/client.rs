@@ -1,5 +1,6 @@
 //! What all scripted clients share: the scene they act in, the plan they act by, the phase of the run.
 
+use crate::echo::EchoClient;
 use crate::line::LineClient;
 use crate::net::{ConnId, Net};
 use crate::oracle::Oracle;
@@ -83,6 +84,7 @@ pub(crate) enum Client {
     Line(LineClient),
     Raw(RawClient),
     Http(HttpClient),
+    Echo(EchoClient),
 }
 
 impl Client {
@@ -91,6 +93,7 @@ impl Client {
             Client::Line(client) => client.step(scene),
             Client::Raw(client) => client.step(scene),
             Client::Http(client) => client.step(scene),
+            Client::Echo(client) => client.step(scene),
         }
     }
 
@@ -100,6 +103,7 @@ impl Client {
             Client::Line(client) => client.has_work(net, phase),
             Client::Raw(client) => client.has_work(net, phase),
             Client::Http(client) => client.has_work(net, phase),
+            Client::Echo(client) => client.has_work(net, phase),
         }
     }
 
@@ -109,6 +113,7 @@ impl Client {
             Client::Line(client) => client.next_due_us(phase),
             Client::Raw(client) => client.next_due_us(phase),
             Client::Http(client) => client.next_due_us(phase),
+            Client::Echo(client) => client.next_due_us(phase),
         }
     }
 
@@ -117,6 +122,7 @@ impl Client {
             Client::Line(client) => client.conn(),
             Client::Raw(client) => client.conn(),
             Client::Http(client) => client.conn(),
+            Client::Echo(client) => client.conn(),
         }
     }
 
@@ -126,6 +132,7 @@ impl Client {
             Client::Line(client) => client.waits_for(phase, oracle),
             Client::Raw(client) => client.waits_for(phase, oracle),
             Client::Http(client) => client.waits_for(phase),
+            Client::Echo(client) => client.waits_for(phase),
         }
     }
 
@@ -135,6 +142,7 @@ impl Client {
             Client::Line(client) => client.exit(scene, Exit::Reset),
             Client::Raw(client) => client.exit(scene, Exit::Reset),
             Client::Http(client) => client.exit(scene, Exit::Reset),
+            Client::Echo(client) => client.exit(scene, Exit::Reset),
         }
     }
 

@@ -18,16 +18,7 @@ use corecast::io::memory::{Memory, Span};
 use crate::faults::Faults;
 use crate::net::{ConnId, Found, SharedNet};
 use crate::rng::Rng;
-
-/// Sizes of one fake kernel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    pub(crate) memory_bytes: usize,
-    pub(crate) slots: u32,
-    pub(crate) buffers: u16,
-    pub(crate) buffer_bytes: usize,
-    pub(crate) orders: usize,
-}
+use crate::seat::{Armed, BufferOwner, EMPTY, Phase, Seat, Sizes, Tally};
 
 /// What the shard ordered, waiting for `submit`.
 #[derive(Debug)]
@@ -41,86 +32,6 @@ enum Order {
     CancelWritable(Slot, u16),
     FinishSending(Slot),
     Close(Slot),
-}
-
-/// A receive or a wait, from the order until its last completion is reaped.
-#[derive(Clone, Copy, Debug)]
-struct Armed {
-    generation: u16,
-    interest: Interest,
-    /// The kernel may still answer; no longer so once the last completion stands in the queue.
-    live: bool,
-    /// When the answer comes, drawn when there first is one.
-    due_us: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Free,
-    /// Accepted, but the shard has not reaped it: it must not name the slot.
-    Unannounced,
-    Open,
-    /// The shard ordered `close`.
-    Closing,
-    /// The kernel closed it; `Closed` comes at this time.
-    Closed(u64),
-    /// `Closed` stands in the queue.
-    ClosedUnreaped,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seat {
-    phase: Phase,
-    conn: ConnId,
-    receive: Option<Armed>,
-    writable: Option<Armed>,
-    sends_since_submit: u32,
-    unsent_unreaped: u32,
-    finished: bool,
-}
-
-const EMPTY: Seat = Seat {
-    phase: Phase::Free,
-    conn: usize::MAX,
-    receive: None,
-    writable: None,
-    sends_since_submit: 0,
-    unsent_unreaped: 0,
-    finished: false,
-};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BufferOwner {
-    Kernel,
-    /// In a completion that is not reaped.
-    Queue,
-    Shard,
-}
-
-/// What the kernel did, for tests that ask whether a fault really happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) sends: u64,
-    pub(crate) short: u64,
-    pub(crate) again: u64,
-    pub(crate) no_buffers: u64,
-    pub(crate) rearms: u64,
-    pub(crate) crossed_cancels: u64,
-    pub(crate) table_full: u64,
-    pub(crate) overfull_orders: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Tally) {
-        self.sends += other.sends;
-        self.short += other.short;
-        self.again += other.again;
-        self.no_buffers += other.no_buffers;
-        self.rearms += other.rearms;
-        self.crossed_cancels += other.crossed_cancels;
-        self.table_full += other.table_full;
-        self.overfull_orders += other.overfull_orders;
-    }
 }
 
 #[derive(Debug)]

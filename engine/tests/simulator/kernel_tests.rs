@@ -4,9 +4,10 @@ use corecast::io::driver::{Completion, Driver, End, Interest, Lent};
 use corecast::io::memory::Span;
 
 use crate::faults::Faults;
-use crate::kernel::{FakeKernel, Sizes, Tally};
+use crate::kernel::FakeKernel;
 use crate::net::{ConnId, Found, Net, SharedNet};
 use crate::rng::Rng;
+use crate::seat::{Sizes, Tally};
 
 const SIZES: Sizes = Sizes { memory_bytes: 1 << 20, slots: 8, buffers: 4, buffer_bytes: 64, orders: 16 };
 const ECHO_BYTES: usize = 4096;

@@ -6,7 +6,7 @@ use crate::client::{Exit, Phase, Scene};
 use crate::net::{ConnId, Net};
 use crate::oracle::{Cursor, Oracle, PayloadId, Since, Told, Watch};
 use crate::rng::Rng;
-use crate::wire::{Flow, Frame, Pace, Wire};
+use crate::wire::{Flow, Frame, Pace, Wire, check_kind};
 
 /// So often a client comes back once the faults are over.
 const RETURNS_MAX: u32 = 5;
@@ -59,6 +59,8 @@ pub(crate) struct LineClient {
     next_us: u64,
     /// Times it tried to come back since the faults ended.
     returns: u32,
+    /// The server sent its close frame.
+    farewell: bool,
 }
 
 impl LineClient {
@@ -75,6 +77,7 @@ impl LineClient {
             tokens: 0,
             next_us: 0,
             returns: 0,
+            farewell: false,
         }
     }
 
@@ -156,6 +159,7 @@ impl LineClient {
         wire.put_upgrade("/ws");
         self.wire = Some(wire);
         self.stage = Stage::Handshake;
+        self.farewell = false;
         self.ended = false;
         self.next_us = scene.pause_until_us();
     }
@@ -213,7 +217,7 @@ impl LineClient {
                 if answer.accepts_websocket() {
                     self.stage = Stage::Greeting;
                 } else {
-                    assert!(!scene.plan.calm, "refused without a reason: {answer:?}");
+                    assert!(!scene.plan.calm || scene.phase == Phase::Draining, "refused without a reason: {answer:?}");
                     self.exit(scene, Exit::Close);
                 }
                 continue;
@@ -225,13 +229,20 @@ impl LineClient {
                 eprintln!("{:>12} line {:>2} < {}", scene.net.now_us(), self.name, frame.brief());
             }
             match frame {
-                Frame::Message(text) => self.line(scene, &text),
+                Frame::Message { text, bytes } => {
+                    assert!(!self.farewell, "a message after the server's close frame");
+                    check_kind(text, &bytes);
+                    self.line(scene, &bytes);
+                }
                 Frame::Ping(payload) if !self.ended => wire.put_frame(scene.rng, 10, &payload),
                 Frame::Ping(_) => {}
                 Frame::Pong(payload) => {
                     assert!([&b"hello"[..], b"between"].contains(&payload.as_slice()))
                 }
-                Frame::Close(code) => self.closed(scene, code),
+                Frame::Close(code) => {
+                    self.farewell = true;
+                    self.closed(scene, code);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 //! stderr. A failure prints the command that replays it.
 
 mod client;
+mod echo;
 mod faults;
 mod kernel;
 mod kernel_tests;
@@ -14,6 +15,7 @@ mod oracle_tests;
 mod raw;
 mod rest;
 mod rng;
+mod seat;
 mod wire;
 mod world;
 

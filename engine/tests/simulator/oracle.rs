@@ -178,6 +178,11 @@ impl Oracle {
         self.topics.values().map(|cursors| cursors.len() as u64).sum()
     }
 
+    /// Returns how many messages were sent and not refused.
+    pub(crate) fn sent(&self) -> u64 {
+        self.published.iter().filter(|published| published.fate != Fate::Refused).count() as u64
+    }
+
     fn place(&mut self, id: PayloadId, cursor: Cursor) {
         let published = &mut self.published[id];
         match published.seen {

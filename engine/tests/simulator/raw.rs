@@ -6,7 +6,7 @@ use crate::client::{Exit, Phase, Scene};
 use crate::net::{ConnId, Net};
 use crate::oracle::{Oracle, PayloadId};
 use crate::rng::Rng;
-use crate::wire::{Flow, Frame, Pace, Wire};
+use crate::wire::{Flow, Frame, Pace, Wire, check_kind};
 
 #[derive(Debug)]
 pub(crate) struct RawClient {
@@ -14,6 +14,8 @@ pub(crate) struct RawClient {
     wire: Option<Wire>,
     open: bool,
     closing: bool,
+    /// The server sent its close frame.
+    farewell: bool,
     ended: bool,
     pace: Pace,
     topic: String,
@@ -30,6 +32,7 @@ impl RawClient {
             wire: None,
             open: false,
             closing: false,
+            farewell: false,
             ended: false,
             pace: if calm { Pace::FAST } else { Pace::draw(rng) },
             topic: String::new(),
@@ -120,6 +123,7 @@ impl RawClient {
         self.wire = Some(wire);
         self.open = false;
         self.closing = false;
+        self.farewell = false;
         self.ended = false;
         self.received.clear();
         self.next_us = scene.pause_until_us();
@@ -145,7 +149,7 @@ impl RawClient {
                 if answer.accepts_websocket() {
                     self.open = true;
                 } else {
-                    assert!(!scene.plan.calm, "refused without a reason: {answer:?}");
+                    assert!(!scene.plan.calm || scene.phase == Phase::Draining, "refused without a reason: {answer:?}");
                     self.exit(scene, Exit::Close);
                 }
                 continue;
@@ -157,7 +161,9 @@ impl RawClient {
                 eprintln!("{:>12} raw {:>2} < {}", scene.net.now_us(), self.name, frame.brief());
             }
             match frame {
-                Frame::Message(payload) => {
+                Frame::Message { text, bytes: payload } => {
+                    assert!(!self.farewell, "a message after the server's close frame");
+                    check_kind(text, &payload);
                     let id = scene.oracle.identify(&self.topic, &payload);
                     assert!(!self.received.contains(&id), "raw client {}: payload {id} twice", self.name);
                     self.received.push(id);
@@ -174,6 +180,7 @@ impl RawClient {
                         wire.put_frame(scene.rng, 8, &code.unwrap_or(1000).to_be_bytes());
                     }
                     self.closing = true;
+                    self.farewell = true;
                 }
             }
         }

@@ -179,12 +179,9 @@ impl Wire {
         match first & 0x0F {
             1 => {
                 assert!(std::str::from_utf8(&payload).is_ok(), "a text frame is UTF-8");
-                Some(Frame::Message(payload))
+                Some(Frame::Message { text: true, bytes: payload })
             }
-            2 => {
-                assert!(std::str::from_utf8(&payload).is_err(), "what is UTF-8 goes as text");
-                Some(Frame::Message(payload))
-            }
+            2 => Some(Frame::Message { text: false, bytes: payload }),
             8 => {
                 let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
                 Some(Frame::Close(code))
@@ -195,8 +192,8 @@ impl Wire {
         }
     }
 
-    /// Puts a masked frame, now and then in fragments with a ping between them.
-    pub(crate) fn put_message(&mut self, rng: &mut Rng, payload: &[u8]) {
+    /// Puts a masked frame, now and then in fragments with a ping between them; says whether it went as text.
+    pub(crate) fn put_message(&mut self, rng: &mut Rng, payload: &[u8]) -> bool {
         let text = std::str::from_utf8(payload).is_ok() && rng.chance(800);
         let mut opcode = if text { 1 } else { 2 };
         let mut rest = payload;
@@ -210,6 +207,7 @@ impl Wire {
             rest = later;
         }
         self.put_frame(rng, opcode | 0x80, rest);
+        text
     }
 
     /// Puts one masked frame; control frames get their FIN bit, data frames bring it in `first`.
@@ -272,17 +270,22 @@ impl Answer {
 /// A whole frame of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    Message(Vec<u8>),
+    Message { text: bool, bytes: Vec<u8> },
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
+}
+
+/// Asserts that a message the server made itself goes as text exactly if it is UTF-8.
+pub(crate) fn check_kind(text: bool, bytes: &[u8]) {
+    assert_eq!(text, std::str::from_utf8(bytes).is_ok(), "what is UTF-8 goes as text, all else as binary");
 }
 
 impl Frame {
     /// Describes the frame in a line of the trace.
     pub(crate) fn brief(&self) -> String {
         match self {
-            Frame::Message(bytes) => {
+            Frame::Message { bytes, .. } => {
                 let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
                 format!("{} ({} bytes)", String::from_utf8_lossy(&head[..head.len().min(100)]), bytes.len())
             }
