@@ -42,7 +42,7 @@ fn the_truth_is_accepted() {
     watch.message(&mut oracle, at(1), None, &payloads[0]);
     oracle.answered(2, at(3));
     assert!(!watch.is_complete(&oracle));
-    let told = Told { topic: "t", from: "0000abcd-2", to: "0000abcd-2", count: 1, reason: "overflow" };
+    let told = Told { topic: "t", from: "0000abcd-1", to: "0000abcd-2", count: 1, reason: "overflow" };
     watch.gap(&mut oracle, told);
     watch.message(&mut oracle, at(3), None, &payloads[2]);
     assert!(watch.is_complete(&oracle));
@@ -76,7 +76,7 @@ fn a_hole_at_the_start() {
 fn a_wrong_count() {
     let (mut oracle, _) = published(1);
     let mut watch = Watch::new("t", Since::After(at(3)));
-    let told = Told { topic: "t", from: "0000abcd-4", to: "0000abcd-6", count: 2, reason: "expired" };
+    let told = Told { topic: "t", from: "0000abcd-3", to: "0000abcd-6", count: 2, reason: "expired" };
     watch.gap(&mut oracle, told);
 }
 
