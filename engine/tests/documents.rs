@@ -1,0 +1,20 @@
+//! Tables of the manuals that repeat what stands in the sources: they must not differ.
+
+use std::fs;
+use std::path::Path;
+
+use corecast::shard::Stats;
+
+/// Where the table of counters begins in `docs/operating.md`.
+const COUNTERS_BEGIN: &str = "| counter | meaning |\n|---|---|\n";
+
+/// `docs/operating.md` lists every counter of `/stats`, in order, with the words of `Stats::FIELDS`.
+#[test]
+fn counters_are_those_of_the_engine() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (_, after) = text.split_once(COUNTERS_BEGIN).expect("docs/operating.md has the table of counters");
+    let written: String = after.split_inclusive('\n').take_while(|line| line.starts_with('|')).collect();
+    let expected: String = Stats::FIELDS.iter().map(|(name, help)| format!("| `{name}` | {help} |\n")).collect();
+    assert!(written == expected, "docs/operating.md differs from Stats::FIELDS; its table has to be:\n{expected}");
+}
