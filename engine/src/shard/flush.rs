@@ -15,7 +15,7 @@ use corecast_protocol::ws::{close, frame};
 
 use super::Shard;
 use super::chain::Run;
-use super::connection::{Kind, Waiting};
+use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
 use super::topics::{BEHIND, CONFLATE, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -37,7 +37,9 @@ impl Shard {
         let mut budget = SENDS_PER_TURN.min(room);
         let mut worked = false;
         // Each connection once: what it still has to send afterwards is for the next submit.
-        for _ in 0..self.ready.len().min(budget) {
+        // Half is the walk's: otherwise enough busy connections would keep every log from being walked.
+        let for_ready = if self.dirty.is_empty() { budget } else { budget.div_ceil(2) };
+        for _ in 0..self.ready.len().min(for_ready) {
             let Some(slot) = self.ready.pop_front() else { break };
             self.connections[slot as usize].ready = false;
             if self.send_next(driver, slot) {
@@ -216,8 +218,13 @@ impl Shard {
 
     /// Sends what is new in the first of the connection's logs that has something; says whether any had.
     fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let mut membership = self.connections[slot as usize].first;
-        while membership != NONE {
+        let Connection { first: oldest, sender, subscriptions, .. } = self.connections[slot as usize];
+        // After the one that sent last: a busy topic must not keep the others of its connection waiting.
+        let mut membership = if sender == NONE { oldest } else { self.topics.memberships[sender as usize].next };
+        for _ in 0..subscriptions {
+            if membership == NONE {
+                membership = oldest;
+            }
             let place = &self.topics.memberships[membership as usize];
             let following = place.next;
             let log = &self.topics.logs[place.log as usize];

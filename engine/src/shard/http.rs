@@ -41,6 +41,9 @@ struct Upgrade<'a> {
 impl Shard {
     /// Takes a request, or the next part of one; returns the bytes used, 0 if more are needed.
     pub(super) fn http<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> usize {
+        if self.is_closing(slot) {
+            return bytes.len(); // Nothing behind our last word is believed.
+        }
         if self.active_if_any(slot).is_some_and(|active| active.arriving != Body::Done) {
             return self.body(driver, slot, bytes);
         }
@@ -88,7 +91,11 @@ impl Shard {
             BodyLength::None | BodyLength::Sized(0) => Body::Done,
             BodyLength::Sized(len) if len > body_bytes_max => {
                 // Neither kept nor thrown away byte by byte: the sender is told, and the connection ends.
-                self.too_large(driver, slot);
+                if self.active(slot).pending.what == Asked::Discard {
+                    self.end_after_answer(slot); // It has its one answer.
+                } else {
+                    self.too_large(driver, slot);
+                }
                 return used;
             }
             BodyLength::Sized(len) if len as usize <= rest.len() => {
@@ -102,6 +109,9 @@ impl Shard {
         self.active(slot).arriving = arriving;
         if arriving == Body::Done {
             self.request(driver, slot, &[]);
+        } else if request.expect_continue && rest.is_empty() && self.active(slot).pending.what == Asked::Discard {
+            // It was answered instead of being told to go on; whether a body still comes nobody knows.
+            self.end_after_answer(slot);
         } else if request.expect_continue && rest.is_empty() {
             self.push(driver, slot, response::CONTINUE);
         }
@@ -204,6 +214,7 @@ impl Shard {
                 let answer = Answer { status: 426, content_type: Some(JSON), extra: &version };
                 self.active(slot).pending.keep_alive = false;
                 self.answer(driver, slot, answer, b"{\"error\":\"the WebSocket version is 13\"}");
+                self.end_after_answer(slot);
                 return used;
             }
             Err(violation) => {
@@ -280,7 +291,9 @@ impl Shard {
         self.connections[slot as usize].kind = Kind::Payload;
         if self.subscribe(slot, wish) == Outcome::Full {
             self.connections[slot as usize].kind = Kind::Http;
+            self.active(slot).pending.keep_alive = false;
             self.answer_full(driver, slot);
+            self.end_after_answer(slot);
             return used;
         }
         self.become_websocket(driver, slot, Upgrade { kind: Kind::Payload, accept, subprotocol: None });

@@ -123,7 +123,14 @@ impl Shard {
     /// Lets a connection handle what has waited, and then what it received meanwhile.
     pub(super) fn go_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let generation = self.connections[slot as usize].generation;
+        let private_bytes_max = self.limits.private_bytes_max;
         let Some(active) = self.active_if_any(slot) else { return };
+        if active.queue.len() > private_bytes_max {
+            // Whoever does not read its answers is not given more of them: `drained` comes back here.
+            active.waiting = Waiting::Drain;
+            self.make_ready(slot);
+            return;
+        }
         active.waiting = Waiting::No;
         if active.complete {
             active.complete = false;

@@ -86,6 +86,9 @@ impl Shard {
             subscriber.next = first;
             if !ticket.token.is_empty() {
                 self.tell_ok(driver, slot, ticket.token, Some(head));
+                if !self.is_living(slot, ticket.generation) {
+                    return; // No memory for the answer: the connection and its memberships are gone.
+                }
             }
             if let Some(lost) = lost {
                 self.stats.owed = self.stats.owed.wrapping_add(lost.count);

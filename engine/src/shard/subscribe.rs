@@ -171,6 +171,9 @@ impl Shard {
     fn unlink(&mut self, slot: Slot, membership: u32, next: u32) {
         let connection = &mut self.connections[slot as usize];
         connection.subscriptions -= 1;
+        if connection.sender == membership {
+            connection.sender = NONE;
+        }
         if connection.first == membership {
             connection.first = next;
             return;

@@ -88,7 +88,7 @@ impl Shard {
     /// Handles a whole message; one that has to wait is kept.
     pub(super) fn message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &mut [u8]) {
         let handled = match self.connections[slot as usize].kind {
-            Kind::Payload => self.publish_payload(slot, text, bytes),
+            Kind::Payload => self.publish_payload(driver, slot, text, bytes),
             Kind::Line => self.command(driver, slot, bytes),
             Kind::Echo => {
                 self.echo(driver, slot, text, bytes);
@@ -109,7 +109,7 @@ impl Shard {
         }
     }
 
-    fn publish_payload(&mut self, slot: Slot, text: bool, bytes: &[u8]) -> Handled {
+    fn publish_payload<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) -> Handled {
         let membership = self.connections[slot as usize].first;
         if membership == NONE {
             return Handled::Done;
@@ -120,6 +120,10 @@ impl Shard {
         let topic = &mut topic[..name.len()];
         topic.copy_from_slice(name);
         let topic = std::str::from_utf8(topic).expect("topics are text");
+        if corecast_protocol::topic::is_system(topic) {
+            self.close_websocket(driver, slot, close::POLICY, "topics that start with $ belong to the engine");
+            return Handled::Done;
+        }
         let text = text || is_utf8(bytes);
         match self.publish(slot, topic, Content { event: "", payload: bytes, text }, Purpose::Silent, "") {
             Outcome::NoRoom(home) => Handled::Room(home),
@@ -301,8 +305,9 @@ impl Shard {
 
     /// Puts bytes into the connection's queue; sheds the connection if there is no memory for them.
     pub(super) fn push<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) {
-        if self.is_closing(slot) {
-            return; // Our last word stands in the queue already.
+        let gone = matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing);
+        if gone || self.is_closing(slot) {
+            return; // Nobody reads it any more, or our last word stands in the queue already.
         }
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
