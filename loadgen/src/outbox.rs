@@ -148,3 +148,92 @@ impl Outbox {
         self.sent_in[slot as usize] = self.turn;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use corecast::io::doorbell::Doorbell;
+    use corecast::io::driver::Completion;
+    use corecast::io::ring::{Ring, RingConfig};
+
+    use super::*;
+
+    /// A peer that reads slowly gets every byte in order, whatever the sizes and however often its socket is full.
+    #[test]
+    fn slow_readers_get_every_byte() {
+        // Far more than both sockets' buffers take (4 and 6 MiB by default).
+        const TOTAL: usize = 40 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // The reader reads a part for each time that the socket was full, and the rest at the end.
+        let (full, fulls) = channel::<()>();
+        let reader = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut total, mut may, mut part) = (0, 0, vec![0; 300_000]);
+            while total < TOTAL {
+                if total >= may {
+                    may = if fulls.recv().is_ok() { may + (6 << 20) } else { TOTAL };
+                    continue;
+                }
+                let count = stream.read(&mut part).unwrap();
+                assert!(count > 0, "the sender ended after {total} bytes");
+                assert!((total..).zip(&part[..count]).all(|(at, byte)| *byte == pattern(at)), "after {total} bytes");
+                total += count;
+            }
+            total
+        });
+        let config = RingConfig { slots: 4, buffers: 4, buffer_bytes: 256, memory_bytes: MEMORY_BYTES };
+        let mut ring = Ring::new(&config, 0, Doorbell::several(1).unwrap(), Vec::new()).unwrap();
+        ring.enable().unwrap();
+        ring.connect(address, None).unwrap();
+        let mut outbox = Outbox::new(4);
+        let (mut connected, mut queued, mut blocked) = (None, 0, 0);
+        let mut full = Some(full);
+        let mut completions = Vec::new();
+        while queued < TOTAL || connected.is_some_and(|slot| outbox.waiting_bytes(slot) > 0) {
+            outbox.flush(&mut ring);
+            ring.submit();
+            outbox.turned();
+            ring.reap(&mut completions, 100);
+            for completion in completions.drain(..) {
+                match completion {
+                    Completion::Connected { slot, errno: 0 } => connected = Some(slot),
+                    Completion::Unsent { slot, sent, .. } => {
+                        blocked += 1;
+                        // A reader that has read all has no use for it.
+                        let _ = full.as_ref().map(|full| full.send(()));
+                        outbox.unsent(&mut ring, slot, sent);
+                    }
+                    Completion::Writable { slot, .. } => outbox.writable(slot),
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+            // Two sends in a turn, small and large: the second must wait for the next turn.
+            for len in [1 + queued % 1_000, 1 + queued % 90_000] {
+                let Some(slot) = connected.filter(|slot| outbox.waiting_bytes(*slot) < 1 << 20) else { break };
+                let bytes: Vec<u8> = (queued..TOTAL.min(queued + len)).map(pattern).collect();
+                queued += bytes.len();
+                if !bytes.is_empty() {
+                    outbox.send(&mut ring, slot, &bytes);
+                }
+            }
+            if queued == TOTAL {
+                full = None;
+            }
+            let soon_us = ring.now_us() + 1_000;
+            ring.wait(Some(soon_us));
+        }
+        assert_eq!(reader.join().unwrap(), TOTAL);
+        assert!(blocked > 2, "the socket was full {blocked} times only: the test shows nothing");
+        assert!(!outbox.has_ready() && outbox.queues.is_empty());
+    }
+
+    /// Differs from its neighbours and does not repeat with any power of two.
+    fn pattern(at: usize) -> u8 {
+        (at % 251) as u8
+    }
+}

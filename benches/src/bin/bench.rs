@@ -106,7 +106,7 @@ fn rounds(scenario: &Scenario, arguments: &Arguments, conduct: &Conduct, rows: &
                 scenario: scenario.name,
                 server: kind.name(),
                 unit: figure.unit(),
-                goal: if kind.is_engine() { scenario.goal } else { "" },
+                goal: if kind.is_engine() && number == 0 { scenario.goal } else { "" },
                 figures: figures[index][number].clone(),
                 baseline: compared.map_or_else(Vec::new, |baseline| figures[baseline][number].clone()),
             });
