@@ -195,6 +195,13 @@ impl Chain {
         }
     }
 
+    /// Returns the number after the last record of the oldest block: what `forget_oldest_block` would leave.
+    #[must_use]
+    pub(super) fn oldest_block_next(&self, store: &Store) -> u64 {
+        let link = store.links.get(self.oldest as usize);
+        link.map_or(self.next, |link| link.first + u64::from(link.count))
+    }
+
     /// Forgets the oldest block with all its records; does nothing if none is held.
     pub(super) fn forget_oldest_block(&mut self, store: &mut Store) {
         if self.oldest != NONE {

@@ -26,7 +26,7 @@ impl Shard {
                 continue;
             }
             assert!(!log.subscribers.is_empty(), "invariant 3: a log exists while somebody reads it");
-            let (mut behind, mut unresolved) = (0, 0);
+            let (mut behind, mut unresolved, mut partials) = (0, 0, 0);
             for (place, subscriber) in log.subscribers.iter().enumerate() {
                 let membership = &self.topics.memberships[subscriber.membership as usize];
                 assert_eq!(
@@ -44,10 +44,13 @@ impl Shard {
                     || connection.partial != NONE;
                 assert!(!needs_look || subscriber.flags & LOOK != 0, "invariant 5: the walk must not send to it");
                 if subscriber.partial > 0 {
+                    partials += 1;
+                    assert!(subscriber.next >= log.chain.first(), "invariant 5: a frame that was begun is there");
                     assert_eq!(connection.partial, subscriber.membership, "invariant 5: one frame is begun at a time");
                 }
             }
-            assert_eq!((behind, unresolved), (log.behind, log.unresolved), "invariant 3: counts of a log");
+            let counts = (log.behind, log.unresolved, log.partials);
+            assert_eq!((behind, unresolved, partials), counts, "invariant 3: counts of a log");
             assert!(log.pending == 0 || log.queued, "invariant 3: a walk under way stands in the queue");
         }
     }
@@ -77,6 +80,8 @@ impl Shard {
         }
         assert_eq!(subscriptions as usize, self.topics.memberships.len(), "invariant 3: every membership is linked");
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
+        let busy = self.connections.iter().filter(|connection| connection.active != NONE).count();
+        assert_eq!(busy, self.actives.len(), "invariant 1: every busy state belongs to a connection");
     }
 
     /// Returns how many messages subscribers still have coming; visits all of them.

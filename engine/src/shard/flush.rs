@@ -150,16 +150,8 @@ impl Shard {
         }
         // A frame that was begun comes first.
         if connection.partial != NONE {
-            let membership = connection.partial;
-            let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
-            if self.topics.subscriber(membership).next >= log.chain.first() {
-                self.send_run(driver, slot, membership);
-                return true;
-            }
-            // The log has forgotten it: the home says it again, and its rest goes before everything else.
-            self.lag(membership);
-            self.want_more(driver, slot, membership);
-            return false;
+            self.send_run(driver, slot, connection.partial);
+            return true;
         }
         if self.send_private(driver, slot) {
             return true;
@@ -237,23 +229,20 @@ impl Shard {
             if flags & UNRESOLVED != 0 {
                 // The home was asked.
             } else if flags & REPLAYING != 0 {
-                self.want_more(driver, slot, membership);
+                self.want_more(slot, membership);
             } else if subscriber.next >= next {
                 // It has everything.
             } else if flags & PACED != 0 && self.paces(membership) {
                 // Its time has not come.
             } else if flags & (CONFLATE | PACED) != 0 && next - subscriber.next > 1 && first < next {
-                self.jump(driver, slot, membership, next - 1);
-                // What tells of the jump goes out first, if the dialect has words for it.
-                self.make_ready(slot);
-                return false;
+                return self.jump(driver, slot, membership);
             } else if subscriber.next < first {
                 if self.limits.lag == LagPolicy::Close {
                     self.close_websocket(driver, slot, close::TRY_AGAIN, "too slow");
                     return false;
                 }
                 self.lag(membership);
-                self.want_more(driver, slot, membership);
+                self.want_more(slot, membership);
             } else {
                 self.send_run(driver, slot, membership);
                 return true;
@@ -278,6 +267,7 @@ impl Shard {
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(run.span.len));
         self.stats.sends += 1;
         subscriber.next = run.next;
+        log.partials -= u32::from(subscriber.partial > 0);
         subscriber.partial = 0;
         if run.next == log.chain.next() && subscriber.flags & BEHIND != 0 {
             subscriber.flags &= !BEHIND;
@@ -321,33 +311,63 @@ impl Shard {
         }
     }
 
-    /// Moves a subscriber that wants only the newest message there.
-    fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, to: u64) {
+    /// Sends the newest message to a subscriber that wants no other, and tells of those it skips; says whether it
+    /// ordered a send.
+    fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
         let place = &self.topics.memberships[membership as usize];
-        let topic = self.topics.logs[place.log as usize].topic;
-        let epoch = self.topics.topic(topic).epoch;
+        let (index, every_ms) = (place.log, place.every_ms);
+        let log = &self.topics.logs[index as usize];
+        let epoch = self.topics.topic(log.topic).epoch;
+        let to = log.chain.next() - 1;
         let subscriber = self.topics.subscriber_mut(membership);
         let from = std::mem::replace(&mut subscriber.next, to);
-        let skipped = to - from;
-        self.stats.conflated = self.stats.conflated.wrapping_add(skipped);
-        if self.connections[slot as usize].kind == Kind::Line {
-            let (from, to) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
-            self.tell_gap(driver, slot, membership, from, to, skipped, GapReason::Conflated);
+        self.stats.conflated = self.stats.conflated.wrapping_add(to - from);
+        if self.connections[slot as usize].kind != Kind::Line {
+            self.send_run(driver, slot, membership);
+            return true;
+        }
+        // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
+        // between them for ever.
+        let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
+        self.tell_gap(driver, slot, membership, before, last, to - from, GapReason::Conflated);
+        if !self.connections[slot as usize].is_websocket() {
+            return false;
+        }
+        let log = &self.topics.logs[index as usize];
+        let frame = log.chain.record(&self.store, driver.memory(), to);
+        if !self.queue_span(driver, slot, frame) {
+            self.shed(driver, slot);
+            return false;
+        }
+        self.pass(membership);
+        if every_ms > 0 {
+            self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
+        }
+        self.send_private(driver, slot)
+    }
+
+    /// Counts the next message of a subscriber as delivered: it stands in the connection's own queue.
+    pub(super) fn pass(&mut self, membership: u32) {
+        let index = self.topics.memberships[membership as usize].log;
+        let subscriber = self.topics.subscriber_mut(membership);
+        subscriber.next += 1;
+        let next = subscriber.next;
+        self.stats.delivered = self.stats.delivered.wrapping_add(1);
+        let log = &mut self.topics.logs[index as usize];
+        let subscriber = &mut log.subscribers[self.topics.memberships[membership as usize].index as usize];
+        if next == log.chain.next() && subscriber.flags & BEHIND != 0 {
+            subscriber.flags &= !BEHIND;
+            log.behind -= 1;
+            self.release_later(index);
         }
     }
 
     /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent.
-    fn want_more<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
-        // The rest of a frame goes before the queue, so it must not wait for the queue to drain.
-        let partial = self.topics.subscriber(membership).partial > 0;
-        let busy = self.active_if_any(slot).is_some_and(|active| {
-            active.replaying.is_some() || !partial && (!active.queue.is_empty() || active.sending > 0)
-        });
+    fn want_more(&mut self, slot: Slot, membership: u32) {
+        let busy = self
+            .active_if_any(slot)
+            .is_some_and(|active| active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0);
         if busy {
-            return;
-        }
-        if self.limits.lag == LagPolicy::Close && self.topics.subscriber(membership).partial > 0 {
-            self.kill(driver, slot);
             return;
         }
         if !self.ask_for_more(slot, membership) {

@@ -72,7 +72,7 @@ impl Shard {
             Packet::Replayed { ticket, epoch, head, first, count, lost } => {
                 self.asked[from] -= 1;
                 if ticket.purpose == Purpose::CatchUp {
-                    self.catch_up_begins(ticket, head, first, count, lost);
+                    self.catch_up_begins(driver, ticket, head, first, count, lost);
                 } else {
                     self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, first, count, lost);
                 }
@@ -116,7 +116,10 @@ impl Shard {
                     dialect.encode(&message, driver.memory_mut().bytes_mut(place));
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
-                None => self.topics.logs[index as usize].chain.restart(&mut self.store, seq + 1),
+                None => {
+                    self.rescue(driver, index, seq);
+                    self.topics.logs[index as usize].chain.restart(&mut self.store, seq + 1);
+                }
             }
             let log = &mut self.topics.logs[index as usize];
             log.appended_tick = self.tick;
@@ -140,9 +143,14 @@ impl Shard {
 
     /// Makes room for a frame in a log, at the cost of its tail, and then of the histories used longest ago.
     fn make_frame<D: Driver>(&mut self, driver: &mut D, log: u32, len: u32) -> Option<crate::io::memory::Span> {
-        let chain = &mut self.topics.logs[log as usize].chain;
-        while !chain.is_empty() && chain.bytes().saturating_add(len) > self.limits.log_bytes_max {
-            chain.forget_oldest_block(&mut self.store);
+        loop {
+            let chain = &self.topics.logs[log as usize].chain;
+            if chain.is_empty() || chain.bytes().saturating_add(len) <= self.limits.log_bytes_max {
+                break;
+            }
+            let next = chain.oldest_block_next(&self.store);
+            self.rescue(driver, log, next);
+            self.topics.logs[log as usize].chain.forget_oldest_block(&mut self.store);
         }
         loop {
             let log = &mut self.topics.logs[log as usize];
@@ -155,7 +163,48 @@ impl Shard {
         }
     }
 
-    fn catch_up_begins(&mut self, ticket: Ticket<'_>, head: u64, first: u64, count: u32, lost: Option<Lost>) {
+    /// Before frames up to `next` are forgotten: whoever was sent one of them in part gets its rest into its own queue.
+    /// Without a whole frame nothing could be told to it any more.
+    fn rescue<D: Driver>(&mut self, driver: &mut D, index: u32, next: u64) {
+        for place in 0..self.topics.logs[index as usize].subscribers.len() {
+            let log = &self.topics.logs[index as usize];
+            if log.partials == 0 {
+                return;
+            }
+            let subscriber = log.subscribers[place];
+            if subscriber.partial == 0 || subscriber.next >= next {
+                continue;
+            }
+            let (slot, membership) = (subscriber.slot, subscriber.membership);
+            let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
+            let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
+            self.whole_again(slot, membership);
+            if self.queue_span_first(driver, slot, rest) {
+                self.pass(membership);
+            } else {
+                // It can be told nothing more. It goes before anything is sent; now, somebody may be counting on the log.
+                self.condemned.push((slot, self.connections[slot as usize].generation));
+            }
+        }
+    }
+
+    /// A subscriber has no frame in part any more.
+    pub(super) fn whole_again(&mut self, slot: crate::io::driver::Slot, membership: u32) {
+        let log = self.topics.memberships[membership as usize].log;
+        let partial = std::mem::take(&mut self.topics.subscriber_mut(membership).partial);
+        self.topics.logs[log as usize].partials -= u32::from(partial > 0);
+        self.connections[slot as usize].partial = NONE;
+    }
+
+    fn catch_up_begins<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        head: u64,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
         let (id, generation) = (ticket.detail, ticket.slot);
         if !self.topics.living(id, generation) {
             return;
@@ -168,7 +217,11 @@ impl Shard {
             // The history does not hold it any more: whoever missed it finds that out from the home.
             topic.next = first;
             for index in topic.logs.into_iter().filter(|log| *log != NONE) {
-                let log = &mut self.topics.logs[index as usize];
+                let end = self.topics.logs[index as usize].chain.next();
+                self.rescue(driver, index, end);
+                let Some(log) = self.topics.logs.get_mut(index as usize).filter(|log| log.topic != NONE) else {
+                    continue;
+                };
                 let resolved = log.subscribers.len() as u64 - u64::from(log.unresolved);
                 let skipped = first - log.chain.next();
                 self.stats.owed = self.stats.owed.wrapping_add(resolved.wrapping_mul(skipped));
@@ -208,6 +261,12 @@ impl Shard {
     /// Does what waited for room in the rings; says whether anything was done.
     pub(super) fn ask<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = false;
+        while let Some((slot, generation)) = self.condemned.pop() {
+            if self.is_living(slot, generation) {
+                self.stats.refused += 1;
+                self.kill(driver, slot);
+            }
+        }
         for shard in 0..self.links.shards() {
             worked |= self.pay(driver, shard);
             worked |= self.unpark(driver, shard);

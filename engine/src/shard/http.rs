@@ -235,6 +235,10 @@ impl Shard {
             self.answer_error(driver, slot, 403, "this origin is not allowed", true);
             return used;
         }
+        if self.draining {
+            self.answer_error(driver, slot, 503, "the engine is shutting down", true);
+            return used;
+        }
         let accept = handshake::accept_key(offer.key);
         let line = offer.corecast_v1.then_some(handshake::CORECAST_V1);
         match request.path {

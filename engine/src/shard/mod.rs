@@ -128,6 +128,8 @@ pub struct Shard {
     catching: VecDeque<(u32, u32)>,
     /// Connections that want a replay and could not ask yet.
     wanting: VecDeque<(Slot, u16, u32)>,
+    /// Connections that lost part of a frame for want of memory: they end before anything more is sent.
+    condemned: Vec<(Slot, u16)>,
     /// Subscribers with a pace, by the time their next message may be sent.
     paced: BinaryHeap<Reverse<(u64, u32)>>,
 
@@ -189,6 +191,7 @@ impl Shard {
             leaving: Vec::new(),
             catching: VecDeque::new(),
             wanting: VecDeque::new(),
+            condemned: Vec::new(),
             paced: BinaryHeap::new(),
             inbound: Vec::with_capacity(64 << 10),
             carried: Vec::new(),

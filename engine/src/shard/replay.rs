@@ -9,10 +9,8 @@ use corecast_protocol::message::Message;
 use corecast_protocol::ws::close;
 
 use super::Shard;
-use super::buffer::Buffer;
 use super::connection::{Asked, Kind, Replaying, Waiting};
-use super::pool::Owner;
-use super::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
 
@@ -104,11 +102,6 @@ impl Shard {
                 self.tell_lost(driver, slot, membership, head.epoch, first, lost, reason);
             }
         } else if let Some(lost) = lost {
-            if subscriber.partial > 0 {
-                // The rest of the frame that it has half of is gone: no boundary is left to tell anything at.
-                self.kill(driver, slot);
-                return;
-            }
             self.topics.subscriber_mut(membership).next = first;
             self.tell_lost(driver, slot, membership, head.epoch, first, lost, GapReason::Overflow);
         }
@@ -176,27 +169,10 @@ impl Shard {
         };
         let dialect = log.dialect;
         let len = dialect.encoded_len(&message) as u32;
-        let partial = self.topics.subscriber(membership).partial;
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
-        if partial == 0 {
-            let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
-            dialect.encode(&message, memory.bytes_mut(place));
-        } else {
-            // The first part of this very frame was sent from the log before it was forgotten there; the same bytes
-            // come out of the encoder again, and the rest goes before everything else.
-            let mut whole = Buffer::new(Owner::Private);
-            let Some(place) = whole.reserve(&mut self.store, memory, len) else { return false };
-            dialect.encode(&message, memory.bytes_mut(place));
-            let rest = place.part(partial, len - partial);
-            let queued = self.actives[index].queue.push_front(&mut self.store, memory, rest);
-            whole.clear(&mut self.store);
-            if !queued {
-                return false;
-            }
-            self.topics.subscriber_mut(membership).partial = 0;
-            self.connections[slot as usize].partial = NONE;
-        }
+        let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
+        dialect.encode(&message, memory.bytes_mut(place));
         let subscriber = self.topics.subscriber_mut(membership);
         debug_assert_eq!(subscriber.next, seq, "a replay has no holes");
         subscriber.next = seq + 1;

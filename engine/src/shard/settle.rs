@@ -67,6 +67,7 @@ impl Shard {
         self.stats.delivered = self.stats.delivered.wrapping_sub(subscriber.next - seq);
         subscriber.next = seq;
         subscriber.partial = partial;
+        log.partials += u32::from(partial > 0);
         if subscriber.flags & BEHIND == 0 {
             subscriber.flags |= BEHIND;
             log.behind += 1;

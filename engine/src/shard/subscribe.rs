@@ -125,22 +125,13 @@ impl Shard {
         let place = &self.topics.memberships[membership as usize];
         let (log, next) = (place.log, place.next);
         if subscriber.partial > 0 {
-            let index = self.connections[slot as usize].active;
-            let chain = &self.topics.logs[log as usize].chain;
-            whole = subscriber.next >= chain.first() && {
-                let frame = chain.record(&self.store, driver.memory(), subscriber.next);
-                let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
-                let queue = match index {
-                    NONE => &mut self.active(slot).queue,
-                    _ => &mut self.actives[index as usize].queue,
-                };
-                let mut taken = std::mem::replace(queue, super::buffer::Buffer::new(super::pool::Owner::Private));
-                let kept = taken.push_front(&mut self.store, driver.memory_mut(), rest);
-                self.active(slot).queue = taken;
-                kept
-            };
-            self.connections[slot as usize].partial = NONE;
-            self.make_ready(slot);
+            let frame = self.topics.logs[log as usize].chain.record(&self.store, driver.memory(), subscriber.next);
+            let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
+            whole = self.queue_span_first(driver, slot, rest);
+            self.whole_again(slot, membership);
+            if whole {
+                self.pass(membership);
+            }
         }
         self.unlink(slot, membership, next);
         self.leave_log(membership);
@@ -189,7 +180,10 @@ impl Shard {
         let (log, gone) = self.topics.leave(membership);
         let frame_log = &mut self.topics.logs[log as usize];
         if gone.flags & UNRESOLVED == 0 {
-            self.stats.abandoned = self.stats.abandoned.wrapping_add(frame_log.chain.next().wrapping_sub(gone.next));
+            let next = frame_log.chain.next();
+            self.stats.abandoned = self.stats.abandoned.wrapping_add(next.saturating_sub(gone.next));
+            // A replay may have brought it further than a log that is catching up: that was not owed here yet.
+            self.stats.owed = self.stats.owed.wrapping_add(gone.next.saturating_sub(next));
         }
         if !frame_log.subscribers.is_empty() {
             self.release_later(log);

@@ -104,6 +104,8 @@ pub(super) struct FrameLog {
     pub(super) behind: u32,
     /// Subscribers flagged `UNRESOLVED`.
     pub(super) unresolved: u32,
+    /// Subscribers that were sent a frame in part.
+    pub(super) partials: u32,
     /// It stands in the queue of dirty logs.
     pub(super) queued: bool,
     /// It stands in the list of logs that may give their blocks back.
@@ -244,6 +246,7 @@ impl Topics {
             again: false,
             behind: 0,
             unresolved: 0,
+            partials: 0,
             queued: false,
             releasing: false,
             block_bytes: 0,
@@ -295,6 +298,7 @@ impl Topics {
         if gone.flags & UNRESOLVED != 0 {
             log.unresolved -= 1;
         }
+        log.partials -= u32::from(gone.partial > 0);
         let count = log.subscribers.len() as u32;
         if let Some(moved) = log.subscribers.get(place.index as usize) {
             self.memberships[moved.membership as usize].index = place.index;

@@ -15,6 +15,7 @@ use super::dialect::Dialect;
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
+use crate::io::memory::Span;
 use crate::mesh::{Content, Purpose};
 
 /// Publications with a token that one connection may have on their way.
@@ -320,6 +321,28 @@ impl Shard {
         } else {
             self.kill(driver, slot);
         }
+    }
+
+    /// Copies a frame into the connection's queue; says false if there is no memory.
+    #[must_use]
+    pub(super) fn queue_span<D: Driver>(&mut self, driver: &mut D, slot: Slot, frame: Span) -> bool {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        let memory = driver.memory_mut();
+        let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, frame.len) else { return false };
+        memory.copy(frame, place, frame.len);
+        self.make_ready(slot);
+        true
+    }
+
+    /// Copies the rest of a frame that was begun before everything in the connection's queue; says false if there is no
+    /// memory.
+    #[must_use]
+    pub(super) fn queue_span_first<D: Driver>(&mut self, driver: &mut D, slot: Slot, rest: Span) -> bool {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        self.make_ready(slot);
+        self.actives[index].queue.push_front(&mut self.store, driver.memory_mut(), rest)
     }
 
     /// Something came into the connection's queue: it is to be sent; and if it is much, no command is taken meanwhile.
