@@ -24,7 +24,7 @@ use crate::seat::{Sizes, Tally};
 /// of a ping, which would hide a lost wake-up.
 const SETTLE_US_MAX: u64 = 15_000_000;
 
-/// Once nobody waits, so long for whatever is still on its way: more than the longest pace of a subscriber.
+/// Once nobody waits, so long must nobody be able to act: more than the longest pace of a subscriber.
 const QUIET_US: u64 = 300_000;
 
 /// Steps after which a world that makes no end of it is stuck in a circle.
@@ -256,9 +256,10 @@ impl World {
         }
         // What nobody can know to be missing (a raw client's newest message, say) comes now, if it comes; and tells others
         // what to wait for.
-        let quiet_us = self.net.borrow().now_us() + QUIET_US;
-        while self.net.borrow().now_us() < quiet_us {
+        self.idle_us = 0;
+        while self.idle_us < QUIET_US {
             self.step();
+            assert!(self.steps < STEPS_MAX, "{:?} never comes to rest", self.phase);
         }
         if self.who_waits().is_some() {
             self.run_until_nobody_waits();
@@ -396,6 +397,9 @@ impl World {
         let parts = [sum.owed, sum.delivered, sum.conflated, sum.dropped, sum.abandoned];
         assert!(parts.iter().all(|part| *part < 1 << 60), "a counter fell below zero: {sum:?}");
         let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned;
+        if sum.owed != told && self.plan.trace {
+            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        }
         assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
         let numbered = self.oracle.numbered();
         assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
