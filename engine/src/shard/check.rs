@@ -37,7 +37,8 @@ impl Shard {
                 behind += u32::from(subscriber.flags & BEHIND != 0);
                 unresolved += u32::from(subscriber.flags & UNRESOLVED != 0);
                 let connection = &self.connections[subscriber.slot as usize];
-                assert!(connection.is_websocket(), "invariant 3: only living connections subscribe");
+                let subscribes = connection.is_subscriber() || connection.kind == Kind::Http;
+                assert!(subscribes, "invariant 3: only living connections subscribe");
                 let needs_look = connection.subscriptions > 1
                     || connection.active != NONE
                     || connection.blocked

@@ -36,13 +36,22 @@ impl Shard {
         }
     }
 
+    /// Ends a WebSocket or a stream in order.
+    pub(super) fn end_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
+        match self.connections[slot as usize].kind {
+            Kind::Stream => self.end_stream(driver, slot),
+            _ => self.close_websocket(driver, slot, code, reason),
+        }
+    }
+
     /// Ends a connection that we have no memory for.
     pub(super) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.stats.refused += 1;
         if self.connections[slot as usize].partial == NONE {
             self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
         }
-        if self.connections[slot as usize].kind == Kind::Http || self.connections[slot as usize].partial != NONE {
+        if matches!(self.connections[slot as usize].kind, Kind::Http | Kind::Stream)
+            || self.connections[slot as usize].partial != NONE {
             self.kill(driver, slot);
         }
     }
@@ -118,6 +127,7 @@ impl Shard {
         active.queue.clear(&mut self.store);
         active.carry.clear(&mut self.store);
         active.body.clear(&mut self.store);
+        active.plan.clear(&mut self.store);
         self.connections[slot as usize].active = NONE;
     }
 }

@@ -10,7 +10,8 @@ use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use super::buffer::Buffer;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Shape};
+use super::stream::Transport;
 use super::pool::Owner;
 use super::topics::NONE;
 use crate::io::driver::{Interest, Slot};
@@ -28,6 +29,8 @@ pub(super) enum Kind {
     Line,
     /// A WebSocket that gets everything back.
     Echo,
+    /// An HTTP answer that goes on and on; what the peer sends is thrown away.
+    Stream,
     /// We said our last word; what still comes is thrown away until the peer closes.
     Lingering,
     /// To be closed as soon as the kernel names it no more.
@@ -77,6 +80,12 @@ pub(super) struct Connection {
     pub(super) sender: u32,
     /// Its `Active`, or [`NONE`].
     pub(super) active: u32,
+    /// Dialect of its subscriptions.
+    pub(super) dialect: Dialect,
+    /// Messages were sent since the combined cursor was told.
+    pub(super) cursor_due: bool,
+    /// When its stream began.
+    pub(super) opened_tick: u32,
     /// Where it is in the stream of frames.
     pub(super) decoder: Decoder,
 }
@@ -105,6 +114,9 @@ impl Connection {
             partial: NONE,
             sender: NONE,
             active: NONE,
+            dialect: Dialect::new(Shape::Payload, false),
+            cursor_due: false,
+            opened_tick: 0,
             decoder: Decoder::new(Role::Server),
         }
     }
@@ -126,16 +138,16 @@ impl Connection {
         SocketAddr::new(Ipv6Addr::from(self.address).to_canonical(), self.port)
     }
 
+    /// Says whether it is a WebSocket or a stream in use.
+    #[must_use]
+    pub(super) fn is_subscriber(&self) -> bool {
+        self.is_websocket() || self.kind == Kind::Stream
+    }
+
     /// Says whether it is a WebSocket in use.
     #[must_use]
     pub(super) fn is_websocket(&self) -> bool {
         matches!(self.kind, Kind::Payload | Kind::Line | Kind::Echo)
-    }
-
-    /// Returns the dialect of its subscriptions.
-    #[must_use]
-    pub(super) fn dialect(&self) -> Dialect {
-        if self.kind == Kind::Line { Dialect::Line } else { Dialect::Payload }
     }
 }
 
@@ -182,6 +194,10 @@ pub(super) enum Asked {
     Poll,
     /// The newest payload.
     Value,
+    /// To subscribe the topics of its plan, one after another.
+    Subscribe,
+    /// The first messages to come, or to be told that none came in time.
+    LongPoll,
     /// Nothing: the answer stands, the body is thrown away.
     Discard,
 }
@@ -224,6 +240,9 @@ pub(super) struct Replaying {
     pub(super) head: u64,
 }
 
+/// Longest origin that is answered to: a scheme, a host name (253 bytes at most, but none is) and a port.
+pub(super) const ORIGIN_BYTES_MAX: usize = 128;
+
 /// What a busy connection costs on top.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -259,6 +278,18 @@ pub(super) struct Active {
     pub(super) event: [u8; 64],
     /// Length of the event name.
     pub(super) event_len: u8,
+    /// How the request wants its messages.
+    pub(super) transport: Transport,
+    /// Topics and options of a request that subscribes, as they stood in its query.
+    pub(super) plan: Buffer,
+    /// The topic of the plan that is next.
+    pub(super) step: u8,
+    /// How long a long poll waits, in milliseconds.
+    pub(super) wait_ms: u64,
+    /// Origin of the page that asks, if it may; empty otherwise.
+    pub(super) origin: [u8; ORIGIN_BYTES_MAX],
+    /// Length of the origin.
+    pub(super) origin_len: u8,
     /// The batch in progress.
     pub(super) batch: Batch,
     /// The replay on its way to a subscription.
@@ -298,6 +329,12 @@ impl Active {
             since: Since::Latest,
             event: [0; 64],
             event_len: 0,
+            transport: Transport::Poll,
+            plan: Buffer::new(Owner::Inbound),
+            step: 0,
+            wait_ms: 0,
+            origin: [0; ORIGIN_BYTES_MAX],
+            origin_len: 0,
             batch: Batch::default(),
             replaying: None,
             cursor: Cursor { epoch: 0, seq: 0 },

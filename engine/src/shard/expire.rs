@@ -1,7 +1,7 @@
 //! Time: heads that do not come, peers that fall silent, subscribers with a pace, draining.
 
 use super::Shard;
-use super::connection::{Kind, Waiting};
+use super::connection::{Asked, Kind, Waiting};
 use super::limits::Limits;
 use super::topics::NONE;
 use super::wheel::TICK_MS;
@@ -48,11 +48,35 @@ impl Shard {
             Kind::Lingering => self.kill(driver, slot),
             Kind::Http => self.expire_request(driver, slot),
             Kind::Payload | Kind::Line | Kind::Echo => self.expire_websocket(driver, slot),
+            Kind::Stream => self.expire_stream(driver, slot),
         }
+    }
+
+    fn expire_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.is_closing(slot) {
+            self.kill(driver, slot);
+            return;
+        }
+        let connection = &self.connections[slot as usize];
+        let age_ms = u64::from(self.tick - connection.opened_tick) * TICK_MS;
+        if age_ms >= self.limits.stream_ms {
+            // The client comes back with its cursor: memory of proxies and browsers does not grow without end.
+            self.end_stream(driver, slot);
+            return;
+        }
+        // The first time comes soon after the beginning: the second sign of life.
+        self.heartbeat(driver, slot);
+        if self.connections[slot as usize].kind != Kind::Stream {
+            return;
+        }
+        let after_ms = self.limits.ping_ms.min(self.limits.stream_ms.saturating_sub(age_ms).max(TICK_MS));
+        let after_ms = self.with_jitter(after_ms);
+        self.wheel.set(slot, self.tick, after_ms);
     }
 
     fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         match self.active_if_any(slot) {
+            Some(active) if active.pending.what == Asked::LongPoll => self.answer_long_poll(driver, slot),
             // The answer is late, not the peer.
             Some(active) if matches!(active.waiting, Waiting::Answer | Waiting::Room(_)) => {
                 self.wheel.set(slot, self.tick, self.limits.request_ms);
@@ -170,7 +194,12 @@ impl Shard {
                 Kind::Payload | Kind::Line | Kind::Echo => {
                     self.close_websocket(driver, slot, close::GOING_AWAY, "the engine is shutting down");
                 }
+                Kind::Stream => self.end_stream(driver, slot),
                 Kind::Http => match self.active_if_any(slot) {
+                    Some(active) if active.pending.what == Asked::LongPoll => {
+                        active.pending.keep_alive = false;
+                        self.answer_long_poll(driver, slot);
+                    }
                     // It gets its answer, and nothing after it.
                     Some(active) if active.waiting != Waiting::No || !active.queue.is_empty() => {
                         active.pending.keep_alive = false;

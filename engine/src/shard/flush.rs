@@ -153,6 +153,9 @@ impl Shard {
             self.send_run(driver, slot, connection.partial);
             return true;
         }
+        if std::mem::take(&mut self.connections[slot as usize].cursor_due) {
+            self.tell_cursors(driver, slot);
+        }
         if self.send_private(driver, slot) {
             return true;
         }
@@ -160,7 +163,13 @@ impl Shard {
             self.finish(driver, slot);
             return false;
         }
-        let sent = self.send_subscribed(driver, slot);
+        let sent = match self.connections[slot as usize].kind {
+            Kind::Http => {
+                self.collect(driver, slot);
+                false
+            }
+            _ => self.send_subscribed(driver, slot),
+        };
         if !sent && matches!(self.connections[slot as usize].kind, Kind::Dead | Kind::Closing) {
             return false;
         }
@@ -238,7 +247,7 @@ impl Shard {
                 return self.jump(driver, slot, membership);
             } else if subscriber.next < first {
                 if self.limits.lag == LagPolicy::Close {
-                    self.close_websocket(driver, slot, close::TRY_AGAIN, "too slow");
+                    self.end_subscriber(driver, slot, close::TRY_AGAIN, "too slow");
                     return false;
                 }
                 self.lag(membership);
@@ -247,7 +256,7 @@ impl Shard {
                 self.send_run(driver, slot, membership);
                 return true;
             }
-            if !self.connections[slot as usize].is_websocket() {
+            if !self.connections[slot as usize].is_subscriber() {
                 return false;
             }
             membership = following;
@@ -283,6 +292,7 @@ impl Shard {
         connection.submit = self.submit;
         connection.sender = membership;
         connection.partial = NONE;
+        connection.cursor_due = true;
         self.make_ready(slot);
     }
 
@@ -324,7 +334,7 @@ impl Shard {
         let subscriber = self.topics.subscriber_mut(membership);
         let from = std::mem::replace(&mut subscriber.next, to);
         self.stats.conflated = self.stats.conflated.wrapping_add(to - from);
-        if self.connections[slot as usize].kind != Kind::Line {
+        if self.connections[slot as usize].kind == Kind::Payload {
             self.send_run(driver, slot, membership);
             return true;
         }
@@ -332,7 +342,7 @@ impl Shard {
         // between them for ever.
         let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
         self.tell_gap(driver, slot, membership, before, last, to - from, GapReason::Conflated);
-        if !self.connections[slot as usize].is_websocket() {
+        if !self.connections[slot as usize].is_subscriber() {
             return false;
         }
         let log = &self.topics.logs[index as usize];
@@ -342,6 +352,7 @@ impl Shard {
             return false;
         }
         self.pass(membership);
+        self.connections[slot as usize].cursor_due = true;
         if every_ms > 0 {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
         }
@@ -365,7 +376,7 @@ impl Shard {
     }
 
     /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent.
-    fn want_more(&mut self, slot: Slot, membership: u32) {
+    pub(super) fn want_more(&mut self, slot: Slot, membership: u32) {
         let busy = self
             .active_if_any(slot)
             .is_some_and(|active| active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0);

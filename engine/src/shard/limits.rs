@@ -43,6 +43,8 @@ pub struct Limits {
     pub ping_ms: u64,
     /// Silence before a WebSocket is given up, in milliseconds.
     pub dead_ms: u64,
+    /// Age at which an HTTP stream ends, so that its client comes back with its cursor, in milliseconds.
+    pub stream_ms: u64,
     /// Time for a peer to end a connection that we ended, in milliseconds.
     pub linger_ms: u64,
     /// Block memory in bytes.
@@ -74,6 +76,7 @@ impl Default for Limits {
             request_ms: 60_000,
             ping_ms: 25_000,
             dead_ms: 60_000,
+            stream_ms: 1_800_000,
             linger_ms: 2_000,
             memory_bytes: 256 << 20,
             echo: false,

@@ -36,6 +36,7 @@ mod replay;
 mod serve;
 mod settle;
 mod stats;
+mod stream;
 mod subscribe;
 mod topics;
 mod turn;
@@ -137,6 +138,7 @@ pub struct Shard {
     inbound: Vec<u8>,
     carried: Vec<u8>,
     whole: Vec<u8>,
+    carried_plan: Vec<u8>,
     packet: Vec<u8>,
     text: Vec<u8>,
 
@@ -196,6 +198,7 @@ impl Shard {
             inbound: Vec::with_capacity(64 << 10),
             carried: Vec::new(),
             whole: Vec::new(),
+            carried_plan: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
             accepting_failed: Vec::new(),

@@ -161,6 +161,10 @@ impl Shard {
             self.publish_batch(driver, slot);
             return;
         }
+        if what == Asked::Subscribe {
+            self.subscribe_step(driver, slot);
+            return;
+        }
         let (text, span) = (active.text, active.body.span());
         let mut bytes = std::mem::take(&mut self.whole);
         bytes.clear();

@@ -9,7 +9,8 @@ use corecast_protocol::message::Message;
 use corecast_protocol::ws::close;
 
 use super::Shard;
-use super::connection::{Asked, Kind, Replaying, Waiting};
+use super::connection::{Asked, Replaying, Waiting};
+use super::dialect::Shape;
 use super::topics::{BEHIND, CONFLATE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
@@ -169,22 +170,41 @@ impl Shard {
         };
         let dialect = log.dialect;
         let len = dialect.encoded_len(&message) as u32;
+        if dialect.shape() == Shape::Object {
+            // A long poll: its messages go into the body of its answer.
+            let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else { return false };
+            let memory = driver.memory_mut();
+            let comma = u32::from(!active.body.is_empty());
+            let Some(place) = active.body.reserve(&mut self.store, memory, len + comma) else { return false };
+            let out = memory.bytes_mut(place);
+            out[..comma as usize].fill(b',');
+            dialect.encode(&message, &mut out[comma as usize..]);
+            self.passed(membership, seq);
+            return true;
+        }
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
         let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
         dialect.encode(&message, memory.bytes_mut(place));
+        self.connections[slot as usize].cursor_due = true;
+        self.passed(membership, seq);
+        true
+    }
+
+    /// A message of a replay stands where it will be sent from.
+    fn passed(&mut self, membership: u32, seq: u64) {
         let subscriber = self.topics.subscriber_mut(membership);
         debug_assert_eq!(subscriber.next, seq, "a replay has no holes");
         subscriber.next = seq + 1;
         self.stats.delivered = self.stats.delivered.wrapping_add(1);
-        true
     }
 
     /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
     fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Some(active) = self.active_if_any(slot) else { return };
         let Some(Replaying { membership, head, .. }) = active.replaying.take() else { return };
-        let waits = active.waiting == Waiting::Answer && active.pending.what == Asked::Nothing;
+        let waits = active.waiting == Waiting::Answer
+            && matches!(active.pending.what, Asked::Nothing | Asked::Subscribe);
         let subscriber = self.topics.subscriber_mut(membership);
         if subscriber.next > head {
             subscriber.flags &= !REPLAYING;
@@ -243,8 +263,11 @@ impl Shard {
         reason: GapReason,
     ) {
         self.stats.gaps += 1;
-        if self.connections[slot as usize].kind == Kind::Line {
-            let log = self.topics.memberships[membership as usize].log;
+        let log = self.topics.memberships[membership as usize].log;
+        let shape = self.connections[slot as usize].dialect.shape();
+        if !matches!(shape, Shape::Line | Shape::Payload) {
+            self.tell_gap_over_http(driver, slot, log, from, to, count, reason);
+        } else if shape == Shape::Line {
             let topic = self.topics.topic(self.topics.logs[log as usize].topic);
             let mut text = std::mem::take(&mut self.text);
             let written = corecast_protocol::dialect::line::text_frame(&mut text, |w| {

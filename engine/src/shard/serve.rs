@@ -173,7 +173,7 @@ impl Shard {
         connection.heard_tick = tick;
         connection.pinged = false;
         connection.reads = connection.reads.saturating_add(1);
-        if matches!(connection.kind, Kind::Lingering | Kind::Dead) || self.is_closing(slot) && !self.is_websocket(slot)
+        if matches!(connection.kind, Kind::Lingering | Kind::Dead | Kind::Stream) || self.is_closing(slot) && !self.is_websocket(slot)
         {
             return;
         }
@@ -235,7 +235,7 @@ impl Shard {
                 break;
             }
         }
-        if at < bytes.len() && !matches!(self.connections[slot as usize].kind, Kind::Lingering) {
+        if at < bytes.len() && !matches!(self.connections[slot as usize].kind, Kind::Lingering | Kind::Stream) {
             self.active(slot);
             let index = self.connections[slot as usize].active as usize;
             let active = &mut self.actives[index];
@@ -258,7 +258,9 @@ impl Shard {
         self.connections[slot as usize].ended = true;
         let connection = &self.connections[slot as usize];
         // A client may end its direction after its requests, or after its close frame, and still wait for answers.
-        let answers_due = connection.active != NONE && (connection.kind == Kind::Http || self.is_closing(slot));
+        // Who waits for a message that has not been published has gone.
+        let answers_due = connection.active != NONE
+            && (connection.kind == Kind::Http && connection.first == NONE || self.is_closing(slot));
         if answers_due {
             self.make_ready(slot);
         } else {

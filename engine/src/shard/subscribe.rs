@@ -57,7 +57,7 @@ impl Shard {
         };
         // A Leave that could not be sent need not be sent any more.
         self.topics.topic_mut(topic).leaving = false;
-        let dialect = self.connections[slot as usize].dialect();
+        let dialect = self.connections[slot as usize].dialect;
         let log = self.topics.log_of(topic, dialect);
         let mut flags = LOOK | UNRESOLVED | REPLAYING;
         if wish.conflate {
@@ -197,7 +197,7 @@ impl Shard {
         } else {
             self.topics.logs.remove(log as usize);
         }
-        self.topics.topic_mut(topic).logs[dialect as usize] = NONE;
+        self.topics.topic_mut(topic).logs[dialect.number()] = NONE;
         if self.topics.topic(topic).logs.iter().all(|log| *log == NONE) {
             self.topics.topic_mut(topic).leaving = true;
             self.leaving.push(topic);

@@ -131,6 +131,8 @@ pub(super) struct Membership {
     pub(super) every_ms: u32,
     /// When the next message may be sent, in milliseconds.
     pub(super) due_ms: u64,
+    /// Its place among the topics of one request.
+    pub(super) order: u8,
     /// The time for which it stands among those that wait for theirs.
     pub(super) waits_for: u64,
 }
@@ -232,7 +234,7 @@ impl Topics {
 
     /// Returns the topic's log in a dialect; makes it if need be.
     pub(super) fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
-        let known = self.topics[topic as usize].logs[dialect as usize];
+        let known = self.topics[topic as usize].logs[dialect.number()];
         if known != NONE {
             return known;
         }
@@ -253,7 +255,7 @@ impl Topics {
             appended_tick: 0,
         };
         let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
-        self.topics[topic as usize].logs[dialect as usize] = index;
+        self.topics[topic as usize].logs[dialect.number()] = index;
         index
     }
 
@@ -273,7 +275,7 @@ impl Topics {
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
     pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
-        let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0 };
+        let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0, order: 0 };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
         let log = &mut self.logs[log as usize];
         log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });
