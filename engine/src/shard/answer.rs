@@ -10,6 +10,7 @@ use corecast_protocol::{json, topic};
 
 use super::Shard;
 use super::connection::{Asked, Batch, Pending, Waiting};
+use super::stream::Transport;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Reason};
 
@@ -18,6 +19,9 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// When to come back to an engine that is full, in seconds.
 pub(super) const RETRY: [(&str, &str); 1] = [("Retry-After", "1")];
+
+/// Headers of an answer besides the usual ones.
+const EXTRA_MAX: usize = 8;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug)]
@@ -191,31 +195,123 @@ impl Shard {
 
     /// Puts an answer into the connection's queue.
     pub(super) fn answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Answer<'_>, body: &[u8]) {
-        let pending = self.active(slot).pending;
+        let head_only = self.active(slot).pending.head_only;
         let framing = match answer.status {
             204 | 304 => response::Framing::Empty,
             _ => response::Framing::Sized(body.len() as u64),
         };
+        self.answer_head(driver, slot, answer, framing);
+        if !head_only && self.is_http(slot) {
+            self.push(driver, slot, body);
+        }
+        if self.is_http(slot) && self.active(slot).pending.what != Asked::Discard {
+            self.active(slot).pending.what = Asked::Discard;
+        }
+    }
+
+    /// Puts the head of an answer into the connection's queue, with what a page of another origin needs.
+    pub(super) fn answer_head<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        answer: Answer<'_>,
+        framing: response::Framing,
+    ) {
+        let active = self.active(slot);
+        let pending = active.pending;
+        let (origin, origin_len) = (active.origin, usize::from(active.origin_len));
+        let mut extra = [("", ""); EXTRA_MAX];
+        let mut count = 0;
+        let mut add = |header| {
+            extra[count] = header;
+            count += 1;
+        };
+        answer.extra.iter().for_each(|header| add(*header));
+        if origin_len > 0 {
+            let origin = std::str::from_utf8(&origin[..origin_len]).expect("an origin that was read is text");
+            add(("Access-Control-Allow-Origin", origin));
+            add(("Access-Control-Allow-Credentials", "true"));
+            add(("Access-Control-Expose-Headers", "Corecast-Cursor, ETag, Retry-After"));
+            self.write_head(driver, slot, answer, framing, pending, &extra[..count]);
+        } else {
+            self.write_head(driver, slot, answer, framing, pending, &extra[..count]);
+        }
+    }
+
+    fn write_head<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        answer: Answer<'_>,
+        framing: response::Framing,
+        pending: Pending,
+        extra: &[(&str, &str)],
+    ) {
         let head = response::Head {
             status: answer.status,
             content_type: answer.content_type,
             framing,
             http10: pending.http10,
             keep_alive: pending.keep_alive,
-            extra: answer.extra,
+            extra,
         };
         let mut text = std::mem::take(&mut self.text);
         let mut w = Writer::new(&mut text);
         response::head(&mut w, &head);
         let len = w.finish().expect("heads are far shorter than the scratch");
-        self.push(driver, slot, &text[..len]);
+        // What is answered depends on who asks, whether or not this one is a page.
+        let end = len - b"\r\n".len();
+        let vary = b"Vary: Origin\r\n\r\n";
+        text[end..end + vary.len()].copy_from_slice(vary);
+        self.push(driver, slot, &text[..end + vary.len()]);
         self.text = text;
-        if !pending.head_only && self.is_http(slot) {
-            self.push(driver, slot, body);
+    }
+
+    /// Answers a poll of several topics, a long poll or a script with its objects and the list of its cursors.
+    pub(super) fn answer_list<D: Driver>(&mut self, driver: &mut D, slot: Slot, cursors: &str, body: &[u8]) {
+        let active = self.active(slot);
+        let (transport, waited) = (active.transport, active.wait_ms > 0);
+        let etag = format!("\"{cursors}\"");
+        let extra = [("Corecast-Cursor", cursors), ("ETag", etag.as_str())];
+        if transport == Transport::Jsonp {
+            let script = self.script(slot, body);
+            let answer =
+                Answer { status: 200, content_type: Some("application/javascript; charset=utf-8"), extra: &extra };
+            self.answer(driver, slot, answer, &script);
+        } else if body == b"[]" && waited {
+            self.answer(driver, slot, Answer { status: 204, content_type: None, extra: &extra }, b"");
+        } else {
+            self.answer(driver, slot, Answer { status: 200, content_type: Some(JSON), extra: &extra }, body);
         }
-        if self.is_http(slot) && self.active(slot).pending.what != Asked::Discard {
-            self.active(slot).pending.what = Asked::Discard;
+    }
+
+    /// Makes the script of a JSONP answer: nothing in it ends a script or a line (U+2028, U+2029) of the page it runs in.
+    fn script(&mut self, slot: Slot, body: &[u8]) -> Vec<u8> {
+        let active = self.active(slot);
+        let callback = active.event().to_owned();
+        let mut start = [0; 128];
+        let mut w = Writer::new(&mut start);
+        json::jsonp_start(&mut w, &callback);
+        let len = w.finish().expect("callbacks are short");
+        let mut script = start[..len].to_vec();
+        let mut at = 0;
+        while at < body.len() {
+            // These bytes stand only inside strings of JSON.
+            match &body[at..] {
+                [b'<', ..] => script.extend_from_slice(b"\\u003c"),
+                [b'>', ..] => script.extend_from_slice(b"\\u003e"),
+                [b'&', ..] => script.extend_from_slice(b"\\u0026"),
+                [0xE2, 0x80, last @ (0xA8 | 0xA9), ..] => {
+                    script.extend_from_slice(if *last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
+                    at += 2;
+                }
+                [byte, ..] => script.push(*byte),
+                [] => {}
+            }
+            at += 1;
         }
+        script.extend_from_slice(b");");
+        script
     }
 
     /// The request is answered and its body is gone: the next one may come, or the connection ends.

@@ -51,7 +51,8 @@ impl Shard {
             self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
         }
         if matches!(self.connections[slot as usize].kind, Kind::Http | Kind::Stream)
-            || self.connections[slot as usize].partial != NONE {
+            || self.connections[slot as usize].partial != NONE
+        {
             self.kill(driver, slot);
         }
     }

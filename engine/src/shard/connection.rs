@@ -11,8 +11,8 @@ use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use super::buffer::Buffer;
 use super::dialect::{Dialect, Shape};
-use super::stream::Transport;
 use super::pool::Owner;
+use super::stream::Transport;
 use super::topics::NONE;
 use crate::io::driver::{Interest, Slot};
 
@@ -350,6 +350,12 @@ impl Active {
     #[must_use]
     pub(super) fn topic(&self) -> &str {
         std::str::from_utf8(&self.topic[..usize::from(self.topic_len)]).expect("only checked topics are kept")
+    }
+
+    /// Returns the event name, or the callback, of the request; empty for none.
+    #[must_use]
+    pub(super) fn event(&self) -> &str {
+        std::str::from_utf8(&self.event[..usize::from(self.event_len)]).expect("only checked events are kept")
     }
 
     /// Keeps the topic of the request.

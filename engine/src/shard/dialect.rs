@@ -66,22 +66,40 @@ impl Dialect {
     /// Returns the length of the encoded message in bytes.
     #[must_use]
     pub(super) fn encoded_len(self, message: &Message<'_>) -> usize {
-        let bare = match self.shape() {
-            Shape::Payload => return payload::encoded_len(message),
-            Shape::Line => return line::encoded_len(message),
-            Shape::Object => return json::encoded_len(message),
-            Shape::Sse => sse::encoded_len(message),
-            Shape::SseShared => sse::encoded_len_without_id(message),
-            Shape::Stream => stream::encoded_len(message),
-            Shape::Multipart => multipart::encoded_len(message),
-            Shape::ForeverFrame => forever_frame::encoded_len(message),
-        };
-        if self.chunked() { chunk_len(bare) } else { bare }
+        match (self.shape(), self.chunked()) {
+            (Shape::Payload, _) => payload::encoded_len(message),
+            (Shape::Line, _) => line::encoded_len(message),
+            (Shape::Object, _) => json::encoded_len(message),
+            (Shape::Sse, false) => sse::encoded_len(message),
+            (Shape::Sse, true) => sse::encoded_len_chunked(message),
+            (Shape::SseShared, false) => sse::encoded_len_without_id(message),
+            (Shape::SseShared, true) => sse::encoded_len_without_id_chunked(message),
+            (Shape::Stream, false) => stream::encoded_len(message),
+            (Shape::Stream, true) => stream::encoded_len_chunked(message),
+            (Shape::Multipart, false) => multipart::encoded_len(message),
+            (Shape::Multipart, true) => multipart::encoded_len_chunked(message),
+            (Shape::ForeverFrame, false) => forever_frame::encoded_len(message),
+            (Shape::ForeverFrame, true) => forever_frame::encoded_len_chunked(message),
+        }
     }
 
     /// Encodes the message into the front of `out`, which is at least `encoded_len` long.
     pub(super) fn encode(self, message: &Message<'_>, out: &mut [u8]) -> usize {
-        todo_encode(self, message, out)
+        match (self.shape(), self.chunked()) {
+            (Shape::Payload, _) => payload::encode(message, out),
+            (Shape::Line, _) => line::encode(message, out),
+            (Shape::Object, _) => json::encode(message, out),
+            (Shape::Sse, false) => sse::encode(message, out),
+            (Shape::Sse, true) => sse::encode_chunked(message, out),
+            (Shape::SseShared, false) => sse::encode_without_id(message, out),
+            (Shape::SseShared, true) => sse::encode_without_id_chunked(message, out),
+            (Shape::Stream, false) => stream::encode(message, out),
+            (Shape::Stream, true) => stream::encode_chunked(message, out),
+            (Shape::Multipart, false) => multipart::encode(message, out),
+            (Shape::Multipart, true) => multipart::encode_chunked(message, out),
+            (Shape::ForeverFrame, false) => forever_frame::encode(message, out),
+            (Shape::ForeverFrame, true) => forever_frame::encode_chunked(message, out),
+        }
     }
 }
 

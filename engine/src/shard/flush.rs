@@ -153,7 +153,7 @@ impl Shard {
             self.send_run(driver, slot, connection.partial);
             return true;
         }
-        if std::mem::take(&mut self.connections[slot as usize].cursor_due) {
+        if self.connections[slot as usize].cursor_due {
             self.tell_cursors(driver, slot);
         }
         if self.send_private(driver, slot) {

@@ -16,12 +16,18 @@ use corecast_protocol::{percent, topic};
 
 use super::answer::{Answer, JSON, TEXT, ok};
 use super::batch::BATCH_MESSAGES;
-use super::connection::{Asked, Batch, Body, Kind, Pending, Waiting};
+use super::connection::{Asked, Batch, Body, Kind, ORIGIN_BYTES_MAX, Pending, Waiting};
+use super::dialect::{Dialect, Shape};
+use super::stream::{self, Transport};
 use super::subscribe::{Outcome, Wish, start_of};
 use super::websocket::is_utf8;
 use super::{Shard, origin};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Purpose, Start};
+
+/// Headers that a page of another origin may send: those that have a meaning here.
+const PREFLIGHT_HEADERS: &str =
+    "Authorization, Content-Type, Corecast-Event, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
 
 /// What a stranger sees at `/`.
 const WELCOME: &str =
@@ -72,7 +78,12 @@ impl Shard {
             http10: request.http10,
             head_only: request.method == Method::Head,
         };
-        self.active(slot).pending = pending;
+        let origin = request.headers.origin.filter(|_| self.is_origin_allowed(slot, request)).unwrap_or("");
+        let origin = if origin.len() <= ORIGIN_BYTES_MAX { origin } else { "" };
+        let active = self.active(slot);
+        active.pending = pending;
+        active.origin[..origin.len()].copy_from_slice(origin.as_bytes());
+        active.origin_len = origin.len() as u8;
         self.wheel.set(slot, self.tick, self.limits.request_ms);
         if request.headers.connection_upgrade && request.headers.upgrade_websocket {
             return self.upgrade(driver, slot, request, used);
@@ -139,9 +150,8 @@ impl Shard {
                 self.active(slot).batch = Batch::default();
                 return Ok(body_bytes_max * BATCH_MESSAGES);
             }
-            "/topics" if reads => {
-                self.answer_error(driver, slot, 400, "name one topic in the path: /topics/{topic}", false);
-            }
+            "/topics" if reads => self.route_read(driver, slot, request, None)?,
+            path if request.method == Method::Options => self.route_options(driver, slot, request, path),
             "/ws" if reads => self.answer_upgrade(driver, slot),
             "/echo" if reads && self.limits.echo => self.answer_upgrade(driver, slot),
             path => match path.strip_prefix("/topics/") {
@@ -179,36 +189,80 @@ impl Shard {
                 active.pending.what = Asked::Clear;
             }
             Method::Get | Method::Head => {
-                let name = topic::from_path_subscribe(name, &mut room)?;
-                let mut value = [0; VALUE_BYTES_MAX];
-                let what = match transport(request, &mut value)? {
-                    "poll" => Asked::Poll,
-                    "value" => Asked::Value,
-                    _ => {
-                        let text = "unknown transport; there are websocket, poll and value";
-                        self.answer_error(driver, slot, 400, text, false);
-                        return Ok(());
-                    }
-                };
-                let since = since(request)?;
-                let known = request.headers.if_none_match.and_then(known_cursor);
-                let active = self.active(slot);
-                active.set_topic(name);
-                active.since = since;
-                active.known = known;
-                active.pending.what = what;
+                topic::from_path_subscribe(name, &mut room)?;
+                self.route_read(driver, slot, request, Some(name))?;
             }
-            Method::Options => {
-                let allow = [("Allow", "GET, HEAD, POST, DELETE, OPTIONS")];
-                self.answer(driver, slot, Answer { status: 204, content_type: None, extra: &allow }, b"");
-            }
-            Method::Put | Method::Other => {
+            Method::Options | Method::Put | Method::Other => {
                 let allow = [("Allow", "GET, HEAD, POST, DELETE, OPTIONS")];
                 let answer = Answer { status: 405, content_type: Some(JSON), extra: &allow };
                 self.answer(driver, slot, answer, b"{\"error\":\"this method is not for topics\"}");
             }
         }
         Ok(())
+    }
+
+    /// Reading: one topic of the path, or those of the query, in one of many ways.
+    fn route_read<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        name: Option<&str>,
+    ) -> Result<(), Violation> {
+        let transport = match stream::transport(request) {
+            Ok(transport) => transport,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, text, false);
+                return Ok(());
+            }
+        };
+        let what = match (transport, name) {
+            (Transport::Poll, Some(name)) => Some((Asked::Poll, name)),
+            (Transport::Value, Some(name)) => Some((Asked::Value, name)),
+            (Transport::Value, None) => {
+                self.answer_error(driver, slot, 400, "value is for one topic, in the path", false);
+                return Ok(());
+            }
+            _ => None,
+        };
+        if let Some((what, name)) = what {
+            let mut room = [0; topic::TOPIC_BYTES_MAX];
+            let name = topic::from_path_subscribe(name, &mut room)?;
+            let since = since(request)?;
+            let known = request.headers.if_none_match.and_then(known_cursor);
+            let active = self.active(slot);
+            active.set_topic(name);
+            active.since = since;
+            active.known = known;
+            active.pending.what = what;
+            return Ok(());
+        }
+        let streams = matches!(transport, Transport::Stream(_));
+        if streams && !self.is_origin_allowed(slot, request) {
+            self.answer_error(driver, slot, 403, "this origin is not allowed", true);
+        } else if self.draining {
+            self.answer_error(driver, slot, 503, "the engine is shutting down", true);
+        } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport) {
+            self.answer_error(driver, slot, 400, text, false);
+        }
+        Ok(())
+    }
+
+    /// What may be asked, for clients that ask, and for browsers before they send something across origins.
+    fn route_options<D: Driver>(&mut self, driver: &mut D, slot: Slot, request: &Request<'_>, path: &str) {
+        if path != "/topics" && path != "*" && !path.starts_with("/topics/") {
+            self.answer_error(driver, slot, 404, "no such resource", false);
+        } else if request.headers.access_control_request_method.is_some() {
+            let extra = [
+                ("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE"),
+                ("Access-Control-Allow-Headers", PREFLIGHT_HEADERS),
+                ("Access-Control-Max-Age", "86400"),
+            ];
+            self.answer(driver, slot, Answer { status: 204, content_type: None, extra: &extra }, b"");
+        } else {
+            let allow = [("Allow", "GET, HEAD, POST, DELETE, OPTIONS")];
+            self.answer(driver, slot, Answer { status: 204, content_type: None, extra: &allow }, b"");
+        }
     }
 
     fn upgrade<D: Driver>(&mut self, driver: &mut D, slot: Slot, request: &Request<'_>, used: usize) -> usize {
@@ -299,6 +353,7 @@ impl Shard {
             return 0;
         }
         self.connections[slot as usize].kind = Kind::Payload;
+        self.connections[slot as usize].dialect = Dialect::new(Shape::Payload, false);
         if self.subscribe(slot, wish) == Outcome::Full {
             self.connections[slot as usize].kind = Kind::Http;
             self.active(slot).pending.keep_alive = false;
@@ -318,6 +373,8 @@ impl Shard {
         self.active(slot).pending = Pending::default();
         let connection = &mut self.connections[slot as usize];
         connection.kind = upgrade.kind;
+        let shape = if upgrade.kind == Kind::Line { Shape::Line } else { Shape::Payload };
+        connection.dialect = Dialect::new(shape, false);
         connection.decoder = Decoder::new(Role::Server);
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.wheel.set(slot, self.tick, after_ms);
@@ -385,7 +442,11 @@ impl Shard {
         let topic = std::str::from_utf8(&topic[..topic_len]).expect("only checked topics are kept");
         let event = std::str::from_utf8(&event[..event_len]).expect("only checked events are kept");
         let outcome = match active.pending.what {
-            Asked::Nothing => return,
+            Asked::Nothing | Asked::LongPoll => return,
+            Asked::Subscribe => {
+                self.subscribe_step(driver, slot);
+                return;
+            }
             Asked::Discard => {
                 self.request_ends(slot);
                 return;
@@ -450,13 +511,6 @@ impl Shard {
 
     pub(super) fn is_http(&self, slot: Slot) -> bool {
         self.connections[slot as usize].kind == Kind::Http
-    }
-}
-
-fn transport<'v>(request: &Request<'_>, value: &'v mut [u8; VALUE_BYTES_MAX]) -> Result<&'v str, Violation> {
-    match query::value(request.query, "transport") {
-        Some(name) => percent::decode(name, value, true),
-        None => Ok("poll"),
     }
 }
 

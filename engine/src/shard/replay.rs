@@ -11,6 +11,7 @@ use corecast_protocol::ws::close;
 use super::Shard;
 use super::connection::{Asked, Replaying, Waiting};
 use super::dialect::Shape;
+use super::stream::Told;
 use super::topics::{BEHIND, CONFLATE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
@@ -172,7 +173,9 @@ impl Shard {
         let len = dialect.encoded_len(&message) as u32;
         if dialect.shape() == Shape::Object {
             // A long poll: its messages go into the body of its answer.
-            let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else { return false };
+            let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else {
+                return false;
+            };
             let memory = driver.memory_mut();
             let comma = u32::from(!active.body.is_empty());
             let Some(place) = active.body.reserve(&mut self.store, memory, len + comma) else { return false };
@@ -203,8 +206,8 @@ impl Shard {
     fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Some(active) = self.active_if_any(slot) else { return };
         let Some(Replaying { membership, head, .. }) = active.replaying.take() else { return };
-        let waits = active.waiting == Waiting::Answer
-            && matches!(active.pending.what, Asked::Nothing | Asked::Subscribe);
+        let waits =
+            active.waiting == Waiting::Answer && matches!(active.pending.what, Asked::Nothing | Asked::Subscribe);
         let subscriber = self.topics.subscriber_mut(membership);
         if subscriber.next > head {
             subscriber.flags &= !REPLAYING;
@@ -266,7 +269,7 @@ impl Shard {
         let log = self.topics.memberships[membership as usize].log;
         let shape = self.connections[slot as usize].dialect.shape();
         if !matches!(shape, Shape::Line | Shape::Payload) {
-            self.tell_gap_over_http(driver, slot, log, from, to, count, reason);
+            self.tell_gap_over_http(driver, slot, log, Told { from, to, count, reason });
         } else if shape == Shape::Line {
             let topic = self.topics.topic(self.topics.logs[log as usize].topic);
             let mut text = std::mem::take(&mut self.text);

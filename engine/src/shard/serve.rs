@@ -173,7 +173,8 @@ impl Shard {
         connection.heard_tick = tick;
         connection.pinged = false;
         connection.reads = connection.reads.saturating_add(1);
-        if matches!(connection.kind, Kind::Lingering | Kind::Dead | Kind::Stream) || self.is_closing(slot) && !self.is_websocket(slot)
+        if matches!(connection.kind, Kind::Lingering | Kind::Dead | Kind::Stream)
+            || self.is_closing(slot) && !self.is_websocket(slot)
         {
             return;
         }

@@ -8,16 +8,16 @@
 //! of one answer instead, and is then an ordinary HTTP connection again.
 
 use corecast_protocol::cursor::{Cursor, Since};
-use corecast_protocol::dialect::{forever_frame, multipart, sse};
+use corecast_protocol::dialect::{forever_frame, line, multipart, sse, stream};
 use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::{prefer, query, response};
-use corecast_protocol::violation::Violation;
+use corecast_protocol::http::{query, response};
+use corecast_protocol::message::Gap;
 use corecast_protocol::write::Writer;
-use corecast_protocol::{percent, topic};
+use corecast_protocol::{json, percent, topic};
 
 use super::Shard;
-use super::connection::{Asked, Kind};
-use super::connection::{Pending, Waiting};
+use super::answer::Answer;
+use super::connection::{Asked, Kind, Pending, Waiting};
 use super::dialect::{Dialect, Shape};
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, REPLAYING, UNRESOLVED};
@@ -54,6 +54,19 @@ pub(super) enum Transport {
     Stream(Shape),
 }
 
+/// What is told of a gap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// Where the subscriber was.
+    pub(super) from: Cursor,
+    /// Where it is now.
+    pub(super) to: Cursor,
+    /// How many messages it did not get.
+    pub(super) count: u64,
+    /// Why.
+    pub(super) reason: corecast_protocol::line::GapReason,
+}
+
 /// One topic of a plan.
 struct Step<'r> {
     topic: &'r str,
@@ -75,10 +88,12 @@ pub(super) fn transport(request: &Request<'_>) -> Result<Transport, &'static str
         Some(Ok("forever-frame")) => Transport::Stream(Shape::ForeverFrame),
         Some(Ok("websocket")) => return Err("this transport needs an Upgrade to websocket"),
         Some(_) => {
-            return Err("unknown transport; there are websocket, sse, stream, multipart, forever-frame, long-poll, poll, \
-                        value and jsonp");
+            return Err(
+                "unknown transport; there are websocket, sse, stream, multipart, forever-frame, long-poll, poll, \
+                        value and jsonp",
+            );
         }
-        None if request.headers.accept.is_some_and(prefer::accepts_event_stream) => Transport::Stream(Shape::Sse),
+        None if request.headers.accept.is_some_and(accepts_event_stream) => Transport::Stream(Shape::Sse),
         None => Transport::Poll,
     })
 }
@@ -92,7 +107,7 @@ impl Shard {
         request: &Request<'_>,
         path_topic: Option<&str>,
         transport: Transport,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), &'static str> {
         let mut plan = std::mem::take(&mut self.carried_plan);
         plan.clear();
         if let Some(topic) = path_topic {
@@ -120,7 +135,9 @@ impl Shard {
             }
             match transport {
                 Transport::Stream(shape) => self.begin_stream(driver, slot, request, shape, several),
-                _ => self.begin_long_poll(slot, request, transport),
+                Transport::Poll | Transport::LongPoll | Transport::Value | Transport::Jsonp => {
+                    self.begin_long_poll(slot, request, transport)
+                }
             }
         });
         self.carried_plan = plan;
@@ -147,7 +164,7 @@ impl Shard {
         if request.method == Method::Head {
             self.active(slot).pending.keep_alive = false;
         }
-        self.answer_head(driver, slot, 200, Some(content_type), framing, &[]);
+        self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra: &[] }, framing);
         if request.method == Method::Head {
             self.clear_plan(slot);
             self.end_after_answer(slot);
@@ -161,10 +178,7 @@ impl Shard {
         let active = self.active(slot);
         active.pending = Pending { what: Asked::Subscribe, ..Pending::default() };
         let mut callback = [0; 64];
-        let callback_len = query::value(request.query, "callback")
-            .and_then(|name| percent::decode(name, &mut callback, true).ok())
-            .map_or(0, str::len);
-        let callback = std::str::from_utf8(&callback[..callback_len]).unwrap_or("");
+        let callback = callback_of(request, &mut callback);
         self.say(driver, slot, |w| match shape {
             Shape::Sse | Shape::SseShared => {
                 sse::retry(w, RETRY_MS);
@@ -174,7 +188,8 @@ impl Shard {
                 let callback = if callback.is_empty() { "parent.corecast" } else { callback };
                 forever_frame::prologue(w, callback);
             }
-            _ => {}
+            Shape::Multipart => w.put(multipart::PROLOGUE),
+            _ => w.put(stream::HEARTBEAT),
         });
         // A second sign of life: some scanners let the first pass only when the second has come.
         self.wheel.set(slot, self.tick, SECOND_SIGN_MS);
@@ -182,13 +197,17 @@ impl Shard {
     }
 
     fn begin_long_poll(&mut self, slot: Slot, request: &Request<'_>, transport: Transport) {
+        let mut callback = [0; 64];
+        let callback = callback_of(request, &mut callback);
         let wait_s = query::value(request.query, "wait").and_then(|wait| wait.parse().ok());
-        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
+        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(preferred_wait_s));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
         connection.dialect = Dialect::new(Shape::Object, false);
         let active = self.active(slot);
-        active.wait_ms = u64::from(wait_s) * 1000;
+        active.transport = transport;
+        active.set_event(callback);
+        active.wait_ms = if transport == Transport::Poll { 0 } else { u64::from(wait_s) * 1000 };
         active.pending.what = Asked::Subscribe;
     }
 
@@ -236,9 +255,9 @@ impl Shard {
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.clear_plan(slot);
+        let streams = self.connections[slot as usize].kind == Kind::Stream;
         let active = self.active(slot);
-        if self.connections[slot as usize].kind == Kind::Stream {
-            let active = self.active(slot);
+        if streams {
             active.pending = Pending::default();
             active.waiting = Waiting::No;
         } else {
@@ -361,48 +380,81 @@ impl Shard {
         std::str::from_utf8(&out[..len]).expect("cursors are text")
     }
 
-    /// Brings the combined cursor of an EventSource with several topics up to date.
+    /// Brings the combined cursor of an EventSource with several topics up to date, if it is known for all of them.
     pub(super) fn tell_cursors<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.connections[slot as usize].dialect.shape() != Shape::SseShared {
-            return;
+        let connection = &self.connections[slot as usize];
+        if connection.dialect.shape() == Shape::SseShared {
+            let mut membership = connection.first;
+            while membership != NONE {
+                if self.topics.subscriber(membership).flags & UNRESOLVED != 0 {
+                    return; // Where it starts is not known yet; the cursor stays due.
+                }
+                membership = self.topics.memberships[membership as usize].next;
+            }
+            let index = self.connections[slot as usize].active as usize;
+            if self.actives.get(index).is_some_and(|active| active.pending.what == Asked::Subscribe) {
+                return; // Some of its topics are not subscribed yet.
+            }
+            let mut cursors = [0; CURSORS_BYTES_MAX];
+            let cursors = self.cursors(slot, &mut cursors).to_owned();
+            self.say(driver, slot, |w| sse::id_only(w, &cursors));
         }
-        let mut cursors = [0; CURSORS_BYTES_MAX];
-        let cursors = self.cursors(slot, &mut cursors).to_owned();
-        self.say(driver, slot, |w| sse::id_only(w, &cursors));
+        self.connections[slot as usize].cursor_due = false;
     }
 
     /// Puts text of a stream's own into its queue, in the framing of its dialect.
     pub(super) fn say<D: Driver>(&mut self, driver: &mut D, slot: Slot, write: impl FnOnce(&mut Writer<'_>)) {
+        let chunked = self.connections[slot as usize].dialect.chunked();
         let mut text = std::mem::take(&mut self.text);
-        let mut w = Writer::new(&mut text);
-        write(&mut w);
-        let len = w.finish().expect("the scratch holds the longest line");
-        if len > 0 {
-            let chunked = self.connections[slot as usize].dialect.chunked();
-            if chunked {
-                let mut start = [0; 20];
-                let mut w = Writer::new(&mut start);
-                response::chunk_start(&mut w, len as u64);
-                let start_len = w.finish().expect("a size is short");
-                self.push(driver, slot, &start[..start_len]);
-            }
-            self.push(driver, slot, &text[..len]);
-            if chunked {
-                self.push(driver, slot, b"\r\n");
-            }
-        }
+        let written = response::piece(&mut text, chunked, write);
+        let len = written.expect("the scratch holds the longest line");
+        self.push(driver, slot, &text[..len]);
         self.text = text;
+    }
+
+    /// Tells a stream or a long poll of a gap.
+    pub(super) fn tell_gap_over_http<D: Driver>(&mut self, driver: &mut D, slot: Slot, log: u32, told: Told) {
+        let mut name = [0; topic::TOPIC_BYTES_MAX];
+        let text = self.topics.topic(self.topics.logs[log as usize].topic).name().text.as_bytes();
+        name[..text.len()].copy_from_slice(text);
+        let name = std::str::from_utf8(&name[..text.len()]).expect("topics are text");
+        let Told { from, to, count, reason } = told;
+        let gap = Gap { topic: name, from, to, count, reason };
+        match self.connections[slot as usize].dialect.shape() {
+            Shape::Sse => self.say(driver, slot, |w| sse::gap(w, &gap)),
+            Shape::SseShared => {
+                self.say(driver, slot, |w| sse::gap_without_id(w, &gap));
+                self.connections[slot as usize].cursor_due = true;
+            }
+            Shape::Stream => self.say(driver, slot, |w| stream::gap(w, &gap)),
+            Shape::Multipart => self.say(driver, slot, |w| multipart::gap(w, &gap)),
+            Shape::ForeverFrame => self.say(driver, slot, |w| forever_frame::gap(w, &gap)),
+            Shape::Line => self.tell(driver, slot, |w| line::gap(w, name, from, to, count, reason)),
+            Shape::Object => {
+                let mut object = [0; 6 * topic::TOPIC_BYTES_MAX + 256];
+                let mut w = Writer::new(&mut object);
+                w.text("{\"gap\":");
+                json::gap(&mut w, &gap);
+                w.byte(b'}');
+                let len = w.finish().expect("room for the longest topic was made");
+                if !self.add_object(driver, slot, len as u32, |memory, place| {
+                    memory.bytes_mut(place).copy_from_slice(&object[..len]);
+                }) {
+                    self.shed(driver, slot);
+                }
+            }
+            Shape::Payload => {}
+        }
     }
 
     /// A sign of life, in the way of the dialect.
     pub(super) fn heartbeat<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let shape = self.connections[slot as usize].dialect.shape();
         self.say(driver, slot, |w| match shape {
-            Shape::Sse | Shape::SseShared => sse::comment(w, ""),
-            Shape::ForeverFrame => w.text("\n"),
-            Shape::Stream => w.text("\n"),
-            // Between two parts, empty lines belong to nothing (RFC 2046, section 5.1.1).
-            Shape::Multipart => w.text("\r\n"),
+            Shape::Sse | Shape::SseShared => w.put(sse::HEARTBEAT),
+            Shape::ForeverFrame => w.put(forever_frame::HEARTBEAT),
+            Shape::Stream => w.put(stream::HEARTBEAT),
+            Shape::Multipart => w.put(multipart::HEARTBEAT),
             Shape::Payload | Shape::Line | Shape::Object => {}
         });
     }
@@ -418,6 +470,9 @@ impl Shard {
                 self.kill(driver, slot);
                 return;
             }
+        }
+        if self.connections[slot as usize].dialect.shape() == Shape::Multipart {
+            self.say(driver, slot, |w| w.put(multipart::END));
         }
         if self.connections[slot as usize].dialect.chunked() {
             self.push(driver, slot, response::LAST_CHUNK);
@@ -437,33 +492,41 @@ impl Shard {
 const SECOND_SIGN_MS: u64 = 100;
 
 /// Checks a plan: its topics, their starts, its options. Says whether the request asked in the way of several topics.
-fn check_plan(plan: &str, one: bool) -> Result<bool, Violation> {
+fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
     let mut room = [0; topic::TOPIC_BYTES_MAX];
-    let mut step = 0;
-    while let Some(next) = try_step(plan, step, &mut room)? {
-        let _ = (next.topic, next.since);
-        step += 1;
-        if step > TOPICS_MAX {
-            return Err(Violation::TooManyTopics);
+    let count = topics(plan).count();
+    if count == 0 {
+        return Err("name a topic in the path, /topics/{topic}, or in the query, ?topic=a&topic=b");
+    }
+    if count > TOPICS_MAX {
+        return Err("too many topics; 64 fit into one request");
+    }
+    for (n, topic) in topics(plan).enumerate() {
+        if topics(plan).skip(n + 1).any(|other| other == topic) {
+            return Err("the same topic is named twice");
         }
     }
-    if step == 0 {
-        return Err(Violation::MissingTopic);
+    for step in 0..count {
+        let _ = try_step(plan, step, &mut room)?;
     }
-    if let Some(every) = query::value(plan, "every") {
-        every.parse::<u32>().map_err(|_| Violation::BadOption)?;
-    }
-    if let Some(wait) = query::value(plan, "wait") {
-        wait.parse::<u32>().map_err(|_| Violation::BadOption)?;
+    for option in ["every", "wait"] {
+        let value = query::value(plan, option);
+        if value.is_some_and(|value| value.parse::<u32>().is_err()) {
+            return Err("every is a number of milliseconds, wait a number of seconds");
+        }
     }
     if let Some(callback) = query::value(plan, "callback") {
         let mut name = [0; 64];
-        let name = percent::decode(callback, &mut name, true).map_err(|_| Violation::BadCallback)?;
-        if !forever_frame::valid_callback(name) {
-            return Err(Violation::BadCallback);
+        if !percent::decode(callback, &mut name, true).is_ok_and(json::valid_callback) {
+            return Err("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot");
         }
     }
-    Ok(!one || step > 1)
+    Ok(!one || count > 1)
+}
+
+/// Goes through the topics of a plan, still encoded.
+fn topics(plan: &str) -> impl Iterator<Item = &str> {
+    query::pairs(plan).filter(|(name, _)| *name == "topic").map(|(_, value)| value)
 }
 
 fn nth_step<'r>(plan: &str, step: usize, room: &'r mut [u8; topic::TOPIC_BYTES_MAX]) -> Option<Step<'r>> {
@@ -474,29 +537,47 @@ fn try_step<'r>(
     plan: &str,
     step: usize,
     room: &'r mut [u8; topic::TOPIC_BYTES_MAX],
-) -> Result<Option<Step<'r>>, Violation> {
-    let mut topics = query::pairs(plan).filter(|(name, _)| *name == "topic").map(|(_, value)| value);
-    let count = topics.clone().count();
-    let Some(encoded) = topics.nth(step) else { return Ok(None) };
-    let topic = topic::from_query_subscribe(encoded, room)?;
-    let from = query::pairs(plan).filter(|(name, _)| *name == "last_event_id").last().map(|(_, value)| value);
-    let from = from.or_else(|| query::value(plan, "since"));
+) -> Result<Option<Step<'r>>, &'static str> {
+    let count = topics(plan).count();
+    let Some(encoded) = topics(plan).nth(step) else { return Ok(None) };
+    let topic = percent::decode(encoded, room, true).map_err(|violation| violation.text())?;
+    topic::validate_subscribe(topic).map_err(|error| error.text())?;
+    let last = query::pairs(plan).filter(|(name, value)| *name == "last_event_id" && !value.is_empty()).last();
+    let from = last.map(|(_, value)| value).or_else(|| query::value(plan, "since"));
     let mut value = [0; CURSORS_BYTES_MAX];
     let since = match from {
         None => Since::default(),
         Some(text) => {
-            let list = percent::decode(text, &mut value, true)?;
-            if count > 1 && list.contains(',') {
+            let list = percent::decode(text, &mut value, true).map_err(|violation| violation.text())?;
+            let named = if count > 1 && (list.contains(',') || Cursor::parse(list).is_ok()) {
                 if list.split(',').count() != count {
-                    return Err(Violation::BadSince);
+                    return Err("since does not have a cursor for each topic");
                 }
-                Since::parse(list.split(',').nth(step).unwrap_or(""))?
-            } else if count > 1 && Cursor::parse(list).is_ok() {
-                return Err(Violation::BadSince); // One cursor cannot be a place in several topics.
+                list.split(',').nth(step).unwrap_or("")
             } else {
-                Since::parse(list)?
-            }
+                list
+            };
+            Since::parse(named).map_err(|violation| violation.text())?
         }
     };
     Ok(Some(Step { topic, since }))
+}
+
+/// Reads the callback of a request whose plan was checked; empty if it names none.
+fn callback_of<'o>(request: &Request<'_>, out: &'o mut [u8; 64]) -> &'o str {
+    let named = query::value(request.query, "callback").and_then(|name| percent::decode(name, out, true).ok());
+    let len = named.map_or(0, str::len);
+    std::str::from_utf8(&out[..len]).unwrap_or("")
+}
+
+/// Says whether an `Accept` header names event streams.
+fn accepts_event_stream(accept: &str) -> bool {
+    accept
+        .split(',')
+        .any(|range| range.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// Reads `wait=n` of a `Prefer` header (RFC 7240, section 4.3), in seconds.
+fn preferred_wait_s(prefer: &str) -> Option<u32> {
+    prefer.split(',').find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok())
 }

@@ -11,7 +11,7 @@ use corecast_protocol::ws::{close, frame};
 
 use super::Shard;
 use super::connection::{Kind, Waiting};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Shape};
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -20,6 +20,9 @@ use crate::mesh::{Content, Purpose};
 
 /// Publications with a token that one connection may have on their way.
 pub(super) const TICKETS_MAX: u32 = 64;
+
+/// Echoes are payloads.
+const ECHO: Dialect = Dialect::new(Shape::Payload, false);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,13 +258,13 @@ impl Shard {
 
     fn echo<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
         let message = Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
-        let len = Dialect::Payload.encoded_len(&message) as u32;
+        let len = ECHO.encoded_len(&message) as u32;
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
         match self.actives[index].queue.reserve(&mut self.store, memory, len) {
             Some(place) => {
-                Dialect::Payload.encode(&message, memory.bytes_mut(place));
+                ECHO.encode(&message, memory.bytes_mut(place));
                 self.queued(slot);
             }
             None => self.shed(driver, slot),
