@@ -220,50 +220,33 @@ impl Shard {
         let active = self.active(slot);
         let pending = active.pending;
         let (origin, origin_len) = (active.origin, usize::from(active.origin_len));
+        let origin = std::str::from_utf8(&origin[..origin_len]).expect("an origin that was read is text");
+        // What is answered depends on who asks, whether or not this one is a page.
+        let cross = [
+            ("Vary", "Origin"),
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Corecast-Cursor, ETag, Retry-After"),
+        ];
+        let cross = if origin.is_empty() { &cross[..1] } else { &cross[..] };
         let mut extra = [("", ""); EXTRA_MAX];
-        let mut count = 0;
-        let mut add = |header| {
-            extra[count] = header;
-            count += 1;
-        };
-        answer.extra.iter().for_each(|header| add(*header));
-        if origin_len > 0 {
-            let origin = std::str::from_utf8(&origin[..origin_len]).expect("an origin that was read is text");
-            add(("Access-Control-Allow-Origin", origin));
-            add(("Access-Control-Allow-Credentials", "true"));
-            add(("Access-Control-Expose-Headers", "Corecast-Cursor, ETag, Retry-After"));
-            self.write_head(driver, slot, answer, framing, pending, &extra[..count]);
-        } else {
-            self.write_head(driver, slot, answer, framing, pending, &extra[..count]);
+        let count = answer.extra.len() + cross.len();
+        for (to, header) in extra.iter_mut().zip(answer.extra.iter().chain(cross)) {
+            *to = *header;
         }
-    }
-
-    fn write_head<D: Driver>(
-        &mut self,
-        driver: &mut D,
-        slot: Slot,
-        answer: Answer<'_>,
-        framing: response::Framing,
-        pending: Pending,
-        extra: &[(&str, &str)],
-    ) {
         let head = response::Head {
             status: answer.status,
             content_type: answer.content_type,
             framing,
             http10: pending.http10,
             keep_alive: pending.keep_alive,
-            extra,
+            extra: &extra[..count],
         };
         let mut text = std::mem::take(&mut self.text);
         let mut w = Writer::new(&mut text);
         response::head(&mut w, &head);
         let len = w.finish().expect("heads are far shorter than the scratch");
-        // What is answered depends on who asks, whether or not this one is a page.
-        let end = len - b"\r\n".len();
-        let vary = b"Vary: Origin\r\n\r\n";
-        text[end..end + vary.len()].copy_from_slice(vary);
-        self.push(driver, slot, &text[..end + vary.len()]);
+        self.push(driver, slot, &text[..len]);
         self.text = text;
     }
 

@@ -214,8 +214,7 @@ impl Shard {
     /// Subscribes the next topic of the plan, as far as answers and rings allow; what has to wait comes back here.
     pub(super) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut plan = std::mem::take(&mut self.carried_plan);
-        loop {
-            let Some(active) = self.active_if_any(slot) else { break };
+        while let Some(active) = self.active_if_any(slot) {
             if active.replaying.is_some() {
                 active.waiting = Waiting::Answer;
                 active.complete = true;
@@ -243,8 +242,15 @@ impl Shard {
                     self.active(slot).complete = true;
                     break;
                 }
-                Outcome::Full => {
+                Outcome::Full if self.connections[slot as usize].kind == Kind::Stream => {
                     self.end_stream(driver, slot);
+                    break;
+                }
+                Outcome::Full => {
+                    self.unsubscribe_all(slot);
+                    self.clear_plan(slot);
+                    self.answer_full(driver, slot);
+                    self.request_ends_and_goes_on(driver, slot);
                     break;
                 }
             }
