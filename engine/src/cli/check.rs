@@ -1,10 +1,12 @@
-//! `corecast check`: says everything that is wrong with the configuration, or prints the effective one.
+//! `corecast check`: says everything that is wrong with the configuration, or what is wrong with this host, or prints
+//! the effective configuration.
 //!
 //! What it prints is itself a configuration file, with the origin of every value behind it.
 
 use std::io::{self, Write as _};
 
 use corecast::config::{self, Flags, Loaded, SETTINGS};
+use corecast::io::check::{self as host, StartError};
 
 use super::Outcome;
 
@@ -22,7 +24,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         config::document()
     } else {
         match super::configuration(&arguments.flags) {
-            Ok(loaded) => effective(&loaded),
+            Ok(loaded) => match judge_host(&loaded) {
+                Ok(()) => effective(&loaded),
+                Err(problem) => return Outcome::CannotStart(vec![problem]),
+            },
             Err(problems) => return Outcome::CannotStart(problems),
         }
     };
@@ -32,6 +37,12 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         }
         _ => Outcome::Fine,
     }
+}
+
+/// Judges whether this host can run the configuration.
+fn judge_host(loaded: &Loaded) -> Result<(), StartError> {
+    let looked = host::raise_file_limit().and_then(|_| host::gather(loaded.config.shards, 0));
+    host::judge(&looked.map_err(|error| host::fault("look at this host", &error))?)
 }
 
 /// Writes the configuration as a TOML file.

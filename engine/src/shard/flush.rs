@@ -267,6 +267,8 @@ impl Shard {
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(run.span.len));
         self.stats.sends += 1;
         subscriber.next = run.next;
+        // The walk of this very flush must not send to it again.
+        subscriber.flags |= LOOK;
         log.partials -= u32::from(subscriber.partial > 0);
         subscriber.partial = 0;
         if run.next == log.chain.next() && subscriber.flags & BEHIND != 0 {

@@ -259,7 +259,15 @@ impl World {
         self.idle_us = 0;
         while self.idle_us < QUIET_US {
             self.step();
-            assert!(self.steps < STEPS_MAX, "{:?} never comes to rest", self.phase);
+            if self.steps >= STEPS_MAX {
+                let rests: Vec<_> = self.berths.iter().map(|berth| berth.rest).collect();
+                self.describe_shards();
+                panic!(
+                    "{:?} never comes to rest: at {}, shards rest {rests:?}",
+                    self.phase,
+                    self.net.borrow().now_us()
+                );
+            }
         }
         if self.who_waits().is_some() {
             self.run_until_nobody_waits();
@@ -380,8 +388,8 @@ impl World {
             let unfinished: Vec<usize> =
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
             let stuck = waiting.is_some() || (self.phase == Phase::Draining && !unfinished.is_empty());
-            if stuck && self.plan.trace {
-                self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+            if stuck {
+                self.describe_shards();
             }
             assert!(!stuck, "{:?} makes no progress, unfinished {unfinished:?}: {waiting:?}", self.phase);
             // Time that passed while nobody waited for the server counts against nobody.
@@ -396,15 +404,24 @@ impl World {
         self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
         let parts = [sum.owed, sum.delivered, sum.conflated, sum.dropped, sum.abandoned];
         assert!(parts.iter().all(|part| *part < 1 << 60), "a counter fell below zero: {sum:?}");
-        let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned;
-        if sum.owed != told && self.plan.trace {
-            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        let pending: u64 = self.berths.iter().map(|berth| berth.shard.pending()).sum();
+        let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned + pending;
+        if sum.owed != told || pending != 0 {
+            self.describe_shards();
         }
         assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
+        assert_eq!(pending, 0, "the world is at rest, and somebody still has messages coming");
         let numbered = self.oracle.numbered();
         assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
         let sent = self.oracle.sent();
         assert!(sum.published <= sent, "{sent} messages were sent and not refused, {} numbered", sum.published);
+    }
+
+    /// Says in the trace what every shard has not finished.
+    fn describe_shards(&self) {
+        if self.plan.trace {
+            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        }
     }
 
     fn check_end(&mut self) {
