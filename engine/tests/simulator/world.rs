@@ -49,8 +49,10 @@ pub(crate) struct World {
     faults: Faults,
     phase: Phase,
     steps: u64,
-    /// Time in which nobody could act, since this phase began.
+    /// Time in which nobody could act, in all.
     idle_us: u64,
+    /// How much of it had passed when nobody was last seen to wait for the server.
+    excused_us: u64,
 }
 
 /// What a run amounted to.
@@ -194,7 +196,19 @@ impl World {
             .collect();
         let mut oracle = Oracle::default();
         oracle.may_forget = clears || limits.memory_bytes < 16 << 20 || limits.topics_max < 12;
-        World { rng, net, berths, clients, oracle, plan, faults, phase: Phase::Busy, steps: 0, idle_us: 0 }
+        World {
+            rng,
+            net,
+            berths,
+            clients,
+            oracle,
+            plan,
+            faults,
+            phase: Phase::Busy,
+            steps: 0,
+            idle_us: 0,
+            excused_us: 0,
+        }
     }
 
     /// Runs the world to its end; panics if anything is wrong.
@@ -237,7 +251,7 @@ impl World {
     }
 
     fn run_until_nobody_waits(&mut self) {
-        self.idle_us = 0;
+        self.excused_us = self.idle_us;
         loop {
             // Looking at everybody costs more than a step.
             for _ in 0..16 {
@@ -256,8 +270,8 @@ impl World {
         }
         // What nobody can know to be missing (a raw client's newest message, say) comes now, if it comes; and tells others
         // what to wait for.
-        self.idle_us = 0;
-        while self.idle_us < QUIET_US {
+        let rested_us = self.idle_us + QUIET_US;
+        while self.idle_us < rested_us {
             self.step();
             if self.steps >= STEPS_MAX {
                 let rests: Vec<_> = self.berths.iter().map(|berth| berth.rest).collect();
@@ -383,7 +397,7 @@ impl World {
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         self.idle_us += by_us;
-        if self.phase != Phase::Busy && self.idle_us > SETTLE_US_MAX {
+        if self.phase != Phase::Busy && self.idle_us > self.excused_us + SETTLE_US_MAX {
             let waiting = self.who_waits();
             let unfinished: Vec<usize> =
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
@@ -393,7 +407,7 @@ impl World {
             }
             assert!(!stuck, "{:?} makes no progress, unfinished {unfinished:?}: {waiting:?}", self.phase);
             // Time that passed while nobody waited for the server counts against nobody.
-            self.idle_us = 0;
+            self.excused_us = self.idle_us;
         }
         self.net.borrow_mut().advance_us(by_us);
     }
