@@ -92,7 +92,7 @@ impl LineClient {
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
         match (phase, &self.wire) {
-            (Phase::Busy, _) => Some(self.next_us),
+            (Phase::Busy | Phase::Churning, _) => Some(self.next_us),
             (Phase::Settling, None) if !self.resume.is_empty() => Some(self.next_us),
             _ => None,
         }
@@ -107,6 +107,8 @@ impl LineClient {
             "its bytes to be taken".to_string()
         } else if phase == Phase::Draining || self.stage != Stage::Open || self.ended {
             format!("the next stage after {:?}", self.stage)
+        } else if wire.pong_due {
+            "a pong".to_string()
         } else if let Some(asked) = self.asked.iter().next() {
             format!("an answer to {asked:?} and {} more", self.asked.len() - 1)
         } else {
@@ -117,11 +119,11 @@ impl LineClient {
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
-        if scene.phase != Phase::Busy {
+        if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            let again = scene.phase == Phase::Busy || (scene.phase == Phase::Settling && !self.resume.is_empty());
+            let again = scene.phase.is_lively() || (scene.phase == Phase::Settling && !self.resume.is_empty());
             if again && self.next_us <= scene.net.now_us() {
                 self.connect(scene);
             }
@@ -134,7 +136,7 @@ impl LineClient {
             self.lose(scene, flow);
             return;
         }
-        if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+        if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
             let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
             if !stuffed && !self.ended && self.stage == Stage::Open {
@@ -404,6 +406,7 @@ impl LineClient {
 
     fn act(&mut self, scene: &mut Scene<'_>) {
         match scene.rng.below(100) {
+            0..40 if scene.phase != Phase::Busy => {}
             0..40 => {
                 let burst = if scene.rng.chance(200) { scene.rng.skewed(40) } else { 1 };
                 (0..burst).for_each(|_| self.publish(scene));

@@ -5,6 +5,7 @@
 
 mod client;
 mod echo;
+mod fairness;
 mod faults;
 mod kernel;
 mod kernel_tests;

@@ -59,7 +59,7 @@ impl HttpClient {
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
-        (phase == Phase::Busy).then_some(self.next_us)
+        phase.is_lively().then_some(self.next_us)
     }
 
     pub(crate) fn waits_for(&self, phase: Phase) -> Option<String> {
@@ -69,11 +69,11 @@ impl HttpClient {
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
-        if scene.phase != Phase::Busy {
+        if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+            if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
                 let shard = scene.rng.below(scene.plan.shards);
                 self.wire = Some(Wire::open(scene.net, scene.rng, shard, self.pace));
                 self.ended = false;
@@ -96,7 +96,7 @@ impl HttpClient {
                 scene.net.client_close(wire.conn);
             }
             self.forget(scene);
-        } else if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+        } else if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
             let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
             if !stuffed && !self.closing && !self.ended {
@@ -275,6 +275,7 @@ impl HttpClient {
         let url = escape_url(&topic);
         let conn = self.wire.as_ref().expect("only an open client acts").conn;
         match scene.rng.below(100) {
+            0..40 if scene.phase != Phase::Busy => {}
             0..40 => {
                 let burst = if scene.rng.chance(200) { scene.rng.skewed(8) } else { 1 };
                 for _ in 0..burst {
@@ -285,6 +286,7 @@ impl HttpClient {
                     self.put(scene, Asked::Publish(topic.clone(), sent.id), &head, Some(&sent.bytes));
                 }
             }
+            40..50 if scene.phase != Phase::Busy => {}
             40..50 => self.batch(scene, conn),
             50..52 if self.clears => {
                 self.put(scene, Asked::Clear, &format!("DELETE /topics/{url} HTTP/1.1\r\n"), None);

@@ -134,9 +134,20 @@ impl World {
         let ring_bytes = if calm { 1 << 20 } else { ring_bytes_min * rng.pick(&[1, 1, 2, 10]) };
         // A few worlds are crowded: walks that take more than one slice, and change while they are under way.
         let crowd = rng.chance(30);
-        let count = if crowd { 150 + rng.below(400) } else { 2 + rng.skewed(40) };
+        // Others are fans: very many subscribers of one topic, a few sends a turn.
+        let fan = rng.chance(60);
+        let count = if fan {
+            20 + rng.below(100)
+        } else if crowd {
+            150 + rng.below(400)
+        } else {
+            2 + rng.skewed(40)
+        };
         let plan = Plan {
-            topics: TOPICS[..1 + rng.below(TOPICS.len())].iter().map(|topic| (*topic).to_string()).collect(),
+            topics: TOPICS[..if fan { 1 } else { 1 + rng.below(TOPICS.len()) }]
+                .iter()
+                .map(|topic| (*topic).to_string())
+                .collect(),
             shards,
             message_bytes_max,
             pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
@@ -154,7 +165,7 @@ impl World {
             },
             buffers: if calm { 64 } else { rng.pick(&[1, 2, 4, 64]) },
             buffer_bytes: rng.pick(&[16, 100, 2_048]),
-            orders: rng.pick(&[2, 8, 64, 1_024]),
+            orders: if fan { rng.pick(&[2, 4, 8]) } else { rng.pick(&[2, 8, 64, 1_024]) },
         };
         if trace {
             eprintln!(
@@ -218,6 +229,13 @@ impl World {
             self.step();
         }
         if self.rng.chance(800) {
+            if self.rng.chance(500) {
+                self.enter(Phase::Churning, self.faults);
+                let churning_steps = self.steps + self.rng.within(1..1_000);
+                while self.steps < churning_steps {
+                    self.step();
+                }
+            }
             self.enter(Phase::Settling, Faults::NONE);
             self.run_until_nobody_waits();
             self.check_accounts();
@@ -361,7 +379,7 @@ impl World {
         if !self.clients[index].has_work(net, self.phase) {
             return false;
         }
-        let reset = self.phase == Phase::Busy && self.rng.chance(self.faults.reset);
+        let reset = self.phase.is_lively() && self.rng.chance(self.faults.reset);
         let mut scene =
             Scene { net, oracle: &mut self.oracle, rng: &mut self.rng, plan: &self.plan, phase: self.phase };
         if reset {
@@ -397,7 +415,7 @@ impl World {
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         self.idle_us += by_us;
-        if self.phase != Phase::Busy && self.idle_us > self.excused_us + SETTLE_US_MAX {
+        if !self.phase.is_lively() && self.idle_us > self.excused_us + SETTLE_US_MAX {
             let waiting = self.who_waits();
             let unfinished: Vec<usize> =
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
@@ -440,10 +458,13 @@ impl World {
 
     fn check_end(&mut self) {
         for (index, berth) in self.berths.iter_mut().enumerate() {
-            let Stats { subscriptions, pool_log_bytes, pool_private_bytes, pool_inbound_bytes, .. } =
+            let Stats { subscriptions, topics, pool_log_bytes, pool_private_bytes, pool_inbound_bytes, .. } =
                 *berth.shard.stats();
-            let left = [subscriptions, pool_log_bytes, pool_private_bytes, pool_inbound_bytes];
-            assert_eq!(left, [0; 4], "shard {index} finished with subscriptions, or bytes of logs, queues or messages");
+            let left = [subscriptions, topics, pool_log_bytes, pool_private_bytes, pool_inbound_bytes];
+            assert_eq!(
+                left, [0; 5],
+                "shard {index} finished with subscriptions or topics, or bytes of logs, queues or messages"
+            );
             assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
             assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");
         }
