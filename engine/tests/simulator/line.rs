@@ -47,6 +47,8 @@ struct Subscribed {
 #[derive(Debug)]
 pub(crate) struct LineClient {
     name: usize,
+    /// It listens, and does little else.
+    quiet: bool,
     wire: Option<Wire>,
     stage: Stage,
     ended: bool,
@@ -64,13 +66,14 @@ pub(crate) struct LineClient {
 }
 
 impl LineClient {
-    pub(crate) fn new(name: usize, rng: &mut Rng, calm: bool) -> LineClient {
+    pub(crate) fn new(name: usize, rng: &mut Rng, calm: bool, quiet: bool) -> LineClient {
         LineClient {
             name,
+            quiet,
             wire: None,
             stage: Stage::Handshake,
             ended: false,
-            pace: if calm { Pace::FAST } else { Pace::draw(rng) },
+            pace: if calm || quiet { Pace::FAST } else { Pace::draw(rng) },
             subscribed: BTreeMap::new(),
             resume: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -381,7 +384,7 @@ impl LineClient {
 
     fn subscribe(&mut self, scene: &mut Scene<'_>, topic: String, since: Since) {
         let token = self.token(Asked::Subscribe(topic.clone()));
-        let options = draw_options(scene.rng, 150);
+        let options = if self.quiet { String::new() } else { draw_options(scene.rng, 150) };
         let since_word = match since {
             Since::Latest if scene.rng.chance(500) => String::new(),
             since => format!(" since={since}"),
@@ -404,7 +407,33 @@ impl LineClient {
         self.say(scene, &text);
     }
 
+    /// Listens to one topic, and now and then goes away or begins anew.
+    fn listen(&mut self, scene: &mut Scene<'_>) {
+        if self.subscribed.is_empty() {
+            let topic = scene.topic();
+            self.subscribe(scene, topic, Since::Live);
+        } else if scene.rng.chance(100) {
+            self.unsubscribe(scene);
+        } else if scene.rng.chance(20) {
+            self.exit(scene, Exit::Reset);
+        }
+    }
+
+    fn unsubscribe(&mut self, scene: &mut Scene<'_>) {
+        let leaving = self.subscribed.iter_mut().find(|(_, subscribed)| !subscribed.leaving);
+        if let Some((topic, subscribed)) = leaving {
+            subscribed.leaving = true;
+            let topic = topic.clone();
+            let token = self.token(Asked::Unsubscribe(topic.clone()));
+            self.say(scene, format!("UNSUB {} id={token}", escape(&topic)).as_bytes());
+        }
+    }
+
     fn act(&mut self, scene: &mut Scene<'_>) {
+        if self.quiet {
+            self.listen(scene);
+            return;
+        }
         match scene.rng.below(100) {
             0..40 if scene.phase != Phase::Busy => {}
             0..40 => {
@@ -418,15 +447,7 @@ impl LineClient {
                     self.subscribe(scene, topic, since);
                 }
             }
-            60..70 => {
-                let leaving = self.subscribed.iter_mut().find(|(_, subscribed)| !subscribed.leaving);
-                if let Some((topic, subscribed)) = leaving {
-                    subscribed.leaving = true;
-                    let topic = topic.clone();
-                    let token = self.token(Asked::Unsubscribe(topic.clone()));
-                    self.say(scene, format!("UNSUB {} id={token}", escape(&topic)).as_bytes());
-                }
-            }
+            60..70 => self.unsubscribe(scene),
             70..75 => {
                 let staying = self.subscribed.iter().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
                 if let Some((topic, _)) = staying {

@@ -135,7 +135,7 @@ impl World {
         // A few worlds are crowded: walks that take more than one slice, and change while they are under way.
         let crowd = rng.chance(30);
         // Others are fans: very many subscribers of one topic, a few sends a turn.
-        let fan = rng.chance(60);
+        let fan = rng.chance(120);
         let count = if fan {
             20 + rng.below(100)
         } else if crowd {
@@ -199,8 +199,9 @@ impl World {
         let clears = !calm && rng.chance(300);
         let clients = (0..count)
             .map(|name| match rng.below(11) {
+                _ if fan && name % 8 != 0 => Client::Line(LineClient::new(name, &mut rng, calm, true)),
                 10 => Client::Echo(EchoClient::new(name, &mut rng, calm)),
-                0..6 => Client::Line(LineClient::new(name, &mut rng, calm)),
+                0..6 => Client::Line(LineClient::new(name, &mut rng, calm, false)),
                 6..8 => Client::Raw(RawClient::new(name, &mut rng, calm)),
                 _ => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
             })
@@ -229,7 +230,7 @@ impl World {
             self.step();
         }
         if self.rng.chance(800) {
-            if self.rng.chance(500) {
+            if self.rng.chance(700) {
                 self.enter(Phase::Churning, self.faults);
                 let churning_steps = self.steps + self.rng.within(1..1_000);
                 while self.steps < churning_steps {
