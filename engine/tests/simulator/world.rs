@@ -49,8 +49,10 @@ pub(crate) struct World {
     faults: Faults,
     phase: Phase,
     steps: u64,
-    /// Time in which nobody could act, since this phase began.
+    /// Time in which nobody could act, in all.
     idle_us: u64,
+    /// How much of it had passed when nobody was last seen to wait for the server.
+    excused_us: u64,
 }
 
 /// What a run amounted to.
@@ -194,7 +196,19 @@ impl World {
             .collect();
         let mut oracle = Oracle::default();
         oracle.may_forget = clears || limits.memory_bytes < 16 << 20 || limits.topics_max < 12;
-        World { rng, net, berths, clients, oracle, plan, faults, phase: Phase::Busy, steps: 0, idle_us: 0 }
+        World {
+            rng,
+            net,
+            berths,
+            clients,
+            oracle,
+            plan,
+            faults,
+            phase: Phase::Busy,
+            steps: 0,
+            idle_us: 0,
+            excused_us: 0,
+        }
     }
 
     /// Runs the world to its end; panics if anything is wrong.
@@ -237,7 +251,7 @@ impl World {
     }
 
     fn run_until_nobody_waits(&mut self) {
-        self.idle_us = 0;
+        self.excused_us = self.idle_us;
         loop {
             // Looking at everybody costs more than a step.
             for _ in 0..16 {
@@ -256,10 +270,18 @@ impl World {
         }
         // What nobody can know to be missing (a raw client's newest message, say) comes now, if it comes; and tells others
         // what to wait for.
-        self.idle_us = 0;
-        while self.idle_us < QUIET_US {
+        let rested_us = self.idle_us + QUIET_US;
+        while self.idle_us < rested_us {
             self.step();
-            assert!(self.steps < STEPS_MAX, "{:?} never comes to rest", self.phase);
+            if self.steps >= STEPS_MAX {
+                let rests: Vec<_> = self.berths.iter().map(|berth| berth.rest).collect();
+                self.describe_shards();
+                panic!(
+                    "{:?} never comes to rest: at {}, shards rest {rests:?}",
+                    self.phase,
+                    self.net.borrow().now_us()
+                );
+            }
         }
         if self.who_waits().is_some() {
             self.run_until_nobody_waits();
@@ -375,17 +397,17 @@ impl World {
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         self.idle_us += by_us;
-        if self.phase != Phase::Busy && self.idle_us > SETTLE_US_MAX {
+        if self.phase != Phase::Busy && self.idle_us > self.excused_us + SETTLE_US_MAX {
             let waiting = self.who_waits();
             let unfinished: Vec<usize> =
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
             let stuck = waiting.is_some() || (self.phase == Phase::Draining && !unfinished.is_empty());
-            if stuck && self.plan.trace {
-                self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+            if stuck {
+                self.describe_shards();
             }
             assert!(!stuck, "{:?} makes no progress, unfinished {unfinished:?}: {waiting:?}", self.phase);
             // Time that passed while nobody waited for the server counts against nobody.
-            self.idle_us = 0;
+            self.excused_us = self.idle_us;
         }
         self.net.borrow_mut().advance_us(by_us);
     }
@@ -396,17 +418,24 @@ impl World {
         self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
         let parts = [sum.owed, sum.delivered, sum.conflated, sum.dropped, sum.abandoned];
         assert!(parts.iter().all(|part| *part < 1 << 60), "a counter fell below zero: {sum:?}");
-        // A slow reader's socket may be full still; what it has coming is on its way.
         let pending: u64 = self.berths.iter().map(|berth| berth.shard.pending()).sum();
         let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned + pending;
-        if sum.owed != told && self.plan.trace {
-            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        if sum.owed != told || pending != 0 {
+            self.describe_shards();
         }
         assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
+        assert_eq!(pending, 0, "the world is at rest, and somebody still has messages coming");
         let numbered = self.oracle.numbered();
         assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
         let sent = self.oracle.sent();
         assert!(sum.published <= sent, "{sent} messages were sent and not refused, {} numbered", sum.published);
+    }
+
+    /// Says in the trace what every shard has not finished.
+    fn describe_shards(&self) {
+        if self.plan.trace {
+            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        }
     }
 
     fn check_end(&mut self) {
