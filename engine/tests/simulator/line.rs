@@ -16,6 +16,8 @@ const RETURNS_MAX: u32 = 5;
 enum Asked {
     Subscribe(String),
     Change,
+    /// A subscription again, from another place: a new one in place of the old one.
+    Restart(String, Since),
     Unsubscribe(String),
     Publish(PayloadId),
     TooLarge,
@@ -322,6 +324,12 @@ impl LineClient {
                 subscribed.watch.head_told(scene.oracle, Cursor::parse(cursor));
             }
             (Asked::Change, [] | [_]) => {}
+            (Asked::Restart(topic, since), [cursor]) => {
+                let subscribed = self.subscribed.get_mut(&topic).expect("it was asked for");
+                subscribed.watch = Watch::new(&topic, since);
+                subscribed.watch.head_told(scene.oracle, Cursor::parse(cursor));
+                subscribed.settled = true;
+            }
             (Asked::Unsubscribe(topic), []) => {
                 self.subscribed.remove(&topic);
             }
@@ -343,6 +351,12 @@ impl LineClient {
                 assert!(!subscribed.watch.has_begun(), "a subscription was refused after it began");
                 // If it is leaving, the answer to UNSUB is on its way, and the topic is not free before.
                 if !subscribed.leaving {
+                    self.subscribed.remove(&topic);
+                }
+            }
+            Some(Asked::Restart(topic, _)) => {
+                assert!(excused(&["full"]), "ERR {code} for another start of {topic}");
+                if !self.subscribed[&topic].leaving {
                     self.subscribed.remove(&topic);
                 }
             }
@@ -448,15 +462,7 @@ impl LineClient {
                 }
             }
             60..70 => self.unsubscribe(scene),
-            70..75 => {
-                let staying = self.subscribed.iter().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
-                if let Some((topic, _)) = staying {
-                    let topic = escape(topic);
-                    let token = self.token(Asked::Change);
-                    let options = draw_options(scene.rng, 500);
-                    self.say(scene, format!("SUB {topic}{options} id={token}").as_bytes());
-                }
-            }
+            70..75 => self.change(scene),
             75..80 => {
                 let token = self.token(Asked::Ping);
                 self.say(scene, format!("PING {token}").as_bytes());
@@ -490,6 +496,23 @@ impl LineClient {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Subscribes to what it subscribes to already: with other options, or from another place.
+    fn change(&mut self, scene: &mut Scene<'_>) {
+        let staying = self.subscribed.iter_mut().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
+        let Some((topic, subscribed)) = staying else { return };
+        let topic = topic.clone();
+        let options = draw_options(scene.rng, 500);
+        if scene.rng.chance(400) {
+            subscribed.settled = false;
+            let since = draw_since(scene.rng);
+            let token = self.token(Asked::Restart(topic.clone(), since));
+            self.say(scene, format!("SUB {} since={since}{options} id={token}", escape(&topic)).as_bytes());
+        } else {
+            let token = self.token(Asked::Change);
+            self.say(scene, format!("SUB {}{options} id={token}", escape(&topic)).as_bytes());
         }
     }
 
