@@ -14,7 +14,8 @@ enum Asked {
     Publish(String, PayloadId),
     Batch(Vec<PayloadId>),
     Clear,
-    Poll(String),
+    /// A poll of this topic, unless it is still at this cursor.
+    Poll(String, Option<Cursor>),
     Value(String),
     /// A request that must be answered with this status.
     Wrong(u16),
@@ -169,7 +170,7 @@ impl HttpClient {
             );
             match asked {
                 Asked::Publish(_, id) if answer.status == 503 => scene.oracle.refused(id),
-                Asked::Poll(topic) => {
+                Asked::Poll(topic, _) => {
                     // Asked again from the same place.
                     self.polls.remove(&topic);
                 }
@@ -191,7 +192,11 @@ impl HttpClient {
                 assert_eq!(json["published"], ids.len());
             }
             Asked::Clear => assert!([200, 204].contains(&answer.status), "{answer:?}"),
-            Asked::Poll(topic) => self.polled(scene, &topic, answer),
+            Asked::Poll(topic, Some(known)) if answer.status == 304 => {
+                assert!(answer.body.is_empty(), "{answer:?}");
+                assert_eq!(answer.header("corecast-cursor"), Some(known.to_string().as_str()), "{topic}");
+            }
+            Asked::Poll(topic, _) => self.polled(scene, &topic, answer),
             Asked::Value(topic) => match answer.status {
                 200 => {
                     let id = scene.oracle.identify(&topic, &answer.body);
@@ -293,7 +298,7 @@ impl HttpClient {
             }
             52..75 => {
                 // One poll of a topic at a time: the next one's cursor is in this one's answer.
-                if self.asked.iter().any(|asked| matches!(asked, Asked::Poll(other) if *other == topic)) {
+                if self.asked.iter().any(|asked| matches!(asked, Asked::Poll(other, _) if *other == topic)) {
                     return;
                 }
                 let since = match self.polls.get(&topic).and_then(Watch::last) {
@@ -301,8 +306,13 @@ impl HttpClient {
                     _ => scene.rng.pick(&[Since::Latest, Since::Live, Since::Earliest, Since::Last(3)]),
                 };
                 self.polls.insert(topic.clone(), Watch::new(&topic, since));
-                let head = format!("GET /topics/{url}?transport=poll&since={since} HTTP/1.1\r\n");
-                self.put(scene, Asked::Poll(topic), &head, None);
+                let known = match since {
+                    Since::After(last) if scene.rng.chance(300) => Some(last),
+                    _ => None,
+                };
+                let condition = known.map_or(String::new(), |known| format!("If-None-Match: \"{known}\"\r\n"));
+                let head = format!("GET /topics/{url}?transport=poll&since={since} HTTP/1.1\r\n{condition}");
+                self.put(scene, Asked::Poll(topic, known), &head, None);
             }
             75..85 => {
                 let head = format!("GET /topics/{url}?transport=value HTTP/1.1\r\n");
