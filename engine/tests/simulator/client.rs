@@ -13,6 +13,8 @@ use crate::rng::Rng;
 pub(crate) enum Phase {
     /// Clients do what comes to their mind, faults happen.
     Busy,
+    /// Nobody publishes any more, but subscriptions and connections come and go: what is on its way must get through.
+    Churning,
     /// Clients only finish what they began; who lost its connection comes back for the rest; no faults.
     Settling,
     /// The server was told to finish: everybody must be sent away.
@@ -39,6 +41,13 @@ pub(crate) struct Scene<'a> {
     pub(crate) rng: &'a mut Rng,
     pub(crate) plan: &'a Plan,
     pub(crate) phase: Phase,
+}
+
+impl Phase {
+    /// Says whether clients still act of themselves.
+    pub(crate) fn is_lively(self) -> bool {
+        self <= Phase::Churning
+    }
 }
 
 impl Scene<'_> {

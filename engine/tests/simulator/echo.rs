@@ -47,7 +47,7 @@ impl EchoClient {
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
-        (phase == Phase::Busy).then_some(self.next_us)
+        phase.is_lively().then_some(self.next_us)
     }
 
     pub(crate) fn waits_for(&self, phase: Phase) -> Option<String> {
@@ -58,11 +58,11 @@ impl EchoClient {
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
-        if scene.phase != Phase::Busy {
+        if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+            if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
                 let shard = scene.rng.below(scene.plan.shards);
                 let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
                 wire.put_upgrade("/echo");
@@ -82,7 +82,7 @@ impl EchoClient {
                 scene.net.client_close(wire.conn);
             }
             self.forget(scene);
-        } else if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+        } else if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
             let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
             if !stuffed && self.open && !self.closing && !self.ended {

@@ -16,6 +16,8 @@ const RETURNS_MAX: u32 = 5;
 enum Asked {
     Subscribe(String),
     Change,
+    /// A subscription again, from another place: a new one in place of the old one.
+    Restart(String, Since),
     Unsubscribe(String),
     Publish(PayloadId),
     TooLarge,
@@ -47,6 +49,8 @@ struct Subscribed {
 #[derive(Debug)]
 pub(crate) struct LineClient {
     name: usize,
+    /// It listens, and does little else.
+    quiet: bool,
     wire: Option<Wire>,
     stage: Stage,
     ended: bool,
@@ -64,13 +68,14 @@ pub(crate) struct LineClient {
 }
 
 impl LineClient {
-    pub(crate) fn new(name: usize, rng: &mut Rng, calm: bool) -> LineClient {
+    pub(crate) fn new(name: usize, rng: &mut Rng, calm: bool, quiet: bool) -> LineClient {
         LineClient {
             name,
+            quiet,
             wire: None,
             stage: Stage::Handshake,
             ended: false,
-            pace: if calm { Pace::FAST } else { Pace::draw(rng) },
+            pace: if calm || quiet { Pace::FAST } else { Pace::draw(rng) },
             subscribed: BTreeMap::new(),
             resume: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -92,7 +97,7 @@ impl LineClient {
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
         match (phase, &self.wire) {
-            (Phase::Busy, _) => Some(self.next_us),
+            (Phase::Busy | Phase::Churning, _) => Some(self.next_us),
             (Phase::Settling, None) if !self.resume.is_empty() => Some(self.next_us),
             _ => None,
         }
@@ -107,6 +112,8 @@ impl LineClient {
             "its bytes to be taken".to_string()
         } else if phase == Phase::Draining || self.stage != Stage::Open || self.ended {
             format!("the next stage after {:?}", self.stage)
+        } else if wire.pong_due {
+            "a pong".to_string()
         } else if let Some(asked) = self.asked.iter().next() {
             format!("an answer to {asked:?} and {} more", self.asked.len() - 1)
         } else {
@@ -117,11 +124,11 @@ impl LineClient {
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
-        if scene.phase != Phase::Busy {
+        if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            let again = scene.phase == Phase::Busy || (scene.phase == Phase::Settling && !self.resume.is_empty());
+            let again = scene.phase.is_lively() || (scene.phase == Phase::Settling && !self.resume.is_empty());
             if again && self.next_us <= scene.net.now_us() {
                 self.connect(scene);
             }
@@ -134,7 +141,7 @@ impl LineClient {
             self.lose(scene, flow);
             return;
         }
-        if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+        if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
             let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
             if !stuffed && !self.ended && self.stage == Stage::Open {
@@ -317,6 +324,12 @@ impl LineClient {
                 subscribed.watch.head_told(scene.oracle, Cursor::parse(cursor));
             }
             (Asked::Change, [] | [_]) => {}
+            (Asked::Restart(topic, since), [cursor]) => {
+                let subscribed = self.subscribed.get_mut(&topic).expect("it was asked for");
+                subscribed.watch = Watch::new(&topic, since);
+                subscribed.watch.head_told(scene.oracle, Cursor::parse(cursor));
+                subscribed.settled = true;
+            }
             (Asked::Unsubscribe(topic), []) => {
                 self.subscribed.remove(&topic);
             }
@@ -338,6 +351,12 @@ impl LineClient {
                 assert!(!subscribed.watch.has_begun(), "a subscription was refused after it began");
                 // If it is leaving, the answer to UNSUB is on its way, and the topic is not free before.
                 if !subscribed.leaving {
+                    self.subscribed.remove(&topic);
+                }
+            }
+            Some(Asked::Restart(topic, _)) => {
+                assert!(excused(&["full"]), "ERR {code} for another start of {topic}");
+                if !self.subscribed[&topic].leaving {
                     self.subscribed.remove(&topic);
                 }
             }
@@ -379,7 +398,7 @@ impl LineClient {
 
     fn subscribe(&mut self, scene: &mut Scene<'_>, topic: String, since: Since) {
         let token = self.token(Asked::Subscribe(topic.clone()));
-        let options = draw_options(scene.rng, 150);
+        let options = if self.quiet { String::new() } else { draw_options(scene.rng, 150) };
         let since_word = match since {
             Since::Latest if scene.rng.chance(500) => String::new(),
             since => format!(" since={since}"),
@@ -402,8 +421,35 @@ impl LineClient {
         self.say(scene, &text);
     }
 
+    /// Listens to one topic, and now and then goes away or begins anew.
+    fn listen(&mut self, scene: &mut Scene<'_>) {
+        if self.subscribed.is_empty() {
+            let topic = scene.topic();
+            self.subscribe(scene, topic, Since::Live);
+        } else if scene.rng.chance(100) {
+            self.unsubscribe(scene);
+        } else if scene.rng.chance(20) {
+            self.exit(scene, Exit::Reset);
+        }
+    }
+
+    fn unsubscribe(&mut self, scene: &mut Scene<'_>) {
+        let leaving = self.subscribed.iter_mut().find(|(_, subscribed)| !subscribed.leaving);
+        if let Some((topic, subscribed)) = leaving {
+            subscribed.leaving = true;
+            let topic = topic.clone();
+            let token = self.token(Asked::Unsubscribe(topic.clone()));
+            self.say(scene, format!("UNSUB {} id={token}", escape(&topic)).as_bytes());
+        }
+    }
+
     fn act(&mut self, scene: &mut Scene<'_>) {
+        if self.quiet {
+            self.listen(scene);
+            return;
+        }
         match scene.rng.below(100) {
+            0..40 if scene.phase != Phase::Busy => {}
             0..40 => {
                 let burst = if scene.rng.chance(200) { scene.rng.skewed(40) } else { 1 };
                 (0..burst).for_each(|_| self.publish(scene));
@@ -415,24 +461,8 @@ impl LineClient {
                     self.subscribe(scene, topic, since);
                 }
             }
-            60..70 => {
-                let leaving = self.subscribed.iter_mut().find(|(_, subscribed)| !subscribed.leaving);
-                if let Some((topic, subscribed)) = leaving {
-                    subscribed.leaving = true;
-                    let topic = topic.clone();
-                    let token = self.token(Asked::Unsubscribe(topic.clone()));
-                    self.say(scene, format!("UNSUB {} id={token}", escape(&topic)).as_bytes());
-                }
-            }
-            70..75 => {
-                let staying = self.subscribed.iter().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
-                if let Some((topic, _)) = staying {
-                    let topic = escape(topic);
-                    let token = self.token(Asked::Change);
-                    let options = draw_options(scene.rng, 500);
-                    self.say(scene, format!("SUB {topic}{options} id={token}").as_bytes());
-                }
-            }
+            60..70 => self.unsubscribe(scene),
+            70..75 => self.change(scene),
             75..80 => {
                 let token = self.token(Asked::Ping);
                 self.say(scene, format!("PING {token}").as_bytes());
@@ -466,6 +496,23 @@ impl LineClient {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Subscribes to what it subscribes to already: with other options, or from another place.
+    fn change(&mut self, scene: &mut Scene<'_>) {
+        let staying = self.subscribed.iter_mut().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
+        let Some((topic, subscribed)) = staying else { return };
+        let topic = topic.clone();
+        let options = draw_options(scene.rng, 500);
+        if scene.rng.chance(400) {
+            subscribed.settled = false;
+            let since = draw_since(scene.rng);
+            let token = self.token(Asked::Restart(topic.clone(), since));
+            self.say(scene, format!("SUB {} since={since}{options} id={token}", escape(&topic)).as_bytes());
+        } else {
+            let token = self.token(Asked::Change);
+            self.say(scene, format!("SUB {}{options} id={token}", escape(&topic)).as_bytes());
         }
     }
 

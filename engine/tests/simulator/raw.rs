@@ -52,7 +52,7 @@ impl RawClient {
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
-        (phase == Phase::Busy).then_some(self.next_us)
+        phase.is_lively().then_some(self.next_us)
     }
 
     pub(crate) fn waits_for(&self, phase: Phase, oracle: &Oracle) -> Option<String> {
@@ -63,6 +63,8 @@ impl RawClient {
             "the server to close".to_string()
         } else if !self.open {
             "the handshake".to_string()
+        } else if wire.pong_due {
+            "a pong".to_string()
         } else if self.is_complete(oracle) {
             return None;
         } else {
@@ -83,11 +85,11 @@ impl RawClient {
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
-        if scene.phase != Phase::Busy {
+        if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+            if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
                 self.connect(scene);
             }
             return;
@@ -102,7 +104,7 @@ impl RawClient {
                 scene.net.client_close(wire.conn);
             }
             self.forget(scene);
-        } else if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+        } else if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
             let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
             if !stuffed && self.open && !self.closing && !self.ended {
@@ -206,6 +208,7 @@ impl RawClient {
 
     fn act(&mut self, scene: &mut Scene<'_>) {
         match scene.rng.below(100) {
+            0..30 if scene.phase != Phase::Busy => {}
             0..30 => {
                 let burst = if scene.rng.chance(200) { scene.rng.skewed(40) } else { 1 };
                 for _ in 0..burst {

@@ -14,7 +14,8 @@ enum Asked {
     Publish(String, PayloadId),
     Batch(Vec<PayloadId>),
     Clear,
-    Poll(String),
+    /// A poll of this topic, unless it is still at this cursor.
+    Poll(String, Option<Cursor>),
     Value(String),
     /// A request that must be answered with this status.
     Wrong(u16),
@@ -59,7 +60,7 @@ impl HttpClient {
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
-        (phase == Phase::Busy).then_some(self.next_us)
+        phase.is_lively().then_some(self.next_us)
     }
 
     pub(crate) fn waits_for(&self, phase: Phase) -> Option<String> {
@@ -69,11 +70,11 @@ impl HttpClient {
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
-        if scene.phase != Phase::Busy {
+        if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
         let Some(wire) = &mut self.wire else {
-            if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+            if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
                 let shard = scene.rng.below(scene.plan.shards);
                 self.wire = Some(Wire::open(scene.net, scene.rng, shard, self.pace));
                 self.ended = false;
@@ -96,7 +97,7 @@ impl HttpClient {
                 scene.net.client_close(wire.conn);
             }
             self.forget(scene);
-        } else if scene.phase == Phase::Busy && self.next_us <= scene.net.now_us() {
+        } else if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
             let stuffed = self.wire.as_ref().is_some_and(Wire::is_stuffed);
             if !stuffed && !self.closing && !self.ended {
@@ -169,7 +170,7 @@ impl HttpClient {
             );
             match asked {
                 Asked::Publish(_, id) if answer.status == 503 => scene.oracle.refused(id),
-                Asked::Poll(topic) => {
+                Asked::Poll(topic, _) => {
                     // Asked again from the same place.
                     self.polls.remove(&topic);
                 }
@@ -191,7 +192,11 @@ impl HttpClient {
                 assert_eq!(json["published"], ids.len());
             }
             Asked::Clear => assert!([200, 204].contains(&answer.status), "{answer:?}"),
-            Asked::Poll(topic) => self.polled(scene, &topic, answer),
+            Asked::Poll(topic, Some(known)) if answer.status == 304 => {
+                assert!(answer.body.is_empty(), "{answer:?}");
+                assert_eq!(answer.header("corecast-cursor"), Some(known.to_string().as_str()), "{topic}");
+            }
+            Asked::Poll(topic, _) => self.polled(scene, &topic, answer),
             Asked::Value(topic) => match answer.status {
                 200 => {
                     let id = scene.oracle.identify(&topic, &answer.body);
@@ -275,6 +280,7 @@ impl HttpClient {
         let url = escape_url(&topic);
         let conn = self.wire.as_ref().expect("only an open client acts").conn;
         match scene.rng.below(100) {
+            0..40 if scene.phase != Phase::Busy => {}
             0..40 => {
                 let burst = if scene.rng.chance(200) { scene.rng.skewed(8) } else { 1 };
                 for _ in 0..burst {
@@ -285,13 +291,14 @@ impl HttpClient {
                     self.put(scene, Asked::Publish(topic.clone(), sent.id), &head, Some(&sent.bytes));
                 }
             }
+            40..50 if scene.phase != Phase::Busy => {}
             40..50 => self.batch(scene, conn),
             50..52 if self.clears => {
                 self.put(scene, Asked::Clear, &format!("DELETE /topics/{url} HTTP/1.1\r\n"), None);
             }
             52..75 => {
                 // One poll of a topic at a time: the next one's cursor is in this one's answer.
-                if self.asked.iter().any(|asked| matches!(asked, Asked::Poll(other) if *other == topic)) {
+                if self.asked.iter().any(|asked| matches!(asked, Asked::Poll(other, _) if *other == topic)) {
                     return;
                 }
                 let since = match self.polls.get(&topic).and_then(Watch::last) {
@@ -299,8 +306,13 @@ impl HttpClient {
                     _ => scene.rng.pick(&[Since::Latest, Since::Live, Since::Earliest, Since::Last(3)]),
                 };
                 self.polls.insert(topic.clone(), Watch::new(&topic, since));
-                let head = format!("GET /topics/{url}?transport=poll&since={since} HTTP/1.1\r\n");
-                self.put(scene, Asked::Poll(topic), &head, None);
+                let known = match since {
+                    Since::After(last) if scene.rng.chance(300) => Some(last),
+                    _ => None,
+                };
+                let condition = known.map_or(String::new(), |known| format!("If-None-Match: \"{known}\"\r\n"));
+                let head = format!("GET /topics/{url}?transport=poll&since={since} HTTP/1.1\r\n{condition}");
+                self.put(scene, Asked::Poll(topic, known), &head, None);
             }
             75..85 => {
                 let head = format!("GET /topics/{url}?transport=value HTTP/1.1\r\n");

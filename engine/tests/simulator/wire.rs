@@ -45,6 +45,8 @@ pub(crate) struct Wire {
     /// Our direction ends when all is written.
     ending: bool,
     ended: bool,
+    /// A ping of ours was not answered yet, nor a later one.
+    pub(crate) pong_due: bool,
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
@@ -55,7 +57,16 @@ impl Wire {
         // From less than a frame to more than everything.
         let sizes = [64, 200, 1_000, 5_000, 100_000];
         let conn = net.connect(shard, rng.pick(&sizes), rng.pick(&sizes));
-        Wire { conn, out: Vec::new(), broken: false, ending: false, ended: false, bytes: Vec::new(), pace }
+        Wire {
+            conn,
+            out: Vec::new(),
+            broken: false,
+            ending: false,
+            ended: false,
+            pong_due: false,
+            bytes: Vec::new(),
+            pace,
+        }
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
@@ -187,7 +198,10 @@ impl Wire {
                 Some(Frame::Close(code))
             }
             9 => Some(Frame::Ping(payload)),
-            10 => Some(Frame::Pong(payload)),
+            10 => {
+                self.pong_due = false;
+                Some(Frame::Pong(payload))
+            }
             other => panic!("opcode {other} of a server"),
         }
     }
@@ -212,6 +226,7 @@ impl Wire {
 
     /// Puts one masked frame; control frames get their FIN bit, data frames bring it in `first`.
     pub(crate) fn put_frame(&mut self, rng: &mut Rng, first: u8, payload: &[u8]) {
+        self.pong_due |= first & 0x0F == 9;
         let first = if first & 8 != 0 { first | 0x80 } else { first };
         self.out.push(first);
         match payload.len() {

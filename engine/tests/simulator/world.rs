@@ -49,8 +49,10 @@ pub(crate) struct World {
     faults: Faults,
     phase: Phase,
     steps: u64,
-    /// Time in which nobody could act, since this phase began.
+    /// Time in which nobody could act, in all.
     idle_us: u64,
+    /// How much of it had passed when nobody was last seen to wait for the server.
+    excused_us: u64,
 }
 
 /// What a run amounted to.
@@ -132,9 +134,20 @@ impl World {
         let ring_bytes = if calm { 1 << 20 } else { ring_bytes_min * rng.pick(&[1, 1, 2, 10]) };
         // A few worlds are crowded: walks that take more than one slice, and change while they are under way.
         let crowd = rng.chance(30);
-        let count = if crowd { 150 + rng.below(400) } else { 2 + rng.skewed(40) };
+        // Others are fans: very many subscribers of one topic, a few sends a turn.
+        let fan = rng.chance(120);
+        let count = if fan {
+            20 + rng.below(100)
+        } else if crowd {
+            150 + rng.below(400)
+        } else {
+            2 + rng.skewed(40)
+        };
         let plan = Plan {
-            topics: TOPICS[..1 + rng.below(TOPICS.len())].iter().map(|topic| (*topic).to_string()).collect(),
+            topics: TOPICS[..if fan { 1 } else { 1 + rng.below(TOPICS.len()) }]
+                .iter()
+                .map(|topic| (*topic).to_string())
+                .collect(),
             shards,
             message_bytes_max,
             pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
@@ -152,7 +165,7 @@ impl World {
             },
             buffers: if calm { 64 } else { rng.pick(&[1, 2, 4, 64]) },
             buffer_bytes: rng.pick(&[16, 100, 2_048]),
-            orders: rng.pick(&[2, 8, 64, 1_024]),
+            orders: if fan { rng.pick(&[2, 4, 8]) } else { rng.pick(&[2, 8, 64, 1_024]) },
         };
         if trace {
             eprintln!(
@@ -186,15 +199,28 @@ impl World {
         let clears = !calm && rng.chance(300);
         let clients = (0..count)
             .map(|name| match rng.below(11) {
+                _ if fan && name % 8 != 0 => Client::Line(LineClient::new(name, &mut rng, calm, true)),
                 10 => Client::Echo(EchoClient::new(name, &mut rng, calm)),
-                0..6 => Client::Line(LineClient::new(name, &mut rng, calm)),
+                0..6 => Client::Line(LineClient::new(name, &mut rng, calm, false)),
                 6..8 => Client::Raw(RawClient::new(name, &mut rng, calm)),
                 _ => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
             })
             .collect();
         let mut oracle = Oracle::default();
         oracle.may_forget = clears || limits.memory_bytes < 16 << 20 || limits.topics_max < 12;
-        World { rng, net, berths, clients, oracle, plan, faults, phase: Phase::Busy, steps: 0, idle_us: 0 }
+        World {
+            rng,
+            net,
+            berths,
+            clients,
+            oracle,
+            plan,
+            faults,
+            phase: Phase::Busy,
+            steps: 0,
+            idle_us: 0,
+            excused_us: 0,
+        }
     }
 
     /// Runs the world to its end; panics if anything is wrong.
@@ -204,6 +230,13 @@ impl World {
             self.step();
         }
         if self.rng.chance(800) {
+            if self.rng.chance(700) {
+                self.enter(Phase::Churning, self.faults);
+                let churning_steps = self.steps + self.rng.within(1..1_000);
+                while self.steps < churning_steps {
+                    self.step();
+                }
+            }
             self.enter(Phase::Settling, Faults::NONE);
             self.run_until_nobody_waits();
             self.check_accounts();
@@ -237,7 +270,7 @@ impl World {
     }
 
     fn run_until_nobody_waits(&mut self) {
-        self.idle_us = 0;
+        self.excused_us = self.idle_us;
         loop {
             // Looking at everybody costs more than a step.
             for _ in 0..16 {
@@ -256,10 +289,18 @@ impl World {
         }
         // What nobody can know to be missing (a raw client's newest message, say) comes now, if it comes; and tells others
         // what to wait for.
-        self.idle_us = 0;
-        while self.idle_us < QUIET_US {
+        let rested_us = self.idle_us + QUIET_US;
+        while self.idle_us < rested_us {
             self.step();
-            assert!(self.steps < STEPS_MAX, "{:?} never comes to rest", self.phase);
+            if self.steps >= STEPS_MAX {
+                let rests: Vec<_> = self.berths.iter().map(|berth| berth.rest).collect();
+                self.describe_shards();
+                panic!(
+                    "{:?} never comes to rest: at {}, shards rest {rests:?}",
+                    self.phase,
+                    self.net.borrow().now_us()
+                );
+            }
         }
         if self.who_waits().is_some() {
             self.run_until_nobody_waits();
@@ -339,7 +380,7 @@ impl World {
         if !self.clients[index].has_work(net, self.phase) {
             return false;
         }
-        let reset = self.phase == Phase::Busy && self.rng.chance(self.faults.reset);
+        let reset = self.phase.is_lively() && self.rng.chance(self.faults.reset);
         let mut scene =
             Scene { net, oracle: &mut self.oracle, rng: &mut self.rng, plan: &self.plan, phase: self.phase };
         if reset {
@@ -375,17 +416,17 @@ impl World {
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         self.idle_us += by_us;
-        if self.phase != Phase::Busy && self.idle_us > SETTLE_US_MAX {
+        if !self.phase.is_lively() && self.idle_us > self.excused_us + SETTLE_US_MAX {
             let waiting = self.who_waits();
             let unfinished: Vec<usize> =
                 (0..self.berths.len()).filter(|index| !self.berths[*index].shard.finished()).collect();
             let stuck = waiting.is_some() || (self.phase == Phase::Draining && !unfinished.is_empty());
-            if stuck && self.plan.trace {
-                self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+            if stuck {
+                self.describe_shards();
             }
             assert!(!stuck, "{:?} makes no progress, unfinished {unfinished:?}: {waiting:?}", self.phase);
             // Time that passed while nobody waited for the server counts against nobody.
-            self.idle_us = 0;
+            self.excused_us = self.idle_us;
         }
         self.net.borrow_mut().advance_us(by_us);
     }
@@ -396,25 +437,35 @@ impl World {
         self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
         let parts = [sum.owed, sum.delivered, sum.conflated, sum.dropped, sum.abandoned];
         assert!(parts.iter().all(|part| *part < 1 << 60), "a counter fell below zero: {sum:?}");
-        // A slow reader's socket may be full still; what it has coming is on its way.
         let pending: u64 = self.berths.iter().map(|berth| berth.shard.pending()).sum();
         let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned + pending;
-        if sum.owed != told && self.plan.trace {
-            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        if sum.owed != told || pending != 0 {
+            self.describe_shards();
         }
         assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
+        assert_eq!(pending, 0, "the world is at rest, and somebody still has messages coming");
         let numbered = self.oracle.numbered();
         assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
         let sent = self.oracle.sent();
         assert!(sum.published <= sent, "{sent} messages were sent and not refused, {} numbered", sum.published);
     }
 
+    /// Says in the trace what every shard has not finished.
+    fn describe_shards(&self) {
+        if self.plan.trace {
+            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
+        }
+    }
+
     fn check_end(&mut self) {
         for (index, berth) in self.berths.iter_mut().enumerate() {
-            let Stats { subscriptions, pool_log_bytes, pool_private_bytes, pool_inbound_bytes, .. } =
+            let Stats { subscriptions, topics, pool_log_bytes, pool_private_bytes, pool_inbound_bytes, .. } =
                 *berth.shard.stats();
-            let left = [subscriptions, pool_log_bytes, pool_private_bytes, pool_inbound_bytes];
-            assert_eq!(left, [0; 4], "shard {index} finished with subscriptions, or bytes of logs, queues or messages");
+            let left = [subscriptions, topics, pool_log_bytes, pool_private_bytes, pool_inbound_bytes];
+            assert_eq!(
+                left, [0; 5],
+                "shard {index} finished with subscriptions or topics, or bytes of logs, queues or messages"
+            );
             assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
             assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");
         }
