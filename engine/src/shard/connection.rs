@@ -387,3 +387,17 @@ impl Active {
             && !self.closing
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::topics::{Membership, Subscriber};
+
+    /// What every idle connection with one subscription costs here, well below the 256 bytes it may cost in all.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>()];
+        assert!(sizes[0] <= 112 && sizes[1] == 24 && sizes[2] <= 48, "{sizes:?}");
+        assert!(sizes.iter().sum::<usize>() <= 184, "{sizes:?}");
+    }
+}
