@@ -332,8 +332,8 @@ impl Shard {
     }
 }
 
-/// Scratch for heads, lines and short bodies.
-const TEXT_BYTES: usize = 4096;
+/// Scratch for heads, lines and short bodies: the longest is a head with the list of 64 cursors in it twice (4 KiB).
+const TEXT_BYTES: usize = 16 << 10;
 
 /// Draws the next number of a splitmix64 sequence: for jitter and epochs, not for secrets.
 fn random(state: &mut u64) -> u64 {
