@@ -1,12 +1,20 @@
 //! Cursors and start positions.
 //!
-//! Owns their text: `1a2b3c4d-17` and the values of `since=`. What a cursor points at is the home shard's business.
+//! Owns their text: `1a2b3c4d-17`, the values of `since=`, and the combined cursor of a request for several topics,
+//! `1a2b3c4d-17,00000000-0`: one per topic, in the order of the request ([`list`], [`write_list`]). A topic of which the client
+//! has seen nothing has a cursor in it, too: the default one, `00000000-0`, before everything; an empty place is an error. What a cursor points at is the home shard's business.
 
 use crate::violation::Violation;
 use crate::write::{Writer, decimal_len, hex_digit, parse_decimal};
 
 /// The longest text of a cursor, in bytes: 8 digits, `-`, 20 digits.
 pub const TEXT_BYTES_MAX: usize = 29;
+
+/// The most cursors of a combined cursor: as many as one request may name topics.
+pub const LIST_MAX: usize = 64;
+
+/// The longest text of a combined cursor, in bytes.
+pub const LIST_BYTES_MAX: usize = LIST_MAX * (TEXT_BYTES_MAX + 1) - 1;
 
 /// A place in the numbering of one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -55,6 +63,54 @@ impl Cursor {
         self.write(&mut w);
         let len = w.finish().expect("TEXT_BYTES_MAX holds the longest cursor");
         core::str::from_utf8(&out[..len]).expect("a cursor is ASCII")
+    }
+}
+
+/// Goes through a combined cursor, place by place; whether there are as many as topics is the caller's to count. It ends behind
+/// the first error, and a text longer than [`LIST_BYTES_MAX`] is one. A single cursor is a list of one.
+///
+/// # Errors
+/// [`Violation::BadCursor`] for a place that [`Cursor::parse`] refuses, an empty one included.
+pub fn list(text: &str) -> impl Iterator<Item = Result<Cursor, Violation>> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let text = rest?;
+        if text.len() > LIST_BYTES_MAX {
+            rest = None;
+            return Some(Err(Violation::BadCursor));
+        }
+        let (first, after) = match text.split_once(',') {
+            Some((first, after)) => (first, Some(after)),
+            None => (text, None),
+        };
+        let cursor = Cursor::parse(first);
+        rest = after.filter(|_| cursor.is_ok());
+        Some(cursor)
+    })
+}
+
+/// Reads a combined cursor of exactly `out.len()` places into `out`.
+///
+/// # Errors
+/// [`Violation::BadCursor`] for more places or fewer, and as [`list`] says; `out` is then undefined.
+pub fn read_list(text: &str, out: &mut [Cursor]) -> Result<(), Violation> {
+    let mut cursors = list(text);
+    for place in out {
+        *place = cursors.next().ok_or(Violation::BadCursor)??;
+    }
+    match cursors.next() {
+        None => Ok(()),
+        Some(_) => Err(Violation::BadCursor),
+    }
+}
+
+/// Writes a combined cursor, joined by `,`: at most [`LIST_BYTES_MAX`] bytes for [`LIST_MAX`] cursors.
+pub fn write_list(w: &mut Writer<'_>, cursors: impl IntoIterator<Item = Cursor>) {
+    for (place, cursor) in cursors.into_iter().enumerate() {
+        if place > 0 {
+            w.byte(b',');
+        }
+        cursor.write(w);
     }
 }
 

@@ -34,7 +34,7 @@ pub mod write;
 pub mod ws;
 
 pub use cursor::{Cursor, Since};
-pub use message::{Message, is_text, valid_event};
+pub use message::{Gap, Message, is_text, valid_event};
 pub use topic::TopicError;
 pub use violation::Violation;
 pub use write::{Overflow, Writer};

@@ -1,9 +1,10 @@
-//! A message, as every dialect sees it.
+//! A message and a gap, as every dialect sees them.
 //!
-//! Owns the view and the rule for event names. Never owns the bytes: they stay in the receive buffer, the ring between
+//! Owns the views and the rule for event names. Never owns the bytes: they stay in the receive buffer, the ring between
 //! shards, or the history.
 
 use crate::cursor::Cursor;
+use crate::line::GapReason;
 
 /// The longest event name, in bytes.
 pub const EVENT_BYTES_MAX: usize = 64;
@@ -21,6 +22,21 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// Whether the payload is UTF-8; found out once, when it was published.
     pub text: bool,
+}
+
+/// Messages of a topic that a subscriber did not get, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Where the subscriber was.
+    pub from: Cursor,
+    /// Where it is now: the last message that it did not get.
+    pub to: Cursor,
+    /// How many messages it did not get, as far as anybody knows.
+    pub count: u64,
+    /// Why.
+    pub reason: GapReason,
 }
 
 /// Says whether `event` may be an event name: 1 to 64 visible ASCII characters (0x21 to 0x7e).

@@ -85,7 +85,12 @@ pub fn encode_topic_word(topic: &str, w: &mut Writer<'_>) {
 
 /// Writes a topic as the rest of a URL's path: everything but unreserved characters and `/` is encoded.
 pub fn encode_path(topic: &str, w: &mut Writer<'_>) {
-    encode(topic, w, |byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/')));
+    encode(topic, w, path_escapes);
+}
+
+/// Says how many bytes [`encode_path`] writes.
+pub fn path_len(topic: &str) -> usize {
+    topic.bytes().map(|byte| if path_escapes(byte) { 3 } else { 1 }).sum()
 }
 
 fn encode(text: &str, w: &mut Writer<'_>, escapes: impl Fn(u8) -> bool) {
@@ -100,4 +105,8 @@ fn encode(text: &str, w: &mut Writer<'_>, escapes: impl Fn(u8) -> bool) {
 
 const fn word_escapes(byte: u8) -> bool {
     matches!(byte, 0..=b' ' | b'%' | 0x7f)
+}
+
+const fn path_escapes(byte: u8) -> bool {
+    !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/'))
 }

@@ -74,6 +74,8 @@ pub enum Violation {
     BadSince,
     /// An event name is not 1 to 64 visible ASCII characters.
     BadEvent,
+    /// A callback's name breaks the rule of [`valid_callback`](crate::json::valid_callback).
+    BadCallback,
     /// A line of the line protocol makes no sense.
     BadLine,
     /// The request does not ask for an upgrade to WebSocket (RFC 6455 section 4.2.1).
@@ -164,6 +166,9 @@ impl Violation {
             Self::BadCursor => ("the cursor is malformed", 400, POLICY),
             Self::BadSince => ("since is not latest, live, earliest, -N or a cursor", 400, POLICY),
             Self::BadEvent => ("an event name is 1 to 64 visible ASCII characters", 400, POLICY),
+            Self::BadCallback => {
+                ("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot", 400, POLICY)
+            }
             Self::BadLine => ("the line is malformed", 400, POLICY),
             Self::MissingUpgrade => ("this needs an upgrade to WebSocket", 426, PROTOCOL),
             Self::BadUpgradeMethod => ("a WebSocket upgrade is a GET with HTTP/1.1", 400, PROTOCOL),

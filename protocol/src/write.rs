@@ -87,8 +87,7 @@ impl<'a> Writer<'a> {
 
     /// Appends `value` in lower-case hexadecimal, without leading zeros (1 to 16 bytes), as chunk sizes are written.
     pub fn hex(&mut self, value: u64) {
-        let places = (16 - value.leading_zeros() as usize / 4).max(1);
-        for place in (0..places).rev() {
+        for place in (0..hex_len(value)).rev() {
             self.byte(HEX_LOWER[(value >> (4 * place)) as usize & 15]);
         }
     }
@@ -121,6 +120,14 @@ impl<'a> Writer<'a> {
 pub const fn decimal_len(value: u64) -> usize {
     match value.checked_ilog10() {
         Some(log) => log as usize + 1,
+        None => 1,
+    }
+}
+
+/// Says how many bytes [`Writer::hex`] takes for `value` (1 to 16).
+pub const fn hex_len(value: u64) -> usize {
+    match value.checked_ilog2() {
+        Some(log) => log as usize / 4 + 1,
         None => 1,
     }
 }
@@ -172,6 +179,7 @@ mod tests {
             let mut w = Writer::new(&mut out);
             w.hex(value);
             assert_eq!(w.written(), format!("{value:x}").as_bytes());
+            assert_eq!(w.len(), hex_len(value));
             let mut w = Writer::new(&mut out);
             w.hex8(value as u32);
             assert_eq!(w.written(), format!("{:08x}", value as u32).as_bytes());

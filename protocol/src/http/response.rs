@@ -1,9 +1,9 @@
 //! Answers: the head, and the frame around a chunk.
 //!
-//! Owns status lines and the headers that every answer carries. Never decides what to answer. Header values are written with
+//! Owns status lines, the headers that every answer carries, and chunks (RFC 9112 section 7.1). Never decides what to answer. Header values are written with
 //! control characters blanked out: whatever a value was made from, it stays one value.
 
-use crate::write::Writer;
+use crate::write::{Overflow, Writer, hex_len};
 
 /// How the end of an answer's body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,6 +96,49 @@ pub fn chunk_start(w: &mut Writer<'_>, len: u64) {
     debug_assert!(len > 0, "an empty chunk ends the body");
     w.hex(len);
     w.text("\r\n");
+}
+
+/// Says how many bytes [`chunk`] writes for `len` bytes of data (at least 1).
+#[inline]
+pub const fn chunk_len(len: usize) -> usize {
+    hex_len(len as u64) + 2 + len + 2
+}
+
+/// Writes one whole chunk to the start of `out`, of `len` bytes (at least 1) that `write` puts into the slice it is given; says
+/// how many bytes it took: [`chunk_len`] of them.
+///
+/// # Panics
+/// If `out` is shorter than that.
+#[inline]
+pub fn chunk(out: &mut [u8], len: usize, write: impl FnOnce(&mut [u8])) -> usize {
+    let mut w = Writer::new(out);
+    chunk_start(&mut w, len as u64);
+    let start = w.len();
+    write(&mut out[start..start + len]);
+    out[start + len..start + len + 2].copy_from_slice(b"\r\n");
+    start + len + 2
+}
+
+/// Writes what `write` writes to the start of `out`, as one chunk if `chunked` or else as it is, and says how many bytes it
+/// took; for the short pieces that only one connection gets. Nothing written is no chunk: an empty one would end the body.
+///
+/// # Errors
+/// [`Overflow`] if `out` is too short.
+pub fn piece(out: &mut [u8], chunked: bool, write: impl FnOnce(&mut Writer<'_>)) -> Result<usize, Overflow> {
+    // The length of the size depends on the data's: room for two digits is left, and longer data moves once.
+    let guess = if chunked { 2 + 2 } else { 0 };
+    let mut w = Writer::new(out.get_mut(guess..).ok_or(Overflow)?);
+    write(&mut w);
+    let len = w.finish()?;
+    if !chunked || len == 0 {
+        return Ok(len);
+    }
+    let out = out.get_mut(..chunk_len(len)).ok_or(Overflow)?;
+    let start = hex_len(len as u64) + 2;
+    if start != guess {
+        out.copy_within(guess..guess + len, start);
+    }
+    Ok(chunk(out, len, |_| {}))
 }
 
 /// Says in English what a status means (RFC 9110 section 15, RFC 6585).

@@ -1,10 +1,16 @@
 //! The JSON that publishing needs (RFC 8259): one flat object in, small objects out.
 //!
-//! Owns a reader for one line of an NDJSON batch, and the escaping of strings. A message as an object is
+//! Owns a reader for one line of an NDJSON batch, the escaping of strings, and what makes a script of JSON (JSONP). A message as an object is
 //! [`dialect::json`](crate::dialect::json).
 
 mod read;
 mod say;
+mod script;
 
 pub use read::{DEPTH_MAX, JsonError, PublishLine, publish_line};
-pub use say::{batch_answer, error, escaped_len, publish_answer, string};
+pub use say::{
+    batch_answer, error, escaped_len, gap, gap_len, publish_answer, script_escaped_len, script_gap, script_string,
+    string,
+};
+pub(crate) use say::{string_len, write_string};
+pub use script::{CALLBACK_BYTES_MAX, DEFAULT_CALLBACK, JSONP_END, jsonp_start, valid_callback};

@@ -1,17 +1,30 @@
 //! Strings and small answers, written.
 //!
-//! Owns the escaping. Strings are also safe inside JavaScript text; inside HTML they are not.
+//! Owns the escaping. All strings are also strings of JavaScript; those of [`script_string`] may moreover stand in an HTML
+//! `<script>` element, which [`string`]'s may not.
 
 use crate::cursor::Cursor;
-use crate::write::{HEX_LOWER, Writer};
+use crate::message::Gap;
+use crate::write::{HEX_LOWER, Writer, decimal_len};
 
 /// Writes `text` as a JSON string, with its quotes. U+2028 and U+2029 are escaped too, so that it is also a string of every
 /// JavaScript.
 pub fn string(w: &mut Writer<'_>, text: &str) {
+    write_string::<false>(w, text);
+}
+
+/// Writes `text` as a JSON string that may stand inside an HTML `<script>` element: as [`string`], and `<`, `>` and `&` are
+/// escaped, so that no text closes the element, opens a comment (`<!--`) or a nested script, or ends a CDATA section (`]]>`).
+pub fn script_string(w: &mut Writer<'_>, text: &str) {
+    write_string::<true>(w, text);
+}
+
+/// Writes a string for JSON, or with `SCRIPT` for JSON in HTML.
+pub(crate) fn write_string<const SCRIPT: bool>(w: &mut Writer<'_>, text: &str) {
     w.byte(b'"');
     let mut rest = text.as_bytes();
     loop {
-        let (clean, after) = rest.split_at(clean_len(rest));
+        let (clean, after) = rest.split_at(clean_len::<SCRIPT>(rest));
         w.put(clean);
         let taken = match *after {
             [] => break,
@@ -31,7 +44,7 @@ pub fn string(w: &mut Writer<'_>, text: &str) {
                 w.put(b"\\t");
                 1
             }
-            [byte @ 0..=0x1f, ..] => {
+            [byte, ..] if byte < 0x20 || SCRIPT && is_markup(byte) => {
                 let digits = [b'0' + (byte >> 4), HEX_LOWER[usize::from(byte & 15)]];
                 w.put(b"\\u00");
                 w.put(&digits);
@@ -53,16 +66,26 @@ pub fn string(w: &mut Writer<'_>, text: &str) {
 
 /// Says how many bytes [`string`] writes, quotes included.
 pub fn escaped_len(text: &str) -> usize {
+    string_len::<false>(text)
+}
+
+/// Says how many bytes [`script_string`] writes, quotes included.
+pub fn script_escaped_len(text: &str) -> usize {
+    string_len::<true>(text)
+}
+
+/// Says how many bytes [`write_string`] writes.
+pub(crate) fn string_len<const SCRIPT: bool>(text: &str) -> usize {
     let mut rest = text.as_bytes();
     let mut len = 2;
     loop {
-        let clean = clean_len(rest);
+        let clean = clean_len::<SCRIPT>(rest);
         len += clean;
         rest = &rest[clean..];
         let (escaped, taken) = match *rest {
             [] => return len,
             [b'"' | b'\\' | b'\n' | b'\r' | b'\t', ..] => (2, 1),
-            [0..=0x1f, ..] => (6, 1),
+            [byte, ..] if byte < 0x20 || SCRIPT && is_markup(byte) => (6, 1),
             [0xe2, 0x80, 0xa8 | 0xa9, ..] => (6, 3),
             _ => (1, 1),
         };
@@ -74,8 +97,9 @@ pub fn escaped_len(text: &str) -> usize {
 /// Says how many bytes stand as they are, up to the first that may need an escape. Sixteen at a time without a branch between
 /// them, of which the compiler makes vector code.
 #[inline]
-fn clean_len(bytes: &[u8]) -> usize {
-    let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0xe2);
+fn clean_len<const SCRIPT: bool>(bytes: &[u8]) -> usize {
+    let special =
+        |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0xe2) | (SCRIPT & is_markup(byte));
     let mut clean = 0;
     for chunk in bytes.as_chunks::<16>().0 {
         if chunk.iter().fold(false, |found, &byte| found | special(byte)) {
@@ -84,6 +108,42 @@ fn clean_len(bytes: &[u8]) -> usize {
         clean += chunk.len();
     }
     clean + bytes[clean..].iter().take_while(|&&byte| !special(byte)).count()
+}
+
+/// Says whether `byte` means something to an HTML parser inside a script.
+const fn is_markup(byte: u8) -> bool {
+    (byte == b'<') | (byte == b'>') | (byte == b'&')
+}
+
+/// Writes a gap, `{"topic","from","to","count","reason"}`.
+pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
+    write_gap::<false>(w, gap);
+}
+
+/// Says how many bytes [`gap`] writes.
+pub fn gap_len(gap: &Gap<'_>) -> usize {
+    const FIXED: usize = r#"{"topic":,"from":"","to":"","count":,"reason":""}"#.len();
+    let cursors = gap.from.text_len() + gap.to.text_len();
+    FIXED + escaped_len(gap.topic) + cursors + decimal_len(gap.count) + gap.reason.as_str().len()
+}
+
+/// Writes a gap as [`gap`] does, with its strings as [`script_string`] writes them.
+pub fn script_gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
+    write_gap::<true>(w, gap);
+}
+
+fn write_gap<const SCRIPT: bool>(w: &mut Writer<'_>, gap: &Gap<'_>) {
+    w.text("{\"topic\":");
+    write_string::<SCRIPT>(w, gap.topic);
+    w.text(",\"from\":\"");
+    gap.from.write(w);
+    w.text("\",\"to\":\"");
+    gap.to.write(w);
+    w.text("\",\"count\":");
+    w.decimal(gap.count);
+    w.text(",\"reason\":\"");
+    w.text(gap.reason.as_str());
+    w.text("\"}");
 }
 
 /// Writes the answer to a publish, `{"topic":"...","cursor":"..."}`.
