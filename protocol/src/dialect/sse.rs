@@ -11,7 +11,7 @@
 //! last such block comes again after a reconnect, so the block belongs right behind the events.
 //!
 //! [`TEXT_BYTES_MAX`](crate::cursor::TEXT_BYTES_MAX) bytes of cursor and 64 of event name bound what an event adds to its data;
-//! the data grows at most sevenfold (a payload of line feeds only).
+//! a line of data adds 7, so a payload of line feeds only grows sevenfold.
 
 use memchr::memchr2;
 

@@ -8,13 +8,13 @@ use crate::write::parse_decimal;
 /// Says how many seconds the client would wait for an answer: the `wait` of a Prefer header (RFC 7240 section 4.3). The first
 /// one counts (section 2), numbers too large are `u32::MAX`; none if there is none or it is not a number.
 pub fn wait_s(prefer: &str) -> Option<u32> {
-    let waits = split_unquoted(prefer, b',').filter_map(|preference| {
+    let mut waits = split_unquoted(prefer, b',').filter_map(|preference| {
         // Parameters behind the preference mean nothing here.
         let preference = split_unquoted(preference, b';').next()?;
         let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
         trim(name).eq_ignore_ascii_case("wait").then_some(value)
     });
-    let value = unquote(trim(waits.into_iter().next()?));
+    let value = unquote(trim(waits.next()?));
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
