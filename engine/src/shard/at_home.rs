@@ -107,13 +107,14 @@ impl Shard {
         };
         let room = self.links.room(asker);
         let Some(index) = self.homes.find(topic) else {
+            let own = self.homes.epoch_of(topic);
             let lost = match from {
-                Start::After { epoch, seq } if epoch != 0 => {
+                Start::After { epoch, seq } if epoch != 0 && (epoch != own || seq > 0) => {
                     Some(Lost { after_epoch: epoch, after_seq: seq, count: 0, epoch_changed: true })
                 }
                 _ => None,
             };
-            let nothing = Packet::Replayed { ticket, epoch: 0, head: 0, first: 1, count: 0, lost };
+            let nothing = Packet::Replayed { ticket, epoch: own, head: 0, first: 1, count: 0, lost };
             return self.links.send(asker, &nothing);
         };
         let memory = driver.memory();

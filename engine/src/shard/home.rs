@@ -142,6 +142,8 @@ pub(super) struct Homes {
     by_name: HashTable<u32>,
     oldest: u32,
     newest: u32,
+    /// Topics with messages that were forgotten altogether.
+    lives: u64,
     /// Where the search for old messages goes on.
     sweep: usize,
     random: u64,
@@ -151,7 +153,15 @@ impl Homes {
     /// Makes no homes yet; epochs are drawn from `seed`.
     #[must_use]
     pub(super) fn new(seed: u64) -> Homes {
-        Homes { homes: Slab::new(), by_name: HashTable::new(), oldest: NONE, newest: NONE, sweep: 0, random: seed }
+        Homes {
+            homes: Slab::new(),
+            by_name: HashTable::new(),
+            oldest: NONE,
+            newest: NONE,
+            lives: 0,
+            sweep: 0,
+            random: seed,
+        }
     }
 
     /// Returns how many there are.
@@ -183,7 +193,7 @@ impl Homes {
 
     /// Makes a home that is not there yet, whatever the bound says.
     pub(super) fn make(&mut self, name: Name<'_>) -> u32 {
-        let epoch = self.draw_epoch();
+        let epoch = self.epoch_of(name);
         let home = Home {
             hash: name.hash,
             name: name.text.into(),
@@ -275,7 +285,9 @@ impl Homes {
         let home = &self.homes[index as usize];
         if home.members.is_empty() && home.history.is_empty() {
             self.unlist(index);
-            let hash = self.homes[index as usize].hash;
+            let home = &self.homes[index as usize];
+            let hash = home.hash;
+            self.lives += u64::from(home.head() > 0);
             if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == index) {
                 entry.remove();
             }
@@ -359,14 +371,14 @@ impl Homes {
         }
     }
 
+    /// Returns the epoch that a topic has, or will have.
+    ///
+    /// It is the same for a topic without messages however often it is forgotten and made again: the cursor of one who
+    /// waits for its first message stays good. Once a topic with messages was forgotten, every new one is of a new life.
     /// Epoch 0 is the epoch of no topic.
-    fn draw_epoch(&mut self) -> u32 {
-        loop {
-            let epoch = (super::random(&mut self.random) >> 32) as u32;
-            if epoch != 0 {
-                return epoch;
-            }
-        }
+    pub(super) fn epoch_of(&self, name: Name<'_>) -> u32 {
+        let mut state = self.random ^ name.hash ^ self.lives.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        ((super::random(&mut state) >> 32) as u32).max(1)
     }
 }
 
