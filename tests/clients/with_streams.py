@@ -298,6 +298,8 @@ def test_jsonp_is_safe(engine):
     answer = curl(f"{engine.url}/topics/{name}?transport=jsonp&callback=a.b_$1")
     assert answer.headers["content-type"].startswith("application/javascript")
     assert answer.body.startswith(b"/**/a.b_$1([") and answer.body.endswith(b"]);")
+    assert curl(f"{engine.url}/topics/{name}?transport=jsonp").body.startswith(b"/**/callback(["), "the usual name"
+    assert curl(f"{engine.url}/topics/{name}?transport=jsonp&callback=").body.startswith(b"/**/callback([")
     inner = answer.body[len(b"/**/a.b_$1("):-2]
     for bad in [b"<", b">", b"&", "\u2028".encode(), "\u2029".encode()]:
         assert bad not in inner, bad

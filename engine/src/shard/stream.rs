@@ -206,7 +206,7 @@ impl Shard {
         connection.dialect = Dialect::new(Shape::Object, false);
         let active = self.active(slot);
         active.transport = transport;
-        active.set_event(callback);
+        active.set_event(if callback.is_empty() { "callback" } else { callback });
         active.wait_ms = if transport == Transport::Poll { 0 } else { u64::from(wait_s) * 1000 };
         active.pending.what = Asked::Subscribe;
     }
