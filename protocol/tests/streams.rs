@@ -324,7 +324,7 @@ fn payloads() -> impl Strategy<Value = Vec<u8>> {
         any::<String>().prop_map(String::into_bytes),
         prop::collection::vec(any::<u8>(), 0..400),
         (any::<String>(), any::<String>())
-            .prop_map(|(before, after)| [before, multipart::BOUNDARY.into(), after].concat().into_bytes()),
+            .prop_map(|(before, after)| [&before, "\r\n--", multipart::BOUNDARY, &after].concat().into_bytes()),
     ]
 }
 
