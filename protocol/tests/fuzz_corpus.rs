@@ -110,4 +110,12 @@ targets! {
     cursor
     /// Percent-decoding undoes encoding, in place and out of place.
     percent
+    /// A payload comes out of an event as it went in, but for its line ends.
+    sse
+    /// A payload is one part, for who counts and for who searches.
+    multipart
+    /// A payload in a script stays text, a callback a name.
+    script
+    /// What a client would like does not depend on what else it would like.
+    prefer
 }

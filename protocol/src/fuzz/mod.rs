@@ -5,9 +5,11 @@
 //! found does not depend on the cuts; what was read and is written again reads the same. Not part of the crate's interface.
 
 mod cuts;
+mod streams;
 mod trips;
 
 pub use cuts::{chunked, decoder, head, response};
+pub use streams::{multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};
 
 /// The most input a body looks at. Every cut is tried, so the work grows with the square.

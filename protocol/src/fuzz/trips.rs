@@ -1,7 +1,7 @@
 //! What is read and written: a second reading must find the same.
 
 use super::{Copied, INPUT_BYTES_MAX, bounded};
-use crate::cursor::{Cursor, Since, TEXT_BYTES_MAX};
+use crate::cursor::{Cursor, LIST_MAX, Since, TEXT_BYTES_MAX, list, read_list, write_list};
 use crate::line::{Command, ServerLine, parse, parse_server};
 use crate::message::Message;
 use crate::topic::{from_path, from_path_subscribe, validate};
@@ -124,7 +124,7 @@ pub fn topic(data: &[u8]) {
     }
 }
 
-/// A cursor, and a start position.
+/// A cursor, a start position, and a combined cursor.
 pub fn cursor(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(bounded(data)) else {
         return;
@@ -139,6 +139,17 @@ pub fn cursor(data: &[u8]) {
         let mut again = Copied::written(|w| since.write(w));
         let again = core::str::from_utf8(again.bytes()).expect("a start position is ASCII");
         assert_eq!(Since::parse(again), Ok(since));
+    }
+    if list(text).all(|place| place.is_ok()) {
+        let mut again = Copied::written(|w| write_list(w, list(text).flatten()));
+        assert!(again.bytes().eq_ignore_ascii_case(text.as_bytes()));
+        let mut places = [Cursor::default(); LIST_MAX];
+        let count = list(text).count();
+        if let Some(places) = places.get_mut(..count) {
+            assert_eq!(read_list(text, places), Ok(()));
+        }
+    } else {
+        assert!(Cursor::parse(text).is_err());
     }
 }
 
