@@ -299,12 +299,11 @@ def test_jsonp_is_safe(engine):
     assert answer.headers["content-type"].startswith("application/javascript")
     assert answer.body.startswith(b"/**/a.b_$1([") and answer.body.endswith(b"]);")
     assert curl(f"{engine.url}/topics/{name}?transport=jsonp").body.startswith(b"/**/callback(["), "the usual name"
-    assert curl(f"{engine.url}/topics/{name}?transport=jsonp&callback=").body.startswith(b"/**/callback([")
     inner = answer.body[len(b"/**/a.b_$1("):-2]
     for bad in [b"<", b">", b"&", "\u2028".encode(), "\u2029".encode()]:
         assert bad not in inner, bad
     assert json.loads(inner)[0]["data"].startswith("</script>")
-    for callback in ["alert(1)", "1a", ".a", "a+b", "a%3Cb", "a" * 65, "%00", "a%0a"]:
+    for callback in ["", "alert(1)", "1a", ".a", "a+b", "a%3Cb", "a" * 65, "%00", "a%0a"]:
         assert curl(f"{engine.url}/topics/{name}?transport=jsonp&callback={callback}").status == 400, callback
         assert curl(f"{engine.url}/topics/{name}?transport=forever-frame&callback={callback}").status == 400, callback
 
