@@ -286,6 +286,7 @@ impl Shard {
             return;
         }
         active.body.clear(&mut self.store);
+        active.plan.clear(&mut self.store);
         self.actives.remove(index as usize);
         self.connections[slot as usize].active = NONE;
     }

@@ -271,7 +271,7 @@ impl Shard {
             active.waiting = Waiting::Answer;
             let wait_ms = active.wait_ms;
             self.wheel.set(slot, self.tick, wait_ms);
-            if wait_ms == 0 {
+            if wait_ms == 0 || self.draining {
                 self.answer_long_poll(driver, slot);
                 return;
             }
