@@ -1,0 +1,125 @@
+/** Where a subscription starts. A cursor: behind it. `-N`: with the newest N messages. */
+export type Since = 'latest' | 'live' | 'earliest' | `-${number}` | number | (string & {});
+
+export type Transport = 'websocket' | 'sse' | 'stream' | 'long-poll' | 'poll';
+
+/** One message of a topic. */
+export interface Message {
+  readonly topic: string;
+  /** Names the message; `since: cursor` goes on behind it. Opaque: compare for equality only. */
+  readonly cursor: string;
+  /** The name it was published with, if any. */
+  readonly event?: string;
+  /** Text if the payload is valid UTF-8, whatever it was published as; bytes otherwise. */
+  readonly data: string | Uint8Array;
+}
+
+/** Messages that were not delivered. What follows are the messages after `to`. */
+export interface Gap {
+  readonly topic: string;
+  readonly from: string;
+  readonly to: string;
+  readonly count: number;
+  readonly reason: 'overflow' | 'expired' | 'epoch' | 'conflated';
+}
+
+export interface SubscribeOptions {
+  /** Default `latest`: the newest message, if there is one, then what comes. */
+  since?: Since;
+  /** If more than one message waits for this client, only the newest comes. Of the topic: the newest subscription decides. */
+  conflate?: boolean;
+  /** At most one message in so many milliseconds, the newest. Of the topic: the newest subscription decides. */
+  every?: number;
+  /** Hears of the gaps of this subscription; all gaps come as the client's `gap` event, too. */
+  onGap?: (gap: Gap) => void;
+}
+
+export interface Subscription {
+  readonly topic: string;
+  /** The last message delivered, if there was one. */
+  readonly cursor: string | undefined;
+  unsubscribe(): void;
+}
+
+export interface StateEvent {
+  readonly state: 'connecting' | 'open' | 'waiting' | 'closed';
+  /** `tab`: another tab of this browser holds the connection. */
+  readonly transport?: Transport | 'tab';
+  /** Why the last connection ended. */
+  readonly error?: CorecastError;
+  /** The pause until the next attempt, in milliseconds. */
+  readonly waitMs?: number;
+}
+
+/** What went wrong with a connection, a subscription or a publication. */
+export class CorecastError extends Error {
+  /** HTTP status, if there was one. */
+  readonly status?: number;
+  /** A code of the line protocol, or of a closed WebSocket. */
+  readonly code?: string | number;
+  /** When the engine wants to be asked again, in milliseconds. */
+  readonly retryMs?: number;
+  /** Of a publication: it left, and may have been published. */
+  readonly isSent?: boolean;
+}
+
+export interface ConnectOptions {
+  /** One transport, or the ones to choose from, best first. Default `auto`: all, in the order of the type. */
+  transport?: 'auto' | Transport | Transport[];
+  /** Shares one connection among the tabs of this browser (needs Web Locks and BroadcastChannel). */
+  shared?: boolean;
+  /** Stand-in for the global one: Node 20 has none; the class of npm `ws` will do. */
+  WebSocket?: unknown;
+  /** Stand-in for the global one, for instance to add headers or credentials. */
+  fetch?: typeof fetch;
+  /** First and longest pause before a reconnect. Default [500, 30000]. */
+  backoffMs?: [number, number];
+  /** Pause between polls. Default 2000. */
+  pollMs?: number;
+  /** How long a long poll waits, in seconds, 1 to 120. Default 25. */
+  waitS?: number;
+  /** How long a connection may take to open. Default 5000. */
+  openMs?: number;
+  /** A connection that opened but says nothing for so long is held back by somebody: the next transport. Default 2000. */
+  silenceMs?: number;
+  /** A stream without even a heartbeat for so long is dead. Default 90000. */
+  idleMs?: number;
+  /** Silence after which a WebSocket is asked whether it lives. Default 40000. */
+  pingMs?: number;
+  /** Topics subscribed to within this time travel in one HTTP request. Default 10. */
+  gatherMs?: number;
+  /** Where the transport that worked is remembered for a day. Default `localStorage`, if there is one. */
+  storage?: Pick<Storage, 'getItem' | 'setItem'>;
+  /** Stand-in for `navigator.locks`. */
+  locks?: unknown;
+}
+
+export class Client {
+  constructor(url?: string | URL, options?: ConnectOptions);
+  readonly state: StateEvent['state'];
+  /** The transport in use while `state` is `open`. */
+  readonly transport: Transport | 'tab' | undefined;
+  /** @throws TypeError if the topic or `since` is malformed. */
+  subscribe(topic: string, onMessage: (message: Message, subscription: Subscription) => void): Subscription;
+  subscribe(
+    topic: string,
+    options: SubscribeOptions,
+    onMessage: (message: Message, subscription: Subscription) => void,
+  ): Subscription;
+  /** The messages of a topic; leaving the loop unsubscribes. A loop 4096 messages behind gets a gap, reason `overflow`. */
+  messages(topic: string, options?: SubscribeOptions): AsyncIterableIterator<Message>;
+  /**
+   * Publishes text, bytes, or anything else as JSON. Waits for a connection if there is none. Resolves with the cursor,
+   * or with null if the message travelled in a batch over HTTP. Rejects with `isSent` if it is not known whether it was
+   * published: to try again may publish it twice.
+   */
+  publish(topic: string, data: unknown, options?: { event?: string }): Promise<string | null>;
+  on(type: 'gap', listener: (gap: Gap) => void): () => void;
+  on(type: 'state', listener: (event: StateEvent) => void): () => void;
+  /** Without a listener, errors go to the console. */
+  on(type: 'error', listener: (error: unknown) => void): () => void;
+  close(): void;
+}
+
+/** Connects to the engine at `url`; in a browser, by default to the one the page came from. */
+export function connect(url?: string | URL, options?: ConnectOptions): Client;

@@ -1,0 +1,209 @@
+// A small engine for tests: one process, in memory, every transport of the wire protocol, and faults on demand.
+//
+// Owns: topics, their numbering and history. Each fault is a field of `faults`, looked at on every request.
+import http from 'node:http';
+import { WebSocketServer } from 'ws';
+
+const EPOCH = 'feed0001';
+
+export class FakeEngine {
+  topics = new Map(); // topic -> { epoch, first, items: [{ seq, event, data, binary }] }
+  faults = {};
+  requests = []; // what was asked, as `METHOD path?query`
+  batches = []; // the number of lines of each batch
+  #watchers = new Set();
+  #sockets = new Set();
+  #server = http.createServer((request, answer) => this.#serve(request, answer));
+  #ws = new WebSocketServer({ noServer: true, handleProtocols: () => 'corecast.v1' });
+
+  static async start(port = 0) {
+    const engine = new FakeEngine();
+    engine.#server.on('connection', (socket) => {
+      engine.#sockets.add(socket);
+      socket.on('close', () => engine.#sockets.delete(socket));
+    });
+    engine.#server.on('upgrade', (request, socket, head) => engine.#upgrade(request, socket, head));
+    await new Promise((resolve) => engine.#server.listen(port, '127.0.0.1', resolve));
+    engine.port = engine.#server.address().port;
+    engine.url = `http://127.0.0.1:${engine.port}`;
+    return engine;
+  }
+
+  async stop() {
+    this.cut();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  /** Ends every connection without a farewell. */
+  cut() {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  publish(topic, data, event) {
+    const found = this.#topic(topic, true);
+    const seq = found.next++;
+    found.items.push({ topic, cursor: `${found.epoch}-${seq}`, seq, event, data });
+    if (found.items.length > 64) found.items.shift();
+    for (const watcher of [...this.#watchers]) watcher();
+    return `${found.epoch}-${seq}`;
+  }
+
+  /** Forgets all but the newest `n` messages of a topic. */
+  forget(topic, n) {
+    const found = this.#topic(topic, true);
+    found.items.splice(0, found.items.length - n);
+  }
+
+  #topic(topic, create) {
+    if (create && !this.topics.has(topic)) this.topics.set(topic, { epoch: EPOCH, next: 1, items: [] });
+    return this.topics.get(topic) ?? { epoch: '00000000', next: 1, items: [] };
+  }
+
+  /** What follows `since`: a gap perhaps, messages, and the cursor to go on from. */
+  #after(topic, since) {
+    const { epoch, next, items } = this.#topic(topic);
+    const head = `${epoch}-${next - 1}`;
+    const out = [];
+    let wanted = items;
+    if (since === 'latest') wanted = items.slice(-1);
+    else if (since === 'live') wanted = [];
+    else if (since.startsWith('-')) wanted = items.slice(Number(since) || items.length);
+    else if (since !== 'earliest') {
+      const [theirs, seq] = since.split('-');
+      const from = theirs === epoch ? Number(seq) : 0;
+      wanted = items.filter((item) => item.seq > from);
+      const first = wanted[0]?.seq ?? next;
+      const count = first - 1 - from;
+      if (theirs !== epoch && epoch !== '00000000') {
+        out.push({ gap: { topic, from: since, to: `${epoch}-${first - 1}`, count, reason: 'epoch' } });
+      } else if (count > 0) out.push({ gap: { topic, from: since, to: `${epoch}-${first - 1}`, count, reason: 'expired' } });
+    }
+    out.push(...wanted);
+    return { items: out, next: head };
+  }
+
+  #object(item) {
+    if (item.gap) return item;
+    const { topic, cursor, event, data } = item;
+    if (typeof data === 'string') return { topic, cursor, event, data };
+    return { topic, cursor, event, data: Buffer.from(data).toString('base64'), encoding: 'base64' };
+  }
+
+  /** Calls `write` with what is new of the topics, now and whenever there is something, until the answer is closed. */
+  #follow(answer, topics, since, write) {
+    const at = topics.map((topic, i) => since[i] ?? since[0]);
+    const look = () => topics.forEach((topic, i) => {
+      const { items, next } = this.#after(topic, at[i]);
+      at[i] = next;
+      for (const item of items) for (let n = this.faults.twice ? 2 : 1; n > 0; n -= 1) write(item);
+    });
+    this.#watchers.add(look);
+    answer.on('close', () => this.#watchers.delete(look));
+    look();
+  }
+
+  async #serve(request, answer) {
+    const url = new URL(request.url, this.url);
+    this.requests.push(`${request.method} ${url.pathname}${url.search}`);
+    answer.setHeader('Connection', 'close');
+    if (request.method === 'HEAD') return answer.writeHead(this.faults.full ? 503 : 200, { 'Retry-After': '1' }).end();
+    const body = [];
+    for await (const piece of request) body.push(piece);
+    if (this.faults.full) {
+      if (this.faults.full > 0) this.faults.full -= 1;
+      return answer.writeHead(503, { 'Retry-After': this.faults.retryAfter ?? '1' }).end('{"error":"the engine is full"}');
+    }
+    const inPath = url.pathname.startsWith('/topics/') ? decodeURIComponent(url.pathname.slice(8)) : undefined;
+    if (request.method === 'POST') return this.#published(request, answer, inPath, Buffer.concat(body));
+    const topics = inPath ? [inPath] : url.searchParams.getAll('topic');
+    const transport = url.searchParams.get('transport') ?? 'poll';
+    const since = (url.searchParams.get('since') ?? 'latest').split(',');
+    if (this.faults.blocked?.includes(transport)) return answer.writeHead(400).end('{"error":"unknown transport"}');
+    if (this.faults.silent?.includes(transport)) return answer.writeHead(200).flushHeaders();
+    if (transport === 'sse') {
+      answer.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('retry: 3000\n\n');
+      return this.#follow(answer, topics, since, (item) => answer.write(this.#event(item)));
+    }
+    if (transport === 'stream') {
+      answer.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).write('\n');
+      return this.#follow(answer, topics, since, (item) => answer.write(`${JSON.stringify(this.#object(item))}\n`));
+    }
+    const look = () => {
+      const found = topics.map((topic, i) => this.#after(topic, since[i] ?? since[0]));
+      const items = found.flatMap(({ items }) => items.map((item) => this.#object(item)));
+      if (transport === 'long-poll' && !items.length && url.searchParams.get('wait') !== '0') return;
+      this.#watchers.delete(look);
+      const cursor = found.map(({ next }) => next).join(',');
+      if (!answer.headersSent) answer.writeHead(200, { 'Corecast-Cursor': cursor }).end(JSON.stringify(items));
+    };
+    this.#watchers.add(look);
+    answer.on('close', () => this.#watchers.delete(look));
+    return look();
+  }
+
+  #event(item) {
+    if (item.gap) return `event: corecast-gap\ndata: ${JSON.stringify(item.gap)}\n\n`;
+    const { event, data } = this.#object(item);
+    const name = typeof item.data === 'string' ? event : 'corecast-base64';
+    const lines = data.split(/\r\n|\r|\n/).map((line) => `data: ${line}\n`).join('');
+    return `id: ${item.cursor}\n${name ? `event: ${name}\n` : ''}${lines}\n`;
+  }
+
+  #published(request, answer, topic, body) {
+    const refuse = (text) => answer.writeHead(400).end(JSON.stringify({ error: text }));
+    if (topic) {
+      if (topic === this.faults.refused) return refuse('refused');
+      const cursor = this.publish(topic, body.toString(), request.headers['corecast-event']);
+      return answer.writeHead(200).end(JSON.stringify({ topic, cursor }));
+    }
+    const all = body.toString().split('\n').filter(Boolean).map((line) => JSON.parse(line));
+    this.batches.push(all.length);
+    if (all.some((item) => item.topic === this.faults.refused)) return refuse('line 1: refused');
+    for (const { topic: name, data, event, encoding } of all) {
+      this.publish(name, encoding ? new Uint8Array(Buffer.from(data, 'base64')) : data, event);
+    }
+    return answer.writeHead(200).end(JSON.stringify({ published: all.length }));
+  }
+
+  #upgrade(request, socket, head) {
+    this.requests.push('UPGRADE');
+    if (this.faults.blocked?.includes('websocket')) return socket.destroy();
+    return this.#ws.handleUpgrade(request, socket, head, (ws) => {
+      if (this.faults.silent?.includes('websocket')) return;
+      ws.send('HI corecast.v1 0123456789abcdef');
+      const ends = new Map();
+      ws.on('close', () => ends.forEach((end) => end()));
+      ws.on('message', (bytes) => {
+        const end = bytes.indexOf(10);
+        const line = bytes.subarray(0, end < 0 ? bytes.length : end).toString();
+        const [verb, name, ...words] = line.split(' ');
+        const topic = decodeURIComponent(name ?? '');
+        const option = Object.fromEntries(words.map((word) => word.split('=')));
+        this.requests.push(line);
+        if (verb === 'SUB') {
+          ends.get(topic)?.();
+          const { epoch, next } = this.#topic(topic);
+          ws.send(`OK ${option.id} ${epoch}-${next - 1}`);
+          const until = { on: (_, end) => ends.set(topic, end) };
+          this.#follow(until, [topic], [option.since ?? 'latest'], (item) => this.#line(ws, item));
+        } else if (verb === 'UNSUB') ends.get(topic)?.();
+        else if (verb === 'PUB') {
+          const data = bytes.subarray(end + 1);
+          const isText = Buffer.from(data.toString()).equals(data);
+          if (this.faults.mute) return;
+          if (topic === this.faults.refused) ws.send(`ERR ${option.id} forbidden refused`);
+          else ws.send(`OK ${option.id} ${this.publish(topic, isText ? data.toString() : new Uint8Array(data), option.event)}`);
+        } else if (verb === 'PING') ws.send('PONG');
+      });
+    });
+  }
+
+  #line(ws, item) {
+    if (item.gap) {
+      const { topic, from, to, count, reason } = item.gap;
+      return ws.send(`GAP ${topic.replaceAll(' ', '%20')} ${from} ${to} ${count} ${reason}`);
+    }
+    const head = `MSG ${item.topic.replaceAll(' ', '%20')} ${item.cursor}${item.event ? ` event=${item.event}` : ''}\n`;
+    return ws.send(typeof item.data === 'string' ? head + item.data : Buffer.concat([Buffer.from(head), item.data]));
+  }
+}
