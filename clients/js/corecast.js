@@ -15,8 +15,9 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const fromBase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const toBase64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''));
 const isCursor = (text) => /^[0-9a-f]{8}-\d+$/.test(text ?? '');
-// The cursor of a topic that does not exist yet: whoever starts there has missed nothing.
-const isNowhere = (cursor) => cursor?.startsWith('00000000-');
+// Before the first message of a topic, an epoch means nothing yet: whoever stands there has missed nothing.
+const isNowhere = (cursor) => cursor?.endsWith('-0');
+const startOf = ({ cursor, since }) => (isNowhere(cursor) ? '00000000-0' : cursor ?? since);
 
 /** Says whether cursor `a` is behind `b` in time; another epoch is always news. */
 function isNewer(a, b) {
@@ -136,14 +137,14 @@ function webSocketLink(host, options) {
     }
   };
   const subscribe = (channel) => {
-    const since = channel.cursor ?? channel.since;
+    const since = startOf(channel);
     const words = [`since=${since}`];
     if (channel.conflate) words.push('conflate');
     if (channel.every) words.push(`every=${channel.every}`);
     send('SUB', channel.topic, words, {
       // The head is where a subscription stands that wants nothing older, or finds nothing older.
       ok: (head) => {
-        if (!channel.cursor && head && (since === 'live' || since === '-0' || head.endsWith('-0'))) channel.cursor = head;
+        if (!channel.cursor && head && (since === 'live' || since === '-0' || isNowhere(head))) channel.cursor = head;
       },
       err: (error) => {
         host.error(error);
@@ -217,12 +218,12 @@ function httpLink(host, name, options) {
   let timer;
 
   const query = (channels) => {
-    const [{ topic, since, cursor, conflate, every }] = channels;
+    const [{ topic, conflate, every }] = channels;
     const url = host.url(channels.length === 1 ? `topics/${encodeURIComponent(topic)}` : 'topics');
     const set = (key, value) => url.searchParams.append(key, value);
     if (channels.length > 1) for (const channel of channels) set('topic', channel.topic);
     set('transport', name);
-    set('since', channels.length === 1 ? cursor ?? since : channels.map((channel) => channel.cursor).join(','));
+    set('since', channels.map(startOf).join(','));
     if (conflate) set('conflate', 1);
     if (every) set('every', every);
     if (name === 'long-poll') set('wait', link.isUp ? options.waitS : 0); // The first shows that it works.
@@ -355,9 +356,10 @@ function tabLink(host, air, id, options) {
   let leader;
   const say = (words) => air.postMessage({ from: id, ...words });
   const timer = setTimeout(() => link.fail(new CorecastError('no tab answers')), options.silenceMs);
-  link.change = ({ topic, since, cursor, conflate, every }) => {
+  link.change = (channel) => {
+    const { topic, conflate, every } = channel;
     if (!link.isUp) return;
-    if (host.channels.has(topic)) say({ sub: topic, options: { since: cursor ?? since, conflate, every } });
+    if (host.channels.has(topic)) say({ sub: topic, options: { since: startOf(channel), conflate, every } });
     else say({ unsub: topic });
   };
   link.publish = (item) => {
