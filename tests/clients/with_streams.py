@@ -380,3 +380,10 @@ def test_streams_end_in_order_on_shutdown(engine):
     for transport, stream in streams:
         stream.rest()
         assert messages(transport, stream.data) == ["last words"], transport
+
+
+def test_the_client_is_served(engine):
+    """The JavaScript client is there for pages, as a script that browsers accept as a module."""
+    answer = curl(f"{engine.url}/corecast.js")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("text/javascript")
+    assert b"export" in answer.body

@@ -29,6 +29,10 @@ use crate::mesh::{Content, Purpose, Start};
 const PREFLIGHT_HEADERS: &str =
     "Authorization, Content-Type, Corecast-Event, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
 
+/// The client for browsers, as it stands in `clients/js`.
+const CLIENT: &[u8] = include_bytes!("../../../clients/js/corecast.js");
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// What a stranger sees at `/`.
 const WELCOME: &str =
     "corecast: publish with POST /topics/{topic}, subscribe with a WebSocket at /ws or /topics/{topic}\n";
@@ -140,6 +144,7 @@ impl Shard {
         }
         match request.path {
             "/" if reads => self.answer(driver, slot, ok(TEXT), WELCOME.as_bytes()),
+            "/corecast.js" if reads => self.answer(driver, slot, ok(SCRIPT), CLIENT),
             "/topics" if request.method == Method::Post => {
                 let content_type = request.headers.content_type.unwrap_or("");
                 if content_type.split(';').next().unwrap_or("").trim() != "application/x-ndjson" {
