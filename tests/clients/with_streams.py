@@ -383,7 +383,10 @@ def test_streams_end_in_order_on_shutdown(engine):
 
 
 def test_the_client_is_served(engine):
-    """The JavaScript client is there for pages, as a script that browsers accept as a module."""
+    """The JavaScript client is there for pages, as a script that browsers accept as a module; and so is the demo page."""
     answer = curl(f"{engine.url}/corecast.js")
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/javascript")
     assert b"export" in answer.body
+    page = curl(engine.url + "/", "-H", "Accept: text/html,*/*")
+    assert page.headers["content-type"].startswith("text/html") and b"/corecast.js" in page.body
+    assert curl(engine.url + "/").headers["content-type"].startswith("text/plain")

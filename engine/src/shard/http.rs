@@ -33,7 +33,11 @@ const PREFLIGHT_HEADERS: &str =
 const CLIENT: &[u8] = include_bytes!("../../../clients/js/corecast.js");
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What a stranger sees at `/`.
+/// The demo page: what a browser sees at `/`.
+const PAGE: &[u8] = include_bytes!("../../assets/index.html");
+const PAGE_TYPE: &str = "text/html; charset=utf-8";
+
+/// What a stranger without a browser sees at `/`.
 const WELCOME: &str =
     "corecast: publish with POST /topics/{topic}, subscribe with a WebSocket at /ws or /topics/{topic}\n";
 
@@ -143,6 +147,9 @@ impl Shard {
             return Ok(body_bytes_max);
         }
         match request.path {
+            "/" if reads && request.headers.accept.is_some_and(|accept| accept.contains("text/html")) => {
+                self.answer(driver, slot, ok(PAGE_TYPE), PAGE);
+            }
             "/" if reads => self.answer(driver, slot, ok(TEXT), WELCOME.as_bytes()),
             "/corecast.js" if reads => self.answer(driver, slot, ok(SCRIPT), CLIENT),
             "/topics" if request.method == Method::Post => {
