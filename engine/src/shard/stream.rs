@@ -10,7 +10,7 @@
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::dialect::{forever_frame, line, multipart, sse, stream};
 use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::{query, response};
+use corecast_protocol::http::{prefer, query, response};
 use corecast_protocol::message::Gap;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, percent, topic};
@@ -93,7 +93,7 @@ pub(super) fn transport(request: &Request<'_>) -> Result<Transport, &'static str
                         value and jsonp",
             );
         }
-        None if request.headers.accept.is_some_and(accepts_event_stream) => Transport::Stream(Shape::Sse),
+        None if request.headers.accept.is_some_and(prefer::accepts_event_stream) => Transport::Stream(Shape::Sse),
         None => Transport::Poll,
     })
 }
@@ -200,7 +200,7 @@ impl Shard {
         let mut callback = [0; 64];
         let callback = callback_of(request, &mut callback);
         let wait_s = query::value(request.query, "wait").and_then(|wait| wait.parse().ok());
-        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(preferred_wait_s));
+        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
         connection.dialect = Dialect::new(Shape::Object, false);
@@ -574,16 +574,4 @@ fn callback_of<'o>(request: &Request<'_>, out: &'o mut [u8; 64]) -> &'o str {
     let named = query::value(request.query, "callback").and_then(|name| percent::decode(name, out, true).ok());
     let len = named.map_or(0, str::len);
     std::str::from_utf8(&out[..len]).unwrap_or("")
-}
-
-/// Says whether an `Accept` header names event streams.
-fn accepts_event_stream(accept: &str) -> bool {
-    accept
-        .split(',')
-        .any(|range| range.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
-/// Reads `wait=n` of a `Prefer` header (RFC 7240, section 4.3), in seconds.
-fn preferred_wait_s(prefer: &str) -> Option<u32> {
-    prefer.split(',').find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok())
 }
