@@ -10,7 +10,7 @@
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::dialect::{forever_frame, line, multipart, sse, stream};
 use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::{query, response};
+use corecast_protocol::http::{prefer, query, response};
 use corecast_protocol::message::Gap;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, percent, topic};
@@ -29,6 +29,9 @@ pub(super) const TOPICS_MAX: usize = 64;
 /// Longest wait of a long poll, and what it waits if it does not say, in seconds.
 const WAIT_S_MAX: u32 = 120;
 const WAIT_S: u32 = 25;
+
+/// The callback of a script that names none.
+const JSONP_CALLBACK: &str = "callback";
 
 /// How long an EventSource waits before it comes back, in milliseconds.
 const RETRY_MS: u32 = 3_000;
@@ -93,7 +96,7 @@ pub(super) fn transport(request: &Request<'_>) -> Result<Transport, &'static str
                         value and jsonp",
             );
         }
-        None if request.headers.accept.is_some_and(accepts_event_stream) => Transport::Stream(Shape::Sse),
+        None if request.headers.accept.is_some_and(prefer::accepts_event_stream) => Transport::Stream(Shape::Sse),
         None => Transport::Poll,
     })
 }
@@ -112,14 +115,15 @@ impl Shard {
         plan.clear();
         if let Some(topic) = path_topic {
             plan.extend_from_slice(b"topic=");
-            plan.extend_from_slice(topic.as_bytes());
+            // What is plain in a path would end the value in a query.
+            put_value(&mut plan, topic.bytes(), |byte| byte == b'&');
             plan.push(b'&');
         }
         plan.extend_from_slice(request.query.as_bytes());
         if let Some(last) = request.headers.last_event_id.filter(|last| !last.is_empty()) {
             // It wins: a browser that comes back sends it, and knows nothing of the query's age.
             plan.extend_from_slice(b"&last_event_id=");
-            plan.extend_from_slice(last.as_bytes());
+            put_value(&mut plan, last.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
         }
         let text = std::str::from_utf8(&plan).expect("queries and the headers read are text");
         let checked = check_plan(text, path_topic.is_some());
@@ -185,7 +189,7 @@ impl Shard {
                 sse::padding(w, PADDING_BYTES);
             }
             Shape::ForeverFrame => {
-                let callback = if callback.is_empty() { "parent.corecast" } else { callback };
+                let callback = if callback.is_empty() { json::DEFAULT_CALLBACK } else { callback };
                 forever_frame::prologue(w, callback);
             }
             Shape::Multipart => w.put(multipart::PROLOGUE),
@@ -198,9 +202,12 @@ impl Shard {
 
     fn begin_long_poll(&mut self, slot: Slot, request: &Request<'_>, transport: Transport) {
         let mut callback = [0; 64];
-        let callback = callback_of(request, &mut callback);
+        let callback = match callback_of(request, &mut callback) {
+            "" => JSONP_CALLBACK,
+            named => named,
+        };
         let wait_s = query::value(request.query, "wait").and_then(|wait| wait.parse().ok());
-        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(preferred_wait_s));
+        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
         connection.dialect = Dialect::new(Shape::Object, false);
@@ -491,6 +498,17 @@ impl Shard {
 /// Time of a stream's second sign of life after its first, in milliseconds.
 const SECOND_SIGN_MS: u64 = 100;
 
+/// Adds a value to a plan, which is a query; what `escapes` says is percent-encoded.
+fn put_value(plan: &mut Vec<u8>, value: impl Iterator<Item = u8>, escapes: impl Fn(u8) -> bool) {
+    for byte in value {
+        if escapes(byte) {
+            plan.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            plan.push(byte);
+        }
+    }
+}
+
 /// Checks a plan: its topics, their starts, its options. Says whether the request asked in the way of several topics.
 fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
     let mut room = [0; topic::TOPIC_BYTES_MAX];
@@ -501,13 +519,14 @@ fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
     if count > TOPICS_MAX {
         return Err("too many topics; 64 fit into one request");
     }
-    for (n, topic) in topics(plan).enumerate() {
-        if topics(plan).skip(n + 1).any(|other| other == topic) {
+    let mut other = [0; topic::TOPIC_BYTES_MAX];
+    for step in 0..count {
+        let Some(Step { topic, .. }) = try_step(plan, step, &mut room)? else { continue };
+        // One topic can be written in several ways.
+        let mut later = topics(plan).skip(step + 1);
+        if later.any(|encoded| percent::decode(encoded, &mut other, true) == Ok(topic)) {
             return Err("the same topic is named twice");
         }
-    }
-    for step in 0..count {
-        let _ = try_step(plan, step, &mut room)?;
     }
     for option in ["every", "wait"] {
         let value = query::value(plan, option);
@@ -568,16 +587,4 @@ fn callback_of<'o>(request: &Request<'_>, out: &'o mut [u8; 64]) -> &'o str {
     let named = query::value(request.query, "callback").and_then(|name| percent::decode(name, out, true).ok());
     let len = named.map_or(0, str::len);
     std::str::from_utf8(&out[..len]).unwrap_or("")
-}
-
-/// Says whether an `Accept` header names event streams.
-fn accepts_event_stream(accept: &str) -> bool {
-    accept
-        .split(',')
-        .any(|range| range.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
-/// Reads `wait=n` of a `Prefer` header (RFC 7240, section 4.3), in seconds.
-fn preferred_wait_s(prefer: &str) -> Option<u32> {
-    prefer.split(',').find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok())
 }
