@@ -125,6 +125,10 @@ impl Shard {
             plan.extend_from_slice(b"&last_event_id=");
             put_value(&mut plan, last.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
         }
+        if let Some(tags) = request.headers.if_none_match.filter(|_| transport == Transport::Poll) {
+            plan.extend_from_slice(b"&if_none_match=");
+            put_value(&mut plan, tags.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
+        }
         let text = std::str::from_utf8(&plan).expect("queries and the headers read are text");
         let checked = check_plan(text, path_topic.is_some());
         let begun = checked.map(|several| {
@@ -261,8 +265,10 @@ impl Shard {
 
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.clear_plan(slot);
         let streams = self.connections[slot as usize].kind == Kind::Stream;
+        if streams || self.active(slot).transport != Transport::Poll {
+            self.clear_plan(slot); // A poll may still have to compare a tag.
+        }
         let active = self.active(slot);
         if streams {
             active.pending = Pending::default();
@@ -348,6 +354,7 @@ impl Shard {
         let cursors = self.cursors(slot, &mut cursors).to_owned();
         let index = self.connections[slot as usize].active as usize;
         let span = self.actives[index].body.span();
+        let unchanged = self.is_known(driver, slot, &cursors);
         let mut body = vec![b'['];
         body.extend_from_slice(driver.memory().bytes(span));
         body.push(b']');
@@ -356,9 +363,25 @@ impl Shard {
         let active = &mut self.actives[index];
         active.replaying = None;
         active.body.clear(&mut self.store);
+        active.plan.clear(&mut self.store);
         active.pending.what = Asked::Poll;
-        self.answer_list(driver, slot, &cursors, &body);
+        self.answer_list(driver, slot, &cursors, &body, unchanged);
         self.request_ends_and_goes_on(driver, slot);
+    }
+
+    /// Says whether a poll that would end at these cursors would tell its client nothing that it does not know.
+    fn is_known<D: Driver>(&self, driver: &D, slot: Slot, cursors: &str) -> bool {
+        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let plan = driver.memory().bytes(active.plan.span());
+        let plan = std::str::from_utf8(plan).expect("a checked plan is text");
+        let tags = query::pairs(plan).filter(|(name, _)| *name == "if_none_match").last();
+        // The tags of several topics hold commas, so the list is not split; quotes stand around tags only.
+        let named = tags.is_some_and(|(_, tags)| {
+            let mut decoded = vec![0; tags.len()];
+            percent::decode(tags, &mut decoded, false).is_ok_and(|tags| tags.contains(&format!("\"{cursors}\"")))
+        });
+        const GAP: &[u8] = b"{\"gap\":";
+        named && !driver.memory().bytes(active.body.span()).windows(GAP.len()).any(|bytes| bytes == GAP)
     }
 
     /// Writes the cursors of all subscriptions, in the order of the request.
