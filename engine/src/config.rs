@@ -67,6 +67,8 @@ pub struct Config {
     pub ping_interval_ms: u64,
     /// Silence after which a peer is taken for dead.
     pub dead_after_ms: u64,
+    /// Age at which an HTTP stream ends, so that its client comes back.
+    pub stream_ms: u64,
     /// Origins allowed besides the same host; `*` allows all.
     pub origins: Vec<String>,
     /// Serves `GET /echo`.

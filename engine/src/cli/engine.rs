@@ -81,6 +81,7 @@ fn settings(config: &Config) -> Settings {
         request_ms: config.request_timeout_ms,
         ping_ms: config.ping_interval_ms,
         dead_ms: config.dead_after_ms,
+        stream_ms: config.stream_ms,
         echo: config.echo,
         origins: config.origins.clone(),
         ..Limits::default()

@@ -89,6 +89,7 @@ impl Config {
             request_timeout_ms: 0,
             ping_interval_ms: 0,
             dead_after_ms: 0,
+            stream_ms: 0,
             origins: Vec::new(),
             echo: false,
             insecure: false,
@@ -381,6 +382,21 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
+        key: "stream-seconds",
+        value: "TIME",
+        default: "30m",
+        help: "Age at which an HTTP stream ends in order, a number of seconds or a time; its client comes back with its cursor",
+        kind: Kind::One,
+        set: |c, text, _| {
+            // The name says the unit, so the number alone will do.
+            let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let text = if bare { format!("{text}s") } else { text.to_owned() };
+            duration_within(&text, 1_000, 24 * HOUR_MS).map(|v| c.stream_ms = v)
+        },
+        show: |c| units::duration_text(c.stream_ms),
+    },
+    Setting {
+        heading: CLIENTS,
         key: "shutdown-timeout",
         value: "TIME",
         default: "10s",
@@ -472,6 +488,7 @@ mod tests {
             ("request-timeout", "2m"),
             ("ping-interval", "1h"),
             ("dead-after", "2h"),
+            ("stream-seconds", "90s"),
             ("shutdown-timeout", "0s"),
             ("echo", "true"),
             ("log-format", "json"),
@@ -499,6 +516,7 @@ mod tests {
             ("log-bytes", "1k", "4k to 1G"),
             ("memory", "1k", "1M to 16T"),
             ("ping-interval", "10ms", "1s to 1h"),
+            ("stream-seconds", "0", "1s to 24h"),
             ("history-seconds", "5m", "whole number"),
             ("lag", "drop", "replay, close"),
             ("log-level", "loud", "off, error, warn"),

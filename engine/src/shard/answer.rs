@@ -251,12 +251,21 @@ impl Shard {
     }
 
     /// Answers a poll of several topics, a long poll or a script with its objects and the list of its cursors.
-    pub(super) fn answer_list<D: Driver>(&mut self, driver: &mut D, slot: Slot, cursors: &str, body: &[u8]) {
+    pub(super) fn answer_list<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        cursors: &str,
+        body: &[u8],
+        unchanged: bool,
+    ) {
         let active = self.active(slot);
         let (transport, waited) = (active.transport, active.wait_ms > 0);
         let etag = format!("\"{cursors}\"");
         let extra = [("Corecast-Cursor", cursors), ("ETag", etag.as_str())];
-        if transport == Transport::Jsonp {
+        if unchanged {
+            self.answer(driver, slot, Answer { status: 304, content_type: None, extra: &extra }, b"");
+        } else if transport == Transport::Jsonp {
             let script = self.script(slot, body);
             let answer =
                 Answer { status: 200, content_type: Some("application/javascript; charset=utf-8"), extra: &extra };

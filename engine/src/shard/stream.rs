@@ -30,6 +30,9 @@ pub(super) const TOPICS_MAX: usize = 64;
 const WAIT_S_MAX: u32 = 120;
 const WAIT_S: u32 = 25;
 
+/// The callback of a script that names none.
+const JSONP_CALLBACK: &str = "callback";
+
 /// How long an EventSource waits before it comes back, in milliseconds.
 const RETRY_MS: u32 = 3_000;
 
@@ -112,14 +115,19 @@ impl Shard {
         plan.clear();
         if let Some(topic) = path_topic {
             plan.extend_from_slice(b"topic=");
-            plan.extend_from_slice(topic.as_bytes());
+            // What is plain in a path would end the value in a query.
+            put_value(&mut plan, topic.bytes(), |byte| byte == b'&');
             plan.push(b'&');
         }
         plan.extend_from_slice(request.query.as_bytes());
         if let Some(last) = request.headers.last_event_id.filter(|last| !last.is_empty()) {
             // It wins: a browser that comes back sends it, and knows nothing of the query's age.
             plan.extend_from_slice(b"&last_event_id=");
-            plan.extend_from_slice(last.as_bytes());
+            put_value(&mut plan, last.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
+        }
+        if let Some(tags) = request.headers.if_none_match.filter(|_| transport == Transport::Poll) {
+            plan.extend_from_slice(b"&if_none_match=");
+            put_value(&mut plan, tags.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
         }
         let text = std::str::from_utf8(&plan).expect("queries and the headers read are text");
         let checked = check_plan(text, path_topic.is_some());
@@ -185,7 +193,7 @@ impl Shard {
                 sse::padding(w, PADDING_BYTES);
             }
             Shape::ForeverFrame => {
-                let callback = if callback.is_empty() { "parent.corecast" } else { callback };
+                let callback = if callback.is_empty() { json::DEFAULT_CALLBACK } else { callback };
                 forever_frame::prologue(w, callback);
             }
             Shape::Multipart => w.put(multipart::PROLOGUE),
@@ -198,7 +206,10 @@ impl Shard {
 
     fn begin_long_poll(&mut self, slot: Slot, request: &Request<'_>, transport: Transport) {
         let mut callback = [0; 64];
-        let callback = callback_of(request, &mut callback);
+        let callback = match callback_of(request, &mut callback) {
+            "" => JSONP_CALLBACK,
+            named => named,
+        };
         let wait_s = query::value(request.query, "wait").and_then(|wait| wait.parse().ok());
         let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
@@ -260,8 +271,10 @@ impl Shard {
 
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.clear_plan(slot);
         let streams = self.connections[slot as usize].kind == Kind::Stream;
+        if streams || self.active(slot).transport != Transport::Poll {
+            self.clear_plan(slot); // A poll may still have to compare a tag.
+        }
         let active = self.active(slot);
         if streams {
             active.pending = Pending::default();
@@ -347,6 +360,7 @@ impl Shard {
         let cursors = self.cursors(slot, &mut cursors).to_owned();
         let index = self.connections[slot as usize].active as usize;
         let span = self.actives[index].body.span();
+        let unchanged = self.is_known(driver, slot, &cursors);
         let mut body = vec![b'['];
         body.extend_from_slice(driver.memory().bytes(span));
         body.push(b']');
@@ -355,9 +369,25 @@ impl Shard {
         let active = &mut self.actives[index];
         active.replaying = None;
         active.body.clear(&mut self.store);
+        active.plan.clear(&mut self.store);
         active.pending.what = Asked::Poll;
-        self.answer_list(driver, slot, &cursors, &body);
+        self.answer_list(driver, slot, &cursors, &body, unchanged);
         self.request_ends_and_goes_on(driver, slot);
+    }
+
+    /// Says whether a poll that would end at these cursors would tell its client nothing that it does not know.
+    fn is_known<D: Driver>(&self, driver: &D, slot: Slot, cursors: &str) -> bool {
+        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let plan = driver.memory().bytes(active.plan.span());
+        let plan = std::str::from_utf8(plan).expect("a checked plan is text");
+        let tags = query::pairs(plan).filter(|(name, _)| *name == "if_none_match").last();
+        // The tags of several topics hold commas, so the list is not split; quotes stand around tags only.
+        let named = tags.is_some_and(|(_, tags)| {
+            let mut decoded = vec![0; tags.len()];
+            percent::decode(tags, &mut decoded, false).is_ok_and(|tags| tags.contains(&format!("\"{cursors}\"")))
+        });
+        const GAP: &[u8] = b"{\"gap\":";
+        named && !driver.memory().bytes(active.body.span()).windows(GAP.len()).any(|bytes| bytes == GAP)
     }
 
     /// Writes the cursors of all subscriptions, in the order of the request.
@@ -497,6 +527,17 @@ impl Shard {
 /// Time of a stream's second sign of life after its first, in milliseconds.
 const SECOND_SIGN_MS: u64 = 100;
 
+/// Adds a value to a plan, which is a query; what `escapes` says is percent-encoded.
+fn put_value(plan: &mut Vec<u8>, value: impl Iterator<Item = u8>, escapes: impl Fn(u8) -> bool) {
+    for byte in value {
+        if escapes(byte) {
+            plan.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            plan.push(byte);
+        }
+    }
+}
+
 /// Checks a plan: its topics, their starts, its options. Says whether the request asked in the way of several topics.
 fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
     let mut room = [0; topic::TOPIC_BYTES_MAX];
@@ -507,13 +548,14 @@ fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
     if count > TOPICS_MAX {
         return Err("too many topics; 64 fit into one request");
     }
-    for (n, topic) in topics(plan).enumerate() {
-        if topics(plan).skip(n + 1).any(|other| other == topic) {
+    let mut other = [0; topic::TOPIC_BYTES_MAX];
+    for step in 0..count {
+        let Some(Step { topic, .. }) = try_step(plan, step, &mut room)? else { continue };
+        // One topic can be written in several ways.
+        let mut later = topics(plan).skip(step + 1);
+        if later.any(|encoded| percent::decode(encoded, &mut other, true) == Ok(topic)) {
             return Err("the same topic is named twice");
         }
-    }
-    for step in 0..count {
-        let _ = try_step(plan, step, &mut room)?;
     }
     for option in ["every", "wait"] {
         let value = query::value(plan, option);
