@@ -325,6 +325,7 @@ mod tests {
                 "log-format" => ["human", "json", "human"],
                 "log-level" => ["warn", "error", "debug"],
                 "insecure" | "echo" => ["true", "false", "true"],
+                "stream-seconds" => ["11s", "12s", "13s"],
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]
                 }
