@@ -48,8 +48,8 @@ fn fan_out_is_witnessed() {
     let server = Server::start(env!("CARGO_BIN_EXE_bare-fanout"));
     let report = run(&server.plan, &mut || {}).unwrap();
     assert!(report.fine(), "{report}");
-    assert_eq!(report.counts.delivered, 300 * 100);
-    assert!(report.server_ns_per_delivery().unwrap() > 100.0, "{report}");
+    assert_eq!(report.counts().delivered, 300 * 100);
+    assert!(report.phases[1].server_cpu_ns_per_delivery().unwrap() > 100.0, "{report}");
 }
 
 /// A server that mixes up topics, as the plain fan-out does when there are several, is found out.
@@ -58,7 +58,7 @@ fn mixed_up_topics_are_found_out() {
     let server = Server::start(env!("CARGO_BIN_EXE_bare-fanout"));
     let plan = Plan { topics: 2, patience_s: 0.5, load: Load::Open { rate: 1_000.0 }, ..server.plan.clone() };
     let report = run(&plan, &mut || {}).unwrap();
-    assert_eq!((report.counts.delivered, report.counts.corrupted), (300 * 50, 300 * 50), "{report}");
+    assert_eq!((report.counts().delivered, report.counts().corrupted), (300 * 50, 300 * 50), "{report}");
     assert!(!report.fine());
 }
 
@@ -70,6 +70,6 @@ fn echoes_are_witnessed() {
         let plan = Plan { echo: true, bytes: 64, messages: Some(6_000), ..server.plan.clone() };
         let report = run(&plan, &mut || {}).unwrap();
         assert!(report.fine(), "{program}: {report}");
-        assert_eq!(report.counts.delivered, 6_000);
+        assert_eq!(report.counts().delivered, 6_000);
     }
 }

@@ -5,6 +5,7 @@
 use hdrhistogram::Histogram;
 
 use crate::payload::Stamp;
+use crate::report::series::Timeline;
 use crate::witness::Counts;
 
 /// Longest time that is told apart, in nanoseconds: two minutes.
@@ -68,6 +69,8 @@ pub(crate) struct Account {
     pub(crate) counts: Counts,
     /// From the time a message was due to the time it was seen, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// What was sent and came, by time.
+    pub(crate) timeline: Timeline,
     /// Kept only where a message has several subscribers.
     pub(crate) spread: Option<Spread>,
     /// Messages that the server said it did not take.
@@ -78,6 +81,8 @@ pub(crate) struct Account {
     pub(crate) failed: u32,
     /// Why, for the first few.
     pub(crate) faults: Vec<String>,
+    /// Bytes that came over all connections.
+    pub(crate) received_bytes: u64,
     /// When the last message was seen.
     pub(crate) last_ns: u64,
     late_ns: u64,
@@ -89,15 +94,23 @@ impl Account {
         Account {
             counts: Counts::default(),
             latency: histogram(),
+            timeline: Timeline::new(0),
             spread: spread.then(Spread::default),
             refused: 0,
             gaps_told: 0,
             failed: 0,
             faults: Vec::new(),
+            received_bytes: 0,
             last_ns: 0,
             late_ns: late_ms * 1_000_000,
             topics: u64::from(topics),
         }
+    }
+
+    /// Begins what is counted by time: seconds count from here.
+    pub(crate) fn start(&mut self, start_ns: u64) {
+        self.timeline = Timeline::new(start_ns);
+        self.received_bytes = 0;
     }
 
     /// Takes note of a message that a subscriber counts as delivered.
@@ -105,6 +118,7 @@ impl Account {
     pub(crate) fn delivered(&mut self, stamp: Stamp, now_ns: u64) {
         let latency_ns = now_ns.saturating_sub(stamp.scheduled_ns);
         self.latency.saturating_record(latency_ns);
+        self.timeline.delivered(now_ns, latency_ns);
         self.counts.late += u64::from(latency_ns > self.late_ns);
         self.last_ns = now_ns;
         if let Some(spread) = &mut self.spread {
@@ -126,6 +140,8 @@ impl Account {
         if let (Some(spread), Some(other)) = (&mut self.spread, &other.spread) {
             spread.add(other);
         }
+        self.timeline.add(&other.timeline);
+        self.received_bytes += other.received_bytes;
         self.refused += other.refused;
         self.gaps_told += other.gaps_told;
         self.failed += other.failed;

@@ -205,7 +205,9 @@ impl Lane {
                     now_ns,
                     echoes_sent: around.echoes_sent,
                 };
-                let result = client.hear(self.ring.received(lent), &mut ears);
+                let bytes = self.ring.received(lent);
+                ears.account.received_bytes += bytes.len() as u64;
+                let result = client.hear(bytes, &mut ears);
                 self.ring.recycle(lent);
                 let became_ready = !was_ready && client.ready();
                 if became_ready && matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)) {

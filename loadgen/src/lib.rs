@@ -19,5 +19,5 @@ mod stage;
 mod worker;
 
 pub use plan::{CannotStart, Load, Plan, Protocol, Publish};
-pub use report::Report;
+pub use report::{PhaseReport, Report};
 pub use run::run;

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::payload::STAMP_BYTES;
 
 /// Most direct descriptors asked of one ring. A ring's table may not exceed RLIMIT_NOFILE, commonly 20,000 and up; a
@@ -26,7 +28,8 @@ const PORTS_PER_PAIR_MAX: u32 = 28_000;
 const STREAM_CONNECTIONS_MAX: u32 = 50_000;
 
 /// How the load is driven.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Load {
     /// Nothing is published: connect, hold, report.
     Idle,
@@ -43,7 +46,8 @@ pub enum Load {
 }
 
 /// How subscribers ask for their topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// `/ws`, `SUB topic`, messages with a header line.
     Line,
@@ -52,7 +56,8 @@ pub enum Protocol {
 }
 
 /// How the publisher publishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Publish {
     /// `PUB topic` on a WebSocket to `/ws`.
     Ws,
@@ -70,7 +75,7 @@ pub enum Waiting {
 }
 
 /// Everything a run needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Server addresses, used in turn.
     pub connect: Vec<SocketAddr>,

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use corecast_protocol::ws::handshake::encode_key;
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
@@ -12,7 +12,9 @@ use crate::account::{Account, histogram};
 use crate::client::Rules;
 use crate::plan::{CannotStart, Load, Plan};
 use crate::process::{cpu_ns, now_ns, raise_file_limit};
-use crate::report::{Ramp, Report};
+use crate::report::series::{Gauges, Timeline};
+use crate::report::watch::Watch;
+use crate::report::{Host, Kind, Pace, PhaseReport, Report, Series};
 use crate::stage::Stage;
 use crate::worker::{News, Outcome, Worker};
 
@@ -54,7 +56,10 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
     };
     let stage = Arc::new(Stage::new(plan.workers, publishing));
     let (sender, news) = unbounded();
-    let (ramp_start, ramp_cpu) = (Instant::now(), server_cpu(plan));
+    let mut watch = Watch::new(plan.server_pid);
+    let started_unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (ramp_look, ramp_start_ns) = (watch.look(), now_ns());
+    let mut ramp_gauges = watch.gauges(ramp_start_ns, 0);
     let mut threads = Vec::new();
     for number in 0..plan.workers {
         let rules = Rules {
@@ -88,12 +93,12 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
     }
     drop(sender);
     let mut show = Show::new();
-    let ramped = wait_for_ramp(plan, &news, &mut show);
+    let ramped = wait_for_ramp(plan, &news, &mut show, &watch, &mut ramp_gauges);
     let end = |stage: &Stage| {
         stage.stop();
         threads.into_iter().for_each(|thread| thread.join().expect("a worker does not panic"));
     };
-    let (audience, ready, ramped_ns) = match ramped {
+    let Ramped { audience, ready, failed, at_ns } = match ramped {
         Ok(ramped) => ramped,
         Err(cause) => {
             end(&stage);
@@ -106,27 +111,44 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
                 .unwrap_or(cause));
         }
     };
-    let ramp = Ramp {
-        connected: ready,
-        seconds: ramp_start.elapsed().as_secs_f64() - now_ns().saturating_sub(ramped_ns) as f64 / 1e9,
-        server_cpu_ns: server_cpu(plan).zip(ramp_cpu).map(|(after, before)| after - before),
-    };
+    let mut connect = PhaseReport::new("connect", Kind::Connect);
+    connect.connect_seconds = at_ns.saturating_sub(ramp_start_ns) as f64 / 1e9;
+    connect.seconds = connect.connect_seconds;
+    (connect.connections_made, connect.connections_after, connect.connections_failed) = (ready, ready, failed);
+    let ramped_look = watch.look();
+    (connect.server, connect.kernel) = watch.between(&ramp_look, &ramped_look);
+    ramp_gauges.look(now_ns(), watch.gauge(ready));
+    connect.series = Series::new(Timeline::new(ramp_start_ns), ramp_gauges);
     thread::sleep(SETTLE);
     connected();
-    let run_cpu = server_cpu(plan);
+    let before = watch.look();
     let start_ns = now_ns() + LEAD_NS;
+    let mut gauges = watch.gauges(start_ns, ready);
     stage.run(start_ns, audience.clone());
-    let server_cpu_ns = wait_for_deliveries(plan, &stage, &audience, start_ns, &mut show, run_cpu);
+    let expected = wait_for_deliveries(plan, &stage, &audience, start_ns, &mut show, || watch.tick(&mut gauges, ready));
+    gauges.look(now_ns(), watch.gauge(ready));
+    let after = watch.look();
     end(&stage);
     show.clear();
-    let outcomes: Vec<Outcome> = news
-        .try_iter()
-        .filter_map(|news| match news {
-            News::Outcome(outcome) => Some(*outcome),
-            _ => None,
-        })
-        .collect();
-    Ok(report(plan, ramp, &stage, start_ns, server_cpu_ns, &outcomes))
+    let outcomes = news.try_iter().filter_map(|news| match news {
+        News::Outcome(outcome) => Some(*outcome),
+        _ => None,
+    });
+    let (mut load, faults) = load_phase(plan, &stage, start_ns, gauges, outcomes.collect());
+    load.start_seconds = start_ns.saturating_sub(ramp_start_ns) as f64 / 1e9;
+    load.expected_messages = expected;
+    load.connections_failed -= failed;
+    load.connections_before = ready;
+    load.connections_after = ready.saturating_sub(load.connections_failed);
+    (load.server, load.kernel) = watch.between(&before, &after);
+    Ok(Report {
+        plan: plan.clone(),
+        started_unix_seconds,
+        host: Host::read(),
+        phases: vec![connect, load],
+        faults,
+        notes: watch.notes().to_vec(),
+    })
 }
 
 fn check_core(core: usize) -> Result<(), CannotStart> {
@@ -137,18 +159,28 @@ fn check_core(core: usize) -> Result<(), CannotStart> {
     Err(CannotStart::new(format!("there is no core {core} here"), format!("give --cores out of {cores:?}")))
 }
 
-fn server_cpu(plan: &Plan) -> Option<u64> {
-    plan.server_pid.and_then(|pid| cpu_ns(pid).ok())
+/// Where the ramp ended.
+struct Ramped {
+    /// Subscribers of each topic.
+    audience: Vec<u32>,
+    ready: u32,
+    failed: u32,
+    /// When the last connection became ready.
+    at_ns: u64,
 }
 
-type Ramped = (Vec<u32>, u32, u64);
-
-/// Waits until every worker has said that it is connected; returns each topic's audience, how many, and since when.
-fn wait_for_ramp(plan: &Plan, news: &Receiver<News>, show: &mut Show) -> Result<Ramped, CannotStart> {
+/// Waits until every worker has said that it is connected.
+fn wait_for_ramp(
+    plan: &Plan,
+    news: &Receiver<News>,
+    show: &mut Show,
+    watch: &Watch,
+    gauges: &mut Gauges,
+) -> Result<Ramped, CannotStart> {
     let mut audience = vec![0; plan.topics as usize];
     let mut progress = vec![(0, 0); plan.workers as usize];
     let mut missing = plan.workers;
-    let mut ramped_ns = 0;
+    let mut at_ns = 0;
     let mut moved = Instant::now();
     while missing > 0 {
         match news.recv_timeout(SHOW) {
@@ -158,9 +190,9 @@ fn wait_for_ramp(plan: &Plan, news: &Receiver<News>, show: &mut Show) -> Result<
                 }
                 progress[worker as usize] = (ready, failed);
             }
-            Ok(News::Connected { audience: more, at_ns, .. }) => {
+            Ok(News::Connected { audience: more, at_ns: ready_ns, .. }) => {
                 audience.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-                ramped_ns = at_ns.max(ramped_ns);
+                at_ns = ready_ns.max(at_ns);
                 missing -= 1;
             }
             Ok(News::CannotStart(reason)) => return Err(reason),
@@ -174,24 +206,28 @@ fn wait_for_ramp(plan: &Plan, news: &Receiver<News>, show: &mut Show) -> Result<
                 "see whether the server accepts so many, and speaks this --protocol",
             ));
         }
+        watch.tick(gauges, ready);
         show.line(|| format!("connected {ready} of {}", plan.connections));
     }
-    Ok((audience, progress.iter().map(|(ready, _)| ready).sum(), ramped_ns))
+    let (ready, failed) = progress.iter().fold((0, 0), |sum, worker| (sum.0 + worker.0, sum.1 + worker.1));
+    Ok(Ramped { audience, ready, failed, at_ns })
 }
 
-/// Waits until all is published and delivered, or nothing comes any more; returns the server's CPU time meanwhile.
+/// Waits until all is published and delivered, or nothing comes any more; returns how many deliveries there
+/// should have been.
 fn wait_for_deliveries(
     plan: &Plan,
     stage: &Stage,
     audience: &[u32],
     start_ns: u64,
     show: &mut Show,
-    run_cpu: Option<u64>,
-) -> Option<u64> {
+    mut looked: impl FnMut(),
+) -> u64 {
     let patience = Duration::from_secs_f64(plan.patience_s);
     let (mut delivered, mut moved) = (0, Instant::now());
     loop {
         thread::sleep(LOOK);
+        looked();
         let (ended, published) = (stage.publishing_ended(), stage.published());
         // A closed loop that stands still will not go on; an open one publishes whatever happens.
         if stage.delivered() != delivered || !ended && !matches!(plan.load, Load::Closed { .. }) {
@@ -207,41 +243,55 @@ fn wait_for_deliveries(
             plan.load != Load::Idle || now_ns() >= start_ns.saturating_add((plan.seconds.unwrap_or(0.0) * 1e9) as u64);
         let complete = ended && idle_over && delivered >= expected;
         if complete || idle_over && moved.elapsed() > patience {
-            return server_cpu(plan).zip(run_cpu).map(|(after, before)| after - before);
+            return expected;
         }
     }
 }
 
-fn report(
+/// Adds up what the workers saw of the second phase; returns also why things failed.
+fn load_phase(
     plan: &Plan,
-    ramp: Ramp,
     stage: &Stage,
     start_ns: u64,
-    server_cpu_ns: Option<u64>,
-    outcomes: &[Outcome],
-) -> Report {
+    gauges: Gauges,
+    outcomes: Vec<Outcome>,
+) -> (PhaseReport, Vec<String>) {
+    let (name, kind) = match plan.load {
+        Load::Idle => ("hold", Kind::Hold),
+        _ if plan.echo => ("echo", Kind::Echo),
+        _ => ("publish", Kind::Publish),
+    };
+    let mut phase = PhaseReport::new(name, kind);
     let mut all = Account::new(plan.late_ms, plan.topics, true);
-    let mut lag_ns = histogram();
+    let mut lag = histogram();
     for outcome in outcomes {
         all.add(&outcome.account);
-        lag_ns.add(&outcome.lag).expect("both histograms have the same bounds");
+        lag.add(&outcome.lag).expect("both histograms have the same bounds");
+        phase.worker_cpu_shares.push(outcome.cpu_share);
     }
-    Report {
-        plan: plan.clone(),
-        ramp,
-        published: stage.published(),
-        refused: all.refused,
-        counts: all.counts,
-        gaps_told: all.gaps_told,
-        failed: all.failed,
-        seconds: all.last_ns.saturating_sub(start_ns) as f64 / 1e9,
-        server_cpu_ns,
-        spread_ns: all.spread.map_or_else(histogram, |spread| spread.histogram()),
-        latency_ns: all.latency,
-        faults: all.faults,
-        lag_ns,
-        cpu_shares: outcomes.iter().map(|outcome| outcome.cpu_share).collect(),
+    phase.pace = match plan.load {
+        Load::Idle => Pace::Silent,
+        Load::Open { rate } => Pace::Open { messages_per_second: rate },
+        Load::Closed { in_flight } => Pace::Closed { in_flight_messages: in_flight },
+    };
+    phase.seconds = match plan.load {
+        Load::Idle => plan.seconds.unwrap_or(0.0),
+        _ => all.last_ns.saturating_sub(start_ns) as f64 / 1e9,
+    };
+    if plan.load != Load::Idle {
+        phase.payload_bytes = plan.bytes as u32;
     }
+    phase.published_messages = stage.published();
+    phase.refused_messages = all.refused;
+    phase.counts = all.counts;
+    phase.gaps_told = all.gaps_told;
+    phase.connections_failed = all.failed;
+    phase.received_bytes = all.received_bytes;
+    phase.latency = all.latency.into();
+    phase.spread = all.spread.map_or_else(histogram, |spread| spread.histogram()).into();
+    phase.lag = lag.into();
+    phase.series = Series::new(all.timeline, gauges);
+    (phase, all.faults)
 }
 
 /// The progress line, on a terminal only.

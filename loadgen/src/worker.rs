@@ -235,6 +235,7 @@ impl Worker {
 
     fn start(&mut self) {
         let (start_ns, seconds) = (self.stage.start_ns(), self.rules.plan.seconds);
+        self.account.start(start_ns);
         if let Some(publisher) = &mut self.publisher {
             publisher.start(start_ns, seconds, self.stage.audience());
         }
@@ -278,6 +279,7 @@ impl Worker {
         if count > 0 {
             self.lanes[0].publish(&out);
             self.stage.add_published(count);
+            self.account.timeline.published(now_ns, count);
         }
         if publisher.done(now_ns) && !std::mem::replace(&mut self.ended, true) {
             self.stage.end_publishing();
@@ -327,6 +329,7 @@ impl Worker {
         }
         if echoes.sent > echoes.told {
             self.stage.add_published(echoes.sent - echoes.told);
+            self.account.timeline.published(now_ns, echoes.sent - echoes.told);
             echoes.told = echoes.sent;
         }
         if self.ended {

@@ -7,7 +7,8 @@ use std::thread;
 
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
-use corecast_loadgen::{Load, Plan, Protocol, Publish, run};
+use corecast_loadgen::report::Kind;
+use corecast_loadgen::{Load, Plan, Protocol, Publish, Report, run};
 
 /// A node on two shards, with echo; it ends with the test.
 struct Engine(Option<Node>);
@@ -59,10 +60,16 @@ fn every_way_delivers_everything() {
                 let report = run(&plan, &mut || {}).unwrap();
                 assert!(report.fine(), "{protocol:?} {publish:?} {load:?}: {report}");
                 // 200 messages to 7 topics: 4 of them get 29, and 3 get 28. Of 120 subscribers, topic 0 has 18.
-                assert_eq!(report.published, 200);
-                assert_eq!(report.counts.delivered, 18 * 29 + 17 * (3 * 29 + 3 * 28));
-                assert_eq!(report.latency_ns.len(), report.counts.delivered);
-                assert_eq!(report.spread_ns.len(), 200);
+                assert_eq!(report.published_messages(), 200);
+                assert_eq!(report.counts().delivered, 18 * 29 + 17 * (3 * 29 + 3 * 28));
+                let publish = report.phase(Kind::Publish).unwrap();
+                assert_eq!(publish.latency.len(), publish.counts.delivered);
+                assert_eq!(publish.expected_messages, publish.counts.delivered);
+                assert_eq!(publish.spread.len(), 200);
+                let by_second: u64 = publish.series.rows.iter().map(|row| row.delivered_messages).sum();
+                assert_eq!(by_second, publish.counts.delivered, "every delivery is in a row");
+                assert_eq!(publish.series.rows.iter().map(|row| row.published_messages).sum::<u64>(), 200);
+                assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
             }
         }
     }
@@ -76,7 +83,7 @@ fn echoes_are_witnessed() {
         let plan = Plan { echo: true, bytes: 64, load, workers: 2, messages: Some(1_200), ..engine.plan() };
         let report = run(&plan, &mut || {}).unwrap();
         assert!(report.fine(), "{load:?}: {report}");
-        assert_eq!((report.published, report.counts.delivered), (1_200, 1_200));
+        assert_eq!((report.published_messages(), report.counts().delivered), (1_200, 1_200));
     }
 }
 
@@ -90,8 +97,8 @@ fn time_limits_a_run() {
             let mut connected = 0;
             let report = run(&plan, &mut || connected += 1).unwrap();
             assert!(report.fine(), "{load:?} {echo}: {report}");
-            assert_eq!((connected, report.ramp.connected), (1, 120));
-            assert_eq!(report.published == 0, load == Load::Idle, "{load:?} {echo}: {report}");
+            assert_eq!((connected, report.phases[0].connections_made), (1, 120));
+            assert_eq!(report.published_messages() == 0, load == Load::Idle, "{load:?} {echo}: {report}");
         }
     }
 }
@@ -102,7 +109,7 @@ fn ramp_keeps_its_pace() {
     let engine = Engine::start();
     let plan = Plan { ramp: Some(400), load: Load::Idle, messages: None, seconds: Some(0.0), ..engine.plan() };
     let report = run(&plan, &mut || {}).unwrap();
-    assert!(report.fine() && report.ramp.seconds > 0.28, "120 connections at 400/s: {report}");
+    assert!(report.fine() && report.phases[0].connect_seconds > 0.28, "120 connections at 400/s: {report}");
 }
 
 /// A server that is not there is a reason not to start, with cause and cure.
@@ -148,7 +155,7 @@ fn server_goes_away() {
     .unwrap();
     stopper.unwrap().join().unwrap();
     assert!(!report.fine());
-    assert_eq!(report.failed, 121, "all subscribers and the publisher: {report}");
-    assert!(report.counts.lost > 0 && report.counts.delivered > 0, "{report}");
+    assert_eq!(report.connections_failed(), 121, "all subscribers and the publisher: {report}");
+    assert!(report.counts().lost > 0 && report.counts().delivered > 0, "{report}");
     assert!(report.faults.iter().any(|fault| fault.contains("1001")), "{:?}", report.faults);
 }
