@@ -2,8 +2,9 @@
 //!
 //! Exit status: 0 fine, 1 something was lost or failed while running, 2 wrong usage or cannot start.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -68,6 +69,19 @@ struct Arguments {
     /// Also write the report as JSON, `-` to stdout instead of the text.
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
+    /// Also write the report as a page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Also write percentiles for HdrHistogram's plotters: FILE gets the phase and what was timed before its extension.
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+}
+
+/// Where the report goes besides the terminal.
+struct Outputs {
+    json: Option<String>,
+    html: Option<PathBuf>,
+    hgrm: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -100,10 +114,10 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let json = arguments.json.clone();
+    let mut arguments = Arguments::parse();
+    let (json, html, hgrm) = (arguments.json.take(), arguments.html.take(), arguments.hgrm.take());
     match run(&arguments.plan(), &mut || {}) {
-        Ok(report) => match print(&report, json.as_deref()) {
+        Ok(report) => match print(&report, &Outputs { json, html, hgrm }) {
             Ok(()) if report.fine() => ExitCode::SUCCESS,
             Ok(()) => ExitCode::FAILURE,
             Err(error) => {
@@ -118,12 +132,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(report: &Report, json: Option<&str>) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match json {
-        Some("-") => return write!(stdout, "{}", report.to_json()),
-        Some(path) => std::fs::write(path, report.to_json())?,
-        None => {}
+fn print(report: &Report, outputs: &Outputs) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // What is on the terminal is there even if a file cannot be written.
+    match outputs.json.as_deref() {
+        Some("-") => write!(stdout, "{}", report.to_json())?,
+        _ => writeln!(stdout, "{report}")?,
     }
-    writeln!(stdout, "{report}")
+    if let Some(path) = outputs.json.as_deref().filter(|path| *path != "-") {
+        write(path.as_ref(), &report.to_json())?;
+    }
+    if let Some(path) = &outputs.html {
+        write(path, &report.to_html())?;
+    }
+    for (path, text) in outputs.hgrm.iter().flat_map(|path| report.hgrm_files(path)) {
+        write(&path, &text)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

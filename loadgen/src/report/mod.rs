@@ -2,11 +2,17 @@
 //!
 //! [`Report`] is all of it: what was asked for, of which host, what each phase found, and the verdict. It is made once,
 //! when the run is over; while it lasts, workers keep [`series::Timeline`]s and the coordinator keeps a [`watch::Watch`].
-//! It is shown as a [table], as [JSON](json) that is read back equal. Never: measures, or decides when to.
+//! It is shown as a [table](table), as JSON that is read back equal, as a page, and as files for HdrHistogram's plotters.
+//! Never: decides when to measure.
 
+mod curves;
+mod hgrm;
 pub mod host;
-pub mod json;
+mod html;
+mod json;
 pub mod kernel;
+mod listener;
+pub mod plot;
 pub mod series;
 pub mod table;
 pub mod times;
@@ -178,6 +184,12 @@ impl PhaseReport {
             server: None,
             kernel: None,
         }
+    }
+
+    /// Returns what was timed, by name; some of it may be empty.
+    #[must_use]
+    pub fn all_times(&self) -> [(&'static str, &Times); 4] {
+        [("latency", &self.latency), ("spread", &self.spread), ("lag", &self.lag), ("connect-time", &self.connect_time)]
     }
 
     /// Returns what was wrong; nothing if every message came to everyone, once, whole and in order, over connections
