@@ -14,6 +14,7 @@ pub mod kernel;
 mod listener;
 pub mod plot;
 pub mod series;
+pub mod show;
 pub mod table;
 pub mod times;
 pub mod watch;
