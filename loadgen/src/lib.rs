@@ -11,13 +11,17 @@ pub mod witness;
 
 mod account;
 mod client;
+mod echoes;
 mod lane;
 mod outbox;
 mod publisher;
+mod roster;
 mod run;
 mod stage;
+mod subscription;
+mod tally;
 mod worker;
 
-pub use plan::{CannotStart, Load, Plan, Protocol, Publish};
+pub use plan::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport};
 pub use report::Report;
 pub use run::run;

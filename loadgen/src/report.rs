@@ -5,7 +5,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::plan::{Load, Plan};
+use crate::plan::{Load, Phase, Plan};
 use crate::witness::Counts;
 
 /// Lag of the schedule above which latencies say more about this program than about the server, in nanoseconds.
@@ -65,13 +65,14 @@ impl Report {
     /// Says whether every message came to everyone, once, whole and in order, over connections that all held.
     #[must_use]
     pub fn fine(&self) -> bool {
-        self.counts.clean() && self.failed == 0 && self.refused == 0
+        let told = self.counts.told > 0 && self.plan.refuses_gaps();
+        self.counts.clean() && !told && self.failed == 0 && self.refused == 0
     }
 
     /// Returns why the figures may say more about this program than about the server, if they may.
     #[must_use]
     pub fn bottleneck(&self) -> Option<String> {
-        let Load::Open { rate } = self.plan.load else {
+        let Load::Open { rate } = self.load() else {
             return None;
         };
         let lag_ns = self.lag_ns.value_at_quantile(0.99);
@@ -103,13 +104,13 @@ impl Report {
             object.insert("count".to_owned(), histogram.len().into());
             Value::Object(object)
         };
-        let Counts { delivered, lost, duplicated, reordered, corrupted, late } = self.counts;
+        let Counts { delivered, lost, duplicated, reordered, corrupted, late, told } = self.counts;
         json!({
             "fine": self.fine(),
             "plan": {
                 "connect": self.plan.connect.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "connections": self.plan.connections, "topics": self.plan.topics, "bytes": self.plan.bytes,
-                "workers": self.plan.workers, "echo": self.plan.echo, "loop": self.loop_name(),
+                "workers": self.plan.workers, "echo": self.plan.echo(), "loop": self.loop_name(),
             },
             "ramp": {
                 "connected": self.ramp.connected, "seconds": self.ramp.seconds,
@@ -118,7 +119,7 @@ impl Report {
             },
             "published": self.published, "refused": self.refused,
             "delivered": delivered, "lost": lost, "duplicated": duplicated, "reordered": reordered,
-            "corrupted": corrupted, "late": late, "gaps_told": self.gaps_told,
+            "corrupted": corrupted, "late": late, "gaps_told": self.gaps_told, "told": told,
             "failed_connections": self.failed, "faults": self.faults,
             "seconds": self.seconds,
             "deliveries_per_second": delivered as f64 / self.seconds.max(1e-9),
@@ -129,8 +130,14 @@ impl Report {
         })
     }
 
+    /// Returns how the first phase that publishes is driven.
+    fn load(&self) -> Load {
+        let mut streams = self.plan.phases.iter().flat_map(Phase::streams);
+        streams.next().map_or(Load::Idle, |stream| stream.load())
+    }
+
     fn loop_name(&self) -> &'static str {
-        match self.plan.load {
+        match self.load() {
             Load::Idle => "idle",
             Load::Open { .. } => "open",
             Load::Closed { .. } => "closed",
@@ -173,7 +180,7 @@ impl fmt::Display for Report {
         if self.failed > 0 {
             writeln!(f, "failed      {} connections", self.failed)?;
         }
-        let Counts { delivered, lost, duplicated, reordered, corrupted, late } = self.counts;
+        let Counts { delivered, lost, duplicated, reordered, corrupted, late, told } = self.counts;
         let rate = delivered as f64 / self.seconds.max(1e-9);
         writeln!(f, "published   {} messages of {} bytes", self.published, self.plan.bytes)?;
         if self.refused > 0 {
@@ -183,12 +190,12 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "witness     lost {lost}  duplicated {duplicated}  reordered {reordered}  corrupted {corrupted}  \
-             late {late}  gaps told {}",
+             late {late}  gaps told {} ({told} messages)",
             self.gaps_told
         )?;
         if !self.latency_ns.is_empty() {
             line(f, "latency", &self.latency_ns)?;
-            match self.plan.load {
+            match self.load() {
                 Load::Closed { in_flight } => {
                     writeln!(
                         f,
@@ -221,12 +228,13 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
     use crate::account::histogram;
+    use crate::plan::Gaps;
 
     fn report() -> Report {
         let mut latency_ns = histogram();
         latency_ns.saturating_record(1_500_000);
         Report {
-            plan: Plan { load: Load::Open { rate: 10.0 }, ..Plan::default() },
+            plan: Plan::default(),
             ramp: Ramp { connected: 2, seconds: 0.5, server_cpu_ns: Some(50_000) },
             published: 1,
             refused: 0,
@@ -271,6 +279,12 @@ mod tests {
         assert!(!with(|report| report.counts.corrupted = 1));
         assert!(!with(|report| report.failed = 1));
         assert!(!with(|report| report.refused = 1));
+        assert!(!with(|report| report.counts.told = 1));
+        let allowed = |report: &mut Report| {
+            report.counts.told = 1;
+            report.plan.gaps = Gaps::Allowed;
+        };
+        assert!(with(allowed));
     }
 
     /// A generator that ran late or out of CPU says so; in a closed loop it cannot be late.
@@ -282,7 +296,7 @@ mod tests {
         assert!(slow.bottleneck().unwrap().contains("99 %"));
         slow.lag_ns.saturating_record(LAG_NS_MAX * 2);
         assert!(slow.bottleneck().unwrap().contains("late"));
-        slow.plan.load = Load::Closed { in_flight: 1 };
+        slow.plan.phases[1].set_load(Load::Closed { in_flight: 1 });
         assert_eq!(slow.bottleneck(), None);
     }
 }

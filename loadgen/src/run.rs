@@ -2,36 +2,38 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use corecast_protocol::ws::handshake::encode_key;
-use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 
-use crate::account::{Account, histogram};
+use crate::account::{Account, Scope};
 use crate::client::Rules;
-use crate::plan::{CannotStart, Load, Plan};
+use crate::plan::{CannotStart, Kind, Load, Phase, Plan};
 use crate::process::{cpu_ns, now_ns, raise_file_limit};
 use crate::report::{Ramp, Report};
-use crate::stage::Stage;
-use crate::worker::{News, Outcome, Worker};
+use crate::stage::{Stage, Subscribers, Sum};
+use crate::tally::Tally;
+use crate::worker::{News, PhaseOver, Worker};
 
-/// Without any new connection for so long, the ramp has failed.
+/// Without any new connection for so long, connecting has failed.
 const RAMP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pause between ramp and run: what the last connections set off shall not be counted as the first messages' cost.
+/// Pause behind a phase in which connections moved: what the last of them set off shall not be counted as the next
+/// phase's cost.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Time between looks at the counts while messages are under way.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between looks at the counts.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Time between two progress lines.
 const SHOW: Duration = Duration::from_millis(200);
 
-/// Time from the decision to run to the first message due, so that every worker is there.
+/// Time from the decision to begin a phase to the first message due, so that every worker is there.
 const LEAD_NS: u64 = 20_000_000;
 
-/// Does what the plan says. `connected` is called when all connections stand and nothing is published yet.
+/// Does what the plan says. `connected` is called when all connections stand and nothing else has happened yet.
 ///
 /// # Errors
 /// Why the run could not be started. What goes wrong later is in the report.
@@ -47,86 +49,173 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
             )
         })?;
     }
-    let publishing = match plan.load {
-        Load::Idle => 0,
-        _ if plan.echo => plan.workers,
-        _ => 1,
-    };
-    let stage = Arc::new(Stage::new(plan.workers, publishing));
-    let (sender, news) = unbounded();
-    let (ramp_start, ramp_cpu) = (Instant::now(), server_cpu(plan));
-    let mut threads = Vec::new();
-    for number in 0..plan.workers {
-        let rules = Rules {
-            plan: plan.clone(),
-            key: encode_key(u128::from(now_ns()).to_le_bytes()),
-            echo_ahead: 0,
-            echo_messages_max: plan.messages.map_or(u64::MAX, |all| all.div_ceil(u64::from(plan.connections))),
-        };
-        let (stage, sender, slots) = (Arc::clone(&stage), sender.clone(), plan.ring_slots(file_limit));
-        let core = plan.cores.get(number as usize % plan.cores.len().max(1)).copied();
-        if let Some(core) = core {
-            check_core(core)?;
-        }
-        let work = move || {
-            if let Some(id) = core {
-                core_affinity::set_for_current(core_affinity::CoreId { id });
-            }
-            let failed = sender.clone();
-            match Worker::new(number, rules, slots, stage, sender) {
-                Ok(worker) => worker.run(),
-                Err(error) => {
-                    let cause = format!("cannot set up io_uring: {error}");
-                    let cure = "Linux 6.1 or newer, kernel.io_uring_disabled=0, no seccomp filter against io_uring";
-                    // The coordinator waits for this.
-                    let _ = failed.send(News::CannotStart(CannotStart::new(cause, cure)));
-                }
-            }
-        };
-        let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work);
-        threads.push(thread.map_err(|error| CannotStart::new(error.to_string(), "give fewer --workers"))?);
+    for core in &plan.cores {
+        check_core(*core)?;
     }
-    drop(sender);
-    let mut show = Show::new();
-    let ramped = wait_for_ramp(plan, &news, &mut show);
-    let end = |stage: &Stage| {
-        stage.stop();
-        threads.into_iter().for_each(|thread| thread.join().expect("a worker does not panic"));
-    };
-    let (audience, ready, ramped_ns) = match ramped {
-        Ok(ramped) => ramped,
-        Err(cause) => {
-            end(&stage);
-            return Err(news
-                .try_iter()
-                .find_map(|news| match news {
-                    News::CannotStart(why) => Some(why),
-                    _ => None,
-                })
-                .unwrap_or(cause));
+    let mut coordinator = Coordinator::new(plan, file_limit)?;
+    let result = coordinator.phases(connected);
+    coordinator.end();
+    result
+}
+
+/// One phase, as the report needs it.
+#[derive(Debug)]
+struct Done {
+    kind: Kind,
+    account: Account,
+    published: u64,
+    start_ns: u64,
+    sum: Sum,
+    server_cpu_ns: Option<u64>,
+    cpu_shares: Vec<f64>,
+}
+
+struct Coordinator<'a> {
+    plan: &'a Plan,
+    stage: Arc<Stage>,
+    news: Receiver<News>,
+    threads: Vec<JoinHandle<()>>,
+    show: Show,
+    subscribers: Subscribers,
+}
+
+impl<'a> Coordinator<'a> {
+    fn new(plan: &'a Plan, file_limit: u32) -> Result<Coordinator<'a>, CannotStart> {
+        let stage = Arc::new(Stage::new(plan.workers));
+        let tally = Arc::new(Tally::new(plan));
+        let (sender, news) = unbounded();
+        let mut threads = Vec::new();
+        for number in 0..plan.workers {
+            let rules = Rules::new(plan.clone(), encode_key(u128::from(now_ns()).to_le_bytes()));
+            let (sender, slots) = (sender.clone(), plan.ring_slots(file_limit));
+            let (stage, tally) = (Arc::clone(&stage), Arc::clone(&tally));
+            let core = plan.cores.get(number as usize % plan.cores.len().max(1)).copied();
+            let work = move || {
+                if let Some(id) = core {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                let failed = sender.clone();
+                match Worker::new(number, rules, slots, stage, tally, sender) {
+                    Ok(worker) => worker.run(),
+                    Err(error) => {
+                        let cause = format!("cannot set up io_uring: {error}");
+                        let cure = "Linux 6.1 or newer, kernel.io_uring_disabled=0, no seccomp filter against io_uring";
+                        // The coordinator waits for this.
+                        let _ = failed.send(News::CannotStart(CannotStart::new(cause, cure)));
+                    }
+                }
+            };
+            let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work);
+            threads.push(thread.map_err(|error| CannotStart::new(error.to_string(), "give fewer --workers"))?);
         }
-    };
-    let ramp = Ramp {
-        connected: ready,
-        seconds: ramp_start.elapsed().as_secs_f64() - now_ns().saturating_sub(ramped_ns) as f64 / 1e9,
-        server_cpu_ns: server_cpu(plan).zip(ramp_cpu).map(|(after, before)| after - before),
-    };
-    thread::sleep(SETTLE);
-    connected();
-    let run_cpu = server_cpu(plan);
-    let start_ns = now_ns() + LEAD_NS;
-    stage.run(start_ns, audience.clone());
-    let server_cpu_ns = wait_for_deliveries(plan, &stage, &audience, start_ns, &mut show, run_cpu);
-    end(&stage);
-    show.clear();
-    let outcomes: Vec<Outcome> = news
-        .try_iter()
-        .filter_map(|news| match news {
-            News::Outcome(outcome) => Some(*outcome),
-            _ => None,
-        })
-        .collect();
-    Ok(report(plan, ramp, &stage, start_ns, server_cpu_ns, &outcomes))
+        Ok(Coordinator { plan, stage, news, threads, show: Show::new(), subscribers: Subscribers::default() })
+    }
+
+    fn end(self) {
+        self.stage.stop();
+        self.threads.into_iter().for_each(|thread| thread.join().expect("a worker does not panic"));
+    }
+
+    fn phases(&mut self, connected: &mut dyn FnMut()) -> Result<Report, CannotStart> {
+        let mut done: Vec<Done> = Vec::new();
+        for (number, phase) in (0..).zip(&self.plan.phases) {
+            let phase_done = self.phase(number, phase)?;
+            let dead = phase_done.sum.ready == 0 || phase_done.account.publisher_lost;
+            done.push(phase_done);
+            if number == 0 {
+                thread::sleep(SETTLE);
+                connected();
+            } else if phase.moves() {
+                thread::sleep(SETTLE);
+            }
+            // What is known is kept; there is nothing to learn from nobody.
+            if dead {
+                break;
+            }
+        }
+        self.show.clear();
+        Ok(report(self.plan, &done))
+    }
+
+    fn phase(&mut self, number: u32, phase: &Phase) -> Result<Done, CannotStart> {
+        let publishing = match phase.publishes() {
+            true if self.plan.echo() => self.plan.workers,
+            true => 1,
+            false => 0,
+        };
+        let cpu_before = self.server_cpu();
+        let start_ns = now_ns() + if number > 0 { LEAD_NS } else { 0 };
+        self.stage.begin(number, start_ns, publishing, self.subscribers.clone());
+        let sum = self.wait(number, phase, start_ns)?;
+        let server_cpu_ns = self.server_cpu().zip(cpu_before).map(|(after, before)| after - before);
+        self.stage.end(number);
+        let mut account = Account::new(Scope::default());
+        let mut cpu_shares = Vec::new();
+        self.subscribers = Subscribers::default();
+        for _ in 0..self.plan.workers {
+            match self.news.recv().expect("workers tell before they end") {
+                News::PhaseOver(over) => {
+                    let PhaseOver { account: one, cpu_share, subscribers } = *over;
+                    account.add(&one);
+                    cpu_shares.push(cpu_share);
+                    self.subscribers.add(subscribers);
+                }
+                News::CannotStart(reason) => return Err(reason),
+            }
+        }
+        let sum = Sum { ready: self.stage.sum(number).ready, ..sum };
+        let published = self.stage.published();
+        Ok(Done { kind: phase.kind, account, published, start_ns, sum, server_cpu_ns, cpu_shares })
+    }
+
+    /// Waits until a phase has done what it should, or nothing comes of it any more.
+    fn wait(&mut self, number: u32, phase: &Phase, start_ns: u64) -> Result<Sum, CannotStart> {
+        let patience = Duration::from_secs_f64(self.plan.patience_seconds);
+        let closed = phase.streams().iter().any(|stream| matches!(stream.load(), Load::Closed { .. }));
+        let timed = matches!(phase.kind, Kind::Hold | Kind::Churn);
+        let end_ns = start_ns.saturating_add((phase.seconds.unwrap_or(0.0) * 1e9) as u64);
+        let (mut before, mut moved) = (Sum::default(), Instant::now());
+        loop {
+            if let Ok(News::CannotStart(reason)) = self.news.recv_timeout(LOOK) {
+                return Err(reason);
+            }
+            let ended = self.stage.publishing_ended();
+            let sum = self.stage.sum(number);
+            let dead = sum.begun && sum.pending == 0 && sum.ready == 0;
+            let time_over = !timed || now_ns() >= end_ns || dead;
+            if sum.begun && ended && time_over && sum.pending == 0 && (sum.complete || dead) {
+                return Ok(sum);
+            }
+            // An open loop publishes whatever happens; a closed one that stands still will not go on.
+            let waits = sum.begun && time_over && (ended || closed);
+            if sum != before || !waits {
+                (before, moved) = (sum, Instant::now());
+            }
+            let all = self.plan.connections;
+            if sum.pending > 0 {
+                if moved.elapsed() > RAMP_PATIENCE && phase.kind == Kind::Connect {
+                    return Err(CannotStart::new(
+                        format!("only {} of {all} connections after {RAMP_PATIENCE:?} without a new one", sum.ready),
+                        "see whether the server accepts so many, and speaks this --transport",
+                    ));
+                }
+                if moved.elapsed() > RAMP_PATIENCE.max(patience) {
+                    return Ok(sum);
+                }
+                self.show.line(|| format!("{}: connected {} of {all}", phase.name(), sum.ready));
+            } else {
+                if moved.elapsed() > patience {
+                    return Ok(sum);
+                }
+                let published = self.stage.published();
+                self.show.line(|| format!("{}: published {published}, heard {}", phase.name(), sum.heard));
+            }
+        }
+    }
+
+    fn server_cpu(&self) -> Option<u64> {
+        self.plan.server_pid.and_then(|pid| cpu_ns(pid).ok())
+    }
 }
 
 fn check_core(core: usize) -> Result<(), CannotStart> {
@@ -137,110 +226,28 @@ fn check_core(core: usize) -> Result<(), CannotStart> {
     Err(CannotStart::new(format!("there is no core {core} here"), format!("give --cores out of {cores:?}")))
 }
 
-fn server_cpu(plan: &Plan) -> Option<u64> {
-    plan.server_pid.and_then(|pid| cpu_ns(pid).ok())
-}
-
-type Ramped = (Vec<u32>, u32, u64);
-
-/// Waits until every worker has said that it is connected; returns each topic's audience, how many, and since when.
-fn wait_for_ramp(plan: &Plan, news: &Receiver<News>, show: &mut Show) -> Result<Ramped, CannotStart> {
-    let mut audience = vec![0; plan.topics as usize];
-    let mut progress = vec![(0, 0); plan.workers as usize];
-    let mut missing = plan.workers;
-    let mut ramped_ns = 0;
-    let mut moved = Instant::now();
-    while missing > 0 {
-        match news.recv_timeout(SHOW) {
-            Ok(News::Progress { worker, ready, failed }) => {
-                if progress[worker as usize] != (ready, failed) {
-                    moved = Instant::now();
-                }
-                progress[worker as usize] = (ready, failed);
-            }
-            Ok(News::Connected { audience: more, at_ns, .. }) => {
-                audience.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-                ramped_ns = at_ns.max(ramped_ns);
-                missing -= 1;
-            }
-            Ok(News::CannotStart(reason)) => return Err(reason),
-            Ok(News::Outcome(_)) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => unreachable!("workers tell before they end"),
-        }
-        let ready: u32 = progress.iter().map(|(ready, _)| ready).sum();
-        if moved.elapsed() > RAMP_PATIENCE {
-            return Err(CannotStart::new(
-                format!("only {ready} of {} connections after {RAMP_PATIENCE:?} without a new one", plan.connections),
-                "see whether the server accepts so many, and speaks this --protocol",
-            ));
-        }
-        show.line(|| format!("connected {ready} of {}", plan.connections));
-    }
-    Ok((audience, progress.iter().map(|(ready, _)| ready).sum(), ramped_ns))
-}
-
-/// Waits until all is published and delivered, or nothing comes any more; returns the server's CPU time meanwhile.
-fn wait_for_deliveries(
-    plan: &Plan,
-    stage: &Stage,
-    audience: &[u32],
-    start_ns: u64,
-    show: &mut Show,
-    run_cpu: Option<u64>,
-) -> Option<u64> {
-    let patience = Duration::from_secs_f64(plan.patience_s);
-    let (mut delivered, mut moved) = (0, Instant::now());
-    loop {
-        thread::sleep(LOOK);
-        let (ended, published) = (stage.publishing_ended(), stage.published());
-        // A closed loop that stands still will not go on; an open one publishes whatever happens.
-        if stage.delivered() != delivered || !ended && !matches!(plan.load, Load::Closed { .. }) {
-            (delivered, moved) = (stage.delivered(), Instant::now());
-        }
-        let expected = if plan.echo {
-            published
-        } else {
-            (0..).zip(audience).map(|(topic, count)| u64::from(*count) * plan.published_to(topic, published)).sum()
-        };
-        show.line(|| format!("published {published}, delivered {delivered} of {expected}"));
-        let idle_over =
-            plan.load != Load::Idle || now_ns() >= start_ns.saturating_add((plan.seconds.unwrap_or(0.0) * 1e9) as u64);
-        let complete = ended && idle_over && delivered >= expected;
-        if complete || idle_over && moved.elapsed() > patience {
-            return server_cpu(plan).zip(run_cpu).map(|(after, before)| after - before);
-        }
-    }
-}
-
-fn report(
-    plan: &Plan,
-    ramp: Ramp,
-    stage: &Stage,
-    start_ns: u64,
-    server_cpu_ns: Option<u64>,
-    outcomes: &[Outcome],
-) -> Report {
-    let mut all = Account::new(plan.late_ms, plan.topics, true);
-    let mut lag_ns = histogram();
-    for outcome in outcomes {
-        all.add(&outcome.account);
-        lag_ns.add(&outcome.lag).expect("both histograms have the same bounds");
-    }
+fn report(plan: &Plan, done: &[Done]) -> Report {
+    let mut all = Account::new(Scope::default());
+    let ramp = done.first().expect("a run has a phase");
+    let spent_ns = |phase: &Done| phase.account.last_ns.saturating_sub(phase.start_ns);
+    let publishing = || done.iter().filter(|phase| phase.kind != Kind::Connect);
+    done.iter().for_each(|phase| all.add(&phase.account));
+    let seconds = ramp.account.connected_ns.saturating_sub(ramp.start_ns) as f64 / 1e9;
     Report {
         plan: plan.clone(),
-        ramp,
-        published: stage.published(),
+        ramp: Ramp { connected: ramp.sum.ready, seconds, server_cpu_ns: ramp.server_cpu_ns },
+        published: done.iter().map(|phase| phase.published).sum(),
         refused: all.refused,
         counts: all.counts,
         gaps_told: all.gaps_told,
         failed: all.failed,
-        seconds: all.last_ns.saturating_sub(start_ns) as f64 / 1e9,
-        server_cpu_ns,
-        spread_ns: all.spread.map_or_else(histogram, |spread| spread.histogram()),
+        seconds: publishing().map(spent_ns).sum::<u64>() as f64 / 1e9,
+        server_cpu_ns: publishing().map(|phase| phase.server_cpu_ns).sum(),
+        spread_ns: all.spread.histogram(),
         latency_ns: all.latency,
         faults: all.faults,
-        lag_ns,
-        cpu_shares: outcomes.iter().map(|outcome| outcome.cpu_share).collect(),
+        lag_ns: all.lag,
+        cpu_shares: done.last().map(|phase| phase.cpu_shares.clone()).unwrap_or_default(),
     }
 }
 
