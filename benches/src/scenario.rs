@@ -243,14 +243,18 @@ impl Scenario {
         })
         .map_err(io::Error::other)?;
         let after = after?;
-        let connections = f64::from(report.ramp.connected.max(1));
+        let [connect, load] = &report.phases[..] else {
+            return Err(io::Error::other("a run has two phases"));
+        };
+        let connections = f64::from(connect.connections_made.max(1));
         let figures = self.figures.iter().map(|figure| match figure {
-            Figure::CpuPerDelivery => report.server_ns_per_delivery().unwrap_or(f64::NAN) / 1e3,
-            Figure::CpuPerConnection => report.ramp.server_cpu_ns.map_or(f64::NAN, |ns| ns as f64 / 1e3) / connections,
+            Figure::CpuPerDelivery => load.server_cpu_ns_per_delivery().unwrap_or(f64::NAN) / 1e3,
+            Figure::CpuPerConnection => connect.server_cpu_ns_per_connection().unwrap_or(f64::NAN) / 1e3,
             Figure::UserBytes => (after.0 as f64 - before.0 as f64) / connections,
             Figure::KernelBytes => (after.1 as f64 - before.1 as f64) / connections,
         });
-        Ok(Measured { figures: figures.collect(), report })
+        let figures = figures.collect();
+        Ok(Measured { figures, report })
     }
 
     fn reads_memory(&self) -> bool {

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::payload::Stamp;
 use crate::plan::{Audience, Topic};
+use crate::report::series::Timeline;
 use crate::witness::Counts;
 
 /// Longest time that is told apart, in nanoseconds: two minutes.
@@ -66,6 +67,8 @@ impl Spread {
 /// What an account looks at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scope {
+    /// When the phase starts.
+    pub(crate) start_ns: u64,
     /// A message that takes longer counts as late.
     pub(crate) late_ns: u64,
     /// Messages due earlier are checked, but not measured.
@@ -85,6 +88,8 @@ pub(crate) struct Account {
     /// From the time a message was due to the time it was seen, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
     pub(crate) spread: Spread,
+    /// What was sent and came, by time.
+    pub(crate) timeline: Timeline,
     /// How late messages were sent, in nanoseconds.
     pub(crate) lag: Histogram<u64>,
     /// From dialing to being subscribed, in nanoseconds.
@@ -98,6 +103,8 @@ pub(crate) struct Account {
     pub(crate) failed: u32,
     /// Why, for the first few.
     pub(crate) faults: Vec<String>,
+    /// Bytes that came over all connections.
+    pub(crate) received_bytes: u64,
     /// A connection of the publisher's is gone.
     pub(crate) publisher_lost: bool,
     /// When the last message was seen, and when the last connection was there.
@@ -112,6 +119,7 @@ impl Account {
             counts: Counts::default(),
             latency: histogram(),
             spread: Spread::default(),
+            timeline: Timeline::new(scope.start_ns),
             lag: histogram(),
             connecting: histogram(),
             published: 0,
@@ -119,6 +127,7 @@ impl Account {
             gaps_told: 0,
             failed: 0,
             faults: Vec::new(),
+            received_bytes: 0,
             publisher_lost: false,
             last_ns: 0,
             connected_ns: 0,
@@ -130,6 +139,7 @@ impl Account {
     pub(crate) fn delivered(&mut self, topic: Topic, stamp: Stamp, now_ns: u64) {
         let latency_ns = now_ns.saturating_sub(stamp.scheduled_ns);
         self.last_ns = now_ns;
+        self.timeline.delivered(now_ns, latency_ns);
         if stamp.scheduled_ns < self.scope.measured_from_ns {
             return;
         }
@@ -150,9 +160,21 @@ impl Account {
     /// Takes note of how late a message was sent that was due then.
     pub(crate) fn sent(&mut self, due_ns: u64, now_ns: u64) {
         self.published += 1;
+        self.timeline.published(now_ns, 1);
         if due_ns >= self.scope.measured_from_ns {
             self.lag.saturating_record(now_ns.saturating_sub(due_ns));
         }
+    }
+
+    /// Takes note of messages that were sent in reply, and are never late.
+    pub(crate) fn replied(&mut self, messages: u64, now_ns: u64) {
+        self.published += messages;
+        self.timeline.published(now_ns, messages);
+    }
+
+    /// Lets what was counted by time count from here.
+    pub(crate) fn restart(&mut self, start_ns: u64) {
+        self.timeline = Timeline::new(start_ns);
     }
 
     /// Takes note of why something failed.
@@ -162,7 +184,7 @@ impl Account {
         }
     }
 
-    /// Adds another worker's account, or another phase's.
+    /// Adds another worker's account of the same phase.
     pub(crate) fn add(&mut self, other: &Account) {
         self.counts.add(&other.counts);
         let pairs = [
@@ -174,6 +196,8 @@ impl Account {
             sum.add(other).expect("both histograms have the same bounds");
         }
         self.spread.add(&other.spread);
+        self.timeline.add(&other.timeline);
+        self.received_bytes += other.received_bytes;
         self.published += other.published;
         self.refused += other.refused;
         self.gaps_told += other.gaps_told;
@@ -194,7 +218,7 @@ mod tests {
 
     fn scope() -> Scope {
         let spread_of = Some(Audience::Group);
-        Scope { late_ns: 1_000_000, measured_from_ns: 1_000, spread_of, topics: 2, published_before: 8 }
+        Scope { start_ns: 0, late_ns: 1_000_000, measured_from_ns: 1_000, spread_of, topics: 2, published_before: 8 }
     }
 
     /// A broadcast's spread runs from the first to the last delivery over all workers, and undelivered messages and those

@@ -291,6 +291,7 @@ impl Lane {
             now_ns,
             echoes_sent: around.echoes_sent,
         };
+        ears.account.received_bytes += u64::from(lent.len);
         let result = client.hear(self.ring.received(lent), &mut ears);
         let (became_ready, slow) = (!was_ready && client.ready(), client.slow);
         self.ring.recycle(lent);

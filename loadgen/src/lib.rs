@@ -23,5 +23,5 @@ mod tally;
 mod worker;
 
 pub use plan::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport};
-pub use report::Report;
+pub use report::{PhaseReport, Report};
 pub use run::run;

@@ -41,8 +41,8 @@ fn print(report: &Report, json: Option<&str>) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
     match json {
-        Some("-") => return writeln!(stdout, "{:#}", report.to_json()),
-        Some(path) => std::fs::write(path, format!("{:#}\n", report.to_json()))?,
+        Some("-") => return write!(stdout, "{}", report.to_json()),
+        Some(path) => std::fs::write(path, report.to_json())?,
         None => {}
     }
     writeln!(stdout, "{report}")

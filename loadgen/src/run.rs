@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use corecast_protocol::ws::handshake::encode_key;
 use crossbeam_channel::{Receiver, unbounded};
@@ -12,7 +12,9 @@ use crate::account::{Account, Scope};
 use crate::client::Rules;
 use crate::plan::{CannotStart, Kind, Load, Phase, Plan};
 use crate::process::{cpu_ns, now_ns, raise_file_limit};
-use crate::report::{Ramp, Report};
+use crate::report::series::Gauges;
+use crate::report::watch::Watch;
+use crate::report::{self, Host, Pace, PhaseReport, Report, Series};
 use crate::stage::{Stage, Subscribers, Sum};
 use crate::tally::Tally;
 use crate::worker::{News, PhaseOver, Worker};
@@ -52,22 +54,13 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
     for core in &plan.cores {
         check_core(*core)?;
     }
-    let mut coordinator = Coordinator::new(plan, file_limit)?;
+    let named = plan.with_names();
+    let mut coordinator = Coordinator::new(&named, file_limit)?;
     let result = coordinator.phases(connected);
+    let notes = coordinator.watch.notes().to_vec();
     coordinator.end();
-    result
-}
-
-/// One phase, as the report needs it.
-#[derive(Debug)]
-struct Done {
-    kind: Kind,
-    account: Account,
-    published: u64,
-    start_ns: u64,
-    sum: Sum,
-    server_cpu_ns: Option<u64>,
-    cpu_shares: Vec<f64>,
+    let (phases, faults, started_unix_seconds) = result?;
+    Ok(Report { plan: plan.clone(), started_unix_seconds, host: Host::read(), phases, faults, notes })
 }
 
 struct Coordinator<'a> {
@@ -76,8 +69,14 @@ struct Coordinator<'a> {
     news: Receiver<News>,
     threads: Vec<JoinHandle<()>>,
     show: Show,
+    watch: Watch,
     subscribers: Subscribers,
+    began_ns: u64,
+    ready: u32,
 }
+
+/// Phases, why things failed, and when it all began.
+type Found = (Vec<PhaseReport>, Vec<String>, u64);
 
 impl<'a> Coordinator<'a> {
     fn new(plan: &'a Plan, file_limit: u32) -> Result<Coordinator<'a>, CannotStart> {
@@ -108,7 +107,17 @@ impl<'a> Coordinator<'a> {
             let thread = thread::Builder::new().name(format!("load-{number}")).spawn(work);
             threads.push(thread.map_err(|error| CannotStart::new(error.to_string(), "give fewer --workers"))?);
         }
-        Ok(Coordinator { plan, stage, news, threads, show: Show::new(), subscribers: Subscribers::default() })
+        Ok(Coordinator {
+            plan,
+            stage,
+            news,
+            threads,
+            show: Show::new(),
+            watch: Watch::new(plan.server_pid),
+            subscribers: Subscribers::default(),
+            began_ns: 0,
+            ready: 0,
+        })
     }
 
     fn end(self) {
@@ -116,17 +125,19 @@ impl<'a> Coordinator<'a> {
         self.threads.into_iter().for_each(|thread| thread.join().expect("a worker does not panic"));
     }
 
-    fn phases(&mut self, connected: &mut dyn FnMut()) -> Result<Report, CannotStart> {
-        let mut done: Vec<Done> = Vec::new();
+    fn phases(&mut self, connected: &mut dyn FnMut()) -> Result<Found, CannotStart> {
+        let started_unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (mut done, mut faults) = (Vec::new(), Vec::new());
         for (number, phase) in (0..).zip(&self.plan.phases) {
-            let phase_done = self.phase(number, phase)?;
-            let dead = phase_done.sum.ready == 0 || phase_done.account.publisher_lost;
+            let (phase_done, account) = self.phase(number, phase)?;
+            let dead = phase_done.connections_after == 0 || account.publisher_lost;
             done.push(phase_done);
+            faults.extend(account.faults);
+            if phase.moves() {
+                thread::sleep(SETTLE);
+            }
             if number == 0 {
-                thread::sleep(SETTLE);
                 connected();
-            } else if phase.moves() {
-                thread::sleep(SETTLE);
             }
             // What is known is kept; there is nothing to learn from nobody.
             if dead {
@@ -134,24 +145,29 @@ impl<'a> Coordinator<'a> {
             }
         }
         self.show.clear();
-        Ok(report(self.plan, &done))
+        Ok((done, faults, started_unix_seconds))
     }
 
-    fn phase(&mut self, number: u32, phase: &Phase) -> Result<Done, CannotStart> {
+    fn phase(&mut self, number: u32, phase: &Phase) -> Result<(PhaseReport, Account), CannotStart> {
         let publishing = match phase.publishes() {
             true if self.plan.echo() => self.plan.workers,
             true => 1,
             false => 0,
         };
-        let cpu_before = self.server_cpu();
+        let before = self.watch.look();
         let start_ns = now_ns() + if number > 0 { LEAD_NS } else { 0 };
-        self.stage.begin(number, start_ns, publishing, self.subscribers.clone());
-        let sum = self.wait(number, phase, start_ns)?;
-        let server_cpu_ns = self.server_cpu().zip(cpu_before).map(|(after, before)| after - before);
+        if number == 0 {
+            self.began_ns = start_ns;
+        }
+        let mut gauges = self.watch.gauges(start_ns, self.ready);
+        self.stage.begin(number, start_ns, publishing, std::mem::take(&mut self.subscribers));
+        self.wait(number, phase, start_ns, &mut gauges)?;
+        let waited_ns = now_ns().saturating_sub(start_ns);
+        let after = self.watch.look();
+        gauges.look(now_ns(), self.watch.gauge(self.stage.sum(number).ready));
         self.stage.end(number);
-        let mut account = Account::new(Scope::default());
+        let mut account = Account::new(Scope { start_ns, ..Scope::default() });
         let mut cpu_shares = Vec::new();
-        self.subscribers = Subscribers::default();
         for _ in 0..self.plan.workers {
             match self.news.recv().expect("workers tell before they end") {
                 News::PhaseOver(over) => {
@@ -163,13 +179,20 @@ impl<'a> Coordinator<'a> {
                 News::CannotStart(reason) => return Err(reason),
             }
         }
-        let sum = Sum { ready: self.stage.sum(number).ready, ..sum };
-        let published = self.stage.published();
-        Ok(Done { kind: phase.kind, account, published, start_ns, sum, server_cpu_ns, cpu_shares })
+        let mut done = found(self.plan, phase, &account, start_ns, waited_ns);
+        done.start_seconds = start_ns.saturating_sub(self.began_ns) as f64 / 1e9;
+        done.published_messages = self.stage.published();
+        done.connections_before = self.ready;
+        self.ready = self.stage.sum(number).ready;
+        done.connections_after = self.ready;
+        done.worker_cpu_shares = cpu_shares;
+        done.series = Series::new(account.timeline.clone(), gauges);
+        (done.server, done.kernel) = self.watch.between(&before, &after);
+        Ok((done, account))
     }
 
     /// Waits until a phase has done what it should, or nothing comes of it any more.
-    fn wait(&mut self, number: u32, phase: &Phase, start_ns: u64) -> Result<Sum, CannotStart> {
+    fn wait(&mut self, number: u32, phase: &Phase, start_ns: u64, gauges: &mut Gauges) -> Result<(), CannotStart> {
         let patience = Duration::from_secs_f64(self.plan.patience_seconds);
         let closed = phase.streams().iter().any(|stream| matches!(stream.load(), Load::Closed { .. }));
         let timed = matches!(phase.kind, Kind::Hold | Kind::Churn);
@@ -181,10 +204,11 @@ impl<'a> Coordinator<'a> {
             }
             let ended = self.stage.publishing_ended();
             let sum = self.stage.sum(number);
+            self.watch.tick(gauges, sum.ready);
             let dead = sum.begun && sum.pending == 0 && sum.ready == 0;
             let time_over = !timed || now_ns() >= end_ns || dead;
             if sum.begun && ended && time_over && sum.pending == 0 && (sum.complete || dead) {
-                return Ok(sum);
+                return Ok(());
             }
             // An open loop publishes whatever happens; a closed one that stands still will not go on.
             let waits = sum.begun && time_over && (ended || closed);
@@ -200,21 +224,17 @@ impl<'a> Coordinator<'a> {
                     ));
                 }
                 if moved.elapsed() > RAMP_PATIENCE.max(patience) {
-                    return Ok(sum);
+                    return Ok(());
                 }
                 self.show.line(|| format!("{}: connected {} of {all}", phase.name(), sum.ready));
             } else {
                 if moved.elapsed() > patience {
-                    return Ok(sum);
+                    return Ok(());
                 }
                 let published = self.stage.published();
                 self.show.line(|| format!("{}: published {published}, heard {}", phase.name(), sum.heard));
             }
         }
-    }
-
-    fn server_cpu(&self) -> Option<u64> {
-        self.plan.server_pid.and_then(|pid| cpu_ns(pid).ok())
     }
 }
 
@@ -226,28 +246,49 @@ fn check_core(core: usize) -> Result<(), CannotStart> {
     Err(CannotStart::new(format!("there is no core {core} here"), format!("give --cores out of {cores:?}")))
 }
 
-fn report(plan: &Plan, done: &[Done]) -> Report {
-    let mut all = Account::new(Scope::default());
-    let ramp = done.first().expect("a run has a phase");
-    let spent_ns = |phase: &Done| phase.account.last_ns.saturating_sub(phase.start_ns);
-    let publishing = || done.iter().filter(|phase| phase.kind != Kind::Connect);
-    done.iter().for_each(|phase| all.add(&phase.account));
-    let seconds = ramp.account.connected_ns.saturating_sub(ramp.start_ns) as f64 / 1e9;
-    Report {
-        plan: plan.clone(),
-        ramp: Ramp { connected: ramp.sum.ready, seconds, server_cpu_ns: ramp.server_cpu_ns },
-        published: done.iter().map(|phase| phase.published).sum(),
-        refused: all.refused,
-        counts: all.counts,
-        gaps_told: all.gaps_told,
-        failed: all.failed,
-        seconds: publishing().map(spent_ns).sum::<u64>() as f64 / 1e9,
-        server_cpu_ns: publishing().map(|phase| phase.server_cpu_ns).sum(),
-        spread_ns: all.spread.histogram(),
-        latency_ns: all.latency,
-        faults: all.faults,
-        lag_ns: all.lag,
-        cpu_shares: done.last().map(|phase| phase.cpu_shares.clone()).unwrap_or_default(),
+/// Puts down what the workers have seen of a phase.
+fn found(plan: &Plan, phase: &Phase, account: &Account, start_ns: u64, waited_ns: u64) -> PhaseReport {
+    let streams = phase.streams();
+    let mut found = PhaseReport::new(phase.name(), kind(plan, phase));
+    let since_start = |ns: u64| ns.saturating_sub(start_ns) as f64 / 1e9;
+    // A rate is that of all streams together; a closed loop runs alone.
+    found.pace = match streams.first().map(|stream| stream.load()) {
+        None | Some(Load::Idle) => Pace::Silent,
+        Some(Load::Open { .. }) => {
+            Pace::Open { messages_per_second: streams.iter().filter_map(|stream| stream.rate).sum() }
+        }
+        Some(Load::Closed { in_flight }) => Pace::Closed { in_flight_messages: in_flight },
+    };
+    found.payload_bytes = streams.first().map_or(0, |stream| plan.bytes_of(stream) as u32);
+    found.connections_made = account.connecting.len() as u32;
+    found.connections_failed = account.failed;
+    found.connect_seconds = since_start(account.connected_ns);
+    found.seconds = match phase.kind {
+        Kind::Hold | Kind::Churn => waited_ns as f64 / 1e9,
+        Kind::Connect | Kind::Publish | Kind::Reconnect => since_start(account.last_ns.max(account.connected_ns)),
+    };
+    found.refused_messages = account.refused;
+    found.counts = account.counts;
+    found.expected_messages = account.counts.delivered + account.counts.lost + account.counts.told;
+    found.gaps_told = account.gaps_told;
+    found.gap_messages = account.counts.told;
+    found.gaps_allowed = !plan.refuses_gaps();
+    found.received_bytes = account.received_bytes;
+    found.latency = account.latency.clone().into();
+    found.spread = account.spread.histogram().into();
+    found.lag = account.lag.clone().into();
+    found.connect_time = account.connecting.clone().into();
+    found
+}
+
+fn kind(plan: &Plan, phase: &Phase) -> report::Kind {
+    match phase.kind {
+        Kind::Connect => report::Kind::Connect,
+        Kind::Hold => report::Kind::Hold,
+        Kind::Publish if plan.echo() => report::Kind::Echo,
+        Kind::Publish => report::Kind::Publish,
+        Kind::Reconnect => report::Kind::Reconnect,
+        Kind::Churn => report::Kind::Churn,
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// What one subscriber has seen. The counts of a whole worker are in [`Counts`].
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -32,21 +34,28 @@ struct Trouble {
 }
 
 /// Deliveries and everything that was wrong with them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Whole, undamaged messages, each counted once per subscriber.
+    #[serde(rename = "delivered_messages")]
     pub delivered: u64,
     /// Messages that a subscriber never got.
+    #[serde(rename = "lost_messages")]
     pub lost: u64,
     /// Messages that a subscriber got again.
+    #[serde(rename = "duplicated_messages")]
     pub duplicated: u64,
     /// Messages that a subscriber got after a younger one.
+    #[serde(rename = "reordered_messages")]
     pub reordered: u64,
     /// Payloads that were not as they were sent, or came to the wrong subscriber.
+    #[serde(rename = "corrupted_messages")]
     pub corrupted: u64,
     /// Messages that took longer than the plan allows. They are delivered, so this alone is no failure.
+    #[serde(rename = "late_messages")]
     pub late: u64,
     /// Messages that a subscriber did not get and was told of.
+    #[serde(rename = "told_messages")]
     pub told: u64,
 }
 

@@ -185,7 +185,8 @@ impl Worker {
         let publishes = phase.publishes() && (plan.echo() || self.publisher.is_some());
         let account = Account::new(scope(plan, &phase, &self.tally, seconds_ns));
         // What happened between the phases belongs to this one.
-        let between = std::mem::replace(&mut self.account, account);
+        let mut between = std::mem::replace(&mut self.account, account);
+        between.restart(start_ns);
         self.account.add(&between);
         if let Some(publisher) = &mut self.publisher {
             publisher.begin(&phase, start_ns, self.stage.subscribers(), self.stage.heard());
@@ -388,10 +389,10 @@ impl Worker {
         }
         if self.echoes.sent > self.now.told {
             self.stage.add_published(self.echoes.sent - self.now.told);
+            self.account.replied(self.echoes.sent - self.account.published, now_ns);
             self.now.told = self.echoes.sent;
         }
         if done {
-            self.account.published = self.echoes.sent;
             self.end_publishing();
         }
         self.echoes.sent > before
@@ -480,6 +481,7 @@ fn scope(plan: &Plan, phase: &Phase, tally: &Tally, seconds_ns: impl Fn(f64) -> 
     let shared = |audience: &Audience| plan.topics_of(*audience) < plan.connections && !plan.echo();
     let spread_of = targets.map(|stream| plan.target(&stream)).find(shared);
     Scope {
+        start_ns: seconds_ns(0.0),
         late_ns: plan.late_ms * 1_000_000,
         measured_from_ns: phase.warm_up_seconds.map_or(0, seconds_ns),
         spread_of,

@@ -25,6 +25,7 @@ impl Worker {
 
     /// A worker that publishes to nobody; everything was published before.
     fn of(plan: Plan) -> Worker {
+        let plan = plan.with_names();
         let tally = Tally::new(&plan);
         let subscriptions = plan.audiences().iter().map(|_| Subscription::default()).collect();
         let rules = Rules::new(plan, encode_key([7; 16]));

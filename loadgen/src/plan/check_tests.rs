@@ -123,7 +123,7 @@ fn slow_readers_are_spread() {
 /// Topics of different audiences have different names and stamps, and a name tells whose it is.
 #[test]
 fn topics_are_told_apart() {
-    let plan = Plan { topics: 3, ..Plan::default() };
+    let plan = Plan { topics: 3, ..Plan::default() }.with_names();
     let audiences = [Audience::All, Audience::Group, Audience::Own];
     let topics: Vec<_> = audiences.iter().map(|audience| plan.topic_of(*audience, 7)).collect();
     assert_eq!(topics.iter().map(|topic| topic.number).collect::<Vec<_>>(), [0, 1, 7]);

@@ -74,10 +74,7 @@ mod tests {
         };
         let made = <Scenario as clap::ValueEnum>::value_variants().iter().map(|scenario| scenario.plan());
         for plan in made.chain([full, Plan::default()]) {
-            let read = Plan::from_toml(&plan.to_toml()).unwrap();
-            // A name of the run's own is not written, as the next run needs another.
-            let prefix = if plan.topic_prefix == "mine" { "mine".to_owned() } else { read.topic_prefix.clone() };
-            assert_eq!(read, Plan { topic_prefix: prefix, ..plan });
+            assert_eq!(Plan::from_toml(&plan.to_toml()).unwrap(), plan);
         }
     }
 

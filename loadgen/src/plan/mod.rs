@@ -154,8 +154,9 @@ pub struct Plan {
     pub subscribe: Vec<Audience>,
     /// Topics of the audience `group`; connection i has topic i modulo this.
     pub topics: u32,
-    /// Topics are named this, a slash, and what they are; by default a name of this run's own.
-    #[serde(skip_serializing_if = "is_unique_prefix")]
+    /// Topics are named this, a slash, and what they are; if it is empty, each run makes up a name of its own, so that an
+    /// earlier run's messages are never taken for its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub topic_prefix: String,
     /// Subscribers that are behind get the newest message only.
     pub conflate: bool,
@@ -194,7 +195,7 @@ impl Default for Plan {
             transport: Transport::Line,
             subscribe: vec![Audience::Group],
             topics: 1,
-            topic_prefix: unique_prefix(),
+            topic_prefix: String::new(),
             conflate: false,
             slow: None,
             publish: Publish::Ws,
@@ -362,6 +363,16 @@ impl Plan {
         }
     }
 
+    /// Gives the topics a name if they have none.
+    #[must_use]
+    pub fn with_names(&self) -> Plan {
+        let mut plan = self.clone();
+        if plan.topic_prefix.is_empty() {
+            plan.topic_prefix = format!("load/{:x}{:x}", std::process::id(), crate::process::now_ns() & 0xffff_ffff);
+        }
+        plan
+    }
+
     /// Says whether a connection reads slowly.
     #[must_use]
     pub fn is_slow(&self, connection: u32) -> bool {
@@ -376,17 +387,4 @@ impl Plan {
     pub fn reconnects(&self) -> bool {
         self.phases.iter().any(|phase| phase.kind == Kind::Reconnect)
     }
-}
-
-/// What every name of a run's own begins with.
-const UNIQUE: &str = "load/";
-
-/// A name of this run's own, so that an earlier run's messages are never taken for this one's.
-fn unique_prefix() -> String {
-    format!("{UNIQUE}{:x}{:x}", std::process::id(), crate::process::now_ns() & 0xffff_ffff)
-}
-
-/// A name that was made up is not written into plans: each run makes up its own.
-fn is_unique_prefix(prefix: &str) -> bool {
-    prefix.strip_prefix(UNIQUE).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
