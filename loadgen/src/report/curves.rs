@@ -14,7 +14,8 @@ pub(crate) fn over_time(report: &Report) -> Vec<Plot> {
     let spans: Vec<_> = report
         .phases
         .iter()
-        .map(|phase| (phase.start_seconds, phase.start_seconds + length(phase), phase.name.clone()))
+        .zip(report.labels())
+        .map(|(phase, label)| (phase.start_seconds, phase.start_seconds + length(phase), label))
         .collect();
     let plot = |title: &str, up, curves: Vec<Curve>| Plot {
         title: title.to_owned(),
@@ -62,9 +63,11 @@ pub(crate) fn over_time(report: &Report) -> Vec<Plot> {
 
 /// Returns the plots by percentile, each with a curve for every phase that has such times.
 pub(crate) fn by_percentile(report: &Report) -> Vec<Plot> {
-    let plot = |title: &str, times: fn(&PhaseReport) -> &Times| {
-        let phases = report.phases.iter().filter(|phase| !times(phase).is_empty());
-        let curves = phases.map(|phase| Curve { name: phase.name.clone(), points: percentiles(times(phase)) });
+    let plot = |title: &str, what: &str| {
+        let curves = report.phases.iter().zip(report.labels()).filter_map(|(phase, name)| {
+            let (_, times) = phase.all_times().find(|(other, _)| *other == what)?;
+            Some(Curve { name, points: percentiles(times) })
+        });
         Plot {
             title: title.to_owned(),
             across: Across::Percentile,
@@ -74,10 +77,10 @@ pub(crate) fn by_percentile(report: &Report) -> Vec<Plot> {
         }
     };
     vec![
-        plot("Latency by percentile", |phase| &phase.latency),
-        plot("Spread by percentile (first to last subscriber)", |phase| &phase.spread),
-        plot("Time to connect, by percentile", |phase| &phase.connect_time),
-        plot("Lag of the generator's schedule, by percentile", |phase| &phase.lag),
+        plot("Latency by percentile", "latency"),
+        plot("Spread by percentile (first to last subscriber)", "spread"),
+        plot("Time to connect, by percentile", "connect-time"),
+        plot("Lag of the generator's schedule, by percentile", "lag"),
     ]
 }
 

@@ -46,11 +46,9 @@ impl Report {
         let mut files = Vec::new();
         for (number, phase) in (1..).zip(&self.phases) {
             for (what, times) in phase.all_times() {
-                if !times.is_empty() {
-                    let name = file_name(&format!("{number}-{}-{what}", phase.name));
-                    let extension = path.extension().map_or("hgrm".into(), |extension| extension.to_string_lossy());
-                    files.push((path.with_extension(format!("{name}.{extension}")), text(times)));
-                }
+                let name = file_name(&format!("{number}-{}-{what}", phase.name));
+                let extension = path.extension().map_or("hgrm".into(), |extension| extension.to_string_lossy());
+                files.push((path.with_extension(format!("{name}.{extension}")), text(times)));
             }
         }
         files
@@ -65,7 +63,7 @@ fn file_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::{Pace, samples};
 
     /// Reads a percentile file as a plotter does: four columns, or three at 100 %.
     fn read(text: &str) -> Vec<(f64, f64, u64)> {
@@ -118,5 +116,12 @@ mod tests {
         let expected = ["1-connect-connect-time", "2----a-b-latency", "2----a-b-spread", "2----a-b-lag"];
         assert_eq!(names, expected.map(|name| format!("out/run.{name}.hgrm")));
         assert!(read(&files[0].1).len() > 5);
+        report.phases.push(report.phases[1].clone());
+        report.phases[2].pace = Pace::Closed { in_flight_messages: 1 };
+        report.phases[2].spread = Times::default();
+        report.phases[2].name = "closed".to_owned();
+        let files = report.hgrm_files(Path::new("out/run.hgrm"));
+        assert_eq!(files.len(), 5, "no spread, and no lag in a closed loop");
+        assert!(files[4].0.ends_with("run.3-closed-latency.hgrm"), "{}", files[4].0.display());
     }
 }

@@ -33,12 +33,15 @@ impl Report {
         cards(&mut out, &self.main_facts());
         section(&mut out, "Over time", &curves::over_time(self));
         section(&mut out, "By percentile", &curves::by_percentile(self));
-        for phase in &self.phases {
-            phase_section(&mut out, phase);
+        for (phase, label) in self.phases.iter().zip(self.labels()) {
+            phase_section(&mut out, phase, &label);
         }
         self.host_section(&mut out);
-        let plan = toml::to_string_pretty(&self.plan).unwrap_or_else(|error| format!("# cannot be written: {error}"));
-        out += &format!("<section>\n<h2>Plan</h2>\n<pre>{}</pre>\n</section>\n</body>\n</html>\n", escape(plan.trim()));
+        let plan = escape(self.plan.to_toml().trim());
+        out += &format!(
+            "<section>\n<h2>Plan</h2>\n<p class=\"quiet\">Saved as plan.toml, it is run again with corecast-load --plan \
+             plan.toml.</p>\n<pre>{plan}</pre>\n</section>\n</body>\n</html>\n"
+        );
         out
     }
 
@@ -57,9 +60,9 @@ impl Report {
             *out += "<p class=\"verdict bad\"><strong>Not fine.</strong> ";
             *out += &format!("{}.</p>\n", escape(&problems.join("; ")));
         }
-        for phase in &self.phases {
+        for (phase, label) in self.phases.iter().zip(self.labels()) {
             if let Some(bottleneck) = phase.bottleneck() {
-                let (name, bottleneck) = (escape(&phase.name), escape(&bottleneck));
+                let (name, bottleneck) = (escape(&label), escape(&bottleneck));
                 *out += &format!(
                     "<p class=\"verdict warn\"><strong>Caution.</strong> In {name} the load generator was the \
                      bottleneck: {bottleneck}.</p>\n"
@@ -142,7 +145,7 @@ fn cards(out: &mut String, facts: &[Fact]) {
     *out += "</dl>\n";
 }
 
-fn phase_section(out: &mut String, phase: &PhaseReport) {
+fn phase_section(out: &mut String, phase: &PhaseReport, label: &str) {
     let pace = match phase.pace {
         Pace::Silent => String::new(),
         Pace::Open { messages_per_second } => {
@@ -152,7 +155,7 @@ fn phase_section(out: &mut String, phase: &PhaseReport) {
             "Closed loop, {in_flight_messages} in flight: latency is the time on the way, blind to queues before it."
         ),
     };
-    let name = escape(&phase.name);
+    let name = escape(label);
     *out += &format!("<section>\n<h2>Phase: {name}</h2>\n<p class=\"quiet\">{:.2} s. {pace}</p>\n", phase.seconds);
     cards(out, &phase_facts(phase));
     times_table(out, phase);
@@ -172,7 +175,7 @@ fn phase_facts(phase: &PhaseReport) -> Vec<Fact> {
     if phase.connections_failed > 0 {
         facts.push(("Connections failed", count(phase.connections_failed.into())));
     }
-    let Counts { delivered, lost, duplicated, reordered, corrupted, late } = phase.counts;
+    let Counts { delivered, lost, duplicated, reordered, corrupted, late, told: _ } = phase.counts;
     if phase.published_messages > 0 || phase.counts != Counts::default() {
         facts.push(("Published", format!("{} of {} B", count(phase.published_messages), phase.payload_bytes)));
         facts.push(("Delivered", format!("{} of {}", count(delivered), count(phase.expected_messages))));
@@ -215,7 +218,7 @@ fn phase_facts(phase: &PhaseReport) -> Vec<Fact> {
 
 /// One column for each histogram that is not empty.
 fn times_table(out: &mut String, phase: &PhaseReport) {
-    let all: Vec<(&str, &Times)> = phase.all_times().into_iter().filter(|(_, times)| !times.is_empty()).collect();
+    let all: Vec<(&str, &Times)> = phase.all_times().collect();
     if all.is_empty() {
         return;
     }

@@ -1,6 +1,6 @@
 //! A report to test the outputs with: 2,000 connections in a second, then 2 messages to all of them.
 
-use crate::plan::{Load, Plan};
+use crate::plan::Plan;
 use crate::report::kernel::CacheUse;
 use crate::report::{Host, KernelUse, Kind, Pace, PhaseReport, Report, Row, Series, ServerUse, Times};
 use crate::witness::Counts;
@@ -77,7 +77,7 @@ pub(crate) fn report() -> Report {
         threads: Some(3),
     });
     Report {
-        plan: Plan { connections: 2_000, load: Load::Open { rate: 1.0 }, ..Plan::default() },
+        plan: Plan { connections: 2_000, ..Plan::default() },
         started_unix_seconds: 1_700_000_000,
         host: Host {
             program_version: "0.1.0".to_owned(),

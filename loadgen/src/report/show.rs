@@ -45,7 +45,7 @@ pub struct Progress<'a> {
 impl Progress<'_> {
     /// Returns the line, the most important first: a narrow terminal cuts the end off.
     fn line(&self, deliveries_per_second: f64) -> String {
-        let mut parts = Vec::new();
+        let mut parts = vec![format!("{} {}/{}", self.phase, self.number, self.phases)];
         if self.connections < self.connections_wanted {
             let (stand, wanted) = (Count(self.connections.into()), Count(self.connections_wanted.into()));
             parts.push(format!("{stand} of {wanted} connections"));
@@ -95,7 +95,7 @@ impl Show {
     /// Shows on a target; one that is no terminal shows nothing.
     fn on(target: ProgressDrawTarget) -> Show {
         let bar = ProgressBar::with_draw_target(Some(STEPS), target);
-        let style = ProgressStyle::with_template("{prefix} {bar:16} {wide_msg}");
+        let style = ProgressStyle::with_template("{bar:10} {wide_msg}");
         bar.set_style(style.expect("the template is a constant"));
         Show { bar, last: None, deliveries_per_second: 0.0 }
     }
@@ -118,7 +118,6 @@ impl Show {
             _ => self.deliveries_per_second = 0.0,
         }
         self.last = Some((now, progress.number, progress.delivered_messages));
-        self.bar.set_prefix(format!("{} {}/{}", progress.phase, progress.number, progress.phases));
         self.bar.set_position((progress.part.clamp(0.0, 1.0) * STEPS as f64) as u64);
         self.bar.set_message(progress.line(self.deliveries_per_second));
     }
@@ -136,8 +135,9 @@ mod tests {
     /// The line tells what is going on, the missing only if there are some.
     #[test]
     fn lines_tell_what_is_going_on() {
-        let mut progress = Progress { connections: 1_200, connections_wanted: 5_000, ..Progress::default() };
-        assert_eq!(progress.line(0.0), "1,200 of 5,000 connections");
+        let mut progress = Progress { phase: "publish", number: 2, phases: 3, ..Progress::default() };
+        (progress.connections, progress.connections_wanted) = (1_200, 5_000);
+        assert_eq!(progress.line(0.0), "publish 2/3, 1,200 of 5,000 connections");
         progress.connections = 5_000;
         progress.published_messages = 12;
         progress.delivered_messages = 59_000;
@@ -145,8 +145,8 @@ mod tests {
         (progress.latency_p99_ns, progress.lag_ns) = (Some(23_000_000), Some(1_000));
         assert_eq!(
             progress.line(50_019.4),
-            "5,000 connections, 12 published, 59,000 of 60,000 delivered, 1,000 missing, 50,019/s, p99 23.0 ms, \
-             lag 1.00 µs"
+            "publish 2/3, 5,000 connections, 12 published, 59,000 of 60,000 delivered, 1,000 missing, 50,019/s, \
+             p99 23.0 ms, lag 1.00 µs"
         );
         progress.delivered_messages = 60_000;
         assert!(!progress.line(0.0).contains("missing"));
@@ -172,7 +172,7 @@ mod tests {
         show.show(&progress);
         show.bar.tick();
         let shown = terminal.contents();
-        assert!(shown.starts_with("publish 2/3 ████████") && shown.ends_with("7 connections"), "{shown}");
+        assert!(shown.starts_with("█████░░░░░ publish 2/3, 7 connections"), "{shown}");
         show.clear();
         assert_eq!(terminal.contents(), "");
     }

@@ -112,11 +112,10 @@ impl fmt::Display for PhaseReport {
         if self.published_messages > 0 || self.counts != Counts::default() {
             self.messages(f)?;
         }
-        let timed: Vec<_> = self.all_times().into_iter().filter(|(_, times)| !times.is_empty()).collect();
-        if !timed.is_empty() {
-            heads(f)?;
-        }
-        for (name, histogram) in timed {
+        for (number, (name, histogram)) in self.all_times().enumerate() {
+            if number == 0 {
+                heads(f)?;
+            }
             times(f, name, histogram)?;
         }
         self.costs(f)?;
@@ -148,7 +147,7 @@ impl PhaseReport {
         if self.refused_messages > 0 {
             writeln!(f, "  refused     {} by the server", Count(self.refused_messages))?;
         }
-        let Counts { delivered, lost, duplicated, reordered, corrupted, late } = self.counts;
+        let Counts { delivered, lost, duplicated, reordered, corrupted, late, told: _ } = self.counts;
         write!(f, "  delivered   {} of {}", Count(delivered), Count(self.expected_messages))?;
         match self.deliveries_per_second() {
             Some(rate) => writeln!(f, ", {}/s", Count(rate as u64))?,
