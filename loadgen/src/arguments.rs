@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// Subscribers that are behind get the newest message only.
     #[arg(long)]
     conflate: bool,
+    /// Time from the answer to a poll to the next poll.
+    #[arg(long, value_name = "SECONDS")]
+    poll_seconds: Option<f64>,
     /// To whom messages are published.
     #[arg(long, value_enum)]
     to: Option<Audience>,
@@ -155,6 +158,7 @@ impl Arguments {
         set(&mut plan.topics, &self.topics);
         set(&mut plan.topic_prefix, &self.topic_prefix);
         set(&mut plan.bytes, &self.bytes);
+        set(&mut plan.poll_seconds, &self.poll_seconds);
         set(&mut plan.gaps, &self.gaps);
         set(&mut plan.workers, &self.workers);
         set(&mut plan.transport, &self.transport);

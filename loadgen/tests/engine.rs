@@ -59,7 +59,7 @@ impl Drop for Engine {
 #[test]
 fn every_way_delivers_everything() {
     let engine = Engine::start();
-    for transport in [Transport::Line, Transport::Raw] {
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
         for publish in [Publish::Ws, Publish::Http] {
             for (load, workers) in [(Load::Open { rate: 400.0 }, 1), (Load::Closed { in_flight: 8 }, 3)] {
                 let plan = Plan { transport, publish, workers, phases: messages(load, 200), ..engine.plan() };
@@ -209,8 +209,16 @@ fn everyone_comes_back() {
     let paced = Phase { ramp: Some(400), ..back.clone() };
     let quiet = Phase::new(Kind::Reconnect);
     let phases = vec![Phase::connect(), publish.clone(), back, paced, publish, quiet];
-    for (subscribe, workers) in [(vec![Audience::All], 1), (vec![Audience::All, Audience::Own], 2)] {
-        let plan = Plan { subscribe, workers, phases: phases.clone(), ..engine.plan() };
+    let cases = [
+        (Transport::Line, vec![Audience::All], 1),
+        (Transport::Line, vec![Audience::All, Audience::Own], 2),
+        (Transport::Sse, vec![Audience::All], 2),
+        (Transport::LongPoll, vec![Audience::All], 1),
+        (Transport::Poll, vec![Audience::All], 1),
+    ];
+    for (transport, subscribe, workers) in cases {
+        let phases = phases.clone();
+        let plan = Plan { transport, subscribe, workers, phases, poll_seconds: 0.1, ..engine.plan() };
         let report = run(&plan, &mut || {}).unwrap();
         assert!(report.fine(), "{report}");
         assert_eq!((report.published_messages(), report.counts().delivered), (80, 80 * 120));
@@ -234,7 +242,7 @@ fn raw_connections_come_back() {
 #[test]
 fn connections_leave_and_come() {
     let engine = Engine::start();
-    for transport in [Transport::Line, Transport::Raw] {
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
         let churn = Phase { seconds: Some(0.8), leaving: Some(500.0), rate: Some(200.0), ..Phase::new(Kind::Churn) };
         let plan = Plan { transport, workers: 2, phases: Plan::connect_then(churn), ..engine.plan() };
         let report = run(&plan, &mut || {}).unwrap();

@@ -5,7 +5,7 @@ use corecast_protocol::ws::decoder::Event;
 use corecast_protocol::ws::frame::Opcode;
 use corecast_protocol::ws::handshake;
 
-use super::{Client, Ears, Fault, HEAD_BYTES_MAX, LINE_BYTES_MAX, Purpose, State, append_control};
+use super::{Client, Ears, Fault, HEAD_BYTES_MAX, LINE_BYTES_MAX, Purpose, State, Wire, append_control};
 use crate::plan::Transport;
 
 impl Client {
@@ -19,8 +19,10 @@ impl Client {
         }
         let message_bytes_max = ears.rules.payload_bytes_max + LINE_BYTES_MAX;
         loop {
-            let step = self
-                .decoder
+            let Wire::WebSocket(decoder) = &mut self.wire else {
+                return Ok(at);
+            };
+            let step = decoder
                 .next(&mut bytes[at..], message_bytes_max)
                 .map_err(|violation| format!("the server broke WebSocket: {}", violation.text()))?;
             let frame = &mut bytes[at..at + step.consumed];
@@ -35,7 +37,6 @@ impl Client {
                     if last {
                         let mut message = std::mem::take(message);
                         self.message(&mut message, ears)?;
-                        self.cut.take_if(|cut| cut.raw.is_empty());
                     }
                 }
                 Some(Event::Ping(data)) => append_control(Opcode::Pong, &frame[data], ears.say),

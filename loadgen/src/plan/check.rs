@@ -6,6 +6,9 @@ use crate::payload::{NUMBERS_MAX, PAYLOAD_BYTES_MAX, STAMP_BYTES};
 /// Most connections from one source to one destination address elsewhere: nearly all ports of the default range.
 const PORTS_PER_PAIR_MAX: u32 = 28_000;
 
+/// Longest time between two polls: the engine closes a connection on which nothing was asked for a minute.
+const POLL_SECONDS_MAX: f64 = 50.0;
+
 /// What is wrong, and what would help.
 type Wrong = Result<(), CannotStart>;
 
@@ -45,6 +48,18 @@ impl Plan {
         self.check_slow()?;
         if !(self.patience_seconds.is_finite() && self.patience_seconds >= 0.0) {
             return wrong("patience must be a number of seconds, 0 or more", "give --patience 5, for example");
+        }
+        if !(positive(self.poll_seconds) && self.poll_seconds <= POLL_SECONDS_MAX) {
+            return wrong(
+                format!("the server does not wait {} s for the next poll", self.poll_seconds),
+                "give poll-seconds above 0, and 50 at most",
+            );
+        }
+        if self.transport == Transport::Poll && self.poll_seconds >= self.patience_seconds {
+            return wrong(
+                "what is missing would be lost before the next poll asks for it",
+                "give more --patience, or a shorter --poll-seconds",
+            );
         }
         self.check_phases()?;
         if file_limit < SPARE_FILES * 2 {

@@ -36,6 +36,9 @@ fn impossible_connections_are_refused() {
     assert!(refused(both).contains("one topic, not 2"));
     assert!(refused(|plan| plan.slow = Some(Slow::new(1.5, 1))).contains("slow"));
     assert!(refused(|plan| plan.slow = Some(Slow::new(0.5, 0))).contains("never read"));
+    assert!(refused(|plan| plan.poll_seconds = 0.0).contains("next poll"));
+    let rare = |plan: &mut Plan| (plan.transport, plan.poll_seconds) = (Transport::Poll, 20.0);
+    assert!(refused(rare).contains("before the next poll"));
     assert!(Plan::default().check(100).unwrap_err().cause.contains("files"));
     let far = |plan: &mut Plan| {
         plan.connect = vec![SocketAddr::from(([10, 0, 0, 1], 80))];

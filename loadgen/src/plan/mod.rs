@@ -46,6 +46,12 @@ pub enum Transport {
     Line,
     /// `/topics/{topic}` upgraded to a WebSocket, messages are payloads. Has no cursors.
     Raw,
+    /// Server-Sent Events: `/topics/{topic}?transport=sse`.
+    Sse,
+    /// Long polls, one after another.
+    LongPoll,
+    /// Polls, one each `poll-seconds`.
+    Poll,
     /// `/echo`: each connection gets its own messages back.
     Echo,
 }
@@ -160,6 +166,8 @@ pub struct Plan {
     pub topic_prefix: String,
     /// Subscribers that are behind get the newest message only.
     pub conflate: bool,
+    /// Time from the answer to a poll to the next poll.
+    pub poll_seconds: f64,
     /// Those who read slowly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<Slow>,
@@ -197,6 +205,7 @@ impl Default for Plan {
             topics: 1,
             topic_prefix: String::new(),
             conflate: false,
+            poll_seconds: 1.0,
             slow: None,
             publish: Publish::Ws,
             publishers: 1,
