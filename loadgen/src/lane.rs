@@ -44,6 +44,8 @@ pub(crate) struct Lane {
     closing: u32,
     /// Those who read slowly, by the time they go on.
     pauses: BinaryHeap<Reverse<(u64, Slot)>>,
+    /// Those who poll, by the time they ask again.
+    polls: BinaryHeap<Reverse<(u64, Slot)>>,
     /// While nothing is published, nobody is slow.
     pub(crate) hurry: bool,
 }
@@ -82,6 +84,7 @@ impl Lane {
             publishers_named: 0,
             closing: 0,
             pauses: BinaryHeap::new(),
+            polls: BinaryHeap::new(),
             hurry: true,
         })
     }
@@ -118,7 +121,7 @@ impl Lane {
         if !self.publishers_ready() {
             if !std::mem::replace(&mut self.publishers_dialed, true) {
                 for _ in 0..self.publishers.len() {
-                    self.ring.connect(rules.plan.connect[0], None)?;
+                    self.ring.connect(rules.plan.publish_address(), None)?;
                 }
             }
             // Their connections must be told from the subscribers', so they are waited for.
@@ -209,8 +212,30 @@ impl Lane {
         true
     }
 
-    /// Lets those go on reading whose time has come; returns when the next is due.
-    pub(crate) fn resume(&mut self, now_ns: u64) -> Option<u64> {
+    /// Lets those go on whose time has come; returns when the next is due.
+    pub(crate) fn resume(&mut self, rules: &Rules, now_ns: u64) -> Option<u64> {
+        let (read_ns, poll_ns) = (self.read_on(now_ns), self.poll_on(rules, now_ns));
+        read_ns.into_iter().chain(poll_ns).min()
+    }
+
+    fn poll_on(&mut self, rules: &Rules, now_ns: u64) -> Option<u64> {
+        while let Some(Reverse((due_ns, slot))) = self.polls.peek().copied() {
+            if due_ns > now_ns {
+                return Some(due_ns);
+            }
+            self.polls.pop();
+            // A slot may have another tenant by now, who then asks a little early.
+            if let Some(client) = self.clients[slot as usize].as_mut().filter(|client| client.pauses())
+                && let Purpose::Subscribe(number) = client.purpose()
+            {
+                client.ask(rules, &self.roster.subscriptions(number)[0], &mut self.say);
+                self.say_on(slot);
+            }
+        }
+        None
+    }
+
+    fn read_on(&mut self, now_ns: u64) -> Option<u64> {
         while let Some(Reverse((due_ns, slot))) = self.pauses.peek().copied() {
             if due_ns > now_ns && !self.hurry {
                 return Some(due_ns);
@@ -276,7 +301,7 @@ impl Lane {
             self.ring.recycle(lent);
             return self.end(slot);
         }
-        let was_ready = client.ready();
+        let (was_ready, was_pausing) = (client.ready(), client.pauses());
         let purpose = client.purpose();
         let subscriptions = match purpose {
             Purpose::Subscribe(number) => self.roster.subscriptions(number),
@@ -294,16 +319,17 @@ impl Lane {
         ears.account.received_bytes += u64::from(lent.len);
         let result = client.hear(self.ring.received(lent), &mut ears);
         let (became_ready, slow) = (!was_ready && client.ready(), client.slow);
+        let pauses = !was_pausing && client.pauses();
         self.ring.recycle(lent);
         if let (true, Purpose::Subscribe(number)) = (became_ready, purpose) {
             self.roster.joined(number, around.account, now_ns);
         }
-        if !self.say.is_empty() {
-            self.outbox.send(&mut self.ring, slot, &self.say);
-            self.say.clear();
-        }
+        self.say_on(slot);
         if let Err(fault) = result {
             return self.fail(slot, around.account, fault);
+        }
+        if pauses {
+            self.polls.push(Reverse((now_ns + (around.rules.plan.poll_seconds * 1e9) as u64, slot)));
         }
         match around.rules.plan.slow {
             _ if more => {}
@@ -333,14 +359,15 @@ impl Lane {
             }
             return;
         }
-        let client = Client::new(purpose, slow);
-        client.greet(rules, &to.to_string(), &mut self.say);
+        let mut client = Client::new(purpose, rules.plan.transport, slow);
+        let subscriptions = match purpose {
+            Purpose::Subscribe(number) => self.roster.subscriptions(number),
+            Purpose::Publish(_) | Purpose::Post(_) => &mut [],
+        };
+        client.greet(rules, &to.to_string(), subscriptions, &mut self.say);
         self.clients[slot as usize] = Some(client);
         self.arm_usual(slot);
-        if !self.say.is_empty() {
-            self.outbox.send(&mut self.ring, slot, &self.say);
-            self.say.clear();
-        }
+        self.say_on(slot);
     }
 
     /// Returns what the connection that stands now is for: connections get their numbers in the order they come.
@@ -353,7 +380,7 @@ impl Lane {
                 Publish::Ws => Purpose::Publish(publisher as u32),
                 Publish::Http => Purpose::Post(publisher as u32),
             };
-            return (purpose, rules.plan.connect[0], true);
+            return (purpose, rules.plan.publish_address(), true);
         }
         let (number, waited_for) = self.roster.connected(slot);
         (Purpose::Subscribe(number), rules.plan.route(number, 0).0, waited_for)
@@ -436,6 +463,14 @@ impl Lane {
             Armed::Stream if first => self.ring.cancel_receive(slot, 0, Interest::Stream),
             Armed::Readiness if first => self.ring.cancel_receive(slot, 0, Interest::Readiness),
             Armed::Stream | Armed::Readiness | Armed::Once => {}
+        }
+    }
+
+    /// Sends what a connection has to say.
+    fn say_on(&mut self, slot: Slot) {
+        if !self.say.is_empty() {
+            self.outbox.send(&mut self.ring, slot, &self.say);
+            self.say.clear();
         }
     }
 

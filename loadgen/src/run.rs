@@ -19,8 +19,9 @@ use crate::stage::{Stage, Subscribers, Sum};
 use crate::tally::Tally;
 use crate::worker::{News, PhaseOver, Worker};
 
-/// Without any new connection for so long, connecting has failed.
-const RAMP_PATIENCE: Duration = Duration::from_secs(10);
+/// Connecting has failed without any new connection for so many times the plan's patience: a server that is flooded
+/// may forget a connection, and TCP asks again after one second, and then three.
+const CONNECT_PATIENCE: u32 = 2;
 
 /// Pause behind a phase in which connections moved: what the last of them set off shall not be counted as the next
 /// phase's cost.
@@ -216,13 +217,14 @@ impl<'a> Coordinator<'a> {
             }
             let all = self.plan.connections;
             if sum.pending > 0 {
-                if moved.elapsed() > RAMP_PATIENCE && phase.kind == Kind::Connect {
+                let patience = patience * CONNECT_PATIENCE;
+                if moved.elapsed() > patience && phase.kind == Kind::Connect {
                     return Err(CannotStart::new(
-                        format!("only {} of {all} connections after {RAMP_PATIENCE:?} without a new one", sum.ready),
+                        format!("only {} of {all} connections after {patience:?} without a new one", sum.ready),
                         "see whether the server accepts so many, and speaks this --transport",
                     ));
                 }
-                if moved.elapsed() > RAMP_PATIENCE.max(patience) {
+                if moved.elapsed() > patience {
                     return Ok(());
                 }
             } else if moved.elapsed() > patience {

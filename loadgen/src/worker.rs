@@ -162,11 +162,13 @@ impl Worker {
                     Err(reason) => return self.tell(News::CannotStart(reason)),
                 }
             }
+            let rules = &self.rules;
+            let resume_ns = self.lanes.iter_mut().filter_map(|lane| lane.resume(rules, now_ns)).min();
             self.lanes.iter_mut().for_each(Lane::submit);
             if busy {
                 quiet_since_ns = now_ns;
             } else if now_ns - quiet_since_ns > SPIN_NS {
-                self.rest(now_ns);
+                self.rest(now_ns, resume_ns);
             }
         }
     }
@@ -427,12 +429,10 @@ impl Worker {
         self.now.count_at_ns = now_ns + COUNT_NS.max(4 * took_ns);
     }
 
-    fn rest(&mut self, now_ns: u64) {
-        let mut due_ns = self.publisher.as_ref().and_then(|publisher| publisher.next_due_ns(now_ns));
-        due_ns = due_ns.into_iter().chain(self.echoes.next_due_ns().filter(|_| !self.now.ended)).min();
-        for lane in &mut self.lanes {
-            due_ns = due_ns.into_iter().chain(lane.resume(now_ns)).min();
-        }
+    fn rest(&mut self, now_ns: u64, resume_ns: Option<u64>) {
+        let publish_ns = self.publisher.as_ref().and_then(|publisher| publisher.next_due_ns(now_ns));
+        let echo_ns = self.echoes.next_due_ns().filter(|_| !self.now.ended);
+        let due_ns = publish_ns.into_iter().chain(echo_ns).chain(resume_ns).min();
         let due_us = due_ns.map_or(WAIT_US_MAX, |due_ns| due_ns.saturating_sub(now_ns) / 1_000).min(WAIT_US_MAX);
         match &mut self.lanes[..] {
             [lane] if due_us > 0 => lane.wait(due_us),

@@ -8,7 +8,9 @@ use std::thread;
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
 use corecast_loadgen::report;
-use corecast_loadgen::{Audience, Gaps, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run};
+use corecast_loadgen::{
+    Audience, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run,
+};
 
 /// A node on two shards, with echo; it ends with the test.
 struct Engine(Option<Node>);
@@ -59,7 +61,7 @@ impl Drop for Engine {
 #[test]
 fn every_way_delivers_everything() {
     let engine = Engine::start();
-    for transport in [Transport::Line, Transport::Raw] {
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
         for publish in [Publish::Ws, Publish::Http] {
             for (load, workers) in [(Load::Open { rate: 400.0 }, 1), (Load::Closed { in_flight: 8 }, 3)] {
                 let plan = Plan { transport, publish, workers, phases: messages(load, 200), ..engine.plan() };
@@ -209,8 +211,16 @@ fn everyone_comes_back() {
     let paced = Phase { ramp: Some(400), ..back.clone() };
     let quiet = Phase::new(Kind::Reconnect);
     let phases = vec![Phase::connect(), publish.clone(), back, paced, publish, quiet];
-    for (subscribe, workers) in [(vec![Audience::All], 1), (vec![Audience::All, Audience::Own], 2)] {
-        let plan = Plan { subscribe, workers, phases: phases.clone(), ..engine.plan() };
+    let cases = [
+        (Transport::Line, vec![Audience::All], 1),
+        (Transport::Line, vec![Audience::All, Audience::Own], 2),
+        (Transport::Sse, vec![Audience::All], 2),
+        (Transport::LongPoll, vec![Audience::All], 1),
+        (Transport::Poll, vec![Audience::All], 1),
+    ];
+    for (transport, subscribe, workers) in cases {
+        let phases = phases.clone();
+        let plan = Plan { transport, subscribe, workers, phases, poll_seconds: 0.1, ..engine.plan() };
         let report = run(&plan, &mut || {}).unwrap();
         assert!(report.fine(), "{report}");
         assert_eq!((report.published_messages(), report.counts().delivered), (80, 80 * 120));
@@ -234,7 +244,7 @@ fn raw_connections_come_back() {
 #[test]
 fn connections_leave_and_come() {
     let engine = Engine::start();
-    for transport in [Transport::Line, Transport::Raw] {
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
         let churn = Phase { seconds: Some(0.8), leaving: Some(500.0), rate: Some(200.0), ..Phase::new(Kind::Churn) };
         let plan = Plan { transport, workers: 2, phases: Plan::connect_then(churn), ..engine.plan() };
         let report = run(&plan, &mut || {}).unwrap();
@@ -278,5 +288,40 @@ fn every_scenario_runs() {
         assert!(report.fine(), "{scenario:?}: {report}");
         assert_eq!(report.phases[0].connections_made, 60);
         assert_eq!(report.counts().delivered > 0, *scenario != Scenario::Idle, "{scenario:?}: {report}");
+    }
+}
+
+/// Described as a server like any other, by templates, the engine is measured in the same way: its raw WebSockets with a
+/// topic in the path and POSTs, and its line protocol with a greeting, a subscription that is confirmed, and a publisher.
+#[test]
+fn generic_servers_are_witnessed() {
+    let engine = Engine::start();
+    let raw = Generic {
+        path: "/topics/{topic}?since=live".to_owned(),
+        publish_path: "/topics/{topic}".to_owned(),
+        ..Generic::default()
+    };
+    let line = Generic {
+        path: "/ws".to_owned(),
+        subprotocol: Some("corecast.v1".to_owned()),
+        talk: vec!["<HI".to_owned(), ">PING {id}".to_owned(), "<PONG".to_owned()],
+        subscribe: Some("SUB {topic} since=live id=1".to_owned()),
+        subscribed: Some("OK 1".to_owned()),
+        publish: r"PUB {topic}\n{payload}".to_owned(),
+        ..Generic::default()
+    };
+    for (generic, publish) in [(raw, Publish::Http), (line, Publish::Ws)] {
+        let generic = Some(generic);
+        let phases = vec![
+            Phase::connect(),
+            Phase { messages: Some(70), ..Phase::publish(Load::Open { rate: 400.0 }) },
+            Phase::new(Kind::Reconnect),
+            Phase { messages: Some(70), ..Phase::publish(Load::Closed { in_flight: 4 }) },
+        ];
+        let plan = Plan { transport: Transport::Generic, generic, publish, phases, ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        assert_eq!(report.counts().delivered, 140 / 7 * 120, "{report}");
+        assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
     }
 }

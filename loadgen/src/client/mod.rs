@@ -4,6 +4,8 @@
 //! connection ends. Touches no socket: it is given bytes, and says what to send. There may be a million of these, so it
 //! is small ([`Client`] is held below 64 bytes by a test): bytes are kept only while a frame or a message is cut in two.
 
+mod generic;
+mod http;
 mod line;
 mod post;
 mod websocket;
@@ -13,6 +15,8 @@ use corecast_protocol::ws::decoder::{Decoder, Role};
 use corecast_protocol::ws::frame::{self, Opcode};
 use corecast_protocol::ws::handshake;
 
+pub(crate) use self::generic::Talk;
+use self::http::Exchange;
 use crate::account::Account;
 use crate::payload::{self, Stamp};
 use crate::plan::{Audience, Plan, Topic, Transport};
@@ -71,6 +75,10 @@ pub(crate) struct Rules {
     pub(crate) payload_bytes_max: usize,
     /// Somebody will come back: each message's cursor is kept.
     keep_cursors: bool,
+    /// How to talk to a server that is not the engine.
+    talk: Option<Talk>,
+    /// What requests name as their host.
+    host: String,
     /// Which of a connection's subscriptions an audience is, by audience.
     index: [Option<u8>; 3],
 }
@@ -85,9 +93,18 @@ impl Rules {
             echo_numbers_max: 0,
             payload_bytes_max: plan.bytes_max(),
             keep_cursors: plan.reconnects(),
+            talk: plan.generic.as_ref().map(Talk::new),
+            host: plan.connect[0].to_string(),
             plan,
         }
     }
+}
+
+/// What a connection speaks.
+#[derive(Debug)]
+enum Wire {
+    WebSocket(Decoder),
+    Http(Exchange),
 }
 
 /// Why a connection is of no more use.
@@ -103,7 +120,7 @@ struct Cut {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Client {
-    decoder: Decoder,
+    wire: Wire,
     cut: Option<Box<Cut>>,
     purpose: Purpose,
     state: State,
@@ -131,9 +148,14 @@ pub(crate) struct Ears<'a> {
 }
 
 impl Client {
-    pub(crate) fn new(purpose: Purpose, slow: bool) -> Client {
+    pub(crate) fn new(purpose: Purpose, transport: Transport, slow: bool) -> Client {
+        let http = match purpose {
+            Purpose::Subscribe(_) => matches!(transport, Transport::Sse | Transport::LongPoll | Transport::Poll),
+            Purpose::Publish(_) => false,
+            Purpose::Post(_) => true,
+        };
         Client {
-            decoder: Decoder::new(Role::Client),
+            wire: if http { Wire::Http(Exchange::new()) } else { Wire::WebSocket(Decoder::new(Role::Client)) },
             cut: None,
             purpose,
             state: if matches!(purpose, Purpose::Post(_)) { State::Ready } else { State::Upgrading },
@@ -152,18 +174,32 @@ impl Client {
     }
 
     /// Appends the first bytes that this connection sends.
-    pub(crate) fn greet(&self, rules: &Rules, host: &str, say: &mut Vec<u8>) {
+    pub(crate) fn greet(&mut self, rules: &Rules, host: &str, subscriptions: &[Subscription], say: &mut Vec<u8>) {
         let plan = &rules.plan;
+        let subscribed = plan.subscribe[0];
         let (target, subprotocol) = match (self.purpose, plan.transport) {
             (Purpose::Post(_), _) => return,
+            (Purpose::Publish(_) | Purpose::Subscribe(_), Transport::Generic) => {
+                let Some(talk) = &rules.talk else {
+                    return;
+                };
+                let topic = match self.purpose {
+                    Purpose::Subscribe(own) => plan.topic_name(plan.topic_of(subscribed, own)),
+                    _ => String::new(),
+                };
+                (self.generic_path(&topic, talk), talk.subprotocol.as_deref())
+            }
             (Purpose::Subscribe(_), Transport::Echo) => ("/echo".to_owned(), None),
             (Purpose::Subscribe(own), Transport::Raw) => {
-                let topic = plan.topic_name(plan.topic_of(plan.subscribe[0], own));
+                let topic = plan.topic_name(plan.topic_of(subscribed, own));
                 let conflate = if plan.conflate { "&conflate" } else { "" };
                 (format!("/topics/{topic}?since=live{conflate}"), None)
             }
             (Purpose::Publish(_), _) | (Purpose::Subscribe(_), Transport::Line) => {
                 ("/ws".to_owned(), Some(handshake::CORECAST_V1))
+            }
+            (Purpose::Subscribe(_), Transport::Sse | Transport::LongPoll | Transport::Poll) => {
+                return self.ask(rules, &subscriptions[0], say);
             }
         };
         write_head(say, |writer| handshake::client_request(writer, host, &target, &rules.key, subprotocol));
@@ -174,29 +210,28 @@ impl Client {
     /// # Errors
     /// What the server did that makes this connection useless.
     pub(crate) fn hear(&mut self, bytes: &mut [u8], ears: &mut Ears<'_>) -> Result<(), Fault> {
-        let Some(cut) = self.cut.as_mut().filter(|cut| !cut.raw.is_empty()) else {
+        let mut raw = self.cut.as_mut().map(|cut| std::mem::take(&mut cut.raw)).unwrap_or_default();
+        if raw.is_empty() {
             let used = self.take(bytes, ears)?;
-            if used < bytes.len() {
-                self.cut.get_or_insert_default().raw.extend_from_slice(&bytes[used..]);
-            }
-            return Ok(());
-        };
-        let mut raw = std::mem::take(&mut cut.raw);
-        raw.extend_from_slice(bytes);
-        let used = self.take(&mut raw, ears)?;
-        raw.drain(..used);
-        match &mut self.cut {
-            Some(cut) if raw.is_empty() && cut.message.is_empty() => self.cut = None,
-            cut => cut.get_or_insert_default().raw = raw,
+            raw.extend_from_slice(&bytes[used..]);
+        } else {
+            raw.extend_from_slice(bytes);
+            let used = self.take(&mut raw, ears)?;
+            raw.drain(..used);
         }
+        if !raw.is_empty() {
+            self.cut.get_or_insert_default().raw = raw;
+        }
+        self.cut.take_if(|cut| cut.raw.is_empty() && cut.message.is_empty());
         Ok(())
     }
 
     /// Takes as many bytes as make sense by themselves, and returns how many.
     fn take(&mut self, bytes: &mut [u8], ears: &mut Ears<'_>) -> Result<usize, Fault> {
-        match self.purpose {
-            Purpose::Post(_) => post::take(bytes, ears),
-            Purpose::Publish(_) | Purpose::Subscribe(_) => self.take_frames(bytes, ears),
+        match (self.purpose, &self.wire) {
+            (Purpose::Post(_), _) => post::take(bytes, ears),
+            (_, Wire::WebSocket(_)) => self.take_frames(bytes, ears),
+            (_, Wire::Http(_)) => self.take_http(bytes, ears),
         }
     }
 
@@ -232,7 +267,7 @@ impl Client {
             if ears.rules.echo_ahead > 0 && next < ears.rules.echo_numbers_max {
                 ears.tally.next(topic);
                 let stamp = Stamp { number: next, scheduled_ns: ears.now_ns, ..stamp };
-                append_frame(ears.say, b"", stamp, payload.len());
+                append_frame(ears.say, Opcode::Text, b"", stamp, payload.len(), b"");
                 *ears.echoes_sent += 1;
             }
         }

@@ -3,6 +3,9 @@
 use corecast_protocol::ws::handshake::{accept_key, encode_key};
 
 use super::*;
+
+#[path = "generic_tests.rs"]
+mod generic_tests;
 use crate::account::Scope;
 use crate::plan::{Kind, Phase};
 use crate::witness::Counts;
@@ -31,6 +34,10 @@ impl Worker {
         let rules = Rules::new(plan, encode_key([7; 16]));
         let account = Account::new(Scope { late_ns: 1_000_000, ..Scope::default() });
         Worker { rules, account, tally, subscriptions, say: Vec::new(), echoes_sent: 0 }
+    }
+
+    fn client(&self, purpose: Purpose) -> Client {
+        Client::new(purpose, self.rules.plan.transport, false)
     }
 
     fn hear(&mut self, client: &mut Client, bytes: &[u8]) -> Result<(), Fault> {
@@ -90,7 +97,7 @@ fn every_cut_is_heard_alike() {
         }
         for cut in 0..=stream.len() {
             let mut worker = Worker::new(transport);
-            let mut client = Client::new(Purpose::Subscribe(1), false);
+            let mut client = worker.client(Purpose::Subscribe(1));
             worker.hear(&mut client, &stream[..cut]).unwrap();
             worker.hear(&mut client, &stream[cut..]).unwrap();
             assert!(client.ready(), "cut at {cut}");
@@ -108,7 +115,7 @@ fn every_cut_is_heard_alike() {
 #[test]
 fn single_bytes_and_fragments() {
     let mut worker = Worker::new(Transport::Raw);
-    let mut client = Client::new(Purpose::Subscribe(0), false);
+    let mut client = worker.client(Purpose::Subscribe(0));
     let payload = message(0, 0);
     let mut stream = worker.upgrade();
     stream.extend([0x01, 100]);
@@ -127,7 +134,7 @@ fn single_bytes_and_fragments() {
 #[test]
 fn faults_of_the_stream_are_told() {
     let mut worker = Worker::new(Transport::Raw);
-    let mut client = Client::new(Purpose::Subscribe(2), false);
+    let mut client = worker.client(Purpose::Subscribe(2));
     let mut stream = worker.upgrade();
     let mut damaged = message(2, 5);
     damaged[150] ^= 1;
@@ -146,7 +153,8 @@ fn useless_connections_say_why() {
     let fault = |transport, stream: &dyn Fn(&Worker) -> Vec<u8>| {
         let mut worker = Worker::new(transport);
         let stream = stream(&worker);
-        worker.hear(&mut Client::new(Purpose::Subscribe(0), false), &stream).unwrap_err()
+        let mut client = worker.client(Purpose::Subscribe(0));
+        worker.hear(&mut client, &stream).unwrap_err()
     };
     let after = |tail: &'static [u8]| move |worker: &Worker| [&worker.upgrade()[..], tail].concat();
     let refused = |_: &Worker| b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
@@ -165,7 +173,7 @@ fn useless_connections_say_why() {
 fn echoes_go_on() {
     let mut worker = Worker::new(Transport::Echo);
     (worker.rules.echo_ahead, worker.rules.echo_numbers_max) = (2, 4);
-    let mut client = Client::new(Purpose::Subscribe(9), false);
+    let mut client = worker.client(Purpose::Subscribe(9));
     let mut stream = worker.upgrade();
     for number in 0..4 {
         let mut payload = vec![0; 200];
@@ -202,7 +210,7 @@ fn said(bytes: &[u8]) -> String {
 #[test]
 fn several_topics_and_cursors() {
     let mut worker = Worker::of(returning());
-    let mut client = Client::new(Purpose::Subscribe(5), false);
+    let mut client = worker.client(Purpose::Subscribe(5));
     let upgrade = [worker.upgrade(), text(b"HI corecast.v1 0")].concat();
     worker.hear(&mut client, &upgrade).unwrap();
     let asked = said(&worker.say);
@@ -216,7 +224,7 @@ fn several_topics_and_cursors() {
         worker.hear(&mut client, &text(&message)).unwrap();
     }
     worker.say.clear();
-    let mut again = Client::new(Purpose::Subscribe(5), false);
+    let mut again = worker.client(Purpose::Subscribe(5));
     worker.hear(&mut again, &upgrade).unwrap();
     let asked = said(&worker.say);
     assert!(asked.contains("/all since=000000bb-9 id=0"), "{asked}");
@@ -230,7 +238,7 @@ fn several_topics_and_cursors() {
 #[test]
 fn told_gaps_are_not_lost() {
     let mut worker = Worker::of(returning());
-    let mut client = Client::new(Purpose::Subscribe(5), false);
+    let mut client = worker.client(Purpose::Subscribe(5));
     let prefix = worker.rules.plan.topic_prefix.clone();
     let own = (2 << 30) | 5;
     let message = |number: u64| {
@@ -264,7 +272,7 @@ fn latecomers_miss_nothing_afterwards() {
     for _ in 0..10 {
         worker.tally.next(topic);
     }
-    let mut client = Client::new(Purpose::Subscribe(2), false);
+    let mut client = worker.client(Purpose::Subscribe(2));
     let stream = [worker.upgrade(), text(&message(2, 9)), text(&message(2, 11))].concat();
     worker.hear(&mut client, &stream).unwrap();
     let counts = Counts { delivered: 2, lost: 1, late: 2, ..Counts::default() };
@@ -275,15 +283,16 @@ fn latecomers_miss_nothing_afterwards() {
 #[test]
 fn publishers_hear_refusals() {
     let mut worker = Worker::new(Transport::Line);
-    let mut client = Client::new(Purpose::Publish(0), false);
+    let mut client = worker.client(Purpose::Publish(0));
     let upgrade = worker.upgrade();
     worker.hear(&mut client, &upgrade).unwrap();
     assert!(!client.ready());
     worker.hear(&mut client, &text(b"HI corecast.v1 0")).unwrap();
     assert!(client.ready());
     worker.hear(&mut client, &text(b"ERR - rate slow down")).unwrap();
-    let mut post = Client::new(Purpose::Post(0), false);
-    let replies = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\nfull";
+    let mut post = worker.client(Purpose::Post(0));
+    let replies = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\nfull\
+        HTTP/1.1 201 Made\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     for cut in 0..=replies.len() {
         worker.hear(&mut post, &replies[..cut]).unwrap();
         worker.hear(&mut post, &replies[cut..]).unwrap();
@@ -296,4 +305,122 @@ fn publishers_hear_refusals() {
 fn connections_are_small() {
     assert!(size_of::<Option<Client>>() <= 64, "{}", size_of::<Option<Client>>());
     assert!(size_of::<Subscription>() <= 32, "{}", size_of::<Subscription>());
+}
+
+fn sized(status: &str, cursor: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nCorecast-Cursor: {cursor}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+fn item(number: u64) -> String {
+    let data = String::from_utf8(message(1, number)).unwrap();
+    format!(r#"{{"topic":"load/1","cursor":"0000002a-{}","data":"{data}"}}"#, number + 1)
+}
+
+fn event(number: u64) -> String {
+    let data = String::from_utf8(message(1, number)).unwrap();
+    let event = format!("id: 0000002a-{}\ndata: {data}\n\n", number + 1);
+    format!("{:x}\r\n{event}\r\n", event.len())
+}
+
+/// An event stream is begun where a poll said the topic stands, and is heard alike wherever it is cut; its gaps are told,
+/// signs of life mean nothing, and one that ends is asked for again from its last event.
+#[test]
+fn event_streams_are_heard() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let gap = r#"{"topic":"load/1","from":"0000002a-2","to":"0000002a-4","count":2,"reason":"overflow"}"#;
+    let gap = format!("event: corecast-gap\nid: 0000002a-4\ndata: {gap}\n\n");
+    let gap = format!("{:x}\r\n{gap}\r\n", gap.len());
+    let stream = [head, &event(0), "3\r\n:\n\n\r\n", &event(1), &gap, &event(4), "0\r\n\r\n"].concat();
+    for cut in 0..=stream.len() {
+        let mut worker = Worker::new(Transport::Sse);
+        let mut client = worker.client(Purpose::Subscribe(1));
+        let Worker { rules, subscriptions, say, .. } = &mut worker;
+        client.greet(rules, "host", subscriptions, say);
+        assert!(said(&worker.say).contains("transport=poll&since=live "));
+        worker.say.clear();
+        worker.hear(&mut client, &sized("200 OK", "0000002a-0", "[]")).unwrap();
+        assert!(said(&worker.say).contains("/1?transport=sse&since=0000002a-0 ") && !client.ready());
+        worker.say.clear();
+        worker.hear(&mut client, &stream.as_bytes()[..cut]).unwrap();
+        worker.hear(&mut client, &stream.as_bytes()[cut..]).unwrap();
+        assert!(client.ready() && client.cut.is_none(), "cut at {cut}");
+        assert!(said(&worker.say).contains("transport=sse&since=0000002a-5 "), "cut at {cut}");
+        let counts = Counts { delivered: 3, late: 3, told: 2, ..Counts::default() };
+        assert_eq!((worker.settle(5), worker.account.gaps_told), (counts, 1), "cut at {cut}");
+    }
+}
+
+/// Long polls follow each other from cursor to cursor, answered or not, wherever they are cut.
+#[test]
+fn long_polls_are_heard() {
+    let answers = [
+        sized("200 OK", "0000002a-0", "[]"),
+        sized("200 OK", "0000002a-2", &format!("[{},{}]", item(0), item(1))),
+        b"HTTP/1.1 204 No Content\r\nCorecast-Cursor: 0000002a-2\r\n\r\n".to_vec(),
+        sized(
+            "200 OK",
+            "0000002a-5",
+            &format!(
+                r#"[{{"gap":{{"topic":"load/1","from":"0000002a-2","to":"0000002a-4","count":2,"reason":"expired"}}}},{}]"#,
+                item(4)
+            ),
+        ),
+    ];
+    let stream = answers.concat();
+    for cut in 0..=stream.len() {
+        let mut worker = Worker::new(Transport::LongPoll);
+        let mut client = worker.client(Purpose::Subscribe(1));
+        let Worker { rules, subscriptions, say, .. } = &mut worker;
+        client.greet(rules, "host", subscriptions, say);
+        worker.hear(&mut client, &stream[..cut]).unwrap();
+        worker.hear(&mut client, &stream[cut..]).unwrap();
+        let asked = said(&worker.say);
+        let asked: Vec<&str> = asked.lines().filter_map(|line| line.split("transport=").nth(1)).collect();
+        let since = |cursor: &str| format!("long-poll&since=0000002a-{cursor} HTTP/1.1");
+        assert_eq!(asked, ["poll&since=live HTTP/1.1", &since("0"), &since("2"), &since("2"), &since("5")]);
+        let counts = Counts { delivered: 3, late: 3, told: 2, ..Counts::default() };
+        assert_eq!((worker.settle(5), client.ready()), (counts, true), "cut at {cut}");
+    }
+}
+
+/// A poll pauses when it is answered, and goes on from its cursor when it is told to.
+#[test]
+fn polls_pause() {
+    let mut worker = Worker::new(Transport::Poll);
+    let mut client = worker.client(Purpose::Subscribe(1));
+    let Worker { rules, subscriptions, say, .. } = &mut worker;
+    client.greet(rules, "host", subscriptions, say);
+    assert!(!client.pauses());
+    worker.say.clear();
+    worker.hear(&mut client, &sized("200 OK", "0000002a-7", "[]")).unwrap();
+    assert!(client.pauses() && worker.say.is_empty());
+    let Worker { rules, subscriptions, say, .. } = &mut worker;
+    client.ask(rules, &subscriptions[0], say);
+    assert!(!client.pauses() && said(&worker.say).contains("transport=poll&since=0000002a-7 "));
+}
+
+/// Answers that are no answers to a poll or a stream end the connection with a reason, and damage is noticed.
+#[test]
+fn useless_answers_say_why() {
+    let fault = |transport: Transport, stream: &[Vec<u8>]| {
+        let mut worker = Worker::new(transport);
+        let mut client = worker.client(Purpose::Subscribe(1));
+        let Worker { rules, subscriptions, say, .. } = &mut worker;
+        client.greet(rules, "host", subscriptions, say);
+        let result = worker.hear(&mut client, &stream.concat());
+        (result.err().unwrap_or_default(), worker.account.counts.corrupted)
+    };
+    let first = || sized("200 OK", "0000002a-0", "[]");
+    assert!(fault(Transport::Poll, &[sized("503 Full", "0000002a-0", "no room")]).0.contains("503 to a poll: no room"));
+    assert!(
+        fault(Transport::Poll, &[b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()]).0.contains("no cursor")
+    );
+    assert!(fault(Transport::Poll, &[sized("200 OK", "0000002a-0", "{}")]).0.contains("answer to a poll is wrong"));
+    assert!(fault(Transport::Poll, &[b"SSH-2.0\r\n\r\n".to_vec()]).0.contains("not HTTP"));
+    assert!(fault(Transport::Sse, &[first(), sized("404 Not", "0000002a-0", "")]).0.contains("404 to a stream"));
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    assert!(fault(Transport::Sse, &[first(), head.clone(), b"zz\r\n".to_vec()]).0.contains("not chunked"));
+    let damaged = event(0).replace("data: 4", "data: 5");
+    assert_eq!(fault(Transport::Sse, &[first(), head, damaged.into_bytes()]), (String::new(), 1));
 }

@@ -5,7 +5,7 @@ use corecast_protocol::ws::decoder::Event;
 use corecast_protocol::ws::frame::Opcode;
 use corecast_protocol::ws::handshake;
 
-use super::{Client, Ears, Fault, HEAD_BYTES_MAX, LINE_BYTES_MAX, Purpose, State, append_control};
+use super::{Client, Ears, Fault, HEAD_BYTES_MAX, LINE_BYTES_MAX, Purpose, State, Wire, append_control};
 use crate::plan::Transport;
 
 impl Client {
@@ -19,8 +19,10 @@ impl Client {
         }
         let message_bytes_max = ears.rules.payload_bytes_max + LINE_BYTES_MAX;
         loop {
-            let step = self
-                .decoder
+            let Wire::WebSocket(decoder) = &mut self.wire else {
+                return Ok(at);
+            };
+            let step = decoder
                 .next(&mut bytes[at..], message_bytes_max)
                 .map_err(|violation| format!("the server broke WebSocket: {}", violation.text()))?;
             let frame = &mut bytes[at..at + step.consumed];
@@ -35,7 +37,6 @@ impl Client {
                     if last {
                         let mut message = std::mem::take(message);
                         self.message(&mut message, ears)?;
-                        self.cut.take_if(|cut| cut.raw.is_empty());
                     }
                 }
                 Some(Event::Ping(data)) => append_control(Opcode::Pong, &frame[data], ears.say),
@@ -57,9 +58,14 @@ impl Client {
             return Err(format!("the server answered the handshake with status {}", reply.status));
         }
         let line = self.speaks_line(ears);
-        handshake::check_reply(&reply, &ears.rules.key, line.then_some(handshake::CORECAST_V1))
+        let subprotocol = match &ears.rules.talk {
+            Some(talk) => talk.subprotocol.as_deref(),
+            None => line.then_some(handshake::CORECAST_V1),
+        };
+        handshake::check_reply(&reply, &ears.rules.key, subprotocol)
             .map_err(|violation| format!("the answer to the handshake is wrong: {}", violation.text()))?;
         match self.purpose {
+            _ if ears.rules.talk.is_some() => self.talk_on(0, ears),
             Purpose::Subscribe(own) if line => self.subscribe(own, ears),
             Purpose::Subscribe(_) => {
                 self.state = State::Ready;
@@ -71,13 +77,17 @@ impl Client {
     }
 
     fn speaks_line(&self, ears: &Ears<'_>) -> bool {
-        matches!(self.purpose, Purpose::Publish(_)) || ears.rules.plan.transport == Transport::Line
+        let engine = ears.rules.talk.is_none();
+        engine && matches!(self.purpose, Purpose::Publish(_)) || ears.rules.plan.transport == Transport::Line
     }
 
     #[inline]
     fn message(&mut self, message: &mut [u8], ears: &mut Ears<'_>) -> Result<(), Fault> {
         if self.speaks_line(ears) {
             return self.line(message, ears);
+        }
+        if ears.rules.talk.is_some() {
+            return self.generic(message, ears);
         }
         self.delivery(message, ears);
         Ok(())
