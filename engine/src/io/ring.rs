@@ -32,7 +32,7 @@ use super::memory::{Memory, Span};
 use super::token::{Operation, Token};
 
 /// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
-const SUBMISSIONS: u32 = 4_096;
+pub const SUBMISSIONS: u32 = 4_096;
 
 /// Completions the kernel can hold before it must allocate for more: several turns of a slow shard, and every socket
 /// of a full submission answering at once, eight times. 16 B each.
