@@ -47,6 +47,8 @@ pub struct Limits {
     pub stream_ms: u64,
     /// Time for a peer to end a connection that we ended, in milliseconds.
     pub linger_ms: u64,
+    /// Messages of at least so many bytes are compressed for clients that accept it; `None`: compression is not offered.
+    pub compress_from: Option<u32>,
     /// Block memory in bytes.
     pub memory_bytes: u64,
     /// `GET /echo` is served.
@@ -78,6 +80,7 @@ impl Default for Limits {
             dead_ms: 60_000,
             stream_ms: 1_800_000,
             linger_ms: 2_000,
+            compress_from: Some(1 << 10),
             memory_bytes: 256 << 20,
             echo: false,
             origins: Vec::new(),
