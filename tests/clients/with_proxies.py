@@ -49,8 +49,11 @@ class Proxy:
         self.configuration = self.folder / "configuration"
         text = change(getattr(self, kind)())
         self.configuration.write_text(text if kind == "haproxy" else self._in_folder(text))
-        self.process = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def nginx(self):
         text = (DOCUMENTED / "nginx.conf").read_text()
@@ -235,8 +238,7 @@ def test_a_browser_resumes_through_a_proxy(engine):
 def test_a_stopping_engine_is_seen(_):
     """The end of a stream passes in order when the engine stops, and then the proxy says that nobody is there."""
     for kind in ["nginx", "haproxy"]:
-        own = Engine()
-        with Proxy(kind, own) as proxy:
+        with Engine() as own, Proxy(kind, own) as proxy:
             name = topic("last")
             with Stream(f"{proxy.url}/topics/{name}?transport=stream&since=earliest") as stream:
                 own.publish(name, "last words")
