@@ -15,6 +15,7 @@ import threading
 
 import websockets.sync.client
 from engine import DEADLINE, Engine, curl, eventually, together, topic
+from sub import ALL, Sub
 from transports import STREAMS, Stream, items
 
 DOCUMENTED = pathlib.Path(__file__).parent.parent.parent / "docs" / "proxies"
@@ -120,6 +121,10 @@ class Proxy:
             self.process.wait()
         self.log.close()
 
+    def reload(self):
+        """Asks it to begin anew with its configuration, as `systemctl reload` does."""
+        self.process.send_signal(signal.SIGUSR2 if self.kind == "haproxy" else signal.SIGHUP)
+
     def __enter__(self):
         return self
 
@@ -215,6 +220,39 @@ def test_the_origin_is_checked_behind_a_proxy(_):
                 for origin, status in [(f"https://{host}", 200), ("https://localhost", 403), ("https://evil.example", 403)]:
                     answer = curl(f"{proxy.url}/topics/{topic()}", "-d", "x", "-H", f"Host: {host}", "-H", f"Origin: {origin}")
                     assert answer.status == status, (kind, origin, answer.status, answer.body)
+
+
+def test_sub_over_every_transport_through_a_proxy_that_is_killed(engine):
+    """A proxy that dies and comes back, and one that is reloaded, cost no message and give none twice, on any transport."""
+    for kind in ["nginx", "haproxy"]:
+        with Proxy(kind, engine) as proxy:
+            names = {transport: topic(f"killed-{transport}") for transport in ALL}
+            subs = {
+                transport: Sub(proxy.url, name, "--transport", transport, "--since", "earliest", "--count", "12", "--raw")
+                for transport, name in names.items()
+            }
+
+            def publish(first, last):
+                for n in range(first, last):
+                    for name in names.values():
+                        engine.publish(name, str(n))
+
+            def printed(count):
+                for transport, sub in subs.items():
+                    eventually(lambda: len(sub.lines) >= count, f"{count} over {transport}: {sub.out} {sub.errors}")
+
+            publish(0, 3)
+            printed(3)
+            proxy.kill()
+            publish(3, 6)
+            proxy.start()
+            printed(6)
+            proxy.reload()
+            publish(6, 12)
+            for transport, sub in subs.items():
+                with sub:
+                    assert sub.end() == b"".join(b"%d\n" % n for n in range(12)), (kind, transport, sub.errors)
+                    assert b"gap" not in sub.errors, (kind, transport, sub.errors)
 
 
 def test_a_browser_resumes_through_a_proxy(engine):

@@ -6,7 +6,7 @@ use corecast_protocol::{topic, valid_event};
 use serde_json::Value;
 
 use super::Outcome;
-use super::connect::{Exchange, Url, topic_path};
+use super::connect::{Exchange, Url, refusal, topic_path};
 use corecast::io::check::StartError;
 
 #[derive(clap::Args)]
@@ -119,11 +119,7 @@ impl Publisher<'_> {
                 Err(error) => Err(format!("cannot write to stdout: {error}")),
             },
             (200, None) => Err(format!("{url} does not answer like an engine")),
-            _ => {
-                let reason = text("error").map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
-                let reason: String = reason.trim().chars().filter(|c| !c.is_control()).take(200).collect();
-                Err(format!("{url} refused the message with status {status}: {reason}"))
-            }
+            _ => Err(format!("{url} refused the message with status {status}: {}", refusal(&body))),
         }
     }
 }

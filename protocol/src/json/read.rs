@@ -367,8 +367,9 @@ impl Reader<'_> {
     }
 }
 
-/// Decodes padded base64 where it stands: 64 characters at a time, which become 48 bytes further left.
-fn decode_base64(data: &mut [u8]) -> Option<usize> {
+/// Decodes padded base64 where it stands, 64 characters at a time, which become 48 bytes further left; says how many bytes it
+/// became, or `None` if it is not base64.
+pub fn decode_base64(data: &mut [u8]) -> Option<usize> {
     let mut from = 0;
     let mut to = 0;
     while from < data.len() {
