@@ -7,7 +7,7 @@ use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::head::{self, BodyLength, Method, Request};
 use corecast_protocol::http::{query, response};
-use corecast_protocol::message::valid_event;
+use corecast_protocol::message::check_event;
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use corecast_protocol::ws::decoder::{Decoder, Role};
@@ -186,8 +186,8 @@ impl Shard {
             Method::Post => {
                 let name = topic::from_path(name, &mut room)?;
                 let event = request.headers.corecast_event.unwrap_or("");
-                if !event.is_empty() && !valid_event(event) {
-                    return Err(Violation::BadEvent);
+                if !event.is_empty() {
+                    check_event(event)?;
                 }
                 let active = self.active(slot);
                 active.set_topic(name);
