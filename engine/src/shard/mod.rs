@@ -29,6 +29,7 @@ mod hear;
 mod home;
 mod http;
 mod limits;
+mod options;
 mod origin;
 mod pool;
 mod publish;
