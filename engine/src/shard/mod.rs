@@ -31,6 +31,7 @@ mod hear;
 mod home;
 mod http;
 mod limits;
+mod options;
 mod origin;
 mod pool;
 mod publish;
