@@ -35,6 +35,11 @@ impl Shape {
         matches!(self, Shape::Sse | Shape::SseShared | Shape::SseEnveloped | Shape::SseSharedEnveloped)
     }
 
+    /// Says whether it is the answer to a request that goes on and on.
+    pub(super) fn is_stream(self) -> bool {
+        !matches!(self, Shape::Payload | Shape::Line | Shape::Object)
+    }
+
     /// Says whether it is a server-sent event without its cursor, so that the connection is told one for all its topics.
     pub(super) fn is_shared(self) -> bool {
         matches!(self, Shape::SseShared | Shape::SseSharedEnveloped)

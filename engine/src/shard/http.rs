@@ -377,7 +377,7 @@ impl Shard {
                 return used;
             }
         };
-        let wish = Wish { topic, since, conflate, every_ms, token: "" };
+        let wish = Wish { topic, since, conflate, every_ms, counted: false, token: "" };
         let home = self.home_of(self.hash(wish.topic));
         if !self.may_ask(home, 2) {
             // The head is read once more when there is room.

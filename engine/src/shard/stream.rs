@@ -254,7 +254,8 @@ impl Shard {
                 break;
             };
             let Options { conflate, every_ms, .. } = Options::read(text).unwrap_or_default();
-            match self.subscribe(slot, Wish { topic, since, conflate, every_ms, token: "" }) {
+            let counted = conflate || every_ms > 0 || topics(text).nth(1).is_some();
+            match self.subscribe(slot, Wish { topic, since, conflate, every_ms, counted, token: "" }) {
                 Outcome::Done => {
                     let first = self.connections[slot as usize].first;
                     self.topics.memberships[first as usize].order = step as u8;
@@ -446,6 +447,8 @@ impl Shard {
             let mut cursors = [0; CURSORS_BYTES_MAX];
             let cursors = self.cursors(slot, &mut cursors).to_owned();
             self.say(driver, slot, |w| sse::id_only(w, &cursors));
+            // Of many topics with small messages, it is most of what is sent.
+            self.lengthen(slot, cursors.len() as i64);
         }
         self.connections[slot as usize].cursor_due = false;
     }
