@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 
-use corecast_protocol::{topic, valid_event};
+use corecast_protocol::message::check_event;
+use corecast_protocol::topic;
 use serde_json::Value;
 
 use super::Outcome;
@@ -53,11 +54,11 @@ fn check(arguments: &Arguments) -> Result<(), StartError> {
         cure: "use words joined by `/`, as in news/sport".to_owned(),
     })?;
     match &arguments.event {
-        Some(event) if !valid_event(event) => Err(StartError {
-            cause: format!("`{event}` is not the name of an event"),
-            cure: "use 1 to 64 visible ASCII characters".to_owned(),
+        Some(event) => check_event(event).map_err(|violation| StartError {
+            cause: format!("`{event}` cannot name an event: {}", violation.text()),
+            cure: "use 1 to 64 visible ASCII characters, beginning with something of your own".to_owned(),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

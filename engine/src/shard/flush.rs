@@ -17,7 +17,7 @@ use super::Shard;
 use super::chain::Run;
 use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
-use super::topics::{BEHIND, CONFLATE, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
@@ -235,7 +235,10 @@ impl Shard {
             let (first, next) = (log.chain.first(), log.chain.next());
             let subscriber = log.subscribers[place.index as usize];
             let flags = subscriber.flags;
-            if flags & UNRESOLVED != 0 {
+            if flags & ENOUGH != 0 && subscriber.next >= place.measure {
+                self.end_stream(driver, slot);
+                return false;
+            } else if flags & UNRESOLVED != 0 {
                 // The home was asked.
             } else if flags & REPLAYING != 0 {
                 self.want_more(slot, membership);
@@ -280,6 +283,7 @@ impl Shard {
         subscriber.flags |= LOOK;
         log.partials -= u32::from(subscriber.partial > 0);
         subscriber.partial = 0;
+        let counted = subscriber.flags & COUNTED != 0;
         if run.next == log.chain.next() && subscriber.flags & BEHIND != 0 {
             subscriber.flags &= !BEHIND;
             log.behind -= 1;
@@ -287,6 +291,9 @@ impl Shard {
         }
         if every_ms > 0 {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
+        }
+        if counted {
+            self.lengthen(slot, run.span.len.into());
         }
         let connection = &mut self.connections[slot as usize];
         connection.submit = self.submit;
@@ -352,6 +359,7 @@ impl Shard {
             return false;
         }
         self.pass(membership);
+        self.lengthen(slot, frame.len.into());
         self.connections[slot as usize].cursor_due = true;
         if every_ms > 0 {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);

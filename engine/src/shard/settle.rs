@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::connection::Kind;
-use super::topics::{BEHIND, NONE};
+use super::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
 
 /// `EAGAIN`: the socket's buffer is full.
@@ -68,12 +68,16 @@ impl Shard {
         subscriber.next = seq;
         subscriber.partial = partial;
         log.partials += u32::from(partial > 0);
+        let counted = subscriber.flags & COUNTED != 0;
         if subscriber.flags & BEHIND == 0 {
             subscriber.flags |= BEHIND;
             log.behind += 1;
         }
         if partial > 0 {
             self.connections[slot as usize].partial = membership;
+        }
+        if counted {
+            self.lengthen(slot, -i64::from(unsent));
         }
     }
 

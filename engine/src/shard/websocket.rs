@@ -271,7 +271,7 @@ impl Shard {
             self.tell_err(driver, slot, id, ErrCode::TooMany, "too many subscriptions");
             return Handled::Done;
         }
-        let wish = Wish { topic, since: since.unwrap_or_default(), conflate, every_ms, token };
+        let wish = Wish { topic, since: since.unwrap_or_default(), conflate, every_ms, counted: false, token };
         match self.subscribe(slot, wish) {
             Outcome::Done => {}
             Outcome::NoRoom(home) => return Handled::Room(home),

@@ -9,9 +9,8 @@ use core::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::message::valid_event;
+use crate::message::check_event;
 use crate::topic;
-use crate::violation::Violation;
 use crate::write::hex_digit;
 
 /// The deepest nesting inside a member that is skipped.
@@ -78,9 +77,7 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
         Some(range) => {
             let offset = range.start;
             let event = text(range);
-            if !valid_event(event) {
-                return Err(JsonError { text: Violation::BadEvent.text(), offset });
-            }
+            check_event(event).map_err(|violation| JsonError { text: violation.text(), offset })?;
             Some(event)
         }
     };

@@ -31,7 +31,8 @@ impl Subscriber<'_> {
             };
             let wait = if waits && settled { WAIT } else { Duration::ZERO };
             let known = tag.as_deref().map(|tag| ("If-None-Match", tag));
-            let (head, answer) = self.get(this, &self.poll_target(wait), known.as_slice(), wait + PATIENCE)?;
+            let target = self.poll_target(wait);
+            let (head, answer) = self.get(this, &target, known.as_slice(), wait + PATIENCE)?;
             let (body, kept) = self.whole(answer, OBJECT_BYTES_MAX)?;
             exchange = kept.filter(super::super::connect::Exchange::stands);
             let cursors = self.cursors(&head)?;

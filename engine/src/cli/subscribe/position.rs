@@ -80,11 +80,6 @@ impl Position {
         self.at = Some(Cursor { seq: head.seq.saturating_sub(before), ..head });
     }
 
-    /// Returns where a subscription begins that has not stood yet.
-    pub(super) fn start(&self) -> Since {
-        self.start
-    }
-
     /// Returns what was read last, if anything was.
     pub(super) fn exactly(&self) -> Option<Cursor> {
         self.at.filter(|_| self.exact)

@@ -106,6 +106,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type MakeReader = Box<dyn Fn() -> Reader>;
     use corecast_protocol::dialect::{forever_frame as frame, multipart as parts, sse as events, stream};
     use corecast_protocol::write::Writer;
     use corecast_protocol::{self as protocol, dialect};
@@ -179,7 +181,7 @@ mod tests {
         let prologue = said(|w| frame::prologue(w, "parent.corecast"));
         let frames = body(&prologue, frame::HEARTBEAT, (frame::encoded_len, frame::encode), frame::gap);
         let of_topic = || Events::Of("a b/\u{fc}%".to_owned());
-        let cases: [(&str, Written, Box<dyn Fn() -> Reader>); 4] = [
+        let cases: [(&str, Written, MakeReader); 4] = [
             ("sse", sse, Box::new(move || Reader::sse(of_topic()))),
             ("stream", lines, Box::new(Reader::lines)),
             ("multipart", multipart, Box::new(|| Reader::multipart(dialect::multipart::BOUNDARY))),

@@ -165,7 +165,7 @@ mod tests {
             (format!("{start}Content-Length: 1\r\n\r\na\r\n--c\r\n"), "does not begin with the boundary"),
             ("--b\r\nContent-Length: 1\r\n\r\na".to_owned(), "no Corecast-Cursor"),
             ("--b\r\nno colon\r\n".to_owned(), "no colon"),
-            ("--b\r\nCorecast-Topic: %zz\r\n".to_owned(), "escape"),
+            ("--b\r\nCorecast-Topic: %zz\r\n".to_owned(), "hexadecimal"),
             (format!("--b\r\nA: {}", "x".repeat(3000)), "longer than"),
         ] {
             let error = Multipart::new("b").feed(text.as_bytes(), &mut Vec::new()).unwrap_err();

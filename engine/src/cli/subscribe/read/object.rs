@@ -13,14 +13,14 @@ pub(super) fn item(text: &[u8]) -> Result<Item, String> {
 }
 
 /// Reads the array that a poll is answered with.
-pub(super) fn items(text: &[u8]) -> Result<Vec<Item>, String> {
+pub(in crate::cli) fn items(text: &[u8]) -> Result<Vec<Item>, String> {
     let values: Vec<Value> =
         serde_json::from_slice(text).map_err(|error| format!("that is not an array in JSON: {error}"))?;
     values.iter().map(of_value).collect()
 }
 
 /// Reads the script that a JSONP request with this callback is answered with.
-pub(super) fn script(text: &[u8], callback: &str) -> Result<Vec<Item>, String> {
+pub(in crate::cli) fn script(text: &[u8], callback: &str) -> Result<Vec<Item>, String> {
     let start = format!("/**/{callback}(");
     let inside = text.strip_prefix(start.as_bytes()).and_then(|text| text.strip_suffix(b");"));
     items(inside.ok_or_else(|| format!("the script does not call {callback}"))?)
