@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::connection::Kind;
+use super::pong::Front;
 use super::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
 
@@ -51,10 +52,16 @@ impl Shard {
 
     fn move_back<D: Driver>(&mut self, driver: &mut D, slot: Slot, unsent: u32) {
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_sub(u64::from(unsent));
+        let frames = self.connections[slot as usize].is_websocket();
         if let Some(active) = self.active_if_any(slot)
             && active.sending > 0
         {
+            let taken = active.sending - unsent;
             active.queue.unconsume(unsent);
+            if frames {
+                let queue = driver.memory().bytes(active.queue.span_with_consumed(taken));
+                active.front.advance(queue, taken as usize);
+            }
             return;
         }
         let connection = &self.connections[slot as usize];
@@ -95,6 +102,7 @@ impl Shard {
             let active = &mut self.actives[index as usize];
             active.sending = 0;
             if active.queue.is_empty() {
+                active.front = Front::default();
                 active.queue.release_if_empty(&mut self.store);
                 self.drained(driver, slot);
             }
