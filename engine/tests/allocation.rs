@@ -53,15 +53,21 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const SUBSCRIBERS: usize = 20;
+
+/// Every fourth subscriber asks for compression.
+fn is_compressed(subscriber: usize) -> bool {
+    subscriber.is_multiple_of(4)
+}
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Opens a WebSocket on `path`.
-fn open(address: SocketAddr, path: &str) -> TcpStream {
+/// Opens a WebSocket on `path`, with further headers.
+fn open(address: SocketAddr, path: &str, headers: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the engine listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).expect("the engine reads");
     let mut answer = Vec::new();
@@ -83,6 +89,23 @@ fn frame(text: &str) -> Vec<u8> {
     frame
 }
 
+/// Reads so many frames; none is long. Says whether the last one was compressed.
+fn read_frames(stream: &mut TcpStream, frames: usize) -> bool {
+    let mut header = [0; 2];
+    for _ in 0..frames {
+        stream.read_exact(&mut header).expect("messages come");
+        let mut len = usize::from(header[1]);
+        if len == 126 {
+            let mut bytes = [0; 2];
+            stream.read_exact(&mut bytes).expect("messages come");
+            len = u16::from_be_bytes(bytes).into();
+        }
+        let mut payload = vec![0; len];
+        stream.read_exact(&mut payload).expect("messages come");
+    }
+    header[0] & 0x40 != 0
+}
+
 /// Publishes and receives so many messages in every way, one at a time and in bursts.
 fn round(streams: &mut [TcpStream], http: &mut TcpStream, messages: usize) {
     let (publisher, subscribers) = streams.split_first_mut().expect("there are several");
@@ -95,10 +118,11 @@ fn round(streams: &mut [TcpStream], http: &mut TcpStream, messages: usize) {
         http.write_all(b"POST /topics/t HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n").expect("the engine reads");
         http.write_all(text.as_bytes()).expect("the engine reads");
         sent += burst;
-        // Each message is 304 bytes on the wire; the publisher is a subscriber too.
-        let mut bytes = vec![0; (burst + 1) * 304];
-        publisher.read_exact(&mut bytes).expect("messages come");
-        subscribers.iter_mut().for_each(|stream| stream.read_exact(&mut bytes).expect("messages come"));
+        // The publisher is a subscriber too.
+        assert!(!read_frames(publisher, burst + 1));
+        for (place, stream) in subscribers.iter_mut().enumerate() {
+            assert_eq!(read_frames(stream, burst + 1), is_compressed(place));
+        }
         let mut answer = [0; 4096];
         assert_ne!(http.read(&mut answer).expect("an answer comes"), 0);
     }
@@ -115,7 +139,8 @@ fn turn_until_done(shard: &mut Shard, ring: &mut Ring, done: &Receiver<()>) -> u
     ALLOCATIONS.get() - before
 }
 
-/// After a warm-up, publishing over WebSocket and HTTP to 21 subscribers allocates nothing on the shard's thread.
+/// After a warm-up, publishing over WebSocket and HTTP to 21 subscribers, some of them compressed, allocates nothing on the
+/// shard's thread.
 #[test]
 fn no_allocation_per_message() {
     let listeners = listen("127.0.0.1:0".parse().expect("an address"), 1).expect("loopback can be bound");
@@ -123,7 +148,7 @@ fn no_allocation_per_message() {
     let config = RingConfig { slots: 256, buffers: 256, memory_bytes: 32 << 20, ..RingConfig::default() };
     let doorbells = Doorbell::several(1).expect("an eventfd");
     let mut ring = Ring::new(&config, 0, doorbells, listeners).expect("an io_uring");
-    let limits = Limits { memory_bytes: 32 << 20, ..Limits::default() };
+    let limits = Limits { memory_bytes: 32 << 20, compress_from: Some(100), ..Limits::default() };
     let links = mesh::join(1, limits.ring_bytes()).pop().expect("one was made");
     let mut shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2 });
     ring.enable().expect("a ring starts on its thread");
@@ -132,7 +157,11 @@ fn no_allocation_per_message() {
     let (tell, done) = channel();
     let (go_on, next) = channel::<()>();
     let clients = std::thread::spawn(move || {
-        let mut streams: Vec<TcpStream> = (0..=SUBSCRIBERS).map(|_| open(address, "/topics/t?since=live")).collect();
+        let mut streams = vec![open(address, "/topics/t?since=live", "")];
+        streams.extend((0..SUBSCRIBERS).map(|place| {
+            let headers = if is_compressed(place) { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+            open(address, "/topics/t?since=live", headers)
+        }));
         let mut http = TcpStream::connect(address).expect("the engine listens");
         http.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
         for messages in [400, 400] {

@@ -31,7 +31,7 @@ impl Worker {
         let accept = accept_key(key);
         let mut out = [0; 1000];
         let mut writer = Writer::new(&mut out);
-        handshake::respond(&mut writer, &accept, None);
+        handshake::respond(&mut writer, &accept, None, None);
         let len = writer.finish().unwrap();
         out[..len].to_vec()
     }

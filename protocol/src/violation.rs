@@ -116,6 +116,8 @@ pub enum Violation {
     BadCloseCode,
     /// A close frame holds one byte (RFC 6455 section 5.5.1).
     BadClosePayload,
+    /// A compressed message is not what compressing gives (RFC 7692 section 7.2.2).
+    BadDeflate,
 }
 
 impl Violation {
@@ -191,6 +193,7 @@ impl Violation {
             Self::MessageTooLarge => ("the message is too large", 413, TOO_BIG),
             Self::BadCloseCode => ("the close code may not be sent", 400, PROTOCOL),
             Self::BadClosePayload => ("a close frame holds no byte or at least two", 400, PROTOCOL),
+            Self::BadDeflate => ("a compressed message does not decompress", 400, INVALID),
         }
     }
 }

@@ -204,7 +204,7 @@ fn upgrades_are_checked() {
 fn answers_to_upgrades_are_checked() {
     let key = handshake::encode_key(*b"the sample nonce");
     assert_eq!(&key, KEY.as_bytes());
-    let good = written(|w| handshake::respond(w, &handshake::accept_key(KEY), Some("corecast.v1")));
+    let good = written(|w| handshake::respond(w, &handshake::accept_key(KEY), Some("corecast.v1"), None));
     for (from, to, fits) in [
         ("", "", true),
         ("\r\nSec-WebSocket-Protocol: corecast.v1", "", true),

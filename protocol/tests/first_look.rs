@@ -23,7 +23,7 @@ fn the_rfc_handshake_works_between_both_sides() {
 
     let mut out = [0; 1024];
     let mut w = Writer::new(&mut out);
-    handshake::respond(&mut w, &accept, Some("corecast.v1"));
+    handshake::respond(&mut w, &accept, Some("corecast.v1"), None);
     let (reply, len) = client::parse(w.written(), 1024).unwrap().unwrap();
     assert_eq!(len, w.len());
     handshake::check_reply(&reply, key, Some("corecast.v1")).unwrap();
@@ -40,7 +40,7 @@ fn frames_come_out() {
     let mut decoder = Decoder::new(Role::Server);
     let step = decoder.next(&mut bytes[..11 + ping], 100).unwrap();
     assert_eq!(step.consumed, 11);
-    let event = Event::Data { text: true, data: 6..11, first: true, last: true };
+    let event = Event::Data { text: true, compressed: false, data: 6..11, first: true, last: true };
     assert_eq!(step.event, Some(event));
     assert_eq!(&bytes[6..11], b"Hello");
     let step = decoder.next(&mut bytes[11..11 + ping], 100).unwrap();

@@ -82,6 +82,7 @@ fn settings(config: &Config) -> Settings {
         ping_ms: config.ping_interval_ms,
         dead_ms: config.dead_after_ms,
         stream_ms: config.stream_ms,
+        compress_from: config.compress_from,
         stream_bytes: config.stream_bytes,
         echo: config.echo,
         origins: config.origins.clone(),

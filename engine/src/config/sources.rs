@@ -330,7 +330,7 @@ mod tests {
                     ["11s", "12s", "13s"]
                 }
                 "memory" | "log-bytes" | "stream-bytes" => ["1M", "2M", "3M"],
-                "max-message" | "history-bytes" => ["1k", "2k", "3k"],
+                "max-message" | "history-bytes" | "compress-from" => ["3k", "2k", "4k"],
                 _ => ["11", "12", "13"],
             }
             .into_iter();

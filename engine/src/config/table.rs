@@ -90,6 +90,7 @@ impl Config {
             ping_interval_ms: 0,
             dead_after_ms: 0,
             stream_ms: 0,
+            compress_from: None,
             stream_bytes: 0,
             origins: Vec::new(),
             echo: false,
@@ -398,6 +399,20 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
+        key: "compress-from",
+        value: "SIZE",
+        default: "1k",
+        help: "Messages of at least this size are compressed for clients that accept it (permessage-deflate, gzip), or `off`",
+        kind: Kind::One,
+        set: |c, text, _| {
+            let least = small_size(text, 1, MESSAGE_BYTES_MAX);
+            c.compress_from = if text == "off" { None } else { Some(least?) };
+            Ok(())
+        },
+        show: |c| c.compress_from.map_or_else(|| "off".to_owned(), |bytes| units::size_text(bytes.into())),
+    },
+    Setting {
+        heading: CLIENTS,
         key: "stream-bytes",
         value: "SIZE",
         default: "64M",
@@ -503,6 +518,7 @@ mod tests {
             ("ping-interval", "1h"),
             ("dead-after", "2h"),
             ("stream-seconds", "90s"),
+            ("compress-from", "off"),
             ("stream-bytes", "0"),
             ("shutdown-timeout", "0s"),
             ("echo", "true"),
@@ -532,6 +548,7 @@ mod tests {
             ("memory", "1k", "1M to 16T"),
             ("ping-interval", "10ms", "1s to 1h"),
             ("stream-seconds", "0", "1s to 24h"),
+            ("compress-from", "0", "1 to 16M"),
             ("stream-bytes", "1k", "64k to 1T"),
             ("history-seconds", "5m", "whole number"),
             ("lag", "drop", "replay, close"),

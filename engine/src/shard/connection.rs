@@ -10,7 +10,7 @@ use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use super::buffer::Buffer;
-use super::dialect::{Dialect, Shape};
+use super::dialect::{Coding, Dialect, Shape};
 use super::pong::Front;
 use super::pool::Owner;
 use super::stream::Transport;
@@ -115,7 +115,7 @@ impl Connection {
             partial: NONE,
             sender: NONE,
             active: NONE,
-            dialect: Dialect::new(Shape::Payload, false),
+            dialect: Dialect::new(Shape::Payload, Coding::Plain),
             cursor_due: false,
             opened_tick: 0,
             decoder: Decoder::new(Role::Server),

@@ -2,9 +2,7 @@
 
 use corecast_protocol::dialect::{forever_frame, json, line, multipart, payload, sse, stream};
 use corecast_protocol::message::Message;
-
-/// Number of dialects, rounded up: every shape, bare and in chunks.
-pub(super) const DIALECTS: usize = 20;
+use corecast_protocol::ws::deflate::Window;
 
 /// What a message is made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +29,6 @@ pub(super) enum Shape {
     Object,
 }
 
-const SHAPES: [Shape; DIALECTS / 2] = [
-    Shape::Payload,
-    Shape::Line,
-    Shape::Sse,
-    Shape::SseShared,
-    Shape::SseEnveloped,
-    Shape::SseSharedEnveloped,
-    Shape::Stream,
-    Shape::Multipart,
-    Shape::ForeverFrame,
-    Shape::Object,
-];
-
 impl Shape {
     /// Says whether it is a server-sent event.
     pub(super) fn is_sse(self) -> bool {
@@ -61,35 +46,44 @@ impl Shape {
     }
 }
 
-/// A shape, and whether it is sent in chunks of HTTP/1.1.
+/// What a shape is wrapped into on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Dialect(u8);
+pub(super) enum Coding {
+    /// Nothing.
+    Plain,
+    /// Chunks of HTTP/1.1.
+    Chunked,
+    /// Pieces of one gzip stream, in chunks of HTTP/1.1.
+    Gzip,
+    /// Compressed WebSocket messages, whose compression looks back so far.
+    Deflate(Window),
+}
+
+/// A shape, and what it is wrapped into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dialect {
+    /// What a message is made into.
+    pub(super) shape: Shape,
+    /// What that is wrapped into.
+    pub(super) coding: Coding,
+}
 
 impl Dialect {
-    /// Returns the dialect of a shape.
-    pub(super) const fn new(shape: Shape, chunked: bool) -> Dialect {
-        Dialect(shape as u8 * 2 + chunked as u8)
-    }
-
-    /// Returns the shape.
-    pub(super) fn shape(self) -> Shape {
-        SHAPES[usize::from(self.0 / 2)]
+    /// Returns the dialect of a shape in a coding.
+    pub(super) const fn new(shape: Shape, coding: Coding) -> Dialect {
+        Dialect { shape, coding }
     }
 
     /// Says whether it is sent in chunks.
     pub(super) fn chunked(self) -> bool {
-        !self.0.is_multiple_of(2)
+        matches!(self.coding, Coding::Chunked | Coding::Gzip)
     }
 
-    /// Returns its number, below [`DIALECTS`].
-    pub(super) fn number(self) -> usize {
-        usize::from(self.0)
-    }
-
-    /// Returns the length of the encoded message in bytes.
+    /// Returns the length of the message in bytes, as it is before compression.
     #[must_use]
     pub(super) fn encoded_len(self, message: &Message<'_>) -> usize {
-        match (self.shape(), self.chunked()) {
+        let chunked = self.coding == Coding::Chunked;
+        match (self.shape, chunked) {
             (Shape::Payload, _) => payload::encoded_len(message),
             (Shape::Line, _) => line::encoded_len(message),
             (Shape::Object, _) => json::encoded_len(message),
@@ -110,9 +104,10 @@ impl Dialect {
         }
     }
 
-    /// Encodes the message into the front of `out`, which is at least `encoded_len` long.
+    /// Encodes the message, as it is before compression, into the front of `out`, which is at least `encoded_len` long.
     pub(super) fn encode(self, message: &Message<'_>, out: &mut [u8]) -> usize {
-        match (self.shape(), self.chunked()) {
+        let chunked = self.coding == Coding::Chunked;
+        match (self.shape, chunked) {
             (Shape::Payload, _) => payload::encode(message, out),
             (Shape::Line, _) => line::encode(message, out),
             (Shape::Object, _) => json::encode(message, out),
@@ -130,24 +125,6 @@ impl Dialect {
             (Shape::Multipart, true) => multipart::encode_chunked(message, out),
             (Shape::ForeverFrame, false) => forever_frame::encode(message, out),
             (Shape::ForeverFrame, true) => forever_frame::encode_chunked(message, out),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Shape and framing come out of a dialect as they went in, and every dialect has a number of its own.
-    #[test]
-    fn round_trip() {
-        let mut seen = [false; DIALECTS];
-        for shape in SHAPES {
-            for chunked in [false, true] {
-                let dialect = Dialect::new(shape, chunked);
-                assert_eq!((dialect.shape(), dialect.chunked()), (shape, chunked));
-                assert!(!std::mem::replace(&mut seen[dialect.number()], true));
-            }
         }
     }
 }

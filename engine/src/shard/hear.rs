@@ -4,7 +4,8 @@ use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Message;
 
 use super::Shard;
-use super::topics::NONE;
+use super::encode::Effort;
+use super::topics::{NONE, Topics};
 use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
 
@@ -92,12 +93,12 @@ impl Shard {
         topic.joined = true;
         topic.epoch = epoch;
         topic.next = head + 1;
-        for log in topic.logs {
-            if log != NONE {
-                let log = &mut self.topics.logs[log as usize];
-                log.chain.restart(&mut self.store, head + 1);
-                debug_assert_eq!(log.unresolved as usize, log.subscribers.len(), "nobody started before the topic did");
-            }
+        let mut index = topic.logs;
+        while index != NONE {
+            let log = &mut self.topics.logs[index as usize];
+            log.chain.restart(&mut self.store, head + 1);
+            debug_assert_eq!(log.unresolved as usize, log.subscribers.len(), "nobody started before the topic did");
+            index = log.next;
         }
     }
 
@@ -106,14 +107,16 @@ impl Shard {
         let topic = self.topics.topic_mut(id);
         assert_eq!(seq, topic.next, "messages of a topic come in order");
         topic.next = seq + 1;
-        let (epoch, logs) = (topic.epoch, topic.logs);
-        for index in logs.into_iter().filter(|log| *log != NONE) {
+        let (epoch, mut index) = (topic.epoch, topic.logs);
+        while index != NONE {
             let dialect = self.topics.logs[index as usize].dialect;
-            let len = dialect.encoded_len(&self.message_of(id, epoch, seq, content)) as u32;
+            let message = message_of(&self.topics, id, epoch, seq, content);
+            let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
+            let len = self.encoder.measure(dialect, &message, effort) as u32;
             match self.make_frame(driver, index, len) {
                 Some(place) => {
-                    let message = self.message_of(id, epoch, seq, content);
-                    dialect.encode(&message, driver.memory_mut().bytes_mut(place));
+                    let message = message_of(&self.topics, id, epoch, seq, content);
+                    self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
                     self.topics.logs[index as usize].appended += u64::from(len);
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
@@ -133,16 +136,7 @@ impl Shard {
             if look {
                 self.look_for_long_streams(index);
             }
-        }
-    }
-
-    fn message_of<'a>(&'a self, id: u32, epoch: u32, seq: u64, content: Content<'a>) -> Message<'a> {
-        Message {
-            topic: self.topics.topic(id).name().text,
-            cursor: Cursor { epoch, seq },
-            event: Some(content.event).filter(|event| !event.is_empty()),
-            payload: content.payload,
-            text: content.text,
+            index = self.topics.logs[index as usize].next;
         }
     }
 
@@ -221,12 +215,11 @@ impl Shard {
         if lost.is_some() {
             // The history does not hold it any more: whoever missed it finds that out from the home.
             topic.next = first;
-            for index in topic.logs.into_iter().filter(|log| *log != NONE) {
+            let mut index = topic.logs;
+            while index != NONE {
                 let end = self.topics.logs[index as usize].chain.next();
                 self.rescue(driver, index, end);
-                let Some(log) = self.topics.logs.get_mut(index as usize).filter(|log| log.topic != NONE) else {
-                    continue;
-                };
+                let log = &mut self.topics.logs[index as usize];
                 let resolved = log.subscribers.len() as u64 - u64::from(log.unresolved);
                 let skipped = first - log.chain.next();
                 self.stats.owed = self.stats.owed.wrapping_add(resolved.wrapping_mul(skipped));
@@ -235,6 +228,7 @@ impl Shard {
                 if !std::mem::replace(&mut log.queued, true) {
                     self.dirty.push_back(index);
                 }
+                index = self.topics.logs[index as usize].next;
             }
         }
         if count == 0 {
@@ -317,5 +311,15 @@ impl Shard {
     pub(super) fn may_ask(&self, home: usize, packets: usize) -> bool {
         self.asked[home] + packets as u32 <= super::ASKED_MAX
             && self.links.room(home) >= packets * crate::mesh::packet::PREFIX_BYTES_MAX
+    }
+}
+
+fn message_of<'a>(topics: &'a Topics, id: u32, epoch: u32, seq: u64, content: Content<'a>) -> Message<'a> {
+    Message {
+        topic: topics.topic(id).name().text,
+        cursor: Cursor { epoch, seq },
+        event: Some(content.event).filter(|event| !event.is_empty()),
+        payload: content.payload,
+        text: content.text,
     }
 }

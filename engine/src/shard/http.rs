@@ -11,13 +11,14 @@ use corecast_protocol::message::check_event;
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use corecast_protocol::ws::decoder::{Decoder, Role};
+use corecast_protocol::ws::deflate::Agreement;
 use corecast_protocol::ws::handshake;
 use corecast_protocol::{percent, topic};
 
 use super::answer::{Answer, JSON, TEXT, ok};
 use super::batch::BATCH_MESSAGES;
 use super::connection::{Asked, Batch, Body, Kind, ORIGIN_BYTES_MAX, Pending, Waiting};
-use super::dialect::{Dialect, Shape};
+use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
 use super::pong::Front;
 use super::stream::{self, Transport};
@@ -52,6 +53,14 @@ struct Upgrade<'a> {
     kind: Kind,
     accept: [u8; 28],
     subprotocol: Option<&'a str>,
+    deflate: Option<Agreement>,
+}
+
+impl Upgrade<'_> {
+    fn dialect(&self) -> Dialect {
+        let shape = if self.kind == Kind::Line { Shape::Line } else { Shape::Payload };
+        Dialect::new(shape, self.deflate.map_or(Coding::Plain, |agreed| Coding::Deflate(agreed.window)))
+    }
 }
 
 impl Shard {
@@ -316,10 +325,11 @@ impl Shard {
         }
         let accept = handshake::accept_key(offer.key);
         let line = offer.corecast_v1.then_some(handshake::CORECAST_V1);
+        let deflate = offer.deflate.filter(|_| self.limits.compress_from.is_some());
         match request.path {
             "/ws" => {
                 let session = super::random(&mut self.random);
-                self.become_websocket(driver, slot, Upgrade { kind: Kind::Line, accept, subprotocol: line });
+                self.become_websocket(driver, slot, Upgrade { kind: Kind::Line, accept, subprotocol: line, deflate });
                 let mut text = [0; 16];
                 let mut w = Writer::new(&mut text);
                 w.hex8((session >> 32) as u32);
@@ -330,10 +340,13 @@ impl Shard {
                 });
             }
             "/echo" if self.limits.echo => {
-                self.become_websocket(driver, slot, Upgrade { kind: Kind::Echo, accept, subprotocol: None });
+                self.become_websocket(driver, slot, Upgrade { kind: Kind::Echo, accept, subprotocol: None, deflate });
             }
             path => match path.strip_prefix("/topics/") {
-                Some(name) => return self.upgrade_topic(driver, slot, request, used, name, accept),
+                Some(name) => {
+                    let upgrade = Upgrade { kind: Kind::Payload, accept, subprotocol: None, deflate };
+                    return self.upgrade_topic(driver, slot, request, used, name, upgrade);
+                }
                 None => self.answer_error(driver, slot, 404, "no such resource", true),
             },
         }
@@ -347,7 +360,7 @@ impl Shard {
         request: &Request<'_>,
         used: usize,
         name: &str,
-        accept: [u8; 28],
+        upgrade: Upgrade<'_>,
     ) -> usize {
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         let topic = topic::from_path_subscribe(name, &mut room).and_then(|topic| Ok((topic, since(request)?)));
@@ -374,7 +387,7 @@ impl Shard {
             return 0;
         }
         self.connections[slot as usize].kind = Kind::Payload;
-        self.connections[slot as usize].dialect = Dialect::new(Shape::Payload, false);
+        self.connections[slot as usize].dialect = upgrade.dialect();
         if self.subscribe(slot, wish) == Outcome::Full {
             self.connections[slot as usize].kind = Kind::Http;
             self.active(slot).pending.keep_alive = false;
@@ -382,21 +395,23 @@ impl Shard {
             self.end_after_answer(slot);
             return used;
         }
-        self.become_websocket(driver, slot, Upgrade { kind: Kind::Payload, accept, subprotocol: None });
+        self.become_websocket(driver, slot, upgrade);
         used
     }
 
     fn become_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, upgrade: Upgrade<'_>) {
         let mut head = [0; 512];
         let mut w = Writer::new(&mut head);
-        handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol);
+        handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol, upgrade.deflate);
         let len = w.finish().expect("the answer to a handshake is short");
         self.active(slot).pending = Pending::default();
         let connection = &mut self.connections[slot as usize];
         connection.kind = upgrade.kind;
-        let shape = if upgrade.kind == Kind::Line { Shape::Line } else { Shape::Payload };
-        connection.dialect = Dialect::new(shape, false);
+        connection.dialect = upgrade.dialect();
         connection.decoder = Decoder::new(Role::Server);
+        if upgrade.deflate.is_some() {
+            connection.decoder = connection.decoder.with_deflate();
+        }
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.wheel.set(slot, self.tick, after_ms);
         self.push(driver, slot, &head[..len]);

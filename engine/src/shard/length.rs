@@ -34,7 +34,7 @@ impl Shard {
     /// A log has got [`LOOK_BYTES`] since the last look: looks at some of those who follow it, or the next ones.
     pub(super) fn look_for_long_streams(&mut self, index: u32) {
         let log = &mut self.topics.logs[index as usize];
-        if self.limits.stream_bytes == 0 || !log.dialect.shape().is_stream() {
+        if self.limits.stream_bytes == 0 || !log.dialect.shape.is_stream() {
             log.look_at = u64::MAX;
             return;
         }
@@ -99,7 +99,7 @@ impl Shard {
         let place = &mut self.topics.memberships[membership as usize];
         let log = &self.topics.logs[place.log as usize];
         let subscriber = log.subscribers[place.index as usize];
-        if log.dialect.shape().is_stream() && !is_counted(subscriber.flags) && subscriber.flags & ENOUGH == 0 {
+        if log.dialect.shape.is_stream() && !is_counted(subscriber.flags) && subscriber.flags & ENOUGH == 0 {
             let ahead = log.chain.bytes_from(&self.store, driver.memory(), subscriber.next);
             place.measure = log.appended.wrapping_sub(ahead).wrapping_sub(place.measure);
         }
@@ -111,7 +111,7 @@ impl Shard {
         let place = &mut self.topics.memberships[membership as usize];
         let log = &self.topics.logs[place.log as usize];
         let flags = log.subscribers[place.index as usize].flags;
-        if log.dialect.shape().is_stream() && !is_counted(flags) && flags & ENOUGH == 0 {
+        if log.dialect.shape.is_stream() && !is_counted(flags) && flags & ENOUGH == 0 {
             let had = log.appended.wrapping_sub(log.chain.bytes_used(&self.store)).wrapping_sub(place.measure);
             // It may have begun with a message that the log has forgotten meanwhile.
             place.measure = u64::try_from(had.cast_signed()).unwrap_or(0);

@@ -49,6 +49,8 @@ pub struct Limits {
     pub stream_bytes: u64,
     /// Time for a peer to end a connection that we ended, in milliseconds.
     pub linger_ms: u64,
+    /// Messages of at least so many bytes are compressed for clients that accept it; `None`: compression is not offered.
+    pub compress_from: Option<u32>,
     /// Block memory in bytes.
     pub memory_bytes: u64,
     /// `GET /echo` is served.
@@ -83,6 +85,7 @@ impl Default for Limits {
             // are. Less would interrupt busy streams often: an EventSource comes back only after its `retry`.
             stream_bytes: 64 << 20,
             linger_ms: 2_000,
+            compress_from: Some(1 << 10),
             memory_bytes: 256 << 20,
             echo: false,
             origins: Vec::new(),

@@ -21,8 +21,10 @@ mod buffer;
 mod chain;
 mod check;
 mod close;
+mod compress;
 mod connection;
 mod dialect;
+mod encode;
 mod expire;
 mod flush;
 mod hear;
@@ -56,11 +58,15 @@ use slab::Slab;
 use crate::io::driver::{Completion, Slot};
 use crate::mesh::Links;
 use chain::Store;
+use compress::Inflater;
 use connection::{Active, Connection, Kind};
+use encode::Encoder;
 use home::Homes;
 use topics::{NONE, Topics};
 use wheel::Wheel;
 
+#[doc(hidden)]
+pub use compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits, RING_BYTES_MIN};
 pub use stats::Stats;
 pub use turn::Busy;
@@ -137,8 +143,12 @@ pub struct Shard {
     /// Subscribers with a pace, by the time their next message may be sent.
     paced: BinaryHeap<Reverse<(u64, u32)>>,
 
+    encoder: Encoder,
+    inflater: Inflater,
+
     /// Scratch: received bytes, a packet, text being written.
     inbound: Vec<u8>,
+    inflated: Vec<u8>,
     carried: Vec<u8>,
     whole: Vec<u8>,
     carried_plan: Vec<u8>,
@@ -198,7 +208,10 @@ impl Shard {
             wanting: VecDeque::new(),
             condemned: Vec::new(),
             paced: BinaryHeap::new(),
+            encoder: Encoder::default(),
+            inflater: Inflater::new(),
             inbound: Vec::with_capacity(64 << 10),
+            inflated: Vec::new(),
             carried: Vec::new(),
             whole: Vec::new(),
             carried_plan: Vec::new(),
@@ -223,6 +236,9 @@ impl Shard {
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;
         self.stats.subscriptions = self.topics.memberships.len() as u64;
+        self.stats.compressed = self.encoder.compressed;
+        self.stats.compressed_bytes_before = self.encoder.bytes.0;
+        self.stats.compressed_bytes_after = self.encoder.bytes.1;
         self.stats.pool_bytes = pool.used_total();
         self.stats.pool_bytes_max = pool.bytes_max();
         self.stats.pool_log_bytes = pool.used(Owner::Log);

@@ -11,6 +11,7 @@ use corecast_protocol::ws::close;
 use super::Shard;
 use super::connection::{Asked, Kind, Replaying, Waiting};
 use super::dialect::Shape;
+use super::encode::Effort;
 use super::stream::Told;
 use super::topics::{BEHIND, CONFLATE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -170,8 +171,8 @@ impl Shard {
             text: content.text,
         };
         let dialect = log.dialect;
-        let len = dialect.encoded_len(&message) as u32;
-        if dialect.shape() == Shape::Object {
+        let len = self.encoder.measure(dialect, &message, Effort::None) as u32;
+        if dialect.shape == Shape::Object {
             // A long poll: its messages go into the body of its answer.
             let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else {
                 return false;
@@ -181,14 +182,14 @@ impl Shard {
             let Some(place) = active.body.reserve(&mut self.store, memory, len + comma) else { return false };
             let out = memory.bytes_mut(place);
             out[..comma as usize].fill(b',');
-            dialect.encode(&message, &mut out[comma as usize..]);
+            self.encoder.write(dialect, &message, &mut out[comma as usize..]);
             self.passed(membership, seq);
             return true;
         }
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
         let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
-        dialect.encode(&message, memory.bytes_mut(place));
+        self.encoder.write(dialect, &message, memory.bytes_mut(place));
         self.connections[slot as usize].cursor_due = true;
         self.lengthen(slot, len.into());
         self.passed(membership, seq);
@@ -273,7 +274,7 @@ impl Shard {
     ) {
         self.stats.gaps += 1;
         let log = self.topics.memberships[membership as usize].log;
-        let shape = self.connections[slot as usize].dialect.shape();
+        let shape = self.connections[slot as usize].dialect.shape;
         if !matches!(shape, Shape::Line | Shape::Payload) {
             self.tell_gap_over_http(driver, slot, log, Told { from, to, count, reason });
         } else if shape == Shape::Line {

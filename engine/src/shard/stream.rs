@@ -10,7 +10,7 @@
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::dialect::{forever_frame, line, multipart, sse, stream};
 use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::{prefer, query, response};
+use corecast_protocol::http::{gzip, prefer, query, response};
 use corecast_protocol::message::Gap;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, percent, topic};
@@ -18,7 +18,7 @@ use corecast_protocol::{json, percent, topic};
 use super::Shard;
 use super::answer::Answer;
 use super::connection::{Asked, Kind, Pending, Waiting};
-use super::dialect::{Dialect, Shape};
+use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, REPLAYING, UNRESOLVED};
@@ -174,7 +174,15 @@ impl Shard {
         if request.method == Method::Head {
             self.active(slot).pending.keep_alive = false;
         }
-        self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra: &[] }, framing);
+        let packs = self.limits.compress_from.is_some();
+        let coding = match request.headers.accept_encoding {
+            _ if bare => Coding::Plain,
+            Some(accepted) if packs && prefer::accepts_gzip(accepted) => Coding::Gzip,
+            _ => Coding::Chunked,
+        };
+        let extra = [("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")];
+        let extra = &extra[..if coding == Coding::Gzip { 2 } else { 1 }];
+        self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra }, framing);
         if request.method == Method::Head {
             self.clear_plan(slot);
             self.end_after_answer(slot);
@@ -182,12 +190,17 @@ impl Shard {
         }
         let connection = &mut self.connections[slot as usize];
         connection.kind = Kind::Stream;
-        connection.dialect = Dialect::new(shape, !bare);
+        connection.dialect = Dialect::new(shape, coding);
         connection.opened_tick = self.tick;
         let active = self.active(slot);
         active.pending = Pending { what: Asked::Subscribe, ..Pending::default() };
         let mut callback = [0; 64];
         let callback = callback_of(request, &mut callback);
+        if coding == Coding::Gzip {
+            let mut start = [0; 32];
+            let len = response::chunk(&mut start, gzip::START.len(), |out| out.copy_from_slice(&gzip::START));
+            self.push(driver, slot, &start[..len]);
+        }
         self.say(driver, slot, |w| match shape {
             _ if shape.is_sse() => {
                 sse::retry(w, RETRY_MS);
@@ -214,7 +227,7 @@ impl Shard {
         let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
-        connection.dialect = Dialect::new(Shape::Object, false);
+        connection.dialect = Dialect::new(Shape::Object, Coding::Plain);
         let active = self.active(slot);
         active.transport = transport;
         active.set_event(if callback.is_empty() { "callback" } else { callback });
@@ -419,7 +432,7 @@ impl Shard {
     /// Brings the combined cursor of an EventSource with several topics up to date, if it is known for all of them.
     pub(super) fn tell_cursors<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &self.connections[slot as usize];
-        if connection.dialect.shape().is_shared() {
+        if connection.dialect.shape.is_shared() {
             let mut membership = connection.first;
             while membership != NONE {
                 if self.topics.subscriber(membership).flags & UNRESOLVED != 0 {
@@ -442,11 +455,17 @@ impl Shard {
 
     /// Puts text of a stream's own into its queue, in the framing of its dialect.
     pub(super) fn say<D: Driver>(&mut self, driver: &mut D, slot: Slot, write: impl FnOnce(&mut Writer<'_>)) {
-        let chunked = self.connections[slot as usize].dialect.chunked();
+        let coding = self.connections[slot as usize].dialect.coding;
         let mut text = std::mem::take(&mut self.text);
-        let written = response::piece(&mut text, chunked, write);
+        let written = response::piece(&mut text, coding == Coding::Chunked, write);
         let len = written.expect("the scratch holds the longest line");
-        self.push(driver, slot, &text[..len]);
+        if coding == Coding::Gzip && len > 0 {
+            let mut encoder = std::mem::take(&mut self.encoder);
+            self.push(driver, slot, encoder.told(&text[..len]));
+            self.encoder = encoder;
+        } else {
+            self.push(driver, slot, &text[..len]);
+        }
         self.text = text;
     }
 
@@ -458,7 +477,7 @@ impl Shard {
         let name = std::str::from_utf8(&name[..text.len()]).expect("topics are text");
         let Told { from, to, count, reason } = told;
         let gap = Gap { topic: name, from, to, count, reason };
-        match self.connections[slot as usize].dialect.shape() {
+        match self.connections[slot as usize].dialect.shape {
             Shape::Sse | Shape::SseEnveloped => self.say(driver, slot, |w| sse::gap(w, &gap)),
             Shape::SseShared | Shape::SseSharedEnveloped => {
                 self.say(driver, slot, |w| sse::gap_without_id(w, &gap));
@@ -487,7 +506,7 @@ impl Shard {
 
     /// A sign of life, in the way of the dialect.
     pub(super) fn heartbeat<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let shape = self.connections[slot as usize].dialect.shape();
+        let shape = self.connections[slot as usize].dialect.shape;
         self.say(driver, slot, |w| match shape {
             _ if shape.is_sse() => w.put(sse::HEARTBEAT),
             Shape::ForeverFrame => w.put(forever_frame::HEARTBEAT),
@@ -509,7 +528,7 @@ impl Shard {
                 return;
             }
         }
-        if self.connections[slot as usize].dialect.shape() == Shape::Multipart {
+        if self.connections[slot as usize].dialect.shape == Shape::Multipart {
             self.say(driver, slot, |w| w.put(multipart::END));
         }
         if self.connections[slot as usize].dialect.chunked() {

@@ -199,15 +199,16 @@ impl Shard {
             return;
         }
         frame_log.chain.restart(&mut self.store, 0);
-        let (topic, dialect) = (frame_log.topic, frame_log.dialect);
+        let topic = frame_log.topic;
+        self.topics.unlink_log(log);
+        let frame_log = &mut self.topics.logs[log as usize];
         if frame_log.queued || frame_log.releasing {
             // Some queue still names it; whoever takes it from there finds it empty and removes it.
             frame_log.topic = NONE;
         } else {
             self.topics.logs.remove(log as usize);
         }
-        self.topics.topic_mut(topic).logs[dialect.number()] = NONE;
-        if self.topics.topic(topic).logs.iter().all(|log| *log == NONE) {
+        if self.topics.topic(topic).logs == NONE {
             self.topics.topic_mut(topic).leaving = true;
             self.leaving.push(topic);
         }

@@ -4,8 +4,9 @@
 //!   connection ──first──▶ membership ──next──▶ membership ──▶ …      (a list per connection)
 //!                             │ log, index
 //!                             ▼
-//!   topic ──logs[dialect]──▶ frame log: subscribers [ next | slot | membership | partial | flags ] …
-//!                                       chain of encoded frames
+//!   topic ──logs──▶ frame log: subscribers [ next | slot | membership | partial | flags ] …
+//!                      │       chain of encoded frames
+//!                      └─next─▶ the log of the next dialect in use ──▶ …
 //! ```
 //!
 //! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
@@ -15,7 +16,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::chain::Chain;
-use super::dialect::{DIALECTS, Dialect};
+use super::dialect::Dialect;
 use super::length::LOOK_BYTES;
 use super::pool::Owner;
 use crate::mesh::Name;
@@ -44,8 +45,8 @@ pub(super) struct Topic {
     pub(super) epoch: u32,
     /// Number of the next message to come, once joined.
     pub(super) next: u64,
-    /// Frame log per dialect, or [`NONE`].
-    pub(super) logs: [u32; DIALECTS],
+    /// Its first frame log, or [`NONE`]; there is one per dialect in use, hardly ever more than three.
+    pub(super) logs: u32,
 }
 
 impl Topic {
@@ -95,6 +96,8 @@ pub(super) struct FrameLog {
     pub(super) topic: u32,
     /// The encoding.
     pub(super) dialect: Dialect,
+    /// The topic's next log, or [`NONE`].
+    pub(super) next: u32,
     /// The frames.
     pub(super) chain: Chain,
     /// The readers, in no order.
@@ -205,7 +208,7 @@ impl Topics {
             batch: (0, false),
             epoch: 0,
             next: 0,
-            logs: [NONE; DIALECTS],
+            logs: NONE,
         };
         let index = u32::try_from(self.topics.insert(topic)).expect("fewer topics than 2^32");
         let topics = &self.topics;
@@ -239,7 +242,7 @@ impl Topics {
     /// Forgets a topic without logs.
     pub(super) fn remove(&mut self, index: u32) {
         let topic = self.topics.remove(index as usize);
-        debug_assert!(topic.logs.iter().all(|log| *log == NONE));
+        debug_assert_eq!(topic.logs, NONE);
         if let Ok(entry) = self.by_name.find_entry(topic.hash, |other| *other == index) {
             entry.remove();
         }
@@ -247,13 +250,19 @@ impl Topics {
 
     /// Returns the topic's log in a dialect; makes it if need be.
     pub(super) fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
-        let known = self.topics[topic as usize].logs[dialect.number()];
-        if known != NONE {
-            return known;
+        let first = self.topics[topic as usize].logs;
+        let mut known = first;
+        while known != NONE {
+            let log = &self.logs[known as usize];
+            if log.dialect == dialect {
+                return known;
+            }
+            known = log.next;
         }
         let log = FrameLog {
             topic,
             dialect,
+            next: first,
             chain: Chain::new(Owner::Log, self.topics[topic as usize].next),
             subscribers: Vec::with_capacity(1),
             walk: 0,
@@ -271,8 +280,23 @@ impl Topics {
             look: 0,
         };
         let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
-        self.topics[topic as usize].logs[dialect.number()] = index;
+        self.topics[topic as usize].logs = index;
         index
+    }
+
+    /// Takes a log out of its topic's list.
+    pub(super) fn unlink_log(&mut self, log: u32) {
+        let FrameLog { topic, next, .. } = self.logs[log as usize];
+        let topic = &mut self.topics[topic as usize];
+        if topic.logs == log {
+            topic.logs = next;
+            return;
+        }
+        let mut before = topic.logs;
+        while self.logs[before as usize].next != log {
+            before = self.logs[before as usize].next;
+        }
+        self.logs[before as usize].next = next;
     }
 
     /// Returns a subscriber by its membership.

@@ -11,7 +11,7 @@ use corecast_protocol::ws::{close, frame};
 
 use super::Shard;
 use super::connection::{Kind, Waiting};
-use super::dialect::{Dialect, Shape};
+use super::encode::Effort;
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -20,9 +20,6 @@ use crate::mesh::{Content, Purpose};
 
 /// Publications with a token that one connection may have on their way.
 pub(super) const TICKETS_MAX: u32 = 64;
-
-/// Echoes are payloads.
-const ECHO: Dialect = Dialect::new(Shape::Payload, false);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +35,8 @@ enum Handled {
 impl Shard {
     /// Takes the next frame, or part of one; returns the bytes used, 0 if more are needed.
     pub(super) fn frames<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> usize {
-        let connection = &mut self.connections[slot as usize];
-        let mut bytes_max = self.limits.message_bytes_max as usize;
-        if connection.kind == Kind::Line {
-            bytes_max += line::HEADER_BYTES_MAX;
-        }
-        let step = match connection.decoder.next(bytes, bytes_max) {
+        let bytes_max = self.bytes_max(slot);
+        let step = match self.connections[slot as usize].decoder.next(bytes, bytes_max) {
             Ok(step) => step,
             Err(violation) => {
                 self.violated(driver, slot, violation);
@@ -53,10 +46,17 @@ impl Shard {
         match step.event {
             _ if self.is_closing(slot) && !matches!(step.event, Some(Event::Close { .. })) => {}
             None | Some(Event::Pong(_)) => {}
-            Some(Event::Data { text, data, first: true, last: true }) => {
+            Some(Event::Data { text, compressed: false, data, first: true, last: true }) => {
                 self.message(driver, slot, text, &mut bytes[data]);
             }
-            Some(Event::Data { text, data, last, .. }) => self.piece(driver, slot, text, &bytes[data], last),
+            Some(Event::Data { text, compressed: true, data, first: true, last: true }) => {
+                self.compressed_message(driver, slot, text, &bytes[data]);
+            }
+            Some(Event::Data { text, compressed, data, last, .. }) => {
+                if self.piece(driver, slot, &bytes[data]) && last {
+                    self.last_piece(driver, slot, text, compressed);
+                }
+            }
             Some(Event::Ping(payload)) => self.pong(driver, slot, &bytes[payload]),
             Some(Event::Close { code, .. }) => {
                 if self.is_closing(slot) {
@@ -70,23 +70,50 @@ impl Shard {
         step.consumed
     }
 
-    /// Keeps a piece of a message; handles the message when it is the last piece.
-    fn piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, piece: &[u8], last: bool) {
+    /// Keeps a piece of a message; says false if there is no memory for it.
+    #[must_use]
+    fn piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, piece: &[u8]) -> bool {
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
-        if !self.actives[index].body.push(&mut self.store, driver.memory_mut(), piece) {
+        let kept = self.actives[index].body.push(&mut self.store, driver.memory_mut(), piece);
+        if !kept {
             self.shed(driver, slot);
-            return;
         }
-        if last {
-            let span = self.actives[index].body.span();
-            let mut bytes = std::mem::take(&mut self.whole);
-            bytes.clear();
-            bytes.extend_from_slice(driver.memory().bytes(span));
-            self.actives[index].body.clear(&mut self.store);
+        kept
+    }
+
+    /// Handles a message whose last piece was kept.
+    fn last_piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: bool) {
+        let index = self.connections[slot as usize].active as usize;
+        let span = self.actives[index].body.span();
+        let mut bytes = std::mem::take(&mut self.whole);
+        bytes.clear();
+        bytes.extend_from_slice(driver.memory().bytes(span));
+        self.actives[index].body.clear(&mut self.store);
+        if compressed {
+            self.compressed_message(driver, slot, text, &bytes);
+        } else {
             self.message(driver, slot, text, &mut bytes);
-            self.whole = bytes;
         }
+        self.whole = bytes;
+    }
+
+    /// Handles a whole message that came compressed.
+    fn compressed_message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: &[u8]) {
+        let bytes_max = self.bytes_max(slot);
+        let mut bytes = std::mem::take(&mut self.inflated);
+        match self.inflater.inflate(compressed, bytes_max, &mut bytes) {
+            Ok(()) if text && !is_utf8(&bytes) => self.violated(driver, slot, Violation::NotUtf8),
+            Ok(()) => self.message(driver, slot, text, &mut bytes),
+            Err(violation) => self.violated(driver, slot, violation),
+        }
+        self.inflated = bytes;
+    }
+
+    /// Returns the largest message that the connection may send, in bytes.
+    fn bytes_max(&self, slot: Slot) -> usize {
+        let head = if self.connections[slot as usize].kind == Kind::Line { line::HEADER_BYTES_MAX } else { 0 };
+        self.limits.message_bytes_max as usize + head
     }
 
     /// Handles a whole message; one that has to wait is kept.
@@ -258,13 +285,15 @@ impl Shard {
 
     fn echo<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
         let message = Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
-        let len = ECHO.encoded_len(&message) as u32;
+        let dialect = self.connections[slot as usize].dialect;
+        let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
+        let len = self.encoder.measure(dialect, &message, effort) as u32;
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
         match self.actives[index].queue.reserve(&mut self.store, memory, len) {
             Some(place) => {
-                ECHO.encode(&message, memory.bytes_mut(place));
+                self.encoder.write(dialect, &message, memory.bytes_mut(place));
                 self.queued(slot);
             }
             None => self.shed(driver, slot),

@@ -6,7 +6,7 @@ use super::{Copied, bounded};
 use crate::Violation;
 use crate::http::body::Chunked;
 use crate::http::{client, head as request};
-use crate::ws::decoder::{Decoder, Event, Role};
+use crate::ws::decoder::{Decoder, Event, Role, compressed_bytes_max};
 use crate::ws::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX};
 
 /// A request head: every prefix either asks for more or gives what the whole gives.
@@ -124,22 +124,23 @@ fn read_body(pieces: &[&[u8]]) -> Result<(Digest, usize, usize, bool), Violation
 }
 
 /// A stream of frames: the same messages, control frames and violation, whole, in two pieces, and byte by byte. The first
-/// byte of the input chooses the role and the limit.
+/// byte of the input chooses the role, the limit, and whether messages may be compressed.
 pub fn decoder(data: &[u8]) {
     let Some((&choice, frames)) = bounded(data).split_first() else {
         return;
     };
     let role = if choice & 1 == 0 { Role::Server } else { Role::Client };
+    let start = if choice & 4 == 0 { Decoder::new(role) } else { Decoder::new(role).with_deflate() };
     let message_bytes_max = if choice & 2 == 0 { 65_536 } else { 100 };
-    let whole = read_frames(&[frames], role, message_bytes_max);
+    let whole = read_frames(&[frames], start, message_bytes_max);
     // Two cuts near each other catch what a single one does not: a header over three pieces.
     for cut in 0..frames.len() {
         let (before, after) = frames.split_at(cut);
         let (middle, after) = after.split_at(after.len().min(1));
-        let cut_up = read_frames(&[before, middle, after], role, message_bytes_max);
+        let cut_up = read_frames(&[before, middle, after], start, message_bytes_max);
         assert_eq!(cut_up, whole, "cut at {cut}");
     }
-    let mut reader = Frames::new(role, message_bytes_max);
+    let mut reader = Frames::new(start, message_bytes_max);
     let bytes = frames.chunks(1).try_for_each(|byte| reader.feed(byte));
     assert_eq!(bytes.map(|()| reader.found()), whole, "byte by byte");
 }
@@ -154,9 +155,9 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(role: Role, message_bytes_max: usize) -> Self {
+    fn new(decoder: Decoder, message_bytes_max: usize) -> Self {
         Self {
-            decoder: Decoder::new(role),
+            decoder,
             message_bytes_max,
             carry: Copied::of(&[]),
             digest: Digest::EMPTY,
@@ -177,13 +178,16 @@ impl Frames {
             match step.event {
                 None if step.consumed == 0 => break,
                 None => {}
-                Some(Event::Data { text, data, first, last }) => {
+                Some(Event::Data { text, compressed, data, first, last }) => {
                     assert!(data.end <= step.consumed && (last || !data.is_empty()));
                     assert_eq!(first, self.message_bytes == 0 || (last && data.is_empty() && first));
-                    self.digest.add(if text { b't' } else { b'b' }, &rest[data.clone()]);
+                    self.digest.add(b'a' + u8::from(text) + 2 * u8::from(compressed), &rest[data.clone()]);
                     self.data_bytes += data.len();
                     self.message_bytes += data.len();
-                    assert!(self.message_bytes <= self.message_bytes_max);
+                    let bytes_max =
+                        if compressed { compressed_bytes_max(self.message_bytes_max) } else { self.message_bytes_max };
+                    assert!(self.message_bytes <= bytes_max);
+                    assert!(!compressed || self.decoder.has_deflate(), "only what was agreed on");
                     if last {
                         self.message_bytes = 0;
                         self.digest.add(b'.', b".");
@@ -218,10 +222,10 @@ impl Frames {
 
 fn read_frames(
     pieces: &[&[u8]],
-    role: Role,
+    decoder: Decoder,
     message_bytes_max: usize,
 ) -> Result<(Digest, usize, usize, bool), Violation> {
-    let mut frames = Frames::new(role, message_bytes_max);
+    let mut frames = Frames::new(decoder, message_bytes_max);
     for piece in pieces {
         frames.feed(piece)?;
     }

@@ -86,7 +86,8 @@ pub struct Known<'b> {
     pub sec_websocket_key: Option<&'b str>,
     pub sec_websocket_version: Option<&'b str>,
     pub sec_websocket_protocol: Option<&'b str>,
-    pub sec_websocket_extensions: Option<&'b str>,
+    /// The first offer of permessage-deflate in Sec-WebSocket-Extensions, on any line, that can be accepted.
+    pub deflate: Option<crate::ws::deflate::Agreement>,
     /// X-Forwarded-For; the last line, which the nearest proxy wrote.
     pub x_forwarded_for: Option<&'b str>,
     pub access_control_request_method: Option<&'b str>,
@@ -235,7 +236,11 @@ impl<'b> Read<'b> {
                 known.offers_corecast_v1 |= lines::list(ascii(value)?).any(|p| p == crate::ws::handshake::CORECAST_V1);
                 Ok(())
             }
-            24 if is("sec-websocket-extensions") => first(&mut known.sec_websocket_extensions, value),
+            24 if is("sec-websocket-extensions") => {
+                let offers = ascii(value)?;
+                known.deflate = known.deflate.or_else(|| crate::ws::deflate::negotiate(offers));
+                Ok(())
+            }
             29 if is("access-control-request-method") => once(&mut known.access_control_request_method, value),
             30 if is("access-control-request-headers") => first(&mut known.access_control_request_headers, value),
             _ => Ok(()),

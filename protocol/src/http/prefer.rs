@@ -1,6 +1,6 @@
-//! What a client would like: the headers Accept (RFC 9110 section 12.5.1) and Prefer (RFC 7240).
+//! What a client would like: the headers Accept, Accept-Encoding (RFC 9110 section 12.5) and Prefer (RFC 7240).
 //!
-//! Owns the two questions the engine has: is it an `EventSource`, and how long would it wait. Lenient, as both are wishes: what
+//! Owns the questions the engine has: is it an `EventSource`, does it read gzip, and how long would it wait. Lenient, as both are wishes: what
 //! makes no sense is passed over and never an error.
 
 use crate::write::parse_decimal;
@@ -25,15 +25,27 @@ pub fn wait_s(prefer: &str) -> Option<u32> {
 /// Says whether an Accept header names `text/event-stream`, and not with the weight 0 that refuses it (RFC 9110 section 12.4.2).
 /// `text/*` and `*/*` do not name it: every browser and every curl sends those.
 pub fn accepts_event_stream(accept: &str) -> bool {
-    split_unquoted(accept, b',').any(|range| {
-        let mut parts = split_unquoted(range, b';').map(trim);
-        let named = parts.next().is_some_and(|range| range.eq_ignore_ascii_case("text/event-stream"));
-        let mut weight = parts.filter_map(|part| {
+    is_named(accept, "text/event-stream") == Some(true)
+}
+
+/// Says whether an Accept-Encoding header names `gzip`, or its old name `x-gzip`, and not with the weight 0 (RFC 9110 sections
+/// 8.4.1.3 and 12.5.3). `*` does not name it: who wants it says so.
+pub fn accepts_gzip(accept_encoding: &str) -> bool {
+    is_named(accept_encoding, "gzip").or_else(|| is_named(accept_encoding, "x-gzip")) == Some(true)
+}
+
+/// Says whether a list with weights names a thing, and if so whether any of its weights is not 0.
+fn is_named(list: &str, wanted: &str) -> Option<bool> {
+    let weights = split_unquoted(list, b',').filter_map(|member| {
+        let mut parts = split_unquoted(member, b';').map(trim);
+        parts.next().filter(|name| name.eq_ignore_ascii_case(wanted))?;
+        let mut weights = parts.filter_map(|part| {
             let (name, value) = part.split_once('=')?;
             trim(name).eq_ignore_ascii_case("q").then_some(trim(value))
         });
-        named && !weight.next().is_some_and(is_zero)
-    })
+        Some(!weights.next().is_some_and(is_zero))
+    });
+    weights.reduce(|any, weight| any | weight)
 }
 
 /// Says whether a weight is zero: `0`, or `0.` and zeros.

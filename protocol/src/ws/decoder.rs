@@ -1,4 +1,4 @@
-//! Frames as they arrive (RFC 6455 section 5), in pieces of any size.
+//! Frames as they arrive (RFC 6455 section 5, RFC 7692 section 6), in pieces of any size.
 //!
 //! Owns at most 32 bytes per connection: where in which frame we are, and the text check's open character. Data is unmasked
 //! and handed out where it stands, piece by piece, so a connection that is in the middle of a large message holds no buffer;
@@ -47,6 +47,16 @@ const FIRST: u8 = 4;
 const FIN: u8 = 8;
 /// A close frame came: nothing after it means anything (RFC 6455 section 5.5.1).
 const CLOSED: u8 = 16;
+/// Compressed messages were agreed on.
+const DEFLATE: u8 = 32;
+/// The message is compressed.
+const COMPRESSED: u8 = 64;
+
+/// How many bytes a compressed message may have whose content may have `bytes_max`: what does not compress becomes a little
+/// longer, by five bytes in each block of deflate and what it takes to end them.
+pub const fn compressed_bytes_max(bytes_max: usize) -> usize {
+    bytes_max + bytes_max / 256 + 64
+}
 
 /// What [`Decoder::next`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +74,8 @@ pub enum Event {
     Data {
         /// Whether the message is text.
         text: bool,
+        /// Whether the message is compressed. Whether its content is UTF-8 is then not known.
+        compressed: bool,
         /// Where the piece stands.
         data: Range<usize>,
         /// Whether it is the first piece of its message.
@@ -86,6 +98,7 @@ pub enum Event {
 
 struct Header {
     fin: bool,
+    compressed: bool,
     opcode: Opcode,
     len: u64,
     mask: [u8; 4],
@@ -98,6 +111,18 @@ impl Decoder {
         Self { remaining: 0, message_bytes: 0, mask: [0; 4], utf8: Utf8::new(), role, flags: 0 }
     }
 
+    /// Expects compressed messages besides others: they were agreed on.
+    #[must_use]
+    pub const fn with_deflate(mut self) -> Self {
+        self.flags |= DEFLATE;
+        self
+    }
+
+    /// Says whether compressed messages were agreed on.
+    pub const fn has_deflate(&self) -> bool {
+        self.flags & DEFLATE != 0
+    }
+
     /// Says whether a message has begun and not ended.
     pub const fn mid_message(&self) -> bool {
         self.flags & MESSAGE != 0
@@ -108,7 +133,8 @@ impl Decoder {
     ///
     /// # Errors
     /// The [`Violation`] that names the rule broken; the connection is then beyond repair. [`Violation::MessageTooLarge`] comes
-    /// as soon as a header announces a message of more than `message_bytes_max` bytes.
+    /// as soon as a header announces a message of more than `message_bytes_max` bytes, or one that is compressed and has more
+    /// than [`compressed_bytes_max`] of that.
     #[inline]
     pub fn next(&mut self, buf: &mut [u8], message_bytes_max: usize) -> Result<Step, Violation> {
         if self.remaining > 0 {
@@ -125,14 +151,19 @@ impl Decoder {
         }
         if header.opcode != Opcode::Continuation {
             self.message_bytes = 0;
-            self.flags = MESSAGE | FIRST;
+            self.flags = self.flags & DEFLATE | MESSAGE | FIRST;
+            if header.compressed {
+                self.flags |= COMPRESSED;
+            }
             if header.opcode == Opcode::Text {
                 self.flags |= TEXT;
             }
         }
         // Both are below 2^63, so the sum is below 2^64.
         self.message_bytes += header.len;
-        if self.message_bytes > message_bytes_max as u64 {
+        let compressed = self.flags & COMPRESSED != 0;
+        let bytes_max = if compressed { compressed_bytes_max(message_bytes_max) } else { message_bytes_max };
+        if self.message_bytes > bytes_max as u64 {
             return Err(Violation::MessageTooLarge);
         }
         self.remaining = header.len;
@@ -153,7 +184,7 @@ impl Decoder {
             unmask(data, self.mask, 0);
             self.mask.rotate_left(len % 4);
         }
-        if self.flags & TEXT != 0 {
+        if self.flags & (TEXT | COMPRESSED) == TEXT {
             self.utf8.push(data)?;
         }
         self.remaining -= len as u64;
@@ -165,9 +196,14 @@ impl Decoder {
         if len == 0 && !last {
             return Ok(Step { consumed, event: None });
         }
-        let event =
-            Event::Data { text: self.flags & TEXT != 0, data: start..consumed, first: self.flags & FIRST != 0, last };
-        self.flags = if last { 0 } else { self.flags & !FIRST };
+        let event = Event::Data {
+            text: self.flags & TEXT != 0,
+            compressed: self.flags & COMPRESSED != 0,
+            data: start..consumed,
+            first: self.flags & FIRST != 0,
+            last,
+        };
+        self.flags &= if last { DEFLATE } else { !FIRST };
         Ok(Step { consumed, event: Some(event) })
     }
 
@@ -177,7 +213,9 @@ impl Decoder {
         let Some(&first) = buf.first() else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        let compressed = first & 0x40 != 0;
+        // Only the first frame of a message says that it is compressed (RFC 7692 section 6.1).
+        if first & 0x30 != 0 || compressed && (!self.has_deflate() || !matches!(first & 0x0f, 1 | 2)) {
             return Err(Violation::ReservedBits);
         }
         let opcode = Opcode::from_bits(first & 0x0f).ok_or(Violation::ReservedOpcode)?;
@@ -236,7 +274,7 @@ impl Decoder {
             mask.copy_from_slice(bytes);
             header_len += 4;
         }
-        Ok(Some(Header { fin, opcode, len, mask, header_len }))
+        Ok(Some(Header { fin, compressed, opcode, len, mask, header_len }))
     }
 
     /// Hands out a control frame, if it is all there.

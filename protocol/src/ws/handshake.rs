@@ -13,6 +13,7 @@ use crate::http::lines::list;
 use crate::http::response::header;
 use crate::violation::Violation;
 use crate::write::Writer;
+use crate::ws::deflate::Agreement;
 
 /// The subprotocol of the line protocol.
 pub const CORECAST_V1: &str = "corecast.v1";
@@ -42,8 +43,8 @@ pub struct Offer<'b> {
     pub key: &'b str,
     /// Whether `corecast.v1` is among the subprotocols.
     pub corecast_v1: bool,
-    /// The extensions offered, as they stand; none is an empty text.
-    pub extensions: &'b str,
+    /// What can be agreed on about compression, if anything.
+    pub deflate: Option<Agreement>,
     protocols: &'b str,
 }
 
@@ -78,18 +79,23 @@ pub fn check<'b>(request: &Request<'b>) -> Result<Offer<'b>, Violation> {
     Ok(Offer {
         key,
         corecast_v1: headers.offers_corecast_v1,
-        extensions: headers.sec_websocket_extensions.unwrap_or(""),
+        deflate: headers.deflate,
         protocols: headers.sec_websocket_protocol.unwrap_or(""),
     })
 }
 
-/// Writes the answer that completes the handshake (RFC 6455 section 4.2.2).
-pub fn respond(w: &mut Writer<'_>, accept: &[u8; 28], subprotocol: Option<&str>) {
+/// Writes the answer that completes the handshake (RFC 6455 section 4.2.2), with what was agreed on.
+pub fn respond(w: &mut Writer<'_>, accept: &[u8; 28], subprotocol: Option<&str>, deflate: Option<Agreement>) {
     w.text("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     w.put(accept);
     w.text("\r\n");
     if let Some(subprotocol) = subprotocol {
         header(w, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(agreement) = deflate {
+        w.text("Sec-WebSocket-Extensions: ");
+        agreement.write(w);
+        w.text("\r\n");
     }
     w.text("\r\n");
 }

@@ -46,7 +46,7 @@ pub(crate) fn feed<'p>(
             match step.event {
                 None if step.consumed == 0 => break,
                 None => {}
-                Some(Event::Data { text, data, first, last }) => {
+                Some(Event::Data { text, data, first, last, .. }) => {
                     assert_eq!(first, part.is_none(), "first is said once");
                     assert!(last || !data.is_empty(), "only a last piece is empty");
                     let (_, message) = part.get_or_insert((text, Vec::new()));

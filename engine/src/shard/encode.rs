@@ -1,0 +1,140 @@
+//! Encoding a message in a dialect, compression included: once, for everybody who reads it there.
+//!
+//! ```text
+//!   plain, chunked     message ─────────────────────────────────────────▶ frame log
+//!   deflate, gzip      message ─▶ plain (scratch) ─▶ packed (scratch) ──▶ frame log
+//! ```
+//!
+//! How long a compressed message is shows only when it is compressed, so it is made in scratch and then copied; all others
+//! are written where they will be sent from. Owns the scratch and the compressors of a shard.
+
+use corecast_protocol::http::{gzip, response};
+use corecast_protocol::message::Message;
+use corecast_protocol::ws::deflate::{TAIL, Window};
+use corecast_protocol::ws::frame::{self, HEADER_BYTES_MAX};
+
+use super::compress::Deflater;
+use super::dialect::{Coding, Dialect};
+
+/// Whether a message is worth compressing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// It has many readers, or its sender asks for it: compress it if it has so many bytes.
+    From(u32),
+    /// It has one reader among many who ask for their own: its bytes cost less than the time.
+    None,
+}
+
+/// Encodes messages; keeps the one measured last.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    deflater: Deflater,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+    /// Where the message that was measured last lies in `packed`.
+    measured: (usize, usize),
+    /// Messages compressed.
+    pub(super) compressed: u64,
+    /// Their bytes before, and after.
+    pub(super) bytes: (u64, u64),
+}
+
+impl Encoder {
+    /// Returns the length of the encoded message in bytes; a dialect that compresses does it here.
+    #[must_use]
+    pub(super) fn measure(&mut self, dialect: Dialect, message: &Message<'_>, effort: Effort) -> usize {
+        let plain_len = dialect.encoded_len(message);
+        if matches!(dialect.coding, Coding::Plain | Coding::Chunked) {
+            return plain_len;
+        }
+        grow(&mut self.plain, plain_len);
+        dialect.encode(message, &mut self.plain[..plain_len]);
+        self.measured = match dialect.coding {
+            Coding::Deflate(window) => self.deflate(window, plain_len, effort),
+            _ => self.gzip(plain_len, effort),
+        };
+        self.measured.1 - self.measured.0
+    }
+
+    /// Writes the message, which was just measured with the same dialect, to `out`, which has that length.
+    pub(super) fn write(&self, dialect: Dialect, message: &Message<'_>, out: &mut [u8]) {
+        if matches!(dialect.coding, Coding::Plain | Coding::Chunked) {
+            dialect.encode(message, out);
+        } else {
+            out.copy_from_slice(&self.packed[self.measured.0..self.measured.1]);
+        }
+    }
+
+    /// Makes what one connection is told a piece of its gzip stream, in a chunk.
+    pub(super) fn told(&mut self, text: &[u8]) -> &[u8] {
+        let stored = gzip::stored_len(text.len());
+        let len = response::chunk_len(stored);
+        grow(&mut self.packed, len);
+        response::chunk(&mut self.packed[..len], stored, |out| {
+            gzip::store(text, out);
+        });
+        &self.packed[..len]
+    }
+
+    /// Compresses a WebSocket frame, if it becomes smaller.
+    fn deflate(&mut self, window: Window, frame_len: usize, effort: Effort) -> (usize, usize) {
+        let frame = &self.plain[..frame_len];
+        let header = match frame[1] {
+            0..=125 => 2,
+            126 => 4,
+            _ => 10,
+        };
+        let body = &frame[header..];
+        grow(&mut self.packed, HEADER_BYTES_MAX + frame_len);
+        if effort.is_worth(body.len()) {
+            let out = &mut self.packed[HEADER_BYTES_MAX..HEADER_BYTES_MAX + body.len()];
+            if let Some(packed) = self.deflater.deflate(window, body, out) {
+                self.compressed += 1;
+                let packed = packed - TAIL.len();
+                self.bytes = (self.bytes.0 + body.len() as u64, self.bytes.1 + packed as u64);
+                let start = HEADER_BYTES_MAX - frame::header_len(packed, false);
+                let opcode = frame::Opcode::from_bits(frame[0] & 0x0f).expect("it was written by us");
+                frame::write_header(&mut self.packed[start..], true, true, opcode, packed, None);
+                return (start, HEADER_BYTES_MAX + packed);
+            }
+        }
+        self.packed[..frame_len].copy_from_slice(frame);
+        (0, frame_len)
+    }
+
+    /// Makes a piece of a gzip stream of what stands in `plain`, in a chunk.
+    fn gzip(&mut self, plain_len: usize, effort: Effort) -> (usize, usize) {
+        let plain = &self.plain[..plain_len];
+        // The size of a chunk has at most 8 digits, and ends in CRLF, as its data does.
+        const START: usize = 8 + 2;
+        let stored = gzip::stored_len(plain_len);
+        grow(&mut self.packed, START + stored + 2);
+        let out = &mut self.packed[START..START + stored];
+        let packed = if effort.is_worth(plain_len) { self.deflater.deflate(Window::Bits15, plain, out) } else { None };
+        let len = match packed {
+            Some(packed) => {
+                self.compressed += 1;
+                self.bytes = (self.bytes.0 + plain_len as u64, self.bytes.1 + packed as u64);
+                packed
+            }
+            None => gzip::store(plain, out),
+        };
+        let start = START + len + 2 - response::chunk_len(len);
+        let end = START + len + 2;
+        response::chunk(&mut self.packed[start..end], len, |_| {});
+        (start, end)
+    }
+}
+
+impl Effort {
+    fn is_worth(self, bytes: usize) -> bool {
+        matches!(self, Effort::From(bytes_min) if bytes >= bytes_min as usize)
+    }
+}
+
+/// Makes scratch at least so long; it never shrinks.
+fn grow(scratch: &mut Vec<u8>, len: usize) {
+    if scratch.len() < len {
+        scratch.resize(len, 0);
+    }
+}

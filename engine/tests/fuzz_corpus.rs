@@ -1,0 +1,10 @@
+//! The fuzz body of what the engine decompresses, over its corpus and deterministic mutations of it, on stable.
+
+#[path = "../../fuzz/runner.rs"]
+mod runner;
+
+/// What claims to be a compressed message becomes no larger than allowed, and what is compressed comes out again.
+#[test]
+fn inflate() {
+    runner::run("inflate", corecast::shard::fuzz_inflate);
+}
