@@ -291,7 +291,7 @@ impl Shard {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
         }
         if counted {
-            self.lengthen(slot, run.span.len.into());
+            self.lengthen(slot, index, run.span.len.into());
         }
         let connection = &mut self.connections[slot as usize];
         connection.submit = self.submit;
@@ -357,7 +357,7 @@ impl Shard {
             return false;
         }
         self.pass(membership);
-        self.lengthen(slot, frame.len.into());
+        self.lengthen(slot, index, frame.len.into());
         self.connections[slot as usize].cursor_due = true;
         if every_ms > 0 {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);

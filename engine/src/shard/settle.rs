@@ -68,7 +68,8 @@ impl Shard {
         let membership = if connection.subscriptions == 1 { connection.first } else { connection.sender };
         debug_assert_ne!(membership, NONE, "somebody sent");
         let place = &self.topics.memberships[membership as usize];
-        let log = &mut self.topics.logs[place.log as usize];
+        let index = place.log;
+        let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let (seq, partial) = log.chain.back(&self.store, driver.memory(), subscriber.next, unsent);
         self.stats.delivered = self.stats.delivered.wrapping_sub(subscriber.next - seq);
@@ -84,7 +85,7 @@ impl Shard {
             self.connections[slot as usize].partial = membership;
         }
         if counted {
-            self.lengthen(slot, -i64::from(unsent));
+            self.lengthen(slot, index, -i64::from(unsent));
         }
     }
 
