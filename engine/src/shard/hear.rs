@@ -117,7 +117,9 @@ impl Shard {
                 Some(place) => {
                     let message = message_of(&self.topics, id, epoch, seq, content);
                     self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
-                    self.topics.logs[index as usize].appended += u64::from(len);
+                    let log = &mut self.topics.logs[index as usize];
+                    log.appended += self.encoder.plain_bytes;
+                    log.packed += u64::from(len);
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
                 None => {

@@ -20,6 +20,7 @@ use super::batch::BATCH_MESSAGES;
 use super::connection::{Asked, Batch, Body, Kind, ORIGIN_BYTES_MAX, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
+use super::pong::Front;
 use super::stream::{self, Transport};
 use super::subscribe::{Outcome, Wish, start_of};
 use super::websocket::is_utf8;
@@ -414,6 +415,10 @@ impl Shard {
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.wheel.set(slot, self.tick, after_ms);
         self.push(driver, slot, &head[..len]);
+        if let Some(active) = self.active_if_any(slot) {
+            // Whatever stands there now is not frames.
+            active.front = Front::begun(active.queue.len());
+        }
     }
 
     /// Takes the next part of a body; returns the bytes used.

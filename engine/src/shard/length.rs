@@ -10,6 +10,8 @@
 //! was sent all that had come by then. A stream is thus too long by at most [`LOOK_BYTES`] and the block of its last message, and
 //! never has a hole.
 //!
+//! Of a compressed stream the length is that after decompression: it is the reader's memory that is spared.
+//!
 //! Those who get something else than all of one log (several topics, only the newest, a replay) are looked at for each send
 //! anyway: their `measure` is what they were sent. Of several memberships, the connection's first one measures for all.
 
@@ -77,12 +79,17 @@ impl Shard {
         self.make_ready(slot);
     }
 
-    /// Adds to the length of a stream what it was sent besides its log, or takes off what the kernel did not take.
-    pub(super) fn lengthen(&mut self, slot: Slot, bytes: i64) {
+    /// Adds to the length of a stream what it was sent in another way than by the walk, or takes off what the kernel did not take:
+    /// so many bytes of a log, or uncompressed ones of no log.
+    pub(super) fn lengthen(&mut self, slot: Slot, log: u32, bytes: i64) {
         let first = self.connections[slot as usize].first;
         if first == NONE {
             return;
         }
+        let bytes = self.topics.logs.get(log as usize).map_or(bytes, |log| {
+            let unpacked = i64::try_from(log.unpacked(bytes.unsigned_abs())).unwrap_or(i64::MAX);
+            if bytes < 0 { -unpacked } else { unpacked }
+        });
         let flags = self.topics.subscriber(first).flags;
         if flags & ENOUGH == 0 {
             let bytes = if is_counted(flags) { bytes } else { -bytes };
@@ -101,7 +108,7 @@ impl Shard {
         let subscriber = log.subscribers[place.index as usize];
         if log.dialect.shape.is_stream() && !is_counted(subscriber.flags) && subscriber.flags & ENOUGH == 0 {
             let ahead = log.chain.bytes_from(&self.store, driver.memory(), subscriber.next);
-            place.measure = log.appended.wrapping_sub(ahead).wrapping_sub(place.measure);
+            place.measure = log.appended.wrapping_sub(log.unpacked(ahead)).wrapping_sub(place.measure);
         }
     }
 
@@ -112,7 +119,8 @@ impl Shard {
         let log = &self.topics.logs[place.log as usize];
         let flags = log.subscribers[place.index as usize].flags;
         if log.dialect.shape.is_stream() && !is_counted(flags) && flags & ENOUGH == 0 {
-            let had = log.appended.wrapping_sub(log.chain.bytes_used(&self.store)).wrapping_sub(place.measure);
+            let held = log.unpacked(log.chain.bytes_used(&self.store));
+            let had = log.appended.wrapping_sub(held).wrapping_sub(place.measure);
             // It may have begun with a message that the log has forgotten meanwhile.
             place.measure = u64::try_from(had.cast_signed()).unwrap_or(0);
         }

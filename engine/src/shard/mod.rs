@@ -34,6 +34,7 @@ mod length;
 mod limits;
 mod options;
 mod origin;
+mod pong;
 mod pool;
 mod publish;
 mod replay;

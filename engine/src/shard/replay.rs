@@ -13,7 +13,7 @@ use super::connection::{Asked, Kind, Replaying, Waiting};
 use super::dialect::Shape;
 use super::encode::Effort;
 use super::stream::Told;
-use super::topics::{BEHIND, CONFLATE, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
 
@@ -191,7 +191,7 @@ impl Shard {
         let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
         self.encoder.write(dialect, &message, memory.bytes_mut(place));
         self.connections[slot as usize].cursor_due = true;
-        self.lengthen(slot, len.into());
+        self.lengthen(slot, NONE, self.encoder.plain_bytes as i64);
         self.passed(membership, seq);
         true
     }

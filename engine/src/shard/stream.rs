@@ -448,7 +448,7 @@ impl Shard {
             let cursors = self.cursors(slot, &mut cursors).to_owned();
             self.say(driver, slot, |w| sse::id_only(w, &cursors));
             // Of many topics with small messages, it is most of what is sent.
-            self.lengthen(slot, cursors.len() as i64);
+            self.lengthen(slot, NONE, cursors.len() as i64);
         }
         self.connections[slot as usize].cursor_due = false;
     }

@@ -122,12 +122,26 @@ pub(super) struct FrameLog {
     pub(super) block_bytes: u32,
     /// Tick of the newest message.
     pub(super) appended_tick: u32,
-    /// Bytes that were ever appended.
+    /// Bytes that were ever appended, as a reader has them after decompression.
     pub(super) appended: u64,
+    /// The same bytes as they stood here.
+    pub(super) packed: u64,
     /// Bytes appended when its streams are looked at the next time: are they long?
     pub(super) look_at: u64,
     /// The subscriber that is looked at next.
     pub(super) look: u32,
+}
+
+impl FrameLog {
+    /// Returns how many bytes a reader has after decompression of so many that it is sent, going by all there were.
+    #[must_use]
+    pub(super) fn unpacked(&self, bytes: u64) -> u64 {
+        if self.appended == self.packed {
+            return bytes;
+        }
+        let unpacked = u128::from(bytes) * u128::from(self.appended) / u128::from(self.packed.max(1));
+        u64::try_from(unpacked).unwrap_or(u64::MAX)
+    }
 }
 
 /// One subscription, as its connection sees it.
@@ -276,6 +290,7 @@ impl Topics {
             block_bytes: 0,
             appended_tick: 0,
             appended: 0,
+            packed: 0,
             look_at: LOOK_BYTES,
             look: 0,
         };

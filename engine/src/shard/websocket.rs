@@ -57,7 +57,7 @@ impl Shard {
                     self.last_piece(driver, slot, text, compressed);
                 }
             }
-            Some(Event::Ping(payload)) => self.pong(slot, &bytes[payload]),
+            Some(Event::Ping(payload)) => self.pong(driver, slot, &bytes[payload]),
             Some(Event::Close { code, .. }) => {
                 if self.is_closing(slot) {
                     self.connections[slot as usize].ended = true;
@@ -300,14 +300,6 @@ impl Shard {
         }
     }
 
-    /// Remembers the newest ping; older ones need no pong of their own (RFC 6455, section 5.5.3).
-    fn pong(&mut self, slot: Slot, payload: &[u8]) {
-        let mut kept = [0; 125];
-        kept[..payload.len()].copy_from_slice(payload);
-        self.active(slot).pong = Some((payload.len() as u8, kept));
-        self.make_ready(slot);
-    }
-
     fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
         self.stats.violations += 1;
         let connection = &self.connections[slot as usize];
@@ -374,6 +366,7 @@ impl Shard {
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
         self.make_ready(slot);
+        self.actives[index].front.put_first(rest.len);
         self.actives[index].queue.push_front(&mut self.store, driver.memory_mut(), rest)
     }
 
