@@ -183,7 +183,8 @@ fn lies_are_named() {
             lies.pop();
         }
         if POLLS.contains(&transport) {
-            lies.push((sized(&format!("Content-Type: {good}"), "[]"), "no Corecast-Cursor"));
+            let nothing = if transport == "jsonp" { "/**/corecast([]);" } else { "[]" };
+            lies.push((sized(&format!("Content-Type: {good}"), nothing), "no Corecast-Cursor"));
             lies.push((sized(&format!("Content-Type: {good}{cursor}"), "[{]"), "that is no answer to a"));
         } else {
             let nonsense = "nonsense\r\ndata: nonsense\n\n";

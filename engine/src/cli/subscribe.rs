@@ -223,7 +223,7 @@ impl Subscriber<'_> {
                 End::Done => return Outcome::Fine,
                 _ if !shown => return Outcome::Fine,
                 End::Refused(cause) => return Outcome::Failed(format!("{url}: {cause}")),
-                End::Unreachable(cause) if !connected_once => {
+                End::Unreachable(cause) if !connected_once && !self.stood => {
                     return Outcome::CannotStart(vec![StartError {
                         cause: format!("cannot subscribe at {url}: {cause}"),
                         cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),

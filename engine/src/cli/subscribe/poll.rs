@@ -35,8 +35,9 @@ impl Subscriber<'_> {
             let (head, answer) = self.get(this, &target, known.as_slice(), wait + PATIENCE)?;
             let (body, kept) = self.whole(answer, OBJECT_BYTES_MAX)?;
             exchange = kept.filter(super::super::connect::Exchange::stands);
-            let cursors = self.cursors(&head)?;
+            // Something that is no answer of an engine's at all is said to be that.
             let items = self.items(&head, &body)?;
+            let cursors = self.cursors(&head)?;
             let nothing = items.is_empty();
             let items = if settled && self.arguments.conflates() { self.newest(items) } else { items };
             for item in &items {
