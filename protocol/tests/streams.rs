@@ -38,13 +38,25 @@ fn exact(message: &Message<'_>, len: Len, encode: Encode) -> Vec<u8> {
 }
 
 /// Every streaming dialect: bare, and as chunks.
-const DIALECTS: [(Len, Encode, Len, Encode); 5] = [
+const DIALECTS: [(Len, Encode, Len, Encode); 7] = [
     (sse::encoded_len, sse::encode, sse::encoded_len_chunked, sse::encode_chunked),
     (
         sse::encoded_len_without_id,
         sse::encode_without_id,
         sse::encoded_len_without_id_chunked,
         sse::encode_without_id_chunked,
+    ),
+    (
+        sse::encoded_len_enveloped,
+        sse::encode_enveloped,
+        sse::encoded_len_enveloped_chunked,
+        sse::encode_enveloped_chunked,
+    ),
+    (
+        sse::encoded_len_enveloped_without_id,
+        sse::encode_enveloped_without_id,
+        sse::encoded_len_enveloped_without_id_chunked,
+        sse::encode_enveloped_without_id_chunked,
     ),
     (stream::encoded_len, stream::encode, stream::encoded_len_chunked, stream::encode_chunked),
     (multipart::encoded_len, multipart::encode, multipart::encoded_len_chunked, multipart::encode_chunked),
@@ -155,6 +167,28 @@ fn server_sent_events_are_written() {
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         let bytes = exact(&message, sse::encoded_len_without_id, sse::encode_without_id);
         assert_eq!(String::from_utf8(bytes).unwrap(), expected.replace("id: 1a2b3c4d-17", "topic: t"));
+    }
+}
+
+/// An envelope holds topic, cursor, event name and encoding in one line of data; its type is that of any message.
+#[test]
+fn events_in_an_envelope_are_written() {
+    for (event, payload, object) in [
+        (None, &b"a\nb"[..], r#"{"topic":"t","cursor":"1a2b3c4d-17","data":"a\nb"}"#),
+        (Some("tick"), b"a\r\n", r#"{"topic":"t","cursor":"1a2b3c4d-17","event":"tick","data":"a\r\n"}"#),
+        (None, b"", r#"{"topic":"t","cursor":"1a2b3c4d-17","data":""}"#),
+        (
+            Some("tick"),
+            b"\xff\xfe",
+            r#"{"topic":"t","cursor":"1a2b3c4d-17","event":"tick","data":"//4=","encoding":"base64"}"#,
+        ),
+    ] {
+        let message = message("t", event, payload);
+        let bytes = exact(&message, sse::encoded_len_enveloped, sse::encode_enveloped);
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), format!("id: 1a2b3c4d-17\ndata: {object}\n\n"));
+        assert_eq!(listen(&bytes).events, [("message".into(), object.to_owned(), "1a2b3c4d-17".into())]);
+        let bytes = exact(&message, sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id);
+        assert_eq!(String::from_utf8(bytes).unwrap(), format!("data: {object}\n\n"));
     }
 }
 
@@ -366,6 +400,22 @@ proptest! {
             });
         }
         prop_assert_eq!(listen(&stream).events, expected);
+    }
+
+    /// In an envelope a browser hears one event, and the object in it is exactly what was published, line ends included.
+    #[test]
+    fn envelopes_hold_what_was_published(event in prop::option::of("[!-~]{1,64}"), payload in payloads()) {
+        let message = message("t", event.as_deref(), &payload);
+        let mut stream = exact(&message, sse::encoded_len_enveloped, sse::encode_enveloped);
+        stream.extend(exact(&message, sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id));
+        let heard = listen(&stream).events;
+        prop_assert_eq!(heard.len(), 2);
+        for (kind, data, id) in heard {
+            prop_assert_eq!((&kind[..], &id[..]), ("message", "1a2b3c4d-17"));
+            let mut data = data.into_bytes();
+            let found = json::publish_line(&mut data).unwrap();
+            prop_assert_eq!((found.topic, found.data, found.event), ("t", &payload[..], event.as_deref()));
+        }
     }
 
     /// A line of the stream is one line, and holds the message.

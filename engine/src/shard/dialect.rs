@@ -15,6 +15,10 @@ pub(super) enum Shape {
     Sse,
     /// A server-sent event without: the reader has several topics, and one cursor for all of them.
     SseShared,
+    /// A server-sent event with its cursor, whose data is an object that says everything.
+    SseEnveloped,
+    /// The same without its cursor.
+    SseSharedEnveloped,
     /// A line of NDJSON.
     Stream,
     /// A part of `multipart/x-mixed-replace`.
@@ -23,6 +27,23 @@ pub(super) enum Shape {
     ForeverFrame,
     /// A JSON object, for the answer of a long poll.
     Object,
+}
+
+impl Shape {
+    /// Says whether it is a server-sent event.
+    pub(super) fn is_sse(self) -> bool {
+        matches!(self, Shape::Sse | Shape::SseShared | Shape::SseEnveloped | Shape::SseSharedEnveloped)
+    }
+
+    /// Says whether it is the answer to a request that goes on and on.
+    pub(super) fn is_stream(self) -> bool {
+        !matches!(self, Shape::Payload | Shape::Line | Shape::Object)
+    }
+
+    /// Says whether it is a server-sent event without its cursor, so that the connection is told one for all its topics.
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Shape::SseShared | Shape::SseSharedEnveloped)
+    }
 }
 
 /// What a shape is wrapped into on its way.
@@ -70,6 +91,10 @@ impl Dialect {
             (Shape::Sse, true) => sse::encoded_len_chunked(message),
             (Shape::SseShared, false) => sse::encoded_len_without_id(message),
             (Shape::SseShared, true) => sse::encoded_len_without_id_chunked(message),
+            (Shape::SseEnveloped, false) => sse::encoded_len_enveloped(message),
+            (Shape::SseEnveloped, true) => sse::encoded_len_enveloped_chunked(message),
+            (Shape::SseSharedEnveloped, false) => sse::encoded_len_enveloped_without_id(message),
+            (Shape::SseSharedEnveloped, true) => sse::encoded_len_enveloped_without_id_chunked(message),
             (Shape::Stream, false) => stream::encoded_len(message),
             (Shape::Stream, true) => stream::encoded_len_chunked(message),
             (Shape::Multipart, false) => multipart::encoded_len(message),
@@ -90,6 +115,10 @@ impl Dialect {
             (Shape::Sse, true) => sse::encode_chunked(message, out),
             (Shape::SseShared, false) => sse::encode_without_id(message, out),
             (Shape::SseShared, true) => sse::encode_without_id_chunked(message, out),
+            (Shape::SseEnveloped, false) => sse::encode_enveloped(message, out),
+            (Shape::SseEnveloped, true) => sse::encode_enveloped_chunked(message, out),
+            (Shape::SseSharedEnveloped, false) => sse::encode_enveloped_without_id(message, out),
+            (Shape::SseSharedEnveloped, true) => sse::encode_enveloped_without_id_chunked(message, out),
             (Shape::Stream, false) => stream::encode(message, out),
             (Shape::Stream, true) => stream::encode_chunked(message, out),
             (Shape::Multipart, false) => multipart::encode(message, out),

@@ -33,6 +33,8 @@ pub(super) struct Encoder {
     packed: Vec<u8>,
     /// Where the message that was measured last lies in `packed`.
     measured: (usize, usize),
+    /// Bytes of the message that was measured last, before compression.
+    pub(super) plain_bytes: u64,
     /// Messages compressed.
     pub(super) compressed: u64,
     /// Their bytes before, and after.
@@ -44,6 +46,7 @@ impl Encoder {
     #[must_use]
     pub(super) fn measure(&mut self, dialect: Dialect, message: &Message<'_>, effort: Effort) -> usize {
         let plain_len = dialect.encoded_len(message);
+        self.plain_bytes = plain_len as u64;
         if matches!(dialect.coding, Coding::Plain | Coding::Chunked) {
             return plain_len;
         }

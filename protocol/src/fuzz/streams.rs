@@ -39,9 +39,10 @@ fn encoded(message: &Message<'_>, bare: (Len, Encode), chunked: (Len, Encode)) -
     copy
 }
 
-/// A payload as an event: its lines come back, or its base64.
+/// A payload as an event: its lines come back, or its base64; and in an envelope, all of it.
 pub fn sse(data: &[u8]) {
     let message = message(bounded(data));
+    enveloped(&message);
     let mut event = encoded(&message, (sse::encoded_len, sse::encode), (sse::encoded_len_chunked, sse::encode_chunked));
     let event = event.bytes().strip_prefix(b"id: 1a2b3c4d-17\n").expect("the id comes first");
     let mut lines = event.strip_suffix(b"\n\n").expect("an empty line ends the event").split(|&byte| byte == b'\n');
@@ -78,6 +79,26 @@ pub fn sse(data: &[u8]) {
         let line = block.bytes().strip_suffix(b"\n\n").expect("an empty line ends the block");
         assert!(!line.iter().any(u8::is_ascii_control));
     }
+}
+
+/// An event in an envelope, with its id and without: one line of data, whose object holds the payload.
+fn enveloped(message: &Message<'_>) {
+    let mut with = encoded(
+        message,
+        (sse::encoded_len_enveloped, sse::encode_enveloped),
+        (sse::encoded_len_enveloped_chunked, sse::encode_enveloped_chunked),
+    );
+    let mut without = encoded(
+        message,
+        (sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id),
+        (sse::encoded_len_enveloped_without_id_chunked, sse::encode_enveloped_without_id_chunked),
+    );
+    assert_eq!(with.bytes().strip_prefix(b"id: 1a2b3c4d-17\n"), Some(&*without.bytes()));
+    let line = without.bytes().strip_prefix(b"data: ").and_then(|rest| rest.strip_suffix(b"\n\n"));
+    let object = line.expect("one field and an empty line");
+    assert!(!object.iter().any(|byte| matches!(byte, b'\r' | b'\n')));
+    let mut copy = Copied::of(object);
+    assert_eq!(json::publish_line(copy.bytes()).map(|line| line.data), Ok(message.payload));
 }
 
 /// A payload as a part: one body, whether its reader counts or searches.
