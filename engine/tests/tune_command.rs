@@ -223,6 +223,7 @@ fn needs_are_those_of_the_engine() {
     assert_eq!(needs::HISTORY_BYTES, u64::from(config.history_bytes));
     assert_eq!(needs::HISTORY_SECONDS, u64::from(config.history_seconds));
     assert_eq!(needs::PING_SECONDS * 1_000, config.ping_interval_ms);
+    assert_eq!((needs::STREAM_SECONDS * 1_000, needs::STREAM_BYTES), (config.stream_ms, config.stream_bytes));
     // The bounds of two settings, as `serve` itself says them.
     let (_, _, errors) = run(&["check", "--shards", "0"]);
     assert!(errors.contains(&format!("1 to {}", needs::SHARDS_MAX)), "{errors}");

@@ -57,6 +57,12 @@ pub const HISTORY_SECONDS: u64 = 300;
 /// Silence after which a peer is pinged, by default, in seconds.
 pub const PING_SECONDS: u64 = 25;
 
+/// Age at which an HTTP stream ends and its client comes back (`stream-seconds`), by default, in seconds.
+pub const STREAM_SECONDS: u64 = 1_800;
+
+/// Bytes of messages after which it does (`stream-bytes`), by default.
+pub const STREAM_BYTES: u64 = 64 << 20;
+
 /// Bytes of a socket's own that the kernel may hold unsent (`TCP_NOTSENT_LOWAT`).
 pub const NOTSENT_BYTES: u64 = 128 << 10;
 

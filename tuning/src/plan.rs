@@ -40,9 +40,6 @@ const HEARTBEAT_BYTES: u64 = 8;
 /// Time a long poll waits without `wait=`, in seconds (docs/protocol.md).
 const WAIT_S: f64 = 25.0;
 
-/// Age at which an HTTP stream ends and its client comes back (`stream-seconds`), in seconds.
-const STREAM_S: f64 = 1_800.0;
-
 /// Bytes that a message in the kernel takes besides its payload, for counting pages. An estimate.
 const PACKET_OVERHEAD_BYTES: u64 = 1_024;
 
@@ -242,7 +239,10 @@ fn work(wish: &Wish, constants: &Constants, shards: u64) -> Vec<Work> {
         }
         SignOfLife::Heartbeat => {
             all.push(Work { what: "heartbeats", per_second: signs, cpu_ns: constants.delivery(wish.transport).value });
-            let come_back = connections / STREAM_S;
+            // Whichever ends it first: its age, or what its messages took.
+            let of_age = 1.0 / needs::STREAM_SECONDS as f64;
+            let of_length = wish.rate * message_bytes(wish) as f64 / needs::STREAM_BYTES as f64;
+            let come_back = connections * of_age.max(of_length);
             let cpu_ns = constants.cpu_ns_per_connect.value;
             all.push(Work { what: "streams that end and come back", per_second: come_back, cpu_ns });
         }
@@ -259,6 +259,11 @@ fn work(wish: &Wish, constants: &Constants, shards: u64) -> Vec<Work> {
     let cpu_ns = constants.cpu_ns_per_publish.value + crossings * crossing;
     all.push(Work { what: "publishing, and crossing to other shards", per_second: published, cpu_ns });
     all
+}
+
+/// Returns what a message takes on its connection, in bytes.
+fn message_bytes(wish: &Wish) -> u64 {
+    wish.bytes + wish.transport.bytes_down(wish.bytes)
 }
 
 /// Returns how often a second one connection shows that it lives.
@@ -278,10 +283,10 @@ fn signs_per_second(wish: &Wish) -> f64 {
 }
 
 fn network(wish: &Wish) -> Network {
-    let Wish { bytes, transport, .. } = *wish;
+    let transport = wish.transport;
     let mut network = Network::default();
     let deliveries = wish.connections as f64 * wish.rate;
-    let payload = bytes + transport.bytes_down(bytes);
+    let payload = message_bytes(wish);
     network.down(deliveries, payload);
     // Two segments share an acknowledgement; a request carries that of the answer before it.
     let acknowledgements = payload.div_ceil(SEGMENT_BYTES).div_ceil(2);
@@ -315,7 +320,7 @@ fn network(wish: &Wish) -> Network {
 fn pages(wish: &Wish, per_second_at_once: f64, audience: f64) -> u64 {
     let steady = wish.connections as f64 * wish.rate * wish.round_trip_s;
     let at_once = (per_second_at_once * wish.round_trip_s).min(audience);
-    let each = (wish.bytes + wish.transport.bytes_down(wish.bytes) + PACKET_OVERHEAD_BYTES).div_ceil(PAGE_BYTES);
+    let each = (message_bytes(wish) + PACKET_OVERHEAD_BYTES).div_ceil(PAGE_BYTES);
     (steady.max(at_once) * each as f64).ceil() as u64
 }
 

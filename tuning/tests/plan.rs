@@ -80,6 +80,10 @@ fn transports() {
     let polls = of(Transport::LongPoll);
     assert!(near(polls.work[1].cpu_ns, 8_400.0 * 2.34));
     assert_eq!(polls.user[0].bytes, 985_000_000);
+    // A stream that gets 16 MiB a second is long after 4 s, long before it is old.
+    let long =
+        Wish { rate: 1.0, bytes: (16 << 20) - 53, connections: 100, transport: Transport::Stream, ..Wish::default() };
+    assert!(near(made(&long).work[2].per_second, 25.0));
     // Heartbeats come whatever flows; pings do not.
     let busy = |transport| made(&Wish { rate: 1.0, connections: 10_000, transport, ..Wish::default() });
     assert_eq!(busy(Transport::Sse).work[1].per_second, 400.0);
