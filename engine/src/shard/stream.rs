@@ -184,6 +184,9 @@ impl Shard {
         let extra = [("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")];
         let extra = &extra[..if coding == Coding::Gzip { 2 } else { 1 }];
         self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra }, framing);
+        if !self.is_http(slot) {
+            return; // No memory for the head: the connection is gone, and must not become a stream.
+        }
         if request.method == Method::Head {
             self.clear_plan(slot);
             self.end_after_answer(slot);
@@ -216,6 +219,9 @@ impl Shard {
             Shape::Multipart => w.put(multipart::PROLOGUE),
             _ => w.put(stream::HEARTBEAT),
         });
+        if self.connections[slot as usize].kind != Kind::Stream {
+            return;
+        }
         // A second sign of life: some scanners let the first pass only when the second has come.
         self.wheel.set(slot, self.tick, SECOND_SIGN_MS);
         self.subscribe_step(driver, slot);
