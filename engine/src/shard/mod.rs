@@ -326,7 +326,8 @@ impl Shard {
         use topics::{CONFLATE, ENOUGH, LOOK, PACED, REPLAYING, UNRESOLVED};
         let connection = &self.connections[slot as usize];
         let busy = connection.active != NONE || connection.blocked || connection.partial != NONE;
-        if connection.subscriptions != 1 || busy {
+        // The walk knows nothing of cursors that are told behind the messages.
+        if connection.subscriptions != 1 || busy || connection.dialect.shape.is_shared() {
             return;
         }
         let first = connection.first;

@@ -34,8 +34,9 @@ const WAIT_S: u32 = 25;
 /// The callback of a script that names none.
 const JSONP_CALLBACK: &str = "callback";
 
-/// How long an EventSource waits before it comes back, in milliseconds.
-const RETRY_MS: u32 = 3_000;
+/// How long an EventSource waits before it comes back: at least so long, and up to so much more, in milliseconds.
+const RETRY_MS_MIN: u32 = 1_500;
+const RETRY_MS_SPREAD: u64 = 3_000;
 
 /// Some proxies and virus scanners hold back a stream until so many bytes have come.
 const PADDING_BYTES: usize = 2_048;
@@ -183,6 +184,9 @@ impl Shard {
         let extra = [("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")];
         let extra = &extra[..if coding == Coding::Gzip { 2 } else { 1 }];
         self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra }, framing);
+        if !self.is_http(slot) {
+            return; // No memory for the head: the connection is gone, and must not become a stream.
+        }
         if request.method == Method::Head {
             self.clear_plan(slot);
             self.end_after_answer(slot);
@@ -201,9 +205,11 @@ impl Shard {
             let len = response::chunk(&mut start, gzip::START.len(), |out| out.copy_from_slice(&gzip::START));
             self.push(driver, slot, &start[..len]);
         }
+        // Streams that end together, when the engine is restarted, shall not all come back together.
+        let retry_ms = RETRY_MS_MIN + (super::random(&mut self.random) % RETRY_MS_SPREAD) as u32;
         self.say(driver, slot, |w| match shape {
             _ if shape.is_sse() => {
-                sse::retry(w, RETRY_MS);
+                sse::retry(w, retry_ms);
                 sse::padding(w, PADDING_BYTES);
             }
             Shape::ForeverFrame => {
@@ -213,6 +219,9 @@ impl Shard {
             Shape::Multipart => w.put(multipart::PROLOGUE),
             _ => w.put(stream::HEARTBEAT),
         });
+        if self.connections[slot as usize].kind != Kind::Stream {
+            return;
+        }
         // A second sign of life: some scanners let the first pass only when the second has come.
         self.wheel.set(slot, self.tick, SECOND_SIGN_MS);
         self.subscribe_step(driver, slot);

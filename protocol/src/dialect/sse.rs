@@ -21,7 +21,6 @@ use memchr::memchr2;
 
 use super::json as object;
 use super::json::{base64, base64_len};
-use crate::http::response::{chunk, chunk_len};
 use crate::json;
 use crate::message::{Gap, Message};
 use crate::write::Writer;
@@ -65,20 +64,6 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     w.finish().expect("the caller gave encoded_len bytes")
 }
 
-/// Says how many bytes [`encode_chunked`] writes.
-pub fn encoded_len_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len(message))
-}
-
-/// Writes the message as one chunk to the start of `out`, and says how many bytes it took: [`encoded_len_chunked`] of them.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len(message);
-    chunk(out, len, |out| assert_eq!(encode(message, out), len, "encoded_len is exact"))
-}
-
 /// Says how many bytes [`encode_without_id`] writes.
 pub fn encoded_len_without_id(message: &Message<'_>) -> usize {
     TOPIC.len() + message.topic.len() + 1 + event_len(message)
@@ -97,20 +82,6 @@ pub fn encode_without_id(message: &Message<'_>, out: &mut [u8]) -> usize {
     w.byte(b'\n');
     write_event(message, &mut w);
     w.finish().expect("the caller gave encoded_len_without_id bytes")
-}
-
-/// Says how many bytes [`encode_without_id_chunked`] writes.
-pub fn encoded_len_without_id_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len_without_id(message))
-}
-
-/// Writes what [`encode_without_id`] writes as one chunk: [`encoded_len_without_id_chunked`] bytes.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_without_id_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len_without_id(message);
-    chunk(out, len, |out| assert_eq!(encode_without_id(message, out), len, "encoded_len_without_id is exact"))
 }
 
 /// Says how many bytes [`encode_enveloped`] writes.
@@ -132,20 +103,6 @@ pub fn encode_enveloped(message: &Message<'_>, out: &mut [u8]) -> usize {
     w.finish().expect("the caller gave encoded_len_enveloped bytes")
 }
 
-/// Says how many bytes [`encode_enveloped_chunked`] writes.
-pub fn encoded_len_enveloped_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len_enveloped(message))
-}
-
-/// Writes what [`encode_enveloped`] writes as one chunk: [`encoded_len_enveloped_chunked`] bytes.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_enveloped_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len_enveloped(message);
-    chunk(out, len, |out| assert_eq!(encode_enveloped(message, out), len, "encoded_len_enveloped is exact"))
-}
-
 /// Says how many bytes [`encode_enveloped_without_id`] writes.
 pub fn encoded_len_enveloped_without_id(message: &Message<'_>) -> usize {
     DATA.len() + object::encoded_len(message) + 2
@@ -160,20 +117,6 @@ pub fn encode_enveloped_without_id(message: &Message<'_>, out: &mut [u8]) -> usi
     let mut w = Writer::new(out);
     write_enveloped(message, &mut w);
     w.finish().expect("the caller gave encoded_len_enveloped_without_id bytes")
-}
-
-/// Says how many bytes [`encode_enveloped_without_id_chunked`] writes.
-pub fn encoded_len_enveloped_without_id_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len_enveloped_without_id(message))
-}
-
-/// Writes what [`encode_enveloped_without_id`] writes as one chunk: [`encoded_len_enveloped_without_id_chunked`] bytes.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_enveloped_without_id_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len_enveloped_without_id(message);
-    chunk(out, len, |out| assert_eq!(encode_enveloped_without_id(message, out), len, "the length is exact"))
 }
 
 fn write_enveloped(message: &Message<'_>, w: &mut Writer<'_>) {
