@@ -172,7 +172,7 @@ impl RawClient {
                 }
                 Frame::Ping(payload) if !self.ended => wire.put_frame(scene.rng, 10, &payload),
                 Frame::Ping(_) => {}
-                Frame::Pong(payload) => assert_eq!(payload, b"between"),
+                Frame::Pong(_) => {}
                 Frame::Close(code) => {
                     let excused = self.closing
                         || (code == Some(1001) && (scene.phase == Phase::Draining || self.ended))

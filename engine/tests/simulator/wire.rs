@@ -3,6 +3,8 @@
 //! Owns: the bytes not yet written and not yet understood. The decoders are slow and obvious on purpose: they judge
 //! the production codec, so they share nothing with it.
 
+use std::collections::VecDeque;
+
 use crate::net::{ConnId, Found, Net};
 use crate::rng::Rng;
 
@@ -45,8 +47,13 @@ pub(crate) struct Wire {
     /// Our direction ends when all is written.
     ending: bool,
     ended: bool,
-    /// A ping of ours was not answered yet, nor a later one.
+    /// A ping of ours was not answered yet.
     pub(crate) pong_due: bool,
+    /// Our pings that were not answered yet, without those behind our close frame, which no answer is owed.
+    pings: VecDeque<Vec<u8>>,
+    said_close: bool,
+    /// The server sent its close frame: nothing may come behind it.
+    heard_close: bool,
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
@@ -64,6 +71,9 @@ impl Wire {
             ending: false,
             ended: false,
             pong_due: false,
+            pings: VecDeque::new(),
+            said_close: false,
+            heard_close: false,
             bytes: Vec::new(),
             pace,
         }
@@ -187,6 +197,7 @@ impl Wire {
         assert!(len < 1 << 24, "a frame of a sane length, not {len}");
         let payload = bytes.get(header_len..header_len + len)?.to_vec();
         self.bytes.drain(..header_len + len);
+        assert!(!self.heard_close, "a frame {first:#x} behind the server's close frame");
         match first & 0x0F {
             1 => {
                 assert!(std::str::from_utf8(&payload).is_ok(), "a text frame is UTF-8");
@@ -195,11 +206,16 @@ impl Wire {
             2 => Some(Frame::Message { text: false, bytes: payload }),
             8 => {
                 let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                self.heard_close = true;
+                // 1000 is only ever the answer to ours, and what came before ours is answered first.
+                assert!(code != Some(1000) || self.pings.is_empty(), "no pong for {:?}", self.pings);
                 Some(Frame::Close(code))
             }
             9 => Some(Frame::Ping(payload)),
             10 => {
-                self.pong_due = false;
+                let ping = self.pings.pop_front().expect("a pong answers a ping");
+                assert_eq!(payload, ping, "pongs come in the order of the pings, unchanged");
+                self.pong_due = !self.pings.is_empty();
                 Some(Frame::Pong(payload))
             }
             other => panic!("opcode {other} of a server"),
@@ -215,7 +231,7 @@ impl Wire {
             let (now, later) = rest.split_at(rng.below(rest.len() + 1));
             self.put_frame(rng, opcode, now);
             if rng.chance(300) {
-                self.put_frame(rng, 9, b"between");
+                self.put_pings(rng);
             }
             opcode = 0;
             rest = later;
@@ -224,9 +240,23 @@ impl Wire {
         text
     }
 
+    /// Puts a ping, now and then several, each with a payload of its own.
+    pub(crate) fn put_pings(&mut self, rng: &mut Rng) {
+        let count = if rng.chance(200) { rng.skewed(20) } else { 1 };
+        for _ in 0..count {
+            let len = if rng.chance(200) { rng.below(126) } else { rng.below(9) };
+            let payload: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+            self.put_frame(rng, 9, &payload);
+        }
+    }
+
     /// Puts one masked frame; control frames get their FIN bit, data frames bring it in `first`.
     pub(crate) fn put_frame(&mut self, rng: &mut Rng, first: u8, payload: &[u8]) {
-        self.pong_due |= first & 0x0F == 9;
+        self.said_close |= first & 0x0F == 8;
+        if first & 0x0F == 9 && !self.said_close {
+            self.pong_due = true;
+            self.pings.push_back(payload.to_vec());
+        }
         let first = if first & 8 != 0 { first | 0x80 } else { first };
         self.out.push(first);
         match payload.len() {

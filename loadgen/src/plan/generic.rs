@@ -141,7 +141,7 @@ impl Template {
                 let (byte, used) = escape(rest).ok_or_else(|| wrong(text, "has a \\ that means nothing"))?;
                 (vec![byte], used)
             } else {
-                (rest[..first.len_utf8()].as_bytes().to_vec(), first.len_utf8())
+                (rest.as_bytes()[..first.len_utf8()].to_vec(), first.len_utf8())
             };
             match parts.last_mut() {
                 Some(Part::Bytes(last)) => last.extend(bytes),
