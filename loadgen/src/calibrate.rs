@@ -1,7 +1,7 @@
 //! Measures what connections and deliveries cost on this host, for the planner of `corecast plan`.
 //!
 //! Owns the runs that this takes and how figures are read off their reports. Starts no server: the one it is given must be
-//! on this host, with nobody else connected. Never: takes a figure from a run in which anything was lost.
+//! on this host, freshly started, with nobody else connected. Never: takes a figure from a run in which anything was lost.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,9 +27,10 @@ const WARM_MESSAGES: u64 = 500;
 const COLD_MESSAGES: u64 = 30;
 const UNICAST_MESSAGES: u64 = 30_000;
 
-/// Messages of the warm-up, more than any server has receive buffers: pools that are touched sooner or later, whatever the
-/// number of connections, are no cost of a connection.
-const WARM_UP_MESSAGES: u64 = 6_000;
+/// Connections and messages of the warm-up: so many that every shard of the server gets more messages than it has receive
+/// buffers. Pools that are touched sooner or later, whatever the number of connections, are no cost of a connection.
+const WARM_UP_CONNECTIONS: u32 = 32;
+const WARM_UP_MESSAGES: u64 = 60_000;
 
 /// Seconds that connections are held, so that the kernel clears away what connecting left.
 const IDLE_SECONDS: f64 = 1.0;
@@ -117,6 +118,8 @@ pub fn calibrate(wish: &Wish, told: &mut dyn FnMut(&str)) -> Result<Calibration,
     }
     told("warming up");
     measured(&warm_up(wish))?;
+    told("half of the connections");
+    let half = measured(&half(wish))?;
     let mut rounds = Vec::new();
     for number in 1..=wish.rounds {
         let mut tell = |what: &str| told(&format!("round {number} of {}: {what}", wish.rounds));
@@ -136,7 +139,7 @@ pub fn calibrate(wish: &Wish, told: &mut dyn FnMut(&str)) -> Result<Calibration,
     let host = Host::read();
     let host =
         format!("{} cores ({}), {}, {}", host.cores, host.cpu_model, size(host.memory_bytes as f64), host.kernel);
-    Ok(Calibration::of(host, wish, &rounds))
+    Ok(Calibration::of(host, wish, &half, &rounds))
 }
 
 /// Does a run, and gives its report only if all was well.
@@ -177,8 +180,16 @@ fn publish(name: &str, in_flight: u32, messages: u64) -> Phase {
 }
 
 fn warm_up(wish: &Wish) -> Plan {
-    let phases = Plan::connect_then(publish("warm-up", 1, WARM_UP_MESSAGES));
-    Plan { connections: 1, phases, ..base(wish) }
+    let phases = Plan::connect_then(publish("warm-up", WARM_UP_CONNECTIONS, WARM_UP_MESSAGES));
+    let (connections, publishers) = (WARM_UP_CONNECTIONS, WARM_UP_CONNECTIONS);
+    Plan { connections, publishers, subscribe: vec![Audience::Own], phases, ..base(wish) }
+}
+
+/// Connects half of the connections: what the other half adds to the level is the cost of a connection, and whatever the
+/// first of them set up is not.
+fn half(wish: &Wish) -> Plan {
+    let phases = vec![Phase::connect(), Phase::hold(IDLE_SECONDS)];
+    Plan { connections: wish.connections.div_ceil(2), phases, ..base(wish) }
 }
 
 fn cold(wish: &Wish) -> Plan {
@@ -205,7 +216,9 @@ fn other(wish: &Wish, transport: Transport, name: &str) -> Plan {
 type Values = Vec<(&'static str, f64)>;
 
 impl Round {
-    fn values(&self) -> Values {
+    /// Reads the figures off; the server's memory only in the first round, against the run with `half` of the connections,
+    /// because a server keeps what it once had for later connections.
+    fn values(&self, half: Option<&Report>) -> Values {
         let mut values = Values::new();
         let mut put = |name: &'static str, value: Option<f64>| {
             // What noise has made nothing or less was not measured.
@@ -214,7 +227,6 @@ impl Round {
             }
         };
         let delivery = |report: &Report, name: &str| named(report, name)?.server_cpu_ns_per_delivery();
-        let per_topic = |report: &Report| report.phase(Kind::Connect)?.user_bytes_per_connection();
         let cold_ns = delivery(&self.cold, "cold");
         let difference = |more: Option<f64>, less: Option<f64>| Some(more? - less?);
         put("cpu_ns_per_delivery_websocket", cold_ns);
@@ -229,8 +241,10 @@ impl Round {
         put("cpu_ns_per_delivery_unicast", delivery(&self.unicast, "unicast"));
         let connect = self.cold.phase(Kind::Connect);
         put("cpu_ns_per_connect", connect.and_then(PhaseReport::server_cpu_ns_per_connection));
-        put("user_bytes_per_connection", connect.and_then(PhaseReport::user_bytes_per_connection));
-        put("user_bytes_per_topic", difference(per_topic(&self.unicast), per_topic(&self.cold)));
+        if let Some(half) = half {
+            put("user_bytes_per_connection", levels_per(half, &self.cold, |less, more| more - less));
+            put("user_bytes_per_topic", levels_per(&self.cold, &self.unicast, |less, _| less));
+        }
         put("kernel_bytes_per_connection_both_ends", connect.and_then(PhaseReport::kernel_bytes_per_connection));
         for (cache, name) in CACHES {
             put(name, connect.and_then(|connect| object_bytes(connect, cache)));
@@ -238,6 +252,18 @@ impl Round {
         put("stream_bytes_per_delivery_websocket", named(&self.cold, "cold").and_then(stream_bytes));
         values
     }
+}
+
+/// Returns by how much the server's memory is more in one run than in another, both connected, for each of some
+/// connections, counted from those of both runs. Levels, and not growth: it may have kept memory from before.
+fn levels_per(less: &Report, more: &Report, count: impl Fn(f64, f64) -> f64) -> Option<f64> {
+    let connect = |report: &Report| {
+        let phase = report.phase(Kind::Connect)?;
+        let level = phase.server.as_ref()?.resident_bytes_after?;
+        Some((level as f64, f64::from(phase.connections_made)))
+    };
+    let ((less_bytes, less_made), (more_bytes, more_made)) = (connect(less)?, connect(more)?);
+    Some((more_bytes - less_bytes) / count(less_made, more_made))
 }
 
 fn named<'a>(report: &'a Report, name: &str) -> Option<&'a PhaseReport> {
@@ -258,8 +284,9 @@ fn stream_bytes(phase: &PhaseReport) -> Option<f64> {
 }
 
 impl Calibration {
-    pub(crate) fn of(host: String, wish: &Wish, rounds: &[Round]) -> Calibration {
-        let all: Vec<Values> = rounds.iter().map(Round::values).collect();
+    pub(crate) fn of(host: String, wish: &Wish, half: &Report, rounds: &[Round]) -> Calibration {
+        let halves = std::iter::once(Some(half)).chain(std::iter::repeat(None));
+        let all: Vec<Values> = rounds.iter().zip(halves).map(|(round, half)| round.values(half)).collect();
         let mut figures = Vec::new();
         let mut notes = Vec::new();
         for (name, how, put) in FIGURES {
@@ -335,12 +362,12 @@ const FIGURES: [(&str, &str, Option<Put>); 20] = [
     ),
     (
         "user_bytes_per_connection",
-        "private memory of the server, {n} connections to one topic",
+        "private memory of a fresh server, {n} connections to one topic, less that with half of them",
         Some(|to, found| to.user_bytes_per_connection = Some(found)),
     ),
     (
         "user_bytes_per_topic",
-        "private memory of the server, {n} connections with a topic each, less that with one",
+        "private memory of a fresh server, {n} connections with a topic each, less that with one",
         Some(|to, found| to.user_bytes_per_topic = Some(found)),
     ),
     ("kernel_bytes_per_connection_both_ends", "caches that may be of connections, and TCP's buffers, whole host", None),
@@ -395,6 +422,13 @@ mod tests {
         Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, cores: Vec::new() }
     }
 
+    fn half() -> Report {
+        let mut half = samples::report();
+        half.phases[0].connections_made = 1_000;
+        half.phases[0].server.as_mut().unwrap().resident_bytes_after = Some(1_000_000 + 200_000);
+        half
+    }
+
     /// A round in which a delivery costs so much when cold.
     fn round(cold_ns: u64) -> Round {
         let phase = |name: &str, ns: u64| {
@@ -422,7 +456,7 @@ mod tests {
     /// Costs are read off the phases that tell them, and differences are differences.
     #[test]
     fn figures_are_read_off() {
-        let found = Calibration::of("here".to_owned(), &wish(), &[round(6_000)]);
+        let found = Calibration::of("here".to_owned(), &wish(), &half(), &[round(6_000)]);
         let value = |name: &str| found.figures.iter().find(|figure| figure.name == name).expect(name).value;
         assert_eq!(value("cpu_ns_per_delivery_websocket"), 6_000.0);
         assert_eq!(value("cpu_ns_per_delivered_kib"), 500.0);
@@ -444,18 +478,20 @@ mod tests {
     #[test]
     fn the_median_counts() {
         let mut rounds = vec![round(6_000), round(90_000), round(6_500)];
+        rounds[1].cold.phases[0].server.as_mut().unwrap().resident_bytes_after = Some(9_000_000);
         let unicast = rounds[0].unicast.phases[1].server.as_mut().unwrap();
         unicast.cpu_ns = 1;
-        let found = Calibration::of("here".to_owned(), &wish(), &rounds);
+        let found = Calibration::of("here".to_owned(), &wish(), &half(), &rounds);
         let figure = |name: &str| found.figures.iter().find(|figure| figure.name == name).expect(name);
         assert_eq!(figure("cpu_ns_per_delivery_websocket").value, 6_500.0);
         assert!(figure("cpu_ns_per_publish").source.ends_with("median of 2"));
+        assert_eq!(figure("user_bytes_per_connection").value, 200.0, "of the first round");
     }
 
     /// The file has what the planner has constants for, each with its source, and nothing else.
     #[test]
     fn file_is_for_the_planner() {
-        let found = Calibration::of("here".to_owned(), &wish(), &[round(6_000)]);
+        let found = Calibration::of("here".to_owned(), &wish(), &half(), &[round(6_000)]);
         let text = found.file().text();
         let constants = Constants::shipped().with(ConstantsFile::read(&text).unwrap().constants);
         assert_eq!(constants.cpu_ns_per_delivery_websocket.value, 6_000.0);
