@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use corecast_loadgen::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Transport};
+use corecast_loadgen::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Transport, Url};
 
 /// Connects many subscribers, publishes to them, and checks that every message reaches every one of them, once, whole and
 /// in order.
@@ -105,6 +105,36 @@ pub(crate) struct Arguments {
     /// Without any delivery for so long, what is missing is lost.
     #[arg(long, value_name = "SECONDS")]
     patience: Option<f64>,
+    /// The WebSocket of a server that is not the engine, with {topic} and {id}: ws://host:port/path.
+    #[arg(long, conflicts_with = "transport")]
+    url: Option<String>,
+    /// Subprotocol of that WebSocket.
+    #[arg(long, requires = "url")]
+    subprotocol: Option<String>,
+    /// Said (>text) or waited for (<text) on it before anything else; may be given several times.
+    #[arg(long, requires = "url", value_name = ">TEXT|<TEXT", allow_hyphen_values = true)]
+    talk: Vec<String>,
+    /// Said on it to subscribe, with {topic} and {id}.
+    #[arg(long, requires = "url", value_name = "TEXT")]
+    subscribe_template: Option<String>,
+    /// Heard on it when the subscription stands.
+    #[arg(long, requires = "url", value_name = "TEXT")]
+    subscribed: Option<String>,
+    /// Said on it whenever something is heard; may be given several times.
+    #[arg(long, requires = "url", value_name = "HEARD=>SAID")]
+    answer: Vec<String>,
+    /// Frames on it are binary.
+    #[arg(long, requires = "url")]
+    binary: bool,
+    /// Where to publish to it: http://host:port/path with {topic} [default: on WebSockets as those of subscribers].
+    #[arg(long, requires = "url", value_name = "URL")]
+    publish_url: Option<String>,
+    /// What is said or posted to publish, with {payload}, {bytes} and {topic}.
+    #[arg(long, requires = "url", value_name = "TEXT")]
+    publish_template: Option<String>,
+    /// A header line of such a POST; may be given several times.
+    #[arg(long, requires = "publish_url", value_name = "NAME: VALUE")]
+    publish_header: Vec<String>,
     /// Process whose CPU time to report.
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -132,6 +162,9 @@ impl Arguments {
             (None, None) => Plan::default(),
         };
         self.change_connections(&mut plan);
+        if let Some(url) = &self.url {
+            self.change_server(&mut plan, url)?;
+        }
         for phase in &mut plan.phases {
             self.change_phase(phase);
         }
@@ -178,6 +211,42 @@ impl Arguments {
             set(&mut slow.fraction, &self.slow);
             set(&mut slow.bytes_per_second, &self.slow_bytes);
         }
+    }
+
+    /// Says how to talk to a server that is not the engine.
+    fn change_server(&self, plan: &mut Plan, url: &str) -> Result<(), CannotStart> {
+        let Url { address, path, .. } = Url::resolve(url)?;
+        if self.connect.is_empty() {
+            plan.connect = vec![address];
+        }
+        plan.transport = Transport::Generic;
+        let generic = plan.generic.get_or_insert_default();
+        generic.path = path;
+        generic.talk.extend(self.talk.iter().cloned());
+        generic.subprotocol = self.subprotocol.clone().or(generic.subprotocol.take());
+        generic.subscribe = self.subscribe_template.clone().or(generic.subscribe.take());
+        generic.subscribed = self.subscribed.clone().or(generic.subscribed.take());
+        generic.binary |= self.binary;
+        generic.publish_headers.extend(self.publish_header.iter().cloned());
+        set(&mut generic.publish, &self.publish_template);
+        for answer in &self.answer {
+            let (heard, said) = answer.split_once("=>").ok_or_else(|| CannotStart {
+                cause: format!("--answer {answer} does not say what is answered"),
+                cure: r"give --answer 'PING=>PONG\r\n', for example".to_owned(),
+            })?;
+            generic.answers.push((heard.to_owned(), said.to_owned()));
+        }
+        if let Some(url) = &self.publish_url {
+            let Url { scheme, address, path } = Url::resolve(url)?;
+            generic.publish_connect = Some(address);
+            if scheme == "http" {
+                plan.publish = Publish::Http;
+                generic.publish_path = path;
+            } else {
+                plan.publish = Publish::Ws;
+            }
+        }
+        Ok(())
     }
 
     fn change_phase(&self, phase: &mut Phase) {
@@ -260,6 +329,31 @@ mod tests {
         assert!(plan.phases[1..].iter().all(|phase| phase.to == Some(Audience::Own)));
         let slow = super::tests::plan("slow-readers --slow 0.5 --slow-bytes 77").slow.unwrap();
         assert_eq!((slow.fraction, slow.bytes_per_second), (0.5, 77));
+    }
+
+    /// Another server is described by flags.
+    #[test]
+    fn other_servers() {
+        let words = [
+            "corecast-load",
+            "--url=ws://127.0.0.1:9222/nats",
+            "--talk=<INFO",
+            r"--talk=>CONNECT {}\r\nPING\r\n",
+            "--talk=<PONG",
+            r"--subscribe-template=SUB {topic} {id}\r\nPING\r\n",
+            "--subscribed=PONG",
+            r"--answer=PING=>PONG\r\n",
+            r"--publish-template=PUB {topic} {bytes}\r\n{payload}\r\n",
+        ];
+        let plan = Arguments::try_parse_from(words).unwrap().plan().unwrap();
+        assert_eq!(plan.check(20_000), Ok(()));
+        assert_eq!((plan.connect[0].port(), plan.transport, plan.publish), (9222, Transport::Generic, Publish::Ws));
+        let generic = plan.generic.unwrap();
+        assert_eq!((generic.path.as_str(), generic.talk.len(), generic.answers.len()), ("/nats", 3, 1));
+        let words =
+            ["corecast-load", "--url=ws://127.0.0.1:80/sub/{topic}", "--publish-url=http://127.0.0.1:81/pub/{topic}"];
+        let plan = Arguments::try_parse_from(words).unwrap().plan().unwrap();
+        assert_eq!((plan.check(20_000), plan.publish, plan.publish_address().port()), (Ok(()), Publish::Http, 81));
     }
 
     /// A flag that has nothing to change is refused, and so is a file beside a scenario.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use corecast::io::driver::Slot;
+use corecast_protocol::ws::frame::Opcode;
 
 use crate::account::Account;
 use crate::payload::Stamp;
@@ -120,7 +121,7 @@ impl Echoes {
             }
             let topic = Topic { audience: Audience::Own, number: echoing.2 };
             let stamp = Stamp { topic: topic.stamp(), number: self.tally.next(topic), scheduled_ns };
-            append_frame(&mut out, b"", stamp, self.bytes);
+            append_frame(&mut out, Opcode::Text, b"", stamp, self.bytes, b"");
             send(echoing, &out);
             out.clear();
             self.scheduled += 1;

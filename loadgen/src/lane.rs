@@ -121,7 +121,7 @@ impl Lane {
         if !self.publishers_ready() {
             if !std::mem::replace(&mut self.publishers_dialed, true) {
                 for _ in 0..self.publishers.len() {
-                    self.ring.connect(rules.plan.connect[0], None)?;
+                    self.ring.connect(rules.plan.publish_address(), None)?;
                 }
             }
             // Their connections must be told from the subscribers', so they are waited for.
@@ -380,7 +380,7 @@ impl Lane {
                 Publish::Ws => Purpose::Publish(publisher as u32),
                 Publish::Http => Purpose::Post(publisher as u32),
             };
-            return (purpose, rules.plan.connect[0], true);
+            return (purpose, rules.plan.publish_address(), true);
         }
         let (number, waited_for) = self.roster.connected(slot);
         (Purpose::Subscribe(number), rules.plan.route(number, 0).0, waited_for)

@@ -22,6 +22,8 @@ mod subscription;
 mod tally;
 mod worker;
 
-pub use plan::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport};
+pub use plan::{
+    Audience, CannotStart, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport, Url,
+};
 pub use report::{PhaseReport, Report};
 pub use run::run;

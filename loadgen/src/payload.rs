@@ -70,6 +70,25 @@ pub fn read(payload: &[u8]) -> Option<Stamp> {
     })
 }
 
+/// Returns the first run of bytes at or behind `at` that could be of payloads.
+#[must_use]
+pub fn run(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
+    let ours = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let start = at + bytes[at..].iter().position(ours)?;
+    let len = bytes[start..].iter().position(|byte| !ours(byte));
+    Some(start..len.map_or(bytes.len(), |len| start + len))
+}
+
+/// Finds the first payload in a [`run`]: what is around it may be of the same bytes.
+#[must_use]
+pub fn find(run: &[u8]) -> Option<std::ops::Range<usize>> {
+    (0..=run.len().checked_sub(STAMP_BYTES)?).find_map(|start| {
+        let len = read_hex(&run[start + 18..start + 24])? as usize;
+        let payload = run.get(start..start + len).filter(|_| len >= STAMP_BYTES)?;
+        read(payload).map(|_| start..start + len)
+    })
+}
+
 /// Mixes all bytes but the checksum's own, 8 at a time: one multiplication a word, as it runs on every delivery.
 fn checksum(payload: &[u8]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -122,6 +141,24 @@ mod tests {
             assert_eq!(read(&payload), Some(STAMP));
             assert!(payload.iter().all(u8::is_ascii_graphic));
         }
+    }
+
+    /// A payload is found wherever it stands, whatever is around it, also right behind another.
+    #[test]
+    fn payloads_are_found() {
+        let (mut first, mut second) = (vec![0; 60], vec![0; 100]);
+        write(STAMP, &mut first);
+        write(Stamp { number: 1, ..STAMP }, &mut second);
+        let text = [b"{\"id\":\"00ff", &first[..], &second[..], b"00\"}"].concat();
+        let id = run(&text, 0).unwrap();
+        assert_eq!(&text[id.clone()], b"id");
+        assert_eq!(find(&text[id.clone()]), None);
+        let all = run(&text, id.end).unwrap();
+        let one = find(&text[all.clone()]).unwrap();
+        assert_eq!(one, 4..64, "behind 00ff");
+        assert_eq!(find(&text[all.start + one.end..all.end]), Some(0..100));
+        assert_eq!(run(&text, all.end), None);
+        assert_eq!(find(&first[..59]), None);
     }
 
     /// No single changed, missing, added or exchanged byte goes unnoticed.

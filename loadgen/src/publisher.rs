@@ -12,8 +12,9 @@ use corecast_protocol::write::Writer;
 use corecast_protocol::ws::frame::{self, Opcode};
 
 use crate::account::Account;
+use crate::client::Talk;
 use crate::payload::{self, Stamp};
-use crate::plan::{Audience, Load, Phase, Plan, Publish, Topic};
+use crate::plan::{Audience, Filling, Load, Phase, Plan, Publish, Topic};
 use crate::stage::Subscribers;
 use crate::tally::Tally;
 
@@ -40,8 +41,8 @@ struct Flow {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    publish: Publish,
     plan: Plan,
+    talk: Option<Talk>,
     host: String,
     tally: Arc<Tally>,
     flows: Vec<Flow>,
@@ -77,9 +78,9 @@ impl Flow {
 impl Publisher {
     pub(crate) fn new(plan: &Plan, tally: Arc<Tally>, seed: u64) -> Publisher {
         Publisher {
-            publish: plan.publish,
+            talk: plan.generic.as_ref().map(Talk::new),
             plan: plan.clone(),
-            host: plan.connect[0].to_string(),
+            host: plan.publish_address().to_string(),
             tally,
             flows: Vec::new(),
             turns: 0,
@@ -183,33 +184,58 @@ impl Publisher {
 
     fn append(&self, topic: Topic, stamp: Stamp, bytes: usize, out: &mut Vec<u8>) {
         let name = self.plan.topic_name(topic);
-        match self.publish {
-            Publish::Ws => append_frame(out, format!("PUB {name}\n").as_bytes(), stamp, bytes),
+        let Some(talk) = &self.talk else {
+            return match self.plan.publish {
+                Publish::Ws => append_frame(out, Opcode::Text, format!("PUB {name}\n").as_bytes(), stamp, bytes, b""),
+                Publish::Http => self.post(&format!("/topics/{name}"), b"", stamp, bytes, b"", out),
+            };
+        };
+        let filling = Filling { topic: &name, id: topic.number, bytes };
+        let template = &talk.script.publish;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        template.before(&filling, &mut before);
+        template.after(&filling, &mut after);
+        match self.plan.publish {
+            Publish::Ws => append_frame(out, talk.opcode(template), &before, stamp, bytes, &after),
             Publish::Http => {
-                let mut head = [0; 1024];
-                let mut writer = Writer::new(&mut head);
-                request(&mut writer, "POST", &format!("/topics/{name}"), &self.host, &[], Some(bytes));
-                let head_len = writer.finish().expect("topic and host are far shorter than the head's room");
-                out.extend_from_slice(&head[..head_len]);
-                let start = out.len();
-                out.resize(start + bytes, 0);
-                payload::write(stamp, &mut out[start..]);
+                let mut path = Vec::new();
+                talk.script.publish_path.before(&filling, &mut path);
+                self.post(&String::from_utf8_lossy(&path), &before, stamp, bytes, &after, out);
             }
         }
     }
+
+    fn post(&self, target: &str, before: &[u8], stamp: Stamp, bytes: usize, after: &[u8], out: &mut Vec<u8>) {
+        let headers = self.plan.generic.iter().flat_map(|generic| &generic.publish_headers);
+        let headers: Vec<_> = headers.filter_map(|line| line.split_once(':')).collect();
+        let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name.trim(), value.trim())).collect();
+        let mut head = [0; 4096];
+        let mut writer = Writer::new(&mut head);
+        let body_len = before.len() + bytes + after.len();
+        request(&mut writer, "POST", target, &self.host, &headers, Some(body_len));
+        let head_len = writer.finish().expect("what a plan says is far shorter than the head's room");
+        out.extend_from_slice(&head[..head_len]);
+        out.extend_from_slice(before);
+        let start = out.len();
+        out.resize(start + bytes, 0);
+        payload::write(stamp, &mut out[start..]);
+        out.extend_from_slice(after);
+    }
 }
 
-/// Appends a masked text frame: a line, then a stamped payload.
-pub(crate) fn append_frame(out: &mut Vec<u8>, line: &[u8], stamp: Stamp, bytes: usize) {
+/// Appends a masked frame: a stamped payload, and what stands before and behind it.
+pub(crate) fn append_frame(out: &mut Vec<u8>, opcode: Opcode, before: &[u8], stamp: Stamp, bytes: usize, after: &[u8]) {
     // Cheap, but different from message to message, so that servers do unmask.
     let mask = (stamp.number as u32).wrapping_mul(0x9e37_79b9).wrapping_add(0x5bd1_e995).to_le_bytes();
-    let len = line.len() + bytes;
+    let len = before.len() + bytes + after.len();
     let start = out.len() + frame::header_len(len, true);
     out.resize(start + len, 0);
     let header = start - frame::header_len(len, true);
-    frame::write_header(&mut out[header..], true, false, Opcode::Text, len, Some(mask));
-    out[start..start + line.len()].copy_from_slice(line);
-    payload::write(stamp, &mut out[start + line.len()..]);
+    frame::write_header(&mut out[header..], true, false, opcode, len, Some(mask));
+    let payload = start + before.len();
+    out[start..payload].copy_from_slice(before);
+    payload::write(stamp, &mut out[payload..payload + bytes]);
+    out[payload + bytes..].copy_from_slice(after);
     frame::unmask(&mut out[start..], mask, 0);
 }
 

@@ -8,7 +8,9 @@ use std::thread;
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
 use corecast_loadgen::report;
-use corecast_loadgen::{Audience, Gaps, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run};
+use corecast_loadgen::{
+    Audience, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run,
+};
 
 /// A node on two shards, with echo; it ends with the test.
 struct Engine(Option<Node>);
@@ -286,5 +288,40 @@ fn every_scenario_runs() {
         assert!(report.fine(), "{scenario:?}: {report}");
         assert_eq!(report.phases[0].connections_made, 60);
         assert_eq!(report.counts().delivered > 0, *scenario != Scenario::Idle, "{scenario:?}: {report}");
+    }
+}
+
+/// Described as a server like any other, by templates, the engine is measured in the same way: its raw WebSockets with a
+/// topic in the path and POSTs, and its line protocol with a greeting, a subscription that is confirmed, and a publisher.
+#[test]
+fn generic_servers_are_witnessed() {
+    let engine = Engine::start();
+    let raw = Generic {
+        path: "/topics/{topic}?since=live".to_owned(),
+        publish_path: "/topics/{topic}".to_owned(),
+        ..Generic::default()
+    };
+    let line = Generic {
+        path: "/ws".to_owned(),
+        subprotocol: Some("corecast.v1".to_owned()),
+        talk: vec!["<HI".to_owned(), ">PING {id}".to_owned(), "<PONG".to_owned()],
+        subscribe: Some("SUB {topic} since=live id=1".to_owned()),
+        subscribed: Some("OK 1".to_owned()),
+        publish: r"PUB {topic}\n{payload}".to_owned(),
+        ..Generic::default()
+    };
+    for (generic, publish) in [(raw, Publish::Http), (line, Publish::Ws)] {
+        let generic = Some(generic);
+        let phases = vec![
+            Phase::connect(),
+            Phase { messages: Some(70), ..Phase::publish(Load::Open { rate: 400.0 }) },
+            Phase::new(Kind::Reconnect),
+            Phase { messages: Some(70), ..Phase::publish(Load::Closed { in_flight: 4 }) },
+        ];
+        let plan = Plan { transport: Transport::Generic, generic, publish, phases, ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        assert_eq!(report.counts().delivered, 140 / 7 * 120, "{report}");
+        assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
     }
 }

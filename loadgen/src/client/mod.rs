@@ -4,6 +4,7 @@
 //! connection ends. Touches no socket: it is given bytes, and says what to send. There may be a million of these, so it
 //! is small ([`Client`] is held below 64 bytes by a test): bytes are kept only while a frame or a message is cut in two.
 
+mod generic;
 mod http;
 mod line;
 mod post;
@@ -14,6 +15,7 @@ use corecast_protocol::ws::decoder::{Decoder, Role};
 use corecast_protocol::ws::frame::{self, Opcode};
 use corecast_protocol::ws::handshake;
 
+pub(crate) use self::generic::Talk;
 use self::http::Exchange;
 use crate::account::Account;
 use crate::payload::{self, Stamp};
@@ -73,6 +75,8 @@ pub(crate) struct Rules {
     pub(crate) payload_bytes_max: usize,
     /// Somebody will come back: each message's cursor is kept.
     keep_cursors: bool,
+    /// How to talk to a server that is not the engine.
+    talk: Option<Talk>,
     /// What requests name as their host.
     host: String,
     /// Which of a connection's subscriptions an audience is, by audience.
@@ -89,6 +93,7 @@ impl Rules {
             echo_numbers_max: 0,
             payload_bytes_max: plan.bytes_max(),
             keep_cursors: plan.reconnects(),
+            talk: plan.generic.as_ref().map(Talk::new),
             host: plan.connect[0].to_string(),
             plan,
         }
@@ -171,11 +176,22 @@ impl Client {
     /// Appends the first bytes that this connection sends.
     pub(crate) fn greet(&mut self, rules: &Rules, host: &str, subscriptions: &[Subscription], say: &mut Vec<u8>) {
         let plan = &rules.plan;
+        let subscribed = plan.subscribe[0];
         let (target, subprotocol) = match (self.purpose, plan.transport) {
             (Purpose::Post(_), _) => return,
+            (Purpose::Publish(_) | Purpose::Subscribe(_), Transport::Generic) => {
+                let Some(talk) = &rules.talk else {
+                    return;
+                };
+                let topic = match self.purpose {
+                    Purpose::Subscribe(own) => plan.topic_name(plan.topic_of(subscribed, own)),
+                    _ => String::new(),
+                };
+                (self.generic_path(&topic, talk), talk.subprotocol.as_deref())
+            }
             (Purpose::Subscribe(_), Transport::Echo) => ("/echo".to_owned(), None),
             (Purpose::Subscribe(own), Transport::Raw) => {
-                let topic = plan.topic_name(plan.topic_of(plan.subscribe[0], own));
+                let topic = plan.topic_name(plan.topic_of(subscribed, own));
                 let conflate = if plan.conflate { "&conflate" } else { "" };
                 (format!("/topics/{topic}?since=live{conflate}"), None)
             }
@@ -251,7 +267,7 @@ impl Client {
             if ears.rules.echo_ahead > 0 && next < ears.rules.echo_numbers_max {
                 ears.tally.next(topic);
                 let stamp = Stamp { number: next, scheduled_ns: ears.now_ns, ..stamp };
-                append_frame(ears.say, b"", stamp, payload.len());
+                append_frame(ears.say, Opcode::Text, b"", stamp, payload.len(), b"");
                 *ears.echoes_sent += 1;
             }
         }

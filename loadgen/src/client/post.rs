@@ -1,5 +1,6 @@
 //! Publishing with POST: the answers to it.
 
+use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::client::{ReplyBody, parse};
 
 use super::{Ears, Fault, HEAD_BYTES_MAX};
@@ -22,15 +23,34 @@ fn take_reply(bytes: &[u8], ears: &mut Ears<'_>) -> Result<Option<usize>, Fault>
     let body_len = match reply.body {
         ReplyBody::None => 0,
         ReplyBody::Sized(len) => len as usize,
-        body => return Err(format!("the answer to a POST has no length: {body:?}")),
+        ReplyBody::Chunked => match chunked_len(&bytes[head_len..])? {
+            Some(len) => len,
+            None => return Ok(None),
+        },
+        ReplyBody::UntilClose => return Err("the answer to a POST has no end but that of the connection".to_owned()),
     };
     if bytes.len() < head_len + body_len {
         return Ok(None);
     }
-    if reply.status != 200 {
+    if !(200..300).contains(&reply.status) {
         ears.account.refused += 1;
         let text = String::from_utf8_lossy(&bytes[head_len..head_len + body_len]);
         ears.account.fault(|| format!("a message was refused: {} {text}", reply.status));
     }
     Ok(Some(head_len + body_len))
+}
+
+/// Returns how many bytes a chunked body takes, if all of it is there.
+fn chunked_len(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    let (mut chunked, mut at) = (Chunked::default(), 0);
+    while at < bytes.len() {
+        let piece = chunked.next(&bytes[at..]).map_err(|violation| {
+            format!("the answer to a POST is not chunked as it should be: {}", violation.text())
+        })?;
+        at += piece.consumed;
+        if piece.done {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }

@@ -3,6 +3,9 @@
 use corecast_protocol::ws::handshake::{accept_key, encode_key};
 
 use super::*;
+
+#[path = "generic_tests.rs"]
+mod generic_tests;
 use crate::account::Scope;
 use crate::plan::{Kind, Phase};
 use crate::witness::Counts;
@@ -288,7 +291,8 @@ fn publishers_hear_refusals() {
     assert!(client.ready());
     worker.hear(&mut client, &text(b"ERR - rate slow down")).unwrap();
     let mut post = worker.client(Purpose::Post(0));
-    let replies = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\nfull";
+    let replies = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\nfull\
+        HTTP/1.1 201 Made\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     for cut in 0..=replies.len() {
         worker.hear(&mut post, &replies[..cut]).unwrap();
         worker.hear(&mut post, &replies[cut..]).unwrap();

@@ -58,9 +58,14 @@ impl Client {
             return Err(format!("the server answered the handshake with status {}", reply.status));
         }
         let line = self.speaks_line(ears);
-        handshake::check_reply(&reply, &ears.rules.key, line.then_some(handshake::CORECAST_V1))
+        let subprotocol = match &ears.rules.talk {
+            Some(talk) => talk.subprotocol.as_deref(),
+            None => line.then_some(handshake::CORECAST_V1),
+        };
+        handshake::check_reply(&reply, &ears.rules.key, subprotocol)
             .map_err(|violation| format!("the answer to the handshake is wrong: {}", violation.text()))?;
         match self.purpose {
+            _ if ears.rules.talk.is_some() => self.talk_on(0, ears),
             Purpose::Subscribe(own) if line => self.subscribe(own, ears),
             Purpose::Subscribe(_) => {
                 self.state = State::Ready;
@@ -72,13 +77,17 @@ impl Client {
     }
 
     fn speaks_line(&self, ears: &Ears<'_>) -> bool {
-        matches!(self.purpose, Purpose::Publish(_)) || ears.rules.plan.transport == Transport::Line
+        let engine = ears.rules.talk.is_none();
+        engine && matches!(self.purpose, Purpose::Publish(_)) || ears.rules.plan.transport == Transport::Line
     }
 
     #[inline]
     fn message(&mut self, message: &mut [u8], ears: &mut Ears<'_>) -> Result<(), Fault> {
         if self.speaks_line(ears) {
             return self.line(message, ears);
+        }
+        if ears.rules.talk.is_some() {
+            return self.generic(message, ears);
         }
         self.delivery(message, ears);
         Ok(())

@@ -1,6 +1,8 @@
 //! Every reason why a plan cannot be carried out, found before the first connection.
 
-use super::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, ROUNDS_MAX, SPARE_FILES, Stream, Topic, Transport};
+use super::{
+    Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, ROUNDS_MAX, SPARE_FILES, Stream, Topic, Transport,
+};
 use crate::payload::{NUMBERS_MAX, PAYLOAD_BYTES_MAX, STAMP_BYTES};
 
 /// Most connections from one source to one destination address elsewhere: nearly all ports of the default range.
@@ -46,6 +48,14 @@ impl Plan {
         }
         self.check_subscriptions()?;
         self.check_slow()?;
+        match (&self.generic, self.transport == Transport::Generic) {
+            (Some(generic), true) => generic.check(self.publish == Publish::Http)?,
+            (None, true) => return wrong("nobody says how to talk to the server", "give --url, or a table generic"),
+            (Some(_), false) => {
+                return wrong("the table generic means nothing with this transport", "give transport = \"generic\"");
+            }
+            (None, false) => {}
+        }
         if !(self.patience_seconds.is_finite() && self.patience_seconds >= 0.0) {
             return wrong("patience must be a number of seconds, 0 or more", "give --patience 5, for example");
         }
@@ -185,7 +195,7 @@ impl Plan {
         if self.echo() && (phase.kind == Kind::Churn || streams.len() > 1 || streams.iter().any(|s| s.to.is_some())) {
             return wrong("echoing connections publish to themselves only", "leave to, also and churn away");
         }
-        let cursors = !matches!(self.transport, Transport::Raw | Transport::Echo);
+        let cursors = !matches!(self.transport, Transport::Raw | Transport::Generic | Transport::Echo);
         if phase.kind == Kind::Reconnect && !streams.is_empty() && !cursors {
             return wrong(
                 format!("transport {:?} has no cursors, so what is published meanwhile is lost", self.transport),

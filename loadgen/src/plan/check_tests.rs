@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::plan::{PORTS_PER_PAIR, Slow};
+use crate::plan::{Generic, PORTS_PER_PAIR, Slow};
 
 fn refused(change: impl FnOnce(&mut Plan)) -> String {
     let mut plan = Plan::default();
@@ -39,6 +39,8 @@ fn impossible_connections_are_refused() {
     assert!(refused(|plan| plan.poll_seconds = 0.0).contains("next poll"));
     let rare = |plan: &mut Plan| (plan.transport, plan.poll_seconds) = (Transport::Poll, 20.0);
     assert!(refused(rare).contains("before the next poll"));
+    assert!(refused(|plan| plan.transport = Transport::Generic).contains("how to talk"));
+    assert!(refused(|plan| plan.generic = Some(Generic::default())).contains("means nothing"));
     assert!(Plan::default().check(100).unwrap_err().cause.contains("files"));
     let far = |plan: &mut Plan| {
         plan.connect = vec![SocketAddr::from(([10, 0, 0, 1], 80))];

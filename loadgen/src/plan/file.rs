@@ -43,7 +43,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Audience, Kind, Load, Phase, Scenario, Slow, Stream, Transport};
+    use crate::plan::{Audience, Generic, Kind, Load, Phase, Scenario, Slow, Stream, Transport};
 
     fn mistake(text: &str) -> String {
         Plan::from_toml(text).unwrap_err().cause
@@ -56,6 +56,14 @@ mod tests {
             topic_prefix: "mine".to_owned(),
             slow: Some(Slow::new(0.25, 1000)),
             server_pid: Some(7),
+            transport: Transport::Generic,
+            generic: Some(Generic {
+                subprotocol: Some("mqtt".to_owned()),
+                talk: vec![r">\x10 {id}".to_owned(), "<\"ok\"".to_owned()],
+                answers: vec![("PING".to_owned(), "PONG\r\n".to_owned())],
+                publish_connect: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
+                ..Generic::default()
+            }),
             cores: vec![1, 0],
             phases: vec![
                 Phase { ramp: Some(5), under_way: Some(9), ..Phase::connect() },

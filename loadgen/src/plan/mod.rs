@@ -5,6 +5,7 @@
 
 mod check;
 mod file;
+mod generic;
 mod phase;
 mod scenario;
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use generic::{Filling, Generic, Script, Step, Template, Url};
 pub use phase::{Audience, Kind, Load, Phase, Stream};
 pub use scenario::Scenario;
 
@@ -52,6 +54,8 @@ pub enum Transport {
     LongPoll,
     /// Polls, one each `poll-seconds`.
     Poll,
+    /// Another server's WebSocket, as the plan's `generic` says.
+    Generic,
     /// `/echo`: each connection gets its own messages back.
     Echo,
 }
@@ -190,6 +194,9 @@ pub struct Plan {
     /// Process whose CPU time is reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_pid: Option<u32>,
+    /// How to talk to a server that is not the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generic: Option<Generic>,
     /// What happens, in order.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
@@ -216,6 +223,7 @@ impl Default for Plan {
             workers: 1,
             cores: Vec::new(),
             server_pid: None,
+            generic: None,
             phases: Plan::connect_then(Phase { seconds: Some(10.0), ..Phase::publish(Load::Open { rate: 10.0 }) }),
         }
     }
@@ -284,6 +292,12 @@ impl Plan {
             _ => None,
         };
         (to, from)
+    }
+
+    /// Returns where publishers connect to.
+    #[must_use]
+    pub fn publish_address(&self) -> SocketAddr {
+        self.generic.as_ref().and_then(|generic| generic.publish_connect).unwrap_or(self.connect[0])
     }
 
     /// Returns how connections wait for bytes.
@@ -355,6 +369,9 @@ impl Plan {
     #[must_use]
     pub fn topic_name(&self, topic: Topic) -> String {
         match topic.audience {
+            // A template may have to say how long a name is.
+            Audience::Group if self.generic.is_some() => format!("{}/{:08}", self.topic_prefix, topic.number),
+            Audience::Own if self.generic.is_some() => format!("{}/own/{:08}", self.topic_prefix, topic.number),
             Audience::All => format!("{}/all", self.topic_prefix),
             Audience::Group => format!("{}/{}", self.topic_prefix, topic.number),
             Audience::Own => format!("{}/own/{}", self.topic_prefix, topic.number),
@@ -377,7 +394,8 @@ impl Plan {
     pub fn with_names(&self) -> Plan {
         let mut plan = self.clone();
         if plan.topic_prefix.is_empty() {
-            plan.topic_prefix = format!("load/{:x}{:x}", std::process::id(), crate::process::now_ns() & 0xffff_ffff);
+            plan.topic_prefix =
+                format!("load/{:08x}{:08x}", std::process::id(), crate::process::now_ns() & 0xffff_ffff);
         }
         plan
     }

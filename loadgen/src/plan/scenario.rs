@@ -25,7 +25,7 @@ pub enum Scenario {
     SlowReaders,
     /// A hundred connections a second leave and come.
     Churn,
-    /// As many messages as the server takes.
+    /// As many messages as the server takes; subscribers that cannot follow are told so.
     PublishFlood,
 }
 
@@ -96,6 +96,7 @@ impl Scenario {
                 subscribe: vec![Audience::Group],
                 topics: 10,
                 publishers: 4,
+                gaps: Gaps::Allowed,
                 phases: Plan::connect_then(Phase {
                     seconds: Some(10.0),
                     ..Phase::publish(Load::Closed { in_flight: 1_000 })
