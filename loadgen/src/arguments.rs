@@ -4,13 +4,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use corecast_loadgen::calibrate::Wish;
 use corecast_loadgen::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Transport, Url};
 
 /// Connects many subscribers, publishes to them, and checks that every message reaches every one of them, once, whole and
 /// in order.
 #[derive(Debug, clap::Parser)]
-#[command(name = "corecast-load", version)]
+#[command(name = "corecast-load", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// A ready-made plan; without one: connect, then publish to --topics at --rate.
     #[arg(value_enum)]
     scenario: Option<Scenario>,
@@ -135,12 +138,61 @@ pub(crate) struct Arguments {
     /// A header line of such a POST; may be given several times.
     #[arg(long, requires = "publish_url", value_name = "NAME: VALUE")]
     publish_header: Vec<String>,
-    /// Process whose CPU time to report.
+    /// Process whose CPU time and memory to report [default: the one that listens at --connect, if it is on this host].
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Also write the report as JSON, `-` to stdout instead of the text.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<String>,
+    /// Also write the report as a page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Also write percentiles for HdrHistogram's plotters: FILE gets phase and histogram before its extension.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
+}
+
+/// What else the program does.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Measures what connections and deliveries cost on this host, for `corecast plan`. Takes a minute or two.
+    Calibrate(CalibrateArguments),
+}
+
+/// Flags of `calibrate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CalibrateArguments {
+    /// Address of a server on this host that nobody else uses meanwhile; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    connect: Vec<SocketAddr>,
+    /// The server's process [default: the one that listens at --connect].
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Connections of most measurements: more than the processor's caches hold.
+    #[arg(long, default_value_t = 10_000)]
+    connections: u32,
+    /// Times that everything is measured; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Cores of the load generator, as 1,2,3.
+    #[arg(long, value_delimiter = ',')]
+    cores: Vec<usize>,
+    /// Write the constants to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+impl CalibrateArguments {
+    /// Returns what shall be measured.
+    pub(crate) fn wish(&self) -> Wish {
+        Wish {
+            connect: self.connect.clone(),
+            server_pid: self.server_pid,
+            connections: self.connections,
+            rounds: self.rounds,
+            cores: self.cores.clone(),
+        }
+    }
 }
 
 /// Puts what was given in the place of what was there.

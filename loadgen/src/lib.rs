@@ -3,6 +3,7 @@
 //! [`plan`] says what to do, [`run`](run()) does it, [`report`] says what was found. [`payload`] and [`witness`] are the
 //! check itself. The rest is the machine: workers turn lanes, a lane is a ring (the engine's own) with its connections.
 
+pub mod calibrate;
 pub mod payload;
 pub mod plan;
 pub mod process;

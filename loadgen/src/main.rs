@@ -4,32 +4,27 @@
 
 mod arguments;
 
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
-use arguments::Arguments;
+use arguments::{Arguments, CalibrateArguments, Command};
 use clap::Parser as _;
+use corecast_loadgen::calibrate::calibrate;
 use corecast_loadgen::{CannotStart, Report, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let json = arguments.json.clone();
-    let report = arguments.plan().and_then(|plan| {
-        if arguments.print_plan {
-            print!("{}", plan.to_toml());
-            return Ok(None);
+    let result = match &arguments.command {
+        Some(Command::Calibrate(calibrating)) => measure(calibrating),
+        None => load(&arguments),
+    };
+    match result {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            eprintln!("corecast-load: cannot write the report: {error}");
+            ExitCode::FAILURE
         }
-        run(&plan, &mut || {}).map(Some)
-    });
-    match report {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(report)) => match print(&report, json.as_deref()) {
-            Ok(()) if report.fine() => ExitCode::SUCCESS,
-            Ok(()) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("corecast-load: cannot write the report: {error}");
-                ExitCode::FAILURE
-            }
-        },
         Err(CannotStart { cause, cure }) => {
             eprintln!("corecast-load: {cause}\n  cure: {cure}");
             ExitCode::from(2)
@@ -37,13 +32,42 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(report: &Report, json: Option<&str>) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut stdout = std::io::stdout().lock();
-    match json {
-        Some("-") => return write!(stdout, "{}", report.to_json()),
-        Some(path) => std::fs::write(path, report.to_json())?,
-        None => {}
+fn load(arguments: &Arguments) -> Result<io::Result<ExitCode>, CannotStart> {
+    let plan = arguments.plan()?;
+    if arguments.print_plan {
+        return Ok(write!(io::stdout(), "{}", plan.to_toml()).map(|()| ExitCode::SUCCESS));
     }
-    writeln!(stdout, "{report}")
+    let report = run(&plan, &mut || {})?;
+    let status = if report.fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok(print(&report, arguments).map(|()| status))
+}
+
+fn print(report: &Report, arguments: &Arguments) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // What is on the terminal is there even if a file cannot be written.
+    match arguments.json.as_deref() {
+        Some("-") => write!(stdout, "{}", report.to_json())?,
+        _ => writeln!(stdout, "{report}")?,
+    }
+    if let Some(path) = arguments.json.as_deref().filter(|path| *path != "-") {
+        write(path.as_ref(), &report.to_json())?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, &report.to_html())?;
+    }
+    for (path, text) in arguments.hgrm.iter().flat_map(|path| report.hgrm_files(path)) {
+        write(&path, &text)?;
+    }
+    Ok(())
+}
+
+fn measure(arguments: &CalibrateArguments) -> Result<io::Result<ExitCode>, CannotStart> {
+    let found = calibrate(&arguments.wish(), &mut |what| eprintln!("corecast-load: {what}"))?;
+    let written = writeln!(io::stdout(), "{found}");
+    let written = written.and_then(|()| arguments.out.as_deref().map_or(Ok(()), |path| write(path, &found.file())));
+    Ok(written.map(|()| ExitCode::SUCCESS))
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

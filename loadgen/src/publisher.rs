@@ -108,6 +108,11 @@ impl Publisher {
         self.expected = heard;
     }
 
+    /// Returns what will have been heard when all that was published has reached everyone.
+    pub(crate) fn expected(&self) -> u64 {
+        self.expected
+    }
+
     /// Ends the schedule, whatever is left of it.
     pub(crate) fn end(&mut self) {
         self.flows.clear();
@@ -155,11 +160,11 @@ impl Publisher {
             self.append(topic, stamp, self.flows[index].bytes, out);
             bytes += out.len() - before;
             account.sent(due_ns, now_ns);
+            let counts = &self.subscribers.counts[topic.audience as usize];
+            self.expected += u64::from(counts.get(topic.number as usize).copied().unwrap_or(0));
             let flow = &mut self.flows[index];
             flow.published += 1;
             if matches!(flow.load, Load::Closed { .. }) {
-                let counts = &self.subscribers.counts[topic.audience as usize];
-                self.expected += u64::from(counts.get(topic.number as usize).copied().unwrap_or(0));
                 flow.in_flight.push_back(self.expected);
             }
         }
@@ -305,6 +310,7 @@ mod tests {
         assert!(bench.account.lag.equivalent(bench.account.lag.max(), 400_000_000));
         assert_eq!(bench.turn(SECOND * 9, 0), 10, "nothing is due after the end");
         assert!(bench.publisher.done(SECOND * 9));
+        assert_eq!(bench.publisher.expected(), 100 + 10 * 2, "two subscribers each, behind what was heard before");
         let stamps = bench.stamps(0, 56);
         assert_eq!(stamps.len(), 10);
         for (number, stamp) in (0..).zip(stamps) {

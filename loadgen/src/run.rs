@@ -1,6 +1,5 @@
 //! The coordinator: starts workers, moves the run from phase to phase, adds up what they saw.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +12,7 @@ use crate::client::Rules;
 use crate::plan::{CannotStart, Kind, Load, Phase, Plan};
 use crate::process::{cpu_ns, now_ns, raise_file_limit};
 use crate::report::series::Gauges;
+use crate::report::show::{Progress, Show};
 use crate::report::watch::Watch;
 use crate::report::{self, Host, Pace, PhaseReport, Report, Series};
 use crate::stage::{Stage, Subscribers, Sum};
@@ -29,9 +29,6 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// Time between looks at the counts.
 const LOOK: Duration = Duration::from_millis(2);
-
-/// Time between two progress lines.
-const SHOW: Duration = Duration::from_millis(200);
 
 /// Time from the decision to begin a phase to the first message due, so that every worker is there.
 const LEAD_NS: u64 = 20_000_000;
@@ -113,8 +110,8 @@ impl<'a> Coordinator<'a> {
             stage,
             news,
             threads,
-            show: Show::new(),
-            watch: Watch::new(plan.server_pid),
+            show: Show::default(),
+            watch: Watch::find(plan.server_pid, &plan.connect),
             subscribers: Subscribers::default(),
             began_ns: 0,
             ready: 0,
@@ -134,9 +131,6 @@ impl<'a> Coordinator<'a> {
             let dead = phase_done.connections_after == 0 || account.publisher_lost;
             done.push(phase_done);
             faults.extend(account.faults);
-            if phase.moves() {
-                thread::sleep(SETTLE);
-            }
             if number == 0 {
                 connected();
             }
@@ -164,7 +158,7 @@ impl<'a> Coordinator<'a> {
         self.stage.begin(number, start_ns, publishing, std::mem::take(&mut self.subscribers));
         self.wait(number, phase, start_ns, &mut gauges)?;
         let waited_ns = now_ns().saturating_sub(start_ns);
-        let after = self.watch.look();
+        let mut after = self.watch.look();
         gauges.look(now_ns(), self.watch.gauge(self.stage.sum(number).ready));
         self.stage.end(number);
         let mut account = Account::new(Scope { start_ns, ..Scope::default() });
@@ -188,6 +182,10 @@ impl<'a> Coordinator<'a> {
         done.connections_after = self.ready;
         done.worker_cpu_shares = cpu_shares;
         done.series = Series::new(account.timeline.clone(), gauges);
+        if phase.moves() {
+            thread::sleep(SETTLE);
+            after = after.settled(self.watch.look());
+        }
         (done.server, done.kernel) = self.watch.between(&before, &after);
         Ok((done, account))
     }
@@ -199,6 +197,7 @@ impl<'a> Coordinator<'a> {
         let timed = matches!(phase.kind, Kind::Hold | Kind::Churn);
         let end_ns = start_ns.saturating_add((phase.seconds.unwrap_or(0.0) * 1e9) as u64);
         let (mut before, mut moved) = (Sum::default(), Instant::now());
+        let heard_before = self.stage.heard();
         loop {
             if let Ok(News::CannotStart(reason)) = self.news.recv_timeout(LOOK) {
                 return Err(reason);
@@ -228,15 +227,41 @@ impl<'a> Coordinator<'a> {
                 if moved.elapsed() > patience {
                     return Ok(());
                 }
-                self.show.line(|| format!("{}: connected {} of {all}", phase.name(), sum.ready));
-            } else {
-                if moved.elapsed() > patience {
-                    return Ok(());
-                }
-                let published = self.stage.published();
-                self.show.line(|| format!("{}: published {published}, heard {}", phase.name(), sum.heard));
+            } else if moved.elapsed() > patience {
+                return Ok(());
+            }
+            if self.show.due() {
+                self.progress(number, phase, start_ns, &sum, heard_before);
             }
         }
+    }
+
+    /// Shows how far a phase is.
+    fn progress(&mut self, number: u32, phase: &Phase, start_ns: u64, sum: &Sum, heard_before: u64) {
+        let (connections, all) = (sum.ready, self.plan.connections);
+        let published = self.stage.published();
+        let expected = if self.plan.echo() { heard_before + published } else { self.stage.expected() };
+        let passed = now_ns().saturating_sub(start_ns) as f64 / 1e9;
+        let of_messages: u64 = phase.streams().iter().filter_map(|stream| stream.messages).sum();
+        let part = match phase.seconds {
+            Some(seconds) if !phase.moves() || phase.kind == Kind::Churn => passed / seconds.max(1e-9),
+            _ if of_messages > 0 => published as f64 / of_messages as f64,
+            _ => f64::from(connections) / f64::from(all.max(1)),
+        };
+        let (latency_p99_ns, lag_p99_ns) = self.stage.ask_percentiles();
+        self.show.show(&Progress {
+            phase: phase.name(),
+            number: number + 1,
+            phases: self.plan.phases.len() as u32,
+            part,
+            connections,
+            connections_wanted: all,
+            published_messages: published,
+            delivered_messages: sum.heard.saturating_sub(heard_before),
+            expected_messages: expected.saturating_sub(heard_before),
+            latency_p99_ns: Some(latency_p99_ns).filter(|ns| *ns > 0),
+            lag_ns: Some(lag_p99_ns).filter(|ns| *ns > 0),
+        });
     }
 }
 
@@ -291,31 +316,5 @@ fn kind(plan: &Plan, phase: &Phase) -> report::Kind {
         Kind::Publish => report::Kind::Publish,
         Kind::Reconnect => report::Kind::Reconnect,
         Kind::Churn => report::Kind::Churn,
-    }
-}
-
-/// The progress line, on a terminal only.
-struct Show {
-    active: bool,
-    last: Option<Instant>,
-}
-
-impl Show {
-    fn new() -> Show {
-        Show { active: std::io::stderr().is_terminal(), last: None }
-    }
-
-    fn line(&mut self, text: impl FnOnce() -> String) {
-        if self.active && self.last.is_none_or(|last| last.elapsed() >= SHOW) {
-            self.last = Some(Instant::now());
-            // A terminal that is gone is no reason to end a run.
-            let _ = write!(std::io::stderr(), "\r\x1b[K{}", text());
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.active {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
     }
 }

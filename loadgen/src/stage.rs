@@ -38,6 +38,11 @@ pub(crate) struct Board {
     pub(crate) heard: AtomicU64,
     /// Messages that may still come, once all are published.
     outstanding: AtomicU64,
+    /// Somebody watches, and wants to know what costs a look through histograms.
+    asked: AtomicBool,
+    /// 99th percentiles of latency and lag so far, in nanoseconds; 0 if there is none yet.
+    latency_p99_ns: AtomicU64,
+    lag_p99_ns: AtomicU64,
 }
 
 /// Subscribers of every topic, for closed loops.
@@ -81,6 +86,8 @@ pub(crate) struct Stage {
     /// Workers that may still send messages.
     publishing: AtomicU32,
     published: AtomicU64,
+    /// What will have been heard when all that was published has reached everyone.
+    expected: AtomicU64,
     publisher_lost: AtomicBool,
     subscribers: Mutex<Arc<Subscribers>>,
     boards: Vec<Board>,
@@ -93,6 +100,7 @@ impl Stage {
             start_ns: AtomicU64::new(0),
             publishing: AtomicU32::new(0),
             published: AtomicU64::new(0),
+            expected: AtomicU64::new(0),
             publisher_lost: AtomicBool::new(false),
             subscribers: Mutex::default(),
             boards: (0..workers).map(|_| Board::default()).collect(),
@@ -113,6 +121,7 @@ impl Stage {
         self.start_ns.store(start_ns, Ordering::Relaxed);
         self.publishing.store(publishing, Ordering::Relaxed);
         self.published.store(0, Ordering::Relaxed);
+        self.expected.store(self.heard(), Ordering::Relaxed);
         *self.subscribers.lock().expect("nobody panics while holding it") = Arc::new(subscribers);
         self.step.store(phase * 2 + 1, Ordering::Release);
     }
@@ -140,6 +149,27 @@ impl Stage {
 
     pub(crate) fn published(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
+    }
+
+    /// Says what will have been heard when all that was published has reached everyone.
+    pub(crate) fn set_expected(&self, heard: u64) {
+        self.expected.store(heard, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expected(&self) -> u64 {
+        self.expected.load(Ordering::Relaxed)
+    }
+
+    /// Asks all workers for their percentiles, and returns the worst of those they told last: latency and lag, in
+    /// nanoseconds.
+    pub(crate) fn ask_percentiles(&self) -> (u64, u64) {
+        let (mut latency_ns, mut lag_ns) = (0, 0);
+        for board in &self.boards {
+            board.asked.store(true, Ordering::Relaxed);
+            latency_ns = board.latency_p99_ns.load(Ordering::Relaxed).max(latency_ns);
+            lag_ns = board.lag_p99_ns.load(Ordering::Relaxed).max(lag_ns);
+        }
+        (latency_ns, lag_ns)
     }
 
     /// Says that a worker will send no more in this phase.
@@ -191,7 +221,19 @@ impl Board {
     pub(crate) fn begin(&self, phase: u32, pending: u32) {
         self.outstanding.store(UNKNOWN, Ordering::Relaxed);
         self.pending.store(pending, Ordering::Relaxed);
+        self.set_percentiles(0, 0);
         self.begun.store(phase + 1, Ordering::Release);
+    }
+
+    /// Says whether somebody wants to know the percentiles, once for each time that was asked.
+    pub(crate) fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Says 99th percentiles of latency and lag.
+    pub(crate) fn set_percentiles(&self, latency_p99_ns: u64, lag_p99_ns: u64) {
+        self.latency_p99_ns.store(latency_p99_ns, Ordering::Relaxed);
+        self.lag_p99_ns.store(lag_p99_ns, Ordering::Relaxed);
     }
 
     /// Says how many messages may still come.

@@ -265,6 +265,10 @@ impl Worker {
         board.ready.store(self.sum(Roster::ready), Ordering::Relaxed);
         board.failed.store(self.sum(Roster::failed), Ordering::Relaxed);
         board.pending.store(self.pending(), Ordering::Relaxed);
+        if board.asked() {
+            let p99_ns = |times: &hdrhistogram::Histogram<u64>| times.value_at_quantile(0.99);
+            board.set_percentiles(p99_ns(&self.account.latency), p99_ns(&self.account.lag));
+        }
     }
 
     fn dial(&mut self, now_ns: u64) -> Result<bool, CannotStart> {
@@ -371,6 +375,7 @@ impl Worker {
         if count > 0 {
             self.lanes[0].publish(&mut self.out);
             self.stage.add_published(count);
+            self.stage.set_expected(publisher.expected());
         }
         if publisher.done(now_ns) {
             self.end_publishing();

@@ -2,12 +2,19 @@
 //!
 //! [`Report`] is all of it: what was asked for, of which host, what each phase found, and the verdict. It is made once,
 //! when the run is over; while it lasts, workers keep [`series::Timeline`]s and the coordinator keeps a [`watch::Watch`].
-//! It is shown as a [table], as [JSON](json) that is read back equal. Never: measures, or decides when to.
+//! It is shown as a [table](table), as JSON that is read back equal, as a page, and as files for HdrHistogram's plotters.
+//! Never: decides when to measure.
 
+mod curves;
+mod hgrm;
 pub mod host;
-pub mod json;
+mod html;
+mod json;
 pub mod kernel;
+mod listener;
+pub mod plot;
 pub mod series;
+pub mod show;
 pub mod table;
 pub mod times;
 pub mod watch;
@@ -180,6 +187,18 @@ impl PhaseReport {
         }
     }
 
+    /// Returns what was timed, by name. In a closed loop nothing is due at a time, so nothing can lag.
+    pub fn all_times(&self) -> impl Iterator<Item = (&'static str, &Times)> {
+        let all = [
+            ("latency", &self.latency),
+            ("spread", &self.spread),
+            ("lag", &self.lag),
+            ("connect-time", &self.connect_time),
+        ];
+        let scheduled = matches!(self.pace, Pace::Open { .. });
+        all.into_iter().filter(move |(name, times)| !times.is_empty() && (scheduled || *name != "lag"))
+    }
+
     /// Returns what was wrong; nothing if every message came to everyone, once, whole and in order, over connections
     /// that all held. Late messages are not wrong.
     #[must_use]
@@ -291,6 +310,17 @@ impl Report {
         self.phases.iter().map(|phase| phase.connections_failed).sum()
     }
 
+    /// Returns what each phase is called in plots and heads: its name, with its number where several have the same.
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        let several = |name: &str| self.phases.iter().filter(|phase| phase.name == name).count() > 1;
+        let label = |(number, phase): (u32, &PhaseReport)| match several(&phase.name) {
+            true => format!("{number} {}", phase.name),
+            false => phase.name.clone(),
+        };
+        (1..).zip(&self.phases).map(label).collect()
+    }
+
     /// Returns the first phase of a kind.
     #[must_use]
     pub fn phase(&self, kind: Kind) -> Option<&PhaseReport> {
@@ -343,6 +373,14 @@ mod tests {
         assert!(slow.bottleneck().unwrap().contains("late"));
         slow.pace = Pace::Closed { in_flight_messages: 1 };
         assert_eq!(slow.bottleneck(), None);
+    }
+
+    /// Phases with the same name are told apart by their number.
+    #[test]
+    fn labels_tell_phases_apart() {
+        let mut report = samples::report();
+        report.phases.push(phase());
+        assert_eq!(report.labels(), ["connect", "2 publish", "3 publish"]);
     }
 
     /// What a connection costs is told of phases that only connect; what a delivery costs, of those that deliver.

@@ -29,6 +29,7 @@ pub(crate) fn report() -> Report {
     });
     let cache = |name: &str, objects_after: u64, object_bytes: u64| CacheUse {
         name: name.to_owned(),
+        of_connections: true,
         objects_before: 10,
         objects_after,
         bytes_before: 10 * object_bytes,
