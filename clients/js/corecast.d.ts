@@ -43,7 +43,7 @@ export interface Subscription {
 
 export interface StateEvent {
   readonly state: 'connecting' | 'open' | 'waiting' | 'closed';
-  /** `tab`: another tab of this browser holds the connection. */
+  /** `tab`: another tab of this browser holds the connection; `open` then says that it has one. */
   readonly transport?: Transport | 'tab';
   /** Why the last connection ended. */
   readonly error?: CorecastError;
@@ -68,11 +68,14 @@ export interface ConnectOptions {
   transport?: 'auto' | Transport | Transport[];
   /** Shares one connection among the tabs of this browser (needs Web Locks and BroadcastChannel). */
   shared?: boolean;
-  /** Stand-in for the global one: Node 20 has none; the class of npm `ws` will do. */
+  /** Stand-in for the global one: Node 20 has none; the class of npm `ws` will do. `null`: do without. */
   WebSocket?: unknown;
   /** Stand-in for the global one, for instance to add headers or credentials. */
   fetch?: typeof fetch;
-  /** First and longest pause before a reconnect. Default [500, 30000]. */
+  /**
+   * First and longest pause before a reconnect: it doubles with every failure in a row, and a random part of up to half of it is
+   * taken off. After a connection that held, a random part of the first. Longer if the engine says so. Default [500, 30000].
+   */
   backoffMs?: [number, number];
   /** Pause between polls. Default 2000. */
   pollMs?: number;
@@ -86,16 +89,13 @@ export interface ConnectOptions {
   idleMs?: number;
   /** Silence after which a WebSocket is asked whether it lives. Default 40000. */
   pingMs?: number;
-  /** Topics subscribed to within this time travel in one HTTP request. Default 10. */
-  gatherMs?: number;
   /** Where the transport that worked is remembered for a day. Default `localStorage`, if there is one. */
   storage?: Pick<Storage, 'getItem' | 'setItem'>;
   /** Stand-in for `navigator.locks`. */
   locks?: unknown;
 }
 
-export class Client {
-  constructor(url?: string | URL, options?: ConnectOptions);
+export interface Client {
   readonly state: StateEvent['state'];
   /** The transport in use while `state` is `open`. */
   readonly transport: Transport | 'tab' | undefined;
@@ -106,7 +106,10 @@ export class Client {
     options: SubscribeOptions,
     onMessage: (message: Message, subscription: Subscription) => void,
   ): Subscription;
-  /** The messages of a topic; leaving the loop unsubscribes. A loop 4096 messages behind gets a gap, reason `overflow`. */
+  /**
+   * The messages of a topic; leaving the loop unsubscribes, and the client's end is its end. A loop 4096 messages behind stops
+   * reading, and goes on where it stopped when it has caught up: what the engine has forgotten by then is told as a gap.
+   */
   messages(topic: string, options?: SubscribeOptions): AsyncIterableIterator<Message>;
   /**
    * Publishes text, bytes, or anything else as JSON. Waits for a connection if there is none. Resolves with the cursor,

@@ -71,6 +71,8 @@ pub struct Config {
     pub stream_ms: u64,
     /// Size from which messages are compressed for clients that accept it; `None` offers no compression.
     pub compress_from: Option<u32>,
+    /// Bytes after which an HTTP stream ends; 0 is never.
+    pub stream_bytes: u64,
     /// Origins allowed besides the same host; `*` allows all.
     pub origins: Vec<String>,
     /// Serves `GET /echo`.

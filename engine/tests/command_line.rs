@@ -93,7 +93,8 @@ fn wrong_usage_is_status_2() {
         (&["--shards", "1", "--shards", "2"], "--shards"),
         (&["pub"], "<TOPIC>"),
         (&["pub", "a//b", "x"], "`a//b` is not a topic"),
-        (&["pub", "a", "x", "--event", "two words"], "is not the name of an event"),
+        (&["pub", "a", "x", "--event", "two words"], "an event name is 1 to 64 visible ASCII"),
+        (&["pub", "a", "x", "--event", "corecast-gap"], "belong to the engine"),
         (&["pub", "a", "x", "--url", "https://a"], "TLS is not supported"),
         (&["pub", "a", "x", "--lines"], "--lines"),
         (&["sub"], "<TOPIC>"),
@@ -266,7 +267,7 @@ fn sub_comes_back_with_its_cursor() {
             send_text(stream, "OK 0 0000000a-6");
             send_text(stream, "MSG a/b 0000000a-7 event=tick\nhello\nworld");
         } else {
-            send_text(stream, "GAP a/b 0000000a-7 0000000a-9 1 expired");
+            send_text(stream, "GAP a/b 0000000a-7 0000000a-8 1 expired");
             send_text(stream, "MSG a/b 0000000a-9\nagain");
         }
     });

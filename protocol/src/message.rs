@@ -5,6 +5,7 @@
 
 use crate::cursor::Cursor;
 use crate::line::GapReason;
+use crate::violation::Violation;
 
 /// The longest event name, in bytes.
 pub const EVENT_BYTES_MAX: usize = 64;
@@ -39,9 +40,27 @@ pub struct Gap<'a> {
     pub reason: GapReason,
 }
 
-/// Says whether `event` may be an event name: 1 to 64 visible ASCII characters (0x21 to 0x7e).
+/// What event names begin with that are the engine's own: what a dialect says under such a name, no publisher can say.
+pub const RESERVED_EVENTS: &str = "corecast-";
+
+/// Says whether `event` may be an event name: 1 to 64 visible ASCII characters (0x21 to 0x7e), not beginning with
+/// [`RESERVED_EVENTS`].
 pub fn valid_event(event: &str) -> bool {
-    is_token(event.as_bytes())
+    check_event(event).is_ok()
+}
+
+/// Checks what [`valid_event`] says.
+///
+/// # Errors
+/// [`Violation::BadEvent`], [`Violation::ReservedEvent`].
+pub fn check_event(event: &str) -> Result<(), Violation> {
+    if !is_token(event.as_bytes()) {
+        Err(Violation::BadEvent)
+    } else if event.starts_with(RESERVED_EVENTS) {
+        Err(Violation::ReservedEvent)
+    } else {
+        Ok(())
+    }
 }
 
 /// Says whether `word` is 1 to 64 visible ASCII characters: what event names and the tokens of commands are made of.

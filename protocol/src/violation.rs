@@ -74,6 +74,8 @@ pub enum Violation {
     BadSince,
     /// An event name is not 1 to 64 visible ASCII characters.
     BadEvent,
+    /// An event name begins with what is the engine's own, [`RESERVED_EVENTS`](crate::message::RESERVED_EVENTS).
+    ReservedEvent,
     /// A callback's name breaks the rule of [`valid_callback`](crate::json::valid_callback).
     BadCallback,
     /// A line of the line protocol makes no sense.
@@ -168,6 +170,7 @@ impl Violation {
             Self::BadCursor => ("the cursor is malformed", 400, POLICY),
             Self::BadSince => ("since is not latest, live, earliest, -N or a cursor", 400, POLICY),
             Self::BadEvent => ("an event name is 1 to 64 visible ASCII characters", 400, POLICY),
+            Self::ReservedEvent => ("event names that begin with corecast- belong to the engine", 400, POLICY),
             Self::BadCallback => {
                 ("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot", 400, POLICY)
             }

@@ -136,6 +136,11 @@ fn malformed_lines_are_told_with_their_place() {
         (br#"{"topic":"a//b","data":"d"}"#, "the topic has an empty segment", 10),
         (br#"{"topic":"$sys/a","data":"d"}"#, "topics that start with $ belong to the engine", 10),
         (br#"{"topic":"a","data":"d","event":"a b"}"#, "an event name is 1 to 64 visible ASCII characters", 33),
+        (
+            br#"{"topic":"a","data":"d","event":"corecast-gap"}"#,
+            "event names that begin with corecast- belong to the engine",
+            33,
+        ),
         (br#"{"topic":"a","data":"d","event":""}"#, "an event name is 1 to 64 visible ASCII characters", 33),
     ];
     for (line, why, offset) in rows {

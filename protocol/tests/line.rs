@@ -97,6 +97,7 @@ fn wrong_commands_are_told_with_their_token() {
         ("PUB a since=live id=t\n", BadCommand, Some("t")),
         ("PUB a event= id=t\n", BadCommand, Some("t")),
         ("PUB a event=é id=t\n", BadCommand, Some("t")),
+        ("PUB a event=corecast-gap id=t\n", BadCommand, Some("t")),
         (&long_event, BadCommand, Some("t")),
         ("PUB a id=t\r\nx", BadCommand, None),
         ("PING a b", BadCommand, Some("a")),

@@ -1,6 +1,7 @@
 //! Topics, percent-encoding, cursors, start positions and event names, rule by rule.
 
 use corecast_protocol::cursor::TEXT_BYTES_MAX;
+use corecast_protocol::message::check_event;
 use corecast_protocol::topic::{self, TOPIC_BYTES_MAX, TopicError};
 use corecast_protocol::{Cursor, Since, Violation, Writer, percent, valid_event};
 use proptest::prelude::*;
@@ -182,15 +183,19 @@ fn start_positions_are_read() {
     }
 }
 
-/// An event name is 1 to 64 visible ASCII characters.
+/// An event name is 1 to 64 visible ASCII characters, and none of the engine's own.
 #[test]
 fn event_names_are_visible_ascii() {
     let (longest, too_long) = ("e".repeat(64), "e".repeat(65));
-    for good in ["e", "!", "~", "a=b", &longest] {
+    for good in ["e", "!", "~", "a=b", "corecast", "Corecast-gap", "a-corecast-", &longest] {
         assert!(valid_event(good), "{good}");
     }
     for bad in ["", " ", "a b", "a\n", "\x7f", "é", &too_long] {
-        assert!(!valid_event(bad), "{bad:?}");
+        assert_eq!(check_event(bad), Err(Violation::BadEvent), "{bad:?}");
+    }
+    for reserved in ["corecast-", "corecast-gap", "corecast-base64", "corecast-x"] {
+        assert_eq!(check_event(reserved), Err(Violation::ReservedEvent), "{reserved}");
+        assert!(!valid_event(reserved));
     }
 }
 

@@ -37,23 +37,15 @@ fn exact(message: &Message<'_>, len: Len, encode: Encode) -> Vec<u8> {
     out
 }
 
-/// Every streaming dialect: bare, and as chunks.
-const DIALECTS: [(Len, Encode, Len, Encode); 5] = [
-    (sse::encoded_len, sse::encode, sse::encoded_len_chunked, sse::encode_chunked),
-    (
-        sse::encoded_len_without_id,
-        sse::encode_without_id,
-        sse::encoded_len_without_id_chunked,
-        sse::encode_without_id_chunked,
-    ),
-    (stream::encoded_len, stream::encode, stream::encoded_len_chunked, stream::encode_chunked),
-    (multipart::encoded_len, multipart::encode, multipart::encoded_len_chunked, multipart::encode_chunked),
-    (
-        forever_frame::encoded_len,
-        forever_frame::encode,
-        forever_frame::encoded_len_chunked,
-        forever_frame::encode_chunked,
-    ),
+/// Every streaming dialect.
+const DIALECTS: [(Len, Encode); 7] = [
+    (sse::encoded_len, sse::encode),
+    (sse::encoded_len_without_id, sse::encode_without_id),
+    (sse::encoded_len_enveloped, sse::encode_enveloped),
+    (sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id),
+    (stream::encoded_len, stream::encode),
+    (multipart::encoded_len, multipart::encode),
+    (forever_frame::encoded_len, forever_frame::encode),
 ];
 
 /// Base64 as RFC 4648 section 4 describes it, bit by bit.
@@ -155,6 +147,28 @@ fn server_sent_events_are_written() {
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         let bytes = exact(&message, sse::encoded_len_without_id, sse::encode_without_id);
         assert_eq!(String::from_utf8(bytes).unwrap(), expected.replace("id: 1a2b3c4d-17", "topic: t"));
+    }
+}
+
+/// An envelope holds topic, cursor, event name and encoding in one line of data; its type is that of any message.
+#[test]
+fn events_in_an_envelope_are_written() {
+    for (event, payload, object) in [
+        (None, &b"a\nb"[..], r#"{"topic":"t","cursor":"1a2b3c4d-17","data":"a\nb"}"#),
+        (Some("tick"), b"a\r\n", r#"{"topic":"t","cursor":"1a2b3c4d-17","event":"tick","data":"a\r\n"}"#),
+        (None, b"", r#"{"topic":"t","cursor":"1a2b3c4d-17","data":""}"#),
+        (
+            Some("tick"),
+            b"\xff\xfe",
+            r#"{"topic":"t","cursor":"1a2b3c4d-17","event":"tick","data":"//4=","encoding":"base64"}"#,
+        ),
+    ] {
+        let message = message("t", event, payload);
+        let bytes = exact(&message, sse::encoded_len_enveloped, sse::encode_enveloped);
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), format!("id: 1a2b3c4d-17\ndata: {object}\n\n"));
+        assert_eq!(listen(&bytes).events, [("message".into(), object.to_owned(), "1a2b3c4d-17".into())]);
+        let bytes = exact(&message, sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id);
+        assert_eq!(String::from_utf8(bytes).unwrap(), format!("data: {object}\n\n"));
     }
 }
 
@@ -333,10 +347,12 @@ proptest! {
     #[test]
     fn dialects_are_exact(topic in "[a-z %ü<\"]{1,9}", event in prop::option::of("[!-~]{1,64}"), payload in payloads()) {
         let message = message(&topic, event.as_deref(), &payload);
-        for (len, encode, len_chunked, encode_chunked) in DIALECTS {
+        for (len, encode) in DIALECTS {
             let bare = exact(&message, len, encode);
-            let chunks = exact(&message, len_chunked, encode_chunked);
-            prop_assert_eq!(unchunk(&[&chunks, response::LAST_CHUNK].concat()), bare);
+            let mut chunk = vec![0; response::chunk_len(bare.len())];
+            let chunk_len = response::chunk(&mut chunk, bare.len(), |out| assert_eq!(encode(&message, out), bare.len()));
+            prop_assert_eq!(chunk_len, chunk.len());
+            prop_assert_eq!(unchunk(&[&chunk, response::LAST_CHUNK].concat()), bare);
         }
     }
 
@@ -366,6 +382,22 @@ proptest! {
             });
         }
         prop_assert_eq!(listen(&stream).events, expected);
+    }
+
+    /// In an envelope a browser hears one event, and the object in it is exactly what was published, line ends included.
+    #[test]
+    fn envelopes_hold_what_was_published(event in prop::option::of("[!-~]{1,64}"), payload in payloads()) {
+        let message = message("t", event.as_deref(), &payload);
+        let mut stream = exact(&message, sse::encoded_len_enveloped, sse::encode_enveloped);
+        stream.extend(exact(&message, sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id));
+        let heard = listen(&stream).events;
+        prop_assert_eq!(heard.len(), 2);
+        for (kind, data, id) in heard {
+            prop_assert_eq!((&kind[..], &id[..]), ("message", "1a2b3c4d-17"));
+            let mut data = data.into_bytes();
+            let found = json::publish_line(&mut data).unwrap();
+            prop_assert_eq!((found.topic, found.data, found.event), ("t", &payload[..], event.as_deref()));
+        }
     }
 
     /// A line of the stream is one line, and holds the message.

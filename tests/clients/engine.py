@@ -32,6 +32,26 @@ def eventually(condition, what, deadline=DEADLINE):
         time.sleep(0.01)
 
 
+def together(work, names):
+    """Does the same for several names at once: most of the time of such tests is waiting."""
+    failures = []
+
+    def one(name):
+        try:
+            work(name)
+        except BaseException as failure:  # Whatever it was, the test has to know.
+            failures.append((name, failure))
+
+    threads = [threading.Thread(target=one, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        name, failure = failures[0]
+        raise AssertionError(f"{name}: {failure!r}, and {len(failures) - 1} more") from failure
+
+
 class Engine:
     """A running engine; `with` stops it."""
 

@@ -155,9 +155,9 @@ def test_bad_topics(engine):
 
 
 def test_bad_events(engine):
-    """The name of an event is 1 to 64 visible ASCII characters."""
+    """The name of an event is 1 to 64 visible ASCII characters, and none of the engine's own."""
     name = topic("event")
-    for event in ["two words", "x" * 65, "tab\there"]:
+    for event in ["two words", "x" * 65, "tab\there", "corecast-gap"]:
         answer = curl(f"{engine.url}/topics/{name}", "-d", "x", "-H", f"Corecast-Event: {event}")
         assert error_of(answer, 400), event
     assert curl(f"{engine.url}/topics/{name}", "-d", "x", "-H", f"Corecast-Event: {'x' * 64}").status == 200

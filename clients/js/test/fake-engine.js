@@ -39,6 +39,11 @@ export class FakeEngine {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** Closes every WebSocket, and says why. */
+  close(code, reason) {
+    for (const ws of this.#ws.clients) ws.close(code, reason);
+  }
+
   publish(topic, data, event) {
     const found = this.#topic(topic, true);
     const seq = found.next++;
@@ -90,8 +95,9 @@ export class FakeEngine {
   }
 
   /** Calls `write` with what is new of the topics, now and whenever there is something, until the answer is closed. */
-  #follow(answer, topics, since, write) {
+  #follow(answer, name, topics, since, write) {
     const at = topics.map((topic, i) => since[i] ?? since[0]);
+    if (this.faults.brief?.includes(name)) setTimeout(() => answer.destroy(), 20);
     const look = () => topics.forEach((topic, i) => {
       const { items, next } = this.#after(topic, at[i]);
       at[i] = next;
@@ -120,13 +126,13 @@ export class FakeEngine {
     const since = (url.searchParams.get('since') ?? 'latest').split(',');
     if (this.faults.blocked?.includes(transport)) return answer.writeHead(400).end('{"error":"unknown transport"}');
     if (this.faults.silent?.includes(transport)) return answer.writeHead(200).flushHeaders();
-    if (transport === 'sse') {
+    if (transport === 'sse' && url.searchParams.get('enveloped') === '1') {
       answer.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('retry: 3000\n\n');
-      return this.#follow(answer, topics, since, (item) => answer.write(this.#event(item)));
+      return this.#follow(answer, transport, topics, since, (item) => answer.write(this.#event(item)));
     }
     if (transport === 'stream') {
       answer.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).write('\n');
-      return this.#follow(answer, topics, since, (item) => answer.write(`${JSON.stringify(this.#object(item))}\n`));
+      return this.#follow(answer, transport, topics, since, (item) => answer.write(`${JSON.stringify(this.#object(item))}\n`));
     }
     const look = () => {
       const found = topics.map((topic, i) => this.#after(topic, since[i] ?? since[0]));
@@ -141,12 +147,10 @@ export class FakeEngine {
     return look();
   }
 
+  /** An event in an envelope: its data is an object that says everything. */
   #event(item) {
     if (item.gap) return `event: corecast-gap\ndata: ${JSON.stringify(item.gap)}\n\n`;
-    const { event, data } = this.#object(item);
-    const name = typeof item.data === 'string' ? event : 'corecast-base64';
-    const lines = data.split(/\r\n|\r|\n/).map((line) => `data: ${line}\n`).join('');
-    return `id: ${item.cursor}\n${name ? `event: ${name}\n` : ''}${lines}\n`;
+    return `id: ${item.cursor}\ndata: ${JSON.stringify(this.#object(item))}\n\n`;
   }
 
   #published(request, answer, topic, body) {
@@ -184,8 +188,8 @@ export class FakeEngine {
           ends.get(topic)?.();
           const { epoch, next } = this.#topic(topic);
           ws.send(`OK ${option.id} ${epoch}-${next - 1}`);
-          const until = { on: (_, end) => ends.set(topic, end) };
-          this.#follow(until, [topic], [option.since ?? 'latest'], (item) => this.#line(ws, item));
+          const until = { on: (_, end) => ends.set(topic, end), destroy: () => ws.terminate() };
+          this.#follow(until, 'websocket', [topic], [option.since ?? 'latest'], (item) => this.#line(ws, item));
         } else if (verb === 'UNSUB') ends.get(topic)?.();
         else if (verb === 'PUB') {
           const data = bytes.subarray(end + 1);

@@ -3,8 +3,6 @@
 //!
 //! What it prints is itself a configuration file, with the origin of every value behind it.
 
-use std::io::{self, Write as _};
-
 use corecast::config::{self, Flags, Loaded, SETTINGS};
 use corecast::io::check::{self as host, StartError};
 
@@ -31,12 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             Err(problems) => return Outcome::CannotStart(problems),
         }
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Outcome::Failed(format!("cannot write to stdout: {error}"))
-        }
-        _ => Outcome::Fine,
-    }
+    super::say(&text)
 }
 
 /// Judges whether this host can run the configuration.

@@ -13,6 +13,7 @@ use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::client::{self, Reply, ReplyBody};
 use corecast_protocol::percent;
 use corecast_protocol::write::Writer;
+use serde_json::Value;
 
 /// Time to connect, and to wait for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,14 +131,7 @@ impl Exchange {
         extra: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<(u16, Vec<u8>)> {
-        let mut head = [0; 4096];
-        let mut writer = Writer::new(&mut head);
-        client::request(&mut writer, method, target, &self.authority, extra, Some(body.len()));
-        let length = writer.finish().map_err(|_| io::Error::other("the request's head is too long"))?;
-        // One write: the server then sees head and small bodies at once.
-        let mut request = head[..length].to_vec();
-        request.extend_from_slice(body);
-        let written = self.stream.write_all(&request);
+        let written = self.send(method, target, extra, Some(body));
         // A server that refuses a large body answers before it has read all of it; its answer explains the failure.
         let answer = loop {
             match self.answer() {
@@ -153,6 +147,25 @@ impl Exchange {
             }
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
         }
+    }
+
+    /// Sends a request, whose answer is then to be read.
+    pub(super) fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        extra: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let headers: usize = extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let mut request = vec![0; 256 + target.len() + self.authority.len() + headers];
+        let mut writer = Writer::new(&mut request);
+        client::request(&mut writer, method, target, &self.authority, extra, body.map(<[u8]>::len));
+        let length = writer.finish().map_err(|_| io::Error::other("the request's head is too long"))?;
+        request.truncate(length);
+        // One write: the server then sees head and small bodies at once.
+        request.extend_from_slice(body.unwrap_or_default());
+        self.stream.write_all(&request)
     }
 
     fn answer(&mut self) -> io::Result<(u16, Vec<u8>)> {
@@ -236,7 +249,15 @@ impl Exchange {
     }
 }
 
-/// Percent-encodes a topic for the path of a URL; `/` stays.
+/// Says why a request was refused: what the body of the answer says, fit for a terminal.
+pub(super) fn refusal(body: &[u8]) -> String {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let error = json.as_ref().and_then(|json| json["error"].as_str());
+    let reason = error.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
+    reason.trim().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// Percent-encodes a topic for the path of a URL, or for a value in its query; `/` stays.
 pub(super) fn topic_path(topic: &str) -> String {
     let mut path = vec![0; 3 * topic.len()];
     let mut writer = Writer::new(&mut path);

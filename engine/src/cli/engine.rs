@@ -83,6 +83,7 @@ fn settings(config: &Config) -> Settings {
         dead_ms: config.dead_after_ms,
         stream_ms: config.stream_ms,
         compress_from: config.compress_from,
+        stream_bytes: config.stream_bytes,
         echo: config.echo,
         origins: config.origins.clone(),
         ..Limits::default()

@@ -23,7 +23,11 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) cause: String,
-    /// Another attempt would be answered the same.
+    /// The status of the answer, if there was one.
+    pub(super) status: Option<u16>,
+    /// When the server wants to be asked again, in its words.
+    pub(super) retry_after: Option<String>,
+    /// Without a status: another attempt would end the same.
     pub(super) permanent: bool,
 }
 
@@ -51,28 +55,28 @@ pub(super) struct Lines {
 impl Lines {
     /// Connects and shakes hands.
     pub(super) fn open(url: &Url) -> Result<Lines, Refusal> {
-        let passing = |error: io::Error| Refusal { cause: error.to_string(), permanent: false };
+        let unanswered = |cause: String, permanent| Refusal { cause, status: None, retry_after: None, permanent };
+        let passing = |error: io::Error| unanswered(error.to_string(), error.kind() == io::ErrorKind::Other);
         let mut exchange = Exchange::open(url).map_err(passing)?;
         let key = handshake::encode_key(random().to_le_bytes());
         let mut request = [0; 4096];
         let mut writer = Writer::new(&mut request);
         let target = format!("{}/ws", url.prefix);
         handshake::client_request(&mut writer, &url.authority(), &target, &key, Some(handshake::CORECAST_V1));
-        let length =
-            writer.finish().map_err(|_| Refusal { cause: "the URL is too long".to_owned(), permanent: true })?;
+        let length = writer.finish().map_err(|_| unanswered("the URL is too long".to_owned(), true))?;
         exchange.stream.write_all(&request[..length]).map_err(passing)?;
-        let (status, checked) = exchange
-            .head(|reply| (reply.status, handshake::check_reply(reply, &key, Some(handshake::CORECAST_V1))))
+        let (status, retry_after, checked) = exchange
+            .head(|reply| {
+                let checked = handshake::check_reply(reply, &key, Some(handshake::CORECAST_V1));
+                (reply.status, reply.retry_after.map(str::to_owned), checked)
+            })
             .map_err(passing)?;
         if let Err(violation) = checked {
-            return Err(Refusal {
-                cause: match status {
-                    101 => violation.text().to_owned(),
-                    _ => format!("the answer was status {status} instead of a WebSocket"),
-                },
-                // 408, 429 and 5xx pass; what else a server refuses, it refuses again.
-                permanent: !matches!(status, 408 | 429 | 500..),
-            });
+            let cause = match status {
+                101 => violation.text().to_owned(),
+                _ => format!("the answer was status {status} instead of a WebSocket"),
+            };
+            return Err(Refusal { cause, status: Some(status), retry_after, permanent: false });
         }
         exchange.stream.set_read_timeout(Some(TICK)).map_err(passing)?;
         Ok(Lines { exchange, decoder: Decoder::new(Role::Client), used: 0, message: Vec::new() })

@@ -8,10 +8,12 @@ mod check;
 mod connect;
 mod engine;
 mod lines;
+mod plan;
 mod print;
 mod publish;
 mod serve;
 mod subscribe;
+mod tune;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -49,6 +51,10 @@ enum Word {
     Pub(publish::Arguments),
     /// Subscribes to topics and prints their messages until stopped.
     Sub(subscribe::Arguments),
+    /// Says what of this host would limit the engine, explains it, and raises limits.
+    Tune(tune::Arguments),
+    /// Says what a number of connections and messages takes: cores, memory, network, limits.
+    Plan(plan::Arguments),
 }
 
 /// How a subcommand ended.
@@ -69,6 +75,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Word::Check(arguments)) => check::run(&arguments),
         Some(Word::Pub(arguments)) => publish::run(&arguments),
         Some(Word::Sub(arguments)) => subscribe::run(&arguments),
+        Some(Word::Tune(arguments)) => tune::run(&arguments),
+        Some(Word::Plan(arguments)) => plan::run(&arguments),
     };
     // A stderr that is gone must not turn one failure into another.
     let mut stderr = io::stderr().lock();
@@ -97,6 +105,22 @@ fn arguments() -> Arguments {
         arguments.word = Some(Word::Serve(std::mem::take(&mut arguments.serve)));
     }
     arguments
+}
+
+/// Writes text on stdout; a reader that is gone is no failure.
+fn say(text: &str) -> Outcome {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Outcome::Failed(format!("cannot write to stdout: {error}"))
+        }
+        _ => Outcome::Fine,
+    }
+}
+
+/// Says that something cannot be done, in the words of the tuning crate.
+fn cannot(problem: corecast_tuning::Problem) -> Outcome {
+    let corecast_tuning::Problem { cause, cure } = problem;
+    Outcome::CannotStart(vec![StartError { cause, cure }])
 }
 
 /// Reads the configuration from all its sources and checks it.

@@ -2,11 +2,12 @@
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 
-use corecast_protocol::{topic, valid_event};
+use corecast_protocol::message::check_event;
+use corecast_protocol::topic;
 use serde_json::Value;
 
 use super::Outcome;
-use super::connect::{Exchange, Url, topic_path};
+use super::connect::{Exchange, Url, refusal, topic_path};
 use corecast::io::check::StartError;
 
 #[derive(clap::Args)]
@@ -53,11 +54,11 @@ fn check(arguments: &Arguments) -> Result<(), StartError> {
         cure: "use words joined by `/`, as in news/sport".to_owned(),
     })?;
     match &arguments.event {
-        Some(event) if !valid_event(event) => Err(StartError {
-            cause: format!("`{event}` is not the name of an event"),
-            cure: "use 1 to 64 visible ASCII characters".to_owned(),
+        Some(event) => check_event(event).map_err(|violation| StartError {
+            cause: format!("`{event}` cannot name an event: {}", violation.text()),
+            cure: "use 1 to 64 visible ASCII characters, beginning with something of your own".to_owned(),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -119,11 +120,7 @@ impl Publisher<'_> {
                 Err(error) => Err(format!("cannot write to stdout: {error}")),
             },
             (200, None) => Err(format!("{url} does not answer like an engine")),
-            _ => {
-                let reason = text("error").map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
-                let reason: String = reason.trim().chars().filter(|c| !c.is_control()).take(200).collect();
-                Err(format!("{url} refused the message with status {status}: {reason}"))
-            }
+            _ => Err(format!("{url} refused the message with status {status}: {}", refusal(&body))),
         }
     }
 }

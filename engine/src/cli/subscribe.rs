@@ -1,27 +1,42 @@
 //! `corecast sub TOPIC...`: prints messages as they come, and comes back with its cursors when the connection breaks.
 //!
-//! Owns: the positions in the topics, which outlive every connection, and the wait between two of them.
+//! Owns: the positions in the topics, which outlive every connection, and the wait between two of them. How one
+//! connection is made and read is a file for each family of transports; what they deliver comes together in
+//! [`Subscriber::message`] and [`Subscriber::gap`].
 //! Never: prints a message twice or leaves one out without saying so on stderr.
+
+mod answer;
+mod poll;
+mod position;
+mod read;
+mod stream;
+mod wait;
+mod websocket;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use corecast::io::check::StartError;
-use corecast_protocol::line::{self, ErrCode, ServerLine};
-use corecast_protocol::{Cursor, Since, topic};
+use corecast_protocol::cursor::LIST_MAX;
+use corecast_protocol::{Cursor, topic};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Outcome;
-use super::connect::Url;
-use super::lines::{Line, Lines};
+use super::connect::{PATIENCE, Url};
 use super::print::{Printer, Shape};
+use position::{Place, Position};
+use read::{Gap, Item};
 
-/// The server pings after 25 s; twice that and a little without a byte means that it, or the way to it, is gone.
+/// The server shows a sign of life after 25 s; twice that and a little without a byte means that it, or the way to it,
+/// is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Shortest and longest wait before the next attempt to connect.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// How soon a signal is noticed, and what was printed is shown.
+const TICK: Duration = Duration::from_millis(200);
+/// A stream that ended in order after less than this is no reason to be quick.
+const ENDED_AFTER_MIN: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -31,9 +46,18 @@ pub(super) struct Arguments {
     /// Where the engine is.
     #[arg(long, default_value = "http://127.0.0.1:8080", env = "CORECAST_URL")]
     url: Url,
-    /// Where to start: `latest`, `live`, `earliest`, `-N` for the newest N, or a cursor.
+    /// The way the messages come; all topics come on one connection.
+    #[arg(long, value_enum, default_value_t = Transport::Websocket)]
+    transport: Transport,
+    /// Where to start: `latest`, `live`, `earliest`, `-N` for the newest N, or a cursor for each topic, joined by commas.
     #[arg(long, value_name = "WHERE", default_value = "latest", allow_hyphen_values = true)]
     since: String,
+    /// Skips to the newest message whenever more than one waits.
+    #[arg(long)]
+    conflate: bool,
+    /// At most one message of a topic in so many milliseconds, the newest; with `poll` also the pause between two polls.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    every: Option<u32>,
     /// Ends after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -45,40 +69,69 @@ pub(super) struct Arguments {
     raw: bool,
 }
 
-/// Where one topic is read from when the connection is made again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    since: Since,
-    /// A message was seen: `since` is its cursor.
-    seen: bool,
+/// The ways that messages come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    /// The line protocol.
+    Websocket,
+    /// Server-sent events.
+    Sse,
+    /// A JSON object a line.
+    Stream,
+    /// A part a message.
+    Multipart,
+    /// A script a message, in a page that never ends.
+    ForeverFrame,
+    /// A request that waits for each answer.
+    LongPoll,
+    /// A request now and then.
+    Poll,
+    /// Long polls whose answers are scripts.
+    Jsonp,
 }
 
-impl Position {
-    /// A message arrived.
-    fn saw(&mut self, cursor: Cursor) {
-        *self = Position { since: Since::After(cursor), seen: true };
-    }
-
-    /// The subscription stands, and the topic's head is `head`. Until a message was seen, what came between the
-    /// subscription and the end of the connection would be lost on `latest` and `live` alone.
-    fn stands(&mut self, head: Cursor) {
-        match self.since {
-            Since::Live if !self.seen => self.since = Since::After(head),
-            // The newest message itself may still be on its way.
-            Since::Latest if !self.seen => {
-                self.since = Since::After(Cursor { seq: head.seq.saturating_sub(1), ..head });
-            }
-            _ => {}
+impl Transport {
+    /// Returns its name in the query of a request.
+    fn name(self) -> &'static str {
+        match self {
+            Transport::Websocket => "websocket",
+            Transport::Sse => "sse",
+            Transport::Stream => "stream",
+            Transport::Multipart => "multipart",
+            Transport::ForeverFrame => "forever-frame",
+            Transport::LongPoll => "long-poll",
+            Transport::Poll => "poll",
+            Transport::Jsonp => "jsonp",
         }
     }
 }
 
+impl Arguments {
+    /// Says whether old values may be left out.
+    fn conflates(&self) -> bool {
+        self.conflate || self.every.is_some()
+    }
+
+    /// Returns what the query of a stream says about that.
+    fn conflation(&self) -> String {
+        let conflate = if self.conflate { "&conflate=1" } else { "" };
+        conflate.to_owned() + &self.every.map_or(String::new(), |ms| format!("&every={ms}"))
+    }
+}
+
 /// Why a connection is over.
+#[derive(Debug)]
 enum End {
     /// We are done: stopped, counted enough, or nobody reads what we print.
     Done,
-    /// It broke; it is worth another attempt. Says what happened.
+    /// Nobody answered. Says what happened, as the others do.
+    Unreachable(String),
+    /// It ended in order, and there is no reason not to come back at once.
+    Ended(String),
+    /// It broke; it is worth another attempt.
     Broken(String),
+    /// The server says when to come back.
+    Later(String, Duration),
     /// Another attempt would end the same.
     Refused(String),
 }
@@ -92,17 +145,24 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 
 fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
     let wrong = |cause: String, cure: &str| StartError { cause, cure: cure.to_owned() };
-    let since = Since::parse(&arguments.since).map_err(|violation| {
-        let cause = format!("--since `{}`: {}", arguments.since, violation.text());
-        wrong(cause, "use latest, live, earliest, -N, or a cursor as `corecast sub` prints it")
+    let topics = &arguments.topics;
+    let starts = position::starts(&arguments.since, topics.len()).map_err(|problem| {
+        let cause = format!("--since `{}`: {problem}", arguments.since);
+        wrong(cause, "use latest, live, earliest, -N, or a cursor as `corecast sub` prints it for each topic")
     })?;
-    let mut positions = HashMap::new();
-    for name in &arguments.topics {
+    if topics.len() > LIST_MAX && arguments.transport != Transport::Websocket {
+        let cause = format!("{} topics do not fit into one request, only {LIST_MAX}", topics.len());
+        return Err(wrong(cause, "use --transport websocket, or run it several times"));
+    }
+    let mut places = HashMap::new();
+    for (n, name) in topics.iter().enumerate() {
         topic::validate_subscribe(name).map_err(|error| {
             let cause = format!("`{name}` is not a topic: {}", error.text());
             wrong(cause, "use words joined by `/`, as in news/sport")
         })?;
-        positions.insert(name.as_str(), Position { since, seen: false });
+        if places.insert(name.as_str(), n).is_some() {
+            return Err(wrong(format!("the topic `{name}` is named twice"), "name it once"));
+        }
     }
     let shape = match (arguments.json, arguments.raw) {
         (true, _) => Shape::Json,
@@ -111,7 +171,10 @@ fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
     };
     Ok(Subscriber {
         arguments,
-        positions,
+        topics: topics.clone(),
+        places,
+        positions: starts.into_iter().map(Position::new).collect(),
+        stood: false,
         printer: Printer::new(shape),
         left: arguments.count,
         signals: super::signals()?,
@@ -120,7 +183,12 @@ fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
 
 struct Subscriber<'a> {
     arguments: &'a Arguments,
-    positions: HashMap<&'a str, Position>,
+    topics: Vec<String>,
+    /// Where each topic stands in `topics` and `positions`.
+    places: HashMap<&'a str, usize>,
+    positions: Vec<Position>,
+    /// A request for all topics was answered: from now on cursors say where to go on, not the words of the user.
+    stood: bool,
     printer: Printer,
     /// Messages still to print.
     left: Option<u64>,
@@ -133,180 +201,128 @@ impl Subscriber<'_> {
         let mut attempts = 0;
         let mut connected_once = false;
         loop {
-            let end = match Lines::open(url) {
-                Ok(mut lines) => {
-                    connected_once = true;
-                    let start = Instant::now();
-                    let end = self.session(&mut lines);
-                    // A connection that held for a while is no reason to wait longer and longer.
-                    if start.elapsed() > SILENCE_MAX {
-                        attempts = 0;
-                    }
-                    if matches!(end, End::Done) {
-                        lines.close();
-                    }
-                    end
-                }
-                Err(refusal) if refusal.permanent => End::Refused(refusal.cause),
-                Err(refusal) if !connected_once => {
+            let start = Instant::now();
+            let over = match self.arguments.transport {
+                Transport::Websocket => self.websocket(),
+                Transport::LongPoll | Transport::Poll | Transport::Jsonp => self.poll(),
+                _ => self.stream(),
+            };
+            // What came before the end is not kept back until the next attempt.
+            let shown = self.printer.flush();
+            let Err(end) = over;
+            // A connection that held for a while is no reason to wait longer and longer.
+            let held = match end {
+                End::Ended(_) => ENDED_AFTER_MIN,
+                _ => SILENCE_MAX,
+            };
+            if start.elapsed() >= held {
+                attempts = 0;
+            }
+            let mut wait = wait::backoff(attempts, RandomState::new().hash_one(attempts));
+            let cause = match end {
+                End::Done => return Outcome::Fine,
+                _ if !shown => return Outcome::Fine,
+                End::Refused(cause) => return Outcome::Failed(format!("{url}: {cause}")),
+                End::Unreachable(cause) if !connected_once && !self.stood => {
                     return Outcome::CannotStart(vec![StartError {
-                        cause: format!("cannot subscribe at {url}: {}", refusal.cause),
+                        cause: format!("cannot subscribe at {url}: {cause}"),
                         cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
                     }]);
                 }
-                Err(refusal) => End::Broken(refusal.cause),
+                End::Unreachable(cause) => cause,
+                End::Ended(cause) | End::Broken(cause) => {
+                    connected_once = true;
+                    cause
+                }
+                End::Later(cause, asked) => {
+                    connected_once = true;
+                    // Never sooner than asked; and not all at the same moment.
+                    wait += asked;
+                    cause
+                }
             };
-            match end {
-                End::Done => return Outcome::Fine,
-                End::Refused(cause) => return Outcome::Failed(format!("{url}: {cause}")),
-                End::Broken(cause) => {
-                    let wait = backoff(attempts, RandomState::new().hash_one(attempts));
-                    attempts += 1;
-                    let _ = writeln!(io::stderr(), "{url}: {cause}; trying again in {} ms", wait.as_millis());
-                    if !matches!(self.signals.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
-                        return Outcome::Fine;
-                    }
-                }
+            attempts += 1;
+            self.tell(&format!("{url}: {cause}; trying again in {} ms", wait.as_millis()));
+            if self.stops_within(wait) {
+                return Outcome::Fine;
             }
         }
     }
 
-    /// Subscribes, and prints what comes until the connection is over.
-    fn session(&mut self, lines: &mut Lines) -> End {
-        for (n, name) in self.arguments.topics.iter().enumerate() {
-            let since = self.positions[name.as_str()].since;
-            let id = n.to_string();
-            if let Err(cause) = lines.send(|w| line::sub(w, name, Some(since), false, 0, Some(&id))) {
-                return End::Broken(cause);
-            }
-        }
-        let mut heard = Instant::now();
-        loop {
-            if self.signals.try_recv().is_ok() {
-                return End::Done;
-            }
-            match lines.next() {
-                Ok(Line::Message(message)) => {
-                    heard = Instant::now();
-                    if let Some(end) = self.take(message) {
-                        return end;
-                    }
-                }
-                Ok(Line::Alive) => heard = Instant::now(),
-                Ok(Line::Nothing) => {
-                    // Printed lines wait for company only while more is to be read.
-                    if !self.printer.flush() {
-                        return End::Done;
-                    }
-                    if heard.elapsed() > SILENCE_MAX {
-                        return End::Broken(format!("no sign of life for {} s", SILENCE_MAX.as_secs()));
-                    }
-                }
-                Err(cause) => {
-                    self.printer.flush();
-                    return End::Broken(cause);
-                }
-            }
-        }
+    fn stopped(&self) -> bool {
+        self.signals.try_recv().is_ok()
     }
 
-    /// Acts on one message of the server.
-    fn take(&mut self, message: &mut [u8]) -> Option<End> {
-        let parsed = match line::parse_server(message) {
-            Ok(parsed) => parsed,
-            Err(violation) => {
-                return Some(End::Refused(format!("not an engine? {}", violation.text())));
-            }
+    fn stops_within(&self, wait: Duration) -> bool {
+        !matches!(self.signals.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
+    }
+
+    /// Says something on stderr, behind what was printed before. A stderr that is gone is no reason to stop.
+    fn tell(&mut self, text: &str) {
+        self.printer.flush();
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Returns the combined cursor of what was read.
+    fn place(&mut self) -> String {
+        let cursor = |position: &mut Position| {
+            position.resume();
+            position.exactly().unwrap_or_default()
         };
-        match parsed {
-            ServerLine::Msg { topic, cursor, event, payload } => {
-                let position = self.positions.get_mut(topic)?;
-                position.saw(cursor);
-                if !self.printer.message(topic, cursor, event, payload) {
-                    return Some(End::Done);
-                }
-                if let Some(left) = &mut self.left {
-                    *left -= 1;
-                    if *left == 0 {
-                        self.printer.flush();
-                        return Some(End::Done);
-                    }
-                }
-            }
-            ServerLine::Gap { topic, count, reason, .. } => {
-                self.printer.flush();
-                let _ = writeln!(io::stderr(), "gap: {count} messages of {topic} are gone ({})", reason.as_str());
-            }
-            ServerLine::Ok { token, cursor } => {
-                let name = token.parse().ok().and_then(|n: usize| self.arguments.topics.get(n))?;
-                if let (Some(head), Some(position)) = (cursor, self.positions.get_mut(name.as_str())) {
-                    position.stands(head);
-                }
-            }
-            ServerLine::Err { token, code, text } => {
-                let name = token.and_then(|token| token.parse().ok()).and_then(|n: usize| self.arguments.topics.get(n));
-                let name = name.map_or("", String::as_str);
-                let cause = format!("{name} {}: {text}", code.as_str()).trim_start().to_owned();
-                return Some(match code {
-                    ErrCode::Full | ErrCode::Rate => End::Broken(cause),
-                    _ => End::Refused(cause),
-                });
-            }
-            ServerLine::Bye { code, text } => {
-                let _ = writeln!(io::stderr(), "the engine says goodbye: {code} {text}");
-            }
-            ServerLine::Hi { .. } | ServerLine::Pong { .. } => {}
-        }
-        None
-    }
-}
-
-/// Returns how long to wait before attempt number `attempts` after the first: twice as long each time, up to a limit,
-/// and a random half of it less, so that clients that lost one engine do not all come back at once.
-fn backoff(attempts: u32, random: u64) -> Duration {
-    let (least, most) = BACKOFF;
-    let whole = least.saturating_mul(1 << attempts.min(16)).min(most);
-    whole / 2 + (whole / 2).mul_f64(random as f64 / u64::MAX as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cursor(seq: u64) -> Cursor {
-        Cursor { epoch: 7, seq }
+        position::list(self.positions.iter_mut().map(cursor))
     }
 
-    /// After a broken connection a topic goes on behind the last message seen, or where the subscription stood.
-    #[test]
-    fn positions_outlive_connections() {
-        let position = |since| Position { since, seen: false };
-        for (since, head, expected) in [
-            (Since::Live, 5, Since::After(cursor(5))),
-            (Since::Latest, 5, Since::After(cursor(4))),
-            (Since::Latest, 0, Since::After(cursor(0))),
-            (Since::Earliest, 5, Since::Earliest),
-            (Since::Last(3), 5, Since::Last(3)),
-            (Since::After(cursor(2)), 5, Since::After(cursor(2))),
-        ] {
-            let mut position = position(since);
-            position.stands(cursor(head));
-            assert_eq!(position.since, expected, "{since:?}");
-            position.saw(cursor(9));
-            position.stands(cursor(20));
-            assert_eq!(position.since, Since::After(cursor(9)), "{since:?}: the head is not what was seen");
+    /// Returns where the user wants to start, as a query says it.
+    fn start(&self) -> String {
+        self.arguments.since.clone()
+    }
+
+    /// Acts on what a reader found.
+    fn accept(&mut self, item: &Item) -> Result<(), End> {
+        match item {
+            Item::Message(message) => {
+                self.message(&message.topic, message.cursor, message.event.as_deref(), &message.payload)
+            }
+            Item::Gap(gap) => self.gap(gap),
         }
     }
 
-    /// The wait doubles up to its limit, and is spread over half of itself.
-    #[test]
-    fn waits_grow_and_spread() {
-        assert_eq!(backoff(0, 0), Duration::from_millis(125));
-        assert_eq!(backoff(0, u64::MAX), Duration::from_millis(250));
-        assert_eq!(backoff(3, u64::MAX), Duration::from_secs(2));
-        for attempts in [10, 100, u32::MAX] {
-            assert_eq!(backoff(attempts, u64::MAX), BACKOFF.1);
-            assert_eq!(backoff(attempts, 0), BACKOFF.1 / 2);
+    fn index(&self, topic: &str) -> Result<usize, End> {
+        let unwanted =
+            || End::Refused(format!("a message of `{}` came, which was not asked for", topic.escape_debug()));
+        self.places.get(topic).copied().ok_or_else(unwanted)
+    }
+
+    /// Prints a message, unless it was printed before; tells what is missing before it.
+    fn message(&mut self, topic: &str, cursor: Cursor, event: Option<&str>, payload: &[u8]) -> Result<(), End> {
+        let index = self.index(topic)?;
+        match self.positions[index].saw(cursor) {
+            Place::Next => {}
+            Place::Again => return Ok(()),
+            Place::Beyond(count) => {
+                self.tell(&format!("gap: {count} messages of {topic} are missing, and nobody said so"));
+            }
+            Place::Elsewhere => {
+                self.tell(&format!("gap: {topic} began anew, and nobody said so; messages may be missing"));
+            }
         }
+        if !self.printer.message(topic, cursor, event, payload) {
+            return Err(End::Done);
+        }
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+            if *left == 0 {
+                return Err(End::Done);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of messages that will not come.
+    fn gap(&mut self, gap: &Gap) -> Result<(), End> {
+        let index = self.index(&gap.topic)?;
+        self.positions[index].passed(gap.to);
+        self.tell(&format!("gap: {} messages of {} are gone ({})", gap.count, gap.topic, gap.reason.as_str()));
+        Ok(())
     }
 }

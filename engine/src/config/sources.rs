@@ -329,7 +329,7 @@ mod tests {
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]
                 }
-                "memory" | "log-bytes" => ["1M", "2M", "3M"],
+                "memory" | "log-bytes" | "stream-bytes" => ["1M", "2M", "3M"],
                 "max-message" | "history-bytes" | "compress-from" => ["3k", "2k", "4k"],
                 _ => ["11", "12", "13"],
             }

@@ -91,6 +91,7 @@ impl Config {
             dead_after_ms: 0,
             stream_ms: 0,
             compress_from: None,
+            stream_bytes: 0,
             origins: Vec::new(),
             echo: false,
             insecure: false,
@@ -412,6 +413,19 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
+        key: "stream-bytes",
+        value: "SIZE",
+        default: "64M",
+        help: "Bytes of messages after which an HTTP stream ends in order, up to an eighth less; 0: never",
+        kind: Kind::One,
+        set: |c, text, _| {
+            let bytes = if units::size(text) == Ok(0) { Ok(0) } else { size_within(text, 64 << 10, 1 << 40) };
+            bytes.map(|v| c.stream_bytes = v)
+        },
+        show: |c| units::size_text(c.stream_bytes),
+    },
+    Setting {
+        heading: CLIENTS,
         key: "shutdown-timeout",
         value: "TIME",
         default: "10s",
@@ -505,6 +519,7 @@ mod tests {
             ("dead-after", "2h"),
             ("stream-seconds", "90s"),
             ("compress-from", "off"),
+            ("stream-bytes", "0"),
             ("shutdown-timeout", "0s"),
             ("echo", "true"),
             ("log-format", "json"),
@@ -534,6 +549,7 @@ mod tests {
             ("ping-interval", "10ms", "1s to 1h"),
             ("stream-seconds", "0", "1s to 24h"),
             ("compress-from", "0", "1 to 16M"),
+            ("stream-bytes", "1k", "64k to 1T"),
             ("history-seconds", "5m", "whole number"),
             ("lag", "drop", "replay, close"),
             ("log-level", "loud", "off, error, warn"),

@@ -18,16 +18,16 @@ pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// Locked memory that the rings of one shard are counted as without `CAP_IPC_LOCK`: about 860 KiB on Linux 6.18, ours
 /// and glommio's three, rounded up; in bytes.
-const LOCKED_BYTES_PER_SHARD: u64 = 1 << 20;
+pub const LOCKED_BYTES_PER_SHARD: u64 = 1 << 20;
 
 /// Locked memory that glommio wants before it makes an executor (glommio 0.9, `sys/uring.rs`), in bytes.
-const LOCKED_BYTES_MIN: u64 = 512 << 10;
+pub const LOCKED_BYTES_MIN: u64 = 512 << 10;
 
 /// Descriptors a shard needs besides its connections: its ring, its bell and its copy, glommio's rings and eventfds.
-const DESCRIPTORS_PER_SHARD: u64 = 16;
+pub const DESCRIPTORS_PER_SHARD: u64 = 16;
 
 /// Descriptors the process needs besides its shards: standard streams, admin listener, logs, tools.
-const DESCRIPTORS_BASE: u64 = 64;
+pub const DESCRIPTORS_BASE: u64 = 64;
 
 /// Why the engine cannot start on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,12 +15,12 @@ use super::address;
 
 /// Connections the kernel may hold until we accept them. It caps this at `net.core.somaxconn` (4,096 by default),
 /// so the number only says that we do not want to be the limit.
-const BACKLOG: i32 = 65_535;
+pub const BACKLOG: i32 = 65_535;
 
 /// Bytes of ours the kernel may hold unsent per connection before a send is refused. What waits in the kernel cannot
 /// be conflated or jumped over any more, so it should be little; but one turn's slice for one connection should fit,
 /// or every slice would cost a wait. A first guess, to be tuned by measurement.
-const NOTSENT_BYTES_MAX: i32 = 128 * 1024;
+pub const NOTSENT_BYTES_MAX: i32 = 128 * 1024;
 
 /// Time after which unacknowledged data fails a connection: a vanished peer must not hold its buffers for the 15
 /// minutes that retransmission would (tcp(7), `TCP_USER_TIMEOUT`). As long as a silent peer may live (60 s).

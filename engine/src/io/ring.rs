@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
-use io_uring::types::{CancelBuilder, Fixed};
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::accept::Accepting;
@@ -32,7 +32,7 @@ use super::memory::{Memory, Span};
 use super::token::{Operation, Token};
 
 /// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
-const SUBMISSIONS: u32 = 4_096;
+pub const SUBMISSIONS: u32 = 4_096;
 
 /// Completions the kernel can hold before it must allocate for more: several turns of a slow shard, and every socket
 /// of a full submission answering at once, eight times. 16 B each.
@@ -41,10 +41,6 @@ const COMPLETIONS: u32 = 32_768;
 /// The kernel runs at most 20 deferred works per `io_uring_enter` (since Linux 6.13); `submit` asks again until so many
 /// completions are ready, so that a turn is not cut into tiny ones.
 const READY_MIN: usize = 256;
-
-/// Calls of `io_uring_enter` that bring nothing before work that is flagged is taken for no work: each runs 20, and works
-/// without a completion (spurious wake-ups of a poll) do not come by the hundred.
-const IDLE_ENTERS_MAX: u32 = 16;
 
 /// Completions taken from the kernel at a time.
 const REAP_BATCH: usize = 64;
@@ -230,19 +226,36 @@ impl Ring {
     ///
     /// That its flag says there is work does not mean so: it is set after the work was queued, by another CPU, and we
     /// may have run the work between the two; then it stands until the next work. It would keep a shard from ever
-    /// resting, so it is believed for a few calls only.
+    /// resting. But work may also really be left, and none of it bring a completion: a peer's urgent byte, or its
+    /// acknowledgement of our end, wakes a poll for nothing, and thousands of peers can do so at once. A shard must
+    /// not rest over such work: the kernel rings the bell only for the first work in its queue, so whatever comes
+    /// behind it, a timer too, would be heard by nobody. So all of it is run before the flag is taken for a stale one.
     pub(super) fn quiet(&mut self) -> bool {
-        for _ in 0..IDLE_ENTERS_MAX {
-            self.enter();
+        self.enter();
+        let mut rounds_left = 2 + self.slots_promised / COMPLETIONS;
+        loop {
             if !self.said.is_empty() || !self.ring.completion().is_empty() {
                 return false;
             }
             let queue = self.ring.submission();
-            if !queue.taskrun() && !queue.cq_overflow() {
-                break;
+            if rounds_left == 0 || (!queue.taskrun() && !queue.cq_overflow()) {
+                return true;
             }
+            drop(queue);
+            rounds_left -= 1;
+            self.run_deferred();
         }
-        true
+    }
+
+    /// Runs what the kernel has deferred until it has brought as many completions as there is room for, or is done. It
+    /// runs more than 20 works at a time only for who waits for more completions; so we do, for no time at all.
+    fn run_deferred(&mut self) {
+        let no_time = Timespec::new();
+        let arguments = SubmitArgs::new().timespec(&no_time);
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
+        // SAFETY: the arguments are of the type that EXT_ARG announces, and outlive the call. An error says that the
+        // time is over, or that a signal came; what else could be wrong, the next `enter` says too.
+        let _ = unsafe { self.ring.submitter().enter(0, COMPLETIONS, flags, Some(&arguments)) };
     }
 
     #[inline]

@@ -79,6 +79,32 @@ impl Buffer {
         true
     }
 
+    /// Puts bytes before the one at `at`; says false, and changes nothing, if there is no memory.
+    ///
+    /// # Panics
+    /// If fewer than `at` bytes are held.
+    #[must_use]
+    pub(super) fn insert(&mut self, store: &mut Store, memory: &mut Memory, at: u32, bytes: &[u8]) -> bool {
+        let held = self.len();
+        assert!(at <= held, "there is no such place");
+        let Some(place) = self.reserve(store, memory, bytes.len() as u32) else { return false };
+        let Some(block) = self.block else { return true };
+        let from = self.start + at;
+        let behind = block.span().part(from, held - at);
+        memory.copy(behind, block.span().part(from + place.len, held - at), held - at);
+        memory.bytes_mut(block.span().part(from, place.len)).copy_from_slice(bytes);
+        true
+    }
+
+    /// Returns where the last `len` consumed bytes lie, and all that are held behind them.
+    ///
+    /// # Panics
+    /// If fewer were consumed since room was last made.
+    #[must_use]
+    pub(super) fn span_with_consumed(&self, len: u32) -> Span {
+        self.block.map_or(Span::default(), |block| block.span().part(self.start - len, self.len() + len))
+    }
+
     /// Takes `len` bytes off the front.
     ///
     /// # Panics
@@ -143,7 +169,7 @@ impl Buffer {
 mod tests {
     use super::*;
 
-    /// A buffer behaves like a plain byte vector under pushing at both ends, consuming and taking back.
+    /// A buffer behaves like a plain byte vector under pushing at both ends, inserting, consuming and taking back.
     #[test]
     fn like_a_vector() {
         let mut memory = Memory::reserve(1 << 20).unwrap();
@@ -156,7 +182,13 @@ mod tests {
         for n in 0..20_000u32 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let dice = (seed >> 33) as u32;
-            match dice % 5 {
+            match dice % 6 {
+                5 => {
+                    let at = (dice >> 8) % (buffer.len() + 1);
+                    let bytes = vec![n as u8; (dice >> 20) as usize % 130];
+                    assert!(buffer.insert(&mut store, &mut memory, at, &bytes));
+                    list.splice(at as usize..at as usize, bytes);
+                }
                 0 | 1 => {
                     let bytes = vec![n as u8; (dice >> 8) as usize % 700];
                     assert!(buffer.push(&mut store, &mut memory, &bytes));
@@ -171,6 +203,8 @@ mod tests {
                     let len = (dice >> 8) % (buffer.len() + 1);
                     buffer.consume(len);
                     let back = len / 3;
+                    let before = memory.bytes(buffer.span_with_consumed(len)).to_vec();
+                    assert_eq!(before, list);
                     buffer.unconsume(back);
                     list.drain(..(len - back) as usize);
                     buffer.release_if_empty(&mut store);

@@ -92,6 +92,35 @@ impl Chain {
         self.bytes
     }
 
+    /// Returns the bytes of the records from `seq` on, or of all that are held if some from there are gone.
+    #[must_use]
+    pub(super) fn bytes_from(&self, store: &Store, memory: &Memory, seq: u64) -> u64 {
+        if seq >= self.next {
+            return 0;
+        }
+        let seq = seq.max(self.first);
+        let link = self.find(store, seq);
+        let mut bytes = u64::from(link.used - start_of(link, memory, seq));
+        let mut later = link.next;
+        while let Some(link) = store.links.get(later as usize) {
+            bytes += u64::from(link.used);
+            later = link.next;
+        }
+        bytes
+    }
+
+    /// Returns the bytes of all records in the blocks held, forgotten ones among them.
+    #[must_use]
+    pub(super) fn bytes_used(&self, store: &Store) -> u64 {
+        let mut bytes = 0;
+        let mut at = self.oldest;
+        while let Some(link) = store.links.get(at as usize) {
+            bytes += u64::from(link.used);
+            at = link.next;
+        }
+        bytes
+    }
+
     /// Says whether no record is held.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
@@ -316,6 +345,9 @@ mod tests {
                 let (seq, skip) = chain.back(&store, &memory, run.next, unsent);
                 let before: usize = (*from..seq).map(|seq| bytes_of(seq).len()).sum();
                 assert_eq!(before + skip as usize + unsent as usize, expected.len());
+                let ahead: usize = (*from..next).map(|seq| bytes_of(seq).len()).sum();
+                assert_eq!(chain.bytes_from(&store, &memory, *from), ahead as u64);
+                assert!(chain.bytes_used(&store) >= chain.bytes_from(&store, &memory, 0));
             }
         }
         chain.restart(&mut store, 0);

@@ -20,10 +20,30 @@ pub(super) struct Deflater {
     by_window: [Option<Compress>; 3],
 }
 
+/// Room that a compressed message may take, whatever it holds: at [`LEVEL`] a byte becomes 9 bits at most, and there are a few
+/// bytes around them.
+pub(super) const fn room(message_bytes: usize) -> usize {
+    message_bytes + message_bytes / 8 + 64
+}
+
 impl Deflater {
     /// Compresses a message into the front of `out`, as blocks of deflate that end at a byte with [`TAIL`], and returns their
-    /// length; `None` if they do not fit there.
-    pub(super) fn deflate(&mut self, window: Window, message: &[u8], out: &mut [u8]) -> Option<usize> {
+    /// length; `None` if that is not below `bytes_max`.
+    ///
+    /// `out` has [room](room) for any outcome: a compressor that is stopped for want of it keeps what it could not write, and
+    /// zlib-rs (0.6.8) forgets that when it is reset, but not the place it takes. The next such message would be its end, and
+    /// everybody's.
+    ///
+    /// # Panics
+    /// If `out` is shorter than that.
+    pub(super) fn deflate(
+        &mut self,
+        window: Window,
+        message: &[u8],
+        out: &mut [u8],
+        bytes_max: usize,
+    ) -> Option<usize> {
+        assert!(out.len() >= room(message.len()), "the caller made room for any outcome");
         let place = match window {
             Window::Bits15 => 0,
             Window::Bits12 => 1,
@@ -32,10 +52,15 @@ impl Deflater {
         let make = || Compress::new_with_window_bits(Compression::new(LEVEL), false, window as u8);
         let compress = self.by_window[place].get_or_insert_with(make);
         compress.reset();
-        let status = compress.compress(message, out, FlushCompress::Sync).ok()?;
+        let status = compress.compress(message, out, FlushCompress::Sync);
         let (read, written) = (compress.total_in() as usize, compress.total_out() as usize);
         // With no byte to spare, there may be more to come.
-        (status == Status::Ok && read == message.len() && written < out.len()).then_some(written)
+        if !matches!(status, Ok(Status::Ok)) || read < message.len() || written == out.len() {
+            debug_assert!(false, "there was room for any outcome: {status:?}, {read} bytes became {written}");
+            self.by_window[place] = None; // Whatever it keeps is nobody's.
+            return None;
+        }
+        (written < bytes_max).then_some(written)
     }
 }
 
@@ -115,9 +140,9 @@ pub fn fuzz_inflate(data: &[u8]) {
     }
     assert!(out.len() <= bytes_max && out == again);
     let mut deflater = Deflater::default();
-    let mut packed = vec![0; 2 * out.len() + 64];
+    let mut packed = vec![0; room(out.len())];
     for window in [Window::Bits15, Window::Bits12, Window::Bits9] {
-        let len = deflater.deflate(window, &out, &mut packed).expect("nothing becomes much longer");
+        let len = deflater.deflate(window, &out, &mut packed, usize::MAX).expect("nothing becomes much longer");
         let body = packed[..len].strip_suffix(&TAIL).expect("a flush ends like this");
         inflater.inflate(body, bytes_max, &mut again).expect("it was compressed by us");
         assert_eq!(out, again);
@@ -155,9 +180,10 @@ mod tests {
     /// A bomb stops at the limit, however much would still come, and takes no more memory than the limit and a little.
     #[test]
     fn bombs_stop_at_the_limit() {
-        let mut packed = vec![0; 1 << 20];
         let bomb = vec![0; 32 << 20];
-        let len = Deflater::default().deflate(Window::Bits15, &bomb, &mut packed).expect("zeros compress well");
+        let mut packed = vec![0; room(bomb.len())];
+        let len =
+            Deflater::default().deflate(Window::Bits15, &bomb, &mut packed, 1 << 20).expect("zeros compress well");
         for bytes_max in [0, 1, 65_536, bomb.len() - 1] {
             let mut out = Vec::new();
             let found = Inflater::new().inflate(&packed[..len - TAIL.len()], bytes_max, &mut out);
@@ -167,17 +193,31 @@ mod tests {
         assert_eq!(inflate(&packed[..len - TAIL.len()], bomb.len()), Ok(bomb));
     }
 
+    /// Messages that do not become smaller, one after the other, leave nothing in the compressor. What had found no room
+    /// stayed there, and the next such message was the end of the process: two noisy publications did it.
+    #[test]
+    fn noise_leaves_nothing_behind() {
+        let mut state = 1u64;
+        for window in [Window::Bits15, Window::Bits12, Window::Bits9] {
+            let mut deflater = Deflater::default();
+            for len in [60_000, 60_000, 1, 65_536, 300, 65_536, 20_000, 65_536] {
+                let noise: Vec<u8> = (0..len).map(|_| super::super::random(&mut state) as u8).collect();
+                assert_eq!(deflater.deflate(window, &noise, &mut vec![0; room(len)], len), None, "{window:?}, {len}");
+            }
+        }
+    }
+
     /// What does not become smaller is said to, and the next message is none the worse for it.
     #[test]
     fn what_does_not_fit_is_left() {
         let mut state = 1u64;
         let noise: Vec<u8> = (0..5_000).map(|_| super::super::random(&mut state) as u8).collect();
         let mut deflater = Deflater::default();
-        let mut out = vec![0; noise.len()];
+        let mut out = vec![0; room(noise.len())];
         for _ in 0..3 {
-            assert_eq!(deflater.deflate(Window::Bits12, &noise, &mut out), None);
+            assert_eq!(deflater.deflate(Window::Bits12, &noise, &mut out, noise.len()), None);
             let text = b"corecast ".repeat(500);
-            let len = deflater.deflate(Window::Bits12, &text, &mut out).expect("it becomes smaller");
+            let len = deflater.deflate(Window::Bits12, &text, &mut out, text.len()).expect("it becomes smaller");
             assert_eq!(inflate(&out[..len - TAIL.len()], text.len()), Ok(text));
         }
     }

@@ -11,6 +11,7 @@ use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use super::buffer::Buffer;
 use super::dialect::{Coding, Dialect, Shape};
+use super::pong::Front;
 use super::pool::Owner;
 use super::stream::Transport;
 use super::topics::NONE;
@@ -252,8 +253,8 @@ pub(super) struct Active {
     pub(super) queue: Buffer,
     /// Bytes of the queue that the present submit sends.
     pub(super) sending: u32,
-    /// A pong that waits for the queue to drain: length and payload.
-    pub(super) pong: Option<(u8, [u8; 125])>,
+    /// What comes before a new pong there, if it is a WebSocket's.
+    pub(super) front: Front,
     /// Bytes received but not understood yet.
     pub(super) carry: Buffer,
     /// The message or body that is being received.
@@ -316,7 +317,7 @@ impl Active {
             slot,
             queue: Buffer::new(Owner::Private),
             sending: 0,
-            pong: None,
+            front: Front::default(),
             carry: Buffer::new(Owner::Inbound),
             body: Buffer::new(Owner::Inbound),
             arriving: Body::Done,
@@ -375,7 +376,6 @@ impl Active {
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.sending == 0
-            && self.pong.is_none()
             && self.carry.is_empty()
             && self.body.is_empty()
             && self.arriving == Body::Done

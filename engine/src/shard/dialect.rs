@@ -1,6 +1,7 @@
 //! Dialects: how a message looks on the wire. Plain numbers, so that the hot path has no dynamic calls.
 
 use corecast_protocol::dialect::{forever_frame, json, line, multipart, payload, sse, stream};
+use corecast_protocol::http::response;
 use corecast_protocol::message::Message;
 use corecast_protocol::ws::deflate::Window;
 
@@ -15,6 +16,10 @@ pub(super) enum Shape {
     Sse,
     /// A server-sent event without: the reader has several topics, and one cursor for all of them.
     SseShared,
+    /// A server-sent event with its cursor, whose data is an object that says everything.
+    SseEnveloped,
+    /// The same without its cursor.
+    SseSharedEnveloped,
     /// A line of NDJSON.
     Stream,
     /// A part of `multipart/x-mixed-replace`.
@@ -23,6 +28,23 @@ pub(super) enum Shape {
     ForeverFrame,
     /// A JSON object, for the answer of a long poll.
     Object,
+}
+
+impl Shape {
+    /// Says whether it is a server-sent event.
+    pub(super) fn is_sse(self) -> bool {
+        matches!(self, Shape::Sse | Shape::SseShared | Shape::SseEnveloped | Shape::SseSharedEnveloped)
+    }
+
+    /// Says whether it is the answer to a request that goes on and on.
+    pub(super) fn is_stream(self) -> bool {
+        !matches!(self, Shape::Payload | Shape::Line | Shape::Object)
+    }
+
+    /// Says whether it is a server-sent event without its cursor, so that the connection is told one for all its topics.
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Shape::SseShared | Shape::SseSharedEnveloped)
+    }
 }
 
 /// What a shape is wrapped into on its way.
@@ -61,41 +83,39 @@ impl Dialect {
     /// Returns the length of the message in bytes, as it is before compression.
     #[must_use]
     pub(super) fn encoded_len(self, message: &Message<'_>) -> usize {
-        let chunked = self.coding == Coding::Chunked;
-        match (self.shape, chunked) {
-            (Shape::Payload, _) => payload::encoded_len(message),
-            (Shape::Line, _) => line::encoded_len(message),
-            (Shape::Object, _) => json::encoded_len(message),
-            (Shape::Sse, false) => sse::encoded_len(message),
-            (Shape::Sse, true) => sse::encoded_len_chunked(message),
-            (Shape::SseShared, false) => sse::encoded_len_without_id(message),
-            (Shape::SseShared, true) => sse::encoded_len_without_id_chunked(message),
-            (Shape::Stream, false) => stream::encoded_len(message),
-            (Shape::Stream, true) => stream::encoded_len_chunked(message),
-            (Shape::Multipart, false) => multipart::encoded_len(message),
-            (Shape::Multipart, true) => multipart::encoded_len_chunked(message),
-            (Shape::ForeverFrame, false) => forever_frame::encoded_len(message),
-            (Shape::ForeverFrame, true) => forever_frame::encoded_len_chunked(message),
-        }
+        let len = match self.shape {
+            Shape::Payload => payload::encoded_len(message),
+            Shape::Line => line::encoded_len(message),
+            Shape::Sse => sse::encoded_len(message),
+            Shape::SseShared => sse::encoded_len_without_id(message),
+            Shape::SseEnveloped => sse::encoded_len_enveloped(message),
+            Shape::SseSharedEnveloped => sse::encoded_len_enveloped_without_id(message),
+            Shape::Stream => stream::encoded_len(message),
+            Shape::Multipart => multipart::encoded_len(message),
+            Shape::ForeverFrame => forever_frame::encoded_len(message),
+            Shape::Object => json::encoded_len(message),
+        };
+        if self.coding == Coding::Chunked { response::chunk_len(len) } else { len }
     }
 
-    /// Encodes the message, as it is before compression, into the front of `out`, which is at least `encoded_len` long.
-    pub(super) fn encode(self, message: &Message<'_>, out: &mut [u8]) -> usize {
-        let chunked = self.coding == Coding::Chunked;
-        match (self.shape, chunked) {
-            (Shape::Payload, _) => payload::encode(message, out),
-            (Shape::Line, _) => line::encode(message, out),
-            (Shape::Object, _) => json::encode(message, out),
-            (Shape::Sse, false) => sse::encode(message, out),
-            (Shape::Sse, true) => sse::encode_chunked(message, out),
-            (Shape::SseShared, false) => sse::encode_without_id(message, out),
-            (Shape::SseShared, true) => sse::encode_without_id_chunked(message, out),
-            (Shape::Stream, false) => stream::encode(message, out),
-            (Shape::Stream, true) => stream::encode_chunked(message, out),
-            (Shape::Multipart, false) => multipart::encode(message, out),
-            (Shape::Multipart, true) => multipart::encode_chunked(message, out),
-            (Shape::ForeverFrame, false) => forever_frame::encode(message, out),
-            (Shape::ForeverFrame, true) => forever_frame::encode_chunked(message, out),
+    /// Encodes the message, as it is before compression, into `out`, which is `encoded_len` long.
+    pub(super) fn encode(self, message: &Message<'_>, out: &mut [u8]) {
+        if self.coding == Coding::Chunked {
+            let bare = Dialect { coding: Coding::Plain, ..self };
+            response::chunk(out, bare.encoded_len(message), |out| bare.encode(message, out));
+            return;
         }
+        match self.shape {
+            Shape::Payload => payload::encode(message, out),
+            Shape::Line => line::encode(message, out),
+            Shape::Sse => sse::encode(message, out),
+            Shape::SseShared => sse::encode_without_id(message, out),
+            Shape::SseEnveloped => sse::encode_enveloped(message, out),
+            Shape::SseSharedEnveloped => sse::encode_enveloped_without_id(message, out),
+            Shape::Stream => stream::encode(message, out),
+            Shape::Multipart => multipart::encode(message, out),
+            Shape::ForeverFrame => forever_frame::encode(message, out),
+            Shape::Object => json::encode(message, out),
+        };
     }
 }

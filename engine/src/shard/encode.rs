@@ -13,7 +13,7 @@ use corecast_protocol::message::Message;
 use corecast_protocol::ws::deflate::{TAIL, Window};
 use corecast_protocol::ws::frame::{self, HEADER_BYTES_MAX};
 
-use super::compress::Deflater;
+use super::compress::{Deflater, room};
 use super::dialect::{Coding, Dialect};
 
 /// Whether a message is worth compressing.
@@ -33,6 +33,8 @@ pub(super) struct Encoder {
     packed: Vec<u8>,
     /// Where the message that was measured last lies in `packed`.
     measured: (usize, usize),
+    /// Bytes of the message that was measured last, before compression.
+    pub(super) plain_bytes: u64,
     /// Messages compressed.
     pub(super) compressed: u64,
     /// Their bytes before, and after.
@@ -44,6 +46,7 @@ impl Encoder {
     #[must_use]
     pub(super) fn measure(&mut self, dialect: Dialect, message: &Message<'_>, effort: Effort) -> usize {
         let plain_len = dialect.encoded_len(message);
+        self.plain_bytes = plain_len as u64;
         if matches!(dialect.coding, Coding::Plain | Coding::Chunked) {
             return plain_len;
         }
@@ -85,10 +88,10 @@ impl Encoder {
             _ => 10,
         };
         let body = &frame[header..];
-        grow(&mut self.packed, HEADER_BYTES_MAX + frame_len);
+        grow(&mut self.packed, HEADER_BYTES_MAX + room(frame_len));
         if effort.is_worth(body.len()) {
-            let out = &mut self.packed[HEADER_BYTES_MAX..HEADER_BYTES_MAX + body.len()];
-            if let Some(packed) = self.deflater.deflate(window, body, out) {
+            let out = &mut self.packed[HEADER_BYTES_MAX..];
+            if let Some(packed) = self.deflater.deflate(window, body, out, body.len()) {
                 self.compressed += 1;
                 let packed = packed - TAIL.len();
                 self.bytes = (self.bytes.0 + body.len() as u64, self.bytes.1 + packed as u64);
@@ -108,9 +111,12 @@ impl Encoder {
         // The size of a chunk has at most 8 digits, and ends in CRLF, as its data does.
         const START: usize = 8 + 2;
         let stored = gzip::stored_len(plain_len);
-        grow(&mut self.packed, START + stored + 2);
-        let out = &mut self.packed[START..START + stored];
-        let packed = if effort.is_worth(plain_len) { self.deflater.deflate(Window::Bits15, plain, out) } else { None };
+        grow(&mut self.packed, START + stored.max(room(plain_len)) + 2);
+        let out = &mut self.packed[START..];
+        let packed = match effort.is_worth(plain_len) {
+            true => self.deflater.deflate(Window::Bits15, plain, out, stored),
+            false => None,
+        };
         let len = match packed {
             Some(packed) => {
                 self.compressed += 1;

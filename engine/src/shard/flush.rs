@@ -11,13 +11,13 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::GapReason;
-use corecast_protocol::ws::{close, frame};
+use corecast_protocol::ws::close;
 
 use super::Shard;
 use super::chain::Run;
 use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
-use super::topics::{BEHIND, CONFLATE, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
@@ -188,24 +188,13 @@ impl Shard {
             && self.actives.get(connection.active as usize).is_none_or(|active| active.waiting == Waiting::No)
     }
 
-    /// Sends what is in the connection's own queue, a pong included; says whether there was anything.
+    /// Sends what is in the connection's own queue; says whether there was anything.
     fn send_private<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         let index = self.connections[slot as usize].active;
         if index == NONE {
             return false;
         }
         let active = &mut self.actives[index as usize];
-        if let Some((len, payload)) = active.pong
-            && active.queue.is_empty()
-        {
-            let mut bytes = [0; 127];
-            let header = frame::write_header(&mut bytes, true, false, frame::Opcode::Pong, usize::from(len), None);
-            let end = header + usize::from(len);
-            bytes[header..end].copy_from_slice(&payload[..usize::from(len)]);
-            if active.queue.push(&mut self.store, driver.memory_mut(), &bytes[..end]) {
-                active.pong = None;
-            }
-        }
         if active.queue.is_empty() {
             return false;
         }
@@ -235,7 +224,10 @@ impl Shard {
             let (first, next) = (log.chain.first(), log.chain.next());
             let subscriber = log.subscribers[place.index as usize];
             let flags = subscriber.flags;
-            if flags & UNRESOLVED != 0 {
+            if flags & ENOUGH != 0 && subscriber.next >= place.measure {
+                self.end_stream(driver, slot);
+                return false;
+            } else if flags & UNRESOLVED != 0 {
                 // The home was asked.
             } else if flags & REPLAYING != 0 {
                 self.want_more(slot, membership);
@@ -268,9 +260,18 @@ impl Shard {
     fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
         let place = &self.topics.memberships[membership as usize];
         let (index, every_ms) = (place.log, place.every_ms);
+        let active = self.connections[slot as usize].active;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
-        let run = log.chain.run(&self.store, driver.memory(), subscriber.next, subscriber.partial);
+        let pongs = self.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
+        let run = if pongs && subscriber.partial > 0 {
+            // Only the rest of what was begun: the pong comes next.
+            let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
+            let span = frame.part(subscriber.partial, frame.len - subscriber.partial);
+            Run { span, next: subscriber.next + 1 }
+        } else {
+            log.chain.run(&self.store, driver.memory(), subscriber.next, subscriber.partial)
+        };
         driver.send(slot, run.span);
         self.stats.delivered = self.stats.delivered.wrapping_add(run.next - subscriber.next);
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(run.span.len));
@@ -280,6 +281,7 @@ impl Shard {
         subscriber.flags |= LOOK;
         log.partials -= u32::from(subscriber.partial > 0);
         subscriber.partial = 0;
+        let counted = subscriber.flags & COUNTED != 0;
         if run.next == log.chain.next() && subscriber.flags & BEHIND != 0 {
             subscriber.flags &= !BEHIND;
             log.behind -= 1;
@@ -287,6 +289,9 @@ impl Shard {
         }
         if every_ms > 0 {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
+        }
+        if counted {
+            self.lengthen(slot, index, run.span.len.into());
         }
         let connection = &mut self.connections[slot as usize];
         connection.submit = self.submit;
@@ -352,6 +357,7 @@ impl Shard {
             return false;
         }
         self.pass(membership);
+        self.lengthen(slot, index, frame.len.into());
         self.connections[slot as usize].cursor_due = true;
         if every_ms > 0 {
             self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);

@@ -117,6 +117,9 @@ impl Shard {
                 Some(place) => {
                     let message = message_of(&self.topics, id, epoch, seq, content);
                     self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
+                    let log = &mut self.topics.logs[index as usize];
+                    log.appended += self.encoder.plain_bytes;
+                    log.packed += u64::from(len);
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
                 None => {
@@ -128,8 +131,12 @@ impl Shard {
             log.appended_tick = self.tick;
             self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
             log.pending = log.subscribers.len() as u32;
+            let look = log.appended >= log.look_at;
             if !std::mem::replace(&mut log.queued, true) {
                 self.dirty.push_back(index);
+            }
+            if look {
+                self.look_for_long_streams(index);
             }
             index = self.topics.logs[index as usize].next;
         }

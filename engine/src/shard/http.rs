@@ -7,7 +7,7 @@ use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::head::{self, BodyLength, Method, Request};
 use corecast_protocol::http::{query, response};
-use corecast_protocol::message::valid_event;
+use corecast_protocol::message::check_event;
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use corecast_protocol::ws::decoder::{Decoder, Role};
@@ -19,6 +19,8 @@ use super::answer::{Answer, JSON, TEXT, ok};
 use super::batch::BATCH_MESSAGES;
 use super::connection::{Asked, Batch, Body, Kind, ORIGIN_BYTES_MAX, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
+use super::options::Options;
+use super::pong::Front;
 use super::stream::{self, Transport};
 use super::subscribe::{Outcome, Wish, start_of};
 use super::websocket::is_utf8;
@@ -195,8 +197,8 @@ impl Shard {
             Method::Post => {
                 let name = topic::from_path(name, &mut room)?;
                 let event = request.headers.corecast_event.unwrap_or("");
-                if !event.is_empty() && !valid_event(event) {
-                    return Err(Violation::BadEvent);
+                if !event.is_empty() {
+                    check_event(event)?;
                 }
                 let active = self.active(slot);
                 active.set_topic(name);
@@ -246,6 +248,13 @@ impl Shard {
             }
             _ => None,
         };
+        let options = match Options::read(request.query) {
+            Ok(options) => options,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, text, false);
+                return Ok(());
+            }
+        };
         if let Some((what, name)) = what {
             let mut room = [0; topic::TOPIC_BYTES_MAX];
             let name = topic::from_path_subscribe(name, &mut room)?;
@@ -263,7 +272,7 @@ impl Shard {
             self.answer_error(driver, slot, 403, "this origin is not allowed", true);
         } else if self.draining {
             self.answer_error(driver, slot, 503, "the engine is shutting down", true);
-        } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport) {
+        } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport, options) {
             self.answer_error(driver, slot, 400, text, false);
         }
         Ok(())
@@ -354,22 +363,22 @@ impl Shard {
         upgrade: Upgrade<'_>,
     ) -> usize {
         let mut room = [0; topic::TOPIC_BYTES_MAX];
-        let wish = topic::from_path_subscribe(name, &mut room).and_then(|topic| {
-            let since = since(request)?;
-            let conflate = query::value(request.query, "conflate").is_some_and(|value| value != "0");
-            let every_ms = match query::value(request.query, "every") {
-                Some(value) => value.parse().map_err(|_| Violation::BadLine)?,
-                None => 0,
-            };
-            Ok(Wish { topic, since, conflate, every_ms, token: "" })
-        });
-        let wish = match wish {
-            Ok(wish) => wish,
+        let topic = topic::from_path_subscribe(name, &mut room).and_then(|topic| Ok((topic, since(request)?)));
+        let (topic, since) = match topic {
+            Ok(known) => known,
             Err(violation) => {
                 self.answer_error(driver, slot, violation.status(), violation.text(), true);
                 return used;
             }
         };
+        let Options { conflate, every_ms, .. } = match Options::read(request.query) {
+            Ok(options) => options,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, text, true);
+                return used;
+            }
+        };
+        let wish = Wish { topic, since, conflate, every_ms, counted: false, token: "" };
         let home = self.home_of(self.hash(wish.topic));
         if !self.may_ask(home, 2) {
             // The head is read once more when there is room.
@@ -406,6 +415,10 @@ impl Shard {
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.wheel.set(slot, self.tick, after_ms);
         self.push(driver, slot, &head[..len]);
+        if let Some(active) = self.active_if_any(slot) {
+            // Whatever stands there now is not frames.
+            active.front = Front::begun(active.queue.len());
+        }
     }
 
     /// Takes the next part of a body; returns the bytes used.

@@ -45,6 +45,8 @@ pub struct Limits {
     pub dead_ms: u64,
     /// Age at which an HTTP stream ends, so that its client comes back with its cursor, in milliseconds.
     pub stream_ms: u64,
+    /// Bytes of messages after which an HTTP stream ends, as by age; 0: never.
+    pub stream_bytes: u64,
     /// Time for a peer to end a connection that we ended, in milliseconds.
     pub linger_ms: u64,
     /// Messages of at least so many bytes are compressed for clients that accept it; `None`: compression is not offered.
@@ -79,6 +81,9 @@ impl Default for Limits {
             ping_ms: 25_000,
             dead_ms: 60_000,
             stream_ms: 1_800_000,
+            // What a page keeps of a stream in the worst case (a text of two bytes a letter) is then no more than other pages
+            // are. Less would interrupt busy streams often: an EventSource comes back only after its `retry`.
+            stream_bytes: 64 << 20,
             linger_ms: 2_000,
             compress_from: Some(1 << 10),
             memory_bytes: 256 << 20,

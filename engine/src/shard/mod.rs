@@ -30,8 +30,11 @@ mod flush;
 mod hear;
 mod home;
 mod http;
+mod length;
 mod limits;
+mod options;
 mod origin;
+mod pong;
 mod pool;
 mod publish;
 mod replay;
@@ -320,15 +323,16 @@ impl Shard {
     ///
     /// Only for a connection that has nothing to send and did not send in this submit: otherwise both would send.
     fn look_no_more(&mut self, slot: Slot) {
-        use topics::{CONFLATE, LOOK, PACED, REPLAYING, UNRESOLVED};
+        use topics::{CONFLATE, ENOUGH, LOOK, PACED, REPLAYING, UNRESOLVED};
         let connection = &self.connections[slot as usize];
         let busy = connection.active != NONE || connection.blocked || connection.partial != NONE;
-        if connection.subscriptions != 1 || busy {
+        // The walk knows nothing of cursors that are told behind the messages.
+        if connection.subscriptions != 1 || busy || connection.dialect.shape.is_shared() {
             return;
         }
         let first = connection.first;
         let subscriber = self.topics.subscriber_mut(first);
-        if subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING) == 0 {
+        if subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING | ENOUGH) == 0 {
             subscriber.flags &= !LOOK;
         }
     }

@@ -9,11 +9,11 @@ use corecast_protocol::message::Message;
 use corecast_protocol::ws::close;
 
 use super::Shard;
-use super::connection::{Asked, Replaying, Waiting};
+use super::connection::{Asked, Kind, Replaying, Waiting};
 use super::dialect::Shape;
 use super::encode::Effort;
 use super::stream::Told;
-use super::topics::{BEHIND, CONFLATE, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
 
@@ -191,6 +191,7 @@ impl Shard {
         let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
         self.encoder.write(dialect, &message, memory.bytes_mut(place));
         self.connections[slot as usize].cursor_due = true;
+        self.lengthen(slot, NONE, self.encoder.plain_bytes as i64);
         self.passed(membership, seq);
         true
     }
@@ -212,6 +213,10 @@ impl Shard {
         let subscriber = self.topics.subscriber_mut(membership);
         if subscriber.next > head {
             subscriber.flags &= !REPLAYING;
+            self.measure_by_log(driver, membership);
+        }
+        if self.connections[slot as usize].kind == Kind::Stream {
+            self.end_if_long(slot);
         }
         self.make_ready(slot);
         if waits {
@@ -221,6 +226,7 @@ impl Shard {
 
     /// Turns a subscriber that its frame log cannot serve any more to the home's history.
     pub(super) fn lag(&mut self, membership: u32) {
+        self.measure_by_count(membership);
         let log = self.topics.memberships[membership as usize].log;
         let subscriber = self.topics.subscriber_mut(membership);
         let counted = subscriber.flags & BEHIND != 0;

@@ -2,7 +2,8 @@
 
 use super::Shard;
 use super::connection::Kind;
-use super::topics::{BEHIND, NONE};
+use super::pong::Front;
+use super::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
 
 /// `EAGAIN`: the socket's buffer is full.
@@ -51,29 +52,40 @@ impl Shard {
 
     fn move_back<D: Driver>(&mut self, driver: &mut D, slot: Slot, unsent: u32) {
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_sub(u64::from(unsent));
+        let frames = self.connections[slot as usize].is_websocket();
         if let Some(active) = self.active_if_any(slot)
             && active.sending > 0
         {
+            let taken = active.sending - unsent;
             active.queue.unconsume(unsent);
+            if frames {
+                let queue = driver.memory().bytes(active.queue.span_with_consumed(taken));
+                active.front.advance(queue, taken as usize);
+            }
             return;
         }
         let connection = &self.connections[slot as usize];
         let membership = if connection.subscriptions == 1 { connection.first } else { connection.sender };
         debug_assert_ne!(membership, NONE, "somebody sent");
         let place = &self.topics.memberships[membership as usize];
-        let log = &mut self.topics.logs[place.log as usize];
+        let index = place.log;
+        let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let (seq, partial) = log.chain.back(&self.store, driver.memory(), subscriber.next, unsent);
         self.stats.delivered = self.stats.delivered.wrapping_sub(subscriber.next - seq);
         subscriber.next = seq;
         subscriber.partial = partial;
         log.partials += u32::from(partial > 0);
+        let counted = subscriber.flags & COUNTED != 0;
         if subscriber.flags & BEHIND == 0 {
             subscriber.flags |= BEHIND;
             log.behind += 1;
         }
         if partial > 0 {
             self.connections[slot as usize].partial = membership;
+        }
+        if counted {
+            self.lengthen(slot, index, -i64::from(unsent));
         }
     }
 
@@ -91,6 +103,7 @@ impl Shard {
             let active = &mut self.actives[index as usize];
             active.sending = 0;
             if active.queue.is_empty() {
+                active.front = Front::default();
                 active.queue.release_if_empty(&mut self.store);
                 self.drained(driver, slot);
             }

@@ -19,6 +19,7 @@ use super::Shard;
 use super::answer::Answer;
 use super::connection::{Asked, Kind, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
+use super::options::Options;
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -33,8 +34,9 @@ const WAIT_S: u32 = 25;
 /// The callback of a script that names none.
 const JSONP_CALLBACK: &str = "callback";
 
-/// How long an EventSource waits before it comes back, in milliseconds.
-const RETRY_MS: u32 = 3_000;
+/// How long an EventSource waits before it comes back: at least so long, and up to so much more, in milliseconds.
+const RETRY_MS_MIN: u32 = 1_500;
+const RETRY_MS_SPREAD: u64 = 3_000;
 
 /// Some proxies and virus scanners hold back a stream until so many bytes have come.
 const PADDING_BYTES: usize = 2_048;
@@ -102,7 +104,7 @@ pub(super) fn transport(request: &Request<'_>) -> Result<Transport, &'static str
 }
 
 impl Shard {
-    /// Begins a stream or a long poll: checks its plan, keeps it, sends the head, and subscribes the first topic.
+    /// Begins a stream or a long poll with these options: checks its plan, keeps it, sends the head, and subscribes the first topic.
     pub(super) fn begin_subscriber<D: Driver>(
         &mut self,
         driver: &mut D,
@@ -110,6 +112,7 @@ impl Shard {
         request: &Request<'_>,
         path_topic: Option<&str>,
         transport: Transport,
+        options: Options,
     ) -> Result<(), &'static str> {
         let mut plan = std::mem::take(&mut self.carried_plan);
         plan.clear();
@@ -130,8 +133,7 @@ impl Shard {
             put_value(&mut plan, tags.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
         }
         let text = std::str::from_utf8(&plan).expect("queries and the headers read are text");
-        let checked = check_plan(text, path_topic.is_some());
-        let begun = checked.map(|several| {
+        let begun = check_plan(text, path_topic.is_some()).map(|several| {
             self.active(slot);
             let index = self.connections[slot as usize].active as usize;
             let active = &mut self.actives[index];
@@ -142,9 +144,17 @@ impl Shard {
                 return;
             }
             match transport {
-                Transport::Stream(shape) => self.begin_stream(driver, slot, request, shape, several),
+                Transport::Stream(shape) => {
+                    let shape = match (shape, several, options.enveloped) {
+                        (Shape::Sse, false, true) => Shape::SseEnveloped,
+                        (Shape::Sse, true, false) => Shape::SseShared,
+                        (Shape::Sse, true, true) => Shape::SseSharedEnveloped,
+                        (shape, ..) => shape,
+                    };
+                    self.begin_stream(driver, slot, request, shape);
+                }
                 Transport::Poll | Transport::LongPoll | Transport::Value | Transport::Jsonp => {
-                    self.begin_long_poll(slot, request, transport)
+                    self.begin_long_poll(slot, request, transport, options.wait_s)
                 }
             }
         });
@@ -152,20 +162,13 @@ impl Shard {
         begun
     }
 
-    fn begin_stream<D: Driver>(
-        &mut self,
-        driver: &mut D,
-        slot: Slot,
-        request: &Request<'_>,
-        shape: Shape,
-        several: bool,
-    ) {
+    fn begin_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot, request: &Request<'_>, shape: Shape) {
         let content_type = match shape {
-            Shape::Sse | Shape::SseShared => sse::CONTENT_TYPE,
+            _ if shape.is_sse() => sse::CONTENT_TYPE,
             Shape::Stream => "application/x-ndjson",
             Shape::Multipart => multipart::CONTENT_TYPE,
             Shape::ForeverFrame => "text/html; charset=utf-8",
-            Shape::Payload | Shape::Line | Shape::Object => return,
+            _ => return,
         };
         let bare = request.http10 || request.method == Method::Head;
         let framing = if bare { response::Framing::Close } else { response::Framing::Chunked };
@@ -181,12 +184,14 @@ impl Shard {
         let extra = [("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")];
         let extra = &extra[..if coding == Coding::Gzip { 2 } else { 1 }];
         self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra }, framing);
+        if !self.is_http(slot) {
+            return; // No memory for the head: the connection is gone, and must not become a stream.
+        }
         if request.method == Method::Head {
             self.clear_plan(slot);
             self.end_after_answer(slot);
             return;
         }
-        let shape = if several && shape == Shape::Sse { Shape::SseShared } else { shape };
         let connection = &mut self.connections[slot as usize];
         connection.kind = Kind::Stream;
         connection.dialect = Dialect::new(shape, coding);
@@ -200,9 +205,11 @@ impl Shard {
             let len = response::chunk(&mut start, gzip::START.len(), |out| out.copy_from_slice(&gzip::START));
             self.push(driver, slot, &start[..len]);
         }
+        // Streams that end together, when the engine is restarted, shall not all come back together.
+        let retry_ms = RETRY_MS_MIN + (super::random(&mut self.random) % RETRY_MS_SPREAD) as u32;
         self.say(driver, slot, |w| match shape {
-            Shape::Sse | Shape::SseShared => {
-                sse::retry(w, RETRY_MS);
+            _ if shape.is_sse() => {
+                sse::retry(w, retry_ms);
                 sse::padding(w, PADDING_BYTES);
             }
             Shape::ForeverFrame => {
@@ -212,18 +219,20 @@ impl Shard {
             Shape::Multipart => w.put(multipart::PROLOGUE),
             _ => w.put(stream::HEARTBEAT),
         });
+        if self.connections[slot as usize].kind != Kind::Stream {
+            return;
+        }
         // A second sign of life: some scanners let the first pass only when the second has come.
         self.wheel.set(slot, self.tick, SECOND_SIGN_MS);
         self.subscribe_step(driver, slot);
     }
 
-    fn begin_long_poll(&mut self, slot: Slot, request: &Request<'_>, transport: Transport) {
+    fn begin_long_poll(&mut self, slot: Slot, request: &Request<'_>, transport: Transport, wait_s: Option<u32>) {
         let mut callback = [0; 64];
         let callback = match callback_of(request, &mut callback) {
             "" => JSONP_CALLBACK,
             named => named,
         };
-        let wait_s = query::value(request.query, "wait").and_then(|wait| wait.parse().ok());
         let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
@@ -253,9 +262,9 @@ impl Shard {
                 self.subscribed(driver, slot);
                 break;
             };
-            let conflate = query::value(text, "conflate").is_some_and(|value| value != "0");
-            let every_ms = query::value(text, "every").and_then(|value| value.parse().ok()).unwrap_or(0);
-            match self.subscribe(slot, Wish { topic, since, conflate, every_ms, token: "" }) {
+            let Options { conflate, every_ms, .. } = Options::read(text).unwrap_or_default();
+            let counted = conflate || every_ms > 0 || topics(text).nth(1).is_some();
+            match self.subscribe(slot, Wish { topic, since, conflate, every_ms, counted, token: "" }) {
                 Outcome::Done => {
                     let first = self.connections[slot as usize].first;
                     self.topics.memberships[first as usize].order = step as u8;
@@ -432,7 +441,7 @@ impl Shard {
     /// Brings the combined cursor of an EventSource with several topics up to date, if it is known for all of them.
     pub(super) fn tell_cursors<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &self.connections[slot as usize];
-        if connection.dialect.shape == Shape::SseShared {
+        if connection.dialect.shape.is_shared() {
             let mut membership = connection.first;
             while membership != NONE {
                 if self.topics.subscriber(membership).flags & UNRESOLVED != 0 {
@@ -447,6 +456,8 @@ impl Shard {
             let mut cursors = [0; CURSORS_BYTES_MAX];
             let cursors = self.cursors(slot, &mut cursors).to_owned();
             self.say(driver, slot, |w| sse::id_only(w, &cursors));
+            // Of many topics with small messages, it is most of what is sent.
+            self.lengthen(slot, NONE, cursors.len() as i64);
         }
         self.connections[slot as usize].cursor_due = false;
     }
@@ -476,8 +487,8 @@ impl Shard {
         let Told { from, to, count, reason } = told;
         let gap = Gap { topic: name, from, to, count, reason };
         match self.connections[slot as usize].dialect.shape {
-            Shape::Sse => self.say(driver, slot, |w| sse::gap(w, &gap)),
-            Shape::SseShared => {
+            Shape::Sse | Shape::SseEnveloped => self.say(driver, slot, |w| sse::gap(w, &gap)),
+            Shape::SseShared | Shape::SseSharedEnveloped => {
                 self.say(driver, slot, |w| sse::gap_without_id(w, &gap));
                 self.connections[slot as usize].cursor_due = true;
             }
@@ -506,11 +517,11 @@ impl Shard {
     pub(super) fn heartbeat<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let shape = self.connections[slot as usize].dialect.shape;
         self.say(driver, slot, |w| match shape {
-            Shape::Sse | Shape::SseShared => w.put(sse::HEARTBEAT),
+            _ if shape.is_sse() => w.put(sse::HEARTBEAT),
             Shape::ForeverFrame => w.put(forever_frame::HEARTBEAT),
             Shape::Stream => w.put(stream::HEARTBEAT),
             Shape::Multipart => w.put(multipart::HEARTBEAT),
-            Shape::Payload | Shape::Line | Shape::Object => {}
+            _ => {}
         });
     }
 
@@ -557,7 +568,7 @@ fn put_value(plan: &mut Vec<u8>, value: impl Iterator<Item = u8>, escapes: impl 
     }
 }
 
-/// Checks a plan: its topics, their starts, its options. Says whether the request asked in the way of several topics.
+/// Checks a plan: its topics, their starts, its callback. Says whether the request asked in the way of several topics.
 fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
     let mut room = [0; topic::TOPIC_BYTES_MAX];
     let count = topics(plan).count();
@@ -574,12 +585,6 @@ fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
         let mut later = topics(plan).skip(step + 1);
         if later.any(|encoded| percent::decode(encoded, &mut other, true) == Ok(topic)) {
             return Err("the same topic is named twice");
-        }
-    }
-    for option in ["every", "wait"] {
-        let value = query::value(plan, option);
-        if value.is_some_and(|value| value.parse::<u32>().is_err()) {
-            return Err("every is a number of milliseconds, wait a number of seconds");
         }
     }
     if let Some(callback) = query::value(plan, "callback") {

@@ -4,7 +4,7 @@ use corecast_protocol::cursor::Since;
 
 use super::Shard;
 use super::connection::Replaying;
-use super::topics::{CONFLATE, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
 
@@ -19,6 +19,8 @@ pub(super) struct Wish<'a> {
     pub conflate: bool,
     /// At most one message per so many milliseconds; 0: all.
     pub every_ms: u32,
+    /// What it is sent is counted, for the length of its stream.
+    pub counted: bool,
     /// Token of the answer, empty for none.
     pub token: &'a str,
 }
@@ -66,8 +68,15 @@ impl Shard {
         if wish.every_ms > 0 {
             flags |= PACED;
         }
+        if wish.counted {
+            flags |= COUNTED;
+        }
         let membership = self.topics.join(log, slot, flags, wish.every_ms);
         let connection = &mut self.connections[slot as usize];
+        if let Some(first) = self.topics.memberships.get_mut(connection.first as usize).filter(|_| wish.counted) {
+            // The first one measures for all.
+            self.topics.memberships[membership as usize].measure = std::mem::take(&mut first.measure);
+        }
         self.topics.memberships[membership as usize].next = connection.first;
         connection.first = membership;
         connection.subscriptions += 1;

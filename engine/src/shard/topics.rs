@@ -17,6 +17,7 @@ use slab::Slab;
 
 use super::chain::Chain;
 use super::dialect::Dialect;
+use super::length::LOOK_BYTES;
 use super::pool::Owner;
 use crate::mesh::Name;
 
@@ -68,6 +69,10 @@ pub(super) const PACED: u32 = 8;
 pub(super) const UNRESOLVED: u32 = 16;
 /// It is served from the home's history, not from the log.
 pub(super) const REPLAYING: u32 = 32;
+/// Its stream is long enough, and ends once everything before number `measure` was sent.
+pub(super) const ENOUGH: u32 = 64;
+/// It is served by the sender only, and what its stream was sent is counted.
+pub(super) const COUNTED: u32 = 128;
 
 /// A subscriber's place in a frame log.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +122,26 @@ pub(super) struct FrameLog {
     pub(super) block_bytes: u32,
     /// Tick of the newest message.
     pub(super) appended_tick: u32,
+    /// Bytes that were ever appended, as a reader has them after decompression.
+    pub(super) appended: u64,
+    /// The same bytes as they stood here.
+    pub(super) packed: u64,
+    /// Bytes appended when its streams are looked at the next time: are they long?
+    pub(super) look_at: u64,
+    /// The subscriber that is looked at next.
+    pub(super) look: u32,
+}
+
+impl FrameLog {
+    /// Returns how many bytes a reader has after decompression of so many that it is sent, going by all there were.
+    #[must_use]
+    pub(super) fn unpacked(&self, bytes: u64) -> u64 {
+        if self.appended == self.packed {
+            return bytes;
+        }
+        let unpacked = u128::from(bytes) * u128::from(self.appended) / u128::from(self.packed.max(1));
+        u64::try_from(unpacked).unwrap_or(u64::MAX)
+    }
 }
 
 /// One subscription, as its connection sees it.
@@ -138,6 +163,8 @@ pub(super) struct Membership {
     pub(super) order: u8,
     /// The time for which it stands among those that wait for theirs.
     pub(super) waits_for: u64,
+    /// What its stream is measured by; see [`super::length`].
+    pub(super) measure: u64,
 }
 
 /// All topics, logs and memberships of a shard.
@@ -262,6 +289,10 @@ impl Topics {
             releasing: false,
             block_bytes: 0,
             appended_tick: 0,
+            appended: 0,
+            packed: 0,
+            look_at: LOOK_BYTES,
+            look: 0,
         };
         let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
         self.topics[topic as usize].logs = index;
@@ -299,7 +330,8 @@ impl Topics {
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
     pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
-        let membership = Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0, order: 0 };
+        let membership =
+            Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0, order: 0, measure: 0 };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
         let log = &mut self.logs[log as usize];
         log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });

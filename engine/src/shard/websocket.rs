@@ -57,7 +57,7 @@ impl Shard {
                     self.last_piece(driver, slot, text, compressed);
                 }
             }
-            Some(Event::Ping(payload)) => self.pong(slot, &bytes[payload]),
+            Some(Event::Ping(payload)) => self.pong(driver, slot, &bytes[payload]),
             Some(Event::Close { code, .. }) => {
                 if self.is_closing(slot) {
                     self.connections[slot as usize].ended = true;
@@ -271,7 +271,7 @@ impl Shard {
             self.tell_err(driver, slot, id, ErrCode::TooMany, "too many subscriptions");
             return Handled::Done;
         }
-        let wish = Wish { topic, since: since.unwrap_or_default(), conflate, every_ms, token };
+        let wish = Wish { topic, since: since.unwrap_or_default(), conflate, every_ms, counted: false, token };
         match self.subscribe(slot, wish) {
             Outcome::Done => {}
             Outcome::NoRoom(home) => return Handled::Room(home),
@@ -298,14 +298,6 @@ impl Shard {
             }
             None => self.shed(driver, slot),
         }
-    }
-
-    /// Remembers the newest ping; older ones need no pong of their own (RFC 6455, section 5.5.3).
-    fn pong(&mut self, slot: Slot, payload: &[u8]) {
-        let mut kept = [0; 125];
-        kept[..payload.len()].copy_from_slice(payload);
-        self.active(slot).pong = Some((payload.len() as u8, kept));
-        self.make_ready(slot);
     }
 
     fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
@@ -374,6 +366,7 @@ impl Shard {
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
         self.make_ready(slot);
+        self.actives[index].front.put_first(rest.len);
         self.actives[index].queue.push_front(&mut self.store, driver.memory_mut(), rest)
     }
 

@@ -3,7 +3,10 @@
 //! Owns: the bytes not yet written and not yet understood. The decoders are slow and obvious on purpose: they judge
 //! the production codec, so they share nothing with it.
 
+use std::collections::VecDeque;
+
 use crate::net::{ConnId, Found, Net};
+use crate::packing::{pack_message, unpack_message};
 use crate::rng::Rng;
 
 /// How eagerly a client reads.
@@ -45,8 +48,16 @@ pub(crate) struct Wire {
     /// Our direction ends when all is written.
     ending: bool,
     ended: bool,
-    /// A ping of ours was not answered yet, nor a later one.
+    /// A ping of ours was not answered yet.
     pub(crate) pong_due: bool,
+    /// Our pings that were not answered yet, without those behind our close frame, which no answer is owed.
+    pings: VecDeque<Vec<u8>>,
+    said_close: bool,
+    /// The server sent its close frame: nothing may come behind it.
+    heard_close: bool,
+    /// Compression was offered, and what was agreed on: how far back the server's messages look, in bits.
+    offered: bool,
+    packing: Option<u8>,
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
@@ -64,6 +75,11 @@ impl Wire {
             ending: false,
             ended: false,
             pong_due: false,
+            pings: VecDeque::new(),
+            said_close: false,
+            heard_close: false,
+            offered: false,
+            packing: None,
             bytes: Vec::new(),
             pace,
         }
@@ -121,15 +137,18 @@ impl Wire {
         }
     }
 
-    /// Takes an answer to an HTTP request off `bytes`, once it is whole.
-    pub(crate) fn take_answer(&mut self, head_only: bool) -> Option<Answer> {
+    /// Reads the status of the answer whose first line has come, and leaves it.
+    pub(crate) fn status(&self) -> Option<u16> {
+        let line_len = self.bytes.windows(2).position(|two| two == b"\r\n")?;
+        Some(status(std::str::from_utf8(&self.bytes[..line_len]).expect("a status line is text")))
+    }
+
+    /// Reads the head of an answer, once it is whole, and says how long it is; leaves it.
+    fn head(&self) -> Option<(Answer, usize)> {
         let head_len = self.bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&self.bytes[..head_len]).expect("an answer's head is text");
         let mut lines = head.split("\r\n");
-        let first = lines.next().expect("split gives at least one");
-        let status = first.strip_prefix("HTTP/1.1 ").or_else(|| first.strip_prefix("HTTP/1.0 "));
-        let status = status.unwrap_or_else(|| panic!("a status line, not {first:?}"));
-        let status: u16 = status[..3].parse().unwrap_or_else(|_| panic!("a status, not {first:?}"));
+        let status = status(lines.next().expect("split gives at least one"));
         let headers: Vec<(String, String)> = lines
             .filter(|line| !line.is_empty())
             .map(|line| {
@@ -137,9 +156,21 @@ impl Wire {
                 (name.to_ascii_lowercase(), value.to_string())
             })
             .collect();
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        Some((Answer { status, headers, body: Vec::new() }, head_len))
+    }
+
+    /// Takes the head of an answer off `bytes`, once it is whole; its body is the caller's.
+    pub(crate) fn take_head(&mut self) -> Option<Answer> {
+        let (answer, head_len) = self.head()?;
+        self.bytes.drain(..head_len);
+        Some(answer)
+    }
+
+    /// Takes an answer to an HTTP request off `bytes`, once it is whole.
+    pub(crate) fn take_answer(&mut self, head_only: bool) -> Option<Answer> {
+        let (mut answer, head_len) = self.head()?;
         let mut rest = head_len;
-        if head_only || status == 101 || status == 204 || status == 304 {
+        if head_only || [101, 204, 304].contains(&answer.status) {
             // No body, whatever the lengths say.
         } else if let Some(length) = answer.header("content-length") {
             let length: usize = length.parse().expect("Content-Length is a number");
@@ -159,17 +190,34 @@ impl Wire {
                 }
             }
         } else {
-            panic!("an answer with no length: {head:?}");
+            panic!("an answer with no length: {answer:?}");
         }
         self.bytes.drain(..rest);
+        if answer.status == 101 {
+            self.packing = answer.header("sec-websocket-extensions").map(|agreed| self.agree(agreed));
+        }
         Some(answer)
+    }
+
+    /// Reads what the server makes of the offer to compress.
+    fn agree(&self, agreed: &str) -> u8 {
+        assert!(self.offered, "nobody offered {agreed:?}");
+        let start = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        let rest = agreed.strip_prefix(start).unwrap_or_else(|| panic!("an agreement, not {agreed:?}"));
+        match rest.strip_prefix("; server_max_window_bits=") {
+            Some(bits) => bits.parse().expect("a number of bits"),
+            None => 15,
+        }
     }
 
     /// Takes a WebSocket frame of the server off `bytes`, once it is whole.
     pub(crate) fn take_frame(&mut self) -> Option<Frame> {
         let bytes = &self.bytes;
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-        assert_eq!(first & 0xF0, 0x80, "a whole frame without reserved bits, not {first:#x}");
+        let packed = first & 0x40 != 0;
+        let may_be_packed = self.packing.is_some() && matches!(first & 0x0F, 1 | 2);
+        assert_eq!(first & 0xB0, 0x80, "a whole frame without reserved bits, not {first:#x}");
+        assert!(!packed || may_be_packed, "a compressed frame that was not agreed on: {first:#x}");
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let (len, header_len) = match second {
             126 => {
@@ -185,8 +233,13 @@ impl Wire {
             short => (usize::from(short), 2),
         };
         assert!(len < 1 << 24, "a frame of a sane length, not {len}");
-        let payload = bytes.get(header_len..header_len + len)?.to_vec();
+        let mut payload = bytes.get(header_len..header_len + len)?.to_vec();
+        if let (true, Some(window_bits)) = (packed, self.packing) {
+            payload = unpack_message(&payload, window_bits);
+            assert!(payload.len() > len, "compressed only if that makes it shorter");
+        }
         self.bytes.drain(..header_len + len);
+        assert!(!self.heard_close, "a frame {first:#x} behind the server's close frame");
         match first & 0x0F {
             1 => {
                 assert!(std::str::from_utf8(&payload).is_ok(), "a text frame is UTF-8");
@@ -195,27 +248,36 @@ impl Wire {
             2 => Some(Frame::Message { text: false, bytes: payload }),
             8 => {
                 let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                self.heard_close = true;
+                // 1000 is only ever the answer to ours, and what came before ours is answered first.
+                assert!(code != Some(1000) || self.pings.is_empty(), "no pong for {:?}", self.pings);
                 Some(Frame::Close(code))
             }
             9 => Some(Frame::Ping(payload)),
             10 => {
-                self.pong_due = false;
+                let ping = self.pings.pop_front().expect("a pong answers a ping");
+                assert_eq!(payload, ping, "pongs come in the order of the pings, unchanged");
+                self.pong_due = !self.pings.is_empty();
                 Some(Frame::Pong(payload))
             }
             other => panic!("opcode {other} of a server"),
         }
     }
 
-    /// Puts a masked frame, now and then in fragments with a ping between them; says whether it went as text.
+    /// Puts a message, now and then compressed, in fragments, with a ping between them; says whether it went as text.
     pub(crate) fn put_message(&mut self, rng: &mut Rng, payload: &[u8]) -> bool {
         let text = std::str::from_utf8(payload).is_ok() && rng.chance(800);
         let mut opcode = if text { 1 } else { 2 };
-        let mut rest = payload;
+        let packed = (self.packing.is_some() && rng.chance(300)).then(|| pack_message(payload));
+        if packed.is_some() {
+            opcode |= 0x40;
+        }
+        let mut rest = packed.as_deref().unwrap_or(payload);
         while rng.chance(150) && !rest.is_empty() {
             let (now, later) = rest.split_at(rng.below(rest.len() + 1));
             self.put_frame(rng, opcode, now);
             if rng.chance(300) {
-                self.put_frame(rng, 9, b"between");
+                self.put_pings(rng);
             }
             opcode = 0;
             rest = later;
@@ -224,9 +286,23 @@ impl Wire {
         text
     }
 
+    /// Puts a ping, now and then several, each with a payload of its own.
+    pub(crate) fn put_pings(&mut self, rng: &mut Rng) {
+        let count = if rng.chance(200) { rng.skewed(20) } else { 1 };
+        for _ in 0..count {
+            let len = if rng.chance(200) { rng.below(126) } else { rng.below(9) };
+            let payload: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+            self.put_frame(rng, 9, &payload);
+        }
+    }
+
     /// Puts one masked frame; control frames get their FIN bit, data frames bring it in `first`.
     pub(crate) fn put_frame(&mut self, rng: &mut Rng, first: u8, payload: &[u8]) {
-        self.pong_due |= first & 0x0F == 9;
+        self.said_close |= first & 0x0F == 8;
+        if first & 0x0F == 9 && !self.said_close {
+            self.pong_due = true;
+            self.pings.push_back(payload.to_vec());
+        }
         let first = if first & 8 != 0 { first | 0x80 } else { first };
         self.out.push(first);
         match payload.len() {
@@ -245,16 +321,29 @@ impl Wire {
         self.out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
     }
 
-    /// Puts a request that asks for a WebSocket.
-    pub(crate) fn put_upgrade(&mut self, target: &str) {
+    /// Puts a request that asks for a WebSocket, and with `packed` offers to compress.
+    pub(crate) fn put_upgrade(&mut self, rng: &mut Rng, target: &str, packed: bool) {
+        let parameters = ["", "; client_max_window_bits", "; server_max_window_bits=9", "; server_max_window_bits=14"];
+        let offer = match packed {
+            true => format!("Sec-WebSocket-Extensions: permessage-deflate{}\r\n", rng.pick(&parameters)),
+            false => String::new(),
+        };
+        self.offered = packed;
         self.put(
             format!(
                 "GET {target} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
             )
             .as_bytes(),
         );
     }
+}
+
+/// Reads a status line.
+fn status(line: &str) -> u16 {
+    let status = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+    let status = status.unwrap_or_else(|| panic!("a status line, not {line:?}"));
+    status[..3].parse().unwrap_or_else(|_| panic!("a status, not {line:?}"))
 }
 
 /// A whole answer to an HTTP request.

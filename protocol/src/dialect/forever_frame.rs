@@ -10,7 +10,6 @@
 //! stands as it is ([`script_string`](crate::json::script_string)). The callback is a name, or the prologue is not written.
 
 use super::json as object;
-use crate::http::response::{chunk, chunk_len};
 use crate::json;
 use crate::json::valid_callback;
 use crate::message::{Gap, Message};
@@ -54,20 +53,6 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     object::write_object::<true>(message, &mut w);
     w.text(END);
     w.finish().expect("the caller gave encoded_len bytes")
-}
-
-/// Says how many bytes [`encode_chunked`] writes.
-pub fn encoded_len_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len(message))
-}
-
-/// Writes the message as one chunk to the start of `out`, and says how many bytes it took: [`encoded_len_chunked`] of them.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len(message);
-    chunk(out, len, |out| assert_eq!(encode(message, out), len, "encoded_len is exact"))
 }
 
 /// Writes the start of the page: what defines `c` as a call of `callback`, looked up anew at each call, and padding (together

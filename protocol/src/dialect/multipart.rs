@@ -20,7 +20,6 @@
 use memchr::memmem;
 
 use super::json::{base64, base64_len};
-use crate::http::response::{chunk, chunk_len};
 use crate::json;
 use crate::message::{Gap, Message};
 use crate::percent::{encode_path, path_len};
@@ -111,20 +110,6 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     }
     w.text(PART_END);
     w.finish().expect("the caller gave encoded_len bytes")
-}
-
-/// Says how many bytes [`encode_chunked`] writes.
-pub fn encoded_len_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len(message))
-}
-
-/// Writes the message as one chunk to the start of `out`, and says how many bytes it took: [`encoded_len_chunked`] of them.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len(message);
-    chunk(out, len, |out| assert_eq!(encode(message, out), len, "encoded_len is exact"))
 }
 
 fn content_type(message: &Message<'_>) -> &'static str {

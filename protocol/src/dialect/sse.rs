@@ -10,13 +10,17 @@
 //! [without](encode_without_id), and an [`id_only`] block follows as often as the connection likes. What has arrived behind the
 //! last such block comes again after a reconnect, so the block belongs right behind the events.
 //!
+//! Browsers show neither the topic nor what they take for an unknown field, and a listener has to be there for every event name.
+//! For a page with several topics, or with names it does not know beforehand, the event goes in an [envelope](encode_enveloped):
+//! its data is the [JSON object](super::json) that holds everything, and its type is always `message`.
+//!
 //! [`TEXT_BYTES_MAX`](crate::cursor::TEXT_BYTES_MAX) bytes of cursor and 64 of event name bound what an event adds to its data;
 //! a line of data adds 7, so a payload of line feeds only grows sevenfold.
 
 use memchr::memchr2;
 
+use super::json as object;
 use super::json::{base64, base64_len};
-use crate::http::response::{chunk, chunk_len};
 use crate::json;
 use crate::message::{Gap, Message};
 use crate::write::Writer;
@@ -60,20 +64,6 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     w.finish().expect("the caller gave encoded_len bytes")
 }
 
-/// Says how many bytes [`encode_chunked`] writes.
-pub fn encoded_len_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len(message))
-}
-
-/// Writes the message as one chunk to the start of `out`, and says how many bytes it took: [`encoded_len_chunked`] of them.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len(message);
-    chunk(out, len, |out| assert_eq!(encode(message, out), len, "encoded_len is exact"))
-}
-
 /// Says how many bytes [`encode_without_id`] writes.
 pub fn encoded_len_without_id(message: &Message<'_>) -> usize {
     TOPIC.len() + message.topic.len() + 1 + event_len(message)
@@ -94,18 +84,46 @@ pub fn encode_without_id(message: &Message<'_>, out: &mut [u8]) -> usize {
     w.finish().expect("the caller gave encoded_len_without_id bytes")
 }
 
-/// Says how many bytes [`encode_without_id_chunked`] writes.
-pub fn encoded_len_without_id_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len_without_id(message))
+/// Says how many bytes [`encode_enveloped`] writes.
+pub fn encoded_len_enveloped(message: &Message<'_>) -> usize {
+    ID.len() + message.cursor.text_len() + 1 + encoded_len_enveloped_without_id(message)
 }
 
-/// Writes what [`encode_without_id`] writes as one chunk: [`encoded_len_without_id_chunked`] bytes.
+/// Writes the message as one event in an envelope, `id`, `data` and an empty line: [`encoded_len_enveloped`] bytes. The data is
+/// the [JSON object](super::json::encode), one line of it, which also says whether the payload is in base64.
 ///
 /// # Panics
 /// If `out` is shorter than that.
-pub fn encode_without_id_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len_without_id(message);
-    chunk(out, len, |out| assert_eq!(encode_without_id(message, out), len, "encoded_len_without_id is exact"))
+pub fn encode_enveloped(message: &Message<'_>, out: &mut [u8]) -> usize {
+    let mut w = Writer::new(out);
+    w.text(ID);
+    message.cursor.write(&mut w);
+    w.byte(b'\n');
+    write_enveloped(message, &mut w);
+    w.finish().expect("the caller gave encoded_len_enveloped bytes")
+}
+
+/// Says how many bytes [`encode_enveloped_without_id`] writes.
+pub fn encoded_len_enveloped_without_id(message: &Message<'_>) -> usize {
+    DATA.len() + object::encoded_len(message) + 2
+}
+
+/// Writes the message as [`encode_enveloped`] does, without `id`, for requests with several topics:
+/// [`encoded_len_enveloped_without_id`] bytes.
+///
+/// # Panics
+/// If `out` is shorter than that.
+pub fn encode_enveloped_without_id(message: &Message<'_>, out: &mut [u8]) -> usize {
+    let mut w = Writer::new(out);
+    write_enveloped(message, &mut w);
+    w.finish().expect("the caller gave encoded_len_enveloped_without_id bytes")
+}
+
+fn write_enveloped(message: &Message<'_>, w: &mut Writer<'_>) {
+    w.text(DATA);
+    // JSON escapes control characters, so no payload breaks the line.
+    object::write_object::<false>(message, w);
+    w.text("\n\n");
 }
 
 fn event_len(message: &Message<'_>) -> usize {

@@ -3,7 +3,6 @@
 //! Owns the line, and the lines of one connection: [`gap`] and [`HEARTBEAT`].
 
 use super::json as object;
-use crate::http::response::{chunk, chunk_len};
 use crate::json;
 use crate::message::{Gap, Message};
 use crate::write::Writer;
@@ -27,20 +26,6 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     let len = object::encode(message, out);
     out[len] = b'\n';
     len + 1
-}
-
-/// Says how many bytes [`encode_chunked`] writes.
-pub fn encoded_len_chunked(message: &Message<'_>) -> usize {
-    chunk_len(encoded_len(message))
-}
-
-/// Writes the message as one chunk to the start of `out`, and says how many bytes it took: [`encoded_len_chunked`] of them.
-///
-/// # Panics
-/// If `out` is shorter than that.
-pub fn encode_chunked(message: &Message<'_>, out: &mut [u8]) -> usize {
-    let len = encoded_len(message);
-    chunk(out, len, |out| assert_eq!(encode(message, out), len, "encoded_len is exact"))
 }
 
 /// Writes the line `{"gap":{...}}`, whose inside is [`json::gap`].

@@ -8,7 +8,7 @@ use super::{Copied, INPUT_BYTES_MAX, bounded};
 use crate::cursor::Cursor;
 use crate::dialect::{forever_frame, multipart, sse};
 use crate::http::prefer::{accepts_event_stream, wait_s};
-use crate::http::response::{chunk_len, piece};
+use crate::http::response::{chunk, piece};
 use crate::message::{Message, is_text};
 use crate::{json, write};
 
@@ -25,24 +25,23 @@ fn message(data: &[u8]) -> Message<'_> {
 type Len = fn(&Message<'_>) -> usize;
 type Encode = fn(&Message<'_>, &mut [u8]) -> usize;
 
-/// The message in a dialect, after it was found to be as long as counted, and the same as a chunk.
-fn encoded(message: &Message<'_>, bare: (Len, Encode), chunked: (Len, Encode)) -> Copied {
-    let mut copy = Copied { bytes: [0; 4 * INPUT_BYTES_MAX], len: bare.0(message) };
-    assert_eq!(bare.1(message, copy.bytes()), copy.len);
-    let mut chunk = Copied { bytes: [0; 4 * INPUT_BYTES_MAX], len: chunked.0(message) };
-    assert_eq!(chunked.1(message, chunk.bytes()), chunk.len);
-    assert_eq!(chunk.len, chunk_len(copy.len));
-    // The other way to make a chunk agrees.
+/// The message in a dialect, after it was found to be as long as counted, and the same as a chunk, made either way.
+fn encoded(message: &Message<'_>, len: Len, encode: Encode) -> Copied {
+    let mut copy = Copied { bytes: [0; 4 * INPUT_BYTES_MAX], len: len(message) };
+    assert_eq!(encode(message, copy.bytes()), copy.len);
+    let mut one = [0; 4 * INPUT_BYTES_MAX];
+    let chunk_len = chunk(&mut one, copy.len, |out| out.copy_from_slice(&copy.bytes[..copy.len]));
     let mut other = [0; 4 * INPUT_BYTES_MAX];
-    assert_eq!(piece(&mut other, true, |w| w.put(copy.bytes())), Ok(chunk.len));
-    assert_eq!(chunk.bytes[..chunk.len], other[..chunk.len]);
+    assert_eq!(piece(&mut other, true, |w| w.put(copy.bytes())), Ok(chunk_len));
+    assert_eq!(one[..chunk_len], other[..chunk_len]);
     copy
 }
 
-/// A payload as an event: its lines come back, or its base64.
+/// A payload as an event: its lines come back, or its base64; and in an envelope, all of it.
 pub fn sse(data: &[u8]) {
     let message = message(bounded(data));
-    let mut event = encoded(&message, (sse::encoded_len, sse::encode), (sse::encoded_len_chunked, sse::encode_chunked));
+    enveloped(&message);
+    let mut event = encoded(&message, sse::encoded_len, sse::encode);
     let event = event.bytes().strip_prefix(b"id: 1a2b3c4d-17\n").expect("the id comes first");
     let mut lines = event.strip_suffix(b"\n\n").expect("an empty line ends the event").split(|&byte| byte == b'\n');
     if !message.text {
@@ -80,14 +79,22 @@ pub fn sse(data: &[u8]) {
     }
 }
 
+/// An event in an envelope, with its id and without: one line of data, whose object holds the payload.
+fn enveloped(message: &Message<'_>) {
+    let mut with = encoded(message, sse::encoded_len_enveloped, sse::encode_enveloped);
+    let mut without = encoded(message, sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id);
+    assert_eq!(with.bytes().strip_prefix(b"id: 1a2b3c4d-17\n"), Some(&*without.bytes()));
+    let line = without.bytes().strip_prefix(b"data: ").and_then(|rest| rest.strip_suffix(b"\n\n"));
+    let object = line.expect("one field and an empty line");
+    assert!(!object.iter().any(|byte| matches!(byte, b'\r' | b'\n')));
+    let mut copy = Copied::of(object);
+    assert_eq!(json::publish_line(copy.bytes()).map(|line| line.data), Ok(message.payload));
+}
+
 /// A payload as a part: one body, whether its reader counts or searches.
 pub fn multipart(data: &[u8]) {
     let message = message(bounded(data));
-    let mut part = encoded(
-        &message,
-        (multipart::encoded_len, multipart::encode),
-        (multipart::encoded_len_chunked, multipart::encode_chunked),
-    );
+    let mut part = encoded(&message, multipart::encoded_len, multipart::encode);
     let part: &[u8] = part.bytes();
     let found = memmem::find(part, multipart::BOUNDARY.as_bytes()).expect("the boundary stands behind the part");
     assert_eq!(found + multipart::BOUNDARY.len() + 2, part.len(), "and nowhere else");
@@ -107,11 +114,7 @@ pub fn multipart(data: &[u8]) {
 /// A payload, and a callback, in a script: one stays text, the other a name.
 pub fn script(data: &[u8]) {
     let message = message(bounded(data));
-    let mut frame = encoded(
-        &message,
-        (forever_frame::encoded_len, forever_frame::encode),
-        (forever_frame::encoded_len_chunked, forever_frame::encode_chunked),
-    );
+    let mut frame = encoded(&message, forever_frame::encoded_len, forever_frame::encode);
     let frame = frame.bytes().strip_prefix(b"<script>c(").and_then(|rest| rest.strip_suffix(b")</script>\n"));
     let object = frame.expect("one script");
     assert!(!object.iter().any(|byte| matches!(byte, 0..=0x1f | b'<' | b'>' | b'&')));

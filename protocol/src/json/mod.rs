@@ -7,7 +7,7 @@ mod read;
 mod say;
 mod script;
 
-pub use read::{DEPTH_MAX, JsonError, PublishLine, publish_line};
+pub use read::{DEPTH_MAX, JsonError, PublishLine, decode_base64, publish_line};
 pub use say::{
     batch_answer, error, escaped_len, gap, gap_len, publish_answer, script_escaped_len, script_gap, script_string,
     string,

@@ -9,9 +9,8 @@ use core::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::message::valid_event;
+use crate::message::check_event;
 use crate::topic;
-use crate::violation::Violation;
 use crate::write::hex_digit;
 
 /// The deepest nesting inside a member that is skipped.
@@ -78,9 +77,7 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
         Some(range) => {
             let offset = range.start;
             let event = text(range);
-            if !valid_event(event) {
-                return Err(JsonError { text: Violation::BadEvent.text(), offset });
-            }
+            check_event(event).map_err(|violation| JsonError { text: violation.text(), offset })?;
             Some(event)
         }
     };
@@ -367,8 +364,9 @@ impl Reader<'_> {
     }
 }
 
-/// Decodes padded base64 where it stands: 64 characters at a time, which become 48 bytes further left.
-fn decode_base64(data: &mut [u8]) -> Option<usize> {
+/// Decodes padded base64 where it stands, 64 characters at a time, which become 48 bytes further left; says how many bytes it
+/// became, or `None` if it is not base64.
+pub fn decode_base64(data: &mut [u8]) -> Option<usize> {
     let mut from = 0;
     let mut to = 0;
     while from < data.len() {

@@ -9,7 +9,7 @@ use memchr::memchr;
 
 use super::{ErrCode, HEADER_BYTES_MAX, split};
 use crate::cursor::Since;
-use crate::message::is_token;
+use crate::message::{check_event, is_token};
 use crate::percent;
 use crate::topic;
 use crate::violation::Violation;
@@ -219,9 +219,8 @@ impl Words {
             }
             (Verb::Sub, b"conflate", None) => core::mem::replace(&mut self.conflate, true),
             (Verb::Pub, b"event", Some(value)) => {
-                if !is_token(value) {
-                    return Err(bad(Violation::BadEvent.text()));
-                }
+                let event = core::str::from_utf8(value).map_err(|_| Violation::BadEvent);
+                event.and_then(check_event).map_err(|violation| bad(violation.text()))?;
                 self.event.replace(range.start + 6..range.end).is_some()
             }
             (_, [], None) => return Err(bad("words are separated by one space")),

@@ -1,0 +1,156 @@
+//! A subscription made of polls: each answers from the cursor of the one before.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use super::answer::{Head, target};
+use super::read::{self, Gap, Item, Message, OBJECT_BYTES_MAX};
+use super::{End, PATIENCE, Subscriber, TICK, Transport};
+use corecast_protocol::Cursor;
+use corecast_protocol::line::GapReason;
+
+/// How long a long poll waits.
+const WAIT: Duration = Duration::from_secs(25);
+/// Pause between two polls that find nothing, unless `--every` says how long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The callback of a script that only we read.
+const CALLBACK: &str = "corecast";
+
+impl Subscriber<'_> {
+    /// Polls, and prints what comes until something breaks.
+    pub(super) fn poll(&mut self) -> Result<Infallible, End> {
+        let every = Duration::from_millis(self.arguments.every.unwrap_or(0).into());
+        let waits = self.arguments.transport != Transport::Poll;
+        let (mut exchange, mut tag) = (None, None::<String>);
+        // Behind what was there at the start; from now on a poll may wait, and old values may be left out.
+        let mut settled = false;
+        loop {
+            let this = match exchange.take() {
+                Some(exchange) => exchange,
+                None => self.open()?,
+            };
+            let wait = if waits && settled { WAIT } else { Duration::ZERO };
+            let known = tag.as_deref().map(|tag| ("If-None-Match", tag));
+            let target = self.poll_target(wait);
+            let (head, answer) = self.get(this, &target, known.as_slice(), wait + PATIENCE)?;
+            let (body, kept) = self.whole(answer, OBJECT_BYTES_MAX)?;
+            exchange = kept.filter(super::super::connect::Exchange::stands);
+            // Something that is no answer of an engine's at all is said to be that.
+            let items = self.items(&head, &body)?;
+            let cursors = self.cursors(&head)?;
+            let nothing = items.is_empty();
+            let items = if settled && self.arguments.conflates() { self.newest(items) } else { items };
+            for item in &items {
+                self.accept(item)?;
+            }
+            self.are_at(&cursors);
+            self.stood = true;
+            tag = head.etag.filter(|_| !waits);
+            settled |= nothing;
+            let pause = match (settled, nothing) {
+                (true, true) if !waits => every.max(if every.is_zero() { PAUSE } else { Duration::ZERO }),
+                (true, false) => every,
+                _ => Duration::ZERO,
+            };
+            self.rest(pause)?;
+        }
+    }
+
+    fn poll_target(&mut self, wait: Duration) -> String {
+        let transport = self.arguments.transport;
+        let since = if self.stood { self.place() } else { self.start() };
+        let mut target = target(&self.arguments.url.prefix, &self.topics);
+        target += &format!("transport={}&since={since}", transport.name());
+        if transport != Transport::Poll {
+            target += &format!("&wait={}", wait.as_secs());
+        }
+        if transport == Transport::Jsonp {
+            target += &format!("&callback={CALLBACK}");
+        }
+        target
+    }
+
+    fn items(&self, head: &Head, body: &[u8]) -> Result<Vec<Item>, End> {
+        let jsonp = self.arguments.transport == Transport::Jsonp;
+        let wanted = if jsonp { "application/javascript" } else { "application/json" };
+        let kind = head.content_type.split(';').next().unwrap_or("").trim();
+        if head.status != 200 {
+            return Ok(Vec::new());
+        }
+        if !kind.eq_ignore_ascii_case(wanted) {
+            let cause = format!("the answer is `{}` instead of {wanted}; not an engine?", kind.escape_debug());
+            return Err(End::Refused(cause));
+        }
+        let items = if jsonp { read::script(body, CALLBACK) } else { read::items(body) };
+        items.map_err(|cause| {
+            End::Refused(format!("that is no answer to a {}: {cause}", self.arguments.transport.name()))
+        })
+    }
+
+    /// Leaves only the newest message of each topic, and a gap in the place of the others: what a stream with `conflate`
+    /// delivers to a reader that is not faster than we ask.
+    fn newest(&self, items: Vec<Item>) -> Vec<Item> {
+        let mut kept: Vec<Item> = Vec::new();
+        for item in items {
+            let Item::Message(Message { topic, cursor, .. }) = &item else {
+                kept.push(item);
+                continue;
+            };
+            let same = |kept: &Item| matches!(kept, Item::Message(message) if message.topic == *topic);
+            let Some(at) = kept.iter().position(same) else {
+                kept.push(item);
+                continue;
+            };
+            let to = Cursor { seq: cursor.seq.saturating_sub(1), ..*cursor };
+            let told = |kept: &Item| match kept {
+                Item::Gap(gap) => gap.topic == *topic && gap.reason == GapReason::Conflated,
+                Item::Message(_) => false,
+            };
+            match kept.iter_mut().find(|kept| told(kept)) {
+                Some(Item::Gap(gap)) => (gap.to, gap.count) = (to, gap.count + 1),
+                _ => {
+                    let gap = Gap { topic: topic.clone(), to, count: 1, reason: GapReason::Conflated };
+                    kept.insert(at, Item::Gap(gap));
+                }
+            }
+            let at = kept.iter().position(same).expect("the older message is still there");
+            kept[at] = item;
+        }
+        kept
+    }
+
+    /// Goes on from where the engine says that the answer ended.
+    fn are_at(&mut self, cursors: &[Cursor]) {
+        for (n, cursor) in cursors.iter().enumerate() {
+            let before = self.positions[n].exactly();
+            // Beyond what came, and nobody told of a gap: these messages are lost.
+            if let Some(at) = before
+                && at.epoch == cursor.epoch
+                && cursor.seq > at.seq
+            {
+                self.tell(&format!(
+                    "gap: {} messages of {} are missing, and nobody said so",
+                    cursor.seq - at.seq,
+                    self.topics[n]
+                ));
+            }
+            self.positions[n].is_at(*cursor);
+        }
+    }
+
+    fn rest(&mut self, pause: Duration) -> Result<(), End> {
+        let until = Instant::now() + pause;
+        if !pause.is_zero() && !self.printer.flush() {
+            return Err(End::Done);
+        }
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.stops_within(left.min(TICK)) {
+                return Err(End::Done);
+            }
+            if left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+}
