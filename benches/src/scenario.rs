@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use corecast_loadgen::process::{anonymous_bytes, slab_bytes};
-use corecast_loadgen::{Load, Plan, Protocol, Report, run};
+use corecast_loadgen::{Load, Phase, Plan, Report, Transport, run};
 
 use crate::server::{Kind, Server, Setup};
 
@@ -70,6 +70,11 @@ pub struct Scenario {
 /// a loss than wait, which is right, but not the same work.
 const LONG_LOG: &[&str] = &["--log-bytes", "16m"];
 
+/// Connects, and then publishes so many messages, so many at a time.
+fn closed(in_flight: u32, messages: u64) -> Vec<Phase> {
+    Plan::connect_then(Phase { messages: Some(messages), ..Phase::publish(Load::Closed { in_flight }) })
+}
+
 const ENGINE: Kind = Kind::Engine { shards: 1 };
 
 /// All scenarios, in the order of the table.
@@ -81,7 +86,7 @@ pub const SCENARIOS: &[Scenario] = &[
         figures: &[Figure::CpuPerDelivery],
         engine_flags: &[],
         plan: |plan| {
-            plan.messages = Some(500);
+            plan.phases = closed(1, 500);
         },
     },
     Scenario {
@@ -92,7 +97,7 @@ pub const SCENARIOS: &[Scenario] = &[
         engine_flags: &[],
         plan: |plan| {
             plan.connections = COLD_SUBSCRIBERS;
-            plan.messages = Some(30);
+            plan.phases = closed(1, 30);
         },
     },
     Scenario {
@@ -102,8 +107,7 @@ pub const SCENARIOS: &[Scenario] = &[
         figures: &[Figure::CpuPerDelivery],
         engine_flags: LONG_LOG,
         plan: |plan| {
-            plan.load = Load::Closed { in_flight: 16 };
-            plan.messages = Some(4_000);
+            plan.phases = closed(16, 4_000);
         },
     },
     Scenario {
@@ -113,8 +117,7 @@ pub const SCENARIOS: &[Scenario] = &[
         figures: &[Figure::CpuPerDelivery],
         engine_flags: LONG_LOG,
         plan: |plan| {
-            plan.load = Load::Closed { in_flight: 256 };
-            plan.messages = Some(10_000);
+            plan.phases = closed(256, 10_000);
         },
     },
     Scenario {
@@ -124,10 +127,10 @@ pub const SCENARIOS: &[Scenario] = &[
         figures: &[Figure::CpuPerDelivery],
         engine_flags: &[],
         plan: |plan| {
-            plan.echo = true;
+            plan.transport = Transport::Echo;
             plan.bytes = 64;
             plan.connections = 100;
-            plan.messages = Some(200_000);
+            plan.phases = closed(1, 200_000);
         },
     },
     Scenario {
@@ -138,8 +141,7 @@ pub const SCENARIOS: &[Scenario] = &[
         engine_flags: &[],
         plan: |plan| {
             plan.connections = 10_000;
-            plan.load = Load::Idle;
-            plan.seconds = Some(0.0);
+            plan.phases = vec![Phase::connect()];
         },
     },
     Scenario {
@@ -150,9 +152,8 @@ pub const SCENARIOS: &[Scenario] = &[
         engine_flags: &[],
         plan: |plan| {
             plan.connections = 10_000;
-            plan.protocol = Protocol::Line;
-            plan.load = Load::Idle;
-            plan.seconds = Some(0.0);
+            plan.transport = Transport::Line;
+            plan.phases = vec![Phase::connect()];
         },
     },
     Scenario {
@@ -163,8 +164,7 @@ pub const SCENARIOS: &[Scenario] = &[
         engine_flags: &[],
         plan: |plan| {
             plan.connections = COLD_SUBSCRIBERS;
-            plan.load = Load::Idle;
-            plan.seconds = Some(0.0);
+            plan.phases = vec![Phase::connect()];
         },
     },
     Scenario {
@@ -176,8 +176,7 @@ pub const SCENARIOS: &[Scenario] = &[
         plan: |plan| {
             plan.connections = COLD_SUBSCRIBERS;
             plan.topics = COLD_SUBSCRIBERS;
-            plan.load = Load::Closed { in_flight: 64 };
-            plan.messages = Some(300_000);
+            plan.phases = closed(64, 300_000);
         },
     },
     Scenario {
@@ -188,8 +187,7 @@ pub const SCENARIOS: &[Scenario] = &[
         engine_flags: &[],
         plan: |plan| {
             plan.topics = 1_000;
-            plan.load = Load::Closed { in_flight: 64 };
-            plan.messages = Some(200_000);
+            plan.phases = closed(64, 200_000);
         },
     },
 ];
@@ -223,15 +221,15 @@ impl Scenario {
         let server = Server::start(kind, self.engine_flags, &conduct.setup)?;
         let mut plan = Plan {
             connect: vec![server.address()],
-            load: Load::Closed { in_flight: 1 },
-            seconds: None,
-            protocol: Protocol::Raw,
+            transport: Transport::Raw,
             cores: vec![conduct.client_core],
             server_pid: Some(server.pid()),
             ..Plan::default()
         };
         (self.plan)(&mut plan);
-        plan.messages = plan.messages.map(|messages| (messages / conduct.divisor).max(1));
+        for phase in &mut plan.phases {
+            phase.messages = phase.messages.map(|messages| (messages / conduct.divisor).max(1));
+        }
         if self.reads_memory() {
             warm_up(&plan)?;
         }
@@ -245,14 +243,18 @@ impl Scenario {
         })
         .map_err(io::Error::other)?;
         let after = after?;
-        let connections = f64::from(report.ramp.connected.max(1));
+        let [connect, load] = &report.phases[..] else {
+            return Err(io::Error::other("a run has two phases"));
+        };
+        let connections = f64::from(connect.connections_made.max(1));
         let figures = self.figures.iter().map(|figure| match figure {
-            Figure::CpuPerDelivery => report.server_ns_per_delivery().unwrap_or(f64::NAN) / 1e3,
-            Figure::CpuPerConnection => report.ramp.server_cpu_ns.map_or(f64::NAN, |ns| ns as f64 / 1e3) / connections,
+            Figure::CpuPerDelivery => load.server_cpu_ns_per_delivery().unwrap_or(f64::NAN) / 1e3,
+            Figure::CpuPerConnection => connect.server_cpu_ns_per_connection().unwrap_or(f64::NAN) / 1e3,
             Figure::UserBytes => (after.0 as f64 - before.0 as f64) / connections,
             Figure::KernelBytes => (after.1 as f64 - before.1 as f64) / connections,
         });
-        Ok(Measured { figures: figures.collect(), report })
+        let figures = figures.collect();
+        Ok(Measured { figures, report })
     }
 
     fn reads_memory(&self) -> bool {
@@ -280,9 +282,7 @@ impl Scenario {
 /// Uses every receive buffer of the server once: pools that are touched sooner or later whatever the number of
 /// connections are no cost of a connection.
 fn warm_up(plan: &Plan) -> io::Result<()> {
-    let load = Load::Closed { in_flight: 1 };
-    let plan =
-        Plan { connections: 1, topics: 1, load, messages: Some(WARM_UP_MESSAGES), seconds: None, ..plan.clone() };
+    let plan = Plan { connections: 1, topics: 1, phases: closed(1, WARM_UP_MESSAGES), ..plan.clone() };
     run(&plan, &mut || {}).map(drop).map_err(io::Error::other)
 }
 
@@ -296,7 +296,7 @@ mod tests {
         for (index, scenario) in SCENARIOS.iter().enumerate() {
             assert!(SCENARIOS[..index].iter().all(|earlier| earlier.name != scenario.name), "{}", scenario.name);
             assert!(scenario.servers[0].is_engine() && !scenario.figures.is_empty());
-            let mut plan = Plan { seconds: None, ..Plan::default() };
+            let mut plan = Plan::default();
             (scenario.plan)(&mut plan);
             assert_eq!(plan.check(20_000), Ok(()), "{}", scenario.name);
         }

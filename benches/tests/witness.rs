@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use corecast_loadgen::{Load, Plan, Protocol, run};
+use corecast_loadgen::{Load, Phase, Plan, Transport, run};
 
 struct Server {
     child: Child,
@@ -23,16 +23,18 @@ impl Server {
         let address = line.trim().strip_prefix("listening on ").expect("says where it listens").parse().unwrap();
         let plan = Plan {
             connect: vec![address],
-            protocol: Protocol::Raw,
+            transport: Transport::Raw,
             connections: 300,
-            messages: Some(100),
-            seconds: None,
-            load: Load::Closed { in_flight: 4 },
+            phases: messages(Load::Closed { in_flight: 4 }, 100),
             server_pid: Some(child.id()),
             ..Plan::default()
         };
         Server { child, plan }
     }
+}
+
+fn messages(load: Load, count: u64) -> Vec<Phase> {
+    Plan::connect_then(Phase { messages: Some(count), ..Phase::publish(load) })
 }
 
 impl Drop for Server {
@@ -48,17 +50,18 @@ fn fan_out_is_witnessed() {
     let server = Server::start(env!("CARGO_BIN_EXE_bare-fanout"));
     let report = run(&server.plan, &mut || {}).unwrap();
     assert!(report.fine(), "{report}");
-    assert_eq!(report.counts.delivered, 300 * 100);
-    assert!(report.server_ns_per_delivery().unwrap() > 100.0, "{report}");
+    assert_eq!(report.counts().delivered, 300 * 100);
+    assert!(report.phases[1].server_cpu_ns_per_delivery().unwrap() > 100.0, "{report}");
 }
 
 /// A server that mixes up topics, as the plain fan-out does when there are several, is found out.
 #[test]
 fn mixed_up_topics_are_found_out() {
     let server = Server::start(env!("CARGO_BIN_EXE_bare-fanout"));
-    let plan = Plan { topics: 2, patience_s: 0.5, load: Load::Open { rate: 1_000.0 }, ..server.plan.clone() };
+    let phases = messages(Load::Open { rate: 1_000.0 }, 100);
+    let plan = Plan { topics: 2, patience_seconds: 0.5, phases, ..server.plan.clone() };
     let report = run(&plan, &mut || {}).unwrap();
-    assert_eq!((report.counts.delivered, report.counts.corrupted), (300 * 50, 300 * 50), "{report}");
+    assert_eq!((report.counts().delivered, report.counts().corrupted), (300 * 50, 300 * 50), "{report}");
     assert!(!report.fine());
 }
 
@@ -67,9 +70,10 @@ fn mixed_up_topics_are_found_out() {
 fn echoes_are_witnessed() {
     for program in [env!("CARGO_BIN_EXE_bare-echo"), env!("CARGO_BIN_EXE_epoll-echo")] {
         let server = Server::start(program);
-        let plan = Plan { echo: true, bytes: 64, messages: Some(6_000), ..server.plan.clone() };
+        let phases = messages(Load::Closed { in_flight: 4 }, 6_000);
+        let plan = Plan { transport: Transport::Echo, bytes: 64, phases, ..server.plan.clone() };
         let report = run(&plan, &mut || {}).unwrap();
         assert!(report.fine(), "{program}: {report}");
-        assert_eq!(report.counts.delivered, 6_000);
+        assert_eq!(report.counts().delivered, 6_000);
     }
 }

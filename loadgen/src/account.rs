@@ -5,6 +5,8 @@
 use hdrhistogram::Histogram;
 
 use crate::payload::Stamp;
+use crate::plan::{Audience, Topic};
+use crate::report::series::Timeline;
 use crate::witness::Counts;
 
 /// Longest time that is told apart, in nanoseconds: two minutes.
@@ -62,14 +64,37 @@ impl Spread {
     }
 }
 
+/// What an account looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scope {
+    /// When the phase starts.
+    pub(crate) start_ns: u64,
+    /// A message that takes longer counts as late.
+    pub(crate) late_ns: u64,
+    /// Messages due earlier are checked, but not measured.
+    pub(crate) measured_from_ns: u64,
+    /// Whose broadcasts are looked at for their spread.
+    pub(crate) spread_of: Option<Audience>,
+    /// Topics that these have, and messages that they had before.
+    pub(crate) topics: u64,
+    pub(crate) published_before: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Account {
+    scope: Scope,
     pub(crate) counts: Counts,
     /// From the time a message was due to the time it was seen, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// Kept only where a message has several subscribers.
-    pub(crate) spread: Option<Spread>,
+    pub(crate) spread: Spread,
+    /// What was sent and came, by time.
+    pub(crate) timeline: Timeline,
+    /// How late messages were sent, in nanoseconds.
+    pub(crate) lag: Histogram<u64>,
+    /// From dialing to being subscribed, in nanoseconds.
+    pub(crate) connecting: Histogram<u64>,
+    pub(crate) published: u64,
     /// Messages that the server said it did not take.
     pub(crate) refused: u64,
     /// Times the server said that it had skipped messages.
@@ -78,38 +103,78 @@ pub(crate) struct Account {
     pub(crate) failed: u32,
     /// Why, for the first few.
     pub(crate) faults: Vec<String>,
-    /// When the last message was seen.
+    /// Bytes that came over all connections.
+    pub(crate) received_bytes: u64,
+    /// A connection of the publisher's is gone.
+    pub(crate) publisher_lost: bool,
+    /// When the last message was seen, and when the last connection was there.
     pub(crate) last_ns: u64,
-    late_ns: u64,
-    topics: u64,
+    pub(crate) connected_ns: u64,
 }
 
 impl Account {
-    pub(crate) fn new(late_ms: u64, topics: u32, spread: bool) -> Account {
+    pub(crate) fn new(scope: Scope) -> Account {
         Account {
+            scope,
             counts: Counts::default(),
             latency: histogram(),
-            spread: spread.then(Spread::default),
+            spread: Spread::default(),
+            timeline: Timeline::new(scope.start_ns),
+            lag: histogram(),
+            connecting: histogram(),
+            published: 0,
             refused: 0,
             gaps_told: 0,
             failed: 0,
             faults: Vec::new(),
+            received_bytes: 0,
+            publisher_lost: false,
             last_ns: 0,
-            late_ns: late_ms * 1_000_000,
-            topics: u64::from(topics),
+            connected_ns: 0,
         }
     }
 
     /// Takes note of a message that a subscriber counts as delivered.
     #[inline]
-    pub(crate) fn delivered(&mut self, stamp: Stamp, now_ns: u64) {
+    pub(crate) fn delivered(&mut self, topic: Topic, stamp: Stamp, now_ns: u64) {
         let latency_ns = now_ns.saturating_sub(stamp.scheduled_ns);
-        self.latency.saturating_record(latency_ns);
-        self.counts.late += u64::from(latency_ns > self.late_ns);
         self.last_ns = now_ns;
-        if let Some(spread) = &mut self.spread {
-            spread.note(stamp.number * self.topics + u64::from(stamp.topic), now_ns);
+        self.timeline.delivered(now_ns, latency_ns);
+        if stamp.scheduled_ns < self.scope.measured_from_ns {
+            return;
         }
+        self.latency.saturating_record(latency_ns);
+        self.counts.late += u64::from(latency_ns > self.scope.late_ns);
+        if self.scope.spread_of == Some(topic.audience) {
+            let place = stamp.number * self.scope.topics + u64::from(topic.number);
+            self.spread.note(place.wrapping_sub(self.scope.published_before), now_ns);
+        }
+    }
+
+    /// Takes note of a connection that is there.
+    pub(crate) fn connected(&mut self, took_ns: u64, now_ns: u64) {
+        self.connecting.saturating_record(took_ns);
+        self.connected_ns = now_ns;
+    }
+
+    /// Takes note of how late a message was sent that was due then.
+    pub(crate) fn sent(&mut self, due_ns: u64, now_ns: u64) {
+        self.published += 1;
+        self.timeline.published(now_ns, 1);
+        if due_ns >= self.scope.measured_from_ns {
+            self.lag.saturating_record(now_ns.saturating_sub(due_ns));
+        }
+    }
+
+    /// Takes note of messages that were sent in reply, and are never late.
+    pub(crate) fn replied(&mut self, messages: u64, now_ns: u64) {
+        self.published += messages;
+        self.timeline.published(now_ns, messages);
+    }
+
+    /// Lets what was counted by time count from here.
+    pub(crate) fn restart(&mut self, start_ns: u64) {
+        self.timeline = Timeline::new(start_ns);
     }
 
     /// Takes note of why something failed.
@@ -119,17 +184,27 @@ impl Account {
         }
     }
 
-    /// Adds another worker's account.
+    /// Adds another worker's account of the same phase.
     pub(crate) fn add(&mut self, other: &Account) {
         self.counts.add(&other.counts);
-        self.latency.add(&other.latency).expect("both histograms have the same bounds");
-        if let (Some(spread), Some(other)) = (&mut self.spread, &other.spread) {
-            spread.add(other);
+        let pairs = [
+            (&mut self.latency, &other.latency),
+            (&mut self.lag, &other.lag),
+            (&mut self.connecting, &other.connecting),
+        ];
+        for (sum, other) in pairs {
+            sum.add(other).expect("both histograms have the same bounds");
         }
+        self.spread.add(&other.spread);
+        self.timeline.add(&other.timeline);
+        self.received_bytes += other.received_bytes;
+        self.published += other.published;
         self.refused += other.refused;
         self.gaps_told += other.gaps_told;
         self.failed += other.failed;
+        self.publisher_lost |= other.publisher_lost;
         self.last_ns = self.last_ns.max(other.last_ns);
+        self.connected_ns = self.connected_ns.max(other.connected_ns);
         let room = FAULTS_MAX - self.faults.len();
         self.faults.extend(other.faults.iter().take(room).cloned());
     }
@@ -139,20 +214,39 @@ impl Account {
 mod tests {
     use super::*;
 
-    /// A broadcast's spread runs from the first to the last delivery over all workers, and undelivered messages have
-    /// none.
+    const TOPIC: Topic = Topic { audience: Audience::Group, number: 1 };
+
+    fn scope() -> Scope {
+        let spread_of = Some(Audience::Group);
+        Scope { start_ns: 0, late_ns: 1_000_000, measured_from_ns: 1_000, spread_of, topics: 2, published_before: 8 }
+    }
+
+    /// A broadcast's spread runs from the first to the last delivery over all workers, and undelivered messages and those
+    /// of other audiences have none.
     #[test]
     fn spread_over_workers() {
-        let stamp = |number| Stamp { topic: 0, number, scheduled_ns: 1_000 };
-        let (mut one, mut other) = (Account::new(1, 1, true), Account::new(1, 1, true));
-        one.delivered(stamp(0), 5_000);
-        one.delivered(stamp(0), 6_000);
-        other.delivered(stamp(0), 2_000);
-        other.delivered(stamp(2), 2_000_000);
+        let stamp = |number| Stamp { topic: TOPIC.stamp(), number, scheduled_ns: 1_000 };
+        let (mut one, mut other) = (Account::new(scope()), Account::new(scope()));
+        one.delivered(TOPIC, stamp(4), 5_000);
+        one.delivered(TOPIC, stamp(4), 6_000);
+        other.delivered(TOPIC, stamp(4), 2_000);
+        other.delivered(Topic { audience: Audience::All, ..TOPIC }, stamp(6), 9_000);
+        other.delivered(TOPIC, stamp(6), 2_000_000);
         one.add(&other);
-        let spread = one.spread.unwrap().histogram();
+        let spread = one.spread.histogram();
         assert_eq!(spread.len(), 2);
         assert!(spread.equivalent(spread.max(), 4_000));
-        assert_eq!((one.counts.late, one.latency.len(), one.last_ns), (1, 4, 2_000_000));
+        assert_eq!((one.counts.late, one.latency.len(), one.last_ns), (1, 5, 2_000_000));
+    }
+
+    /// What was due before the warm-up is over is in no figure.
+    #[test]
+    fn warming_up_is_not_measured() {
+        let mut account = Account::new(scope());
+        account.delivered(TOPIC, Stamp { topic: TOPIC.stamp(), number: 4, scheduled_ns: 999 }, 9_000_000);
+        account.sent(999, 5_000);
+        account.sent(1_000, 5_000);
+        assert_eq!((account.latency.len(), account.counts.late, account.spread.histogram().len()), (0, 0, 0));
+        assert_eq!((account.published, account.lag.len()), (2, 1));
     }
 }

@@ -1,23 +1,26 @@
 //! One ring and its connections.
 //!
-//! Owns: the ring, the outbox, the connections by slot. A worker has as many lanes as it needs to hold its connections,
-//! because one ring's table is limited. Never: decides what to publish or when; that is the worker's.
+//! Owns: the ring, the outbox, the connections by slot, and the roster that knows them by number. A worker has as many
+//! lanes as it needs to hold its connections, because one ring's table is limited. Never: decides what to publish or when
+//! to connect; that is the worker's.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::net::SocketAddr;
 
+use corecast::io::Dial;
 use corecast::io::doorbell::Doorbell;
-use corecast::io::driver::{Completion, Driver as _, End, Errno, Interest, Slot};
+use corecast::io::driver::{Completion, Driver as _, End, Errno, Interest, Lent, Slot};
 use corecast::io::ring::{Ring, RingConfig};
 
 use crate::account::Account;
-use crate::client::{Client, Ears, Purpose, Rules};
+use crate::client::{Armed, Client, Ears, Purpose, Rules};
 use crate::outbox::{self, Outbox};
-use crate::plan::Waiting;
+use crate::plan::{Publish, Waiting};
 use crate::process::now_ns;
-
-/// Connections of a lane that may be on their way at a time: well below the accept queue of a default host (4,096).
-const UNDER_WAY_MAX: u32 = 256;
+use crate::roster::{Roster, Standing};
+use crate::tally::Tally;
 
 /// Receive buffers of a lane. 4 MiB that stay in use, whatever the number of connections.
 const BUFFERS: u16 = 2048;
@@ -32,17 +35,19 @@ pub(crate) struct Lane {
     completions: Vec<Completion>,
     say: Vec<u8>,
     interest: Interest,
-    /// The publisher of the run lives on one lane, and is connected before all subscribers.
-    publisher: Option<Purpose>,
-    publisher_dialed: bool,
-    publisher_slot: Option<Slot>,
-    /// Number of the lane's first subscriber, and how many there are.
-    first: u32,
-    count: u32,
-    dialed: u32,
-    named: u32,
-    ready: u32,
-    failed: u32,
+    pub(crate) roster: Roster,
+    /// Connections that publish; they live on one lane, and are there before all subscribers.
+    publishers: Vec<Option<Slot>>,
+    publishers_dialed: bool,
+    publishers_named: usize,
+    /// Slots that are being closed.
+    closing: u32,
+    /// Those who read slowly, by the time they go on.
+    pauses: BinaryHeap<Reverse<(u64, Slot)>>,
+    /// Those who poll, by the time they ask again.
+    polls: BinaryHeap<Reverse<(u64, Slot)>>,
+    /// While nothing is published, nobody is slow.
+    pub(crate) hurry: bool,
 }
 
 /// What a lane needs of its worker in a turn.
@@ -50,11 +55,14 @@ pub(crate) struct Lane {
 pub(crate) struct Surroundings<'a> {
     pub(crate) rules: &'a Rules,
     pub(crate) account: &'a mut Account,
+    pub(crate) tally: &'a Tally,
     pub(crate) echoes_sent: &'a mut u64,
 }
 
 impl Lane {
-    pub(crate) fn new(rules: &Rules, slots: u32, first: u32, count: u32) -> io::Result<Lane> {
+    /// Makes a ring for the connections of a roster, and so many that publish.
+    pub(crate) fn new(rules: &Rules, roster: Roster, publishers: u32) -> io::Result<Lane> {
+        let slots = roster.count() + publishers;
         let config =
             RingConfig { slots, buffers: BUFFERS, buffer_bytes: BUFFER_BYTES, memory_bytes: outbox::MEMORY_BYTES };
         let mut ring = Ring::new(&config, 0, Doorbell::several(1)?, Vec::new())?;
@@ -70,42 +78,33 @@ impl Lane {
                 Waiting::Stream => Interest::Stream,
                 Waiting::Readiness => Interest::Readiness,
             },
-            publisher: None,
-            publisher_dialed: false,
-            publisher_slot: None,
-            first,
-            count,
-            dialed: 0,
-            named: 0,
-            ready: 0,
-            failed: 0,
+            roster,
+            publishers: vec![None; publishers as usize],
+            publishers_dialed: false,
+            publishers_named: 0,
+            closing: 0,
+            pauses: BinaryHeap::new(),
+            polls: BinaryHeap::new(),
+            hurry: true,
         })
     }
 
-    /// Makes this lane connect the publisher first.
-    pub(crate) fn host_publisher(&mut self, purpose: Purpose) {
-        self.publisher = Some(purpose);
+    pub(crate) fn publishers_ready(&self) -> bool {
+        self.publishers.iter().all(|slot| slot.and_then(|slot| self.client(slot)).is_some_and(Client::ready))
     }
 
-    /// Returns how many subscribers are ready, and how many will never be.
-    pub(crate) fn progress(&self) -> (u32, u32) {
-        (self.ready, self.failed)
-    }
-
-    pub(crate) fn publisher_ready(&self) -> bool {
-        let client = self.publisher_slot.and_then(|slot| self.clients.get(slot as usize)?.as_ref());
-        client.is_some_and(Client::ready)
-    }
-
-    /// Returns how many bytes of the publisher's the kernel has not taken.
+    /// Returns how many bytes of the publishers' the kernel has not taken.
     pub(crate) fn publisher_waiting_bytes(&self) -> usize {
-        self.publisher_slot.map_or(0, |slot| self.outbox.waiting_bytes(slot))
+        self.publishers.iter().flatten().map(|slot| self.outbox.waiting_bytes(*slot)).sum()
     }
 
-    /// Sends bytes on the publisher's connection.
-    pub(crate) fn publish(&mut self, bytes: &[u8]) {
-        if let (Some(slot), true) = (self.publisher_slot, self.publisher_ready()) {
-            self.outbox.send(&mut self.ring, slot, bytes);
+    /// Sends what each publishing connection has to send, and empties it.
+    pub(crate) fn publish(&mut self, out: &mut [Vec<u8>]) {
+        for (slot, bytes) in self.publishers.iter().zip(out) {
+            if let (Some(slot), false) = (*slot, bytes.is_empty()) {
+                self.outbox.send(&mut self.ring, slot, bytes);
+            }
+            bytes.clear();
         }
     }
 
@@ -114,36 +113,78 @@ impl Lane {
         self.outbox.send(&mut self.ring, slot, bytes);
     }
 
-    /// Goes through the subscribers that are ready.
-    pub(crate) fn subscribers(&self) -> impl Iterator<Item = (Slot, &Client)> {
-        let subscribers = self.clients.iter().zip(0..).filter_map(|(client, slot)| Some((slot, client.as_ref()?)));
-        subscribers.filter(|(_, client)| matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)))
-    }
-
-    /// Begins connections, at most `at_most`; returns how many.
+    /// Begins connections, at most `at_most`, when they come for the `round`th time; returns how many.
     ///
     /// # Errors
-    /// What would fail for every further connection too: no ports, no files, a full table.
-    pub(crate) fn dial(&mut self, rules: &Rules, at_most: u32) -> io::Result<u32> {
-        if self.publisher.is_some() && !self.publisher_ready() {
-            if !std::mem::replace(&mut self.publisher_dialed, true) {
-                self.ring.connect(rules.plan.connect[0], None)?;
+    /// What would fail for every further connection too: no ports, no files.
+    pub(crate) fn dial(&mut self, rules: &Rules, at_most: u32, round: u32) -> io::Result<u32> {
+        if !self.publishers_ready() {
+            if !std::mem::replace(&mut self.publishers_dialed, true) {
+                for _ in 0..self.publishers.len() {
+                    self.ring.connect(rules.plan.publish_address(), None)?;
+                }
             }
-            // Its connection must be told from the subscribers', so it is waited for.
+            // Their connections must be told from the subscribers', so they are waited for.
             return Ok(0);
         }
         let mut begun = 0;
-        while begun < at_most && self.dialed < self.count && self.dialed - self.ready - self.failed < UNDER_WAY_MAX {
-            let (to, from) = rules.plan.route(self.first + self.dialed);
-            match self.ring.connect(to, from) {
+        while begun < at_most
+            && let Some(number) = self.roster.next_to_dial()
+        {
+            let (to, from) = rules.plan.route(number, round);
+            let receive_buffer = rules.plan.slow.filter(|_| rules.plan.is_slow(number)).map(|slow| slow.receive_buffer);
+            match self.ring.dial(&Dial { to, from, receive_buffer }) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The slots of those who left come back soon.
+                Err(error) if error.raw_os_error() == Some(libc::ENFILE) && self.closing > 0 => break,
                 Err(error) => return Err(error),
             }
-            self.dialed += 1;
+            self.roster.dialed(now_ns());
             begun += 1;
         }
         Ok(begun)
+    }
+
+    /// Drops every connection of a subscriber at once; all of them come back.
+    pub(crate) fn drop_all(&mut self) {
+        for number in self.roster.numbers() {
+            self.drop_connection(number);
+        }
+    }
+
+    /// Lets one leave and another come in its place, if it is there.
+    pub(crate) fn replace(&mut self, number: u32, account: &mut Account) -> bool {
+        if self.roster.standing(number) != Standing::Ready {
+            return false;
+        }
+        self.drop_connection(number);
+        self.roster.replace(number, account);
+        true
+    }
+
+    /// Counts those as failed who are not there when the phase is over, and ends what they have.
+    pub(crate) fn give_up_pending(&mut self, account: &mut Account) {
+        for number in self.roster.numbers() {
+            let slot = match self.roster.standing(number) {
+                Standing::Ready | Standing::Failed | Standing::Gone => continue,
+                Standing::Waiting | Standing::Dialing | Standing::Leaving => None,
+                Standing::Joining => self.roster.leave(number),
+            };
+            self.roster.fail(number);
+            account.failed += 1;
+            account.fault(|| "a connection was not there when the phase was over".to_owned());
+            if let Some(slot) = slot {
+                self.end(slot);
+            }
+        }
+        self.roster.dial_no_more();
+    }
+
+    fn drop_connection(&mut self, number: u32) {
+        if let Some(slot) = self.roster.leave(number) {
+            self.end(slot);
+        }
     }
 
     /// Hears what there is to hear; returns whether there was anything.
@@ -158,7 +199,9 @@ impl Lane {
         let now_ns = now_ns();
         // First what was not sent: an answer to something received below must come after it.
         for completion in &completions {
-            if let Completion::Unsent { slot, sent, .. } = *completion {
+            if let Completion::Unsent { slot, sent, .. } = *completion
+                && self.client(slot).is_some_and(|client| !client.ends)
+            {
                 self.outbox.unsent(&mut self.ring, slot, sent);
             }
         }
@@ -167,6 +210,43 @@ impl Lane {
         }
         self.completions = completions;
         true
+    }
+
+    /// Lets those go on whose time has come; returns when the next is due.
+    pub(crate) fn resume(&mut self, rules: &Rules, now_ns: u64) -> Option<u64> {
+        let (read_ns, poll_ns) = (self.read_on(now_ns), self.poll_on(rules, now_ns));
+        read_ns.into_iter().chain(poll_ns).min()
+    }
+
+    fn poll_on(&mut self, rules: &Rules, now_ns: u64) -> Option<u64> {
+        while let Some(Reverse((due_ns, slot))) = self.polls.peek().copied() {
+            if due_ns > now_ns {
+                return Some(due_ns);
+            }
+            self.polls.pop();
+            // A slot may have another tenant by now, who then asks a little early.
+            if let Some(client) = self.clients[slot as usize].as_mut().filter(|client| client.pauses())
+                && let Purpose::Subscribe(number) = client.purpose()
+            {
+                client.ask(rules, &self.roster.subscriptions(number)[0], &mut self.say);
+                self.say_on(slot);
+            }
+        }
+        None
+    }
+
+    fn read_on(&mut self, now_ns: u64) -> Option<u64> {
+        while let Some(Reverse((due_ns, slot))) = self.pauses.peek().copied() {
+            if due_ns > now_ns && !self.hurry {
+                return Some(due_ns);
+            }
+            self.pauses.pop();
+            // A slot may have another tenant by now, who is not paused.
+            if self.client(slot).is_some_and(|client| client.armed == Armed::Nothing && !client.ends) {
+                self.arm(slot, Armed::Readiness);
+            }
+        }
+        None
     }
 
     /// Hands everything to the kernel.
@@ -186,124 +266,216 @@ impl Lane {
         self.ring.wait(Some(until_us));
     }
 
+    fn client(&self, slot: Slot) -> Option<&Client> {
+        self.clients.get(slot as usize)?.as_ref()
+    }
+
     fn understand(&mut self, completion: Completion, now_ns: u64, around: &mut Surroundings<'_>) {
         match completion {
             Completion::Connected { slot, errno } => self.connected(slot, errno, around),
-            Completion::Received { slot, lent, more, .. } => {
-                let Some(client) = self.clients[slot as usize].as_mut().filter(|client| !client.failed) else {
-                    self.ring.recycle(lent);
-                    if !more {
-                        self.end(slot);
-                    }
-                    return;
-                };
-                let was_ready = client.ready();
-                let mut ears = Ears {
-                    rules: around.rules,
-                    account: around.account,
-                    say: &mut self.say,
-                    now_ns,
-                    echoes_sent: around.echoes_sent,
-                };
-                let result = client.hear(self.ring.received(lent), &mut ears);
-                self.ring.recycle(lent);
-                let became_ready = !was_ready && client.ready();
-                if became_ready && matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)) {
-                    self.ready += 1;
-                }
-                if !self.say.is_empty() {
-                    self.outbox.send(&mut self.ring, slot, &self.say);
-                    self.say.clear();
-                }
-                match result {
-                    Ok(()) if more => {}
-                    Ok(()) => self.ring.receive(slot, 0, self.interest),
-                    Err(fault) => {
-                        self.fail(slot, around.account, fault);
-                        if more {
-                            self.ring.cancel_receive(slot, 0, Interest::Stream);
-                        } else {
-                            self.end(slot);
-                        }
-                    }
+            Completion::Received { slot, lent, more, .. } => self.received(slot, lent, more, now_ns, around),
+            Completion::ReceiveEnded { slot, end, .. } => self.receive_ended(slot, end, around),
+            Completion::Readable { slot, .. } => {
+                let ends = self.disarmed(slot);
+                if ends {
+                    self.end(slot);
+                } else {
+                    self.arm(slot, Armed::Once);
                 }
             }
-            Completion::ReceiveEnded { slot, end, .. } => self.receive_ended(slot, end, around.account),
-            Completion::Readable { slot, .. } => self.ring.receive(slot, 0, Interest::Once),
             Completion::Writable { slot, .. } => self.outbox.writable(slot),
-            Completion::Unsent { .. } | Completion::Closed { .. } => {}
+            Completion::Closed { .. } => self.closing -= 1,
+            Completion::Unsent { .. } => {}
             Completion::Accepted { .. } | Completion::AcceptFailed { .. } => {
                 unreachable!("a load generator has no listener")
             }
         }
     }
 
+    fn received(&mut self, slot: Slot, lent: Lent, more: bool, now_ns: u64, around: &mut Surroundings<'_>) {
+        let client = self.clients[slot as usize].as_mut().expect("only who is connected receives");
+        if !more {
+            client.armed = Armed::Nothing;
+        }
+        if client.ends {
+            self.ring.recycle(lent);
+            return self.end(slot);
+        }
+        let (was_ready, was_pausing) = (client.ready(), client.pauses());
+        let purpose = client.purpose();
+        let subscriptions = match purpose {
+            Purpose::Subscribe(number) => self.roster.subscriptions(number),
+            Purpose::Publish(_) | Purpose::Post(_) => &mut [],
+        };
+        let mut ears = Ears {
+            rules: around.rules,
+            account: around.account,
+            tally: around.tally,
+            subscriptions,
+            say: &mut self.say,
+            now_ns,
+            echoes_sent: around.echoes_sent,
+        };
+        ears.account.received_bytes += u64::from(lent.len);
+        let result = client.hear(self.ring.received(lent), &mut ears);
+        let (became_ready, slow) = (!was_ready && client.ready(), client.slow);
+        let pauses = !was_pausing && client.pauses();
+        self.ring.recycle(lent);
+        if let (true, Purpose::Subscribe(number)) = (became_ready, purpose) {
+            self.roster.joined(number, around.account, now_ns);
+        }
+        self.say_on(slot);
+        if let Err(fault) = result {
+            return self.fail(slot, around.account, fault);
+        }
+        if pauses {
+            self.polls.push(Reverse((now_ns + (around.rules.plan.poll_seconds * 1e9) as u64, slot)));
+        }
+        match around.rules.plan.slow {
+            _ if more => {}
+            Some(rate) if slow && !self.hurry => {
+                let pause_ns = u64::from(lent.len) * 1_000_000_000 / u64::from(rate.bytes_per_second);
+                self.pauses.push(Reverse((now_ns + pause_ns, slot)));
+            }
+            _ => self.arm_usual(slot),
+        }
+    }
+
     fn connected(&mut self, slot: Slot, errno: Errno, around: &mut Surroundings<'_>) {
         let rules = around.rules;
-        let (purpose, to) = self.next_purpose(slot, rules);
-        if errno != 0 {
-            if matches!(purpose, Purpose::Subscribe(_) | Purpose::Echo(_)) {
-                self.failed += 1;
-                around.account.failed += 1;
-            }
-            around.account.fault(|| format!("cannot connect to {to}: {}", io::Error::from_raw_os_error(errno)));
+        let (purpose, to, waited_for) = self.next_purpose(slot, rules);
+        if !waited_for {
             if slot != u32::MAX {
-                self.ring.close(slot);
+                self.close(slot);
             }
             return;
         }
-        let client = Client::new(purpose);
-        client.greet(rules, &to.to_string(), &mut self.say);
+        let slow = matches!(purpose, Purpose::Subscribe(number) if rules.plan.is_slow(number));
+        if errno != 0 {
+            let fault = format!("cannot connect to {to}: {}", io::Error::from_raw_os_error(errno));
+            self.count_failure(purpose, around.account, fault);
+            if slot != u32::MAX {
+                self.close(slot);
+            }
+            return;
+        }
+        let mut client = Client::new(purpose, rules.plan.transport, slow);
+        let subscriptions = match purpose {
+            Purpose::Subscribe(number) => self.roster.subscriptions(number),
+            Purpose::Publish(_) | Purpose::Post(_) => &mut [],
+        };
+        client.greet(rules, &to.to_string(), subscriptions, &mut self.say);
         self.clients[slot as usize] = Some(client);
-        self.ring.receive(slot, 0, self.interest);
-        self.outbox.send(&mut self.ring, slot, &self.say);
-        self.say.clear();
+        self.arm_usual(slot);
+        self.say_on(slot);
     }
 
     /// Returns what the connection that stands now is for: connections get their numbers in the order they come.
-    fn next_purpose(&mut self, slot: Slot, rules: &Rules) -> (Purpose, SocketAddr) {
-        if let (Some(purpose), None) = (self.publisher, self.publisher_slot) {
-            self.publisher_slot = Some(slot);
-            return (purpose, rules.plan.connect[0]);
+    fn next_purpose(&mut self, slot: Slot, rules: &Rules) -> (Purpose, SocketAddr, bool) {
+        let publisher = self.publishers_named;
+        if publisher < self.publishers.len() {
+            self.publishers[publisher] = Some(slot);
+            self.publishers_named += 1;
+            let purpose = match rules.plan.publish {
+                Publish::Ws => Purpose::Publish(publisher as u32),
+                Publish::Http => Purpose::Post(publisher as u32),
+            };
+            return (purpose, rules.plan.publish_address(), true);
         }
-        let index = self.first + self.named;
-        self.named += 1;
-        let purpose =
-            if rules.plan.echo { Purpose::Echo(index) } else { Purpose::Subscribe(index % rules.plan.topics) };
-        (purpose, rules.plan.route(index).0)
+        let (number, waited_for) = self.roster.connected(slot);
+        (Purpose::Subscribe(number), rules.plan.route(number, 0).0, waited_for)
     }
 
-    fn receive_ended(&mut self, slot: Slot, end: End, account: &mut Account) {
-        let alive = self.clients[slot as usize].as_ref().is_some_and(|client| !client.failed);
+    fn receive_ended(&mut self, slot: Slot, end: End, around: &mut Surroundings<'_>) {
+        if self.disarmed(slot) {
+            return self.end(slot);
+        }
         match end {
-            End::Again | End::NoBuffers | End::Rearm if alive => self.ring.receive(slot, 0, self.interest),
-            End::Eof if alive => self.fail(slot, account, "the server ended the connection".to_owned()),
-            End::Failed(errno) if alive => {
-                self.fail(slot, account, format!("the connection broke: {}", io::Error::from_raw_os_error(errno)));
+            End::Again | End::NoBuffers | End::Rearm | End::Cancelled => self.arm_usual(slot),
+            End::Eof => self.fail(slot, around.account, "the server ended the connection".to_owned()),
+            End::Failed(errno) => {
+                let fault = format!("the connection broke: {}", io::Error::from_raw_os_error(errno));
+                self.fail(slot, around.account, fault);
             }
-            _ => {}
         }
-        if self.clients[slot as usize].as_ref().is_none_or(|client| client.failed) {
-            self.end(slot);
-        }
+    }
+
+    fn arm_usual(&mut self, slot: Slot) {
+        let slow = self.client(slot).is_some_and(|client| client.slow);
+        let stream = self.interest == Interest::Stream && !slow;
+        self.arm(slot, if stream { Armed::Stream } else { Armed::Readiness });
+    }
+
+    fn arm(&mut self, slot: Slot, armed: Armed) {
+        let client = self.clients[slot as usize].as_mut().expect("only who is connected receives");
+        client.armed = armed;
+        let interest = match armed {
+            Armed::Nothing => return,
+            Armed::Stream => Interest::Stream,
+            Armed::Readiness => Interest::Readiness,
+            Armed::Once => Interest::Once,
+        };
+        self.ring.receive(slot, 0, interest);
+    }
+
+    /// Takes note that nothing is armed any more; returns whether the connection is to end.
+    fn disarmed(&mut self, slot: Slot) -> bool {
+        let client = self.clients[slot as usize].as_mut().expect("only who is connected receives");
+        client.armed = Armed::Nothing;
+        client.ends
     }
 
     /// Counts a connection as failed. What it has seen stays on its account.
     fn fail(&mut self, slot: Slot, account: &mut Account, fault: String) {
-        let client = self.clients[slot as usize].as_mut().expect("only what is connected can fail");
-        if matches!(client.purpose(), Purpose::Subscribe(_) | Purpose::Echo(_)) {
-            self.failed += 1;
-            self.ready -= u32::from(client.ready());
-        }
-        account.failed += 1;
-        client.failed = true;
-        account.fault(|| fault);
-        self.outbox.forget(slot);
+        let purpose = self.client(slot).expect("only who is connected can fail").purpose();
+        self.count_failure(purpose, account, fault);
+        self.end(slot);
     }
 
-    /// Ends a failed connection once nothing receives on it any more. Its slot is kept for its account: no other
-    /// connection needs it, as the table was sized for all of them.
+    fn count_failure(&mut self, purpose: Purpose, account: &mut Account, fault: String) {
+        match purpose {
+            Purpose::Subscribe(number) => self.roster.fail(number),
+            Purpose::Publish(_) | Purpose::Post(_) => account.publisher_lost = true,
+        }
+        account.failed += 1;
+        account.fault(|| fault);
+    }
+
+    /// Ends a connection: at once if nothing is armed on it, or else as soon as that is cancelled. What still comes is
+    /// thrown away.
     fn end(&mut self, slot: Slot) {
-        self.ring.finish_sending(slot);
+        let client = self.clients[slot as usize].as_mut().expect("only who is connected can end");
+        let first = !std::mem::replace(&mut client.ends, true);
+        let (armed, purpose) = (client.armed, client.purpose());
+        if first {
+            self.outbox.forget(&mut self.ring, slot);
+        }
+        match armed {
+            Armed::Nothing => {
+                self.clients[slot as usize] = None;
+                self.close(slot);
+                if let Purpose::Subscribe(number) = purpose
+                    && self.roster.standing(number) == Standing::Leaving
+                {
+                    self.roster.left(number);
+                }
+            }
+            Armed::Stream if first => self.ring.cancel_receive(slot, 0, Interest::Stream),
+            Armed::Readiness if first => self.ring.cancel_receive(slot, 0, Interest::Readiness),
+            Armed::Stream | Armed::Readiness | Armed::Once => {}
+        }
+    }
+
+    /// Sends what a connection has to say.
+    fn say_on(&mut self, slot: Slot) {
+        if !self.say.is_empty() {
+            self.outbox.send(&mut self.ring, slot, &self.say);
+            self.say.clear();
+        }
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.ring.close(slot);
+        self.closing += 1;
     }
 }

@@ -3,6 +3,7 @@
 //! [`plan`] says what to do, [`run`](run()) does it, [`report`] says what was found. [`payload`] and [`witness`] are the
 //! check itself. The rest is the machine: workers turn lanes, a lane is a ring (the engine's own) with its connections.
 
+pub mod calibrate;
 pub mod payload;
 pub mod plan;
 pub mod process;
@@ -11,13 +12,19 @@ pub mod witness;
 
 mod account;
 mod client;
+mod echoes;
 mod lane;
 mod outbox;
 mod publisher;
+mod roster;
 mod run;
 mod stage;
+mod subscription;
+mod tally;
 mod worker;
 
-pub use plan::{CannotStart, Load, Plan, Protocol, Publish};
-pub use report::Report;
+pub use plan::{
+    Audience, CannotStart, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport, Url,
+};
+pub use report::{PhaseReport, Report};
 pub use run::run;

@@ -79,7 +79,7 @@ impl Outbox {
             Ok(taken) => taken,
             Err(libc::EAGAIN) => 0,
             // The connection is gone: its receive says so.
-            Err(_) => return self.forget(slot),
+            Err(_) => return self.forget(driver, slot),
         };
         let last = &self.sends[(self.turn as usize + 1) % 2];
         let (_, span) = last.iter().find(|(sender, _)| *sender == slot).expect("unsent names a send of the last turn");
@@ -99,9 +99,11 @@ impl Outbox {
         }
     }
 
-    /// Drops what a slot still had to send.
-    pub(crate) fn forget(&mut self, slot: Slot) {
-        self.queues.remove(&slot);
+    /// Drops what a slot still had to send, and waits for nothing any more, so that it can be closed.
+    pub(crate) fn forget(&mut self, driver: &mut impl Driver, slot: Slot) {
+        if self.queues.remove(&slot).is_some_and(|queue| queue.blocked) {
+            driver.cancel_writable(slot, 0);
+        }
     }
 
     /// Orders what may go on; to be called once before `submit`.

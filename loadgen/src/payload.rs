@@ -3,14 +3,21 @@
 //! A payload is text, so that every transport carries it as it is:
 //!
 //! ```text
-//! topic (8 hex) number (16 hex) scheduled, ns (16 hex) checksum (16 hex) padding
+//! topic (8 hex) number (10 hex) length (6 hex) scheduled, ns (16 hex) checksum (16 hex) padding
 //! ```
 //!
 //! The checksum covers everything but itself, the padding differs from message to message: a payload that is cut,
-//! mixed from two messages, or delivered to the wrong topic is noticed.
+//! mixed from two messages, or delivered to the wrong topic is noticed. The length makes a payload found wherever it
+//! stands, within whatever a server wraps around it.
 
 /// Bytes of the stamp; a payload is never shorter.
 pub const STAMP_BYTES: usize = 56;
+
+/// Longest payload in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Numbers that a message may have: what its digits hold.
+pub const NUMBERS_MAX: u64 = 1 << 40;
 
 const CHECKSUM: std::ops::Range<usize> = 40..56;
 
@@ -35,7 +42,8 @@ pub struct Stamp {
 /// If `out` is shorter than [`STAMP_BYTES`].
 pub fn write(stamp: Stamp, out: &mut [u8]) {
     write_hex(u64::from(stamp.topic), &mut out[..8]);
-    write_hex(stamp.number, &mut out[8..24]);
+    write_hex(stamp.number, &mut out[8..18]);
+    write_hex(out.len() as u64, &mut out[18..24]);
     write_hex(stamp.scheduled_ns, &mut out[24..40]);
     let start = (stamp.number as usize).wrapping_add(stamp.topic as usize) % PADDING.len();
     for (index, byte) in out[STAMP_BYTES..].iter_mut().enumerate() {
@@ -45,16 +53,39 @@ pub fn write(stamp: Stamp, out: &mut [u8]) {
     write_hex(sum, &mut out[CHECKSUM]);
 }
 
-/// Reads a payload; `None` if it is not one that [`write`] wrote, `bytes` long.
+/// Reads a payload; `None` if it is not one that [`write`] wrote, whole and with nothing behind it.
 #[must_use]
-pub fn read(payload: &[u8], bytes: usize) -> Option<Stamp> {
-    if payload.len() != bytes || bytes < STAMP_BYTES || read_hex(&payload[CHECKSUM])? != checksum(payload) {
+#[inline]
+pub fn read(payload: &[u8]) -> Option<Stamp> {
+    if payload.len() < STAMP_BYTES
+        || read_hex(&payload[18..24])? != payload.len() as u64
+        || read_hex(&payload[CHECKSUM])? != checksum(payload)
+    {
         return None;
     }
     Some(Stamp {
         topic: u32::try_from(read_hex(&payload[..8])?).ok()?,
-        number: read_hex(&payload[8..24])?,
+        number: read_hex(&payload[8..18])?,
         scheduled_ns: read_hex(&payload[24..40])?,
+    })
+}
+
+/// Returns the first run of bytes at or behind `at` that could be of payloads.
+#[must_use]
+pub fn run(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
+    let ours = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let start = at + bytes[at..].iter().position(ours)?;
+    let len = bytes[start..].iter().position(|byte| !ours(byte));
+    Some(start..len.map_or(bytes.len(), |len| start + len))
+}
+
+/// Finds the first payload in a [`run`]: what is around it may be of the same bytes.
+#[must_use]
+pub fn find(run: &[u8]) -> Option<std::ops::Range<usize>> {
+    (0..=run.len().checked_sub(STAMP_BYTES)?).find_map(|start| {
+        let len = read_hex(&run[start + 18..start + 24])? as usize;
+        let payload = run.get(start..start + len).filter(|_| len >= STAMP_BYTES)?;
+        read(payload).map(|_| start..start + len)
     })
 }
 
@@ -99,7 +130,7 @@ fn read_hex(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { topic: 70_000, number: 0x1234_5678_9abc, scheduled_ns: u64::MAX - 5 };
+    const STAMP: Stamp = Stamp { topic: 70_000, number: 0x12_3456_789a, scheduled_ns: u64::MAX - 5 };
 
     /// What was stamped is read again, at the shortest and at odd lengths, and it is text.
     #[test]
@@ -107,9 +138,27 @@ mod tests {
         for bytes in [STAMP_BYTES, STAMP_BYTES + 1, 64, 512, 1021] {
             let mut payload = vec![0; bytes];
             write(STAMP, &mut payload);
-            assert_eq!(read(&payload, bytes), Some(STAMP));
+            assert_eq!(read(&payload), Some(STAMP));
             assert!(payload.iter().all(u8::is_ascii_graphic));
         }
+    }
+
+    /// A payload is found wherever it stands, whatever is around it, also right behind another.
+    #[test]
+    fn payloads_are_found() {
+        let (mut first, mut second) = (vec![0; 60], vec![0; 100]);
+        write(STAMP, &mut first);
+        write(Stamp { number: 1, ..STAMP }, &mut second);
+        let text = [b"{\"id\":\"00ff", &first[..], &second[..], b"00\"}"].concat();
+        let id = run(&text, 0).unwrap();
+        assert_eq!(&text[id.clone()], b"id");
+        assert_eq!(find(&text[id.clone()]), None);
+        let all = run(&text, id.end).unwrap();
+        let one = find(&text[all.clone()]).unwrap();
+        assert_eq!(one, 4..64, "behind 00ff");
+        assert_eq!(find(&text[all.start + one.end..all.end]), Some(0..100));
+        assert_eq!(run(&text, all.end), None);
+        assert_eq!(find(&first[..59]), None);
     }
 
     /// No single changed, missing, added or exchanged byte goes unnoticed.
@@ -121,14 +170,14 @@ mod tests {
             for flip in [1, 0x20, 0x80] {
                 let mut damaged = payload.clone();
                 damaged[at] ^= flip;
-                assert_eq!(read(&damaged, 150), None, "byte {at} ^ {flip:#x}");
+                assert_eq!(read(&damaged), None, "byte {at} ^ {flip:#x}");
             }
             let mut exchanged = payload.clone();
             exchanged.swap(at, (at + 9) % 150);
-            assert!(exchanged == payload || read(&exchanged, 150).is_none(), "{at} exchanged");
+            assert!(exchanged == payload || read(&exchanged).is_none(), "{at} exchanged");
         }
-        assert_eq!(read(&payload[..149], 150), None);
-        assert_eq!(read(&payload, 151), None);
+        assert_eq!(read(&payload[..149]), None);
+        assert_eq!(read(&[&payload[..], b"0"].concat()), None);
     }
 
     /// The head of one message on the tail of the next is noticed: that is what a slice at a wrong place looks like.
@@ -138,7 +187,7 @@ mod tests {
         write(STAMP, &mut first);
         write(Stamp { number: STAMP.number + 1, ..STAMP }, &mut second);
         for cut in 24..190 {
-            assert_eq!(read(&[&first[..cut], &second[cut..]].concat(), 200), None, "cut at {cut}");
+            assert_eq!(read(&[&first[..cut], &second[cut..]].concat()), None, "cut at {cut}");
         }
     }
 }

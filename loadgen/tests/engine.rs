@@ -7,7 +7,10 @@ use std::thread;
 
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
-use corecast_loadgen::{Load, Plan, Protocol, Publish, run};
+use corecast_loadgen::report;
+use corecast_loadgen::{
+    Audience, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run,
+};
 
 /// A node on two shards, with echo; it ends with the test.
 struct Engine(Option<Node>);
@@ -31,12 +34,18 @@ impl Engine {
             connect: self.0.as_ref().unwrap().addresses().to_vec(),
             connections: 120,
             topics: 7,
-            load: Load::Open { rate: 400.0 },
-            messages: Some(200),
-            seconds: None,
+            phases: messages(Load::Open { rate: 400.0 }, 200),
             ..Plan::default()
         }
     }
+}
+
+fn messages(load: Load, count: u64) -> Vec<Phase> {
+    Plan::connect_then(Phase { messages: Some(count), ..Phase::publish(load) })
+}
+
+fn seconds(load: Load, seconds: f64) -> Vec<Phase> {
+    Plan::connect_then(Phase { seconds: Some(seconds), ..Phase::publish(load) })
 }
 
 impl Drop for Engine {
@@ -52,17 +61,23 @@ impl Drop for Engine {
 #[test]
 fn every_way_delivers_everything() {
     let engine = Engine::start();
-    for protocol in [Protocol::Line, Protocol::Raw] {
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
         for publish in [Publish::Ws, Publish::Http] {
             for (load, workers) in [(Load::Open { rate: 400.0 }, 1), (Load::Closed { in_flight: 8 }, 3)] {
-                let plan = Plan { protocol, publish, load, workers, ..engine.plan() };
+                let plan = Plan { transport, publish, workers, phases: messages(load, 200), ..engine.plan() };
                 let report = run(&plan, &mut || {}).unwrap();
-                assert!(report.fine(), "{protocol:?} {publish:?} {load:?}: {report}");
+                assert!(report.fine(), "{transport:?} {publish:?} {load:?}: {report}");
                 // 200 messages to 7 topics: 4 of them get 29, and 3 get 28. Of 120 subscribers, topic 0 has 18.
-                assert_eq!(report.published, 200);
-                assert_eq!(report.counts.delivered, 18 * 29 + 17 * (3 * 29 + 3 * 28));
-                assert_eq!(report.latency_ns.len(), report.counts.delivered);
-                assert_eq!(report.spread_ns.len(), 200);
+                assert_eq!(report.published_messages(), 200);
+                assert_eq!(report.counts().delivered, 18 * 29 + 17 * (3 * 29 + 3 * 28));
+                let publish = report.phase(report::Kind::Publish).unwrap();
+                assert_eq!(publish.latency.len(), publish.counts.delivered);
+                assert_eq!(publish.expected_messages, publish.counts.delivered);
+                assert_eq!(publish.spread.len(), 200);
+                let by_second: u64 = publish.series.rows.iter().map(|row| row.delivered_messages).sum();
+                assert_eq!(by_second, publish.counts.delivered, "every delivery is in a row");
+                assert_eq!(publish.series.rows.iter().map(|row| row.published_messages).sum::<u64>(), 200);
+                assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
             }
         }
     }
@@ -73,10 +88,11 @@ fn every_way_delivers_everything() {
 fn echoes_are_witnessed() {
     let engine = Engine::start();
     for load in [Load::Open { rate: 3_000.0 }, Load::Closed { in_flight: 2 }] {
-        let plan = Plan { echo: true, bytes: 64, load, workers: 2, messages: Some(1_200), ..engine.plan() };
+        let plan =
+            Plan { transport: Transport::Echo, bytes: 64, workers: 2, phases: messages(load, 1_200), ..engine.plan() };
         let report = run(&plan, &mut || {}).unwrap();
         assert!(report.fine(), "{load:?}: {report}");
-        assert_eq!((report.published, report.counts.delivered), (1_200, 1_200));
+        assert_eq!((report.published_messages(), report.counts().delivered), (1_200, 1_200));
     }
 }
 
@@ -84,14 +100,15 @@ fn echoes_are_witnessed() {
 #[test]
 fn time_limits_a_run() {
     let engine = Engine::start();
-    for load in [Load::Closed { in_flight: 1 }, Load::Open { rate: 500.0 }, Load::Idle] {
-        for echo in [false, true] {
-            let plan = Plan { load, echo, messages: None, seconds: Some(0.3), ..engine.plan() };
+    let publish = [Load::Closed { in_flight: 1 }, Load::Open { rate: 500.0 }].map(|load| seconds(load, 0.3));
+    for phases in publish.into_iter().chain([Plan::connect_then(Phase::hold(0.3))]) {
+        for transport in [Transport::Line, Transport::Echo] {
+            let plan = Plan { phases: phases.clone(), transport, ..engine.plan() };
             let mut connected = 0;
             let report = run(&plan, &mut || connected += 1).unwrap();
-            assert!(report.fine(), "{load:?} {echo}: {report}");
-            assert_eq!((connected, report.ramp.connected), (1, 120));
-            assert_eq!(report.published == 0, load == Load::Idle, "{load:?} {echo}: {report}");
+            assert!(report.fine(), "{phases:?} {transport:?}: {report}");
+            assert_eq!((connected, report.phases[0].connections_made), (1, 120));
+            assert_eq!(report.published_messages() == 0, phases[1].kind == Kind::Hold, "{transport:?}: {report}");
         }
     }
 }
@@ -100,9 +117,10 @@ fn time_limits_a_run() {
 #[test]
 fn ramp_keeps_its_pace() {
     let engine = Engine::start();
-    let plan = Plan { ramp: Some(400), load: Load::Idle, messages: None, seconds: Some(0.0), ..engine.plan() };
+    let phases = vec![Phase { ramp: Some(400), ..Phase::connect() }];
+    let plan = Plan { phases, ..engine.plan() };
     let report = run(&plan, &mut || {}).unwrap();
-    assert!(report.fine() && report.ramp.seconds > 0.28, "120 connections at 400/s: {report}");
+    assert!(report.fine() && report.phases[0].connect_seconds > 0.28, "120 connections at 400/s: {report}");
 }
 
 /// A server that is not there is a reason not to start, with cause and cure.
@@ -130,12 +148,12 @@ fn not_a_websocket_server() {
     server.join().unwrap();
 }
 
-/// When the server goes away in the middle, what was lost is counted, connection by connection, and the run ends.
+/// When the server goes away in the middle, what was seen is kept, every connection is told of, and the run ends.
 #[test]
 fn server_goes_away() {
     let engine = Engine::start();
-    let plan =
-        Plan { load: Load::Open { rate: 200.0 }, messages: None, seconds: Some(1.0), patience_s: 0.3, ..engine.plan() };
+    let phases = seconds(Load::Open { rate: 200.0 }, 1.0);
+    let plan = Plan { phases, patience_seconds: 0.3, ..engine.plan() };
     let mut engine = Some(engine);
     let mut stopper = None;
     let report = run(&plan, &mut || {
@@ -148,7 +166,162 @@ fn server_goes_away() {
     .unwrap();
     stopper.unwrap().join().unwrap();
     assert!(!report.fine());
-    assert_eq!(report.failed, 121, "all subscribers and the publisher: {report}");
-    assert!(report.counts.lost > 0 && report.counts.delivered > 0, "{report}");
+    assert_eq!(report.connections_failed(), 121, "all subscribers and the publisher: {report}");
+    assert!(report.counts().delivered > 0, "{report}");
     assert!(report.faults.iter().any(|fault| fault.contains("1001")), "{:?}", report.faults);
+}
+
+/// Connections with several topics get broadcasts, groups and what is theirs alone, side by side.
+#[test]
+fn several_topics_on_a_connection() {
+    let engine = Engine::start();
+    let stream = |to, rate| corecast_loadgen::Stream { to: Some(to), rate: Some(rate), ..Default::default() };
+    let phase = Phase {
+        seconds: Some(0.5),
+        to: Some(Audience::All),
+        also: vec![stream(Audience::Group, 100.0), stream(Audience::Own, 400.0)],
+        ..Phase::publish(Load::Open { rate: 20.0 })
+    };
+    let subscribe = vec![Audience::All, Audience::Group, Audience::Own];
+    let plan = Plan { subscribe, phases: Plan::connect_then(phase), workers: 2, ..engine.plan() };
+    let report = run(&plan, &mut || {}).unwrap();
+    assert!(report.fine(), "{report}");
+    assert_eq!(report.published_messages(), 10 + 50 + 200);
+    assert!(report.counts().delivered > 10 * 120 + 50 * 17 + 200 - 120, "{report}");
+}
+
+/// Messages to random connections are all delivered, in both loops.
+#[test]
+fn unicast_reaches_each() {
+    let engine = Engine::start();
+    for load in [Load::Open { rate: 1_000.0 }, Load::Closed { in_flight: 8 }] {
+        let plan = Plan { subscribe: vec![Audience::Own], phases: messages(load, 400), ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        assert_eq!((report.counts().delivered, report.phases[1].spread.len()), (400, 0));
+    }
+}
+
+/// Everyone is dropped at once and comes back with cursors, several times: what is published meanwhile arrives, once.
+#[test]
+fn everyone_comes_back() {
+    let engine = Engine::start();
+    let publish = Phase { messages: Some(20), ..Phase::publish(Load::Open { rate: 200.0 }) };
+    let back = Phase { messages: Some(20), rate: Some(200.0), ..Phase::new(Kind::Reconnect) };
+    let paced = Phase { ramp: Some(400), ..back.clone() };
+    let quiet = Phase::new(Kind::Reconnect);
+    let phases = vec![Phase::connect(), publish.clone(), back, paced, publish, quiet];
+    let cases = [
+        (Transport::Line, vec![Audience::All], 1),
+        (Transport::Line, vec![Audience::All, Audience::Own], 2),
+        (Transport::Sse, vec![Audience::All], 2),
+        (Transport::LongPoll, vec![Audience::All], 1),
+        (Transport::Poll, vec![Audience::All], 1),
+    ];
+    for (transport, subscribe, workers) in cases {
+        let phases = phases.clone();
+        let plan = Plan { transport, subscribe, workers, phases, poll_seconds: 0.1, ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        assert_eq!((report.published_messages(), report.counts().delivered), (80, 80 * 120));
+        assert!(report.phases[3].connect_seconds > 0.28, "120 connections at 400/s: {report}");
+    }
+}
+
+/// Raw WebSockets, which have no cursors, come back too, if nothing is published meanwhile.
+#[test]
+fn raw_connections_come_back() {
+    let engine = Engine::start();
+    let publish = Phase { messages: Some(20), ..Phase::publish(Load::Closed { in_flight: 1 }) };
+    let phases = vec![Phase::connect(), publish.clone(), Phase::new(Kind::Reconnect), publish];
+    let plan = Plan { transport: Transport::Raw, phases, ..engine.plan() };
+    let report = run(&plan, &mut || {}).unwrap();
+    assert!(report.fine(), "{report}");
+    assert_eq!(report.published_messages(), 40);
+}
+
+/// Connections leave and others come in their place, each of which misses nothing while it is there.
+#[test]
+fn connections_leave_and_come() {
+    let engine = Engine::start();
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
+        let churn = Phase { seconds: Some(0.8), leaving: Some(500.0), rate: Some(200.0), ..Phase::new(Kind::Churn) };
+        let plan = Plan { transport, workers: 2, phases: Plan::connect_then(churn), ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        assert_eq!(report.published_messages(), 160);
+        assert!(report.counts().delivered > 1_000, "{report}");
+    }
+}
+
+/// Those who read slowly get everything in the end, or are told what they did not get; the others are not held up.
+#[test]
+fn slow_readers_are_told() {
+    let engine = Engine::start();
+    let phases = seconds(Load::Open { rate: 100.0 }, 1.0);
+    let slow = Some(Slow::new(0.1, 2_000));
+    let subscribe = vec![Audience::All];
+    let plan = Plan { slow, subscribe, gaps: Gaps::Allowed, bytes: 8_000, phases, ..engine.plan() };
+    let report = run(&plan, &mut || {}).unwrap();
+    assert!(report.fine(), "{report}");
+    let (counts, phase) = (report.counts(), &report.phases[1]);
+    assert_eq!(counts.delivered + counts.told, 100 * 120);
+    assert!(counts.told > 0 && phase.gaps_told > 0, "they read 2 of 800 KB in the first second: {report}");
+    assert!(phase.latency.len() <= 100 * 108, "the slow are not in the latencies: {report}");
+    let refused = Plan { gaps: Gaps::Refused, ..plan };
+    assert!(!run(&refused, &mut || {}).unwrap().fine());
+}
+
+/// Every ready-made plan, made small, runs against the engine and is fine.
+#[test]
+fn every_scenario_runs() {
+    let engine = Engine::start();
+    for scenario in <Scenario as clap::ValueEnum>::value_variants() {
+        let mut plan = Plan { connections: 60, workers: 2, connect: engine.plan().connect, ..scenario.plan() };
+        plan.topics = plan.topics.min(10);
+        for phase in &mut plan.phases {
+            phase.seconds = phase.seconds.map(|_| 0.4);
+            phase.rate = phase.rate.map(|rate| rate.min(200.0));
+            phase.messages = phase.messages.map(|messages| messages.min(4));
+        }
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{scenario:?}: {report}");
+        assert_eq!(report.phases[0].connections_made, 60);
+        assert_eq!(report.counts().delivered > 0, *scenario != Scenario::Idle, "{scenario:?}: {report}");
+    }
+}
+
+/// Described as a server like any other, by templates, the engine is measured in the same way: its raw WebSockets with a
+/// topic in the path and POSTs, and its line protocol with a greeting, a subscription that is confirmed, and a publisher.
+#[test]
+fn generic_servers_are_witnessed() {
+    let engine = Engine::start();
+    let raw = Generic {
+        path: "/topics/{topic}?since=live".to_owned(),
+        publish_path: "/topics/{topic}".to_owned(),
+        ..Generic::default()
+    };
+    let line = Generic {
+        path: "/ws".to_owned(),
+        subprotocol: Some("corecast.v1".to_owned()),
+        talk: vec!["<HI".to_owned(), ">PING {id}".to_owned(), "<PONG".to_owned()],
+        subscribe: Some("SUB {topic} since=live id=1".to_owned()),
+        subscribed: Some("OK 1".to_owned()),
+        publish: r"PUB {topic}\n{payload}".to_owned(),
+        ..Generic::default()
+    };
+    for (generic, publish) in [(raw, Publish::Http), (line, Publish::Ws)] {
+        let generic = Some(generic);
+        let phases = vec![
+            Phase::connect(),
+            Phase { messages: Some(70), ..Phase::publish(Load::Open { rate: 400.0 }) },
+            Phase::new(Kind::Reconnect),
+            Phase { messages: Some(70), ..Phase::publish(Load::Closed { in_flight: 4 }) },
+        ];
+        let plan = Plan { transport: Transport::Generic, generic, publish, phases, ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        assert_eq!(report.counts().delivered, 140 / 7 * 120, "{report}");
+        assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
+    }
 }

@@ -30,6 +30,17 @@ pub const DIALS_MAX: usize = 256;
 /// `IORING_FILE_INDEX_ALLOC` as the offset of a table update: the kernel chooses the slot, and writes it back.
 const CHOOSE_SLOT: i32 = -1;
 
+/// A connection to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Where to.
+    pub to: SocketAddr,
+    /// The local address; by default the kernel's choice.
+    pub from: Option<IpAddr>,
+    /// The socket's receive buffer in bytes, for peers that shall be slow; by default the host's, which grows.
+    pub receive_buffer: Option<u32>,
+}
+
 struct Place {
     /// The socket going in, the slot coming out.
     cell: UnsafeCell<RawFd>,
@@ -53,7 +64,8 @@ impl Dials {
     ///
     /// # Errors
     /// `WouldBlock` if [`DIALS_MAX`] are on their way; what the kernel said to the socket or its address.
-    pub(super) fn start(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<squeue::Entry> {
+    pub(super) fn start(&mut self, dial: &Dial) -> io::Result<squeue::Entry> {
+        let Dial { to, from, receive_buffer } = *dial;
         if self.places.is_empty() {
             let place = |_| {
                 let (to, to_len) = address::encode(SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -65,6 +77,10 @@ impl Dials {
         let number = *self.idle.last().ok_or(io::ErrorKind::WouldBlock)?;
         let fd = socket(to)?;
         set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        if let Some(bytes) = receive_buffer {
+            // Before connecting, because the window that is offered depends on it.
+            set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes as libc::c_int)?;
+        }
         if let Some(from) = from {
             // The port is then chosen by connect, unique per pair of addresses, not per source address.
             set(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;

@@ -42,5 +42,5 @@ pub mod ring;
 mod token;
 
 pub use buffers::BUFFERS_MAX;
-pub use dial::DIALS_MAX;
+pub use dial::{DIALS_MAX, Dial};
 pub use token::SEND_BYTES_MAX;

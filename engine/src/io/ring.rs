@@ -24,7 +24,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use super::accept::Accepting;
 use super::buffers::{Buffers, GROUP};
 use super::check::limit;
-use super::dial::Dials;
+use super::dial::{Dial, Dials};
 use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, Interest, Lent, Slot};
 use super::listen::Listener;
@@ -196,7 +196,15 @@ impl Ring {
         self.buffers.lent_count()
     }
 
-    /// Begins an outgoing connection, from a local address if one is given; `Connected` follows.
+    /// Begins an outgoing connection, from a local address if one is given; as [`Ring::dial`] does.
+    ///
+    /// # Errors
+    /// Those of [`Ring::dial`].
+    pub fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+        self.dial(&Dial { to, from, receive_buffer: None })
+    }
+
+    /// Begins an outgoing connection; `Connected` follows.
     ///
     /// If it failed, the slot of the completion must be closed all the same. If there is no slot at all (the table is
     /// full after all), `Connected` names slot `u32::MAX`, which must not be closed.
@@ -204,11 +212,11 @@ impl Ring {
     /// # Errors
     /// `WouldBlock` if too many are on their way: reap first. `ENFILE` if the table is full. What the kernel said to
     /// the socket or the local address.
-    pub fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+    pub fn dial(&mut self, dial: &Dial) -> io::Result<()> {
         if self.slots_promised >= self.slots_max {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
-        let entry = self.dials.start(to, from)?;
+        let entry = self.dials.start(dial)?;
         self.slots_promised += 1;
         self.push(&entry);
         Ok(())

@@ -1,0 +1,421 @@
+//! Measures what connections and deliveries cost on this host, for the planner of `corecast plan`.
+//!
+//! Owns the runs that this takes and how figures are read off their reports. Starts no server: the one it is given must be
+//! on this host, with nobody else connected. Never: takes a figure from a run in which anything was lost.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+
+use crate::plan::{Audience, CannotStart, Load, Phase, Plan, Transport};
+use crate::report::table::{Ns, size};
+use crate::report::{Host, Kind, PhaseReport, Report};
+use crate::run;
+
+/// What `format` says in a file of constants, and its version; `tuning/src/constants.rs` reads it.
+const FORMAT: &str = "corecast-constants";
+const VERSION: u32 = 1;
+
+/// Payload that all costs are told for, and one that is larger by whole KiB.
+const BYTES: usize = 512;
+const LARGE_BYTES: usize = BYTES + LARGE_KIB * 1024;
+const LARGE_KIB: usize = 4;
+
+/// Subscribers that stay in the processor's caches.
+const WARM_CONNECTIONS: u32 = 1_000;
+
+/// Messages of each measurement: so many that the server is busy for a second or so.
+const WARM_MESSAGES: u64 = 500;
+const COLD_MESSAGES: u64 = 30;
+const UNICAST_MESSAGES: u64 = 30_000;
+
+/// Messages of the warm-up, more than any server has receive buffers: pools that are touched sooner or later, whatever the
+/// number of connections, are no cost of a connection.
+const WARM_UP_MESSAGES: u64 = 6_000;
+
+/// Seconds that connections are held, so that the kernel clears away what connecting left.
+const IDLE_SECONDS: f64 = 1.0;
+
+/// Objects of a cache for each connection, both ends: within these bounds they are taken to be the connections' own.
+const OBJECTS_PER_CONNECTION: std::ops::RangeInclusive<f64> = 1.9..=2.5;
+
+/// Caches of the kernel that a connection has one object of at each end, and what the planner calls it.
+const CACHES: [(&str, &str); 4] = [
+    ("TCP", "kernel_bytes_per_tcp_sock"),
+    ("sock_inode_cache", "kernel_bytes_per_inode"),
+    ("filp", "kernel_bytes_per_file"),
+    ("dentry", "kernel_bytes_per_dentry"),
+];
+
+/// What shall be measured, and how.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Server addresses.
+    pub connect: Vec<SocketAddr>,
+    /// The server's process, if it cannot be found by its port.
+    pub server_pid: Option<u32>,
+    /// Connections of most measurements: more than caches hold.
+    pub connections: u32,
+    /// Times that everything is measured; the median counts.
+    pub rounds: u32,
+    /// Cores of the load generator.
+    pub cores: Vec<usize>,
+}
+
+/// One cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Its name, with the unit in it.
+    pub name: String,
+    /// Its value in that unit.
+    pub value: f64,
+    /// How it was measured.
+    pub source: String,
+    /// Whether the planner has a constant of that name.
+    pub constant: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    /// Where.
+    pub host: String,
+    /// The costs.
+    pub figures: Vec<Figure>,
+    /// What could not be measured, and why.
+    pub notes: Vec<String>,
+}
+
+/// The reports of one round.
+#[derive(Clone, Debug)]
+pub(crate) struct Round {
+    /// Very many subscribers: connect, hold, a few messages, and a few larger ones.
+    pub(crate) cold: Report,
+    /// Few subscribers, many messages.
+    pub(crate) warm: Report,
+    /// Very many topics of one subscriber each.
+    pub(crate) unicast: Report,
+    /// As cold, over the line protocol.
+    pub(crate) line: Report,
+}
+
+/// Measures.
+///
+/// # Errors
+/// Why it could not be measured: no server, none of this host, or something was lost.
+pub fn calibrate(wish: &Wish, told: &mut dyn FnMut(&str)) -> Result<Calibration, CannotStart> {
+    if wish.rounds == 0 || wish.connections == 0 {
+        return Err(CannotStart::new("nothing is to be measured", "give --rounds and --connections of at least 1"));
+    }
+    told("warming up");
+    measured(&warm_up(wish))?;
+    let mut rounds = Vec::new();
+    for number in 1..=wish.rounds {
+        let mut tell = |what: &str| told(&format!("round {number} of {}: {what}", wish.rounds));
+        tell("one message at a time to very many");
+        let cold = measured(&cold(wish))?;
+        tell("one message at a time to few");
+        let warm = measured(&warm(wish))?;
+        tell("a topic for each");
+        let unicast = measured(&unicast(wish))?;
+        tell("the line protocol");
+        let line = measured(&line(wish))?;
+        rounds.push(Round { cold, warm, unicast, line });
+    }
+    let host = Host::read();
+    let host =
+        format!("{} cores ({}), {}, {}", host.cores, host.cpu_model, size(host.memory_bytes as f64), host.kernel);
+    Ok(Calibration::of(host, wish, &rounds))
+}
+
+/// Does a run, and gives its report only if all was well.
+fn measured(plan: &Plan) -> Result<Report, CannotStart> {
+    let report = run(plan, &mut || {})?;
+    if let Some(problem) = report.problems().first() {
+        return Err(CannotStart::new(
+            format!("a run that loses something measures nothing: {problem}"),
+            "see `corecast-load` with the same flags, or take fewer --connections",
+        ));
+    }
+    if report.phases.iter().any(|phase| phase.server.is_none()) {
+        let why = report.notes.first().cloned().unwrap_or_else(|| "it cannot be looked at".to_owned());
+        return Err(CannotStart::new(
+            format!("the server's CPU time is not known: {why}"),
+            "calibrate a server on this host, as root or as its user, with --server-pid if need be",
+        ));
+    }
+    Ok(report)
+}
+
+fn base(wish: &Wish) -> Plan {
+    Plan {
+        connect: wish.connect.clone(),
+        connections: wish.connections,
+        transport: Transport::Raw,
+        subscribe: vec![Audience::All],
+        bytes: BYTES,
+        cores: wish.cores.clone(),
+        server_pid: wish.server_pid,
+        ..Plan::default()
+    }
+}
+
+fn publish(name: &str, in_flight: u32, messages: u64) -> Phase {
+    let load = Load::Closed { in_flight };
+    Phase { name: Some(name.to_owned()), messages: Some(messages), ..Phase::publish(load) }
+}
+
+fn warm_up(wish: &Wish) -> Plan {
+    let phases = Plan::connect_then(publish("warm-up", 1, WARM_UP_MESSAGES));
+    Plan { connections: 1, phases, ..base(wish) }
+}
+
+fn cold(wish: &Wish) -> Plan {
+    let large = Phase { bytes: Some(LARGE_BYTES), ..publish("large", 1, COLD_MESSAGES) };
+    let phases = vec![Phase::connect(), Phase::hold(IDLE_SECONDS), publish("cold", 1, COLD_MESSAGES), large];
+    Plan { phases, ..base(wish) }
+}
+
+fn warm(wish: &Wish) -> Plan {
+    let phases = Plan::connect_then(publish("warm", 1, WARM_MESSAGES));
+    Plan { connections: wish.connections.min(WARM_CONNECTIONS), phases, ..base(wish) }
+}
+
+fn unicast(wish: &Wish) -> Plan {
+    let phases = Plan::connect_then(publish("unicast", 64, UNICAST_MESSAGES));
+    Plan { subscribe: vec![Audience::Own], phases, ..base(wish) }
+}
+
+fn line(wish: &Wish) -> Plan {
+    let phases = Plan::connect_then(publish("line", 1, COLD_MESSAGES));
+    Plan { transport: Transport::Line, phases, ..base(wish) }
+}
+
+/// Figures of one round, by name, in the order they are told.
+type Values = Vec<(&'static str, f64)>;
+
+impl Round {
+    fn values(&self) -> Values {
+        let mut values = Values::new();
+        let mut put = |name: &'static str, value: Option<f64>| {
+            // What noise has made nothing or less was not measured.
+            if let Some(value) = value.filter(|value| value.is_finite() && *value > 0.0) {
+                values.push((name, value));
+            }
+        };
+        let delivery = |report: &Report, name: &str| named(report, name)?.server_cpu_ns_per_delivery();
+        let per_topic = |report: &Report| report.phase(Kind::Connect)?.user_bytes_per_connection();
+        let cold_ns = delivery(&self.cold, "cold");
+        let difference = |more: Option<f64>, less: Option<f64>| Some(more? - less?);
+        put("cpu_ns_per_delivery_websocket", cold_ns);
+        let large_ns = difference(delivery(&self.cold, "large"), cold_ns);
+        put("cpu_ns_per_delivered_kib", large_ns.map(|ns| ns / LARGE_KIB as f64));
+        put("cpu_ns_per_publish", difference(delivery(&self.unicast, "unicast"), cold_ns));
+        put("cpu_ns_per_delivery_websocket_line", delivery(&self.line, "line"));
+        put("cpu_ns_per_delivery_websocket_warm", delivery(&self.warm, "warm"));
+        put("cpu_ns_per_delivery_unicast", delivery(&self.unicast, "unicast"));
+        let connect = self.cold.phase(Kind::Connect);
+        put("cpu_ns_per_connect", connect.and_then(PhaseReport::server_cpu_ns_per_connection));
+        put("user_bytes_per_connection", connect.and_then(PhaseReport::user_bytes_per_connection));
+        put("user_bytes_per_topic", difference(per_topic(&self.unicast), per_topic(&self.cold)));
+        put("kernel_bytes_per_connection_both_ends", connect.and_then(PhaseReport::kernel_bytes_per_connection));
+        for (cache, name) in CACHES {
+            put(name, connect.and_then(|connect| object_bytes(connect, cache)));
+        }
+        put("stream_bytes_per_delivery_websocket", named(&self.cold, "cold").and_then(stream_bytes));
+        put("stream_bytes_per_delivery_websocket_line", named(&self.line, "line").and_then(stream_bytes));
+        values
+    }
+}
+
+fn named<'a>(report: &'a Report, name: &str) -> Option<&'a PhaseReport> {
+    report.phases.iter().find(|phase| phase.name == name)
+}
+
+/// Returns what one end of a connection takes of a cache, if each has one object of it.
+fn object_bytes(connect: &PhaseReport, cache: &str) -> Option<f64> {
+    let grown = connect.kernel.as_ref()?.cache(cache)?;
+    let made = f64::from(connect.connections_made);
+    let each = grown.grown_objects() as f64 / made;
+    OBJECTS_PER_CONNECTION.contains(&each).then(|| grown.grown_bytes() as f64 / made / 2.0)
+}
+
+/// Returns the bytes that came for each delivery: payload and framing, without TCP's and IP's headers.
+fn stream_bytes(phase: &PhaseReport) -> Option<f64> {
+    (phase.counts.delivered > 0).then(|| phase.received_bytes as f64 / phase.counts.delivered as f64)
+}
+
+impl Calibration {
+    pub(crate) fn of(host: String, wish: &Wish, rounds: &[Round]) -> Calibration {
+        let all: Vec<Values> = rounds.iter().map(Round::values).collect();
+        let mut figures = Vec::new();
+        let mut notes = Vec::new();
+        for (name, how, constant) in FIGURES {
+            let of_name = |values: &Values| values.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+            let mut found: Vec<f64> = all.iter().filter_map(of_name).collect();
+            found.sort_by(f64::total_cmp);
+            if found.is_empty() {
+                notes.push(format!("{name} was not measured: {how}, but what else the host did is larger"));
+                continue;
+            }
+            let how = how.replace("{n}", &wish.connections.to_string());
+            figures.push(Figure {
+                name: name.to_owned(),
+                value: (found[found.len() / 2] * 10.0).round() / 10.0,
+                source: format!("calibrate: {how}; median of {}", found.len()),
+                constant,
+            });
+        }
+        Calibration { host, figures, notes }
+    }
+
+    /// Returns the file of constants, JSON.
+    ///
+    /// # Panics
+    /// Never: texts and numbers have a form in JSON.
+    #[must_use]
+    pub fn file(&self) -> String {
+        let mut constants = Map::new();
+        let mut deliveries = Map::new();
+        for figure in self.figures.iter().filter(|figure| figure.constant) {
+            let measured = json!({ "value": figure.value, "source": figure.source });
+            match figure.name.as_str() {
+                "cpu_ns_per_delivery_websocket_line" => {
+                    deliveries.insert("websocket-line".to_owned(), measured);
+                }
+                name => {
+                    constants.insert(name.to_owned(), measured);
+                }
+            }
+        }
+        if !deliveries.is_empty() {
+            constants.insert("cpu_ns_per_delivery".to_owned(), Value::Object(deliveries));
+        }
+        let file = json!({ "format": FORMAT, "version": VERSION, "host": self.host, "constants": constants });
+        format!("{file:#}\n")
+    }
+}
+
+/// Every figure: how it is measured, with `{n}` for the number of connections, and whether the planner has it.
+const FIGURES: [(&str, &str, bool); 16] = [
+    ("cpu_ns_per_delivery_websocket", "512 bytes to {n} subscribers of one topic, one message at a time", true),
+    ("cpu_ns_per_delivered_kib", "as before with 4 KiB more, the difference by 4", true),
+    ("cpu_ns_per_publish", "512 bytes to one of {n} topics with a subscriber each, less a delivery", true),
+    ("cpu_ns_per_delivery_websocket_line", "512 bytes to {n} subscribers over the line protocol", true),
+    ("cpu_ns_per_delivery_websocket_warm", "512 bytes to at most 1000 subscribers, one message at a time", false),
+    ("cpu_ns_per_delivery_unicast", "512 bytes to one of {n} topics with a subscriber each, 64 in flight", false),
+    ("cpu_ns_per_connect", "{n} connections as fast as they come: TCP, handshake, subscription", true),
+    ("user_bytes_per_connection", "private memory of the server, {n} connections to one topic", true),
+    (
+        "user_bytes_per_topic",
+        "private memory of the server, {n} connections with a topic each, less that with one",
+        true,
+    ),
+    (
+        "kernel_bytes_per_connection_both_ends",
+        "caches that may be of connections, and TCP's buffers, whole host",
+        false,
+    ),
+    ("kernel_bytes_per_tcp_sock", "growth of the cache TCP with {n} connections, for one end", true),
+    ("kernel_bytes_per_inode", "growth of the cache sock_inode_cache with {n} connections, for one end", true),
+    ("kernel_bytes_per_file", "growth of the cache filp with {n} connections, for one end", true),
+    ("kernel_bytes_per_dentry", "growth of the cache dentry with {n} connections, for one end", true),
+    ("stream_bytes_per_delivery_websocket", "bytes received for 512 bytes, headers of TCP and IP not counted", false),
+    ("stream_bytes_per_delivery_websocket_line", "bytes received for 512 bytes over the line protocol", false),
+];
+
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.host)?;
+        for Figure { name, value, source, constant } in &self.figures {
+            let read = if name.starts_with("cpu_ns") { Ns(*value as u64).to_string() } else { format!("{value:.0} B") };
+            let mark = if *constant { ' ' } else { '*' };
+            writeln!(f, "{mark} {name:<42} {read:>10}   {}", source.trim_start_matches("calibrate: "))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        write!(f, "* is told, but no constant of the planner's")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    fn wish() -> Wish {
+        Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, cores: Vec::new() }
+    }
+
+    /// A round in which a delivery costs so much when cold.
+    fn round(cold_ns: u64) -> Round {
+        let phase = |name: &str, ns: u64| {
+            let mut phase = samples::report().phases.remove(1);
+            phase.name = name.to_owned();
+            phase.server.as_mut().unwrap().cpu_ns = ns * phase.counts.delivered;
+            phase
+        };
+        let report = |connect_bytes: u64, phases: Vec<PhaseReport>| {
+            let mut report = samples::report();
+            report.phases.truncate(1);
+            let server = report.phases[0].server.as_mut().unwrap();
+            server.resident_bytes_after = server.resident_bytes_before.map(|before| before + connect_bytes * 2_000);
+            report.phases.extend(phases);
+            report
+        };
+        Round {
+            cold: report(200, vec![phase("cold", cold_ns), phase("large", cold_ns + 2_000)]),
+            warm: report(200, vec![phase("warm", 3_000)]),
+            unicast: report(650, vec![phase("unicast", cold_ns + 2_700)]),
+            line: report(300, vec![phase("line", cold_ns + 100)]),
+        }
+    }
+
+    /// Costs are read off the phases that tell them, and differences are differences.
+    #[test]
+    fn figures_are_read_off() {
+        let found = Calibration::of("here".to_owned(), &wish(), &[round(6_000)]);
+        let value = |name: &str| found.figures.iter().find(|figure| figure.name == name).expect(name).value;
+        assert_eq!(value("cpu_ns_per_delivery_websocket"), 6_000.0);
+        assert_eq!(value("cpu_ns_per_delivered_kib"), 500.0);
+        assert_eq!(value("cpu_ns_per_publish"), 2_700.0);
+        assert_eq!(value("cpu_ns_per_delivery_websocket_line"), 6_100.0);
+        assert_eq!(value("cpu_ns_per_delivery_websocket_warm"), 3_000.0);
+        assert_eq!(value("cpu_ns_per_connect"), 20_000.0);
+        assert_eq!(value("user_bytes_per_connection"), 200.0);
+        assert_eq!(value("user_bytes_per_topic"), 450.0);
+        assert_eq!(value("kernel_bytes_per_tcp_sock"), 2_500.0);
+        assert_eq!(value("stream_bytes_per_delivery_websocket"), 530.0);
+        let missing = ["kernel_bytes_per_inode", "kernel_bytes_per_dentry"];
+        assert!(missing.iter().all(|name| found.notes.iter().any(|note| note.starts_with(name))), "{:?}", found.notes);
+        assert_eq!(found.figures.len() + found.notes.len(), FIGURES.len());
+        assert!(found.to_string().contains("6.00 µs"), "{found}");
+    }
+
+    /// The median of the rounds counts, and what noise has made negative is left out.
+    #[test]
+    fn the_median_counts() {
+        let mut rounds = vec![round(6_000), round(90_000), round(6_500)];
+        let unicast = rounds[0].unicast.phases[1].server.as_mut().unwrap();
+        unicast.cpu_ns = 1;
+        let found = Calibration::of("here".to_owned(), &wish(), &rounds);
+        let figure = |name: &str| found.figures.iter().find(|figure| figure.name == name).expect(name);
+        assert_eq!(figure("cpu_ns_per_delivery_websocket").value, 6_500.0);
+        assert!(figure("cpu_ns_per_publish").source.ends_with("median of 2"));
+    }
+
+    /// The file has what the planner has constants for, each with its source, and nothing else.
+    #[test]
+    fn file_is_for_the_planner() {
+        let found = Calibration::of("here".to_owned(), &wish(), &[round(6_000)]);
+        let file: Value = serde_json::from_str(&found.file()).unwrap();
+        assert_eq!((&file["format"], &file["version"], &file["host"]), (&json!(FORMAT), &json!(1), &json!("here")));
+        let constants = file["constants"].as_object().unwrap();
+        assert_eq!(constants["cpu_ns_per_delivery"]["websocket-line"]["value"], 6_100.0);
+        let source = constants["cpu_ns_per_connect"]["source"].as_str().unwrap();
+        assert!(source.contains("2000 connections"), "{source}");
+        assert!(!constants.keys().any(|name| name.contains("stream") || name.contains("warm")), "{constants:?}");
+    }
+}
