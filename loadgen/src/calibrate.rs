@@ -6,16 +6,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde_json::{Map, Value, json};
+use corecast_tuning::constants::{Calibrated, ConstantsFile, Measured};
+use corecast_tuning::transport::Transport as Planned;
 
 use crate::plan::{Audience, CannotStart, Load, Phase, Plan, Transport};
 use crate::report::table::{Ns, size};
 use crate::report::{Host, Kind, PhaseReport, Report};
 use crate::run;
-
-/// What `format` says in a file of constants, and its version; `tuning/src/constants.rs` reads it.
-const FORMAT: &str = "corecast-constants";
-const VERSION: u32 = 1;
 
 /// Payload that all costs are told for, and one that is larger by whole KiB.
 const BYTES: usize = 512;
@@ -40,6 +37,13 @@ const IDLE_SECONDS: f64 = 1.0;
 /// Objects of a cache for each connection, both ends: within these bounds they are taken to be the connections' own.
 const OBJECTS_PER_CONNECTION: std::ops::RangeInclusive<f64> = 1.9..=2.5;
 
+/// Transports that are compared with a WebSocket for each topic: the phase's name, its figures, and what the planner calls it.
+const OTHERS: [(Transport, &str, &str, &str); 3] = [
+    (Transport::Line, "line", "cpu_ns_per_delivery_websocket_line", "stream_bytes_per_delivery_websocket_line"),
+    (Transport::Sse, "sse", "cpu_ns_per_delivery_sse", "stream_bytes_per_delivery_sse"),
+    (Transport::LongPoll, "long-poll", "cpu_ns_per_delivery_long_poll", "stream_bytes_per_delivery_long_poll"),
+];
+
 /// Caches of the kernel that a connection has one object of at each end, and what the planner calls it.
 const CACHES: [(&str, &str); 4] = [
     ("TCP", "kernel_bytes_per_tcp_sock"),
@@ -63,8 +67,11 @@ pub struct Wish {
     pub cores: Vec<usize>,
 }
 
+/// Puts a figure where it belongs.
+type Put = fn(&mut Calibrated, Measured);
+
 /// One cost.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Figure {
     /// Its name, with the unit in it.
     pub name: String,
@@ -72,12 +79,12 @@ pub struct Figure {
     pub value: f64,
     /// How it was measured.
     pub source: String,
-    /// Whether the planner has a constant of that name.
-    pub constant: bool,
+    /// Where it belongs among the planner's constants, if it has such a one.
+    put: Option<Put>,
 }
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Calibration {
     /// Where.
     pub host: String,
@@ -96,8 +103,8 @@ pub(crate) struct Round {
     pub(crate) warm: Report,
     /// Very many topics of one subscriber each.
     pub(crate) unicast: Report,
-    /// As cold, over the line protocol.
-    pub(crate) line: Report,
+    /// As cold, over other transports, in the order of `OTHERS`.
+    pub(crate) others: Vec<Report>,
 }
 
 /// Measures.
@@ -119,9 +126,12 @@ pub fn calibrate(wish: &Wish, told: &mut dyn FnMut(&str)) -> Result<Calibration,
         let warm = measured(&warm(wish))?;
         tell("a topic for each");
         let unicast = measured(&unicast(wish))?;
-        tell("the line protocol");
-        let line = measured(&line(wish))?;
-        rounds.push(Round { cold, warm, unicast, line });
+        let mut others = Vec::new();
+        for (transport, name, ..) in OTHERS {
+            tell(name);
+            others.push(measured(&other(wish, transport, name))?);
+        }
+        rounds.push(Round { cold, warm, unicast, others });
     }
     let host = Host::read();
     let host =
@@ -187,9 +197,8 @@ fn unicast(wish: &Wish) -> Plan {
     Plan { subscribe: vec![Audience::Own], phases, ..base(wish) }
 }
 
-fn line(wish: &Wish) -> Plan {
-    let phases = Plan::connect_then(publish("line", 1, COLD_MESSAGES));
-    Plan { transport: Transport::Line, phases, ..base(wish) }
+fn other(wish: &Wish, transport: Transport, name: &str) -> Plan {
+    Plan { transport, phases: Plan::connect_then(publish(name, 1, COLD_MESSAGES)), ..base(wish) }
 }
 
 /// Figures of one round, by name, in the order they are told.
@@ -212,7 +221,10 @@ impl Round {
         let large_ns = difference(delivery(&self.cold, "large"), cold_ns);
         put("cpu_ns_per_delivered_kib", large_ns.map(|ns| ns / LARGE_KIB as f64));
         put("cpu_ns_per_publish", difference(delivery(&self.unicast, "unicast"), cold_ns));
-        put("cpu_ns_per_delivery_websocket_line", delivery(&self.line, "line"));
+        for ((_, phase, cpu, stream), report) in OTHERS.into_iter().zip(&self.others) {
+            put(cpu, delivery(report, phase));
+            put(stream, named(report, phase).and_then(stream_bytes));
+        }
         put("cpu_ns_per_delivery_websocket_warm", delivery(&self.warm, "warm"));
         put("cpu_ns_per_delivery_unicast", delivery(&self.unicast, "unicast"));
         let connect = self.cold.phase(Kind::Connect);
@@ -224,7 +236,6 @@ impl Round {
             put(name, connect.and_then(|connect| object_bytes(connect, cache)));
         }
         put("stream_bytes_per_delivery_websocket", named(&self.cold, "cold").and_then(stream_bytes));
-        put("stream_bytes_per_delivery_websocket_line", named(&self.line, "line").and_then(stream_bytes));
         values
     }
 }
@@ -251,12 +262,12 @@ impl Calibration {
         let all: Vec<Values> = rounds.iter().map(Round::values).collect();
         let mut figures = Vec::new();
         let mut notes = Vec::new();
-        for (name, how, constant) in FIGURES {
+        for (name, how, put) in FIGURES {
             let of_name = |values: &Values| values.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
             let mut found: Vec<f64> = all.iter().filter_map(of_name).collect();
             found.sort_by(f64::total_cmp);
             if found.is_empty() {
-                notes.push(format!("{name} was not measured: {how}, but what else the host did is larger"));
+                notes.push(format!("{name} is left out: what else the host did was larger"));
                 continue;
             }
             let how = how.replace("{n}", &wish.connections.to_string());
@@ -264,73 +275,107 @@ impl Calibration {
                 name: name.to_owned(),
                 value: (found[found.len() / 2] * 10.0).round() / 10.0,
                 source: format!("calibrate: {how}; median of {}", found.len()),
-                constant,
+                put,
             });
         }
         Calibration { host, figures, notes }
     }
 
-    /// Returns the file of constants, JSON.
-    ///
-    /// # Panics
-    /// Never: texts and numbers have a form in JSON.
+    /// Returns the file of constants.
     #[must_use]
-    pub fn file(&self) -> String {
-        let mut constants = Map::new();
-        let mut deliveries = Map::new();
-        for figure in self.figures.iter().filter(|figure| figure.constant) {
-            let measured = json!({ "value": figure.value, "source": figure.source });
-            match figure.name.as_str() {
-                "cpu_ns_per_delivery_websocket_line" => {
-                    deliveries.insert("websocket-line".to_owned(), measured);
-                }
-                name => {
-                    constants.insert(name.to_owned(), measured);
-                }
+    pub fn file(&self) -> ConstantsFile {
+        let mut constants = Calibrated::default();
+        for Figure { value, source, put, .. } in &self.figures {
+            if let Some(put) = put {
+                put(&mut constants, Measured::new(*value, source));
             }
         }
-        if !deliveries.is_empty() {
-            constants.insert("cpu_ns_per_delivery".to_owned(), Value::Object(deliveries));
-        }
-        let file = json!({ "format": FORMAT, "version": VERSION, "host": self.host, "constants": constants });
-        format!("{file:#}\n")
+        ConstantsFile::new(&self.host, constants)
     }
 }
 
-/// Every figure: how it is measured, with `{n}` for the number of connections, and whether the planner has it.
-const FIGURES: [(&str, &str, bool); 16] = [
-    ("cpu_ns_per_delivery_websocket", "512 bytes to {n} subscribers of one topic, one message at a time", true),
-    ("cpu_ns_per_delivered_kib", "as before with 4 KiB more, the difference by 4", true),
-    ("cpu_ns_per_publish", "512 bytes to one of {n} topics with a subscriber each, less a delivery", true),
-    ("cpu_ns_per_delivery_websocket_line", "512 bytes to {n} subscribers over the line protocol", true),
-    ("cpu_ns_per_delivery_websocket_warm", "512 bytes to at most 1000 subscribers, one message at a time", false),
-    ("cpu_ns_per_delivery_unicast", "512 bytes to one of {n} topics with a subscriber each, 64 in flight", false),
-    ("cpu_ns_per_connect", "{n} connections as fast as they come: TCP, handshake, subscription", true),
-    ("user_bytes_per_connection", "private memory of the server, {n} connections to one topic", true),
+/// Every figure: how it is measured, with `{n}` for the number of connections, and where the planner has it.
+const FIGURES: [(&str, &str, Option<Put>); 20] = [
+    (
+        "cpu_ns_per_delivery_websocket",
+        "512 bytes to {n} subscribers of one topic, one message at a time",
+        Some(|to, found| to.cpu_ns_per_delivery_websocket = Some(found)),
+    ),
+    (
+        "cpu_ns_per_delivered_kib",
+        "as before with 4 KiB more, the difference by 4",
+        Some(|to, found| to.cpu_ns_per_delivered_kib = Some(found)),
+    ),
+    (
+        "cpu_ns_per_publish",
+        "512 bytes to one of {n} topics with a subscriber each, less a delivery",
+        Some(|to, found| to.cpu_ns_per_publish = Some(found)),
+    ),
+    (
+        "cpu_ns_per_delivery_websocket_line",
+        "512 bytes to {n} subscribers over the line protocol",
+        Some(|to, found| drop(to.cpu_ns_per_delivery.insert(Planned::WebsocketLine, found))),
+    ),
+    (
+        "cpu_ns_per_delivery_sse",
+        "512 bytes to {n} subscribers by Server-Sent Events",
+        Some(|to, found| drop(to.cpu_ns_per_delivery.insert(Planned::Sse, found))),
+    ),
+    (
+        "cpu_ns_per_delivery_long_poll",
+        "512 bytes to {n} waiting long polls, and their next requests",
+        Some(|to, found| drop(to.cpu_ns_per_delivery.insert(Planned::LongPoll, found))),
+    ),
+    ("cpu_ns_per_delivery_websocket_warm", "512 bytes to at most 1000 subscribers, one message at a time", None),
+    ("cpu_ns_per_delivery_unicast", "512 bytes to one of {n} topics with a subscriber each, 64 in flight", None),
+    (
+        "cpu_ns_per_connect",
+        "{n} connections as fast as they come: TCP, handshake, subscription",
+        Some(|to, found| to.cpu_ns_per_connect = Some(found)),
+    ),
+    (
+        "user_bytes_per_connection",
+        "private memory of the server, {n} connections to one topic",
+        Some(|to, found| to.user_bytes_per_connection = Some(found)),
+    ),
     (
         "user_bytes_per_topic",
         "private memory of the server, {n} connections with a topic each, less that with one",
-        true,
+        Some(|to, found| to.user_bytes_per_topic = Some(found)),
+    ),
+    ("kernel_bytes_per_connection_both_ends", "caches that may be of connections, and TCP's buffers, whole host", None),
+    (
+        "kernel_bytes_per_tcp_sock",
+        "growth of the cache TCP with {n} connections, for one end",
+        Some(|to, found| to.kernel_bytes_per_tcp_sock = Some(found)),
     ),
     (
-        "kernel_bytes_per_connection_both_ends",
-        "caches that may be of connections, and TCP's buffers, whole host",
-        false,
+        "kernel_bytes_per_inode",
+        "growth of the cache sock_inode_cache with {n} connections, for one end",
+        Some(|to, found| to.kernel_bytes_per_inode = Some(found)),
     ),
-    ("kernel_bytes_per_tcp_sock", "growth of the cache TCP with {n} connections, for one end", true),
-    ("kernel_bytes_per_inode", "growth of the cache sock_inode_cache with {n} connections, for one end", true),
-    ("kernel_bytes_per_file", "growth of the cache filp with {n} connections, for one end", true),
-    ("kernel_bytes_per_dentry", "growth of the cache dentry with {n} connections, for one end", true),
-    ("stream_bytes_per_delivery_websocket", "bytes received for 512 bytes, headers of TCP and IP not counted", false),
-    ("stream_bytes_per_delivery_websocket_line", "bytes received for 512 bytes over the line protocol", false),
+    (
+        "kernel_bytes_per_file",
+        "growth of the cache filp with {n} connections, for one end",
+        Some(|to, found| to.kernel_bytes_per_file = Some(found)),
+    ),
+    (
+        "kernel_bytes_per_dentry",
+        "growth of the cache dentry with {n} connections, for one end",
+        Some(|to, found| to.kernel_bytes_per_dentry = Some(found)),
+    ),
+    ("stream_bytes_per_delivery_websocket", "bytes received for 512 bytes, headers of TCP and IP not counted", None),
+    ("stream_bytes_per_delivery_websocket_line", "bytes received for 512 bytes over the line protocol", None),
+    ("stream_bytes_per_delivery_sse", "bytes received for 512 bytes by Server-Sent Events", None),
+    ("stream_bytes_per_delivery_long_poll", "bytes received for 512 bytes by long poll", None),
 ];
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.host)?;
-        for Figure { name, value, source, constant } in &self.figures {
+        for Figure { name, value, source, put } in &self.figures {
             let read = if name.starts_with("cpu_ns") { Ns(*value as u64).to_string() } else { format!("{value:.0} B") };
-            let mark = if *constant { ' ' } else { '*' };
+            let mark = if put.is_some() { ' ' } else { '*' };
             writeln!(f, "{mark} {name:<42} {read:>10}   {}", source.trim_start_matches("calibrate: "))?;
         }
         for note in &self.notes {
@@ -344,6 +389,7 @@ impl fmt::Display for Calibration {
 mod tests {
     use super::*;
     use crate::report::samples;
+    use corecast_tuning::constants::Constants;
 
     fn wish() -> Wish {
         Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, cores: Vec::new() }
@@ -369,7 +415,7 @@ mod tests {
             cold: report(200, vec![phase("cold", cold_ns), phase("large", cold_ns + 2_000)]),
             warm: report(200, vec![phase("warm", 3_000)]),
             unicast: report(650, vec![phase("unicast", cold_ns + 2_700)]),
-            line: report(300, vec![phase("line", cold_ns + 100)]),
+            others: OTHERS.map(|(_, name, ..)| report(300, vec![phase(name, cold_ns + 100)])).to_vec(),
         }
     }
 
@@ -410,12 +456,14 @@ mod tests {
     #[test]
     fn file_is_for_the_planner() {
         let found = Calibration::of("here".to_owned(), &wish(), &[round(6_000)]);
-        let file: Value = serde_json::from_str(&found.file()).unwrap();
-        assert_eq!((&file["format"], &file["version"], &file["host"]), (&json!(FORMAT), &json!(1), &json!("here")));
-        let constants = file["constants"].as_object().unwrap();
-        assert_eq!(constants["cpu_ns_per_delivery"]["websocket-line"]["value"], 6_100.0);
-        let source = constants["cpu_ns_per_connect"]["source"].as_str().unwrap();
+        let text = found.file().text();
+        let constants = Constants::shipped().with(ConstantsFile::read(&text).unwrap().constants);
+        assert_eq!(constants.cpu_ns_per_delivery_websocket.value, 6_000.0);
+        assert_eq!(constants.delivery(Planned::WebsocketLine).value, 6_100.0);
+        assert_eq!(constants.delivery(Planned::LongPoll).value, 6_100.0);
+        let source = constants.cpu_ns_per_connect.source;
         assert!(source.contains("2000 connections"), "{source}");
-        assert!(!constants.keys().any(|name| name.contains("stream") || name.contains("warm")), "{constants:?}");
+        let told = found.figures.iter().filter(|figure| figure.put.is_some()).count();
+        assert_eq!(text.matches("\"source\"").count(), told, "{text}");
     }
 }

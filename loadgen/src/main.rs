@@ -4,7 +4,7 @@
 
 mod arguments;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -62,9 +62,15 @@ fn print(report: &Report, arguments: &Arguments) -> io::Result<()> {
 }
 
 fn measure(arguments: &CalibrateArguments) -> Result<io::Result<ExitCode>, CannotStart> {
-    let found = calibrate(&arguments.wish(), &mut |what| eprintln!("corecast-load: {what}"))?;
+    let watched = io::stderr().is_terminal();
+    let found = calibrate(&arguments.wish(), &mut |what| {
+        if watched {
+            eprintln!("{what}");
+        }
+    })?;
     let written = writeln!(io::stdout(), "{found}");
-    let written = written.and_then(|()| arguments.out.as_deref().map_or(Ok(()), |path| write(path, &found.file())));
+    let written =
+        written.and_then(|()| arguments.out.as_deref().map_or(Ok(()), |path| write(path, &found.file().text())));
     Ok(written.map(|()| ExitCode::SUCCESS))
 }
 
