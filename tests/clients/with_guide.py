@@ -42,7 +42,7 @@ class Running:
         modules.mkdir()
         (modules / "corecast").symlink_to(ROOT / "clients" / "js")
         for name in ["ws", "eventsource", "eventsource-parser"]:
-            (modules / name).symlink_to(ROOT / "clients" / "js" / "node_modules" / name)
+            (modules / name).symlink_to(ROOT / "tests" / "javascript" / "node_modules" / name)
         if language == "html":
             [script] = re.findall(r"<script[^>]*>\n(.*?)</script>", text, re.S)
             # Node takes no modules from the network; it is the same file.

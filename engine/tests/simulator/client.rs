@@ -2,11 +2,14 @@
 
 use crate::echo::EchoClient;
 use crate::line::LineClient;
+use crate::migrant::Migrant;
 use crate::net::{ConnId, Net};
 use crate::oracle::Oracle;
+use crate::poller::Poller;
 use crate::raw::RawClient;
 use crate::rest::HttpClient;
 use crate::rng::Rng;
+use crate::stream::StreamClient;
 
 /// How far the run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,10 +32,19 @@ pub(crate) struct Plan {
     pub(crate) message_bytes_max: usize,
     /// Longest pause between two actions of a client, in microseconds.
     pub(crate) pause_us_max: u64,
+    /// Age at which the server may end a stream, in milliseconds.
+    pub(crate) stream_ms: u64,
+    /// Bytes of messages after which the server may end a stream; 0: never.
+    pub(crate) stream_bytes: u64,
+    /// Time that a reader has for what was said before the end, in milliseconds.
+    pub(crate) linger_ms: u64,
     /// Nothing in this world entitles the server to refuse, or to close a connection of its own accord.
     pub(crate) calm: bool,
     pub(crate) trace: bool,
 }
+
+/// The engine's timers are so coarse: what has a time may come so much too early.
+const TICK_US: u64 = 128_000;
 
 /// Where a client acts.
 pub(crate) struct Scene<'a> {
@@ -41,6 +53,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) rng: &'a mut Rng,
     pub(crate) plan: &'a Plan,
     pub(crate) phase: Phase,
+    /// When it began.
+    pub(crate) phase_us: u64,
 }
 
 impl Phase {
@@ -57,6 +71,33 @@ impl Scene<'_> {
             self.plan.topics[0].clone()
         } else {
             self.plan.topics[self.rng.below(self.plan.topics.len())].clone()
+        }
+    }
+
+    /// Draws several different topics, `max` at most.
+    pub(crate) fn topics(&mut self, max: usize) -> Vec<String> {
+        let mut topics = self.plan.topics.clone();
+        self.rng.shuffle(&mut topics);
+        topics.truncate(1 + self.rng.below(max));
+        topics
+    }
+
+    /// Says whether a stream of that time, with so many bytes, may end for its age or its length.
+    pub(crate) fn may_end(&self, opened_us: u64, length: u64) -> bool {
+        let Plan { stream_ms, stream_bytes, .. } = *self.plan;
+        let old = self.net.now_us() + TICK_US - opened_us >= stream_ms * 1000;
+        old || stream_bytes > 0 && length >= stream_bytes - stream_bytes / 8
+    }
+
+    /// Says whether a stream that the server ended because it finishes may be cut off: its reader had its time.
+    pub(crate) fn is_late(&self) -> bool {
+        self.phase == Phase::Draining && self.net.now_us() + TICK_US - self.phase_us >= self.plan.linger_ms * 1000
+    }
+
+    /// Says something in the trace, if there is one.
+    pub(crate) fn say(&self, text: impl FnOnce() -> String) {
+        if self.plan.trace {
+            eprintln!("{:>12} {}", self.net.now_us(), text());
         }
     }
 
@@ -94,6 +135,9 @@ pub(crate) enum Client {
     Raw(RawClient),
     Http(HttpClient),
     Echo(EchoClient),
+    Stream(StreamClient),
+    Poller(Poller),
+    Migrant(Migrant),
 }
 
 impl Client {
@@ -103,26 +147,35 @@ impl Client {
             Client::Raw(client) => client.step(scene),
             Client::Http(client) => client.step(scene),
             Client::Echo(client) => client.step(scene),
+            Client::Stream(client) => client.step(scene),
+            Client::Poller(client) => client.step(scene),
+            Client::Migrant(client) => client.step(scene),
         }
     }
 
     /// Says whether a step would change anything now.
-    pub(crate) fn has_work(&self, net: &Net, phase: Phase) -> bool {
+    pub(crate) fn has_work(&self, net: &Net, phase: Phase, oracle: &Oracle) -> bool {
         match self {
             Client::Line(client) => client.has_work(net, phase),
             Client::Raw(client) => client.has_work(net, phase),
             Client::Http(client) => client.has_work(net, phase),
             Client::Echo(client) => client.has_work(net, phase),
+            Client::Stream(client) => client.has_work(net, phase, oracle),
+            Client::Poller(client) => client.has_work(net, phase, oracle),
+            Client::Migrant(client) => client.has_work(net, phase, oracle),
         }
     }
 
     /// Returns when this client next acts of itself.
-    pub(crate) fn next_due_us(&self, phase: Phase) -> Option<u64> {
+    pub(crate) fn next_due_us(&self, phase: Phase, oracle: &Oracle) -> Option<u64> {
         match self {
             Client::Line(client) => client.next_due_us(phase),
             Client::Raw(client) => client.next_due_us(phase),
             Client::Http(client) => client.next_due_us(phase),
             Client::Echo(client) => client.next_due_us(phase),
+            Client::Stream(client) => client.next_due_us(phase, oracle),
+            Client::Poller(client) => client.next_due_us(phase, oracle),
+            Client::Migrant(client) => client.next_due_us(phase, oracle),
         }
     }
 
@@ -132,6 +185,9 @@ impl Client {
             Client::Raw(client) => client.conn(),
             Client::Http(client) => client.conn(),
             Client::Echo(client) => client.conn(),
+            Client::Stream(client) => client.conn(),
+            Client::Poller(client) => client.conn(),
+            Client::Migrant(client) => client.conn(),
         }
     }
 
@@ -142,6 +198,9 @@ impl Client {
             Client::Raw(client) => client.waits_for(phase, oracle),
             Client::Http(client) => client.waits_for(phase),
             Client::Echo(client) => client.waits_for(phase),
+            Client::Stream(client) => client.waits_for(phase, oracle),
+            Client::Poller(client) => client.waits_for(phase, oracle),
+            Client::Migrant(client) => client.waits_for(phase, oracle),
         }
     }
 
@@ -152,6 +211,9 @@ impl Client {
             Client::Raw(client) => client.exit(scene, Exit::Reset),
             Client::Http(client) => client.exit(scene, Exit::Reset),
             Client::Echo(client) => client.exit(scene, Exit::Reset),
+            Client::Stream(client) => client.exit(scene, Exit::Reset),
+            Client::Poller(client) => client.exit(scene, Exit::Reset),
+            Client::Migrant(client) => client.exit(scene, Exit::Reset),
         }
     }
 

@@ -66,7 +66,8 @@ impl EchoClient {
             if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
                 let shard = scene.rng.below(scene.plan.shards);
                 let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
-                wire.put_upgrade("/echo");
+                let packed = scene.rng.chance(300);
+                wire.put_upgrade(scene.rng, "/echo", packed);
                 self.wire = Some(wire);
                 (self.open, self.closing, self.ended) = (false, false, false);
                 self.farewell = false;

@@ -163,7 +163,8 @@ impl LineClient {
         }
         let shard = scene.rng.below(scene.plan.shards);
         let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
-        wire.put_upgrade("/ws");
+        let packed = scene.rng.chance(300);
+        wire.put_upgrade(scene.rng, "/ws", packed);
         self.wire = Some(wire);
         self.stage = Stage::Handshake;
         self.farewell = false;
@@ -534,7 +535,8 @@ fn draw_options(rng: &mut Rng, permille: u32) -> String {
     format!("{conflate}{every}")
 }
 
-fn draw_since(rng: &mut Rng) -> Since {
+/// Draws where a reader starts.
+pub(crate) fn draw_since(rng: &mut Rng) -> Since {
     match rng.below(6) {
         0 | 1 => Since::Latest,
         2 | 3 => Since::Live,
@@ -548,6 +550,6 @@ pub(crate) fn escape(topic: &str) -> String {
     topic.replace('%', "%25").replace(' ', "%20")
 }
 
-fn unescape(word: &str) -> String {
+pub(crate) fn unescape(word: &str) -> String {
     word.replace("%20", " ").replace("%25", "%")
 }

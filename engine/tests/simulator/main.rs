@@ -1,22 +1,41 @@
 //! The seeded simulator: several production shards on a fake kernel, scripted clients at the other end, an oracle.
 //!
+//! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
+//! streams), `poller` (all that polls), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
+//! bytes of any transport into what they tell, `following` and `oracle` judge it.
+//!
 //! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
 //! stderr. A failure prints the command that replays it.
 
+mod ask;
+mod base64;
+mod body;
 mod client;
 mod echo;
 mod fairness;
 mod faults;
+mod following;
+mod forever_frame;
+mod item;
 mod kernel;
 mod kernel_tests;
 mod line;
+mod migrant;
+mod multipart;
+mod ndjson;
 mod net;
 mod oracle;
 mod oracle_tests;
+mod packing;
+mod poller;
 mod raw;
+mod reader_tests;
+mod reading;
 mod rest;
 mod rng;
 mod seat;
+mod sse;
+mod stream;
 mod wire;
 mod world;
 
@@ -90,6 +109,7 @@ fn worlds() {
     if seeds >= 200 {
         // A simulator that sees nothing proves nothing.
         assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
+        assert!(sum.heard.iter().all(|heard| *heard > 100) && sum.ends > 100 && sum.stats.compressed > 100, "{sum:?}");
         assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
     }
 }

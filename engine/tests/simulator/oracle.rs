@@ -1,11 +1,14 @@
 //! What must be true of every message, whoever sends or sees it: the global record, and one `Watch` per subscriber and
 //! topic.
 //!
-//! Owns: which payload was published where, under which cursor it was numbered, who has seen up to what.
+//! Owns: which payload was published where, under which cursor it was numbered, who has seen up to what; what a history
+//! was told to hold, so that a loss without need is seen.
 //! Never: looks into a shard. All it knows came over a client's connection.
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::ask::TRANSPORTS;
+use crate::item::{Loss, Message};
 use crate::rng::Rng;
 
 /// A publish to put on the wire.
@@ -63,6 +66,28 @@ struct Published {
     seen: Option<Cursor>,
 }
 
+/// What a topic's history must hold, at least.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct History {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// Messages may be forgotten for their age from this time on.
+    pub(crate) until_us: u64,
+}
+
+/// Payloads hold these now and then: what means something to one transport or another.
+const TRAPS: [&str; 9] = [
+    "\r\n\r\n",
+    "\n\ndata: x\n\n",
+    "\nid: 0\n",
+    "\n0\r\n\r\n",
+    "</script><!--",
+    "\u{2028}\u{2029}",
+    "\r\n--corecast-part-7f3e9a51c2d84b06--\r\n",
+    "{\"gap\":",
+    "\0\u{1f}\u{7f}é",
+];
+
 /// The global record.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
@@ -73,8 +98,14 @@ pub(crate) struct Oracle {
     raw_runs: Vec<(String, Vec<PayloadId>)>,
     /// Topics are cleared, or memory is so short that snapshots give way.
     pub(crate) may_forget: bool,
+    /// What histories hold in a world that does not forget otherwise; `None`: nobody knows.
+    pub(crate) history: Option<History>,
+    pub(crate) now_us: u64,
     pub(crate) sights: u64,
     pub(crate) gaps: u64,
+    /// Messages that came over each transport, and streams that the server ended in order.
+    pub(crate) heard: [u64; TRANSPORTS],
+    pub(crate) ends: u64,
 }
 
 impl Oracle {
@@ -84,6 +115,10 @@ impl Oracle {
         let mut bytes = format!("#{id};").into_bytes();
         let binary = rng.chance(200);
         let event = rng.chance(300).then(|| format!("event-{}", id % 7));
+        let trap = rng.pick(&TRAPS);
+        if rng.chance(150) && !binary && bytes.len() + trap.len() <= len {
+            bytes.extend_from_slice(trap.as_bytes());
+        }
         while bytes.len() < len {
             bytes.push(if binary { rng.next() as u8 } else { rng.pick(b"abc \"\\\n\r\t{}[]<>&0") });
         }
@@ -119,15 +154,35 @@ impl Oracle {
         published.fate = Fate::Refused;
     }
 
-    /// Finds the payload that these bytes are, which must have been published to this topic and not refused.
-    pub(crate) fn identify(&self, topic: &str, bytes: &[u8]) -> PayloadId {
+    /// Finds the payload whose number stands in these bytes.
+    fn named(&self, topic: &str, bytes: &[u8]) -> PayloadId {
         let id = bytes.strip_prefix(b"#").and_then(|rest| {
             let end = rest.iter().position(|byte| *byte == b';')?;
             std::str::from_utf8(&rest[..end]).ok()?.parse::<PayloadId>().ok()
         });
-        let Some(id) = id.filter(|id| *id < self.published.len()) else {
-            panic!("topic {topic}: nobody published {:?}", String::from_utf8_lossy(bytes));
-        };
+        id.filter(|id| *id < self.published.len())
+            .unwrap_or_else(|| panic!("topic {topic}: nobody published {:?}", String::from_utf8_lossy(bytes)))
+    }
+
+    /// Gives a message that a transport could not carry as it was (`loss`) its bytes and event name back, if what came is
+    /// what that transport must make of them.
+    pub(crate) fn restore(&self, topic: &str, message: &Message) -> (Vec<u8>, Option<String>) {
+        if message.loss == Loss::Nothing {
+            return (message.bytes.clone(), message.event.clone());
+        }
+        let id = self.named(topic, &message.bytes);
+        let published = &self.published[id];
+        if message.loss == Loss::EventName {
+            return (message.bytes.clone(), published.event.clone());
+        }
+        let text = String::from_utf8_lossy(&published.bytes).replace("\r\n", "\n").replace('\r', "\n");
+        assert!(text.as_bytes() == message.bytes, "payload {id} was changed by more than its line ends: {message:?}");
+        (published.bytes.clone(), message.event.clone())
+    }
+
+    /// Finds the payload that these bytes are, which must have been published to this topic and not refused.
+    pub(crate) fn identify(&self, topic: &str, bytes: &[u8]) -> PayloadId {
+        let id = self.named(topic, bytes);
         let published = &self.published[id];
         assert!(published.bytes == bytes, "payload {id} was changed on the way: {:?}", String::from_utf8_lossy(bytes));
         assert_eq!(published.topic, topic, "payload {id} came on another topic");
@@ -142,6 +197,34 @@ impl Oracle {
         self.sights += 1;
         self.place(id, cursor);
         id
+    }
+
+    /// A client fetched this payload, under this cursor, and was not told its event name.
+    pub(crate) fn saw_value(&mut self, topic: &str, cursor: Cursor, bytes: &[u8]) {
+        let id = self.identify(topic, bytes);
+        self.sights += 1;
+        self.place(id, cursor);
+    }
+
+    /// Asserts that a topic's history could no longer hold the message at `to`, because enough was published behind it.
+    fn check_exceeded(&self, topic: &str, to: Cursor) {
+        let Some(history) = self.history.filter(|history| !self.may_forget && self.now_us < history.until_us) else {
+            return;
+        };
+        let mut count = 0;
+        let mut bytes = 0;
+        for published in self.published.iter().filter(|published| published.topic == topic) {
+            // What nobody has seen yet may stand anywhere.
+            if published.fate != Fate::Refused && published.seen.is_none_or(|seen| seen.seq >= to.seq) {
+                count += 1;
+                bytes += published.bytes.len() + published.event.as_ref().map_or(0, String::len);
+            }
+        }
+        let held = count <= history.messages && bytes <= history.bytes;
+        assert!(
+            !held,
+            "topic {topic}: {to} is said to be gone, and the history holds it ({count} messages from there)"
+        );
     }
 
     /// A raw subscriber saw these payloads, one after the other, without cursors.
@@ -274,10 +357,14 @@ pub(crate) struct Watch {
     since: Since,
     /// The newest number when the subscription began to be live, once the server told.
     head: Option<Cursor>,
+    /// The newest number that anybody knew of when the request was sent; the server's may have been a later one.
+    floor: Option<Cursor>,
     /// Everything up to here was delivered or told as lost.
     last: Option<Cursor>,
     /// Whether the first message or gap has come.
     begun: bool,
+    /// Whether one has come since the request was sent.
+    answered: bool,
 }
 
 impl Watch {
@@ -288,7 +375,7 @@ impl Watch {
             Since::After(_) => None,
             Since::Latest | Since::Live | Since::Earliest | Since::Last(_) => None,
         };
-        Watch { topic: topic.to_string(), since, head: None, last, begun: false }
+        Watch { topic: topic.to_string(), since, head: None, floor: None, last, begun: false, answered: false }
     }
 
     /// Returns the cursor to go on from.
@@ -296,11 +383,17 @@ impl Watch {
         self.last
     }
 
+    /// A request goes out, or goes out again.
+    pub(crate) fn asked(&mut self, oracle: &Oracle) {
+        self.floor = oracle.head(&self.topic);
+        self.answered = false;
+    }
+
     /// The server said where the topic stood when this subscription began.
     pub(crate) fn head_told(&mut self, oracle: &mut Oracle, head: Cursor) {
         self.head = Some(head);
         oracle.head_told(&self.topic, head);
-        if self.since == Since::Live && !self.begun {
+        if self.since == Since::Live && self.last.is_none() && !self.begun {
             self.last = Some(head);
         }
     }
@@ -313,9 +406,35 @@ impl Watch {
             assert!(cursor.seq == last.seq + 1, "a jump to {cursor} that nobody told: {self:?}");
         } else if let (Some(head), false) = (self.head, self.begun) {
             self.check_first(head, cursor);
+        } else if let (Some(floor), false) = (self.floor, self.begun) {
+            self.check_floor(oracle, floor, cursor);
         }
         self.begun = true;
+        self.answered = true;
         self.last = Some(cursor);
+    }
+
+    /// A message came without its cursor: it can only be the one after the last.
+    pub(crate) fn next_message(&mut self, oracle: &mut Oracle, event: Option<&str>, bytes: &[u8]) {
+        let last = self.last.expect("the caller knows where this watch stands");
+        self.message(oracle, Cursor { seq: last.seq + 1, ..last }, event, bytes);
+    }
+
+    /// Checks the first message of a subscription of which only is known what had been numbered before it was asked for.
+    fn check_floor(&self, oracle: &Oracle, floor: Cursor, first: Cursor) {
+        if floor.epoch != first.epoch {
+            return;
+        }
+        let earliest = match self.since {
+            Since::Latest => floor.seq,
+            Since::Live => floor.seq + 1,
+            Since::Last(count) => (floor.seq + 1).saturating_sub(count),
+            Since::Earliest | Since::After(_) => 1,
+        };
+        assert!(first.seq >= earliest, "the first message is {first}, asked for from {earliest} on: {self:?}");
+        if self.since == Since::Earliest && first.seq > 1 {
+            oracle.check_exceeded(&self.topic, Cursor { seq: first.seq - 1, ..first });
+        }
     }
 
     /// Checks the first message of a subscription that does not start from a cursor.
@@ -340,6 +459,13 @@ impl Watch {
         assert!(["overflow", "expired", "epoch", "conflated"].contains(&told.reason), "{told:?}");
         assert!(told.count > 0 || told.reason == "epoch", "a gap of nothing: {told:?}");
         let (from, to) = (Cursor::parse(told.from), Cursor::parse(told.to));
+        match told.reason {
+            "conflated" => {}
+            "epoch" => {
+                assert!(oracle.may_forget || oracle.history.is_none(), "a new epoch of its own accord: {told:?}")
+            }
+            _ => oracle.check_exceeded(&self.topic, to),
+        }
         if told.reason == "epoch" {
             // How much of the old epoch is lost nobody knows; of the new one everything before the next message.
             assert_eq!(told.count, to.seq, "{told:?}");
@@ -351,6 +477,7 @@ impl Watch {
             }
         }
         self.begun = true;
+        self.answered = true;
         // The topic is gone: what comes next is the beginning of another life.
         self.last = (to.epoch != 0).then_some(to);
         oracle.head_told(&self.topic, to);
@@ -358,13 +485,20 @@ impl Watch {
 
     /// A poll's answer is over: the next one goes on from here.
     pub(crate) fn polled_up_to(&mut self, oracle: &mut Oracle, next: Cursor) {
-        if let Some(last) = self.last
-            && self.begun
+        if let Some(floor) = self.floor
+            && floor.epoch == next.epoch
         {
-            assert_eq!(last, next, "a poll's cursor is that of its last message: {self:?}");
+            assert!(self.answered || next.seq >= floor.seq, "nothing came, and {floor} was there: {self:?}");
+        }
+        self.told(oracle, next);
+    }
+
+    /// The server says that this is where the reader stands.
+    pub(crate) fn told(&mut self, oracle: &mut Oracle, next: Cursor) {
+        if let Some(last) = self.last {
+            assert_eq!(last, next, "the cursor is that of the last message that came: {self:?}");
         }
         if next.epoch == 0 {
-            assert_eq!(self.last, None, "the topic is gone, and nobody told: {self:?}");
             return;
         }
         self.last = Some(next);
@@ -390,7 +524,8 @@ impl Watch {
             (Some(last), _) => last.epoch != head.epoch || last.seq == head.seq,
             // Nothing came: the head that was told at the beginning must still be the head.
             (None, Some(told)) => told.epoch != head.epoch || told.seq == head.seq,
-            (None, None) => false,
+            // Nobody can know what a live subscription has coming; another one begins with the snapshot.
+            (None, None) => matches!(self.since, Since::Live | Since::Last(0)) || head.seq == 0 || oracle.may_forget,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct RawClient {
     topic: String,
     /// Starts with what is there, so the newest message must come.
     from_snapshot: bool,
+    /// Wants the newest only, and is not told of what it does not get.
+    conflates: bool,
     received: Vec<PayloadId>,
     next_us: u64,
 }
@@ -37,6 +39,7 @@ impl RawClient {
             pace: if calm { Pace::FAST } else { Pace::draw(rng) },
             topic: String::new(),
             from_snapshot: false,
+            conflates: false,
             received: Vec::new(),
             next_us: 0,
         }
@@ -79,6 +82,8 @@ impl RawClient {
             return true;
         };
         match self.received.last() {
+            // Where even the newest message may be forgotten, it goes without a word.
+            Some(_) if self.conflates && oracle.may_forget => true,
             Some(last) => oracle.cursor_of(*last).is_none_or(|last| last.epoch != head.epoch || last.seq == head.seq),
             None => !self.from_snapshot || head.seq == 0 || oracle.may_forget,
         }
@@ -120,8 +125,10 @@ impl RawClient {
         self.topic = scene.topic();
         let since = scene.rng.pick(&["", "?since=live", "?since=earliest", "?since=-5", "?since=latest&conflate"]);
         self.from_snapshot = since != "?since=live";
+        self.conflates = since.ends_with("conflate");
         let mut wire = Wire::open(scene.net, scene.rng, shard, self.pace);
-        wire.put_upgrade(&format!("/topics/{}{since}", escape_url(&self.topic)));
+        let packed = scene.rng.chance(300);
+        wire.put_upgrade(scene.rng, &format!("/topics/{}{since}", escape_url(&self.topic)), packed);
         self.wire = Some(wire);
         self.open = false;
         self.closing = false;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::base64::{base64, unbase64};
 use crate::client::{Exit, Phase, Scene};
 use crate::net::{ConnId, Net};
 use crate::oracle::{Cursor, PayloadId, Since, Told, Watch};
@@ -305,7 +306,9 @@ impl HttpClient {
                     Some(last) if scene.rng.chance(900) => Since::After(last),
                     _ => scene.rng.pick(&[Since::Latest, Since::Live, Since::Earliest, Since::Last(3)]),
                 };
-                self.polls.insert(topic.clone(), Watch::new(&topic, since));
+                let mut watch = Watch::new(&topic, since);
+                watch.asked(scene.oracle);
+                self.polls.insert(topic.clone(), watch);
                 let known = match since {
                     Since::After(last) if scene.rng.chance(300) => Some(last),
                     _ => None,
@@ -354,45 +357,5 @@ impl HttpClient {
         }
         let head = "POST /topics HTTP/1.1\r\nContent-Type: application/x-ndjson\r\n";
         self.put(scene, Asked::Batch(ids), head, Some(&body));
-    }
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Encodes bytes as RFC 4648 says, with padding.
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for at in 0..4 {
-            let digit = BASE64[(bits >> (18 - 6 * at)) as usize & 63];
-            text.push(if at <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
-fn unbase64(text: &str) -> Vec<u8> {
-    assert_eq!(text.len() % 4, 0, "base64 with padding");
-    let mut bytes = Vec::new();
-    for four in text.as_bytes().chunks(4) {
-        let digits: Vec<u32> = four
-            .iter()
-            .filter(|digit| **digit != b'=')
-            .map(|digit| BASE64.iter().position(|other| other == digit).expect("a base64 digit") as u32)
-            .collect();
-        let bits = digits.iter().fold(0u32, |bits, digit| bits << 6 | digit) << (6 * (4 - digits.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..digits.len()]);
-    }
-    bytes
-}
-
-/// The example of RFC 4648, section 10, both ways.
-#[test]
-fn base64_of_the_rfc() {
-    for (bytes, text) in [("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-    {
-        assert_eq!(base64(bytes.as_bytes()), text);
-        assert_eq!(unbase64(text), bytes.as_bytes());
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::net::{ConnId, Found, Net};
+use crate::packing::{pack_message, unpack_message};
 use crate::rng::Rng;
 
 /// How eagerly a client reads.
@@ -54,6 +55,9 @@ pub(crate) struct Wire {
     said_close: bool,
     /// The server sent its close frame: nothing may come behind it.
     heard_close: bool,
+    /// Compression was offered, and what was agreed on: how far back the server's messages look, in bits.
+    offered: bool,
+    packing: Option<u8>,
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
@@ -74,6 +78,8 @@ impl Wire {
             pings: VecDeque::new(),
             said_close: false,
             heard_close: false,
+            offered: false,
+            packing: None,
             bytes: Vec::new(),
             pace,
         }
@@ -131,15 +137,18 @@ impl Wire {
         }
     }
 
-    /// Takes an answer to an HTTP request off `bytes`, once it is whole.
-    pub(crate) fn take_answer(&mut self, head_only: bool) -> Option<Answer> {
+    /// Reads the status of the answer whose first line has come, and leaves it.
+    pub(crate) fn status(&self) -> Option<u16> {
+        let line_len = self.bytes.windows(2).position(|two| two == b"\r\n")?;
+        Some(status(std::str::from_utf8(&self.bytes[..line_len]).expect("a status line is text")))
+    }
+
+    /// Reads the head of an answer, once it is whole, and says how long it is; leaves it.
+    fn head(&self) -> Option<(Answer, usize)> {
         let head_len = self.bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&self.bytes[..head_len]).expect("an answer's head is text");
         let mut lines = head.split("\r\n");
-        let first = lines.next().expect("split gives at least one");
-        let status = first.strip_prefix("HTTP/1.1 ").or_else(|| first.strip_prefix("HTTP/1.0 "));
-        let status = status.unwrap_or_else(|| panic!("a status line, not {first:?}"));
-        let status: u16 = status[..3].parse().unwrap_or_else(|_| panic!("a status, not {first:?}"));
+        let status = status(lines.next().expect("split gives at least one"));
         let headers: Vec<(String, String)> = lines
             .filter(|line| !line.is_empty())
             .map(|line| {
@@ -147,9 +156,21 @@ impl Wire {
                 (name.to_ascii_lowercase(), value.to_string())
             })
             .collect();
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        Some((Answer { status, headers, body: Vec::new() }, head_len))
+    }
+
+    /// Takes the head of an answer off `bytes`, once it is whole; its body is the caller's.
+    pub(crate) fn take_head(&mut self) -> Option<Answer> {
+        let (answer, head_len) = self.head()?;
+        self.bytes.drain(..head_len);
+        Some(answer)
+    }
+
+    /// Takes an answer to an HTTP request off `bytes`, once it is whole.
+    pub(crate) fn take_answer(&mut self, head_only: bool) -> Option<Answer> {
+        let (mut answer, head_len) = self.head()?;
         let mut rest = head_len;
-        if head_only || status == 101 || status == 204 || status == 304 {
+        if head_only || [101, 204, 304].contains(&answer.status) {
             // No body, whatever the lengths say.
         } else if let Some(length) = answer.header("content-length") {
             let length: usize = length.parse().expect("Content-Length is a number");
@@ -169,17 +190,34 @@ impl Wire {
                 }
             }
         } else {
-            panic!("an answer with no length: {head:?}");
+            panic!("an answer with no length: {answer:?}");
         }
         self.bytes.drain(..rest);
+        if answer.status == 101 {
+            self.packing = answer.header("sec-websocket-extensions").map(|agreed| self.agree(agreed));
+        }
         Some(answer)
+    }
+
+    /// Reads what the server makes of the offer to compress.
+    fn agree(&self, agreed: &str) -> u8 {
+        assert!(self.offered, "nobody offered {agreed:?}");
+        let start = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        let rest = agreed.strip_prefix(start).unwrap_or_else(|| panic!("an agreement, not {agreed:?}"));
+        match rest.strip_prefix("; server_max_window_bits=") {
+            Some(bits) => bits.parse().expect("a number of bits"),
+            None => 15,
+        }
     }
 
     /// Takes a WebSocket frame of the server off `bytes`, once it is whole.
     pub(crate) fn take_frame(&mut self) -> Option<Frame> {
         let bytes = &self.bytes;
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-        assert_eq!(first & 0xF0, 0x80, "a whole frame without reserved bits, not {first:#x}");
+        let packed = first & 0x40 != 0;
+        let may_be_packed = self.packing.is_some() && matches!(first & 0x0F, 1 | 2);
+        assert_eq!(first & 0xB0, 0x80, "a whole frame without reserved bits, not {first:#x}");
+        assert!(!packed || may_be_packed, "a compressed frame that was not agreed on: {first:#x}");
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let (len, header_len) = match second {
             126 => {
@@ -195,7 +233,11 @@ impl Wire {
             short => (usize::from(short), 2),
         };
         assert!(len < 1 << 24, "a frame of a sane length, not {len}");
-        let payload = bytes.get(header_len..header_len + len)?.to_vec();
+        let mut payload = bytes.get(header_len..header_len + len)?.to_vec();
+        if let (true, Some(window_bits)) = (packed, self.packing) {
+            payload = unpack_message(&payload, window_bits);
+            assert!(payload.len() > len, "compressed only if that makes it shorter");
+        }
         self.bytes.drain(..header_len + len);
         assert!(!self.heard_close, "a frame {first:#x} behind the server's close frame");
         match first & 0x0F {
@@ -222,11 +264,15 @@ impl Wire {
         }
     }
 
-    /// Puts a masked frame, now and then in fragments with a ping between them; says whether it went as text.
+    /// Puts a message, now and then compressed, in fragments, with a ping between them; says whether it went as text.
     pub(crate) fn put_message(&mut self, rng: &mut Rng, payload: &[u8]) -> bool {
         let text = std::str::from_utf8(payload).is_ok() && rng.chance(800);
         let mut opcode = if text { 1 } else { 2 };
-        let mut rest = payload;
+        let packed = (self.packing.is_some() && rng.chance(300)).then(|| pack_message(payload));
+        if packed.is_some() {
+            opcode |= 0x40;
+        }
+        let mut rest = packed.as_deref().unwrap_or(payload);
         while rng.chance(150) && !rest.is_empty() {
             let (now, later) = rest.split_at(rng.below(rest.len() + 1));
             self.put_frame(rng, opcode, now);
@@ -275,16 +321,29 @@ impl Wire {
         self.out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
     }
 
-    /// Puts a request that asks for a WebSocket.
-    pub(crate) fn put_upgrade(&mut self, target: &str) {
+    /// Puts a request that asks for a WebSocket, and with `packed` offers to compress.
+    pub(crate) fn put_upgrade(&mut self, rng: &mut Rng, target: &str, packed: bool) {
+        let parameters = ["", "; client_max_window_bits", "; server_max_window_bits=9", "; server_max_window_bits=14"];
+        let offer = match packed {
+            true => format!("Sec-WebSocket-Extensions: permessage-deflate{}\r\n", rng.pick(&parameters)),
+            false => String::new(),
+        };
+        self.offered = packed;
         self.put(
             format!(
                 "GET {target} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
             )
             .as_bytes(),
         );
     }
+}
+
+/// Reads a status line.
+fn status(line: &str) -> u16 {
+    let status = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+    let status = status.unwrap_or_else(|| panic!("a status line, not {line:?}"));
+    status[..3].parse().unwrap_or_else(|_| panic!("a status, not {line:?}"))
 }
 
 /// A whole answer to an HTTP request.

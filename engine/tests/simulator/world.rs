@@ -8,17 +8,21 @@ use corecast::io::driver::Driver;
 use corecast::mesh;
 use corecast::shard::{Busy, LagPolicy, Limits, Setup, Shard, Stats};
 
+use crate::ask::TRANSPORTS;
 use crate::client::{Client, Phase, Plan, Scene};
 use crate::echo::EchoClient;
 use crate::faults::Faults;
 use crate::kernel::FakeKernel;
 use crate::line::LineClient;
+use crate::migrant::Migrant;
 use crate::net::{Net, SharedNet};
-use crate::oracle::Oracle;
+use crate::oracle::{History, Oracle};
+use crate::poller::Poller;
 use crate::raw::RawClient;
 use crate::rest::HttpClient;
 use crate::rng::Rng;
 use crate::seat::{Sizes, Tally};
+use crate::stream::StreamClient;
 
 /// Longest that nobody can act while somebody waits, once faults are over: a head may take 10 s, an ended connection 2 s. Below the 25 s
 /// of a ping, which would hide a lost wake-up.
@@ -48,6 +52,8 @@ pub(crate) struct World {
     plan: Plan,
     faults: Faults,
     phase: Phase,
+    /// When the phase began.
+    phase_us: u64,
     steps: u64,
     /// Time in which nobody could act, in all.
     idle_us: u64,
@@ -60,6 +66,8 @@ pub(crate) struct World {
 pub(crate) struct Report {
     pub(crate) sights: u64,
     pub(crate) gaps: u64,
+    pub(crate) heard: [u64; TRANSPORTS],
+    pub(crate) ends: u64,
     pub(crate) stats: Stats,
     pub(crate) tally: Tally,
 }
@@ -68,6 +76,8 @@ impl Report {
     pub(crate) fn add(&mut self, other: &Report) {
         self.sights += other.sights;
         self.gaps += other.gaps;
+        self.heard.iter_mut().zip(other.heard).for_each(|(sum, one)| *sum += one);
+        self.ends += other.ends;
         self.stats.add(&other.stats);
         self.tally.add(&other.tally);
     }
@@ -88,6 +98,12 @@ const TOPICS: [&str; 12] = [
     "x5",
 ];
 
+/// Lengths at which streams end: soon, after a while, never.
+const STREAM_BYTES: [u64; 4] = [500, 20_000, 0, 64 << 20];
+
+/// Ages at which streams end: soon after their beginning, after a while, never in a run.
+const STREAM_MS: [u64; 4] = [150, 2_000, 1_800_000, 1_800_000];
+
 fn draw_limits(rng: &mut Rng, calm: bool) -> Limits {
     if calm {
         return Limits {
@@ -96,6 +112,9 @@ fn draw_limits(rng: &mut Rng, calm: bool) -> Limits {
             history_bytes: 64 << 20,
             log_bytes_max: 8 << 20,
             memory_bytes: 64 << 20,
+            stream_ms: rng.pick(&STREAM_MS),
+            stream_bytes: rng.pick(&STREAM_BYTES),
+            compress_from: rng.pick(&[None, Some(1), Some(200)]),
             echo: true,
             ..Limits::default()
         };
@@ -114,6 +133,9 @@ fn draw_limits(rng: &mut Rng, calm: bool) -> Limits {
         private_bytes_max: rng.pick(&[1_000, 10_000, 64 << 10]),
         lag: if rng.chance(300) { LagPolicy::Close } else { LagPolicy::Replay },
         memory_bytes: rng.pick(&[64 << 10, 256 << 10, 1 << 20, 16 << 20]),
+        stream_ms: rng.pick(&STREAM_MS),
+        stream_bytes: rng.pick(&STREAM_BYTES),
+        compress_from: rng.pick(&[None, Some(1), Some(200), Some(1 << 10)]),
         echo: true,
         ..defaults
     }
@@ -151,6 +173,9 @@ impl World {
             shards,
             message_bytes_max,
             pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
+            stream_ms: limits.stream_ms,
+            stream_bytes: limits.stream_bytes,
+            linger_ms: limits.linger_ms,
             calm,
             trace,
         };
@@ -198,16 +223,26 @@ impl World {
             .collect();
         let clears = !calm && rng.chance(300);
         let clients = (0..count)
-            .map(|name| match rng.below(11) {
-                _ if fan && name % 8 != 0 => Client::Line(LineClient::new(name, &mut rng, calm, true)),
-                10 => Client::Echo(EchoClient::new(name, &mut rng, calm)),
+            .map(|name| match rng.below(18) {
+                kind if fan && name % 8 != 0 && kind < 12 => Client::Line(LineClient::new(name, &mut rng, calm, true)),
+                _ if fan && name % 8 != 0 => Client::Stream(StreamClient::new(name, &mut rng, calm, true)),
                 0..6 => Client::Line(LineClient::new(name, &mut rng, calm, false)),
                 6..8 => Client::Raw(RawClient::new(name, &mut rng, calm)),
-                _ => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
+                8..10 => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
+                10 => Client::Echo(EchoClient::new(name, &mut rng, calm)),
+                11..14 => Client::Stream(StreamClient::new(name, &mut rng, calm, false)),
+                14..16 => Client::Poller(Poller::new(name, &mut rng, calm)),
+                _ => Client::Migrant(Migrant::new(name, &mut rng, calm)),
             })
             .collect();
+        let now_us = net.borrow().now_us();
         let mut oracle = Oracle::default();
         oracle.may_forget = clears || limits.memory_bytes < 16 << 20 || limits.topics_max < 12;
+        oracle.history = Some(History {
+            messages: limits.history_messages as usize,
+            bytes: limits.history_bytes as usize,
+            until_us: now_us + limits.history_ms * 1000,
+        });
         World {
             rng,
             net,
@@ -217,6 +252,7 @@ impl World {
             plan,
             faults,
             phase: Phase::Busy,
+            phase_us: now_us,
             steps: 0,
             idle_us: 0,
             excused_us: 0,
@@ -249,7 +285,8 @@ impl World {
         });
         self.run_until_nobody_waits();
         self.check_end();
-        let mut report = Report { sights: self.oracle.sights, gaps: self.oracle.gaps, ..Report::default() };
+        let Oracle { sights, gaps, heard, ends, .. } = self.oracle;
+        let mut report = Report { sights, gaps, heard, ends, ..Report::default() };
         for berth in &mut self.berths {
             report.stats.add(berth.shard.stats());
             report.tally.add(&berth.kernel.tally);
@@ -262,6 +299,7 @@ impl World {
             eprintln!("{:>12} ==== {phase:?} after {} steps", self.net.borrow().now_us(), self.steps);
         }
         self.phase = phase;
+        self.phase_us = self.net.borrow().now_us();
         self.faults = faults;
         for berth in &mut self.berths {
             berth.kernel.set_faults(faults);
@@ -377,12 +415,19 @@ impl World {
     fn step_client(&mut self) -> bool {
         let index = self.rng.below(self.clients.len());
         let net = &mut *self.net.borrow_mut();
-        if !self.clients[index].has_work(net, self.phase) {
+        if !self.clients[index].has_work(net, self.phase, &self.oracle) {
             return false;
         }
+        self.oracle.now_us = net.now_us();
         let reset = self.phase.is_lively() && self.rng.chance(self.faults.reset);
-        let mut scene =
-            Scene { net, oracle: &mut self.oracle, rng: &mut self.rng, plan: &self.plan, phase: self.phase };
+        let mut scene = Scene {
+            net,
+            oracle: &mut self.oracle,
+            rng: &mut self.rng,
+            plan: &self.plan,
+            phase: self.phase,
+            phase_us: self.phase_us,
+        };
         if reset {
             self.clients[index].break_down(&mut scene);
         } else {
@@ -393,7 +438,7 @@ impl World {
 
     fn anybody_can_act(&mut self, now_us: u64) -> bool {
         let net = self.net.borrow();
-        if self.clients.iter().any(|client| client.has_work(&net, self.phase)) {
+        if self.clients.iter().any(|client| client.has_work(&net, self.phase, &self.oracle)) {
             return true;
         }
         let bells: Vec<bool> = (0..self.berths.len()).map(|index| net.doorbell_rung(index)).collect();
@@ -411,7 +456,7 @@ impl World {
             let stalled = (berth.stalled_until_us > now_us).then_some(berth.stalled_until_us);
             [stalled, berth.rest.flatten(), berth.kernel.next_due_us()]
         });
-        let clients = self.clients.iter().map(|client| client.next_due_us(self.phase));
+        let clients = self.clients.iter().map(|client| client.next_due_us(self.phase, &self.oracle));
         let next_us = shards.chain(clients).flatten().filter(|due_us| *due_us > now_us).min();
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);

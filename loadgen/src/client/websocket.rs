@@ -8,6 +8,9 @@ use corecast_protocol::ws::handshake;
 use super::{Client, Ears, Fault, HEAD_BYTES_MAX, LINE_BYTES_MAX, Purpose, State, Wire, append_control};
 use crate::plan::Transport;
 
+/// Longest message of a server that is not the engine, in bytes.
+const FRAME_BYTES_MAX: usize = 64 << 20;
+
 impl Client {
     pub(super) fn take_frames(&mut self, bytes: &mut [u8], ears: &mut Ears<'_>) -> Result<usize, Fault> {
         let mut at = 0;
@@ -17,7 +20,11 @@ impl Client {
                 None => return Ok(0),
             }
         }
-        let message_bytes_max = ears.rules.payload_bytes_max + LINE_BYTES_MAX;
+        let message_bytes_max = match ears.rules.talk {
+            // Others put many messages into one frame.
+            Some(_) => FRAME_BYTES_MAX,
+            None => ears.rules.payload_bytes_max + LINE_BYTES_MAX,
+        };
         loop {
             let Wire::WebSocket(decoder) = &mut self.wire else {
                 return Ok(at);

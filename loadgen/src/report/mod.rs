@@ -221,17 +221,21 @@ impl PhaseReport {
     /// Returns why the figures may say more about this program than about the server, if they may.
     #[must_use]
     pub fn bottleneck(&self) -> Option<String> {
-        // A closed loop is never late; that it saturates something, perhaps this program, is its purpose.
-        let Pace::Open { messages_per_second } = self.pace else {
-            return None;
-        };
         let lag_ns = self.lag.quantile_ns(0.99);
-        if lag_ns > LAG_NS_MAX {
+        if let (Pace::Open { .. }, true) = (self.pace, lag_ns > LAG_NS_MAX) {
             return Some(format!("messages were sent late, p99 {}", table::Ns(lag_ns)));
         }
-        let share = self.worker_cpu_shares.iter().copied().find(|share| *share > CPU_SHARE_MAX)?;
-        let percent = share * 100.0;
-        Some(format!("a worker used {percent:.0} % of its core at {messages_per_second} messages a second"))
+        let percent = self.worker_cpu_shares.iter().copied().find(|share| *share > CPU_SHARE_MAX)? * 100.0;
+        match self.pace {
+            Pace::Open { messages_per_second } => {
+                Some(format!("a worker used {percent:.0} % of its core at {messages_per_second} messages a second"))
+            }
+            Pace::Silent if self.connections_made > 0 => {
+                Some(format!("a worker used {percent:.0} % of its core to connect"))
+            }
+            // A closed loop is never late; that it saturates something, perhaps this program, is its purpose.
+            Pace::Silent | Pace::Closed { .. } => None,
+        }
     }
 
     /// Returns deliveries per second, if anything was delivered.
@@ -361,7 +365,7 @@ mod tests {
         assert!(samples::report().fine());
     }
 
-    /// A generator that ran late or out of CPU says so; in a closed loop it cannot be late.
+    /// A generator that ran late or out of CPU, also while it connected, says so; in a closed loop it cannot be late.
     #[test]
     fn own_limits_are_told() {
         assert_eq!(phase().bottleneck(), None);
@@ -373,6 +377,10 @@ mod tests {
         assert!(slow.bottleneck().unwrap().contains("late"));
         slow.pace = Pace::Closed { in_flight_messages: 1 };
         assert_eq!(slow.bottleneck(), None);
+        slow.pace = Pace::Silent;
+        assert_eq!(slow.bottleneck(), None);
+        slow.connections_made = 5;
+        assert!(slow.bottleneck().unwrap().contains("99 % of its core to connect"));
     }
 
     /// Phases with the same name are told apart by their number.
