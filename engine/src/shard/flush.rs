@@ -212,6 +212,10 @@ impl Shard {
     /// Sends what is new in the first of the connection's logs that has something; says whether any had.
     fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         let Connection { first: oldest, sender, subscriptions, .. } = self.connections[slot as usize];
+        if oldest != NONE && self.topics.subscriber(oldest).flags & COUNTED != 0 {
+            // Now, not when it was counted: the kernel may not have taken it.
+            self.end_if_long(slot);
+        }
         // After the one that sent last: a busy topic must not keep the others of its connection waiting.
         let mut membership = if sender == NONE { oldest } else { self.topics.memberships[sender as usize].next };
         for _ in 0..subscriptions {

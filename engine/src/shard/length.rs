@@ -96,9 +96,6 @@ impl Shard {
             let place = &mut self.topics.memberships[first as usize];
             place.measure = place.measure.wrapping_add_signed(bytes);
         }
-        if flags & COUNTED != 0 {
-            self.end_if_long(slot);
-        }
     }
 
     /// A subscriber has come to the end of its replay and follows its log from now on.

@@ -280,10 +280,7 @@ impl Shard {
                     break;
                 }
                 Outcome::Full => {
-                    self.unsubscribe_all(slot);
-                    self.clear_plan(slot);
-                    self.answer_full(driver, slot);
-                    self.request_ends_and_goes_on(driver, slot);
+                    self.refuse_subscriber(driver, slot);
                     break;
                 }
             }
@@ -323,6 +320,7 @@ impl Shard {
 
     /// Reads what is new in the logs of a long poll into its answer, and answers if there is anything.
     pub(super) fn collect<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let mut fits = true;
         let mut membership = self.connections[slot as usize].first;
         while membership != NONE {
             let following = self.topics.memberships[membership as usize].next;
@@ -343,6 +341,7 @@ impl Shard {
                     if !self.add_object(driver, slot, object.len, |memory, place| {
                         memory.copy(object, place, object.len);
                     }) {
+                        fits = false;
                         break;
                     }
                     self.pass(membership);
@@ -350,12 +349,24 @@ impl Shard {
             }
             membership = following;
         }
-        let ready = self.active_if_any(slot).is_some_and(|active| {
-            active.pending.what == Asked::LongPoll && !active.body.is_empty() && active.replaying.is_none()
-        });
-        if ready {
-            self.answer_long_poll(driver, slot);
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.pending.what != Asked::LongPoll || active.replaying.is_some() {
+            return;
         }
+        if !active.body.is_empty() {
+            self.answer_long_poll(driver, slot);
+        } else if !fits {
+            // There is a message, and nothing would look at it again before the wait is over.
+            self.refuse_subscriber(driver, slot);
+        }
+    }
+
+    /// Answers a poll that there is no memory for.
+    fn refuse_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.unsubscribe_all(slot);
+        self.clear_plan(slot);
+        self.answer_full(driver, slot);
+        self.request_ends_and_goes_on(driver, slot);
     }
 
     /// Adds an object to the answer of a long poll; says false if there is no memory, or the answer is long enough.

@@ -366,8 +366,12 @@ impl Shard {
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
         self.make_ready(slot);
-        self.actives[index].front.put_first(rest.len);
-        self.actives[index].queue.push_front(&mut self.store, driver.memory_mut(), rest)
+        let active = &mut self.actives[index];
+        let put = active.queue.push_front(&mut self.store, driver.memory_mut(), rest);
+        if put {
+            active.front.put_first(rest.len);
+        }
+        put
     }
 
     /// Something came into the connection's queue: it is to be sent; and if it is much, no command is taken meanwhile.
