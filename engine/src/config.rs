@@ -138,6 +138,12 @@ impl Config {
         }
     }
 
+    /// Returns how many shards take turns on a core.
+    #[must_use]
+    pub fn shards_per_core(&self) -> usize {
+        (self.shards as usize).div_ceil(self.cores.len().max(1))
+    }
+
     fn check_memory(&self, wrong: &mut impl FnMut(String, &str)) {
         if u64::from(self.log_bytes_max) < 2 * u64::from(self.message_bytes_max) {
             wrong(
@@ -166,7 +172,7 @@ impl Config {
         }
         // Every shard has a ring from every shard; they come on top of the block memory, and must not dwarf it.
         let limits = Limits { message_bytes_max: self.message_bytes_max, ..Limits::default() };
-        let rings = u64::from(self.shards).pow(2) * limits.ring_bytes() as u64;
+        let rings = u64::from(self.shards).pow(2) * limits.ring_bytes(self.shards_per_core()) as u64;
         if rings > self.memory_bytes {
             wrong(
                 format!(
@@ -244,7 +250,7 @@ mod tests {
             ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
             ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
             ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
-            ("the rings between 200 shards take 10000M", Config { shards: 200, ..base.clone() }),
+            ("the rings between 200 shards take 5160000k", Config { shards: 200, ..base.clone() }),
             ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
         ];
         for (expected, config) in cases {

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod config;
+mod core_loop;
 pub mod io;
 pub mod log;
 pub mod mesh;

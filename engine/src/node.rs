@@ -5,15 +5,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::core_loop::CoreLoop;
 use crate::io::check::{self, StartError};
 use crate::io::doorbell::Doorbell;
 use crate::io::driver::Driver;
 use crate::io::executor::{ShardThread, spawn_shard};
 use crate::io::listen::{Listener, listen};
-use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
-use crate::io::ring::{Ring, RingConfig, now_us};
+use crate::io::ring::{Ring, RingConfig};
 use crate::mesh::{self, Board};
-use crate::shard::{Busy, Limits, Setup, Shard};
+use crate::shard::{Limits, Setup};
 
 /// What a node is made of.
 #[derive(Clone, Debug)]
@@ -43,9 +43,6 @@ pub struct Node {
     doorbells: Vec<Doorbell>,
     slots_max: u32,
 }
-
-/// How often a shard writes its statistics to the board, in microseconds.
-const BOARD_US: u64 = 250_000;
 
 impl Node {
     /// Starts all shards. When this returns, connections are accepted on every address.
@@ -77,11 +74,14 @@ impl Node {
                 listeners[shard].push(listener);
             }
         }
-        let doorbells = Doorbell::several(shards).map_err(|error| check::fault("make doorbells", &error))?;
+        // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.
+        let core_count = shards.min(cores.len().max(1));
+        let bells = Doorbell::several(core_count).map_err(|error| check::fault("make doorbells", &error))?;
+        let doorbells: Vec<Doorbell> = bells.iter().cycle().take(shards).cloned().collect();
         let config = RingConfig {
             slots: connections,
             memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
-            ..RingConfig::default()
+            ..RingConfig::shared_by(shards.div_ceil(core_count))
         };
         let mut rings = Vec::new();
         for (shard, listeners) in listeners.into_iter().enumerate() {
@@ -92,13 +92,17 @@ impl Node {
 
         let board = Arc::new(Board::new(shards));
         let hash_key = random_seed()?;
-        let spin_us = if shards > cores.len().max(1) { 0 } else { SPIN_US_MAX };
-        let mut node = Node { threads: Vec::new(), addresses, board, doorbells, slots_max };
-        for (index, (ring, links)) in rings.into_iter().zip(mesh::join(shards, limits.ring_bytes())).enumerate() {
+        let ring_bytes = limits.ring_bytes(shards.div_ceil(core_count));
+        let mut loops: Vec<CoreLoop> =
+            (0..core_count).map(|_| CoreLoop::new(board.clone(), settings.drain_ms)).collect();
+        for (index, (ring, links)) in rings.into_iter().zip(mesh::join(shards, core_count, ring_bytes)).enumerate() {
             let setup = Setup { index, limits: limits.clone(), links, seed: random_seed()?, slots_max, hash_key };
-            let run = Run { setup, ring, board: node.board.clone(), spin_us, drain_ms: settings.drain_ms };
-            let core = cores.get(index % cores.len().max(1)).copied();
-            match spawn_shard(&format!("shard-{index}"), core, move || run.run()) {
+            loops[index % core_count].add(setup, ring);
+        }
+        let mut node = Node { threads: Vec::new(), addresses, board, doorbells: bells, slots_max };
+        for (index, core_loop) in loops.into_iter().enumerate() {
+            let name = if shards > core_count { format!("core-{index}") } else { format!("shard-{index}") };
+            match spawn_shard(&name, cores.get(index).copied(), move || core_loop.run()) {
                 Ok(thread) => node.threads.push(thread),
                 Err(error) => {
                     node.stop();
@@ -144,74 +148,6 @@ impl Node {
         // All of them, whatever one of them says.
         let ends: Vec<_> = self.threads.into_iter().map(ShardThread::join).collect();
         ends.into_iter().collect()
-    }
-}
-
-/// One shard's life on its thread.
-struct Run {
-    setup: Setup,
-    ring: Ring,
-    board: Arc<Board>,
-    spin_us: u32,
-    drain_ms: u64,
-}
-
-impl Run {
-    async fn run(self) {
-        let Run { setup, mut ring, board, spin_us, drain_ms } = self;
-        let index = setup.index;
-        let listeners = setup.limits.loopback.len();
-        let mut shard = Shard::new(setup);
-        let ready = ring.enable().and_then(|()| Rest::new(&ring));
-        let mut rest = match ready {
-            Ok(rest) => rest,
-            Err(error) => {
-                tracing::error!(shard = index, %error, "the shard cannot start");
-                board.drain();
-                return;
-            }
-        };
-        (0..listeners).for_each(|listener| ring.accept(listener as u8));
-        let mut spin = Spin::new(spin_us);
-        let mut board_due_us = 0;
-        let mut stop_at_us = None;
-        loop {
-            let busy = shard.turn(&mut ring);
-            let now_us = now_us();
-            if now_us >= board_due_us {
-                board.write(index, shard.stats());
-                board_due_us = now_us + BOARD_US;
-            }
-            if board.draining() {
-                let stop_at_us = *stop_at_us.get_or_insert_with(|| {
-                    shard.drain(&mut ring);
-                    now_us + drain_ms * 1000
-                });
-                if shard.finished() || now_us >= stop_at_us {
-                    board.write(index, shard.stats());
-                    return;
-                }
-            }
-            match busy {
-                Busy::Yes => {
-                    spin.found(now_us);
-                    glommio::executor().yield_if_needed().await;
-                }
-                Busy::RestUntil(until_us) => {
-                    if spin.again(now_us) || !shard.announce_rest() {
-                        continue;
-                    }
-                    // The board is brought up to date once more when things have become quiet.
-                    board.write(index, shard.stats());
-                    let until_us = match stop_at_us {
-                        Some(stop_at_us) => Some(until_us.map_or(stop_at_us, |until_us| until_us.min(stop_at_us))),
-                        None => until_us,
-                    };
-                    rest.rest(&mut ring, until_us).await;
-                    shard.woke();
-                }
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::slice;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn echo(turns: u32, glommio: bool) -> (ShardThread<u32>, SocketAddr) {
             if heard.is_empty() {
                 rests += 1;
                 match &mut way {
-                    Way::Glommio(rest) => rest.rest(&mut ring, None).await,
+                    Way::Glommio(rest) => rest.rest(slice::from_mut(&mut ring), &[None]).await,
                     Way::Ring => ring.wait(None),
                 }
             }
@@ -106,7 +107,7 @@ fn the_doorbell_ends_a_rest() {
             let mut rest = Rest::new(&ring).unwrap();
             for number in 0..100 {
                 if glommio {
-                    rest.rest(&mut ring, None).await;
+                    rest.rest(slice::from_mut(&mut ring), &[None]).await;
                 } else {
                     ring.wait(None);
                     ring.reap(&mut Vec::new(), 8);
@@ -133,7 +134,7 @@ fn the_clock_ends_a_rest() {
             let far_us = now_us() + 60_000_000;
             ring.wake(0);
             if glommio {
-                rest.rest(&mut ring, Some(far_us)).await;
+                rest.rest(slice::from_mut(&mut ring), &[Some(far_us)]).await;
             } else {
                 ring.wait(Some(far_us));
                 ring.reap(&mut Vec::new(), 8);
@@ -144,7 +145,7 @@ fn the_clock_ends_a_rest() {
                 // A rest may end early, so it is asked for until the time has come.
                 while now_us() < until_us {
                     if glommio {
-                        rest.rest(&mut ring, Some(until_us)).await;
+                        rest.rest(slice::from_mut(&mut ring), &[Some(until_us)]).await;
                     } else {
                         ring.wait(Some(until_us));
                     }
@@ -213,7 +214,7 @@ fn work_without_completions_does_not_outlast_a_rest() {
             let until_us = now_us() + 20_000;
             while now_us() < until_us {
                 if glommio {
-                    rest.rest(&mut ring, Some(until_us)).await;
+                    rest.rest(slice::from_mut(&mut ring), &[Some(until_us)]).await;
                 } else {
                     ring.wait(Some(until_us));
                 }

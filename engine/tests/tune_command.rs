@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use corecast::config::{Config, Host};
 use corecast::io::{check, listen, rest, ring};
-use corecast::shard::RING_BYTES_MIN;
+use corecast::mesh::Packet;
+use corecast::shard::Limits;
 use corecast_tuning::constants::{Calibrated, ConstantsFile, Measured};
 use corecast_tuning::needs;
 use serde_json::Value;
@@ -214,9 +215,14 @@ fn needs_are_those_of_the_engine() {
     assert_eq!(needs::BACKLOG, listen::BACKLOG as u64);
     assert_eq!(needs::NOTSENT_BYTES, listen::NOTSENT_BYTES_MAX as u64);
     assert_eq!(needs::SPIN_US_MAX, u64::from(rest::SPIN_US_MAX));
-    assert_eq!(needs::RING_BYTES_PER_PAIR, RING_BYTES_MIN as u64);
-    let ring = ring::RingConfig::default();
-    assert_eq!(needs::BUFFER_BYTES_PER_SHARD, u64::from(ring.buffers) * u64::from(ring.buffer_bytes));
+    assert_eq!(needs::PACKET_BYTES_MAX, Packet::bytes_max(needs::MESSAGE_BYTES_DEFAULT as usize) as u64);
+    for shards_per_core in [1, 2, 3, 28, 256] {
+        let ring = ring::RingConfig::shared_by(shards_per_core);
+        let buffer_bytes = u64::from(ring.buffers) * u64::from(ring.buffer_bytes);
+        assert_eq!(needs::buffer_bytes(shards_per_core as u64), buffer_bytes);
+        let ring_bytes = Limits::default().ring_bytes(shards_per_core) as u64;
+        assert_eq!(needs::ring_bytes(shards_per_core as u64), ring_bytes);
+    }
     let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 8 << 30 });
     assert_eq!(needs::MESSAGE_BYTES_DEFAULT, u64::from(config.message_bytes_max));
     assert_eq!(needs::HISTORY_MESSAGES, u64::from(config.history_messages));

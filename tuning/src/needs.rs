@@ -23,12 +23,29 @@ pub const LOCKED_BYTES_MIN: u64 = 512 << 10;
 /// Locked memory that the rings of one shard are counted as, in bytes.
 pub const LOCKED_BYTES_PER_SHARD: u64 = 1 << 20;
 
-/// Receive buffers of one shard, in bytes.
-pub const BUFFER_BYTES_PER_SHARD: u64 = 8 << 20;
+/// Returns the bytes of receive buffers of a shard, where so many take turns on a core.
+#[must_use]
+pub fn buffer_bytes(shards_per_core: u64) -> u64 {
+    let buffers = (4_096 / shards_per_core.max(1)).next_power_of_two().max(256);
+    buffers * 2_048
+}
 
-/// The ring of each ordered pair of shards, a shard with itself included, in bytes; more if messages may be larger than
-/// 64 KiB.
-pub const RING_BYTES_PER_PAIR: u64 = 256 << 10;
+/// Returns the bytes of the ring between two shards, where so many take turns on a core, for messages of the default size at
+/// most. There is one for each ordered pair, a shard with itself included.
+#[must_use]
+pub fn ring_bytes(shards_per_core: u64) -> u64 {
+    ((256 << 10) / shards_per_core.max(1)).max(2 * PACKET_BYTES_MAX)
+}
+
+/// Returns the bytes that shards take on so many cores besides their connections, topics and messages.
+#[must_use]
+pub fn shard_bytes(shards: u64, cores: u64) -> u64 {
+    let per_core = shards.div_ceil(cores.max(1));
+    shards * (buffer_bytes(per_core) + LOCKED_BYTES_PER_SHARD) + shards * shards * ring_bytes(per_core)
+}
+
+/// The largest packet between shards, with a message of [`MESSAGE_BYTES_DEFAULT`], in bytes.
+pub const PACKET_BYTES_MAX: u64 = MESSAGE_BYTES_DEFAULT + 512;
 
 /// Connections each listener asks the kernel to hold until they are accepted.
 pub const BACKLOG: u64 = 65_535;
@@ -36,7 +53,7 @@ pub const BACKLOG: u64 = 65_535;
 /// Orders that one submit of a shard can hold: so many packets can leave at once.
 pub const SUBMISSIONS: u64 = 4_096;
 
-/// Time a shard spins before it sleeps, in microseconds, where shards do not share cores.
+/// Time a shard spins before it sleeps, in microseconds.
 pub const SPIN_US_MAX: u64 = 50;
 
 /// Largest payload without `--max-message`, in bytes.

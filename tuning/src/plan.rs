@@ -337,8 +337,9 @@ fn user(wish: &Wish, constants: &Constants, shards: u64) -> Vec<Part> {
         of("connections and subscriptions", wish.connections as f64 * each),
         of("topics", wish.topics as f64 * constants.user_bytes_per_topic.value),
         of("messages: histories, twice (--memory at least)", memory),
-        of("receive buffers", (shards * needs::BUFFER_BYTES_PER_SHARD) as f64),
-        of("rings between shards", (shards * shards * needs::RING_BYTES_PER_PAIR) as f64),
+        // A core each: where they share one, these are less.
+        of("receive buffers", (shards * needs::buffer_bytes(1)) as f64),
+        of("rings between shards", (shards * shards * needs::ring_bytes(1)) as f64),
     ]
 }
 

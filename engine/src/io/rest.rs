@@ -1,12 +1,12 @@
-//! Resting: how a shard with nothing to do waits for the kernel, another shard, or the clock.
+//! Resting: how a core whose shards have nothing to do waits for the kernel, another shard, or the clock.
 //!
-//! Owns: the wait through glommio's reactor, the ring's one timer, and the spin before it. Never: decides that there is
-//! nothing to do; that is the shard's word, given after it announced its rest and found its in-rings empty.
+//! Owns: the wait through glommio's reactor, each ring's one timer, and the spin before it. Never: decides that there is
+//! nothing to do; that is the shards' word, given after the rest was announced and no mail was found.
 //!
-//! Everything that ends a rest is heard in one place, the doorbell: another shard rings it, and while a rest lasts the
-//! kernel rings it for each completion (`register_eventfd`), the timer's among them. The order is what makes it safe:
-//! notifications on, then the kernel is asked once more, then sleep. What comes before the question is seen by it, what
-//! comes after rings.
+//! Everything that ends a rest is heard in one place, the doorbell, which all rings of a core share: another shard rings
+//! it, and while a rest lasts the kernel rings it for each completion (`register_eventfd`), the timers' among them. The
+//! order is what makes it safe: notifications on, then the kernel is asked once more, then sleep. What comes before the
+//! question is seen by it, what comes after rings.
 //!
 //! glommio has no way to poll a foreign descriptor, and the ring's own never becomes readable with `DEFER_TASKRUN`; but
 //! a read of a file is an `IORING_OP_READ`, which waits for an eventfd like for any other file.
@@ -32,14 +32,14 @@ pub const SPIN_US_MAX: u32 = 50;
 /// Shortest spin, in microseconds: it never falls to nothing, or it could not find out that spinning pays again.
 const SPIN_US_MIN: u32 = 2;
 
-/// The wait of one shard, inside its glommio executor.
+/// The wait of a core, inside its glommio executor.
 #[derive(Debug)]
 pub struct Rest {
     bell: BufferedFile,
 }
 
 impl Rest {
-    /// Prepares to rest for the ring's doorbell. To be called inside the shard's glommio executor.
+    /// Prepares to rest for the ring's doorbell. To be called inside the core's glommio executor.
     ///
     /// # Errors
     /// What the kernel said to one more descriptor (`EMFILE`).
@@ -53,20 +53,23 @@ impl Rest {
         Ok(Rest { bell })
     }
 
-    /// Waits until there is something to look at: a completion, a ring of the doorbell, or `until_us` (monotonic).
+    /// Waits until there is something to look at: a completion in any of these rings, a ring of their doorbell, or the time
+    /// (monotonic, in microseconds) that belongs to one of them.
     ///
     /// It may return early for no reason. Queued orders are submitted first.
-    pub async fn rest(&mut self, ring: &mut Ring, until_us: Option<u64>) {
-        ring.arm_timer(until_us);
-        ring.ring.completion().enable_eventfd();
+    pub async fn rest(&mut self, rings: &mut [Ring], until_us: &[Option<u64>]) {
+        for (ring, until_us) in rings.iter_mut().zip(until_us) {
+            ring.arm_timer(*until_us);
+            ring.ring.completion().enable_eventfd();
+        }
         // Pairs with the kernel: it adds work, then looks whether notifications are on; we turn them on, then look
         // for work. One of the two sees the other.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        if ring.quiet() {
+        if rings.iter_mut().all(Ring::quiet) {
             // An error would be one of glommio's ring; then the turn that follows looks at everything anyway.
             let _ = self.bell.read_at(0, size_of::<u64>()).await;
         }
-        ring.ring.completion().disable_eventfd();
+        rings.iter_mut().for_each(|ring| ring.ring.completion().disable_eventfd());
     }
 }
 
@@ -99,7 +102,7 @@ impl Timer {
 }
 
 impl Ring {
-    /// Waits as [`Rest::rest`] does, but in the ring itself, without an executor: for threads that have none.
+    /// Waits as [`Rest::rest`] does for one ring, but in the ring itself, without an executor: for threads that have none.
     ///
     /// A ring rests either this way or the other, never both: each hears the doorbell for itself.
     pub fn wait(&mut self, until_us: Option<u64>) {
@@ -155,8 +158,7 @@ pub struct Spin {
 }
 
 impl Spin {
-    /// Spins at most `us_max` microseconds ([`SPIN_US_MAX`] is a good number); zero never spins, which is right
-    /// where several shards share a core.
+    /// Spins at most `us_max` microseconds ([`SPIN_US_MAX`] is a good number); zero never spins.
     #[must_use]
     pub fn new(us_max: u32) -> Spin {
         Spin { us_max, budget_us: us_max, idle_since_us: None }
@@ -217,7 +219,7 @@ mod tests {
         assert_eq!(spin.budget_us, 8);
     }
 
-    /// Where shards share a core, nobody spins.
+    /// Whoever is told not to spin does not.
     #[test]
     fn never() {
         let mut spin = Spin::new(0);

@@ -77,6 +77,25 @@ impl Default for RingConfig {
     }
 }
 
+impl RingConfig {
+    /// Returns a configuration for one of so many shards that take turns on a core: they have the receive buffers of one
+    /// shard between them, as far as turns go; each keeps enough for a turn.
+    #[must_use]
+    pub fn shared_by(shards: usize) -> RingConfig {
+        let all = RingConfig::default();
+        let buffers = (usize::from(all.buffers) / shards.max(1)).next_power_of_two().max(BUFFERS_MIN);
+        RingConfig { buffers: buffers as u16, ..all }
+    }
+}
+
+/// Receive buffers of a shard that shares its core with many: 512 KiB.
+const BUFFERS_MIN: usize = 256;
+
+/// The kernel's flag that there is work is seen by whoever was too late to be rung for: the kernel sets it, then looks
+/// whether notifications are on (`io_req_local_work_add`), and on this processor the first is a full barrier. Elsewhere only
+/// a call tells, one for each ring of a core and each rest.
+const FLAG_BEFORE_BELL: bool = cfg!(target_arch = "x86_64");
+
 /// What a ring has done since it was made; each wraps at 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingCounts {
@@ -184,6 +203,12 @@ impl Ring {
         &self.doorbells[self.shard]
     }
 
+    /// Returns how many listeners the ring has, 256 at most.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.accepting.len()
+    }
+
     /// Returns what the ring has done so far.
     #[must_use]
     pub fn counts(&self) -> RingCounts {
@@ -222,6 +247,15 @@ impl Ring {
         Ok(())
     }
 
+    /// Says whether the kernel seems to have something for us, without asking it: for shards that take turns on a core.
+    #[must_use]
+    pub fn stirs(&mut self) -> bool {
+        let queue = self.ring.submission();
+        let (work, overflow) = (queue.taskrun(), queue.cq_overflow());
+        drop(queue);
+        work || overflow || !self.said.is_empty() || !self.ring.completion().is_empty()
+    }
+
     /// Hands everything over, and says whether the kernel then has nothing for us.
     ///
     /// That its flag says there is work does not mean so: it is set after the work was queued, by another CPU, and we
@@ -231,6 +265,9 @@ impl Ring {
     /// not rest over such work: the kernel rings the bell only for the first work in its queue, so whatever comes
     /// behind it, a timer too, would be heard by nobody. So all of it is run before the flag is taken for a stale one.
     pub(super) fn quiet(&mut self) -> bool {
+        if FLAG_BEFORE_BELL && self.ring.submission().is_empty() && !self.stirs() {
+            return true;
+        }
         self.enter();
         let mut rounds_left = 2 + self.slots_promised / COMPLETIONS;
         loop {

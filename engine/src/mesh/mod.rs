@@ -1,4 +1,5 @@
-//! What cores share: one SPSC byte ring per ordered pair of shards, the flags of resting shards, the statistics board.
+//! What cores share: one SPSC byte ring per ordered pair of shards, a flag for mail each, the flags of resting cores, the
+//! statistics board.
 //!
 //! Owns the only atomics of the project. Bytes cross a core by copy; pointers never do. Every shard also has a ring to
 //! itself, so that a message takes the same path wherever its home is.
@@ -6,8 +7,12 @@
 //! ```text
 //!   shard 0 ──ring 0→1──▶ shard 1        FIFO per ordered pair; nothing ever waits:
 //!           ◀──ring 1→0──                 a packet that does not fit is the sender's business
-//!   resting[0] resting[1]                announce, look again, sleep  |  send, then look who rests
+//!   mail[0]    mail[1]                   take, then look into the rings | send, then leave it
+//!   resting[0] resting[1]                announce, look again, sleep    | leave mail, then look who rests
 //! ```
+//!
+//! Shards may be more than cores, and then those of a core take turns on its thread: shard `n` on core `n % cores`. Mail
+//! says which of them has something to hear, so that nobody looks into all the rings of all of them.
 //!
 //! Why it is sound: the one `unsafe` below commits a chunk of a ring after every byte of it was written.
 
@@ -23,18 +28,24 @@ use rtrb::{Consumer, Producer, RingBuffer};
 pub use board::Board;
 pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Start, Ticket};
 
-/// Flags of one shard, on a cache line of their own.
+/// A flag on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Flags {
-    /// The shard rests, or is about to: whoever sends to it must wake it.
-    resting: AtomicBool,
-}
+struct Flag(AtomicBool);
 
 /// What every shard sees of all.
 #[derive(Debug)]
 struct Shared {
-    flags: Vec<Flags>,
+    /// For each shard: it was sent something since it last took its mail.
+    mail: Vec<Flag>,
+    /// For each core: it rests, or is about to; whoever sends to one of its shards must wake it.
+    resting: Vec<Flag>,
+}
+
+impl Shared {
+    fn core_of(&self, shard: usize) -> usize {
+        shard % self.resting.len()
+    }
 }
 
 /// One shard's ends of all its rings.
@@ -48,14 +59,16 @@ pub struct Links {
     shared: Arc<Shared>,
 }
 
-/// Makes the rings between `shards` shards, `ring_bytes` bytes each, and returns each shard's ends.
+/// Makes the rings between `shards` shards on `cores` cores, `ring_bytes` bytes each, and returns each shard's ends.
 ///
 /// # Panics
-/// If a packet of the largest kind but without a payload would not fit into half a ring.
+/// If there is no core, or a packet of the largest kind but without a payload would not fit into half a ring.
 #[must_use]
-pub fn join(shards: usize, ring_bytes: usize) -> Vec<Links> {
+pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
+    assert!(cores > 0, "shards run on cores");
     assert!(ring_bytes / 2 >= packet::PREFIX_BYTES_MAX, "a ring must hold the largest packet twice");
-    let shared = Arc::new(Shared { flags: (0..shards).map(|_| Flags::default()).collect() });
+    let flags = |count| (0..count).map(|_| Flag::default()).collect();
+    let shared = Arc::new(Shared { mail: flags(shards), resting: flags(cores) });
     let mut out: Vec<Vec<Producer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     let mut incoming: Vec<Vec<Consumer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     for to in &mut incoming {
@@ -146,41 +159,56 @@ impl Links {
         true
     }
 
-    /// Calls `wake` for every shard that was sent something since the last call and rests.
+    /// Leaves mail for every shard that was sent something since the last call, and calls `wake` for those whose core rests.
     pub fn bells(&mut self, mut wake: impl FnMut(usize)) {
         if !self.touched.iter().any(|touched| *touched) {
             return;
         }
-        // Pairs with the fence in `announce_rest`: either the resting shard sees our packet, or we see its flag.
+        for (to, _) in self.touched.iter().enumerate().filter(|(_, touched)| **touched) {
+            // Pairs with the swap in `take_mail`. Also a swap, so that mail of several senders is a release sequence: who
+            // takes it sees what each of them pushed before.
+            self.shared.mail[to].0.swap(true, Ordering::AcqRel);
+        }
+        // Pairs with the fence in `announce_rest`: either the resting core sees our mail, or we see its flag.
         fence(Ordering::SeqCst);
+        let own = self.shared.core_of(self.shard);
         for (to, touched) in self.touched.iter_mut().enumerate() {
-            if !std::mem::take(touched) || to == self.shard {
+            let core = self.shared.core_of(to);
+            // Our own core is awake: it is us.
+            if !std::mem::take(touched) || core == own {
                 continue;
             }
-            let resting = &self.shared.flags[to].resting;
+            let resting = &self.shared.resting[core].0;
             if resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
                 wake(to);
             }
         }
     }
 
-    /// Announces that this shard is about to rest, and says whether it may: false if a packet is waiting.
+    /// Says whether there is mail of any shard.
     #[must_use]
-    pub fn announce_rest(&mut self) -> bool {
-        let resting = &self.shared.flags[self.shard].resting;
-        resting.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `bells`.
-        fence(Ordering::SeqCst);
-        if self.incoming.iter().all(Consumer::is_empty) {
-            return true;
-        }
-        resting.store(false, Ordering::Relaxed);
-        false
+    pub fn has_mail(&self) -> bool {
+        self.shared.mail[self.shard].0.load(Ordering::Relaxed)
     }
 
-    /// Takes the announcement back, after a rest.
+    /// Takes the mail, if there is any, before a look into the in-rings: what is sent after that look leaves mail again.
+    pub fn take_mail(&self) -> bool {
+        self.has_mail() && self.shared.mail[self.shard].0.swap(false, Ordering::AcqRel)
+    }
+
+    /// Announces that this shard's core is about to rest, and says whether it may as far as this shard is concerned: false
+    /// if there is mail. A core with several shards asks all of them, and takes it back unless all agree.
+    #[must_use]
+    pub fn announce_rest(&mut self) -> bool {
+        self.shared.resting[self.shared.core_of(self.shard)].0.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `bells`.
+        fence(Ordering::SeqCst);
+        !self.has_mail()
+    }
+
+    /// Takes the announcement back, after a rest or instead of one.
     pub fn woke(&mut self) {
-        self.shared.flags[self.shard].resting.store(false, Ordering::Relaxed);
+        self.shared.resting[self.shared.core_of(self.shard)].0.store(false, Ordering::Relaxed);
     }
 
     /// Says whether a packet waits in any in-ring.
@@ -229,7 +257,7 @@ mod tests {
     /// Packets of every length cross a ring in order and whole, wherever the ring's end cuts them.
     #[test]
     fn packets_cross_whole() {
-        let mut links = join(2, 4096);
+        let mut links = join(2, 2, 4096);
         let mut scratch = Vec::new();
         let payloads: Vec<Vec<u8>> = (0..1000usize).map(|n| vec![n as u8; (n * 37) % 1500]).collect();
         let mut heard = 0;
@@ -250,7 +278,7 @@ mod tests {
     /// A packet that does not fit changes nothing.
     #[test]
     fn a_full_ring_refuses() {
-        let mut links = join(1, 4096);
+        let mut links = join(1, 1, 4096);
         let room = links[0].room(0);
         assert!(!links[0].send(0, &publish(&[0; 5000])));
         assert_eq!(links[0].room(0), room);
@@ -260,12 +288,14 @@ mod tests {
     /// A shard does not rest with a packet waiting, and is woken once by what comes after its announcement.
     #[test]
     fn rest_is_never_slept_over() {
-        let mut links = join(2, 4096);
+        let mut links = join(2, 2, 4096);
         assert!(links[0].send(1, &publish(b"x")));
-        assert!(!links[1].announce_rest(), "a packet waits");
         let mut woken = Vec::new();
         links[0].bells(|shard| woken.push(shard));
         assert!(woken.is_empty(), "nobody rests");
+        assert!(!links[1].announce_rest(), "a packet waits");
+        links[1].woke();
+        assert!(links[1].take_mail());
         let mut scratch = Vec::new();
         assert!(links[1].receive(0, &mut scratch));
         assert!(links[1].announce_rest());
@@ -275,10 +305,32 @@ mod tests {
         assert_eq!(woken, [1]);
     }
 
+    /// Shards of one core leave mail for each other and ring no bell; one of another core rings once for all of them.
+    #[test]
+    fn shards_share_a_core() {
+        let mut links = join(3, 2, 4096); // 0 and 2 are on one core
+        let mut woken = Vec::new();
+        assert!(links[0].send(2, &publish(b"x")));
+        links[0].bells(|shard| woken.push(shard));
+        assert!(links[2].has_mail() && !links[0].has_mail());
+        assert!(links[0].announce_rest(), "the first agrees");
+        assert!(!links[2].announce_rest(), "the other has mail");
+        links[2].woke();
+        assert!(links[1].send(0, &publish(b"y")));
+        links[1].bells(|shard| woken.push(shard));
+        assert!(woken.is_empty(), "nobody rests");
+        assert!(links[0].take_mail() && links[2].take_mail());
+        assert!(links[0].announce_rest() && links[2].announce_rest());
+        assert!(links[1].send(2, &publish(b"z")) && links[1].send(0, &publish(b"z")));
+        links[1].bells(|shard| woken.push(shard));
+        assert_eq!(woken, [0]);
+        assert!(links[0].has_mail() && links[2].has_mail());
+    }
+
     /// Two threads hammer one ring with rests and bells in between; every packet arrives, and nobody sleeps for ever.
     #[test]
     fn two_threads_and_a_bell() {
-        let mut links = join(2, 4096);
+        let mut links = join(2, 2, 4096);
         let mut receiver = links.pop().expect("two were made");
         let mut sender = links.pop().expect("two were made");
         let (ring_bell, bell) = std::sync::mpsc::channel::<()>();
@@ -287,6 +339,7 @@ mod tests {
             let mut scratch = Vec::new();
             let mut next = 0u32;
             while next < PACKETS {
+                receiver.take_mail();
                 if receiver.receive(0, &mut scratch) {
                     let Some(Packet::Publish { content, .. }) = Packet::decode(&scratch) else {
                         panic!("foreign packet")
@@ -295,6 +348,8 @@ mod tests {
                     next += 1;
                 } else if receiver.announce_rest() {
                     bell.recv_timeout(std::time::Duration::from_secs(20)).expect("a lost wake-up");
+                    receiver.woke();
+                } else {
                     receiver.woke();
                 }
             }

@@ -95,13 +95,18 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns the size of a ring that a packet with the largest payload fits into twice.
+    /// Returns the size of a ring between two shards where so many shards share a core: two packets with the largest payload
+    /// fit, and no fewer small ones than a turn or two sends. Shards that take turns on a core send each other less between two
+    /// turns, and there are the square of them.
     #[must_use]
-    pub fn ring_bytes(&self) -> usize {
+    pub fn ring_bytes(&self, shards_per_core: usize) -> usize {
         let twice = 2 * crate::mesh::Packet::bytes_max(self.message_bytes_max as usize);
-        twice.next_power_of_two().max(RING_BYTES_MIN)
+        twice.max(RING_BYTES / shards_per_core).max(RING_BYTES_MIN)
     }
 }
 
 /// Small rings would make bursts of small messages fall behind; 256 KiB holds about 400 messages of 512 bytes.
-pub const RING_BYTES_MIN: usize = 256 << 10;
+const RING_BYTES: usize = 256 << 10;
+
+/// A ring between two shards that share their cores with many: about 25 messages of 512 bytes.
+const RING_BYTES_MIN: usize = 16 << 10;

@@ -67,7 +67,7 @@ use wheel::Wheel;
 
 #[doc(hidden)]
 pub use compress::fuzz_inflate;
-pub use limits::{LagPolicy, Limits, RING_BYTES_MIN};
+pub use limits::{LagPolicy, Limits};
 pub use stats::Stats;
 pub use turn::Busy;
 
@@ -94,6 +94,8 @@ pub struct Shard {
     index: u32,
     limits: Limits,
     links: Links,
+    /// Packets were left in a ring, to be fair to the other phases of the turn.
+    unheard: bool,
     stats: Stats,
     hash_key: u64,
     random: u64,
@@ -226,6 +228,7 @@ impl Shard {
             random: random_state,
             limits,
             links,
+            unheard: false,
         }
     }
 
@@ -248,18 +251,25 @@ impl Shard {
         &self.stats
     }
 
-    /// Announces that this shard is about to rest; says false if another turn is needed first.
+    /// Announces that this shard's core is about to rest; says false if another turn is needed first. A core with several
+    /// shards asks all of them.
     #[must_use]
     pub fn announce_rest(&mut self) -> bool {
         self.links.announce_rest()
     }
 
-    /// Takes the announcement back, after a rest.
+    /// Takes the announcement back, after a rest or instead of one.
     pub fn woke(&mut self) {
         self.links.woke();
     }
 
-    /// Says whether a packet of another shard waits (for spinning before a rest).
+    /// Says whether other shards have sent something: a shard that found nothing to do then takes another turn.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        self.links.has_mail()
+    }
+
+    /// Says whether a packet waits in any in-ring, for checks.
     #[must_use]
     pub fn anything(&self) -> bool {
         self.links.anything()

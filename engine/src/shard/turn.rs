@@ -39,6 +39,8 @@ impl Shard {
         worked |= self.serve(driver);
         worked |= self.expire(driver);
         worked |= self.ask(driver);
+        // Before the flush, which may take its time: the other shards begin meanwhile.
+        self.links.bells(|shard| driver.wake(shard));
         worked |= self.flush(driver);
         driver.submit();
         worked |= self.settle(driver);
@@ -53,7 +55,7 @@ impl Shard {
         if worked || !self.completions.is_empty() || !self.ready.is_empty() || !self.dirty.is_empty() {
             return Busy::Yes;
         }
-        if self.links.anything() {
+        if self.unheard || self.links.has_mail() {
             return Busy::Yes;
         }
         let mut until = self.wheel.next_us();

@@ -38,15 +38,26 @@ const STEPS_MAX: u64 = 3_000_000;
 struct Berth {
     shard: Shard,
     kernel: FakeKernel,
-    /// It announced rest; until this deadline, if there is one.
-    rest: Option<Option<u64>>,
+    /// Its last turn found nothing; it wants another at this time, if it says one.
+    idle: Option<Option<u64>>,
     stalled_until_us: u64,
+}
+
+impl Berth {
+    /// Says whether a core that is awake gives the shard a turn.
+    fn is_due(&mut self, now_us: u64) -> bool {
+        let Some(deadline_us) = self.idle else { return true };
+        let late = deadline_us.is_some_and(|deadline_us| deadline_us <= now_us);
+        late || self.shard.has_mail() || self.kernel.stirs()
+    }
 }
 
 pub(crate) struct World {
     rng: Rng,
     net: SharedNet,
     berths: Vec<Berth>,
+    /// For each core, whether it rests: all its shards have announced it. Shard `n` is one of core `n % cores`.
+    resting: Vec<bool>,
     clients: Vec<Client>,
     oracle: Oracle,
     plan: Plan,
@@ -199,7 +210,8 @@ impl World {
         }
         let net = Net::shared(shards);
         let hash_key = rng.next();
-        let berths = mesh::join(shards, ring_bytes)
+        let cores = if rng.chance(400) { 1 + rng.below(shards) } else { shards };
+        let berths = mesh::join(shards, cores, ring_bytes)
             .into_iter()
             .enumerate()
             .map(|(index, links)| {
@@ -216,7 +228,7 @@ impl World {
                         hash_key,
                     }),
                     kernel,
-                    rest: None,
+                    idle: None,
                     stalled_until_us: 0,
                 }
             })
@@ -247,6 +259,7 @@ impl World {
             rng,
             net,
             berths,
+            resting: vec![false; cores],
             clients,
             oracle,
             plan,
@@ -280,6 +293,7 @@ impl World {
         self.enter(Phase::Draining, Faults::NONE);
         self.berths.iter_mut().for_each(|berth| {
             berth.shard.drain(&mut berth.kernel);
+            berth.idle = None;
             // The signal comes over the control plane, which rings every doorbell.
             berth.kernel.ring_own_doorbell();
         });
@@ -331,7 +345,7 @@ impl World {
         while self.idle_us < rested_us {
             self.step();
             if self.steps >= STEPS_MAX {
-                let rests: Vec<_> = self.berths.iter().map(|berth| berth.rest).collect();
+                let rests: Vec<_> = self.berths.iter().map(|berth| berth.idle).collect();
                 self.describe_shards();
                 panic!(
                     "{:?} never comes to rest: at {}, shards rest {rests:?}",
@@ -393,23 +407,46 @@ impl World {
             berth.stalled_until_us = now_us + self.rng.skewed(300_000) as u64;
             return false;
         }
-        if let Some(deadline_us) = berth.rest {
-            let bell = self.net.borrow_mut().answer_doorbell(index);
-            assert!(bell || !berth.shard.anything(), "shard {index} sleeps over a packet: a lost wake-up");
-            if !bell && !berth.kernel.stirs() && deadline_us.is_none_or(|deadline_us| deadline_us > now_us) {
+        let core = index % self.resting.len();
+        if self.resting[core] {
+            let bell =
+                self.of_core(core).fold(false, |bell, shard| self.net.borrow_mut().answer_doorbell(shard) | bell);
+            let sleeps_over = self.of_core(core).find(|shard| self.berths[*shard].shard.anything());
+            assert!(bell || sleeps_over.is_none(), "shard {sleeps_over:?} sleeps over a packet: a lost wake-up");
+            if !bell && !self.of_core(core).any(|shard| self.berths[shard].is_due(now_us)) {
                 return false;
             }
-            berth.shard.woke();
-            berth.rest = None;
+            self.berths[core].shard.woke();
+            self.resting[core] = false;
+        }
+        let berth = &mut self.berths[index];
+        if !berth.is_due(now_us) {
+            self.rest_if_idle(core);
+            return false;
         }
         let busy = berth.shard.turn(&mut berth.kernel);
         berth.shard.check();
-        if let Busy::RestUntil(deadline_us) = busy
-            && berth.shard.announce_rest()
-        {
-            berth.rest = Some(deadline_us);
-        }
+        berth.idle = match busy {
+            Busy::Yes => None,
+            Busy::RestUntil(deadline_us) => Some(deadline_us),
+        };
+        self.rest_if_idle(core);
         true
+    }
+
+    fn of_core(&self, core: usize) -> impl Iterator<Item = usize> + use<> {
+        (core..self.berths.len()).step_by(self.resting.len())
+    }
+
+    /// Lets a core rest if none of its shards has found anything, and all agree.
+    fn rest_if_idle(&mut self, core: usize) {
+        if self.of_core(core).any(|shard| self.berths[shard].idle.is_none()) {
+            return;
+        }
+        self.resting[core] = self.of_core(core).all(|shard| self.berths[shard].shard.announce_rest());
+        if !self.resting[core] {
+            self.berths[core].shard.woke();
+        }
     }
 
     fn step_client(&mut self) -> bool {
@@ -443,10 +480,11 @@ impl World {
         }
         let bells: Vec<bool> = (0..self.berths.len()).map(|index| net.doorbell_rung(index)).collect();
         drop(net);
-        self.berths.iter_mut().zip(bells).any(|(berth, bell)| {
-            let late = |deadline_us: Option<u64>| deadline_us.is_some_and(|deadline_us| deadline_us <= now_us);
-            berth.stalled_until_us <= now_us
-                && berth.rest.is_none_or(|deadline_us| bell || late(deadline_us) || berth.kernel.stirs())
+        (0..self.berths.len()).any(|index| {
+            let core = index % self.resting.len();
+            let wakes =
+                self.resting[core] && self.of_core(core).any(|shard| bells[shard] || self.berths[shard].is_due(now_us));
+            self.berths[index].stalled_until_us <= now_us && (wakes || self.berths[index].is_due(now_us))
         })
     }
 
@@ -454,7 +492,7 @@ impl World {
         let now_us = self.net.borrow().now_us();
         let shards = self.berths.iter().flat_map(|berth| {
             let stalled = (berth.stalled_until_us > now_us).then_some(berth.stalled_until_us);
-            [stalled, berth.rest.flatten(), berth.kernel.next_due_us()]
+            [stalled, berth.idle.flatten(), berth.kernel.next_due_us()]
         });
         let clients = self.clients.iter().map(|client| client.next_due_us(self.phase, &self.oracle));
         let next_us = shards.chain(clients).flatten().filter(|due_us| *due_us > now_us).min();

@@ -199,10 +199,9 @@ fn seccomp(host: &Host, _: &Ask) -> Result<Finding, Unknown> {
     }
 }
 
-fn shards(_: &Host, ask: &Ask) -> Result<Finding, Unknown> {
+fn shards(host: &Host, ask: &Ask) -> Result<Finding, Unknown> {
     let wanted = needs::with_spare(ask.connections).div_ceil(needs::SLOTS_MAX);
-    let bytes = ask.shards * (needs::BUFFER_BYTES_PER_SHARD + needs::LOCKED_BYTES_PER_SHARD);
-    let bytes = bytes + ask.shards * ask.shards * needs::RING_BYTES_PER_PAIR;
+    let bytes = needs::shard_bytes(ask.shards, host.cpus()?.len() as u64);
     if wanted > needs::SHARDS_MAX || ask.shards > needs::SHARDS_MAX {
         let most = needs::SHARDS_MAX;
         return Ok(Finding::new(Verdict::Low, grouped(ask.shards), grouped(wanted))
@@ -273,8 +272,7 @@ fn memory(host: &Host, ask: &Ask) -> Result<Finding, Unknown> {
     let constants = Constants::shipped();
     let each = constants.user_bytes_per_connection.value + constants.kernel_bytes_per_connection();
     let connections = (ask.connections as f64 * each) as u64;
-    let shards = ask.shards * (needs::BUFFER_BYTES_PER_SHARD + needs::LOCKED_BYTES_PER_SHARD);
-    let taken = connections.saturating_add(shards + ask.shards * ask.shards * needs::RING_BYTES_PER_PAIR);
+    let taken = connections.saturating_add(needs::shard_bytes(ask.shards, host.cpus()?.len() as u64));
     let wanted = taken.saturating_add(taken / (MESSAGES_PART - 1));
     let verdict = if found < wanted { Verdict::Low } else { Verdict::Ok };
     let finding = Finding::new(verdict, bytes_text(found), bytes_text(wanted)).costing(Memory::Takes(taken));
