@@ -74,6 +74,11 @@ impl Echoes {
         self.end_ns = phase.seconds.map_or(u64::MAX, |seconds| start_ns.saturating_add((seconds * 1e9) as u64));
     }
 
+    /// Ends the schedule, whatever is left of it.
+    pub(crate) fn end(&mut self, now_ns: u64) {
+        self.end_ns = self.end_ns.min(now_ns.max(self.start_ns.saturating_add(1)));
+    }
+
     /// Says how many messages ahead of an echo its reply is.
     pub(crate) fn ahead(&self) -> u32 {
         match self.load {

@@ -27,4 +27,4 @@ pub use plan::{
     Audience, CannotStart, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport, Url,
 };
 pub use report::{PhaseReport, Report};
-pub use run::run;
+pub use run::{run, run_until};

@@ -1,17 +1,20 @@
 //! `corecast-load`: the load generator's command line.
 //!
-//! Exit status: 0 fine, 1 something was lost or failed while running, 2 wrong usage or cannot start.
+//! Exit status: 0 fine, 1 something was lost or failed while running, or it was interrupted, 2 wrong usage or cannot start.
 
 mod arguments;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arguments::{Arguments, CalibrateArguments, Command};
 use clap::Parser as _;
 use corecast_loadgen::calibrate::calibrate;
-use corecast_loadgen::{CannotStart, Report, run};
+use corecast_loadgen::{CannotStart, Report, run_until};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -37,9 +40,24 @@ fn load(arguments: &Arguments) -> Result<io::Result<ExitCode>, CannotStart> {
     if arguments.print_plan {
         return Ok(write!(io::stdout(), "{}", plan.to_toml()).map(|()| ExitCode::SUCCESS));
     }
-    let report = run(&plan, &mut || {})?;
+    let interrupted = interruption().map_err(|error| CannotStart {
+        cause: format!("cannot hear signals: {error}"),
+        cure: "run on Linux".to_owned(),
+    })?;
+    let report = run_until(&plan, &interrupted, &mut || {})?;
     let status = if report.fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     Ok(print(&report, arguments).map(|()| status))
+}
+
+/// Returns what becomes true at the first SIGINT or SIGTERM. The second one ends the process as usual.
+fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag down, and goes on to raise it.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
 }
 
 fn print(report: &Report, arguments: &Arguments) -> io::Result<()> {

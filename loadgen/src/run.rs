@@ -1,6 +1,7 @@
 //! The coordinator: starts workers, moves the run from phase to phase, adds up what they saw.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,11 +34,23 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Time from the decision to begin a phase to the first message due, so that every worker is there.
 const LEAD_NS: u64 = 20_000_000;
 
+/// Time from an interruption to its report, for what is on its way to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Does what the plan says. `connected` is called when all connections stand and nothing else has happened yet.
 ///
 /// # Errors
 /// Why the run could not be started. What goes wrong later is in the report.
 pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotStart> {
+    run_until(plan, &AtomicBool::new(false), connected)
+}
+
+/// Does what the plan says as [`run`] does, until it has done so or `interrupted` becomes true. What is known by then is
+/// reported: nothing more is published, what is on its way has two seconds, and later phases do not begin.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_until(plan: &Plan, interrupted: &AtomicBool, connected: &mut dyn FnMut()) -> Result<Report, CannotStart> {
     let file_limit = raise_file_limit()
         .map_err(|error| CannotStart::new(format!("cannot read the file limit: {error}"), "run on Linux"))?;
     plan.check(file_limit)?;
@@ -53,16 +66,20 @@ pub fn run(plan: &Plan, connected: &mut dyn FnMut()) -> Result<Report, CannotSta
         check_core(*core)?;
     }
     let named = plan.with_names();
-    let mut coordinator = Coordinator::new(&named, file_limit)?;
+    let mut coordinator = Coordinator::new(&named, interrupted, file_limit)?;
     let result = coordinator.phases(connected);
     let notes = coordinator.watch.notes().to_vec();
+    let interrupted = coordinator.cut_short.take();
     coordinator.end();
     let (phases, faults, started_unix_seconds) = result?;
-    Ok(Report { plan: plan.clone(), started_unix_seconds, host: Host::read(), phases, faults, notes })
+    Ok(Report { plan: plan.clone(), started_unix_seconds, host: Host::read(), phases, faults, notes, interrupted })
 }
 
 struct Coordinator<'a> {
     plan: &'a Plan,
+    interrupted: &'a AtomicBool,
+    /// The phase that was interrupted.
+    cut_short: Option<String>,
     stage: Arc<Stage>,
     news: Receiver<News>,
     threads: Vec<JoinHandle<()>>,
@@ -77,7 +94,7 @@ struct Coordinator<'a> {
 type Found = (Vec<PhaseReport>, Vec<String>, u64);
 
 impl<'a> Coordinator<'a> {
-    fn new(plan: &'a Plan, file_limit: u32) -> Result<Coordinator<'a>, CannotStart> {
+    fn new(plan: &'a Plan, interrupted: &'a AtomicBool, file_limit: u32) -> Result<Coordinator<'a>, CannotStart> {
         let stage = Arc::new(Stage::new(plan.workers));
         let tally = Arc::new(Tally::new(plan));
         let (sender, news) = unbounded();
@@ -107,6 +124,8 @@ impl<'a> Coordinator<'a> {
         }
         Ok(Coordinator {
             plan,
+            interrupted,
+            cut_short: None,
             stage,
             news,
             threads,
@@ -133,6 +152,10 @@ impl<'a> Coordinator<'a> {
             faults.extend(account.faults);
             if number == 0 {
                 connected();
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                self.cut_short = Some(phase.name().to_owned());
+                break;
             }
             // What is known is kept; there is nothing to learn from nobody.
             if dead {
@@ -198,6 +221,7 @@ impl<'a> Coordinator<'a> {
         let end_ns = start_ns.saturating_add((phase.seconds.unwrap_or(0.0) * 1e9) as u64);
         let (mut before, mut moved) = (Sum::default(), Instant::now());
         let heard_before = self.stage.heard();
+        let mut interrupted: Option<Instant> = None;
         loop {
             if let Ok(News::CannotStart(reason)) = self.news.recv_timeout(LOOK) {
                 return Err(reason);
@@ -206,7 +230,14 @@ impl<'a> Coordinator<'a> {
             let sum = self.stage.sum(number);
             self.watch.tick(gauges, sum.ready);
             let dead = sum.begun && sum.pending == 0 && sum.ready == 0;
-            let time_over = !timed || now_ns() >= end_ns || dead;
+            if interrupted.is_none() && self.interrupted.load(Ordering::Relaxed) {
+                self.stage.curtail();
+                interrupted = Some(Instant::now());
+            }
+            if interrupted.is_some_and(|since| ended && sum.pending > 0 || since.elapsed() > LAST_WORDS) {
+                return Ok(());
+            }
+            let time_over = !timed || now_ns() >= end_ns || dead || interrupted.is_some();
             if sum.begun && ended && time_over && sum.pending == 0 && (sum.complete || dead) {
                 return Ok(());
             }

@@ -89,6 +89,7 @@ pub(crate) struct Stage {
     /// What will have been heard when all that was published has reached everyone.
     expected: AtomicU64,
     publisher_lost: AtomicBool,
+    curtailed: AtomicBool,
     subscribers: Mutex<Arc<Subscribers>>,
     boards: Vec<Board>,
 }
@@ -102,6 +103,7 @@ impl Stage {
             published: AtomicU64::new(0),
             expected: AtomicU64::new(0),
             publisher_lost: AtomicBool::new(false),
+            curtailed: AtomicBool::new(false),
             subscribers: Mutex::default(),
             boards: (0..workers).map(|_| Board::default()).collect(),
         }
@@ -189,6 +191,15 @@ impl Stage {
 
     pub(crate) fn publisher_lost(&self) -> bool {
         self.publisher_lost.load(Ordering::Relaxed)
+    }
+
+    /// Asks all workers to send nothing more in this phase, and to let nobody else come or go.
+    pub(crate) fn curtail(&self) {
+        self.curtailed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn curtailed(&self) -> bool {
+        self.curtailed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn board(&self, worker: u32) -> &Board {

@@ -234,7 +234,12 @@ impl Worker {
     /// Does what the phase asks for; returns whether there was anything to do.
     fn advance(&mut self, now_ns: u64) -> Result<bool, CannotStart> {
         let mut busy = false;
-        if now_ns >= self.now.start_ns {
+        if self.stage.curtailed() && now_ns < self.now.end_ns {
+            self.now.end_ns = now_ns;
+            self.echoes.end(now_ns);
+            self.publisher.iter_mut().for_each(Publisher::end);
+        }
+        if now_ns >= self.now.start_ns && !self.stage.curtailed() {
             if std::mem::take(&mut self.now.drop) {
                 self.lanes.iter_mut().for_each(Lane::drop_all);
                 busy = true;

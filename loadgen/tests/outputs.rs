@@ -2,9 +2,11 @@
 //! another one's for the program.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
@@ -27,6 +29,10 @@ impl Engine {
             drain_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))
+    }
+
+    fn published(&self) -> u64 {
+        self.0.as_ref().unwrap().board().read(0).published
     }
 
     fn address(&self) -> String {
@@ -104,6 +110,35 @@ fn a_run_leaves_what_was_asked_for() {
     assert!(page.contains("<figcaption>Latency</figcaption>") && page.contains("<strong>Fine.</strong>"));
     let percentiles = std::fs::read_to_string(folder.path("run.2-publish-latency.hgrm")).unwrap();
     assert!(percentiles.contains("Total count    =         4500]"), "{percentiles}");
+}
+
+/// An interrupted run reports what it has, says where it ended, and exits with 1; what was sent by then is not called lost.
+#[test]
+fn an_interruption_keeps_what_there_is() {
+    for signal in ["INT", "TERM"] {
+        let (engine, folder) = (Engine::start(), Folder::new(signal));
+        let json = folder.path("run.json");
+        let address = engine.address();
+        let words =
+            ["--connect", &address, "--connections", "50", "--rate", "200", "--seconds", "600", "--json", &json];
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_corecast-load")).args(words).stdout(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while engine.published() < 20 {
+            assert!(Instant::now() < deadline, "nothing is published");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let mut text = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{text}");
+        let report = Report::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap();
+        assert_eq!(report.interrupted.as_deref(), Some("publish"), "{text}");
+        assert_eq!(report.problems(), ["interrupted in publish: the rest was not tried"]);
+        assert!(report.counts().delivered >= 20 * 50 && report.counts().lost == 0, "{text}");
+        assert!(text.contains("interrupted in publish"), "{text}");
+    }
 }
 
 /// A report that cannot be written is told, with the name of its file, and the text is there all the same.

@@ -54,6 +54,9 @@ pub struct Report {
     pub faults: Vec<String>,
     /// What could not be measured, and why.
     pub notes: Vec<String>,
+    /// Where it was interrupted, if it was.
+    #[serde(default)]
+    pub interrupted: Option<String>,
 }
 
 /// What a phase does.
@@ -285,7 +288,9 @@ impl Report {
     /// Returns what was wrong in any phase; nothing if all is fine.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.phases.iter().flat_map(PhaseReport::problems).collect()
+        let interrupted =
+            self.interrupted.iter().map(|phase| format!("interrupted in {phase}: the rest was not tried"));
+        self.phases.iter().flat_map(PhaseReport::problems).chain(interrupted).collect()
     }
 
     /// Says whether every message came to everyone, once, whole and in order, over connections that all held.

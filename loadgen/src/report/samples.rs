@@ -92,5 +92,6 @@ pub(crate) fn report() -> Report {
         phases: vec![connect, publish],
         faults: Vec::new(),
         notes: Vec::new(),
+        interrupted: None,
     }
 }
