@@ -67,8 +67,8 @@ class Nchan(Server):
     command = ["nginx", "-c", "{folder}/nginx.conf", "-e", "{folder}/error.log"]
     publishes_with_post = True
     generic = {"path": "/sub/{topic}", "publish-path": "/pub/{topic}"}
-    note = ("Keeps messages in shared memory, which is not in the bytes per connection. Publishes with POST. It is the worker "
-            "that is measured, not the master, which sleeps.")
+    note = ("Keeps messages in shared memory, which is not in the bytes per connection. Published to with POST, on one "
+            "connection (hence `keepalive_requests`). It is the worker that is measured, not the master, which sleeps.")
     files = {"nginx.conf": """\
         load_module /usr/lib/nginx/modules/ngx_nchan_module.so;
         daemon off;
@@ -78,6 +78,7 @@ class Nchan(Server):
         events { worker_connections 19000; }
         http {
             access_log off;
+            keepalive_requests 1000000;
             client_body_temp_path {folder}/body;
             proxy_temp_path {folder}/proxy;
             fastcgi_temp_path {folder}/fastcgi;

@@ -75,8 +75,9 @@ def tables(servers, results, work):
         "## Idle connections",
         prose(f"""{thousands(work.idle)} subscribed connections that came after {thousands(work.idle_before)} others: growth of the
               server's private memory, and of the kernel's objects and buffers on the whole host, divided by their number. The
-              first ones touch what is touched once, such as corecast's receive buffers, which all connections share: that is in
-              the whole server's memory (private and shared, without files)."""),
+              first ones, and {thousands(work.messages_before)} messages to one subscriber before them, touch what is touched once,
+              such as corecast's receive buffers, which all connections share: that is in the whole server's memory (private and
+              shared, without files)."""),
         memory,
         "## Connecting",
         prose(f"""The same {thousands(work.idle)}, as fast as they come, up to 512 on their way: TCP, WebSocket handshake,
@@ -144,9 +145,11 @@ def document(servers, results, work, run):
         *[what_ran(server, run["programs"]) for server in servers],
         prose(f"""Phases of the plans, over {thousands(work.subscribers)} connections: `connect`; `publish` with
               `rate = {float(work.rate)}` and `seconds = {float(work.seconds)}`; `publish` with `in-flight = {work.in_flight}` and
-              `seconds = {float(work.window_seconds)}`. On a fresh server: `connect` and `hold` with {thousands(work.idle_before)},
-              and beside them `connect` and `hold` with {thousands(work.idle)}. Besides, `subscribe = ["all"]`,
-              `topic-prefix = "load"`, `bytes = {BYTES}`, `cores = [{run['generator_cpu']}]`, and the server's address and process."""),
+              `seconds = {float(work.window_seconds)}`. On a fresh server: `connect` and `publish` with `in-flight = 1` and
+              `messages = {work.messages_before}` over one connection, with another topic; then `connect` and `hold` with
+              {thousands(work.idle_before)}, and beside them `connect` and `hold` with {thousands(work.idle)}. Besides,
+              `subscribe = ["all"]`, `topic-prefix = "load"`, `bytes = {BYTES}`, `cores = [{run['generator_cpu']}]`, and the
+              server's address and process."""),
         "## Again",
         "```sh\nscripts/compare                     # everything, and this file anew\n"
         "scripts/compare --rounds 3          # medians of three rounds\n"
