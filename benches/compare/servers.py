@@ -116,7 +116,8 @@ class Mosquitto(Server):
     }
     note = ("MQTT 3.1.1, QoS 0, in binary frames. The plain listener is there because 2.0.11 does not start with a WebSocket "
             "listener alone. Until a WebSocket is established it is looked after ten times a second if nothing else wakes the "
-            "server (strace shows epoll_wait of 100 ms without it): part of the time that connecting takes.")
+            "server (strace shows epoll_wait of 100 ms without it), and with `poll` over all WebSockets that stand: part of the time "
+            "and of the CPU that connecting takes.")
     files = {"mosquitto.conf": """\
         allow_anonymous true
         persistence false

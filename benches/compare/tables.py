@@ -133,8 +133,8 @@ def document(servers, results, work, run):
         prose("""Written by `scripts/compare`; not edited by hand. The same work from the same load generator (`corecast-load`,
               which verifies every delivery), one server after another in one run."""),
         prose(f"""{host['cores']} cores ({host['cpu_model']}), {host['memory_bytes'] / 2**30:.0f} GiB, {host['kernel']};
-              {run['started']:%Y-%m-%d %H:%M} UTC; load average at the start {run['load_average']:.1f}: what others did on the
-              machine, and noise in the figures. {rounds}."""),
+              {run['started']:%Y-%m-%d %H:%M} UTC; load average at the start {run['load_average']:.1f}: what else the machine
+              had to do, and noise in the figures. {rounds}."""),
         prose(f"""Each server has CPU {run['server_cpu']} and, where it could have more, one process or thread for its work; the
               load generator has CPU {run['generator_cpu']}. On loopback the receiver's TCP runs on the sender's time, so it is in
               every server's CPU time alike. Only what stands in one table is comparable, and only within this run."""),
