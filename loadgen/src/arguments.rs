@@ -123,7 +123,8 @@ pub(crate) struct Arguments {
     /// Heard on it when the subscription stands.
     #[arg(long, requires = "url", value_name = "TEXT")]
     subscribed: Option<String>,
-    /// Said on it whenever something is heard; may be given several times.
+    /// Said on it whenever something is heard, with ^ at a message's start, with $ at its end (^PING$=>PONG); may be given several
+    /// times.
     #[arg(long, requires = "url", value_name = "HEARD=>SAID")]
     answer: Vec<String>,
     /// Frames on it are binary.

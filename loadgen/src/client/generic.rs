@@ -109,7 +109,7 @@ impl Client {
 
     fn answer(&self, message: &[u8], talk: &Talk, ears: &mut Ears<'_>) -> Result<(), Fault> {
         for (heard, say) in &talk.script.answers {
-            if find(message, heard).is_some() {
+            if heard.is_in(message) {
                 self.say(say, ears);
             }
         }

@@ -103,3 +103,38 @@ fn publishers_are_greeted_too() {
     worker.hear(&mut client, &text(b"\x20\x02\x00\x00")).unwrap();
     assert!(client.ready());
 }
+
+/// A server whose ping is one character that payloads hold as well: the ping is answered, and nothing else is.
+#[test]
+fn short_pings_are_answered() {
+    let generic = Generic {
+        path: "/io".to_owned(),
+        talk: vec!["<0{".to_owned(), ">40".to_owned(), "<40{".to_owned()],
+        subscribe: Some(r#"420["subscribe","{topic}"]"#.to_owned()),
+        subscribed: Some("430[".to_owned()),
+        answers: vec![("^2$".to_owned(), "3".to_owned())],
+        ..Generic::default()
+    };
+    let plan = Plan { transport: Transport::Generic, generic: Some(generic), topics: 3, ..Plan::default() };
+    let mut worker = Worker::of(plan);
+    let mut client = worker.client(Purpose::Subscribe(1));
+    let event = |number| [br#"42["message",""#, &message(1, number)[..], br#""]"#].concat();
+    assert!(event(0).contains(&b'2'));
+    let stream = [
+        worker.upgrade(),
+        text(br#"0{"sid":"a240","pingInterval":25000}"#),
+        text(br#"40{"sid":"b240"}"#),
+        text(b"430[]"),
+        text(&event(0)),
+        text(b"2"),
+        text(&event(1)),
+    ];
+    worker.hear(&mut client, &stream.concat()).unwrap();
+    let pong = b"\x81\x81\0\0\0\x003";
+    let pongs = worker.say.windows(pong.len()).filter(|part| part == pong).count();
+    assert!(pongs == 1 && worker.say.ends_with(pong), "{}", said(&worker.say));
+    assert!(worker.say.starts_with(b"\x81\x82\0\0\0\x0040"), "{}", said(&worker.say));
+    assert!(client.ready() && client.cut.is_none());
+    let counts = Counts { delivered: 2, late: 2, ..Counts::default() };
+    assert_eq!(worker.settle(2), counts);
+}

@@ -2,7 +2,8 @@
 //!
 //! Texts are templates: `{topic}` is the topic's name, `{id}` the connection's number, `{payload}` and `{bytes}` (its
 //! length) what is published; `\r`, `\n`, `\t`, `\\` and `\x0f` stand for bytes. Names and numbers have a fixed length, so
-//! that protocols with lengths in front can be spoken, too.
+//! that protocols with lengths in front can be spoken, too. What is answered is heard anywhere in a message; `^` before it and
+//! `$` behind it bind it to the message's start and end.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -27,7 +28,7 @@ pub struct Generic {
     /// What confirms the subscription; without it, it is taken to be there at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribed: Option<String>,
-    /// What is said whenever something is heard: pairs of both.
+    /// What is said whenever something is heard: pairs of what is heard and what is said.
     pub answers: Vec<(String, String)>,
     /// Frames are binary. They are in any case if what is said is not text.
     pub binary: bool,
@@ -97,6 +98,15 @@ pub enum Step {
     Hear(Vec<u8>),
 }
 
+/// What is answered: bytes anywhere in a message, or bound to its ends, as a ping of one character must be, which
+/// payloads hold too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    bytes: Vec<u8>,
+    at_start: bool,
+    at_end: bool,
+}
+
 /// Everything to be said and heard, read once.
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -105,7 +115,7 @@ pub struct Script {
     /// See there.
     pub publisher_steps: usize,
     /// What to say when something is heard.
-    pub answers: Vec<(Vec<u8>, Template)>,
+    pub answers: Vec<(Heard, Template)>,
     /// What is said to publish, or posted.
     pub publish: Template,
     /// The WebSocket's path.
@@ -162,6 +172,13 @@ impl Template {
         fill(self.after.as_deref().unwrap_or_default(), filling, out);
     }
 
+    /// Returns its own bytes, with nothing in its places.
+    fn literal(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.before(&Filling { topic: "", id: 0, bytes: 0 }, &mut out);
+        out
+    }
+
     /// Says whether there is a place for a payload.
     #[must_use]
     pub fn has_payload(&self) -> bool {
@@ -182,6 +199,32 @@ impl Template {
         };
         let mut parts = self.before.iter().chain(self.after.iter().flatten());
         parts.all(|part| !matches!(part, Part::Bytes(bytes) if !plain(bytes)))
+    }
+}
+
+impl Heard {
+    /// Reads what is to be heard; a `^` or `$` of its own is written `\x5e` or `\x24`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Heard, CannotStart> {
+        let start = text.strip_prefix('^');
+        let rest = start.unwrap_or(text);
+        let end = rest.strip_suffix('$');
+        let bytes = Template::parse(end.unwrap_or(rest))?.literal();
+        Ok(Heard { bytes, at_start: start.is_some(), at_end: end.is_some() })
+    }
+
+    /// Says whether a message has it.
+    #[must_use]
+    pub fn is_in(&self, message: &[u8]) -> bool {
+        let Heard { bytes, at_start, at_end } = self;
+        match (at_start, at_end) {
+            (true, true) => message == bytes,
+            (true, false) => message.starts_with(bytes),
+            (false, true) => message.ends_with(bytes),
+            (false, false) => message.windows(bytes.len().max(1)).any(|window| window.starts_with(bytes)),
+        }
     }
 }
 
@@ -222,11 +265,7 @@ impl Generic {
     /// # Errors
     /// The first that is wrong.
     pub fn script(&self) -> Result<Script, CannotStart> {
-        let bytes = |text: &str| {
-            let mut out = Vec::new();
-            Template::parse(text)?.before(&Filling { topic: "", id: 0, bytes: 0 }, &mut out);
-            Ok(out)
-        };
+        let bytes = |text: &str| Ok(Template::parse(text)?.literal());
         let mut steps = Vec::new();
         for step in &self.talk {
             steps.push(match step.split_at_checked(1) {
@@ -242,7 +281,7 @@ impl Generic {
         if let Some(text) = &self.subscribed {
             steps.push(Step::Hear(bytes(text)?));
         }
-        let answer = |(heard, say): &(String, String)| Ok((bytes(heard)?, Template::parse(say)?));
+        let answer = |(heard, say): &(String, String)| Ok((Heard::parse(heard)?, Template::parse(say)?));
         Ok(Script {
             steps,
             publisher_steps,
@@ -338,6 +377,25 @@ mod tests {
         assert_eq!(filled(r"\x41\\\t{id}é").0, "A\\\t00000007é");
         assert!(Template::parse(r"SUB {topic}\r\n").unwrap().is_text());
         assert!(!Template::parse(r"\x10\x00").unwrap().is_text());
+    }
+
+    /// What is answered stands where it was said to: anywhere, or at an end, or is all there is.
+    #[test]
+    fn what_is_heard_is_bound_to_its_place() {
+        let places = [b"2".as_slice(), b"20", b"02", b"020", b"0", b""];
+        for (text, expected) in [
+            ("2", [true, true, true, true, false, false]),
+            ("^2", [true, true, false, false, false, false]),
+            ("2$", [true, false, true, false, false, false]),
+            ("^2$", [true, false, false, false, false, false]),
+            ("^$", [false, false, false, false, false, true]),
+        ] {
+            let heard = Heard::parse(text).unwrap();
+            assert_eq!(places.map(|message| heard.is_in(message)), expected, "{text}");
+        }
+        let own = Heard::parse(r"\x5e\r\x24").unwrap();
+        assert!(own.is_in(b"1^\r$1") && !own.is_in(b"\r"));
+        assert!(Heard::parse(r"^\q$").is_err());
     }
 
     /// What is no template is refused.

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-pub use generic::{Filling, Generic, Script, Step, Template, Url};
+pub use generic::{Filling, Generic, Heard, Script, Step, Template, Url};
 pub use phase::{Audience, Kind, Load, Phase, Stream};
 pub use scenario::Scenario;
 
