@@ -206,12 +206,13 @@ fn micro_row(micro: &Path, case: &Case) -> Row {
     };
     let figures_of_case = figures(counted);
     let (name, baseline) = beside.map_or_else(Default::default, |(name, count)| (name.to_owned(), figures(count)));
-    let each = figures_of_case.first().map_or(f64::NAN, |count| count / f64::from(case.units));
-    println!("{:<15} {:.2} instructions a {}  ({})", case.name, each, case.unit, case.operation);
+    let each = figures_of_case.first().map(|count| format!("{:.2}/{}", count / f64::from(case.units), case.unit));
+    let told = failure.clone().or_else(|| each.clone()).unwrap_or_default();
+    println!("{:<15} {told}  ({})", case.name, case.operation);
     Row {
         bench: case.name,
         unit: "instr",
-        detail: if case.units > 1 { format!("{each:.2}/{}", case.unit) } else { String::new() },
+        detail: each.filter(|_| case.units > 1).unwrap_or_default(),
         figures: figures_of_case,
         beside: name,
         baseline,
