@@ -1,4 +1,4 @@
-//! What the benches are made of: baseline servers, the scenarios, and the table they end up in.
+//! What the benches are made of: baseline servers, the scenarios, the micro benches, and the table they end up in.
 //!
 //! A baseline is the plainest loop that does the same visible work as the engine: the same handshake, the same frames,
 //! the same load. It has no topics, limits, timers, replay or statistics. The cost of the engine is argued as a ratio
@@ -6,10 +6,13 @@
 //!
 //! The baselines use nothing of the engine or its protocol crate: a mistake there must not flatter both sides.
 
+pub mod callgrind;
 pub mod frame;
 pub mod handshake;
 pub mod host;
+pub mod micro;
 pub mod plain_ring;
 pub mod scenario;
 pub mod server;
 pub mod table;
+pub mod verdict;

@@ -1,60 +1,111 @@
-//! The table: medians, minima, and ratios taken within one round, because the host changes from round to round.
+//! The table: one row a claim, the figure beside its baseline, what must hold, and whether it does.
 
 use std::fmt::Write as _;
 
-/// The figures of one server in one scenario, by round.
+use crate::verdict::{Bound, Number, Pair, Pairing, Verdict, median};
+
+/// One row.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Scenario.
-    pub scenario: &'static str,
-    /// Server.
-    pub server: &'static str,
+    /// Scenario or case.
+    pub bench: &'static str,
     /// Unit of the figures.
     pub unit: &'static str,
-    /// What must hold; empty on the rows of baselines.
-    pub goal: &'static str,
+    /// The median in other words; empty if there are none.
+    pub detail: String,
     /// One figure a round.
     pub figures: Vec<f64>,
-    /// The figures of what it is compared with, round by round; empty if there is nothing.
+    /// What it is compared with; empty if there is nothing.
+    pub beside: String,
+    /// Its figures.
     pub baseline: Vec<f64>,
+    /// How the two are compared.
+    pub pairing: Pairing,
+    /// What must hold.
+    pub bound: Bound,
+    /// What must hold in other words than the bound's, and more that is worth saying.
+    pub note: Option<String>,
+    /// The verdict, if the figures are no measurement.
+    pub instead: Option<Verdict>,
 }
 
 impl Row {
-    /// Returns the median over the rounds of figure divided by baseline.
+    /// Makes the row of what something else measures.
     #[must_use]
-    pub fn ratio(&self) -> Option<f64> {
-        let ratios: Vec<f64> = self.figures.iter().zip(&self.baseline).map(|(ours, theirs)| ours / theirs).collect();
-        median(&ratios)
+    pub fn elsewhere(bench: &'static str, must_hold: &str, what: &str) -> Row {
+        Row {
+            bench,
+            unit: "",
+            detail: String::new(),
+            figures: Vec::new(),
+            beside: String::new(),
+            baseline: Vec::new(),
+            pairing: Pairing::Rounds,
+            bound: Bound::Told,
+            note: Some(must_hold.to_owned()),
+            instead: Some(Verdict::Elsewhere(what.to_owned())),
+        }
+    }
+
+    fn pair(&self) -> Pair<'_> {
+        Pair { ours: &self.figures, theirs: &self.baseline, pairing: self.pairing }
+    }
+
+    /// Judges the row.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.instead.clone().unwrap_or_else(|| self.bound.judge(&self.pair(), self.unit))
     }
 }
 
-/// Returns the middle value; of an even number, the mean of the two.
+/// How many rows are what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Rows that hold.
+    pub holds: usize,
+    /// Rows that have something to hold.
+    pub bound: usize,
+    /// Rows that could not be measured.
+    pub not_measured: usize,
+}
+
+/// Counts the verdicts.
 #[must_use]
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        len if len % 2 == 1 => Some(sorted[middle]),
-        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+pub fn sum(rows: &[Row]) -> Sum {
+    let mut sum = Sum::default();
+    for row in rows {
+        let verdict = row.verdict();
+        sum.bound += usize::from(row.bound != Bound::Told);
+        sum.holds += usize::from(verdict == Verdict::Holds);
+        sum.not_measured += usize::from(matches!(verdict, Verdict::NotMeasured(_)));
     }
+    sum
 }
 
-/// Returns the rows as a table in Markdown, to be pasted into a LOG or a note.
+/// Returns the rows as a table in Markdown, to be pasted into a LOG or a note, and under it how many hold.
 #[must_use]
 pub fn render(rows: &[Row]) -> String {
-    let mut text =
-        String::from("| bench | server | median | min | x baseline | must hold |\n|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| bench | median | min | baseline | x baseline | must hold | verdict |\n|---|---|---|---|---|---|---|\n",
+    );
     for row in rows {
-        let middle = median(&row.figures).unwrap_or(f64::NAN);
-        let least = row.figures.iter().copied().fold(f64::INFINITY, f64::min);
-        let ratio = row.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        let (bench, server, unit, goal) = (row.scenario, row.server, row.unit, row.goal);
-        let decimals = if middle >= 100.0 { 0 } else { 2 };
-        writeln!(text, "| {bench} | {server} | {middle:.decimals$} {unit} | {least:.decimals$} | {ratio} | {goal} |")
+        let number = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| Number(figure).to_string());
+        let least = row.figures.iter().copied().min_by(f64::total_cmp);
+        let ratio = row.pair().ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        let baseline = match median(&row.baseline) {
+            Some(figure) => format!("{} {}", row.beside, Number(figure)),
+            None => row.beside.clone(),
+        };
+        let must_hold = row.note.clone().unwrap_or_else(|| row.bound.words(row.unit, &row.beside));
+        let (bench, unit, middle, least) = (row.bench, row.unit, number(median(&row.figures)), number(least));
+        let unit = [unit, &row.detail].join(if row.detail.is_empty() { "" } else { ", " });
+        let verdict = row.verdict();
+        writeln!(text, "| {bench} | {middle} {unit} | {least} | {baseline} | {ratio} | {must_hold} | {verdict} |")
             .expect("a string can always grow");
     }
+    let Sum { holds, bound, not_measured } = sum(rows);
+    let missing = if not_measured > 0 { format!(", {not_measured} could not be measured") } else { String::new() };
+    writeln!(text, "\n{holds} of {bound} hold{missing}").expect("a string can always grow");
     text
 }
 
@@ -62,26 +113,43 @@ pub fn render(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    /// The ratio is the median of ratios within rounds, so that one slow round of both sides does not count.
-    #[test]
-    fn ratios_are_taken_within_rounds() {
-        let row = Row {
-            scenario: "fanout-warm",
-            server: "corecast",
+    fn row(figures: &[f64], bound: Bound) -> Row {
+        Row {
+            bench: "fanout-warm",
             unit: "µs",
-            goal: "<= 1.10",
-            figures: vec![2.2, 22.0, 3.3],
-            baseline: vec![2.0, 20.0, 3.0],
-        };
-        assert!((row.ratio().unwrap() - 1.1).abs() < 1e-9);
-        assert!(render(&[row]).contains("| fanout-warm | corecast | 3.30 µs | 2.20 | 1.10 | <= 1.10 |"));
+            detail: String::new(),
+            figures: figures.to_vec(),
+            beside: "bare loop".to_owned(),
+            baseline: vec![3.0; figures.len()],
+            pairing: Pairing::Rounds,
+            bound,
+            note: None,
+            instead: None,
+        }
     }
 
-    /// Medians of none, an odd and an even number of values.
+    /// A row shows the figure, the baseline, the bound and the verdict; the last line counts those with a bound only.
     #[test]
-    fn medians() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    fn rows_are_judged_and_counted() {
+        let mut detailed = row(&[8_000.0], Bound::Told);
+        detailed.detail = "8/B".to_owned();
+        let mut broken = row(&[1.0], Bound::AtMost(2.0));
+        broken.instead = Some(Verdict::NotMeasured("the server ended".to_owned()));
+        let rows = [
+            row(&[3.3, 3.0, 3.6], Bound::Times(1.1)),
+            row(&[4.0, 4.5], Bound::AtMost(4.0)),
+            detailed,
+            broken,
+            Row::elsewhere("million", "every delivery", "a script"),
+        ];
+        let text = render(&rows);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[2], "| fanout-warm | 3.30 µs | 3.00 | bare loop 3.00 | 1.10 | <= 1.10 x bare loop | holds |");
+        assert!(lines[3].ends_with("| <= 4.00 µs | MISSED by 0.25 µs (6.2 %) |"), "{text}");
+        assert!(lines[4].ends_with("| 8000 µs, 8/B | 8000 | bare loop 3.00 | 2666.67 |  |  |"), "{text}");
+        assert!(lines[5].ends_with("NOT MEASURED: the server ended |"), "{text}");
+        assert_eq!(lines[6], "| million | -  | - |  |  | every delivery | see a script |");
+        assert_eq!(lines.last(), Some(&"1 of 3 hold, 1 could not be measured"));
+        assert_eq!(sum(&rows), Sum { holds: 1, bound: 3, not_measured: 1 });
     }
 }

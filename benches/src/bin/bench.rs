@@ -1,27 +1,40 @@
-//! Runs the benches: every scenario against the engine and its baselines, in turn, several rounds, and prints the table.
+//! Runs the benches and prints one table: every claim beside its baseline of the same run, what must hold, and whether it
+//! does. Scenarios run against the engine and its baselines in turn, several rounds; the micro benches run under callgrind.
 //!
-//! Exit status: 0 if every delivery of every run was right, 1 if not, 2 if something could not be started. Speed is
-//! never a failure: the table says what must hold, a person (or the LOG) judges.
+//! Exit status: 0 if every row was measured and every delivery was right, 1 if not, 2 if the command makes no sense. A row
+//! that misses what it must hold is no failure of the measurement: the table says so, a person (or the LOG) judges.
 
+use std::collections::HashMap;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use corecast_benches::scenario::{Conduct, SCENARIOS, Scenario};
+use corecast_benches::callgrind;
+use corecast_benches::micro::{CASES, Case, GROWTH_MAX};
+use corecast_benches::scenario::{Beside, Claim, Conduct, SCENARIOS, Scenario};
 use corecast_benches::server::{Kind, Setup};
-use corecast_benches::table::{Row, render};
+use corecast_benches::table::{Row, render, sum};
+use corecast_benches::verdict::{Bound, Pairing, Verdict};
+
+/// The word for all micro benches.
+const MICRO: &str = "micro";
+
+/// What only `scripts/million` measures: what must hold, and where.
+const MILLION: (&str, &str) = ("1,000,000 connections, every delivery right", "scripts/million");
 
 /// Measures what corecast costs, each figure beside its baseline in the same run.
 #[derive(clap::Parser)]
 struct Arguments {
-    /// Scenarios to run [default: all]; see --list.
-    scenarios: Vec<String>,
-    /// Prints the scenarios.
+    /// Scenarios and micro benches to run, or `micro` for all of these [default: everything]; see --list. What a scenario is
+    /// compared with runs too.
+    benches: Vec<String>,
+    /// Prints the scenarios and the micro benches.
     #[arg(long)]
     list: bool,
     /// Rounds; in each, every server of a scenario has its turn, in changing order.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// Divides the number of messages, for a quick look.
     #[arg(long, default_value_t = 1)]
     divisor: u64,
@@ -31,88 +44,183 @@ struct Arguments {
     /// Core of the load generator.
     #[arg(long, default_value_t = 1)]
     client_core: usize,
-    /// Runs the baselines only.
-    #[arg(long)]
-    baselines: bool,
+}
+
+/// The figures of a server in a scenario: by figure, one a round.
+type Figures = Vec<Vec<f64>>;
+
+/// What was measured, by scenario and server.
+#[derive(Default)]
+struct Found {
+    figures: HashMap<(&'static str, &'static str), Figures>,
+    /// Why a scenario's figures are none.
+    failures: HashMap<&'static str, String>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
-        for scenario in SCENARIOS {
-            println!("{:<14} {}", scenario.name, scenario.goal);
-        }
+        list();
         return ExitCode::SUCCESS;
     }
-    let known = |name: &String| SCENARIOS.iter().any(|scenario| scenario.name == name);
-    if let Some(unknown) = arguments.scenarios.iter().find(|name| !known(name)) {
-        eprintln!("bench: there is no scenario {unknown}\n  cure: see bench --list");
+    let known = |name: &str| name == MICRO || Scenario::find(name).is_some() || Case::find(name).is_some();
+    if let Some(unknown) = arguments.benches.iter().find(|name| !known(name)) {
+        eprintln!("bench: there is no bench {unknown}\n  cure: see bench --list");
         return ExitCode::from(2);
     }
-    match bench(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let folder = match std::env::current_exe() {
+        Ok(program) => program.parent().map(Path::to_path_buf).unwrap_or_default(),
         Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::from(2)
+            eprintln!("bench: where the programs are is not known: {error}");
+            return ExitCode::from(2);
         }
-    }
-}
-
-fn bench(arguments: &Arguments) -> std::io::Result<bool> {
-    let folder = std::env::current_exe()?.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
-    let setup = Setup { folder, core: arguments.server_core };
-    let conduct = Conduct { setup, client_core: arguments.client_core, divisor: arguments.divisor.max(1) };
+    };
     println!("{}", host());
-    let mut rows = Vec::new();
-    let mut fine = true;
-    for scenario in SCENARIOS {
-        if arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|name| name == scenario.name) {
-            fine &= rounds(scenario, arguments, &conduct, &mut rows)?;
-        }
+    let mut rows = scenarios(&arguments, &folder);
+    if arguments.benches.is_empty() {
+        rows.push(Row::elsewhere("million", MILLION.0, MILLION.1));
     }
-    println!("\n{}", render(&rows));
-    Ok(fine)
+    rows.extend(micros(&arguments, &folder));
+    println!("\n{}", render(&rows).trim_end());
+    if sum(&rows).not_measured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn rounds(scenario: &Scenario, arguments: &Arguments, conduct: &Conduct, rows: &mut Vec<Row>) -> std::io::Result<bool> {
-    let servers: Vec<Kind> =
-        scenario.servers.iter().copied().filter(|kind| !arguments.baselines || !kind.is_engine()).collect();
-    let mut figures = vec![vec![Vec::new(); scenario.figures.len()]; servers.len()];
-    let mut fine = true;
-    for round in 0..arguments.rounds {
+fn list() {
+    for scenario in SCENARIOS {
+        println!("{}: {}", scenario.name, scenario.about);
+        for claim in scenario.claims.iter().filter(|claim| claim.bound != Bound::Told) {
+            println!("    {}", claim.bound.words(claim.figure.unit(), &beside(claim)));
+        }
+    }
+    println!("{MICRO}: all of the following, under callgrind; each within {GROWTH_MAX:.2} x its record");
+    for case in CASES {
+        println!("    {:<15} {}", case.name, case.operation);
+    }
+    println!("million: {}; see {}", MILLION.0, MILLION.1);
+}
+
+/// Says what a claim compares with.
+fn beside(claim: &Claim) -> String {
+    match claim.beside {
+        Beside::Nothing => String::new(),
+        Beside::Server(kind) => kind.name().to_owned(),
+        Beside::Scenario(name, kind) => format!("{name} of {}", kind.name()),
+    }
+}
+
+/// Runs the scenarios that were asked for, and those they are compared with.
+fn scenarios(arguments: &Arguments, folder: &Path) -> Vec<Row> {
+    let asked = |name: &str| arguments.benches.is_empty() || arguments.benches.iter().any(|asked| asked == name);
+    let wanted = |name: &str| {
+        asked(name) || SCENARIOS.iter().any(|other| asked(other.name) && other.needs().any(|needed| needed == name))
+    };
+    let setup = Setup { folder: folder.to_owned(), core: arguments.server_core };
+    let conduct = Conduct { setup, client_core: arguments.client_core, divisor: arguments.divisor.max(1) };
+    let mut found = Found::default();
+    let mut rows = Vec::new();
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.name)) {
+        if let Err(failure) = rounds(scenario, arguments.rounds, &conduct, &mut found) {
+            println!("{}: {failure}", scenario.name);
+            found.failures.insert(scenario.name, failure.lines().next().unwrap_or_default().to_owned());
+        }
+        rows.extend(scenario.claims.iter().map(|claim| row(scenario, claim, &found)));
+    }
+    rows
+}
+
+/// Measures every server of a scenario in every round.
+fn rounds(scenario: &'static Scenario, rounds: u32, conduct: &Conduct, found: &mut Found) -> Result<(), String> {
+    let servers = scenario.servers;
+    for round in 0..rounds as usize {
         // A different server begins each round: none shall always have the cool or the warm host.
         for turn in 0..servers.len() {
-            let index = (turn + round) % servers.len();
-            let measured = scenario.measure(servers[index], conduct)?;
-            print!("{:<12} round {round}  {:<20}", scenario.name, servers[index].name());
+            let server = servers[(turn + round) % servers.len()];
+            let measured = scenario.measure(server, conduct).map_err(|error| format!("{}: {error}", server.name()))?;
+            print!("{:<12} round {round}  {:<20}", scenario.name, server.name());
+            let figures = found.figures.entry((scenario.name, server.name())).or_default();
+            figures.resize(scenario.figures.len(), Vec::new());
             for (number, figure) in measured.figures.iter().enumerate() {
-                figures[index][number].push(*figure);
+                figures[number].push(*figure);
                 print!("  {figure:.2} {}", scenario.figures[number].unit());
             }
             println!();
-            std::io::stdout().flush()?;
+            // Whoever reads along does so line by line; one who has gone away does not matter.
+            let _ = std::io::stdout().flush();
             if !measured.report.fine() {
-                fine = false;
                 println!("{}", measured.report);
+                return Err(format!("{}: {}", server.name(), measured.report.problems().join(", ")));
             }
         }
     }
-    let baseline = servers.iter().position(|kind| !kind.is_engine());
-    for (number, figure) in scenario.figures.iter().enumerate() {
-        for (index, kind) in servers.iter().enumerate() {
-            let compared = baseline.filter(|baseline| *baseline != index);
-            rows.push(Row {
-                scenario: scenario.name,
-                server: kind.name(),
-                unit: figure.unit(),
-                goal: if kind.is_engine() && number == 0 { scenario.goal } else { "" },
-                figures: figures[index][number].clone(),
-                baseline: compared.map_or_else(Vec::new, |baseline| figures[baseline][number].clone()),
-            });
+    Ok(())
+}
+
+/// Makes the row of a claim.
+fn row(scenario: &Scenario, claim: &Claim, found: &Found) -> Row {
+    let figures = |scenario: &Scenario, kind: Kind| {
+        let place = scenario.figures.iter().position(|figure| *figure == claim.figure).unwrap_or_default();
+        found.figures.get(&(scenario.name, kind.name())).and_then(|all| all.get(place)).cloned().unwrap_or_default()
+    };
+    let mut failure = found.failures.get(scenario.name).cloned();
+    let (baseline, pairing) = match claim.beside {
+        Beside::Nothing => (Vec::new(), Pairing::Rounds),
+        Beside::Server(kind) => (figures(scenario, kind), Pairing::Rounds),
+        Beside::Scenario(name, kind) => {
+            failure = failure.or_else(|| found.failures.get(name).map(|why| format!("{name}: {why}")));
+            (Scenario::find(name).map(|other| figures(other, kind)).unwrap_or_default(), Pairing::Medians)
         }
+    };
+    Row {
+        bench: scenario.name,
+        unit: claim.figure.unit(),
+        detail: String::new(),
+        figures: figures(scenario, claim.of),
+        beside: beside(claim),
+        baseline,
+        pairing,
+        bound: claim.bound,
+        note: None,
+        instead: failure.map(Verdict::NotMeasured),
     }
-    Ok(fine)
+}
+
+/// Counts the instructions of the micro benches that were asked for.
+fn micros(arguments: &Arguments, folder: &Path) -> Vec<Row> {
+    let asked = |case: &Case| {
+        arguments.benches.is_empty() || arguments.benches.iter().any(|asked| asked == MICRO || asked == case.name)
+    };
+    let micro: PathBuf = folder.join("micro");
+    CASES.iter().filter(|case| asked(case)).map(|case| micro_row(&micro, case)).collect()
+}
+
+fn micro_row(micro: &Path, case: &Case) -> Row {
+    let counted = callgrind::count(micro, case, false);
+    let beside = case.baseline.map(|baseline| (baseline.name, callgrind::count(micro, case, true)));
+    let mut failure = None;
+    let mut figures = |count: std::io::Result<f64>| match count {
+        Ok(count) => vec![count],
+        Err(error) => {
+            failure.get_or_insert(error.to_string().lines().next().unwrap_or_default().to_owned());
+            Vec::new()
+        }
+    };
+    let figures_of_case = figures(counted);
+    let (name, baseline) = beside.map_or_else(Default::default, |(name, count)| (name.to_owned(), figures(count)));
+    let each = figures_of_case.first().map(|count| format!("{:.2}/{}", count / f64::from(case.units), case.unit));
+    let told = failure.clone().or_else(|| each.clone()).unwrap_or_default();
+    println!("{:<15} {told}  ({})", case.name, case.operation);
+    Row {
+        bench: case.name,
+        unit: "instr",
+        detail: each.filter(|_| case.units > 1).unwrap_or_default(),
+        figures: figures_of_case,
+        beside: name,
+        baseline,
+        pairing: Pairing::Rounds,
+        bound: Bound::AtMost(case.recorded * GROWTH_MAX),
+        note: Some(format!("<= {GROWTH_MAX:.2} x {} recorded", case.recorded)),
+        instead: failure.map(Verdict::NotMeasured),
+    }
 }
 
 /// Describes the host in one line, for the LOG.
