@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use corecast_tuning::constants::{Calibrated, ConstantsFile, Measured};
+use corecast_tuning::constants::{Calibrated, Constants, ConstantsFile, Measured};
 use corecast_tuning::transport::Transport as Planned;
 
 use crate::plan::{Audience, CannotStart, Load, Phase, Plan, Transport};
@@ -308,6 +308,15 @@ impl Calibration {
         Calibration { host, figures, notes }
     }
 
+    /// Returns the planner's constants that keep their shipped values: some take two servers to compare (a crossing, a ping,
+    /// a waiting poll), or a kernel that tells them apart.
+    #[must_use]
+    pub fn not_measured(&self) -> Vec<&'static str> {
+        let is_known = |name: &str| self.figures.iter().any(|figure| figure.name == name && figure.put.is_some());
+        let shipped = Constants::shipped();
+        shipped.named().into_iter().map(|(name, _)| name).filter(|name| !is_known(name)).collect()
+    }
+
     /// Returns the file of constants.
     #[must_use]
     pub fn file(&self) -> ConstantsFile {
@@ -408,7 +417,8 @@ impl fmt::Display for Calibration {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        write!(f, "* is told, but no constant of the planner's")
+        writeln!(f, "* is told, but no constant of the planner's")?;
+        write!(f, "shipped values stay for {}", self.not_measured().join(", "))
     }
 }
 
@@ -416,7 +426,6 @@ impl fmt::Display for Calibration {
 mod tests {
     use super::*;
     use crate::report::samples;
-    use corecast_tuning::constants::Constants;
 
     fn wish() -> Wish {
         Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, cores: Vec::new() }
@@ -472,6 +481,8 @@ mod tests {
         assert!(missing.iter().all(|name| found.notes.iter().any(|note| note.starts_with(name))), "{:?}", found.notes);
         assert_eq!(found.figures.len() + found.notes.len(), FIGURES.len());
         assert!(found.to_string().contains("6.00 µs"), "{found}");
+        let kept = found.not_measured();
+        assert!(kept.contains(&"cpu_ns_per_ping") && !kept.contains(&"cpu_ns_per_connect"), "{kept:?}");
     }
 
     /// The median of the rounds counts, and what noise has made negative is left out.

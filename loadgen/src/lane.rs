@@ -148,7 +148,8 @@ impl Lane {
 
     /// Drops every connection of a subscriber at once; all of them come back.
     pub(crate) fn drop_all(&mut self) {
-        for number in self.roster.numbers() {
+        // The last to come first: the kernel finds what is armed in lists that begin with the newest.
+        for number in self.roster.numbers().rev() {
             self.drop_connection(number);
         }
     }

@@ -1,5 +1,5 @@
-//! What cores share: one SPSC byte ring per ordered pair of shards, a flag for mail each, the flags of resting cores, the
-//! statistics board.
+//! What cores share: one SPSC byte ring per ordered pair of shards, a set of senders for each, the flags of resting cores,
+//! the statistics board.
 //!
 //! Owns the only atomics of the project. Bytes cross a core by copy; pointers never do. Every shard also has a ring to
 //! itself, so that a message takes the same path wherever its home is.
@@ -12,21 +12,28 @@
 //! ```
 //!
 //! Shards may be more than cores, and then those of a core take turns on its thread: shard `n` on core `n % cores`. Mail
-//! says which of them has something to hear, so that nobody looks into all the rings of all of them.
+//! says which of them has something to hear, and from whom, so that nobody looks into all the rings of all of them.
 //!
 //! Why it is sound: the one `unsafe` below commits a chunk of a ring after every byte of it was written.
 
 pub mod board;
 pub mod packet;
+pub mod shards;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 pub use board::Board;
 pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Start, Ticket};
+pub use shards::Shards;
+
+/// The shards that have sent something since the receiver last took its mail, on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Mail([AtomicU64; Shards::WORDS]);
 
 /// A flag on a cache line of its own.
 #[derive(Debug, Default)]
@@ -36,8 +43,8 @@ struct Flag(AtomicBool);
 /// What every shard sees of all.
 #[derive(Debug)]
 struct Shared {
-    /// For each shard: it was sent something since it last took its mail.
-    mail: Vec<Flag>,
+    /// For each shard.
+    mail: Vec<Mail>,
     /// For each core: it rests, or is about to; whoever sends to one of its shards must wake it.
     resting: Vec<Flag>,
 }
@@ -55,20 +62,21 @@ pub struct Links {
     out: Vec<Producer<u8>>,
     incoming: Vec<Consumer<u8>>,
     /// Shards that were sent something since the last `bells`.
-    touched: Vec<bool>,
+    touched: Shards,
     shared: Arc<Shared>,
 }
 
 /// Makes the rings between `shards` shards on `cores` cores, `ring_bytes` bytes each, and returns each shard's ends.
 ///
 /// # Panics
-/// If there is no core, or a packet of the largest kind but without a payload would not fit into half a ring.
+/// If there is no core, there are more shards than a set of them holds, or a packet of the largest kind but without a payload
+/// would not fit into half a ring.
 #[must_use]
 pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
-    assert!(cores > 0, "shards run on cores");
+    assert!(cores > 0 && shards <= Shards::MAX, "shards run on cores, and are not more than a set holds");
     assert!(ring_bytes / 2 >= packet::PREFIX_BYTES_MAX, "a ring must hold the largest packet twice");
-    let flags = |count| (0..count).map(|_| Flag::default()).collect();
-    let shared = Arc::new(Shared { mail: flags(shards), resting: flags(cores) });
+    let mail = (0..shards).map(|_| Mail::default()).collect();
+    let shared = Arc::new(Shared { mail, resting: (0..cores).map(|_| Flag::default()).collect() });
     let mut out: Vec<Vec<Producer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     let mut incoming: Vec<Vec<Consumer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     for to in &mut incoming {
@@ -83,7 +91,7 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
         .enumerate()
         .map(|(shard, (out, incoming))| Links {
             shard,
-            touched: vec![false; out.len()],
+            touched: Shards::default(),
             out,
             incoming,
             shared: shared.clone(),
@@ -124,7 +132,7 @@ impl Links {
         let pieces = [&prefix[..prefix_len], payload];
         match push(&mut self.out[to], pieces, prefix_len + payload.len()) {
             Ok(()) => {
-                self.touched[to] = true;
+                self.touched.insert(to);
                 true
             }
             Err(_) => false,
@@ -135,7 +143,9 @@ impl Links {
     #[must_use]
     pub fn send_encoded(&mut self, to: usize, packet: &[u8]) -> bool {
         let sent = push(&mut self.out[to], [packet, &[]], packet.len()).is_ok();
-        self.touched[to] |= sent;
+        if sent {
+            self.touched.insert(to);
+        }
         sent
     }
 
@@ -161,25 +171,24 @@ impl Links {
 
     /// Leaves mail for every shard that was sent something since the last call, and calls `wake` for those whose core rests.
     pub fn bells(&mut self, mut wake: impl FnMut(usize)) {
-        if !self.touched.iter().any(|touched| *touched) {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_empty() {
             return;
         }
-        for (to, _) in self.touched.iter().enumerate().filter(|(_, touched)| **touched) {
-            // Pairs with the swap in `take_mail`. Also a swap, so that mail of several senders is a release sequence: who
-            // takes it sees what each of them pushed before.
-            self.shared.mail[to].0.swap(true, Ordering::AcqRel);
+        let (word, bit) = Shards::place(self.shard);
+        for to in touched.iter() {
+            // Pairs with the swap in `take_mail`. Each change is a read and a write in one, so those of several senders are a
+            // release sequence: who takes the mail sees what each of them pushed before.
+            self.shared.mail[to].0[word].fetch_or(bit, Ordering::AcqRel);
         }
         // Pairs with the fence in `announce_rest`: either the resting core sees our mail, or we see its flag.
         fence(Ordering::SeqCst);
         let own = self.shared.core_of(self.shard);
-        for (to, touched) in self.touched.iter_mut().enumerate() {
+        for to in touched.iter() {
             let core = self.shared.core_of(to);
-            // Our own core is awake: it is us.
-            if !std::mem::take(touched) || core == own {
-                continue;
-            }
             let resting = &self.shared.resting[core].0;
-            if resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
+            // Our own core is awake: it is us.
+            if core != own && resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
                 wake(to);
             }
         }
@@ -188,12 +197,18 @@ impl Links {
     /// Says whether there is mail of any shard.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        self.shared.mail[self.shard].0.load(Ordering::Relaxed)
+        self.shared.mail[self.shard].0.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// Takes the mail, if there is any, before a look into the in-rings: what is sent after that look leaves mail again.
-    pub fn take_mail(&self) -> bool {
-        self.has_mail() && self.shared.mail[self.shard].0.swap(false, Ordering::AcqRel)
+    /// Takes the mail, before a look into the rings of those who sent it: what they send after that look is mail again.
+    pub fn take_mail(&self) -> Shards {
+        let mut senders = Shards::default();
+        for (word, senders) in self.shared.mail[self.shard].0.iter().zip(senders.words_mut()) {
+            if word.load(Ordering::Relaxed) != 0 {
+                *senders = word.swap(0, Ordering::AcqRel);
+            }
+        }
+        senders
     }
 
     /// Announces that this shard's core is about to rest, and says whether it may as far as this shard is concerned: false
@@ -295,7 +310,7 @@ mod tests {
         assert!(woken.is_empty(), "nobody rests");
         assert!(!links[1].announce_rest(), "a packet waits");
         links[1].woke();
-        assert!(links[1].take_mail());
+        assert_eq!(links[1].take_mail().iter().collect::<Vec<_>>(), [0]);
         let mut scratch = Vec::new();
         assert!(links[1].receive(0, &mut scratch));
         assert!(links[1].announce_rest());
@@ -319,7 +334,7 @@ mod tests {
         assert!(links[1].send(0, &publish(b"y")));
         links[1].bells(|shard| woken.push(shard));
         assert!(woken.is_empty(), "nobody rests");
-        assert!(links[0].take_mail() && links[2].take_mail());
+        assert!(!links[0].take_mail().is_empty() && !links[2].take_mail().is_empty());
         assert!(links[0].announce_rest() && links[2].announce_rest());
         assert!(links[1].send(2, &publish(b"z")) && links[1].send(0, &publish(b"z")));
         links[1].bells(|shard| woken.push(shard));
@@ -339,7 +354,7 @@ mod tests {
             let mut scratch = Vec::new();
             let mut next = 0u32;
             while next < PACKETS {
-                receiver.take_mail();
+                let _ = receiver.take_mail();
                 if receiver.receive(0, &mut scratch) {
                     let Some(Packet::Publish { content, .. }) = Packet::decode(&scratch) else {
                         panic!("foreign packet")

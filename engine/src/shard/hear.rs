@@ -18,19 +18,22 @@ const BLOCK_BYTES_MAX: u32 = 64 << 10;
 impl Shard {
     /// Hears packets, a bounded number from each shard; says whether there were any.
     pub(super) fn hear<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let (mail, unheard) = (self.links.take_mail(), std::mem::take(&mut self.unheard));
-        if !mail && !unheard {
+        let mut senders = self.links.take_mail();
+        senders.insert_all(std::mem::take(&mut self.unheard));
+        if senders.is_empty() {
             return false;
         }
         let mut heard = false;
         let mut bytes = std::mem::take(&mut self.packet);
-        for from in 0..self.links.shards() {
+        for from in senders.iter() {
             for count in 1..=PACKETS_PER_RING {
                 if !self.links.receive(from, &mut bytes) {
                     break;
                 }
                 heard = true;
-                self.unheard |= count == PACKETS_PER_RING;
+                if count == PACKETS_PER_RING {
+                    self.unheard.insert(from);
+                }
                 let packet = Packet::decode(&bytes).expect("both ends of a ring are this program");
                 self.take_packet(driver, from, &packet);
             }

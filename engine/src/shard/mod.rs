@@ -56,7 +56,7 @@ use siphasher::sip::SipHasher13;
 use slab::Slab;
 
 use crate::io::driver::{Completion, Slot};
-use crate::mesh::Links;
+use crate::mesh::{Links, Shards};
 use chain::Store;
 use compress::Inflater;
 use connection::{Active, Connection, Kind};
@@ -94,8 +94,8 @@ pub struct Shard {
     index: u32,
     limits: Limits,
     links: Links,
-    /// Packets were left in a ring, to be fair to the other phases of the turn.
-    unheard: bool,
+    /// Shards whose ring still has packets, which were left to be fair to the other phases of the turn.
+    unheard: Shards,
     stats: Stats,
     hash_key: u64,
     random: u64,
@@ -228,7 +228,7 @@ impl Shard {
             random: random_state,
             limits,
             links,
-            unheard: false,
+            unheard: Shards::default(),
         }
     }
 

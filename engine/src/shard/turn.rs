@@ -55,7 +55,7 @@ impl Shard {
         if worked || !self.completions.is_empty() || !self.ready.is_empty() || !self.dirty.is_empty() {
             return Busy::Yes;
         }
-        if self.unheard || self.links.has_mail() {
+        if !self.unheard.is_empty() || self.links.has_mail() {
             return Busy::Yes;
         }
         let mut until = self.wheel.next_us();
