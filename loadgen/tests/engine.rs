@@ -12,17 +12,21 @@ use corecast_loadgen::{
     Audience, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run,
 };
 
-/// A node on two shards, with echo; it ends with the test.
+/// A node with echo, on two shards if nothing else is said; it ends with the test.
 struct Engine(Option<Node>);
 
 impl Engine {
     fn start() -> Engine {
+        Engine::with_shards(2)
+    }
+
+    fn with_shards(shards: usize) -> Engine {
         let settings = Settings {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            shards: 2,
+            shards,
             cores: Vec::new(),
             connections: 2_000,
-            memory_bytes: 64 << 20,
+            memory_bytes: (shards as u64) << 25,
             limits: Limits { echo: true, ..Limits::default() },
             drain_ms: 2_000,
         };
@@ -226,6 +230,26 @@ fn everyone_comes_back() {
         assert_eq!((report.published_messages(), report.counts().delivered), (80, 80 * 120));
         assert!(report.phases[3].connect_seconds > 0.28, "120 connections at 400/s: {report}");
     }
+}
+
+/// Shards that are more than cores take turns: all of them serve and rest, and nothing is lost between them, whether messages come
+/// at once or with time to fall asleep between two; they stop when they are asked to.
+#[test]
+fn shards_that_share_cores() {
+    let cores = thread::available_parallelism().unwrap().get();
+    let engine = Engine::with_shards(3 * cores + 1);
+    let publish = |to, load, messages| Phase { to: Some(to), messages: Some(messages), ..Phase::publish(load) };
+    let phases = vec![
+        Phase::connect(),
+        publish(Audience::All, Load::Closed { in_flight: 1 }, 50),
+        Phase { rate: Some(200.0), to: Some(Audience::Own), messages: Some(20), ..Phase::new(Kind::Reconnect) },
+        publish(Audience::Own, Load::Open { rate: 100.0 }, 50),
+        publish(Audience::Group, Load::Closed { in_flight: 64 }, 2_000),
+    ];
+    let subscribe = vec![Audience::All, Audience::Group, Audience::Own];
+    let report = run(&Plan { subscribe, phases, ..engine.plan() }, &mut || {}).unwrap();
+    assert!(report.fine(), "{report}");
+    assert_eq!(report.published_messages(), 50 + 20 + 50 + 2_000);
 }
 
 /// Raw WebSockets, which have no cursors, come back too, if nothing is published meanwhile.

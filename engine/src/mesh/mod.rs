@@ -171,27 +171,31 @@ impl Links {
 
     /// Leaves mail for every shard that was sent something since the last call, and calls `wake` for those whose core rests.
     pub fn bells(&mut self, mut wake: impl FnMut(usize)) {
-        let touched = std::mem::take(&mut self.touched);
-        if touched.is_empty() {
+        if self.touched.is_empty() {
             return;
         }
+        let mut touched = std::mem::take(&mut self.touched);
+        // What was sent to itself is often heard already.
+        if self.incoming[self.shard].is_empty() {
+            touched.remove(self.shard);
+        }
         let (word, bit) = Shards::place(self.shard);
-        for to in touched.iter() {
+        touched.each(|to| {
             // Pairs with the swap in `take_mail`. Each change is a read and a write in one, so those of several senders are a
             // release sequence: who takes the mail sees what each of them pushed before.
             self.shared.mail[to].0[word].fetch_or(bit, Ordering::AcqRel);
-        }
+        });
         // Pairs with the fence in `announce_rest`: either the resting core sees our mail, or we see its flag.
         fence(Ordering::SeqCst);
         let own = self.shared.core_of(self.shard);
-        for to in touched.iter() {
+        touched.each(|to| {
             let core = self.shared.core_of(to);
             let resting = &self.shared.resting[core].0;
             // Our own core is awake: it is us.
             if core != own && resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
                 wake(to);
             }
-        }
+        });
     }
 
     /// Says whether there is mail of any shard.
@@ -310,7 +314,7 @@ mod tests {
         assert!(woken.is_empty(), "nobody rests");
         assert!(!links[1].announce_rest(), "a packet waits");
         links[1].woke();
-        assert_eq!(links[1].take_mail().iter().collect::<Vec<_>>(), [0]);
+        links[1].take_mail().each(|from| assert_eq!(from, 0));
         let mut scratch = Vec::new();
         assert!(links[1].receive(0, &mut scratch));
         assert!(links[1].announce_rest());

@@ -39,15 +39,24 @@ impl Shards {
         self.0 == [0; Shards::WORDS]
     }
 
-    /// Returns the numbers of the shards, in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().flat_map(|(word, mut bits)| {
-            std::iter::from_fn(move || {
-                let bit = (bits != 0).then(|| bits.trailing_zeros())?;
+    /// Removes a shard.
+    ///
+    /// # Panics
+    /// If its number is not below [`Shards::MAX`].
+    pub fn remove(&mut self, shard: usize) {
+        let (word, bit) = Shards::place(shard);
+        self.0[word] &= !bit;
+    }
+
+    /// Calls `visit` with the number of each shard, in ascending order.
+    #[inline]
+    pub fn each(self, mut visit: impl FnMut(usize)) {
+        for (word, mut bits) in self.0.into_iter().enumerate() {
+            while bits != 0 {
+                visit(word * 64 + bits.trailing_zeros() as usize);
                 bits &= bits - 1;
-                Some(word * 64 + bit as usize)
-            })
-        })
+            }
+        }
     }
 }
 
@@ -68,10 +77,18 @@ mod tests {
                 odd.insert(number);
             }
         }
-        assert_eq!(all.iter().collect::<Vec<_>>(), numbers);
-        assert_eq!(odd.iter().collect::<Vec<_>>(), [1, 63, 127, 191, 255]);
+        let listed = |shards: Shards| {
+            let mut numbers = Vec::new();
+            shards.each(|number| numbers.push(number));
+            numbers
+        };
+        assert_eq!(listed(all), numbers);
+        assert_eq!(listed(odd), [1, 63, 127, 191, 255]);
         let mut sum = odd;
         sum.insert_all(all);
         assert_eq!(sum, all);
+        sum.remove(64);
+        sum.remove(65);
+        assert_eq!(listed(sum), [0, 1, 63, 127, 128, 191, 200, 255]);
     }
 }

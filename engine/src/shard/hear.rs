@@ -25,7 +25,7 @@ impl Shard {
         }
         let mut heard = false;
         let mut bytes = std::mem::take(&mut self.packet);
-        for from in senders.iter() {
+        senders.each(|from| {
             for count in 1..=PACKETS_PER_RING {
                 if !self.links.receive(from, &mut bytes) {
                     break;
@@ -37,7 +37,7 @@ impl Shard {
                 let packet = Packet::decode(&bytes).expect("both ends of a ring are this program");
                 self.take_packet(driver, from, &packet);
             }
-        }
+        });
         self.packet = bytes;
         heard
     }
