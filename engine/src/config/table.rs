@@ -104,8 +104,8 @@ impl Config {
 
 /// Largest message: below the largest contiguous run of blocks, and far above what belongs into a message.
 const MESSAGE_BYTES_MAX: u64 = 16 << 20;
-/// Shards may be more than cores, but each costs a thread, a ring, and an in-ring per other shard.
-const SHARDS_MAX: u64 = 256;
+/// Shards may be more than cores, but each costs an io_uring, and a ring per other shard.
+const SHARDS_MAX: u64 = crate::mesh::Shards::MAX as u64;
 /// Direct descriptors a ring can have (Linux: IORING_MAX_FIXED_FILES).
 const CONNECTIONS_MAX: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;

@@ -10,6 +10,7 @@ use crate::raw::RawClient;
 use crate::rest::HttpClient;
 use crate::rng::Rng;
 use crate::stream::StreamClient;
+use crate::wire::Wire;
 
 /// How far the run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +125,16 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// Does it to a connection; says whether the client is gone, or hears what still comes.
+    pub(crate) fn leave(self, wire: &mut Wire, scene: &mut Scene<'_>) -> bool {
+        match self {
+            Exit::HalfClose => wire.end(),
+            Exit::Close => scene.net.client_close(wire.conn),
+            Exit::Reset => scene.net.client_reset(wire.conn, scene.rng.chance(500)),
+        }
+        self != Exit::HalfClose
+    }
+
     pub(crate) fn draw(rng: &mut Rng) -> Exit {
         rng.pick(&[Exit::HalfClose, Exit::Close, Exit::Reset])
     }

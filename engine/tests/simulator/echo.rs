@@ -103,19 +103,10 @@ impl EchoClient {
 
     pub(crate) fn exit(&mut self, scene: &mut Scene<'_>, exit: Exit) {
         let Some(wire) = &mut self.wire else { return };
-        match exit {
-            Exit::HalfClose => {
-                wire.end();
-                self.ended = true;
-            }
-            Exit::Close => {
-                scene.net.client_close(wire.conn);
-                self.forget(scene);
-            }
-            Exit::Reset => {
-                scene.net.client_reset(wire.conn, scene.rng.chance(500));
-                self.forget(scene);
-            }
+        if exit.leave(wire, scene) {
+            self.forget(scene);
+        } else {
+            self.ended = true;
         }
     }
 

@@ -174,19 +174,10 @@ impl LineClient {
 
     pub(crate) fn exit(&mut self, scene: &mut Scene<'_>, exit: Exit) {
         let Some(wire) = &mut self.wire else { return };
-        match exit {
-            Exit::HalfClose => {
-                wire.end();
-                self.ended = true;
-            }
-            Exit::Close | Exit::Reset => {
-                if exit == Exit::Close {
-                    scene.net.client_close(wire.conn);
-                } else {
-                    scene.net.client_reset(wire.conn, scene.rng.chance(500));
-                }
-                self.forget(scene);
-            }
+        if exit.leave(wire, scene) {
+            self.forget(scene);
+        } else {
+            self.ended = true;
         }
     }
 
