@@ -258,7 +258,7 @@ mod tests {
         let constants = Constants::shipped().with(file.constants);
         assert_eq!(constants.delivery(Transport::Websocket).value, 5_000.0);
         assert_eq!(constants.delivery(Transport::Sse), Measured::new(6_000.0, "here too"));
-        assert_eq!(constants.delivery(Transport::LongPoll).value, 5_000.0 * 2.34);
+        assert_eq!(constants.delivery(Transport::LongPoll).value, 5_000.0 * Transport::LongPoll.cost());
         assert_eq!(constants.cpu_ns_per_publish, Constants::shipped().cpu_ns_per_publish);
     }
 

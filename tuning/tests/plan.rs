@@ -78,7 +78,7 @@ fn transports() {
     assert_eq!(names(&of(Transport::LongPoll)), [nothing, ("empty answers", 40_000), publishing]);
     assert_eq!(names(&of(Transport::Poll)), [nothing, publishing]);
     let polls = of(Transport::LongPoll);
-    assert!(near(polls.work[1].cpu_ns, 8_400.0 * 2.34));
+    assert!(near(polls.work[1].cpu_ns, 8_400.0 * Transport::LongPoll.cost()));
     assert_eq!(polls.user[0].bytes, 985_000_000);
     // A stream that gets 16 MiB a second is long after 4 s, long before it is old.
     let long =
