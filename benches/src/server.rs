@@ -1,6 +1,6 @@
 //! The servers under test: child processes, each started afresh, pinned to its core, ended with its measurement.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -83,6 +83,8 @@ impl Setup {
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    /// Where the engine tells its counters.
+    admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -94,9 +96,10 @@ impl Server {
         let address = free_address()?;
         let listen = address.to_string();
         let mut command = Command::new(setup.path(kind));
+        let mut admin = None;
         if let Kind::Engine { shards } = kind {
-            let admin = free_address()?.to_string();
-            command.args(["serve", "--listen", &listen, "--admin", &admin, "--echo", "--shards", &shards.to_string()]);
+            let at = admin.insert(free_address()?).to_string();
+            command.args(["serve", "--listen", &listen, "--admin", &at, "--echo", "--shards", &shards.to_string()]);
             command.args(["--cores", &setup.core.to_string(), "--log-level", "warn"]).args(engine_flags);
         } else {
             command.args(["--listen", &listen]);
@@ -110,7 +113,7 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| explain(&setup.path(kind), &error))?;
-        let mut server = Server { child, address };
+        let mut server = Server { child, address, admin };
         let deadline = Instant::now() + START;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
@@ -130,6 +133,23 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns for how many microseconds the engine has spun so far; zero of a server that never does.
+    ///
+    /// # Errors
+    /// If it does not answer, or says nothing of that.
+    pub fn spun_us(&self) -> io::Result<u64> {
+        let Some(admin) = self.admin else { return Ok(0) };
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(START))?;
+        stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let counters: serde_json::Value = serde_json::from_str(body).map_err(io::Error::other)?;
+        let spun_us = counters["total"]["spin_us_total"].as_u64();
+        spun_us.ok_or_else(|| io::Error::other(format!("no spin_us_total in {body}")))
     }
 
     /// Returns its process number.

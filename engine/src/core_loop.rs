@@ -18,7 +18,7 @@ use crate::io::driver::Driver;
 use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
 use crate::io::ring::{Ring, now_us};
 use crate::mesh::Board;
-use crate::shard::{Busy, Setup, Shard};
+use crate::shard::{Busy, Setup, Shard, Stats};
 
 /// How often a shard writes its statistics to the board, in microseconds.
 const BOARD_US: u64 = 250_000;
@@ -31,6 +31,7 @@ pub(crate) struct CoreLoop {
     rings: Vec<Ring>,
     /// Of shards that are to be made on the core's own thread, so that their memory is near it.
     setups: Vec<Setup>,
+    spin: Spin,
     board: Arc<Board>,
     drain_ms: u64,
 }
@@ -48,7 +49,8 @@ struct Standing {
 impl CoreLoop {
     /// Makes the loop of a core without shards. Connections get `drain_ms` milliseconds to end once the node is asked to stop.
     pub(crate) fn new(board: Arc<Board>, drain_ms: u64) -> CoreLoop {
-        CoreLoop { numbers: vec![], shards: vec![], rings: vec![], setups: vec![], board, drain_ms }
+        let spin = Spin::new(SPIN_US_MAX);
+        CoreLoop { numbers: vec![], shards: vec![], rings: vec![], setups: vec![], spin, board, drain_ms }
     }
 
     /// Adds a shard and its ring.
@@ -73,7 +75,6 @@ impl CoreLoop {
         for ring in &mut self.rings {
             (0..ring.listeners()).for_each(|listener| ring.accept(listener as u8));
         }
-        let mut spin = Spin::new(SPIN_US_MAX);
         let mut standings = vec![Standing { busy: true, unwritten: true, board_due_us: 0 }; self.shards.len()];
         // When an idle shard wants its next turn.
         let mut until_us = vec![None; self.shards.len()];
@@ -95,11 +96,11 @@ impl CoreLoop {
                 return;
             }
             if standings.iter().any(|standing| standing.busy) {
-                spin.found(now_us);
+                self.spin.found(now_us);
                 glommio::executor().yield_if_needed().await;
                 continue;
             }
-            if spin.again(now_us) {
+            if self.spin.again(now_us) {
                 continue;
             }
             if self.shards.iter_mut().all(Shard::announce_rest) {
@@ -140,7 +141,10 @@ impl CoreLoop {
         }
     }
 
+    /// Writes a shard's statistics to the board; the time that the core has spun stands with its first shard.
     fn write(&mut self, index: usize) {
-        self.board.write(self.numbers[index], self.shards[index].stats());
+        let spin_us_total = if index == 0 { self.spin.total_us() } else { 0 };
+        let stats = Stats { spin_us_total, ..*self.shards[index].stats() };
+        self.board.write(self.numbers[index], &stats);
     }
 }

@@ -188,19 +188,27 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// Returns the version of the running kernel; `0.0` if its release says none.
+pub(super) fn kernel() -> io::Result<(u32, u32)> {
+    Ok(version(&release()?).unwrap_or_default())
+}
+
+fn release() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
+}
+
 /// Collects the facts of this host and process, for so many shards and connections.
 ///
 /// # Errors
 /// What the kernel said to a question that always has an answer.
 pub fn gather(shards: u32, connections: u64) -> io::Result<Facts> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     let (setup_errno, missing) = match trial_ring() {
         Ok(ring) => (None, missing_operations(&ring)),
         Err(error) => (Some(error.raw_os_error().unwrap_or(libc::EIO)), Vec::new()),
     };
     Ok(Facts {
-        release,
+        release: release()?,
         io_uring_disabled: disabled.and_then(|text| text.trim().parse().ok()),
         setup_errno,
         missing,

@@ -26,7 +26,7 @@ impl Ring {
                 Some(Completion::Readable { slot, generation, cancelled: result == -libc::ECANCELED })
             }
             Operation::PollWritable => Some(Completion::Writable { slot, generation }),
-            Operation::Accept => self.accepted(token, result),
+            Operation::Accept => self.accepted(token, result, entry.flags()),
             Operation::Install | Operation::Connect => self.connected(token, result),
             Operation::Close | Operation::Discard => {
                 assert!(result == 0, "closing slot {slot} failed with error {}", -result);
@@ -52,12 +52,13 @@ impl Ring {
         }
     }
 
-    pub(super) fn arm_accepts(&mut self, listener: u8, at_most: usize) {
+    /// Arms so many accepts at most, as far as there are slots; they are tried at once if somebody `waits`.
+    pub(super) fn arm_accepts(&mut self, listener: u8, at_most: usize, waits: bool) {
         for _ in 0..at_most {
             if self.slots_promised >= self.slots_max {
                 break;
             }
-            let Some(entry) = self.accepting[usize::from(listener)].arm() else {
+            let Some(entry) = self.accepting[usize::from(listener)].arm(waits) else {
                 break;
             };
             self.slots_promised += 1;
@@ -74,12 +75,12 @@ impl Ring {
         self.slots_promised -= 1;
         for listener in 0..self.accepting.len() {
             if self.accepting[listener].active() {
-                self.arm_accepts(listener as u8, 1);
+                self.arm_accepts(listener as u8, 1, false);
             }
         }
     }
 
-    fn accepted(&mut self, token: Token, result: i32) -> Option<Completion> {
+    fn accepted(&mut self, token: Token, result: i32, flags: u32) -> Option<Completion> {
         let listener = token.generation() as u8;
         let peer = self.accepting[usize::from(listener)].completed(token.slot());
         if result < 0 {
@@ -91,7 +92,7 @@ impl Ring {
                 let told = self.accepting[usize::from(listener)].pause();
                 return told.then_some(Completion::AcceptFailed { listener, errno: -result });
             }
-            self.arm_accepts(listener, 1);
+            self.arm_accepts(listener, 1, false);
             return None;
         }
         let slot = result as Slot;
@@ -99,7 +100,7 @@ impl Ring {
             self.push(&close_entry(slot, Operation::Discard));
             return None;
         }
-        self.arm_accepts(listener, 1);
+        self.arm_accepts(listener, 1, cqueue::sock_nonempty(flags));
         Some(Completion::Accepted { listener, slot, peer })
     }
 

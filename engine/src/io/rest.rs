@@ -155,19 +155,25 @@ pub struct Spin {
     us_max: u32,
     budget_us: u32,
     idle_since_us: Option<u64>,
+    /// When it was last told to look once more, if it has not come back since.
+    looks_since_us: Option<u64>,
+    total_us: u64,
 }
 
 impl Spin {
     /// Spins at most `us_max` microseconds ([`SPIN_US_MAX`] is a good number); zero never spins.
     #[must_use]
     pub fn new(us_max: u32) -> Spin {
-        Spin { us_max, budget_us: us_max, idle_since_us: None }
+        Spin { us_max, budget_us: us_max, idle_since_us: None, looks_since_us: None, total_us: 0 }
     }
 
     /// Says whether to look once more; to be asked after a turn that found nothing.
     pub fn again(&mut self, now_us: u64) -> bool {
+        self.looked(now_us);
         let since_us = *self.idle_since_us.get_or_insert(now_us);
-        now_us.saturating_sub(since_us) < u64::from(self.budget_us)
+        let again = now_us.saturating_sub(since_us) < u64::from(self.budget_us);
+        self.looks_since_us = again.then_some(now_us);
+        again
     }
 
     /// Takes note that a turn found something to do.
@@ -175,12 +181,23 @@ impl Spin {
     /// What counts is how long there was nothing, not whether the spin lasted that long: one that was cut too short
     /// could not learn that a longer one pays. Twice the longest spin is the measure, as a rest adds its own wake-up.
     pub fn found(&mut self, now_us: u64) {
+        self.looked(now_us);
         let Some(since_us) = self.idle_since_us.take() else {
             return;
         };
         let pays = now_us.saturating_sub(since_us) <= 2 * u64::from(self.us_max);
         let budget_us = if pays { self.budget_us * 2 } else { self.budget_us / 2 };
         self.budget_us = budget_us.max(SPIN_US_MIN).min(self.us_max);
+    }
+
+    /// Returns how long it has looked around so far, in microseconds: CPU time in which there was nothing to do.
+    #[must_use]
+    pub fn total_us(&self) -> u64 {
+        self.total_us
+    }
+
+    fn looked(&mut self, now_us: u64) {
+        self.total_us += self.looks_since_us.take().map_or(0, |since_us| now_us.saturating_sub(since_us));
     }
 }
 
@@ -217,6 +234,20 @@ mod tests {
         assert_eq!(spin.budget_us, 8);
         spin.found(101);
         assert_eq!(spin.budget_us, 8);
+    }
+
+    /// What is counted is the time of looking: neither the rest behind it nor the work.
+    #[test]
+    fn spin_is_counted() {
+        let mut spin = Spin::new(50);
+        assert!(spin.again(100) && spin.again(110));
+        spin.found(125);
+        assert_eq!(spin.total_us(), 25);
+        spin.found(400);
+        assert!(spin.again(500) && !spin.again(550));
+        assert!(!spin.again(9_000), "it has rested");
+        spin.found(9_500);
+        assert_eq!(spin.total_us(), 75);
     }
 
     /// Whoever is told not to spin does not.

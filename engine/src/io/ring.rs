@@ -167,12 +167,13 @@ impl Ring {
         let buffers = Buffers::new(config.buffers, config.buffer_bytes)?;
         // SAFETY: the descriptor ring has `count` entries, is page aligned, and is unmapped after the ring is closed.
         unsafe { submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)? };
+        let kernel = super::check::kernel()?;
         let accepting = listeners.into_iter().zip(0..=u8::MAX);
         let mut ring = Ring {
             ring,
             memory: Memory::reserve(config.memory_bytes)?,
             buffers,
-            accepting: accepting.map(|(listener, index)| Accepting::new(listener, index)).collect(),
+            accepting: accepting.map(|(listener, index)| Accepting::new(listener, index, kernel)).collect(),
             dials: Dials::default(),
             slots_max,
             slots_promised: 0,
@@ -370,7 +371,7 @@ impl Driver for Ring {
 
     fn accept(&mut self, listener: u8) {
         self.accepting[usize::from(listener)].start();
-        self.arm_accepts(listener, super::accept::ACCEPTS);
+        self.arm_accepts(listener, super::accept::ACCEPTS, false);
     }
 
     fn stop_accepting(&mut self) {

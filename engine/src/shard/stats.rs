@@ -64,6 +64,7 @@ stats! {
     pool_inbound_bytes: "Block memory in messages that are still arriving.",
     turns: "Turns taken.",
     turn_us_total: "Microseconds spent in turns that did something.",
+    spin_us_total: "Microseconds of CPU time in which the core looked for work before a rest, and found none; at its first shard.",
     turn_us_max: "The longest turn, in microseconds.",
 }
 
