@@ -2,7 +2,7 @@
 //!
 //! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
 //! streams), `poller` (all that polls), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
-//! bytes of any transport into what they tell, `following` and `oracle` judge it.
+//! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
 //!
 //! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
 //! stderr. A failure prints the command that replays it.
@@ -14,6 +14,7 @@ mod client;
 mod echo;
 mod fairness;
 mod faults;
+mod finds;
 mod following;
 mod forever_frame;
 mod item;
