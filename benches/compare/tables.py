@@ -120,6 +120,8 @@ def document(servers, results, work, run):
         """Nchan never sets TCP_NODELAY on a WebSocket, all others do (strace shows it): with several messages in flight the kernel
         may hold them back until the subscriber has acknowledged earlier ones. Where the deliveries a second come near those per
         CPU second, it was not that but the CPU that held the server back.""",
+        """corecast's CPU time includes what its core spins while it waits for the next event, up to 50 µs each time
+        (`spin_us_total` in its `/stats`); the others sleep at once.""",
         """Memory of a garbage-collected server (NATS, Node) grows in steps: what is counted is what the process had, with garbage
         in it.""",
         "Kernel bytes are those of the whole host and of both ends; the load generator's end is the same for all.",

@@ -59,6 +59,7 @@ impl Shard {
                 member.behind = true;
                 self.stats.behind += 1;
                 self.behind[shard].push_back(index);
+                self.crowded.insert(shard);
             }
         }
         if ticket.purpose != Purpose::Silent {
@@ -98,6 +99,7 @@ impl Shard {
     pub(super) fn replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) {
         if !self.backlog[asker].is_empty() || !self.try_replay(driver, asker, request) {
             self.backlog[asker].push_back(Owed::Replay(request.to_bytes()));
+            self.crowded.insert(asker);
         }
     }
 
@@ -163,6 +165,7 @@ impl Shard {
         let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.purpose == Purpose::Silent);
         if !uncounted || self.backlog[asker].len() < BACKLOG_MAX {
             self.backlog[asker].push_back(Owed::Packet(packet.to_bytes()));
+            self.crowded.insert(asker);
         }
     }
 

@@ -5,6 +5,7 @@
 use super::Shard;
 use super::connection::{Connection, Kind};
 use super::topics::{BEHIND, LOOK, NONE, UNRESOLVED};
+use crate::mesh::Shards;
 
 impl Shard {
     /// Checks the invariants that hold between turns.
@@ -15,6 +16,9 @@ impl Shard {
         self.check_subscriptions();
         self.check_connections();
         self.check_accounting();
+        let mut crowded = Shards::default();
+        (0..self.links.shards()).filter(|shard| self.is_crowded(*shard)).for_each(|shard| crowded.insert(shard));
+        assert_eq!(self.crowded, crowded, "who waits for room is known");
         let pool = &self.store.pool;
         assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
     }

@@ -267,6 +267,25 @@ impl Shard {
         }
     }
 
+    /// Says whether something waits for room in the ring to a shard.
+    pub(super) fn is_crowded(&self, shard: usize) -> bool {
+        !(self.parked[shard].is_empty() && self.backlog[shard].is_empty() && self.behind[shard].is_empty())
+    }
+
+    /// Does what waited for room in crowded rings, as far as there is some now; says whether anything was done.
+    #[cold]
+    fn relieve<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut worked = false;
+        self.crowded.each(|shard| {
+            worked |= self.pay(driver, shard);
+            worked |= self.unpark(driver, shard);
+            if !self.is_crowded(shard) {
+                self.crowded.remove(shard);
+            }
+        });
+        worked
+    }
+
     /// Does what waited for room in the rings; says whether anything was done.
     pub(super) fn ask<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = false;
@@ -276,9 +295,8 @@ impl Shard {
                 self.kill(driver, slot);
             }
         }
-        for shard in 0..self.links.shards() {
-            worked |= self.pay(driver, shard);
-            worked |= self.unpark(driver, shard);
+        if !self.crowded.is_empty() {
+            worked |= self.relieve(driver);
         }
         worked |= self.leave_topics();
         for _ in 0..self.catching.len() {

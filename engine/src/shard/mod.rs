@@ -134,6 +134,8 @@ pub struct Shard {
     backlog: Vec<VecDeque<at_home::Owed>>,
     /// Per member shard: homes with a message that did not fit into its ring.
     behind: Vec<VecDeque<u32>>,
+    /// The shards for which one of these three (parked, backlog, behind) has something.
+    crowded: Shards,
     /// Topics whose Leave did not fit.
     leaving: Vec<u32>,
     /// Topics that are behind and could not ask yet.
@@ -205,6 +207,7 @@ impl Shard {
             asked: vec![0; shards],
             backlog: (0..shards).map(|_| VecDeque::new()).collect(),
             behind: (0..shards).map(|_| VecDeque::new()).collect(),
+            crowded: Shards::default(),
             leaving: Vec::new(),
             catching: VecDeque::new(),
             wanting: VecDeque::new(),

@@ -102,6 +102,7 @@ impl Shard {
         let generation = self.connections[slot as usize].generation;
         self.active(slot).waiting = Waiting::Room(home as u32);
         self.parked[home].push_back((slot, generation));
+        self.crowded.insert(home);
         self.stats.parked += 1;
     }
 

@@ -74,11 +74,6 @@ impl Shard {
     }
 
     fn waits_for_room(&self) -> bool {
-        !self.leaving.is_empty()
-            || !self.catching.is_empty()
-            || !self.wanting.is_empty()
-            || self.parked.iter().any(|queue| !queue.is_empty())
-            || self.backlog.iter().any(|queue| !queue.is_empty())
-            || self.behind.iter().any(|queue| !queue.is_empty())
+        !self.leaving.is_empty() || !self.catching.is_empty() || !self.wanting.is_empty() || !self.crowded.is_empty()
     }
 }
