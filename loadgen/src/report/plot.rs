@@ -46,6 +46,9 @@ pub enum Up {
     Bytes,
 }
 
+/// Percentiles that have room for a label each, 0 % among them; with more, every second has one.
+const NINES_LABELLED: usize = 6;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Plot {
@@ -298,7 +301,9 @@ impl Plot {
                  {svg}</svg>\n<div class=\"{class}\">"
             ),
         );
-        for (number, tick) in across.ticks.iter().enumerate().filter(|(_, tick)| **tick <= across.to) {
+        let every = if self.across == Across::Percentile && across.ticks.len() > NINES_LABELLED { 2 } else { 1 };
+        let labelled = across.ticks.iter().step_by(every).filter(|tick| **tick <= across.to);
+        for (number, tick) in labelled.enumerate() {
             let left = across.part(*tick) * 100.0;
             let text = match self.across {
                 Across::Time => time_label(*tick),
@@ -389,5 +394,18 @@ mod tests {
         let scale = plot.across_scale();
         assert_eq!(scale.ticks, [1.0, 10.0, 100.0, 1000.0]);
         assert!((scale.part(10.0) - 1.0 / 3.0).abs() < 1e-9 && (scale.part(100.0) - 2.0 / 3.0).abs() < 1e-9);
+    }
+
+    /// The labels of many nines do not run into each other: a report of a million deliveries showed it.
+    #[test]
+    fn many_nines_have_fewer_labels() {
+        let labels = |inverse: f64| {
+            let plot = Plot { across: Across::Percentile, ..plot(vec![(1.0, Some(1e6)), (inverse, Some(9e6))]) };
+            let markup = plot.markup();
+            ["90 %", "99 %", "99.9 %", "99.99 %", "99.9999 %", "99.99999 %"]
+                .map(|text| markup.contains(&format!(">{text}<")))
+        };
+        assert_eq!(labels(9e3), [true, true, true, true, false, false]);
+        assert_eq!(labels(5e6), [false, true, false, true, true, false]);
     }
 }
