@@ -74,7 +74,10 @@ async function play({ body, flags }) {
     await within(SCENE_MS, body({ engine, profile, page, network, site: at ?? site }));
     for (const each of profiles) assert.deepEqual(each.unexpected(), []);
   } finally {
-    for (const end of ends.reverse()) await end();
+    // All of them, whatever one of them says: what is left open keeps Node from ending.
+    const failures = [];
+    for (const end of ends.reverse()) await Promise.resolve(end()).catch((failure) => failures.push(failure));
+    if (failures.length) throw failures[0];
   }
 }
 
