@@ -97,7 +97,6 @@ impl CoreLoop {
             }
             if standings.iter().any(|standing| standing.busy) {
                 self.spin.found(now_us);
-                glommio::executor().yield_if_needed().await;
                 continue;
             }
             if self.spin.again(now_us) {

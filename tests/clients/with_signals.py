@@ -4,9 +4,10 @@ import json
 import signal
 import subprocess
 import threading
+import time
 
 import websockets.exceptions
-from engine import DEADLINE, Engine, eventually, topic
+from engine import DEADLINE, Engine, eventually, together, topic
 from with_raw_sockets import WebSocket
 
 
@@ -54,6 +55,44 @@ def test_a_second_signal_ends_at_once(_):
         engine.process.send_signal(signal.SIGTERM)
         assert engine.process.wait(DEADLINE) == 1, engine.errors
         stubborn.connection.close()
+
+
+def test_it_goes_on_after_being_stopped(_):
+    """An engine that is kept from running, longer than glommio lets a task run, goes on afterwards on every shard.
+
+    It once fell asleep for good: a crowded machine did what SIGSTOP does here.
+    """
+    with Engine("--shards", "2") as engine:
+        echoed = [0] * 8
+        over = threading.Event()
+
+        def echo(number):
+            name = topic("stopped")
+            with engine.line() as ws:
+                ws.send(f"SUB {name} since=live id=s")
+                assert ws.recv(timeout=DEADLINE).startswith("OK s")
+                while not over.wait(0.001):
+                    ws.send(f"PUB {name} x")
+                    ws.recv(timeout=DEADLINE)
+                    echoed[number] += 1
+
+        def stop_and_go_on():
+            for _ in range(25):
+                engine.process.send_signal(signal.SIGSTOP)
+                time.sleep(0.12)  # The stop itself: glommio's bound is 100 ms.
+                engine.process.send_signal(signal.SIGCONT)
+                before = list(echoed)
+                eventually(lambda: all(now > then for now, then in zip(echoed, before)), "each connection has its echo")
+
+        def work(name):
+            if name != "stops":
+                return echo(name)
+            try:
+                stop_and_go_on()
+            finally:
+                over.set()
+
+        together(work, ["stops", *range(len(echoed))])
 
 
 def test_a_taken_port(engine):

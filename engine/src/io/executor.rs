@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
@@ -16,6 +17,14 @@ const IO_BYTES: usize = 64 << 10;
 
 /// Entries of each of glommio's three rings: a shard waits for one thing at a time there.
 const RING_DEPTH: usize = 32;
+
+/// After how long glommio asks a task to make room for others: never, in effect (a year), as a core has one task.
+///
+/// By default it asks after 100 ms, with a timer, and glommio 0.9 may fall asleep for it beside a task that can run: if
+/// the timer fires between the reactor's poll and the queues' turn (`LocalExecutor::run`, `run_task_queues`), no queue
+/// gets its turn, which passes for "none has work". A thread that is kept off its core for so long, on a crowded machine or by
+/// SIGSTOP, was not seen again: `with_signals.py` plays it.
+const PREEMPT_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A shard's running thread.
 #[derive(Debug)]
@@ -49,6 +58,7 @@ where
         .name(name)
         .io_memory(IO_BYTES)
         .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT_AFTER)
         .spawn(body)
         .map_err(|error| cannot_start(name, &error))?;
     Ok(ShardThread { name: name.to_owned(), handle })
@@ -91,6 +101,18 @@ mod tests {
             .collect();
         let returned: Vec<i32> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(returned, [0, 1]);
+    }
+
+    /// A thread that was kept from running for long is not asked to make room: glommio would fall asleep over it.
+    #[test]
+    fn never_preempted() {
+        let asked = spawn_shard("late", None, || async {
+            // A rest, after which the reactor has set its timer; then a stall.
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+            std::thread::sleep(Duration::from_millis(250));
+            glommio::executor().need_preempt()
+        });
+        assert!(!asked.unwrap().join().unwrap());
     }
 
     /// A core that does not exist is refused with cause and cure.
