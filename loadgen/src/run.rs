@@ -238,7 +238,9 @@ impl<'a> Coordinator<'a> {
                 return Ok(());
             }
             let time_over = !timed || now_ns() >= end_ns || dead || interrupted.is_some();
-            if sum.begun && ended && time_over && sum.pending == 0 && (sum.complete || dead) {
+            // A lost publisher may be the first that is heard of a lost server: the others get time to hear of it too.
+            let complete = sum.complete && !self.stage.publisher_lost();
+            if sum.begun && ended && time_over && sum.pending == 0 && (complete || dead) {
                 return Ok(());
             }
             // An open loop publishes whatever happens; a closed one that stands still will not go on.

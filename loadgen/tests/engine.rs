@@ -157,7 +157,7 @@ fn not_a_websocket_server() {
 fn server_goes_away() {
     let engine = Engine::start();
     let phases = seconds(Load::Open { rate: 200.0 }, 1.0);
-    let plan = Plan { phases, patience_seconds: 0.3, ..engine.plan() };
+    let plan = Plan { phases, ..engine.plan() };
     let mut engine = Some(engine);
     let mut stopper = None;
     let report = run(&plan, &mut || {
