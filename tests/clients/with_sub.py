@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 from engine import DEADLINE, Engine, eventually, sequence, together, topic
 from relay import Relay
@@ -203,12 +204,17 @@ def test_conflate_and_every(engine):
             if transport in POLLS:
                 # The second answer was empty: what comes from now on is new.
                 eventually(lambda: len(relay.requests) >= 3, f"three polls: {sub.errors}")
+            start = time.monotonic()
             for n in range(30):
                 engine.publish(name, str(n))
             eventually(lambda: sub.out.endswith(b"\n29\n"), f"the newest over {transport}: {sub.out} {sub.errors}")
             printed = len(sub.lines) - 1
-            told = sum(int(line.split()[1]) for line in sub.errors.decode().split("\n") if line.startswith("gap: "))
-            assert printed < 15 and printed + told == 30, (transport, sub.out, sub.errors)
+            few = (time.monotonic() - start) / 0.4 + 2
+            assert printed <= few, (transport, few, sub.out)
+            # The two are read from two pipes, by two threads.
+            gaps = lambda: [line for line in sub.errors.decode().split("\n")[:-1] if line.startswith("gap: ")]
+            told = lambda: sum(int(gap.split()[1]) for gap in gaps())
+            eventually(lambda: printed + told() == 30, f"all others are told of over {transport}: {sub.out} {sub.errors}")
             assert all("(conflated)" in line for line in sub.errors.decode().split("\n") if line), sub.errors
 
     together(check, ALL)
