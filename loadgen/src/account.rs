@@ -99,6 +99,8 @@ pub(crate) struct Account {
     pub(crate) refused: u64,
     /// Times the server said that it had skipped messages.
     pub(crate) gaps_told: u64,
+    /// WebSocket pings of the server.
+    pub(crate) pings: u64,
     /// Connections that could not be made, or ended before the run did.
     pub(crate) failed: u32,
     /// Why, for the first few.
@@ -125,6 +127,7 @@ impl Account {
             published: 0,
             refused: 0,
             gaps_told: 0,
+            pings: 0,
             failed: 0,
             faults: Vec::new(),
             received_bytes: 0,
@@ -201,6 +204,7 @@ impl Account {
         self.published += other.published;
         self.refused += other.refused;
         self.gaps_told += other.gaps_told;
+        self.pings += other.pings;
         self.failed += other.failed;
         self.publisher_lost |= other.publisher_lost;
         self.last_ns = self.last_ns.max(other.last_ns);

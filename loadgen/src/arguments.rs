@@ -175,6 +175,9 @@ pub(crate) struct CalibrateArguments {
     /// Times that everything is measured; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Seconds in which the server's pings are measured, once: more than it lets pass between two; 0: not at all.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    ping_seconds: f64,
     /// Cores of the load generator, as 1,2,3.
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
@@ -191,6 +194,7 @@ impl CalibrateArguments {
             server_pid: self.server_pid,
             connections: self.connections,
             rounds: self.rounds,
+            ping_seconds: self.ping_seconds,
             cores: self.cores.clone(),
         }
     }

@@ -35,6 +35,9 @@ const WARM_UP_MESSAGES: u64 = 60_000;
 /// Seconds that connections are held, so that the kernel clears away what connecting left.
 const IDLE_SECONDS: f64 = 1.0;
 
+/// Longest time that pings may be measured, in seconds.
+const PING_SECONDS_MAX: f64 = 3600.0;
+
 /// Objects of a cache for each connection, both ends: within these bounds they are taken to be the connections' own.
 const OBJECTS_PER_CONNECTION: std::ops::RangeInclusive<f64> = 1.9..=2.5;
 
@@ -64,6 +67,8 @@ pub struct Wish {
     pub connections: u32,
     /// Times that everything is measured; the median counts.
     pub rounds: u32,
+    /// Seconds in which the server's pings are measured, once; 0: not at all.
+    pub ping_seconds: f64,
     /// Cores of the load generator.
     pub cores: Vec<usize>,
 }
@@ -116,9 +121,15 @@ pub fn calibrate(wish: &Wish, told: &mut dyn FnMut(&str)) -> Result<Calibration,
     if wish.rounds == 0 || wish.connections == 0 {
         return Err(CannotStart::new("nothing is to be measured", "give --rounds and --connections of at least 1"));
     }
+    if !(0.0..=PING_SECONDS_MAX).contains(&wish.ping_seconds) {
+        return Err(CannotStart::new(
+            "--ping-seconds must be a number of seconds up to an hour",
+            "give --ping-seconds 60, for example, or 0 to leave pings out",
+        ));
+    }
     told("warming up");
     measured(&warm_up(wish))?;
-    told("half of the connections");
+    told(&format!("half of the connections, and {} s of pings", wish.ping_seconds));
     let half = measured(&half(wish))?;
     let mut rounds = Vec::new();
     for number in 1..=wish.rounds {
@@ -186,9 +197,12 @@ fn warm_up(wish: &Wish) -> Plan {
 }
 
 /// Connects half of the connections: what the other half adds to the level is the cost of a connection, and whatever the
-/// first of them set up is not.
+/// first of them set up is not. And holds them until the server pings.
 fn half(wish: &Wish) -> Plan {
-    let phases = vec![Phase::connect(), Phase::hold(IDLE_SECONDS)];
+    let mut phases = vec![Phase::connect(), Phase::hold(IDLE_SECONDS)];
+    if wish.ping_seconds > 0.0 {
+        phases.push(Phase { name: Some("pings".to_owned()), ..Phase::hold(wish.ping_seconds) });
+    }
     Plan { connections: wish.connections.div_ceil(2), phases, ..base(wish) }
 }
 
@@ -217,7 +231,8 @@ type Values = Vec<(&'static str, f64)>;
 
 impl Round {
     /// Reads the figures off; the server's memory only in the first round, against the run with `half` of the connections,
-    /// because a server keeps what it once had for later connections.
+    /// because a server keeps what it once had for later connections. That also makes each kind's memory what its run adds to
+    /// the level of the one before it, which had cheaper ones: a topic, a waiting poll.
     fn values(&self, half: Option<&Report>) -> Values {
         let mut values = Values::new();
         let mut put = |name: &'static str, value: Option<f64>| {
@@ -242,8 +257,15 @@ impl Round {
         let connect = self.cold.phase(Kind::Connect);
         put("cpu_ns_per_connect", connect.and_then(PhaseReport::server_cpu_ns_per_connection));
         if let Some(half) = half {
-            put("user_bytes_per_connection", levels_per(half, &self.cold, |less, more| more - less));
+            let connection_bytes = levels_per(half, &self.cold, |less, more| more - less);
+            put("user_bytes_per_connection", connection_bytes);
             put("user_bytes_per_topic", levels_per(&self.cold, &self.unicast, |less, _| less));
+            if let [.., before, waiting] = &self.others[..] {
+                let more_bytes = levels_per(before, waiting, |_, more| more);
+                let sum = |connection: f64| more_bytes.map(|more| connection + more);
+                put("user_bytes_per_waiting_poll", connection_bytes.and_then(sum));
+            }
+            put("cpu_ns_per_ping", named(half, "pings").and_then(ping_ns));
         }
         put("kernel_bytes_per_connection_both_ends", connect.and_then(PhaseReport::kernel_bytes_per_connection));
         for (cache, name) in CACHES {
@@ -270,6 +292,11 @@ fn named<'a>(report: &'a Report, name: &str) -> Option<&'a PhaseReport> {
     report.phases.iter().find(|phase| phase.name == name)
 }
 
+/// Returns the server's CPU time for a ping and its pong, in a phase in which nothing else was to be done.
+fn ping_ns(phase: &PhaseReport) -> Option<f64> {
+    (phase.pings > 0).then_some(phase.server.as_ref()?.cpu_ns as f64 / phase.pings as f64)
+}
+
 /// Returns what one end of a connection takes of a cache, if each has one object of it.
 fn object_bytes(connect: &PhaseReport, cache: &str) -> Option<f64> {
     let grown = connect.kernel.as_ref()?.cache(cache)?;
@@ -294,10 +321,16 @@ impl Calibration {
             let mut found: Vec<f64> = all.iter().filter_map(of_name).collect();
             found.sort_by(f64::total_cmp);
             if found.is_empty() {
-                notes.push(format!("{name} is left out: what else the host did was larger"));
+                let why = match name {
+                    "cpu_ns_per_ping" if named(half, "pings").is_none_or(|phase| phase.pings == 0) => {
+                        format!("the server sent no ping within {} s (--ping-seconds)", wish.ping_seconds)
+                    }
+                    _ => "what else the host did was larger".to_owned(),
+                };
+                notes.push(format!("{name} is left out: {why}"));
                 continue;
             }
-            let how = how.replace("{n}", &wish.connections.to_string());
+            let how = how.replace("{n}", &wish.connections.to_string()).replace("{s}", &wish.ping_seconds.to_string());
             figures.push(Figure {
                 name: name.to_owned(),
                 value: (found[found.len() / 2] * 10.0).round() / 10.0,
@@ -308,8 +341,8 @@ impl Calibration {
         Calibration { host, figures, notes }
     }
 
-    /// Returns the planner's constants that keep their shipped values: some take two servers to compare (a crossing, a ping,
-    /// a waiting poll), or a kernel that tells them apart.
+    /// Returns the planner's constants that keep their shipped values: a crossing takes two servers to compare, and parts of
+    /// the kernel's memory a kernel that tells them apart.
     #[must_use]
     pub fn not_measured(&self) -> Vec<&'static str> {
         let is_known = |name: &str| self.figures.iter().any(|figure| figure.name == name && figure.put.is_some());
@@ -331,7 +364,7 @@ impl Calibration {
 }
 
 /// Every figure: how it is measured, with `{n}` for the number of connections, and where the planner has it.
-const FIGURES: [(&str, &str, Option<Put>); 20] = [
+const FIGURES: [(&str, &str, Option<Put>); 22] = [
     (
         "cpu_ns_per_delivery_websocket",
         "512 bytes to {n} subscribers of one topic, one message at a time",
@@ -370,6 +403,11 @@ const FIGURES: [(&str, &str, Option<Put>); 20] = [
         Some(|to, found| to.cpu_ns_per_connect = Some(found)),
     ),
     (
+        "cpu_ns_per_ping",
+        "pings to half of {n} idle connections for {s} s, and their pongs",
+        Some(|to, found| to.cpu_ns_per_ping = Some(found)),
+    ),
+    (
         "user_bytes_per_connection",
         "private memory of a fresh server, {n} connections to one topic, less that with half of them",
         Some(|to, found| to.user_bytes_per_connection = Some(found)),
@@ -378,6 +416,11 @@ const FIGURES: [(&str, &str, Option<Put>); 20] = [
         "user_bytes_per_topic",
         "private memory of a fresh server, {n} connections with a topic each, less that with one",
         Some(|to, found| to.user_bytes_per_topic = Some(found)),
+    ),
+    (
+        "user_bytes_per_waiting_poll",
+        "private memory of a fresh server, {n} waiting long polls, less that with streams, and what a connection takes",
+        Some(|to, found| to.user_bytes_per_waiting_poll = Some(found)),
     ),
     ("kernel_bytes_per_connection_both_ends", "caches that may be of connections, and TCP's buffers, whole host", None),
     (
@@ -428,13 +471,18 @@ mod tests {
     use crate::report::samples;
 
     fn wish() -> Wish {
-        Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, cores: Vec::new() }
+        Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, ping_seconds: 60.0, cores: Vec::new() }
     }
 
     fn half() -> Report {
         let mut half = samples::report();
         half.phases[0].connections_made = 1_000;
         half.phases[0].server.as_mut().unwrap().resident_bytes_after = Some(1_000_000 + 200_000);
+        let mut pings = half.phases.remove(1);
+        pings.name = "pings".to_owned();
+        pings.pings = 2_000;
+        pings.server.as_mut().unwrap().cpu_ns = 18_000_000;
+        half.phases.push(pings);
         half
     }
 
@@ -458,7 +506,12 @@ mod tests {
             cold: report(200, vec![phase("cold", cold_ns), phase("large", cold_ns + 2_000)]),
             warm: report(200, vec![phase("warm", 3_000)]),
             unicast: report(650, vec![phase("unicast", cold_ns + 2_700)]),
-            others: OTHERS.map(|(_, name, ..)| report(300, vec![phase(name, cold_ns + 100)])).to_vec(),
+            others: OTHERS
+                .map(|(transport, name, ..)| {
+                    let bytes = if transport == Transport::LongPoll { 950 } else { 700 };
+                    report(bytes, vec![phase(name, cold_ns + 100)])
+                })
+                .to_vec(),
         }
     }
 
@@ -475,6 +528,8 @@ mod tests {
         assert_eq!(value("cpu_ns_per_connect"), 20_000.0);
         assert_eq!(value("user_bytes_per_connection"), 200.0);
         assert_eq!(value("user_bytes_per_topic"), 450.0);
+        assert_eq!(value("user_bytes_per_waiting_poll"), 200.0 + 250.0);
+        assert_eq!(value("cpu_ns_per_ping"), 9_000.0);
         assert_eq!(value("kernel_bytes_per_tcp_sock"), 2_500.0);
         assert_eq!(value("stream_bytes_per_delivery_websocket"), 530.0);
         let missing = ["kernel_bytes_per_inode", "kernel_bytes_per_dentry"];
@@ -482,7 +537,17 @@ mod tests {
         assert_eq!(found.figures.len() + found.notes.len(), FIGURES.len());
         assert!(found.to_string().contains("6.00 µs"), "{found}");
         let kept = found.not_measured();
-        assert!(kept.contains(&"cpu_ns_per_ping") && !kept.contains(&"cpu_ns_per_connect"), "{kept:?}");
+        assert!(kept.contains(&"cpu_ns_per_crossing") && !kept.contains(&"cpu_ns_per_connect"), "{kept:?}");
+    }
+
+    /// A server that does not ping is not said to do it for nothing, nor to be lost in noise.
+    #[test]
+    fn no_pings() {
+        let mut half = half();
+        half.phases[1].pings = 0;
+        let found = Calibration::of("here".to_owned(), &wish(), &half, &[round(6_000)]);
+        assert!(found.not_measured().contains(&"cpu_ns_per_ping"));
+        assert!(found.notes.iter().any(|note| note.contains("the server sent no ping within 60 s")), "{:?}", found.notes);
     }
 
     /// The median of the rounds counts, and what noise has made negative is left out.

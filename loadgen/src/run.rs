@@ -332,6 +332,7 @@ fn found(plan: &Plan, phase: &Phase, account: &Account, start_ns: u64, waited_ns
     found.expected_messages = account.counts.delivered + account.counts.lost + account.counts.told;
     found.gaps_told = account.gaps_told;
     found.gap_messages = account.counts.told;
+    found.pings = account.pings;
     found.gaps_allowed = !plan.refuses_gaps();
     found.received_bytes = account.received_bytes;
     found.latency = account.latency.clone().into();

@@ -5,6 +5,7 @@ import threading
 import websockets.exceptions
 from engine import DEADLINE, Engine, curl, message, sequence, topic
 from websockets.frames import CloseCode
+from with_raw_sockets import WebSocket
 
 
 def recv(ws):
@@ -360,6 +361,21 @@ def test_allowed_origin(_):
             raise AssertionError("a foreign origin was let in")
         except websockets.exceptions.InvalidStatus as refused:
             assert refused.response.status_code == 403
+
+
+def test_pings_come_each_interval(_):
+    """A peer that answers and is silent otherwise is pinged after each interval, however long it might be dead.
+
+    It was pinged only when it would have been dead: proxies that were promised a byte in time cut the connection.
+    """
+    with Engine("--shards", "1", "--ping-interval", "1s", "--dead-after", "1h") as engine:
+        ws = WebSocket(engine)
+        assert ws.frame()[1].startswith(b"HI ")
+        for _ in range(4):
+            first, payload = ws.frame()
+            assert first == 0x89, (first, payload)
+            ws.send(0x8A, payload)
+        ws.connection.close()
 
 
 def test_idle_peers_are_pinged_and_dead_ones_closed(_):

@@ -123,13 +123,17 @@ impl Shard {
         } else if pinged {
             dead_ms - silent_ms
         } else if quiet_ms >= ping_ms {
-            self.connections[slot as usize].pinged = true;
+            // Silent for longer than that (data flowed instead), it still gets its time to answer.
+            let since_tick = self.tick.saturating_sub((ping_ms / TICK_MS) as u32);
+            let connection = &mut self.connections[slot as usize];
+            connection.heard_tick = connection.heard_tick.max(since_tick);
+            connection.pinged = true;
             self.ping(driver, slot);
             if self.connections[slot as usize].kind == Kind::Dead {
                 return;
             }
-            // Silent for longer than that (data flowed instead), it still gets its time to answer.
-            dead_ms.saturating_sub(silent_ms).max(dead_ms - ping_ms)
+            // If it answers now, it can have been silent for so long again by then.
+            ping_ms.min(dead_ms - ping_ms)
         } else {
             ping_ms - quiet_ms
         };

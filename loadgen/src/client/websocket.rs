@@ -46,7 +46,10 @@ impl Client {
                         self.message(&mut message, ears)?;
                     }
                 }
-                Some(Event::Ping(data)) => append_control(Opcode::Pong, &frame[data], ears.say),
+                Some(Event::Ping(data)) => {
+                    ears.account.pings += 1;
+                    append_control(Opcode::Pong, &frame[data], ears.say);
+                }
                 Some(Event::Close { code, reason }) => {
                     let reason = String::from_utf8_lossy(&frame[reason]);
                     return Err(format!("the server closed with {} {reason}", code.unwrap_or(1005)));

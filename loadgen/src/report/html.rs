@@ -175,6 +175,9 @@ fn phase_facts(phase: &PhaseReport) -> Vec<Fact> {
     if phase.connections_failed > 0 {
         facts.push(("Connections failed", count(phase.connections_failed.into())));
     }
+    if phase.pings > 0 {
+        facts.push(("Pings of the server", count(phase.pings)));
+    }
     let Counts { delivered, lost, duplicated, reordered, corrupted, late, told: _ } = phase.counts;
     if phase.published_messages > 0 || phase.counts != Counts::default() {
         facts.push(("Published", format!("{} of {} B", count(phase.published_messages), phase.payload_bytes)));

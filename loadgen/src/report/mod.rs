@@ -133,6 +133,9 @@ pub struct PhaseReport {
     pub gaps_told: u64,
     /// Messages that it said it had skipped, over all subscribers.
     pub gap_messages: u64,
+    /// WebSocket pings of the server, each answered.
+    #[serde(default)]
+    pub pings: u64,
     /// The plan allows gaps that are told.
     pub gaps_allowed: bool,
     /// Bytes that came over all connections: payloads, framing, and answers to requests.
@@ -177,6 +180,7 @@ impl PhaseReport {
             counts: Counts::default(),
             gaps_told: 0,
             gap_messages: 0,
+            pings: 0,
             gaps_allowed: false,
             received_bytes: 0,
             latency: Times::default(),

@@ -138,6 +138,9 @@ impl PhaseReport {
         if self.connections_failed > 0 {
             writeln!(f, "  failed      {} connections", Count(self.connections_failed.into()))?;
         }
+        if self.pings > 0 {
+            writeln!(f, "  pings       {} of the server, answered", Count(self.pings))?;
+        }
         Ok(())
     }
 
