@@ -117,8 +117,8 @@ constants! {
     /// CPU time to hand one message to one other shard.
     cpu_ns_per_crossing = 1_900.0 from "benches/LOG.md da3b171 cross-shard",
     /// CPU time for a ping and its pong.
-    cpu_ns_per_ping = 9_260.0 from
-        "estimate: an echo (4.63 µs) and what a cold send costs above a warm one (8.40 - 3.77 µs), benches/LOG.md",
+    cpu_ns_per_ping = 14_300.0 from
+        "benches/LOG.md 2026-11-28 pings: 1.70 deliveries of the same run, of 8.40 µs",
     /// CPU time for a new connection: accept, handshake, subscription.
     cpu_ns_per_connect = 62_000.0 from
         "benches/LOG.md 1d60afe: 100,000 connections on loopback, both ends' TCP on busy cores (19.7 µs alone, 686d8dd)",

@@ -21,17 +21,17 @@ fn near(a: f64, b: f64) -> bool {
 #[test]
 fn ten_million() {
     let plan = made(&Wish { connections: 10_000_000, ..Wish::default() });
-    // 10,000,000 / 60 x 8.4 µs; two pings fit between two messages: 10,000,000 x 2 / 60 x 9.26 µs.
-    assert!(near(plan.work[0].cores(), 1.4) && near(plan.work[1].cores(), 3.086_667), "{:?}", plan.work);
-    // 4.487 busy at 60 % are 7.48 cores. 11,000,000 / 1,048,576 are 10.49 tables.
-    assert_eq!((plan.cores, plan.shards, plan.slots_per_shard), (8, 11, 1_000_000));
-    // 10,000,000 x 8.4 µs / 8 cores, and x 62 µs.
-    assert!(near(plan.walk_s, 10.5) && near(plan.connect_s, 77.5));
+    // 10,000,000 / 60 x 8.4 µs; two pings fit between two messages: 10,000,000 x 2 / 60 x 14.3 µs.
+    assert!(near(plan.work[0].cores(), 1.4) && near(plan.work[1].cores(), 4.766_667), "{:?}", plan.work);
+    // 6.167 busy at 60 % are 10.28 cores. 11,000,000 / 1,048,576 are 10.49 tables.
+    assert_eq!((plan.cores, plan.shards, plan.slots_per_shard), (11, 11, 1_000_000));
+    // 10,000,000 x 8.4 µs / 11 cores, and x 62 µs.
+    assert!(near(plan.walk_s, 7.636_364) && near(plan.connect_s, 56.363_636));
     // 2.06 GB, 400 B, 11 x 4 MiB, 11 x 8 MiB, 121 x 256 KiB.
     assert_eq!(plan.user_bytes(), 2_060_000_000 + 400 + 46_137_344 + 92_274_688 + 31_719_424);
-    // In flight: 8 cores / 8.4 µs x 0.1 s = 95,238.1 messages of 516 + 1,024 B: a page each.
-    assert_eq!(plan.pages, 95_239);
-    assert_eq!(plan.kernel_bytes(), 39_360_000_000 + 8 * 4_194_304 + 95_239 * 4_096);
+    // In flight: 11 cores / 8.4 µs x 0.1 s = 130,952.4 messages of 516 + 1,024 B: a page each.
+    assert_eq!(plan.pages, 130_953);
+    assert_eq!(plan.kernel_bytes(), 39_360_000_000 + 8 * 4_194_304 + 130_953 * 4_096);
     // Down: 166,667 x (516 + 90) + 333,333 x (2 + 90 + 90) B. Up: 166,667 x 90 + 333,333 x (6 + 90) B.
     assert!(near(plan.network.bytes_down, 161_666_667.0) && near(plan.network.bytes_up, 47_000_000.0));
     assert!(near(plan.network.packets_down, 833_333.0) && near(plan.network.packets_up, 500_000.0));
