@@ -149,7 +149,7 @@ fn plan_plans() {
     assert!(out.contains("166,667/s x 8.40 µs") && out.contains("constants: those shipped"), "{out}");
     let (_, out, _) = run(&[&ask[..], &["--json"]].concat());
     let json: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&json["cores"], &json["shards"], &json["files"]), (&8.into(), &11.into(), &1_000_000.into()));
+    assert_eq!((&json["cores"], &json["shards"], &json["files"]), (&11.into(), &11.into(), &1_000_000.into()));
 
     let folder = Folder::new("plan");
     let measured = Some(Measured::new(4_200.0, "measured here"));
