@@ -90,13 +90,16 @@ function newReading(core) {
   /** Gives a subscription to a topic that is read already the past it wants. What comes meanwhile waits. */
   async function catchUp(channel, sub, start) {
     const held = [];
+    const goal = channel.cursor; // What comes behind it is held.
+    const meets = (cursor) => [goal, held[0]?.cursor].some((known) => known && !isNewer(known, cursor));
     const { take: takeNow } = sub;
     sub.take = (item) => held.push(item);
     for (let since = start; since && channel.subs.has(sub) && !core.isClosed;) {
       try {
         const { items, cursors } = await core.poll([{ topic: sub.topic, since }]);
         items.forEach(takeNow);
-        since = items.length && start !== 'latest' ? cursors[0] : undefined; // An answer may be a part; the last is empty.
+        // An answer may be a part. The last meets what is held, or is empty, which on a busy topic none ever is.
+        since = items.length && start !== 'latest' && !meets(cursors[0]) ? cursors[0] : undefined;
       } catch (error) {
         if (error.status && !isFull(error)) {
           core.fault(error);

@@ -156,7 +156,7 @@ pub(crate) struct Arguments {
 /// What else the program does.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Measures what connections and deliveries cost on this host, for `corecast plan`. Takes a minute or two.
+    /// Measures what connections and deliveries cost on this host, for `corecast plan`. Takes some minutes.
     Calibrate(CalibrateArguments),
 }
 

@@ -139,7 +139,7 @@ for (const transport of ORDER) {
 }
 
 // A browser may open spare connections, and an engine keeps them for a while: here shorter than a test waits.
-const BRIEFLY = ['--request-timeout', '1s', '--header-timeout', '1s'];
+const BRIEFLY = ['--history-messages', '1000', '--history-bytes', '4M', '--request-timeout', '1s', '--header-timeout', '1s'];
 
 scene('tabs share one connection; whichever tab dies, the others go on with neither hole nor duplicate', { flags: BRIEFLY },
   async ({ engine, profile, site }) => {

@@ -326,6 +326,35 @@ scene('a second subscription has the history it asked for, the first nothing twi
   assert.deepEqual(got, ['5', '6']);
 });
 
+scene('a second subscription to a topic that never rests stops asking, and has all of it, in order', async (engine, join) => {
+  // Whenever it asks, another message has come: no answer is ever empty. It once asked for ever, and kept all that came.
+  let asked = 0;
+  let n = 0;
+  const fetch = (url, options) => {
+    asked += 1;
+    engine.publish('t', `${(n += 1)}`);
+    return globalThis.fetch(url, options);
+  };
+  const client = join({ transport: 'websocket', fetch });
+  const first = [];
+  client.subscribe('t', { since: 'earliest' }, ({ data }) => first.push(Number(data)));
+  await isUpOf(client, 'websocket');
+  while (n < 5) engine.publish('t', `${(n += 1)}`);
+  await until(() => first.length === 5);
+  for (const [since, from] of [['earliest', 1], ['feed0001-3', 4]]) {
+    const second = [];
+    asked = 0;
+    client.subscribe('t', { since }, ({ data }) => second.push(Number(data)));
+    await until(() => second.length > 0);
+    engine.publish('t', `${(n += 1)}`);
+    await until(() => second.at(-1) === n);
+    assert.deepEqual(second, Array.from({ length: n - from + 1 }, (_, i) => from + i));
+    assert.ok(asked <= 2, `it asked ${asked} times`);
+  }
+  assert.equal(first.at(-1), n);
+  assert.deepEqual(client.errors, []);
+});
+
 scene('unsubscribing ends the messages, and the subscription at the engine with the last of a topic', async (engine, join) => {
   const client = join({ transport: 'websocket' });
   const got = [];
