@@ -471,7 +471,14 @@ mod tests {
     use crate::report::samples;
 
     fn wish() -> Wish {
-        Wish { connect: Vec::new(), server_pid: None, connections: 2_000, rounds: 1, ping_seconds: 60.0, cores: Vec::new() }
+        Wish {
+            connect: Vec::new(),
+            server_pid: None,
+            connections: 2_000,
+            rounds: 1,
+            ping_seconds: 60.0,
+            cores: Vec::new(),
+        }
     }
 
     fn half() -> Report {
@@ -547,7 +554,11 @@ mod tests {
         half.phases[1].pings = 0;
         let found = Calibration::of("here".to_owned(), &wish(), &half, &[round(6_000)]);
         assert!(found.not_measured().contains(&"cpu_ns_per_ping"));
-        assert!(found.notes.iter().any(|note| note.contains("the server sent no ping within 60 s")), "{:?}", found.notes);
+        assert!(
+            found.notes.iter().any(|note| note.contains("the server sent no ping within 60 s")),
+            "{:?}",
+            found.notes
+        );
     }
 
     /// The median of the rounds counts, and what noise has made negative is left out.
