@@ -76,7 +76,13 @@ async function play({ body, flags }) {
   } finally {
     // All of them, whatever one of them says: what is left open keeps Node from ending.
     const failures = [];
-    for (const end of ends.reverse()) await Promise.resolve(end()).catch((failure) => failures.push(failure));
+    for (const end of ends.reverse()) {
+      try {
+        await end();
+      } catch (failure) {
+        failures.push(failure);
+      }
+    }
     if (failures.length) throw failures[0];
   }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Lie {
     HangsUp,
     /// Instead of a message the publisher's connection ends.
     HangsUpOnThePublisher,
+    /// After a message the publisher's connection ends, and a little later all others.
+    GoesAway,
     /// Instead of a message comes what is no frame.
     TalksNonsense,
     /// Messages are taken, and never delivered.
@@ -214,6 +216,15 @@ fn publish(
         if let Some(held) = &held {
             let _ = deliver(subscriber, name, NUMBER, held);
         }
+    }
+    if chosen && lie == Lie::GoesAway {
+        let all: Vec<TcpStream> = topics.values_mut().flat_map(|topic| topic.subscribers.drain(..)).collect();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(150));
+            // One that is gone is none.
+            all.iter().for_each(|subscriber| drop(subscriber.shutdown(Shutdown::Both)));
+        });
+        return None;
     }
     Some(())
 }
