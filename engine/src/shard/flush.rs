@@ -263,7 +263,7 @@ impl Shard {
     /// Sends a run of a log to one subscriber.
     fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
         let place = &self.topics.memberships[membership as usize];
-        let (index, every_ms) = (place.log, place.every_ms);
+        let index = place.log;
         let active = self.connections[slot as usize].active;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
@@ -291,9 +291,7 @@ impl Shard {
             log.behind -= 1;
             self.release_later(index);
         }
-        if every_ms > 0 {
-            self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
-        }
+        self.topics.sent_in_pace(membership, self.now_ms);
         if counted {
             self.lengthen(slot, index, run.span.len.into());
         }
@@ -307,16 +305,14 @@ impl Shard {
 
     /// Says whether a subscriber's next message has to wait; if so, sees to it that it is looked at in time.
     fn paces(&mut self, membership: u32) -> bool {
-        let due_ms = self.topics.memberships[membership as usize].due_ms;
-        if due_ms <= self.now_ms {
+        let Some(pace) = self.topics.pace_mut(membership).filter(|pace| pace.due_ms > self.now_ms) else {
             return false;
-        }
-        let entry = std::cmp::Reverse((due_ms, membership));
+        };
         // Messages that come while it waits must not each leave an entry.
-        let place = &mut self.topics.memberships[membership as usize];
-        if place.waits_for != due_ms {
-            place.waits_for = due_ms;
-            self.paced.push(entry);
+        let due_ms = pace.due_ms;
+        if pace.waits_for != due_ms {
+            pace.waits_for = due_ms;
+            self.paced.push(std::cmp::Reverse((due_ms, membership)));
             self.forget_stale_paces();
         }
         true
@@ -324,10 +320,10 @@ impl Shard {
 
     /// Entries of ended subscriptions stay until they are due; when they are most of all, they go at once.
     fn forget_stale_paces(&mut self) {
-        let memberships = &self.topics.memberships;
-        if self.paced.len() > 2 * memberships.len() + PACED_STALE_MAX {
+        let topics = &self.topics;
+        if self.paced.len() > 2 * topics.memberships.len() + PACED_STALE_MAX {
             self.paced.retain(|std::cmp::Reverse((due_ms, membership))| {
-                memberships.get(*membership as usize).is_some_and(|place| place.waits_for == *due_ms)
+                topics.pace(*membership).is_some_and(|pace| pace.waits_for == *due_ms)
             });
         }
     }
@@ -336,7 +332,7 @@ impl Shard {
     /// ordered a send.
     fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
         let place = &self.topics.memberships[membership as usize];
-        let (index, every_ms) = (place.log, place.every_ms);
+        let index = place.log;
         let log = &self.topics.logs[index as usize];
         let epoch = self.topics.topic(log.topic).epoch;
         let to = log.chain.next() - 1;
@@ -363,9 +359,7 @@ impl Shard {
         self.pass(membership);
         self.lengthen(slot, index, frame.len.into());
         self.connections[slot as usize].cursor_due = true;
-        if every_ms > 0 {
-            self.topics.memberships[membership as usize].due_ms = self.now_ms + u64::from(every_ms);
-        }
+        self.topics.sent_in_pace(membership, self.now_ms);
         self.send_private(driver, slot)
     }
 

@@ -113,7 +113,7 @@ impl Shard {
 
     /// Changes the options of a subscription.
     pub(super) fn change(&mut self, slot: Slot, membership: u32, conflate: bool, every_ms: u32) {
-        self.topics.memberships[membership as usize].every_ms = every_ms;
+        self.topics.set_pace(membership, every_ms);
         let subscriber = self.topics.subscriber_mut(membership);
         subscriber.flags &= !(CONFLATE | PACED);
         if conflate {

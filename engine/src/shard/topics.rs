@@ -155,16 +155,23 @@ pub(super) struct Membership {
     pub(super) index: u32,
     /// The connection's next membership.
     pub(super) next: u32,
-    /// Least time between two messages, in milliseconds; 0: none.
+    /// Its pace, or [`NONE`].
+    pace: u32,
+    /// Its place among the topics of one request.
+    pub(super) order: u8,
+    /// What its stream is measured by; see [`super::length`].
+    pub(super) measure: u64,
+}
+
+/// The pace of a subscription that wants at most one message per interval; few have one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Least time between two messages, in milliseconds.
     pub(super) every_ms: u32,
     /// When the next message may be sent, in milliseconds.
     pub(super) due_ms: u64,
-    /// Its place among the topics of one request.
-    pub(super) order: u8,
     /// The time for which it stands among those that wait for theirs.
     pub(super) waits_for: u64,
-    /// What its stream is measured by; see [`super::length`].
-    pub(super) measure: u64,
 }
 
 /// All topics, logs and memberships of a shard.
@@ -177,6 +184,7 @@ pub(super) struct Topics {
     pub(super) logs: Slab<FrameLog>,
     /// Memberships.
     pub(super) memberships: Slab<Membership>,
+    paces: Slab<Pace>,
 }
 
 impl Topics {
@@ -189,6 +197,7 @@ impl Topics {
             generation: 0,
             logs: Slab::new(),
             memberships: Slab::new(),
+            paces: Slab::new(),
         }
     }
 
@@ -330,9 +339,9 @@ impl Topics {
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
     pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
-        let membership =
-            Membership { slot, log, index, next: NONE, every_ms, due_ms: 0, waits_for: 0, order: 0, measure: 0 };
+        let membership = Membership { slot, log, index, next: NONE, pace: NONE, order: 0, measure: 0 };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
+        self.set_pace(membership, every_ms);
         let log = &mut self.logs[log as usize];
         log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });
         // The walk goes round: one more place lies between it and the end of its round.
@@ -343,10 +352,48 @@ impl Topics {
         membership
     }
 
+    /// Gives a membership a pace of one message in `every_ms`, or none (0).
+    pub(super) fn set_pace(&mut self, membership: u32, every_ms: u32) {
+        let Some(place) = self.memberships.get_mut(membership as usize) else { return };
+        match (place.pace, every_ms) {
+            (NONE, 0) => {}
+            (NONE, _) => {
+                let pace = Pace { every_ms, due_ms: 0, waits_for: 0 };
+                place.pace = u32::try_from(self.paces.insert(pace)).expect("fewer paces than memberships");
+            }
+            (pace, 0) => {
+                self.paces.remove(pace as usize);
+                place.pace = NONE;
+            }
+            (pace, _) => self.paces[pace as usize].every_ms = every_ms,
+        }
+    }
+
+    /// Returns a membership's pace, if it has one and exists.
+    #[must_use]
+    pub(super) fn pace_mut(&mut self, membership: u32) -> Option<&mut Pace> {
+        let place = self.memberships.get(membership as usize)?;
+        self.paces.get_mut(place.pace as usize)
+    }
+
+    /// Returns a membership's pace, if it has one and exists.
+    #[must_use]
+    pub(super) fn pace(&self, membership: u32) -> Option<&Pace> {
+        self.paces.get(self.memberships.get(membership as usize)?.pace as usize)
+    }
+
+    /// A paced membership was sent a message just now: the next may be sent an interval later.
+    pub(super) fn sent_in_pace(&mut self, membership: u32, now_ms: u64) {
+        if let Some(pace) = self.pace_mut(membership) {
+            pace.due_ms = now_ms + u64::from(pace.every_ms);
+        }
+    }
+
     /// Takes a subscriber out of its log and forgets its membership; unlinking it from its connection is the caller's.
     ///
     /// Returns the log and the subscriber as it was.
     pub(super) fn leave(&mut self, membership: u32) -> (u32, Subscriber) {
+        self.set_pace(membership, 0);
         let place = self.memberships.remove(membership as usize);
         let log = &mut self.logs[place.log as usize];
         let gone = log.subscribers.swap_remove(place.index as usize);
