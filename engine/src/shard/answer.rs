@@ -129,6 +129,7 @@ impl Shard {
             text: content.text,
         };
         let len = object::encoded_len(&message);
+        self.work.spend_on(2 * len);
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
         let reserved = self.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);

@@ -1,11 +1,13 @@
 //! What a home does: number, record, relay; answer joins and replays; and what it does when a ring is full.
 //!
-//! Nothing waits here. A message that does not fit into a member's ring sets one bit; an answer that does not fit is
-//! kept, and askers bound how many answers can be owed to them ([`super::ASKED_MAX`]).
+//! Nothing waits here. A message that does not fit into a member's ring marks the member as behind; it is told so, and asks for what
+//! it missed. An answer that does not fit is kept ([`Crossing`](super::crossing::Crossing)); askers bound how many can be owed to them.
 
 use super::Shard;
-use super::home::{Member, Resolved};
+use super::crossing::{Owed, Size};
+use super::home::{Hearing, Member, Resolved};
 use crate::io::driver::Driver;
+use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Start, Ticket};
 
 /// Bytes of messages in one batch of a replay, unless a single message is larger.
@@ -15,16 +17,7 @@ const BATCH_BYTES: usize = 64 << 10;
 const MESSAGE_FIELDS: usize = 64;
 
 /// Refusals that nobody counts are dropped beyond this many: their publisher did not ask for answers.
-const BACKLOG_MAX: usize = 16 << 10;
-
-/// What is owed to another shard and did not fit into its ring.
-#[derive(Debug)]
-pub(super) enum Owed {
-    /// This packet.
-    Packet(Box<[u8]>),
-    /// The answer to this request.
-    Replay(Box<[u8]>),
-}
+const OWED_MAX: usize = 16 << 10;
 
 impl Shard {
     pub(super) fn number<D: Driver>(
@@ -50,15 +43,22 @@ impl Shard {
         self.stats.published += 1;
         let Some(home) = self.homes.home_mut(index) else { return };
         let epoch = home.epoch;
-        for member in home.members.iter_mut().filter(|member| !member.behind) {
-            let Member { shard, id, generation, .. } = *member;
+        for place in 0..home.members.len() {
+            let Some(home) = self.homes.home_mut(index) else { break };
+            let Member { shard, id, generation, hearing } = home.members[place];
+            // Who joins hears of it when it is told where the home stands then, who is behind when it catches up.
+            if hearing != Hearing::Live {
+                continue;
+            }
             let shard = shard as usize;
             let deliver = Packet::Deliver { id, generation, seq, content };
-            // What is owed goes first: a message must not overtake the answer to its Join.
-            if !self.backlog[shard].is_empty() || !self.links.send(shard, &deliver) {
-                member.behind = true;
+            let bytes = MESSAGE_FIELDS + content.event.len() + content.payload.len();
+            if bytes > self.room_live(shard) || !self.links.send(shard, &deliver) {
+                if let Some(home) = self.homes.home_mut(index) {
+                    home.members[place].hearing = Hearing::Behind;
+                }
                 self.stats.behind += 1;
-                self.behind[shard].push_back(index);
+                self.crossings[shard].behind.push_back(index);
                 self.crowded.insert(shard);
             }
         }
@@ -82,9 +82,17 @@ impl Shard {
             None => self.homes.make(topic),
         };
         let Some(home) = self.homes.home_mut(index) else { return };
-        home.members.push(Member { shard: shard as u32, id, generation, behind: false });
         let (epoch, head) = (home.epoch, home.head());
-        self.tell_shard(shard, &Packet::Joined { id, generation, epoch, head });
+        let joined = Packet::Joined { id, generation, epoch, head };
+        let told = self.crossings[shard].owed.is_empty() && self.links.send(shard, &joined);
+        if !told {
+            self.crossings[shard].owed.push_back(Owed::Joined(index, id, generation));
+            self.crowded.insert(shard);
+        }
+        let hearing = if told { Hearing::Live } else { Hearing::Joining };
+        if let Some(home) = self.homes.home_mut(index) {
+            home.members.push(Member { shard: shard as u32, id, generation, hearing });
+        }
     }
 
     pub(super) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
@@ -97,8 +105,12 @@ impl Shard {
 
     /// Answers a replay now, or later if the asker's ring has no room.
     pub(super) fn replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) {
-        if !self.backlog[asker].is_empty() || !self.try_replay(driver, asker, request) {
-            self.backlog[asker].push_back(Owed::Replay(request.to_bytes()));
+        let size = Size::of(request) as usize;
+        let crossing = &self.crossings[asker];
+        // Not before the answer to its Join, and not before those that wait.
+        let first = crossing.owed.is_empty() && crossing.replays[size].is_empty();
+        if !first || !self.try_replay(driver, asker, request) {
+            self.crossings[asker].replays[size].push_back(request.to_bytes());
             self.crowded.insert(asker);
         }
     }
@@ -107,7 +119,13 @@ impl Shard {
         let Packet::Replay { topic, ticket, from, generation } = *request else {
             unreachable!("only replays are answered here")
         };
-        let room = self.links.room(asker);
+        let (room, ring) = (self.links.room(asker), self.links.ring_bytes());
+        // What one message may take, and what several may.
+        let (one, several) = match Size::of(request) {
+            Size::Missed => (room, room.saturating_sub(ring / 8)),
+            _ if room < ring / 4 * 3 => (room.saturating_sub(ring / 2), room.saturating_sub(ring / 2)),
+            _ => (room, room.saturating_sub(ring / 2)),
+        };
         let Some(index) = self.homes.find(topic) else {
             let own = self.homes.epoch_of(topic);
             let lost = match from {
@@ -117,7 +135,7 @@ impl Shard {
                 _ => None,
             };
             let nothing = Packet::Replayed { ticket, epoch: own, head: 0, first: 1, count: 0, lost };
-            return self.links.send(asker, &nothing);
+            return one >= PREFIX_BYTES_MAX && self.links.send(asker, &nothing);
         };
         let memory = driver.memory();
         let Some(home) = self.homes.home_mut(index) else { return true };
@@ -131,13 +149,13 @@ impl Shard {
         while resolved.first + u64::from(count) <= head {
             let len = home.content_len(&self.store, memory, resolved.first + u64::from(count));
             let next = bytes + len + ticket.token.len() + MESSAGE_FIELDS;
-            if next > room || (count > 0 && next > BATCH_BYTES) {
+            if next > if count == 0 { one } else { several.min(BATCH_BYTES) } {
                 break;
             }
             bytes = next;
             count += 1;
         }
-        if room < overhead || (count == 0 && resolved.first <= head) {
+        if one < overhead || (count == 0 && resolved.first <= head) {
             return false;
         }
         let Resolved { first, lost } = resolved;
@@ -150,7 +168,7 @@ impl Shard {
         if ticket.purpose == Purpose::CatchUp && first + u64::from(count) > head {
             for member in &mut home.members {
                 if member.shard as usize == asker && member.id == ticket.detail && member.generation == generation {
-                    member.behind = false;
+                    member.hearing = Hearing::Live;
                 }
             }
         }
@@ -159,12 +177,13 @@ impl Shard {
 
     /// Tells an asker something now, or later if its ring has no room.
     fn tell_shard(&mut self, asker: usize, packet: &Packet<'_>) {
-        if self.backlog[asker].is_empty() && self.links.send(asker, packet) {
+        let owed = &mut self.crossings[asker].owed;
+        if owed.is_empty() && self.links.send(asker, packet) {
             return;
         }
         let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.purpose == Purpose::Silent);
-        if !uncounted || self.backlog[asker].len() < BACKLOG_MAX {
-            self.backlog[asker].push_back(Owed::Packet(packet.to_bytes()));
+        if !uncounted || owed.len() < OWED_MAX {
+            owed.push_back(Owed::Packet(packet.to_bytes()));
             self.crowded.insert(asker);
         }
     }
@@ -172,32 +191,78 @@ impl Shard {
     /// Pays what is owed to a shard, as far as its ring has room; says whether anything was done.
     pub(super) fn pay<D: Driver>(&mut self, driver: &mut D, shard: usize) -> bool {
         let mut worked = false;
-        while let Some(owed) = self.backlog[shard].pop_front() {
+        while let Some(owed) = self.crossings[shard].owed.pop_front() {
             let paid = match &owed {
                 Owed::Packet(bytes) => self.links.send_encoded(shard, bytes),
-                Owed::Replay(bytes) => {
-                    let request = Packet::decode(bytes).expect("it was encoded here");
-                    self.try_replay(driver, shard, &request)
-                }
+                Owed::Joined(index, id, generation) => self.tell_joined(shard, *index, *id, *generation),
             };
             if !paid {
-                self.backlog[shard].push_front(owed);
+                self.crossings[shard].owed.push_front(owed);
                 return worked;
             }
             worked = true;
         }
-        // Half a ring of room first: otherwise the shard asks, gets one message, and is behind again.
-        while !self.behind[shard].is_empty() && self.links.room(shard) >= self.links.ring_bytes() / 2 {
-            let Some(index) = self.behind[shard].pop_front() else { break };
+        while self.links.room(shard) >= PREFIX_BYTES_MAX {
+            let Some(index) = self.crossings[shard].behind.pop_front() else { break };
             let Some(home) = self.homes.home_mut(index) else { continue };
             for member in &home.members {
-                if member.shard as usize == shard && member.behind {
+                if member.shard as usize == shard && member.hearing == Hearing::Behind {
                     let told = self.links.send(shard, &Packet::Behind { id: member.id, generation: member.generation });
-                    assert!(told, "half a ring holds it");
+                    assert!(told, "a shard is a member once, and there is room for it");
                 }
             }
             worked = true;
         }
-        worked
+        worked | self.pay_replays(driver, shard)
+    }
+
+    /// Answers replays that are owed to a shard, one or a few of each size in turn.
+    fn pay_replays<D: Driver>(&mut self, driver: &mut D, shard: usize) -> bool {
+        let mut served = [false; Size::COUNT];
+        let mut fits = [true; Size::COUNT];
+        if let Some(first) = self.crossings[shard].impatient() {
+            fits = std::array::from_fn(|size| size == first);
+        }
+        while fits.contains(&true) {
+            for size in 0..Size::COUNT {
+                for _ in 0..Size::IN_TURN[size] {
+                    let request = if fits[size] { self.crossings[shard].replays[size].pop_front() } else { None };
+                    let Some(bytes) = request else {
+                        fits[size] = false;
+                        break;
+                    };
+                    let request = Packet::decode(&bytes).expect("it was encoded here");
+                    fits[size] = self.try_replay(driver, shard, &request);
+                    served[size] |= fits[size];
+                    if !fits[size] {
+                        self.crossings[shard].replays[size].push_front(bytes);
+                    }
+                }
+            }
+        }
+        let crossing = &mut self.crossings[shard];
+        for (size, served) in served.iter().enumerate() {
+            let starved = !served && !crossing.replays[size].is_empty();
+            crossing.waited[size] = if starved { crossing.waited[size] + 1 } else { 0 };
+        }
+        served.contains(&true)
+    }
+
+    /// Tells a shard that it has joined, and where the home stands now; says whether there was room.
+    fn tell_joined(&mut self, shard: usize, index: u32, id: u32, generation: u32) -> bool {
+        let is_it =
+            |member: &Member| member.shard as usize == shard && member.id == id && member.generation == generation;
+        let mut home = self.homes.home_mut(index);
+        let place = home.as_ref().and_then(|home| home.members.iter().position(is_it));
+        // Who has left meanwhile counts its answers all the same.
+        let (epoch, head) = match (&home, place) {
+            (Some(home), Some(_)) => (home.epoch, home.head()),
+            _ => (0, 0),
+        };
+        let told = self.links.send(shard, &Packet::Joined { id, generation, epoch, head });
+        if let (true, Some(home), Some(place)) = (told, &mut home, place) {
+            home.members[place].hearing = Hearing::Live;
+        }
+        told
     }
 }

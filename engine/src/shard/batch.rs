@@ -1,11 +1,19 @@
 //! Batches: NDJSON bodies, a message a line. All lines are checked before any is published.
+//!
+//! ```text
+//!   as it came   {"topic":"a","data":"x"}\n{"data":"eA==","encoding":"base64","topic":"b"}\n ...
+//!   checked      [lengths]a x[lengths]b x ...                    a record is shorter than its line, so it takes its place
+//! ```
+//!
+//! A line is read once, and its record stays where the line stood until it is published. A long batch takes many turns.
 
 use corecast_protocol::json;
+use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
 use super::Shard;
 use super::answer::{Answer, JSON, RETRY, ok};
-use super::connection::Waiting;
+use super::connection::{Batch, Waiting};
 use super::subscribe::Outcome;
 use super::websocket::is_utf8;
 use crate::io::driver::{Driver, Slot};
@@ -14,56 +22,137 @@ use crate::mesh::{Content, Purpose};
 /// Bodies of batches may be so many times as large as a message.
 pub(super) const BATCH_MESSAGES: u64 = 16;
 
+/// Bytes of a record before its topic: lengths of topic (1), event name (1) and payload (4), and whether that is text (1).
+const RECORD_HEAD: usize = 7;
+
+/// What checking one line of a batch found.
+enum Line {
+    /// It is a message, and its record is made.
+    Checked,
+    /// There is no line left.
+    End,
+    /// It is wrong: this is why.
+    Wrong(String),
+}
+
 impl Shard {
-    /// Checks every line of a batch, then begins to publish them.
-    pub(super) fn begin_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot, body: &[u8]) {
-        let payload_bytes_max = self.limits.message_bytes_max as usize;
-        let mut scratch = Vec::new();
-        for (n, line) in lines(body).enumerate() {
-            scratch.clear();
-            scratch.extend_from_slice(line);
-            let wrong = match json::publish_line(&mut scratch) {
-                Ok(line) if line.data.len() <= payload_bytes_max => continue,
-                Ok(_) => format!("line {}: the payload is too large", n + 1),
-                Err(error) => format!("line {}: {error}", n + 1),
-            };
-            self.answer_error(driver, slot, 400, &wrong, false);
-            self.request_ends(slot);
-            return;
-        }
-        self.stash(driver, slot, false, body);
-        if self.is_http(slot) && !self.is_closing(slot) {
-            self.active(slot).complete = false;
-            self.publish_batch(driver, slot);
-        }
+    /// Begins with a batch whose body is complete, in the connection's body buffer.
+    pub(super) fn begin_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.active(slot).batch = Batch::default();
+        self.batch_step(driver, slot);
     }
 
-    /// Publishes the lines of a checked batch, as far as the rings have room.
-    pub(super) fn publish_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+    /// Checks and then publishes lines of a batch, as far as its slice of the turn and the rings allow.
+    pub(super) fn batch_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let start_ns = self.work.spent_ns();
         let index = self.connections[slot as usize].active as usize;
-        let span = self.actives[index].body.span();
-        let body = driver.memory().bytes(span).to_vec();
-        let offset = self.actives[index].batch.offset as usize;
-        let mut scratch = Vec::new();
-        for line in lines(&body).filter(|line| line.as_ptr() as usize - body.as_ptr() as usize >= offset) {
-            scratch.clear();
-            scratch.extend_from_slice(line);
-            let Ok(message) = json::publish_line(&mut scratch) else { continue };
-            let event = message.event.unwrap_or("");
-            let content = Content { event, payload: message.data, text: is_utf8(message.data) };
-            if let Outcome::NoRoom(home) = self.publish(slot, message.topic, content, Purpose::Batch, "") {
-                self.park(slot, home);
+        while !self.actives[index].batch.checked {
+            if self.is_slice_over(driver, start_ns) {
+                return self.batch_waits(slot);
+            }
+            match self.check_line(driver, slot) {
+                Line::Checked => {}
+                Line::End => {
+                    let batch = &mut self.actives[index].batch;
+                    batch.checked = true;
+                    batch.offset = 0;
+                }
+                Line::Wrong(text) => {
+                    self.actives[index].body.clear(&mut self.store);
+                    self.answer_error(driver, slot, 400, &text, false);
+                    self.request_ends(slot);
+                    return;
+                }
+            }
+        }
+        while self.actives[index].batch.offset < self.actives[index].batch.packed {
+            if self.is_slice_over(driver, start_ns) {
+                return self.batch_waits(slot);
+            }
+            if let Outcome::NoRoom(way) = self.publish_record(driver, slot) {
+                self.park(slot, way);
                 self.actives[index].complete = true;
                 return;
             }
-            let batch = &mut self.actives[index].batch;
-            batch.sent += 1;
-            batch.offset = (line.as_ptr() as usize - body.as_ptr() as usize + line.len()) as u32;
         }
-        self.actives[index].batch.offset = body.len() as u32;
         self.actives[index].body.clear(&mut self.store);
         self.actives[index].waiting = Waiting::Answer;
         self.end_batch(driver, slot);
+    }
+
+    fn batch_waits(&mut self, slot: Slot) {
+        self.postpone(slot);
+        self.active(slot).complete = true;
+    }
+
+    /// Reads the next line of the body, and makes a record of it behind those of the lines before.
+    fn check_line<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Line {
+        let payload_bytes_max = self.limits.message_bytes_max as usize;
+        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let body = driver.memory_mut().bytes_mut(active.body.span());
+        let batch = &mut active.batch;
+        let (start, end) = loop {
+            let start = batch.offset as usize;
+            if start >= body.len() {
+                return Line::End;
+            }
+            let len = body[start..].iter().position(|byte| *byte == b'\n').unwrap_or(body.len() - start);
+            batch.offset += len as u32 + 1;
+            batch.line += 1;
+            if !body[start..start + len].iter().all(u8::is_ascii_whitespace) {
+                break (start, start + len);
+            }
+        };
+        self.work.spend_on(8 * (end - start));
+        let base = body.as_ptr() as usize;
+        let message = match json::publish_line(&mut body[start..end]) {
+            Ok(message) if message.data.len() <= payload_bytes_max => message,
+            Ok(_) => return Line::Wrong(format!("line {}: the payload is too large", batch.line)),
+            Err(error) => return Line::Wrong(format!("line {}: {error}", batch.line)),
+        };
+        let event = message.event.unwrap_or("");
+        let mut names = [0; TOPIC_BYTES_MAX + u8::MAX as usize];
+        let (topic_len, names_len) = (message.topic.len(), message.topic.len() + event.len());
+        names[..topic_len].copy_from_slice(message.topic.as_bytes());
+        names[topic_len..names_len].copy_from_slice(event.as_bytes());
+        let (data_at, data_len) = (message.data.as_ptr() as usize - base, message.data.len());
+        let text = is_utf8(message.data);
+
+        let record = batch.packed as usize;
+        let data_to = record + RECORD_HEAD + names_len;
+        assert!(data_to + data_len <= end, "a record is shorter than its line");
+        body.copy_within(data_at..data_at + data_len, data_to);
+        body[record + RECORD_HEAD..data_to].copy_from_slice(&names[..names_len]);
+        let head = &mut body[record..record + RECORD_HEAD];
+        head[0] = topic_len as u8;
+        head[1] = (names_len - topic_len) as u8;
+        head[2] = u8::from(text);
+        head[3..].copy_from_slice(&(data_len as u32).to_le_bytes());
+        batch.packed = (data_to + data_len) as u32;
+        Line::Checked
+    }
+
+    /// Publishes the next record of a checked batch.
+    fn publish_record<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Outcome {
+        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let body = driver.memory().bytes(active.body.span());
+        let record = &body[active.batch.offset as usize..active.batch.packed as usize];
+        let (head, rest) = record.split_at(RECORD_HEAD);
+        let data_len = u32::from_le_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        let (topic, rest) = rest.split_at(usize::from(head[0]));
+        let (event, rest) = rest.split_at(usize::from(head[1]));
+        let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
+        let event = std::str::from_utf8(event).expect("only checked events are kept");
+        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1 };
+        let len = RECORD_HEAD + topic.len() + event.len() + data_len;
+        let outcome = self.publish(slot, topic, content, Purpose::Batch, "");
+        if outcome == Outcome::Done {
+            self.work.spend_on(len);
+            let batch = &mut self.active(slot).batch;
+            batch.sent += 1;
+            batch.offset += len as u32;
+        }
+        outcome
     }
 
     pub(super) fn answer_line_of_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot, published: bool) {
@@ -96,11 +185,4 @@ impl Shard {
         self.answer(driver, slot, answer, &body[..len]);
         self.request_ends_and_goes_on(driver, slot);
     }
-}
-
-/// Non-empty lines.
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    body.split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.iter().all(u8::is_ascii_whitespace))
 }

@@ -10,6 +10,7 @@ use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use super::buffer::Buffer;
+use super::crossing::Way;
 use super::dialect::{Coding, Dialect, Shape};
 use super::pong::Front;
 use super::pool::Owner;
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     pub(super) pinged: bool,
     /// The peer closed its direction.
     pub(super) ended: bool,
+    /// It stands among those that want to ask a home for more.
+    pub(super) wanting: bool,
     /// Receives since the timer last looked; many make it worth a multishot receive.
     pub(super) reads: u8,
     /// Listener that accepted it.
@@ -104,6 +107,7 @@ impl Connection {
             ready: false,
             pinged: false,
             ended: false,
+            wanting: false,
             reads: 0,
             listener: 0,
             port: 0,
@@ -158,12 +162,14 @@ pub(super) enum Waiting {
     /// It does.
     #[default]
     No,
-    /// The ring to this shard has no room.
-    Room(u32),
+    /// The ring to a shard has no room.
+    Room(Way),
     /// An answer of a home has to come first.
     Answer,
     /// Its own queue has to drain first.
     Drain,
+    /// Others have their turn first.
+    Turn,
 }
 
 /// A request that is being received or answered.
@@ -206,8 +212,14 @@ pub(super) enum Asked {
 /// Progress of an NDJSON batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
-    /// Bytes of the body whose lines were sent to their homes.
+    /// Bytes of the body whose lines were checked; once all are, bytes of records that were sent to their homes.
     pub(super) offset: u32,
+    /// All lines are checked.
+    pub(super) checked: bool,
+    /// Lines checked, empty ones among them.
+    pub(super) line: u32,
+    /// Bytes of records.
+    pub(super) packed: u32,
     /// Lines sent to their homes.
     pub(super) sent: u32,
     /// Answers that came.

@@ -15,6 +15,14 @@ use corecast_protocol::ws::frame::{self, HEADER_BYTES_MAX};
 
 use super::compress::{Deflater, room};
 use super::dialect::{Coding, Dialect};
+use super::work::{DEFLATED_BYTE_NS, PIECE_NS};
+
+/// Compression may take one part in so many of a shard's time. Beyond it messages go as they are, which is as right, and takes
+/// a fiftieth: a peer that asks for compression in many dialects must not delay others.
+const COMPRESS_SHARE: u64 = 2;
+
+/// So much of it at once, in nanoseconds: a message of 64 KiB in every window and coding.
+const COMPRESS_NS_MAX: u64 = 6_000_000;
 
 /// Whether a message is worth compressing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +43,13 @@ pub(super) struct Encoder {
     measured: (usize, usize),
     /// Bytes of the message that was measured last, before compression.
     pub(super) plain_bytes: u64,
+    /// What it takes to encode it, as estimated, in nanoseconds.
+    pub(super) cost_ns: u64,
+    /// Time that compressing may take still, in nanoseconds: it comes back as time passes.
+    credit_ns: u64,
+    filled_us: u64,
+    /// Messages left uncompressed, because compressing had had its share of time.
+    pub(super) uncompressed: u64,
     /// Messages compressed.
     pub(super) compressed: u64,
     /// Their bytes before, and after.
@@ -47,6 +62,7 @@ impl Encoder {
     pub(super) fn measure(&mut self, dialect: Dialect, message: &Message<'_>, effort: Effort) -> usize {
         let plain_len = dialect.encoded_len(message);
         self.plain_bytes = plain_len as u64;
+        self.cost_ns = PIECE_NS + plain_len as u64;
         if matches!(dialect.coding, Coding::Plain | Coding::Chunked) {
             return plain_len;
         }
@@ -57,6 +73,26 @@ impl Encoder {
             _ => self.gzip(plain_len, effort),
         };
         self.measured.1 - self.measured.0
+    }
+
+    /// Gives compression its share of the time that has passed.
+    pub(super) fn refill(&mut self, now_us: u64) {
+        let passed_us = now_us.saturating_sub(std::mem::replace(&mut self.filled_us, now_us));
+        let share_ns = passed_us.saturating_mul(1000 / COMPRESS_SHARE);
+        self.credit_ns = self.credit_ns.saturating_add(share_ns).min(COMPRESS_NS_MAX);
+    }
+
+    /// Says whether there is time to compress so many bytes, and if so, takes it.
+    fn has_time(&mut self, bytes: usize) -> bool {
+        let cost_ns = bytes as u64 * DEFLATED_BYTE_NS;
+        // A message that takes more than there can ever be takes all there can be.
+        if self.credit_ns < cost_ns.min(COMPRESS_NS_MAX) {
+            self.uncompressed += 1;
+            return false;
+        }
+        self.credit_ns = self.credit_ns.saturating_sub(cost_ns);
+        self.cost_ns += cost_ns;
+        true
     }
 
     /// Writes the message, which was just measured with the same dialect, to `out`, which has that length.
@@ -81,15 +117,16 @@ impl Encoder {
 
     /// Compresses a WebSocket frame, if it becomes smaller.
     fn deflate(&mut self, window: Window, frame_len: usize, effort: Effort) -> (usize, usize) {
-        let frame = &self.plain[..frame_len];
-        let header = match frame[1] {
+        let header = match self.plain[1] {
             0..=125 => 2,
             126 => 4,
             _ => 10,
         };
-        let body = &frame[header..];
         grow(&mut self.packed, HEADER_BYTES_MAX + room(frame_len));
-        if effort.is_worth(body.len()) {
+        let worth = effort.is_worth(frame_len - header) && self.has_time(frame_len);
+        let frame = &self.plain[..frame_len];
+        let body = &frame[header..];
+        if worth {
             let out = &mut self.packed[HEADER_BYTES_MAX..];
             if let Some(packed) = self.deflater.deflate(window, body, out, body.len()) {
                 self.compressed += 1;
@@ -107,13 +144,14 @@ impl Encoder {
 
     /// Makes a piece of a gzip stream of what stands in `plain`, in a chunk.
     fn gzip(&mut self, plain_len: usize, effort: Effort) -> (usize, usize) {
+        let worth = effort.is_worth(plain_len) && self.has_time(plain_len);
         let plain = &self.plain[..plain_len];
         // The size of a chunk has at most 8 digits, and ends in CRLF, as its data does.
         const START: usize = 8 + 2;
         let stored = gzip::stored_len(plain_len);
         grow(&mut self.packed, START + stored.max(room(plain_len)) + 2);
         let out = &mut self.packed[START..];
-        let packed = match effort.is_worth(plain_len) {
+        let packed = match worth {
             true => self.deflater.deflate(Window::Bits15, plain, out, stored),
             false => None,
         };

@@ -78,7 +78,7 @@ impl Shard {
         match self.active_if_any(slot) {
             Some(active) if active.pending.what == Asked::LongPoll => self.answer_long_poll(driver, slot),
             // The answer is late, not the peer.
-            Some(active) if matches!(active.waiting, Waiting::Answer | Waiting::Room(_)) => {
+            Some(active) if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) => {
                 self.wheel.set(slot, self.tick, self.limits.request_ms);
             }
             Some(active) if active.queue.is_empty() && active.sending == 0 => {

@@ -17,14 +17,21 @@ use super::Shard;
 use super::chain::Run;
 use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
+use super::stats::Stats;
 use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
 const SENDS_PER_TURN: usize = 512;
 
+/// Bytes of the sends of one turn: copying them into the kernel takes a millisecond or two.
+const BYTES_PER_TURN: u64 = 2 << 20;
+
 /// Sends of one log before the next log's turn: what a small topic waits for at most.
 const SENDS_PER_SLICE: usize = 128;
+
+/// Bytes of the sends of one log before the next log's turn.
+const BYTES_PER_SLICE: u64 = BYTES_PER_TURN / 4;
 
 /// Visits of one log before the next log's turn; visits without a send are cheap, but not free.
 const VISITS_PER_SLICE: usize = 4 * SENDS_PER_SLICE;
@@ -39,10 +46,15 @@ impl Shard {
         let room = driver.room() / 2;
         let mut budget = SENDS_PER_TURN.min(room);
         let mut worked = false;
+        let full = self.stats.bytes_sent.wrapping_add(BYTES_PER_TURN);
+        let is_full = |stats: &Stats| (full.wrapping_sub(stats.bytes_sent) as i64) < 0;
         // Each connection once: what it still has to send afterwards is for the next submit.
         // Half is the walk's: otherwise enough busy connections would keep every log from being walked.
         let for_ready = if self.dirty.is_empty() { budget } else { budget.div_ceil(2) };
         for _ in 0..self.ready.len().min(for_ready) {
+            if is_full(&self.stats) {
+                break;
+            }
             let Some(slot) = self.ready.pop_front() else { break };
             self.connections[slot as usize].ready = false;
             if self.send_next(driver, slot) {
@@ -51,7 +63,7 @@ impl Shard {
             worked = true;
         }
         for _ in 0..self.dirty.len() {
-            if budget == 0 {
+            if budget == 0 || is_full(&self.stats) {
                 break;
             }
             let Some(log) = self.dirty.pop_front() else { break };
@@ -78,7 +90,7 @@ impl Shard {
         let mut delivered = 0;
         let mut bytes = 0;
         let mut known: Option<(u64, Run)> = None;
-        while log.pending > 0 && sends < sends_max && visits < VISITS_PER_SLICE {
+        while log.pending > 0 && sends < sends_max && visits < VISITS_PER_SLICE && bytes < BYTES_PER_SLICE {
             let place = log.walk as usize;
             log.walk += 1;
             if log.walk as usize == log.subscribers.len() {
@@ -388,10 +400,9 @@ impl Shard {
             return;
         }
         if !self.ask_for_more(slot, membership) {
-            let generation = self.connections[slot as usize].generation;
             let log = self.topics.memberships[membership as usize].log;
             let home = self.topics.topic(self.topics.logs[log as usize].topic).home;
-            self.wanting.push_back((slot, generation, home));
+            self.want(slot, home as usize);
         }
     }
 

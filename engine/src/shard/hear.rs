@@ -4,13 +4,17 @@ use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Message;
 
 use super::Shard;
+use super::crossing::Lane;
 use super::encode::Effort;
 use super::topics::{NONE, Topics};
 use crate::io::driver::Driver;
-use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
+use crate::mesh::{Content, Lost, Packet, Purpose, Ticket};
 
 /// Packets heard from one shard before the next one's turn.
 const PACKETS_PER_RING: usize = 256;
+
+/// How long a turn hears other shards, in microseconds.
+const HEAR_US: u64 = 1_500;
 
 /// Smallest and largest block that a frame log starts with, in bytes.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
@@ -25,21 +29,40 @@ impl Shard {
         }
         let mut heard = false;
         let mut bytes = std::mem::take(&mut self.packet);
-        senders.each(|from| {
-            for count in 1..=PACKETS_PER_RING {
-                if !self.links.receive(from, &mut bytes) {
-                    break;
+        self.work.begin(driver, HEAR_US);
+        // Round about, from where the last turn had to stop.
+        let first = std::mem::take(&mut self.hear_from);
+        let mut stopped = None;
+        for later in [false, true] {
+            senders.each(|from| {
+                if (from < first) == later {
+                    heard |= self.hear_shard(driver, from, &mut bytes);
+                    if self.work.is_over(driver) {
+                        stopped = stopped.or(Some(from + 1));
+                    }
                 }
-                heard = true;
-                if count == PACKETS_PER_RING {
-                    self.unheard.insert(from);
-                }
-                let packet = Packet::decode(&bytes).expect("both ends of a ring are this program");
-                self.take_packet(driver, from, &packet);
-            }
-        });
+            });
+        }
+        self.hear_from = stopped.unwrap_or(0);
         self.packet = bytes;
         heard
+    }
+
+    fn hear_shard<D: Driver>(&mut self, driver: &mut D, from: usize, bytes: &mut Vec<u8>) -> bool {
+        for count in 0..PACKETS_PER_RING {
+            if self.work.is_over(driver) {
+                self.unheard.insert(from);
+                return count > 0;
+            }
+            if !self.links.receive(from, bytes) {
+                return count > 0;
+            }
+            self.work.spend_on(bytes.len());
+            let packet = Packet::decode(bytes).expect("both ends of a ring are this program");
+            self.take_packet(driver, from, &packet);
+        }
+        self.unheard.insert(from);
+        true
     }
 
     fn take_packet<D: Driver>(&mut self, driver: &mut D, from: usize, packet: &Packet<'_>) {
@@ -51,17 +74,17 @@ impl Shard {
             Packet::Replay { .. } => self.replay(driver, from, packet),
 
             Packet::Published { ticket, epoch, seq } => {
-                self.asked[from] -= 1;
+                self.answered(from, Lane::Live);
                 self.published(driver, ticket, Ok(Cursor { epoch, seq }));
             }
             Packet::Refused { ticket, reason } => {
                 if ticket.purpose != Purpose::Silent {
-                    self.asked[from] -= 1;
+                    self.answered(from, Lane::Live);
                 }
                 self.published(driver, ticket, Err(reason));
             }
             Packet::Joined { id, generation, epoch, head } => {
-                self.asked[from] -= 1;
+                self.answered(from, Lane::Live);
                 if self.topics.living(id, generation) {
                     self.joined(id, epoch, head);
                 }
@@ -75,14 +98,14 @@ impl Shard {
             Packet::Behind { id, generation } => {
                 if self.topics.living(id, generation) && !self.topics.topic(id).catching_up {
                     self.topics.topic_mut(id).catching_up = true;
-                    self.catching.push_back((id, generation));
+                    self.catch_up(id);
                 }
             }
             Packet::Replayed { ticket, epoch, head, first, count, lost } => {
-                self.asked[from] -= 1;
                 if ticket.purpose == Purpose::CatchUp {
                     self.catch_up_begins(driver, ticket, head, first, count, lost);
                 } else {
+                    self.answered(from, Lane::Bulk);
                     self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, first, count, lost);
                 }
             }
@@ -121,6 +144,7 @@ impl Shard {
             let message = message_of(&self.topics, id, epoch, seq, content);
             let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
             let len = self.encoder.measure(dialect, &message, effort) as u32;
+            self.work.spend(self.encoder.cost_ns);
             match self.make_frame(driver, index, len) {
                 Some(place) => {
                     let message = message_of(&self.topics, id, epoch, seq, content);
@@ -262,28 +286,8 @@ impl Shard {
         if topic.batch.1 {
             topic.catching_up = false;
         } else {
-            let generation = topic.generation;
-            self.catching.push_back((id, generation));
+            self.catch_up(id);
         }
-    }
-
-    /// Says whether something waits for room in the ring to a shard.
-    pub(super) fn is_crowded(&self, shard: usize) -> bool {
-        !(self.parked[shard].is_empty() && self.backlog[shard].is_empty() && self.behind[shard].is_empty())
-    }
-
-    /// Does what waited for room in crowded rings, as far as there is some now; says whether anything was done.
-    #[cold]
-    fn relieve<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let mut worked = false;
-        self.crowded.each(|shard| {
-            worked |= self.pay(driver, shard);
-            worked |= self.unpark(driver, shard);
-            if !self.is_crowded(shard) {
-                self.crowded.remove(shard);
-            }
-        });
-        worked
     }
 
     /// Does what waited for room in the rings; says whether anything was done.
@@ -299,46 +303,7 @@ impl Shard {
             worked |= self.relieve(driver);
         }
         worked |= self.leave_topics();
-        for _ in 0..self.catching.len() {
-            let Some((id, generation)) = self.catching.pop_front() else { break };
-            if self.topics.living(id, generation) && !self.ask_to_catch_up(id, generation) {
-                self.catching.push_back((id, generation));
-            } else {
-                worked = true;
-            }
-        }
-        for _ in 0..self.wanting.len() {
-            let Some((slot, generation, home)) = self.wanting.pop_front() else { break };
-            if !self.may_ask(home as usize, 1) {
-                self.wanting.push_back((slot, generation, home));
-            } else if self.is_living(slot, generation) {
-                self.make_ready(slot);
-            }
-        }
         worked
-    }
-
-    fn ask_to_catch_up(&mut self, id: u32, generation: u32) -> bool {
-        let topic = self.topics.topic(id);
-        let home = topic.home as usize;
-        if !self.may_ask(home, 1) {
-            return false;
-        }
-        let topic = self.topics.topic(id);
-        // The ticket's slot carries the topic's generation: catching up is nobody's in particular.
-        let ticket = Ticket { slot: generation, generation: 0, purpose: Purpose::CatchUp, detail: id, token: "" };
-        let from = Start::Seq(topic.next);
-        let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation });
-        assert!(asked, "room was looked for");
-        self.asked[home] += 1;
-        self.stats.replays += 1;
-        true
-    }
-
-    /// Says whether the ring to a home has room for so many packets without payload, and the home may owe us more.
-    pub(super) fn may_ask(&self, home: usize, packets: usize) -> bool {
-        self.asked[home] + packets as u32 <= super::ASKED_MAX
-            && self.links.room(home) >= packets * crate::mesh::packet::PREFIX_BYTES_MAX
     }
 }
 

@@ -30,8 +30,19 @@ pub(super) struct Member {
     pub(super) id: u32,
     /// Its generation there.
     pub(super) generation: u32,
-    /// A message did not fit into its ring; nothing is delivered until it has caught up.
-    pub(super) behind: bool,
+    /// How it hears of messages.
+    pub(super) hearing: Hearing,
+}
+
+/// How a shard with subscribers hears of a topic's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// It could not be told yet that it has joined: it hears of nothing before.
+    Joining,
+    /// Each is delivered to it.
+    Live,
+    /// One did not fit into its ring; nothing is delivered until it has caught up.
+    Behind,
 }
 
 /// A topic at home.

@@ -380,10 +380,10 @@ impl Shard {
         };
         let wish = Wish { topic, since, conflate, every_ms, counted: false, token: "" };
         let home = self.home_of(self.hash(wish.topic));
-        if !self.may_ask(home, 2) {
+        if let Err(way) = self.may_subscribe(home) {
             // The head is read once more when there is room.
             self.active(slot).pending = Pending::default();
-            self.park(slot, home);
+            self.park(slot, way);
             return 0;
         }
         self.connections[slot as usize].kind = Kind::Payload;
@@ -465,6 +465,10 @@ impl Shard {
 
     fn whole_body<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let index = self.connections[slot as usize].active as usize;
+        if self.actives[index].pending.what == Asked::Batch {
+            self.begin_batch(driver, slot); // It is read where it stands.
+            return;
+        }
         let span = self.actives[index].body.span();
         let mut body = std::mem::take(&mut self.whole);
         body.clear();
@@ -496,7 +500,13 @@ impl Shard {
                 self.publish(slot, topic, content, Purpose::Http, "")
             }
             Asked::Batch => {
-                self.begin_batch(driver, slot, body);
+                let index = self.connections[slot as usize].active as usize;
+                if self.actives[index].body.push(&mut self.store, driver.memory_mut(), body) {
+                    self.begin_batch(driver, slot);
+                } else {
+                    self.answer_full(driver, slot);
+                    self.request_ends(slot);
+                }
                 return;
             }
             Asked::Clear => self.publish_clear(slot, topic),
@@ -507,8 +517,8 @@ impl Shard {
             Asked::Value => self.ask_replay(slot, topic, Purpose::Value, Start::Latest),
         };
         match outcome {
-            Outcome::NoRoom(home) => {
-                self.park(slot, home);
+            Outcome::NoRoom(way) => {
+                self.park(slot, way);
                 self.stash(driver, slot, false, body);
             }
             Outcome::Done | Outcome::Full => self.active(slot).waiting = Waiting::Answer,

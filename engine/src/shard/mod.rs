@@ -23,6 +23,7 @@ mod check;
 mod close;
 mod compress;
 mod connection;
+mod crossing;
 mod dialect;
 mod encode;
 mod expire;
@@ -47,6 +48,7 @@ mod topics;
 mod turn;
 mod websocket;
 mod wheel;
+mod work;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -60,10 +62,12 @@ use crate::mesh::{Links, Shards};
 use chain::Store;
 use compress::Inflater;
 use connection::{Active, Connection, Kind};
+use crossing::{Crossing, Way};
 use encode::Encoder;
 use home::Homes;
 use topics::{NONE, Topics};
 use wheel::Wheel;
+use work::{Postponed, Work};
 
 #[doc(hidden)]
 pub use check::Head;
@@ -128,22 +132,20 @@ pub struct Shard {
     /// Number of the submit being prepared.
     submit: u32,
 
-    /// Per home: connections whose command did not fit into its ring.
-    parked: Vec<VecDeque<(Slot, u16)>>,
-    /// Per home: answers it still owes us, bounded by [`ASKED_MAX`].
-    asked: Vec<u32>,
-    /// Per asker: what we owe it and did not fit into its ring.
-    backlog: Vec<VecDeque<at_home::Owed>>,
-    /// Per member shard: homes with a message that did not fit into its ring.
-    behind: Vec<VecDeque<u32>>,
-    /// The shards for which one of these three (parked, backlog, behind) has something.
+    /// Per shard: what waits for room in the ring to it.
+    crossings: Vec<Crossing>,
+    /// The shards whose crossing has something.
     crowded: Shards,
+    /// What this phase of the turn may still do.
+    work: Work,
+    /// Connections that go on when their turn has come.
+    postponed: Postponed,
+    /// The shard that is heard first in the next turn: a ring that took all the time goes last.
+    hear_from: usize,
+    /// The lane whose waiting connections are let go on just now.
+    unparking: Option<Way>,
     /// Topics whose Leave did not fit.
     leaving: Vec<u32>,
-    /// Topics that are behind and could not ask yet.
-    catching: VecDeque<(u32, u32)>,
-    /// Connections that want a replay and could not ask yet.
-    wanting: VecDeque<(Slot, u16, u32)>,
     /// Connections that lost part of a frame for want of memory: they end before anything more is sent.
     condemned: Vec<(Slot, u16)>,
     /// Subscribers with a pace, by the time their next message may be sent.
@@ -171,9 +173,6 @@ pub struct Shard {
     draining: bool,
     drain_next: Slot,
 }
-
-/// Answers that one home may owe a shard at once. More would let a full ring grow a queue without bound.
-const ASKED_MAX: u32 = 4096;
 
 impl Shard {
     /// Makes a shard without connections.
@@ -205,14 +204,13 @@ impl Shard {
             releasing: Vec::new(),
             sent_private: Vec::new(),
             submit: 1,
-            parked: (0..shards).map(|_| VecDeque::new()).collect(),
-            asked: vec![0; shards],
-            backlog: (0..shards).map(|_| VecDeque::new()).collect(),
-            behind: (0..shards).map(|_| VecDeque::new()).collect(),
+            crossings: (0..shards).map(|_| Crossing::default()).collect(),
             crowded: Shards::default(),
+            work: Work::default(),
+            postponed: Postponed::new(),
+            hear_from: 0,
+            unparking: None,
             leaving: Vec::new(),
-            catching: VecDeque::new(),
-            wanting: VecDeque::new(),
             condemned: Vec::new(),
             paced: BinaryHeap::new(),
             encoder: Encoder::default(),
@@ -245,6 +243,7 @@ impl Shard {
         self.stats.homes = self.homes.len() as u64;
         self.stats.subscriptions = self.topics.memberships.len() as u64;
         self.stats.compressed = self.encoder.compressed;
+        self.stats.uncompressed = self.encoder.uncompressed;
         self.stats.compressed_bytes_before = self.encoder.bytes.0;
         self.stats.compressed_bytes_after = self.encoder.bytes.1;
         self.stats.pool_bytes = pool.used_total();

@@ -76,6 +76,7 @@ impl Shard {
         active.front.pongs += len as u32;
         let index = self.connections[slot as usize].active as usize;
         let queue = &mut self.actives[index].queue;
+        self.work.spend_on(queue.len() as usize);
         if queue.insert(&mut self.store, driver.memory_mut(), front.begun + front.pongs, &bytes[..len]) {
             self.queued(slot);
         } else {

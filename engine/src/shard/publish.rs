@@ -1,4 +1,4 @@
-//! Publishing: from a connection to the topic's home; and waiting, when a ring has no room.
+//! Publishing: from a connection to the topic's home; and how a connection goes on that had to wait.
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::ErrCode;
@@ -6,12 +6,10 @@ use corecast_protocol::ws::close;
 
 use super::Shard;
 use super::connection::{Asked, Kind, Waiting};
+use super::crossing::{Lane, Way};
 use super::subscribe::Outcome;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Name, Packet, Purpose, Reason, Ticket};
-
-/// Connections that go on in one turn when a ring has room again.
-const UNPARKED_PER_TURN: usize = 64;
 
 impl Shard {
     /// Sends a message to the home of its topic.
@@ -25,14 +23,15 @@ impl Shard {
     ) -> Outcome {
         let name = Name { hash: self.hash(topic), text: topic };
         let ticket = self.ticket(slot, purpose, token);
-        self.order(Packet::Publish { topic: name, ticket, content }, name.hash, purpose)
+        let bytes = Packet::bytes_max(content.payload.len());
+        self.order(Packet::Publish { topic: name, ticket, content }, bytes, name.hash, Lane::Live)
     }
 
     /// Asks the home of a topic to forget its history.
     pub(super) fn publish_clear(&mut self, slot: Slot, topic: &str) -> Outcome {
         let name = Name { hash: self.hash(topic), text: topic };
         let ticket = self.ticket(slot, Purpose::Http, "");
-        self.order(Packet::Clear { topic: name, ticket }, name.hash, Purpose::Http)
+        self.order(Packet::Clear { topic: name, ticket }, Packet::bytes_max(0), name.hash, Lane::Live)
     }
 
     /// Asks the home of a topic for messages.
@@ -48,20 +47,26 @@ impl Shard {
         let serial = self.serial;
         let ticket = Ticket { detail: serial, ..self.ticket(slot, purpose, "") };
         self.active(slot).serial = serial;
-        self.order(Packet::Replay { topic: name, ticket, from, generation: 0 }, name.hash, purpose)
+        let request = Packet::Replay { topic: name, ticket, from, generation: 0 };
+        self.order(request, Packet::bytes_max(0), name.hash, Lane::Bulk)
     }
 
     fn ticket<'t>(&self, slot: Slot, purpose: Purpose, token: &'t str) -> Ticket<'t> {
         Ticket { slot, generation: self.connections[slot as usize].generation, purpose, detail: 0, token }
     }
 
-    fn order(&mut self, packet: Packet<'_>, hash: u64, purpose: Purpose) -> Outcome {
-        let home = self.home_of(hash);
-        let answered = purpose != Purpose::Silent;
-        if answered && self.asked[home] >= super::ASKED_MAX || !self.links.send(home, &packet) {
-            return Outcome::NoRoom(home);
+    /// Sends a home what a connection orders, in at most so many bytes.
+    fn order(&mut self, packet: Packet<'_>, bytes: usize, hash: u64, lane: Lane) -> Outcome {
+        let way = Way::to(self.home_of(hash), lane);
+        let silent = matches!(packet, Packet::Publish { ticket, .. } if ticket.purpose == Purpose::Silent);
+        if !self.has_room(way, bytes, u32::from(!silent)) {
+            return Outcome::NoRoom(way);
         }
-        self.asked[home] += u32::from(answered);
+        let sent = self.links.send(way.home as usize, &packet);
+        assert!(sent, "room was looked for");
+        if !silent {
+            self.asked(way);
+        }
         Outcome::Done
     }
 
@@ -95,33 +100,6 @@ impl Shard {
             (_, Err(_)) => self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full"),
             (_, Ok(_)) => {}
         }
-    }
-
-    /// Makes a connection wait until the ring to a home has room.
-    pub(super) fn park(&mut self, slot: Slot, home: usize) {
-        let generation = self.connections[slot as usize].generation;
-        self.active(slot).waiting = Waiting::Room(home as u32);
-        self.parked[home].push_back((slot, generation));
-        self.crowded.insert(home);
-        self.stats.parked += 1;
-    }
-
-    /// Lets connections go on that waited for the ring to a home; says whether any did.
-    pub(super) fn unpark<D: Driver>(&mut self, driver: &mut D, home: usize) -> bool {
-        let mut worked = false;
-        let turns = self.parked[home].len().min(UNPARKED_PER_TURN);
-        for _ in 0..turns {
-            // Half a ring holds the largest packet; with less, the same connections would come and go.
-            if self.links.room(home) < self.links.ring_bytes() / 2 || self.asked[home] >= super::ASKED_MAX / 2 {
-                break;
-            }
-            let Some((slot, generation)) = self.parked[home].pop_front() else { break };
-            if self.is_living(slot, generation) {
-                self.go_on(driver, slot);
-                worked = true;
-            }
-        }
-        worked
     }
 
     /// Lets a connection handle what has waited, and then what it received meanwhile.
@@ -159,7 +137,7 @@ impl Shard {
         let active = &self.actives[index];
         let what = active.pending.what;
         if what == Asked::Batch {
-            self.publish_batch(driver, slot);
+            self.batch_step(driver, slot);
             return;
         }
         if what == Asked::Subscribe {

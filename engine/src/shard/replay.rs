@@ -10,6 +10,7 @@ use corecast_protocol::ws::close;
 
 use super::Shard;
 use super::connection::{Asked, Kind, Replaying, Waiting};
+use super::crossing::{Lane, Way};
 use super::dialect::Shape;
 use super::encode::Effort;
 use super::stream::Told;
@@ -23,7 +24,7 @@ impl Shard {
         let place = &self.topics.memberships[membership as usize];
         let topic = self.topics.topic(self.topics.logs[place.log as usize].topic);
         let home = topic.home as usize;
-        if !self.may_ask(home, 1) {
+        if !self.may_ask_for_more(home) {
             return false;
         }
         let generation = self.connections[slot as usize].generation;
@@ -33,7 +34,7 @@ impl Shard {
         let from = Start::Seq(self.topics.subscriber(membership).next);
         let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
-        self.asked[home] += 1;
+        self.asked(Way::to(home, Lane::Bulk));
         self.stats.replays += 1;
         self.active(slot).replaying = Some(Replaying { serial, membership, left: None, head: 0 });
         true
@@ -172,6 +173,7 @@ impl Shard {
         };
         let dialect = log.dialect;
         let len = self.encoder.measure(dialect, &message, Effort::None) as u32;
+        self.work.spend(self.encoder.cost_ns);
         if dialect.shape == Shape::Object {
             // A long poll: its messages go into the body of its answer.
             let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else {

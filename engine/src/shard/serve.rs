@@ -3,10 +3,14 @@
 use super::Shard;
 use super::connection::{Connection, Kind, Waiting};
 use super::topics::NONE;
+use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 
 /// Completions served in one turn.
 const COMPLETIONS_PER_TURN: usize = 1024;
+
+/// How long a turn serves what the kernel said, and those that wait for their turn, in microseconds.
+const SERVE_US: u64 = 1_500;
 
 /// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
 pub(super) const READS_FOR_STREAM: u8 = 8;
@@ -24,12 +28,20 @@ const CARRY_BYTES_MAX: u32 = 1 << 20;
 impl Shard {
     /// Serves what the kernel said, a bounded part of it; says whether it said anything.
     pub(super) fn serve<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let served = self.completions.len().min(COMPLETIONS_PER_TURN);
-        for _ in 0..served {
+        if self.completions.is_empty() && self.postponed.is_empty() {
+            return false;
+        }
+        self.work.begin(driver, SERVE_US);
+        self.go_on_in_turn(driver);
+        for _ in 0..self.completions.len().min(COMPLETIONS_PER_TURN) {
+            if self.work.is_over(driver) {
+                break;
+            }
             let Some(completion) = self.completions.pop_front() else { break };
+            self.work.spend(PIECE_NS);
             self.serve_one(driver, completion);
         }
-        served > 0
+        true
     }
 
     fn serve_one<D: Driver>(&mut self, driver: &mut D, completion: Completion) {
@@ -219,8 +231,13 @@ impl Shard {
     /// Handles bytes in order, until they are used up, or the connection has to wait; what is left is carried over.
     fn take<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
         let generation = self.connections[slot as usize].generation;
+        let start_ns = self.work.spent_ns();
         let mut at = 0;
         while at < bytes.len() {
+            if at > 0 && self.is_slice_over(driver, start_ns) {
+                self.postpone(slot);
+                break;
+            }
             let rest = &mut bytes[at..];
             let used = match self.connections[slot as usize].kind {
                 Kind::Http => self.http(driver, slot, rest),
@@ -228,6 +245,7 @@ impl Shard {
                 _ => return,
             };
             at += used;
+            self.work.spend_on(used);
             if !self.is_living(slot, generation) {
                 return;
             }

@@ -270,8 +270,8 @@ impl Shard {
                     self.topics.memberships[first as usize].order = step as u8;
                     self.active(slot).step += 1;
                 }
-                Outcome::NoRoom(home) => {
-                    self.park(slot, home);
+                Outcome::NoRoom(way) => {
+                    self.park(slot, way);
                     self.active(slot).complete = true;
                     break;
                 }

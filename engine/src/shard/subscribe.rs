@@ -4,6 +4,7 @@ use corecast_protocol::cursor::Since;
 
 use super::Shard;
 use super::connection::Replaying;
+use super::crossing::{Lane, Way};
 use super::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
@@ -30,8 +31,8 @@ pub(super) struct Wish<'a> {
 pub(super) enum Outcome {
     /// Done, or on its way.
     Done,
-    /// Nothing was done: the ring to this home has no room.
-    NoRoom(usize),
+    /// Nothing was done: the ring has no room, or others wait for it.
+    NoRoom(Way),
     /// Nothing was done: a limit is reached.
     Full,
 }
@@ -42,8 +43,8 @@ impl Shard {
         let hash = self.hash(wish.topic);
         let name = Name { hash, text: wish.topic };
         let home = self.home_of(hash);
-        if !self.may_ask(home, 2) {
-            return Outcome::NoRoom(home);
+        if let Err(way) = self.may_subscribe(home) {
+            return Outcome::NoRoom(way);
         }
         let topic = match self.topics.find(name) {
             Some(topic) => topic,
@@ -53,7 +54,7 @@ impl Shard {
                 let generation = self.topics.topic(topic).generation;
                 let joined = self.links.send(home, &Packet::Join { topic: name, id: topic, generation });
                 assert!(joined, "room was looked for");
-                self.asked[home] += 1;
+                self.asked(Way::to(home, Lane::Live));
                 topic
             }
         };
@@ -92,7 +93,7 @@ impl Shard {
         let ticket = Ticket { slot, generation, purpose: Purpose::Subscribe, detail: serial, token: wish.token };
         let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
-        self.asked[home] += 1;
+        self.asked(Way::to(home, Lane::Bulk));
         self.active(slot).replaying = Some(Replaying { serial, membership, left: None, head: 0 });
         Outcome::Done
     }

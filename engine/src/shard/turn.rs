@@ -35,6 +35,8 @@ impl Shard {
         self.now_ms = start_us / 1000;
         self.tick = super::wheel::tick_of(start_us);
 
+        self.encoder.refill(start_us);
+
         let mut worked = self.hear(driver);
         worked |= self.serve(driver);
         worked |= self.expire(driver);
@@ -52,7 +54,12 @@ impl Shard {
             self.stats.turn_us_total += took_us;
             self.stats.turn_us_max = self.stats.turn_us_max.max(took_us);
         }
-        if worked || !self.completions.is_empty() || !self.ready.is_empty() || !self.dirty.is_empty() {
+        if worked
+            || !self.completions.is_empty()
+            || !self.postponed.is_empty()
+            || !self.ready.is_empty()
+            || !self.dirty.is_empty()
+        {
             return Busy::Yes;
         }
         if !self.unheard.is_empty() || self.links.has_mail() {
@@ -74,6 +81,6 @@ impl Shard {
     }
 
     fn waits_for_room(&self) -> bool {
-        !self.leaving.is_empty() || !self.catching.is_empty() || !self.wanting.is_empty() || !self.crowded.is_empty()
+        !self.leaving.is_empty() || !self.crowded.is_empty()
     }
 }

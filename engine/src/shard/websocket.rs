@@ -11,9 +11,11 @@ use corecast_protocol::ws::{close, frame};
 
 use super::Shard;
 use super::connection::{Kind, Waiting};
+use super::crossing::Way;
 use super::encode::Effort;
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, UNRESOLVED};
+use super::work::{INFLATED_BYTE_NS, PIECE_NS};
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
 use crate::mesh::{Content, Purpose};
@@ -26,8 +28,8 @@ pub(super) const TICKETS_MAX: u32 = 64;
 enum Handled {
     /// It is done.
     Done,
-    /// It has to wait for room in the ring to this home.
-    Room(usize),
+    /// It has to wait for room in the ring to a home.
+    Room(Way),
     /// It has to wait for an answer that is on its way.
     Answer,
 }
@@ -102,7 +104,9 @@ impl Shard {
     fn compressed_message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: &[u8]) {
         let bytes_max = self.bytes_max(slot);
         let mut bytes = std::mem::take(&mut self.inflated);
-        match self.inflater.inflate(compressed, bytes_max, &mut bytes) {
+        let inflated = self.inflater.inflate(compressed, bytes_max, &mut bytes);
+        self.work.spend(PIECE_NS + bytes.len() as u64 * INFLATED_BYTE_NS);
+        match inflated {
             Ok(()) if text && !is_utf8(&bytes) => self.violated(driver, slot, Violation::NotUtf8),
             Ok(()) => self.message(driver, slot, text, &mut bytes),
             Err(violation) => self.violated(driver, slot, violation),
@@ -132,8 +136,8 @@ impl Shard {
         };
         match handled {
             Handled::Done => {}
-            Handled::Room(home) => {
-                self.park(slot, home);
+            Handled::Room(way) => {
+                self.park(slot, way);
                 self.stash(driver, slot, text, bytes);
             }
             Handled::Answer => {
@@ -160,7 +164,7 @@ impl Shard {
         }
         let text = text || is_utf8(bytes);
         match self.publish(slot, topic, Content { event: "", payload: bytes, text }, Purpose::Silent, "") {
-            Outcome::NoRoom(home) => Handled::Room(home),
+            Outcome::NoRoom(way) => Handled::Room(way),
             Outcome::Done | Outcome::Full => Handled::Done,
         }
     }
@@ -209,7 +213,7 @@ impl Shard {
                     return Handled::Answer;
                 }
                 match self.publish(slot, topic, content, purpose, id.unwrap_or("")) {
-                    Outcome::NoRoom(home) => return Handled::Room(home),
+                    Outcome::NoRoom(way) => return Handled::Room(way),
                     Outcome::Done | Outcome::Full => {}
                 }
                 if id.is_some() {
@@ -257,8 +261,8 @@ impl Shard {
                 // A new start is a new subscription; room for it is looked for before the old one ends.
                 Some(_) => {
                     let home = self.home_of(self.hash(topic));
-                    if !self.may_ask(home, 2) {
-                        return Handled::Room(home);
+                    if let Err(way) = self.may_subscribe(home) {
+                        return Handled::Room(way);
                     }
                     if !self.unsubscribe(driver, slot, membership) {
                         self.kill(driver, slot);
@@ -274,7 +278,7 @@ impl Shard {
         let wish = Wish { topic, since: since.unwrap_or_default(), conflate, every_ms, counted: false, token };
         match self.subscribe(slot, wish) {
             Outcome::Done => {}
-            Outcome::NoRoom(home) => return Handled::Room(home),
+            Outcome::NoRoom(way) => return Handled::Room(way),
             Outcome::Full => {
                 let id = Some(token).filter(|token| !token.is_empty());
                 self.tell_err(driver, slot, id, ErrCode::Full, "the engine is full");
@@ -288,6 +292,7 @@ impl Shard {
         let dialect = self.connections[slot as usize].dialect;
         let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
         let len = self.encoder.measure(dialect, &message, effort) as u32;
+        self.work.spend(self.encoder.cost_ns);
         self.active(slot);
         let index = self.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();

@@ -1,0 +1,336 @@
+//! What waits for room in the ring to another shard, and whose turn it is.
+//!
+//! Nothing waits for a ring, and no queue grows without bound, but what does not fit has to come back. Everything between this
+//! shard and one other (or itself) that does is a [`Crossing`]; this shard is an asker in one half of it, a home in the other.
+//!
+//! A ring is shared by lanes, so that none of them starves another, whatever peers ask for:
+//!
+//! ```text
+//!   told     answers, Joined, Behind, requests to catch up: short     may take all of the ring
+//!   live     Publish, Deliver, and what catches up with them          leave an eighth
+//!   bulk     replays that a peer asked for: polls, starts, laggards   leave half (a quarter, if one message is that large)
+//! ```
+//!
+//! What waits is served in turn, within a lane first come, first served, but the newest message does not wait behind histories. Bulk that found no room for [`PATIENCE_TURNS`] holds
+//! back the live lane for one batch, so that it is not starved either; what was held back is caught up with.
+//!
+//! Invariant 12: a shard that reads its ring is told of a live message within a bounded number of turns.
+
+use std::collections::VecDeque;
+
+use super::Shard;
+use super::connection::Waiting;
+use super::topics::Topics;
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::packet::PREFIX_BYTES_MAX;
+use crate::mesh::{Packet, Purpose, Start, Ticket};
+
+/// Answers of one lane that a home may owe a shard at once. More would let a full ring grow a queue without bound.
+const ASKED_MAX: u32 = 4096;
+
+/// Turns that the replays owed to a shard may find no room for, before they hold back what is live.
+const PATIENCE_TURNS: u32 = 16;
+
+/// Connections that go on in one turn when a ring has room again.
+const UNPARKED_PER_TURN: usize = 64;
+
+/// Requests sent in one turn for those that lag.
+const ASKED_PER_TURN: usize = 256;
+
+/// What a packet is to a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Messages as they are published.
+    Live,
+    /// Messages of before.
+    Bulk,
+}
+
+impl Lane {
+    /// All of them.
+    const ALL: [Lane; 2] = [Lane::Live, Lane::Bulk];
+}
+
+/// How much a replay may bring: what is short does not wait behind what is long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    /// What a shard missed; on the live lane.
+    Missed,
+    /// The newest message, or none.
+    Newest,
+    /// As much as there is.
+    Much,
+}
+
+impl Size {
+    /// How many there are.
+    pub(super) const COUNT: usize = 3;
+
+    /// So many replays of each size are served in turn.
+    pub(super) const IN_TURN: [u32; Size::COUNT] = [1, 16, 1];
+
+    /// Returns the size of the answer to a request.
+    pub(super) fn of(request: &Packet<'_>) -> Size {
+        match request {
+            Packet::Replay { ticket, .. } if ticket.purpose == Purpose::CatchUp => Size::Missed,
+            Packet::Replay { from: Start::Latest | Start::Live, .. } => Size::Newest,
+            _ => Size::Much,
+        }
+    }
+}
+
+/// Where something has to wait for room: the lane of the ring to a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The home.
+    pub(super) home: u32,
+    /// The lane.
+    pub(super) lane: Lane,
+}
+
+impl Way {
+    /// Returns the way to a home on a lane.
+    pub(super) fn to(home: usize, lane: Lane) -> Way {
+        Way { home: home as u32, lane }
+    }
+}
+
+/// What is owed to a shard, and was not told at once.
+#[derive(Debug)]
+pub(super) enum Owed {
+    /// This packet.
+    Packet(Box<[u8]>),
+    /// That it has joined the home with this index, as number and generation; where the home stands is told when it is told.
+    Joined(u32, u32, u32),
+}
+
+/// What waits between this shard and one other.
+#[derive(Debug, Default)]
+pub(super) struct Crossing {
+    /// As an asker, by lane: connections whose command did not fit.
+    parked: [VecDeque<(Slot, u16)>; 2],
+    /// As an asker, by lane: answers that are still owed to us, bounded by [`ASKED_MAX`].
+    asked: [u32; 2],
+    /// As an asker: connections that lag and could not ask for more yet.
+    wanting: VecDeque<(Slot, u16)>,
+    /// As an asker: topics that are behind and could not ask yet.
+    catching: VecDeque<(u32, u32)>,
+    /// As a home: what is told first.
+    pub(super) owed: VecDeque<Owed>,
+    /// As a home: topics with a message that did not fit, of which the shard has to be told.
+    pub(super) behind: VecDeque<u32>,
+    /// As a home, by their size: requests for replays.
+    pub(super) replays: [VecDeque<Box<[u8]>>; Size::COUNT],
+    /// As a home, by their size: turns for which they found no room.
+    pub(super) waited: [u32; Size::COUNT],
+}
+
+impl Crossing {
+    fn is_empty(&self) -> bool {
+        let queues = [&self.parked[0], &self.parked[1], &self.wanting];
+        queues.iter().all(|queue| queue.is_empty())
+            && self.catching.is_empty()
+            && self.owed.is_empty()
+            && self.behind.is_empty()
+            && self.replays.iter().all(VecDeque::is_empty)
+    }
+
+    /// Says whether the live lane is held back, because what was asked for has waited for long.
+    pub(super) fn is_impatient(&self) -> bool {
+        self.waited.iter().any(|waited| *waited > PATIENCE_TURNS)
+    }
+
+    /// Returns the size of the replays that have waited for so long that the others have to wait for them.
+    pub(super) fn impatient(&self) -> Option<usize> {
+        let longest = (0..Size::COUNT).max_by_key(|size| self.waited[*size])?;
+        (self.waited[longest] > PATIENCE_TURNS).then_some(longest)
+    }
+}
+
+impl Shard {
+    /// Says whether something waits for room in the ring to a shard.
+    pub(super) fn is_crowded(&self, shard: usize) -> bool {
+        !self.crossings[shard].is_empty()
+    }
+
+    /// Returns the bytes that the live lane may put into the ring to a shard now.
+    pub(super) fn room_live(&self, shard: usize) -> usize {
+        if self.crossings[shard].is_impatient() {
+            return 0;
+        }
+        let (room, ring) = (self.links.room(shard), self.links.ring_bytes());
+        // An empty ring is anybody's: the smallest hold little more than two packets.
+        if room == ring { room } else { room.saturating_sub(ring / 8) }
+    }
+
+    /// Says whether a lane has room for a packet of at most so many bytes that asks a home for something, and its turn has come.
+    pub(super) fn has_room(&self, way: Way, bytes: usize, answers: u32) -> bool {
+        let home = way.home as usize;
+        let crossing = &self.crossings[home];
+        // Who comes now comes after those that wait; but who waited is let go on by [`Shard::unpark`].
+        let first = crossing.parked[way.lane as usize].is_empty() || self.unparking == Some(way);
+        first && crossing.asked[way.lane as usize] + answers <= ASKED_MAX && bytes <= self.room_live(home)
+    }
+
+    /// Says whether a subscription can be asked for at a home, which takes two packets; where it has to wait if not.
+    pub(super) fn may_subscribe(&self, home: usize) -> Result<(), Way> {
+        let (live, bulk) = (Way::to(home, Lane::Live), Way::to(home, Lane::Bulk));
+        let bytes = 2 * PREFIX_BYTES_MAX;
+        // One queue is enough to wait in: that of the lane that its second packet takes.
+        let joins = self.crossings[home].asked[live.lane as usize] < ASKED_MAX;
+        if joins && self.has_room(bulk, bytes, 1) { Ok(()) } else { Err(bulk) }
+    }
+
+    /// Counts an answer that a home owes us from now on.
+    pub(super) fn asked(&mut self, way: Way) {
+        self.crossings[way.home as usize].asked[way.lane as usize] += 1;
+    }
+
+    /// A home has answered.
+    pub(super) fn answered(&mut self, home: usize, lane: Lane) {
+        self.crossings[home].asked[lane as usize] -= 1;
+    }
+
+    /// Makes a connection wait until a lane of the ring to a home has room.
+    pub(super) fn park(&mut self, slot: Slot, way: Way) {
+        let generation = self.connections[slot as usize].generation;
+        self.active(slot).waiting = Waiting::Room(way);
+        let parked = &mut self.crossings[way.home as usize].parked[way.lane as usize];
+        if self.unparking == Some(way) {
+            // It has waited already, and its turn is not over.
+            parked.push_front((slot, generation));
+        } else {
+            parked.push_back((slot, generation));
+        }
+        self.crowded.insert(way.home as usize);
+        self.stats.parked += 1;
+    }
+
+    /// A connection waits until its home may be asked for more.
+    pub(super) fn want(&mut self, slot: Slot, home: usize) {
+        let connection = &mut self.connections[slot as usize];
+        if std::mem::replace(&mut connection.wanting, true) {
+            return;
+        }
+        let generation = connection.generation;
+        self.crossings[home].wanting.push_back((slot, generation));
+        self.crowded.insert(home);
+    }
+
+    /// A topic is behind, and is to ask its home for what it missed.
+    pub(super) fn catch_up(&mut self, id: u32) {
+        let topic = self.topics.topic(id);
+        let (home, generation) = (topic.home as usize, topic.generation);
+        self.crossings[home].catching.push_back((id, generation));
+        self.crowded.insert(home);
+    }
+
+    /// Does what waited for room in crowded rings, as far as there is some now; says whether anything was done.
+    #[cold]
+    pub(super) fn relieve<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut worked = false;
+        let crowded = self.crowded;
+        crowded.each(|shard| {
+            worked |= self.ask_to_catch_up(shard);
+            // By turns: each of the two could take all the room that the other waits for.
+            if self.stats.turns.is_multiple_of(2) {
+                worked |= self.pay(driver, shard);
+                worked |= self.unpark(driver, shard);
+            } else {
+                worked |= self.unpark(driver, shard);
+                worked |= self.pay(driver, shard);
+            }
+            worked |= self.let_ask(shard);
+            if !self.is_crowded(shard) {
+                self.crowded.remove(shard);
+            }
+        });
+        worked
+    }
+
+    /// Lets connections go on that waited for the ring to a home; says whether any did.
+    fn unpark<D: Driver>(&mut self, driver: &mut D, home: usize) -> bool {
+        let mut worked = false;
+        for lane in Lane::ALL {
+            let way = Way::to(home, lane);
+            let turns = self.crossings[home].parked[lane as usize].len().min(UNPARKED_PER_TURN);
+            for _ in 0..turns {
+                // Half a ring holds the largest packet; with less, the same connections would come and go.
+                let crossing = &mut self.crossings[home];
+                if crossing.asked[lane as usize] >= ASKED_MAX / 2
+                    || crossing.is_impatient()
+                    || self.links.room(home) < self.links.ring_bytes() / 2
+                {
+                    break;
+                }
+                let Some((slot, generation)) = crossing.parked[lane as usize].pop_front() else { break };
+                if self.is_living(slot, generation) {
+                    self.unparking = Some(way);
+                    self.go_on(driver, slot);
+                    self.unparking = None;
+                    worked = true;
+                    if self.waits_for(slot, generation, way) {
+                        break;
+                    }
+                }
+            }
+        }
+        worked
+    }
+
+    fn waits_for(&self, slot: Slot, generation: u16, way: Way) -> bool {
+        self.is_living(slot, generation)
+            && self
+                .actives
+                .get(self.connections[slot as usize].active as usize)
+                .is_some_and(|active| active.waiting == Waiting::Room(way))
+    }
+
+    /// Lets connections that lag ask for more, as far as their home may owe it; says whether any may.
+    fn let_ask(&mut self, home: usize) -> bool {
+        let mut worked = false;
+        let crossing = &mut self.crossings[home];
+        let owed = ASKED_MAX.saturating_sub(crossing.asked[Lane::Bulk as usize]) as usize;
+        let room = self.links.room(home).saturating_sub(self.links.ring_bytes() / 8) / PREFIX_BYTES_MAX;
+        for _ in 0..owed.min(room).min(ASKED_PER_TURN) {
+            let Some((slot, generation)) = self.crossings[home].wanting.pop_front() else { break };
+            if self.is_living(slot, generation) {
+                self.connections[slot as usize].wanting = false;
+                self.make_ready(slot);
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    /// Says whether a connection that lags can ask a home for more. It comes back by [`Shard::want`], so nobody is before it.
+    pub(super) fn may_ask_for_more(&self, home: usize) -> bool {
+        let crossing = &self.crossings[home];
+        crossing.asked[Lane::Bulk as usize] < ASKED_MAX
+            && self.links.room(home) >= self.links.ring_bytes() / 8 + PREFIX_BYTES_MAX
+    }
+
+    /// Asks a home for what topics missed, as far as there is room; says whether it asked.
+    fn ask_to_catch_up(&mut self, home: usize) -> bool {
+        let mut worked = false;
+        // There is one for each topic at most, so nobody has to count them.
+        while self.links.room(home) >= PREFIX_BYTES_MAX {
+            let Some((id, generation)) = self.crossings[home].catching.pop_front() else { break };
+            worked = true;
+            if !self.topics.living(id, generation) {
+                continue;
+            }
+            let asked = self.links.send(home, &catch_up_request(&self.topics, id, generation));
+            assert!(asked, "room was looked for");
+            self.stats.replays += 1;
+        }
+        worked
+    }
+}
+
+fn catch_up_request(topics: &Topics, id: u32, generation: u32) -> Packet<'_> {
+    let topic = topics.topic(id);
+    // The ticket's slot carries the topic's generation: catching up is nobody's in particular.
+    let ticket = Ticket { slot: generation, generation: 0, purpose: Purpose::CatchUp, detail: id, token: "" };
+    Packet::Replay { topic: topic.name(), ticket, from: Start::Seq(topic.next), generation }
+}
