@@ -1,8 +1,8 @@
 //! What the benches are made of: baseline servers, the scenarios, the micro benches, and the table they end up in.
 //!
 //! A baseline is the plainest loop that does the same visible work as the engine: the same handshake, the same frames,
-//! the same load. It has no topics, limits, timers, replay or statistics. The cost of the engine is argued as a ratio
-//! to it, in one run, by the binary `bench`.
+//! the same load. It has no limits, timers, replay or statistics, and topics only if a bench has several. The cost of the engine
+//! is argued as a ratio to it, in one run, by the binary `bench`.
 //!
 //! The baselines use nothing of the engine or its protocol crate: a mistake there must not flatter both sides.
 

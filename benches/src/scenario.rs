@@ -7,9 +7,9 @@ use std::io;
 use std::time::Duration;
 
 use corecast_loadgen::process::{anonymous_bytes, slab_bytes};
-use corecast_loadgen::{Kind as PhaseKind, Load, Phase, PhaseReport, Plan, Report, Transport, run};
+use corecast_loadgen::{Audience, Kind as PhaseKind, Load, Phase, PhaseReport, Plan, Report, Transport, run};
 
-use crate::server::{Kind, Server, Setup};
+use crate::server::{Cores, Kind, Server, Setup};
 use crate::verdict::Bound;
 
 /// Subscribers of the cold fan-out: as many as one ring's table surely holds here, and far more than caches do.
@@ -37,8 +37,18 @@ const RETURNS: usize = 4;
 pub enum Figure {
     /// Server CPU per delivery or echo, in microseconds.
     CpuPerDelivery,
+    /// Server CPU per message that was published, whatever it spun while it waited for the next, in microseconds.
+    CpuPerMessage,
+    /// From when half of the messages were due to when they were delivered, in microseconds.
+    LatencyMedian,
+    /// Reads that a connection needed for a round of messages that were published at once.
+    ReadsPerRound,
+    /// The time until all subscribers have a message: 99th percentile over median.
+    TailOverMedian,
     /// Server CPU per connection, from connect to subscribed, in microseconds; of the engine without [`Figure::SpinPerConnection`].
     CpuPerConnection,
+    /// The same with all that was spun.
+    AllCpuPerConnection,
     /// Of the engine, CPU time per connection in which it looked around for work in vain, as it counts it, in microseconds. A
     /// core that is full has none; here it waits for the load generator, and the baselines sleep meanwhile.
     SpinPerConnection,
@@ -54,7 +64,12 @@ impl Figure {
     pub fn unit(self) -> &'static str {
         match self {
             Figure::CpuPerDelivery => "µs CPU/delivery",
+            Figure::CpuPerMessage => "µs CPU/message",
+            Figure::LatencyMedian => "µs latency, p50",
+            Figure::ReadsPerRound => "reads/round of a connection",
+            Figure::TailOverMedian => "x p50 at p99, until all have it",
             Figure::CpuPerConnection => "µs CPU/connection",
+            Figure::AllCpuPerConnection => "µs CPU/connection, spin included",
             Figure::SpinPerConnection => "µs spun/connection",
             Figure::UserBytes => "user B/connection",
             Figure::KernelBytes => "kernel B/connection, both ends",
@@ -127,17 +142,67 @@ fn returns(messages: u64) -> Vec<Phase> {
     phases
 }
 
-const ENGINE: Kind = Kind::Engine { shards: 1 };
-const TWO_SHARDS: Kind = Kind::Engine { shards: 2 };
+/// Connects, and then publishes so many messages, so many a second.
+fn paced(rate: f64, messages: u64) -> Vec<Phase> {
+    Plan::connect_then(Phase { messages: Some(messages), ..Phase::publish(Load::Open { rate }) })
+}
+
+/// 200 connections with so many topics each, all of them the same; a message to each topic at once, and the next when everybody has
+/// got all of them.
+fn rounds(plan: &mut Plan, topics: u32, rounds: u64) {
+    plan.transport = Transport::Line;
+    plan.connections = 200;
+    (plan.topics, plan.topics_each) = (topics, topics);
+    let load = Load::Closed { in_flight: topics };
+    let messages = Some(rounds * u64::from(topics));
+    plan.phases = Plan::connect_then(Phase { messages, together: Some(topics), ..Phase::publish(load) });
+}
+
+/// 15,000 connections with a topic each; messages to random ones.
+fn unicast(plan: &mut Plan, rate: f64, messages: u64) {
+    plan.connections = COLD_SUBSCRIBERS;
+    plan.subscribe = vec![Audience::Own];
+    plan.phases = paced(rate, messages);
+}
+
+const ENGINE: Kind = Kind::Engine { shards: 1, cores: Cores::Server };
+const TWO_SHARDS: Kind = Kind::Engine { shards: 2, cores: Cores::Server };
+const TWO_CORES: Kind = Kind::Engine { shards: 2, cores: Cores::Both };
 
 /// What the engine's cost of a delivery must hold.
 const fn delivery(beside: Beside, bound: Bound) -> Claim {
     Claim { figure: Figure::CpuPerDelivery, of: ENGINE, beside, bound }
 }
 
+/// What a figure of the engine must hold beside the plain epoll server.
+const fn beside_epoll(figure: Figure, bound: Bound) -> Claim {
+    Claim { figure, of: ENGINE, beside: Beside::Server(Kind::EpollFanout), bound }
+}
+
 /// What the engine's cost of a connection must hold.
 const fn connection(beside: Beside, bound: Bound) -> Claim {
     Claim { figure: Figure::CpuPerConnection, of: ENGINE, beside, bound }
+}
+
+/// What is told of messages to single connections, on two shards and on one.
+const UNICAST: &[Claim] = &[
+    unicast_claim(Figure::CpuPerMessage, Bound::Told),
+    unicast_claim(Figure::LatencyMedian, Bound::Told),
+    beside_epoll(Figure::CpuPerMessage, Bound::Told),
+    beside_epoll(Figure::LatencyMedian, Bound::Told),
+];
+
+/// The same where a core has enough to do that it seldom rests.
+const UNICAST_BUSY: &[Claim] = &[
+    unicast_claim(Figure::CpuPerMessage, Bound::AtMost(30.0)),
+    unicast_claim(Figure::LatencyMedian, Bound::Told),
+    beside_epoll(Figure::CpuPerMessage, Bound::Told),
+    beside_epoll(Figure::LatencyMedian, Bound::Told),
+];
+
+/// What a message to a single connection must hold on two shards, each on a core.
+const fn unicast_claim(figure: Figure, bound: Bound) -> Claim {
+    Claim { figure, of: TWO_CORES, beside: Beside::Server(Kind::EpollFanout), bound }
 }
 
 /// What is left out of that.
@@ -258,6 +323,123 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "lonely-2000",
+        about: "1 topic, 2 readers, 512 B, one message at a time, 2,000 a second",
+        servers: &[ENGINE, Kind::EpollFanout],
+        figures: &[Figure::CpuPerMessage, Figure::LatencyMedian],
+        claims: &[
+            beside_epoll(Figure::CpuPerMessage, Bound::Times(1.25)),
+            beside_epoll(Figure::LatencyMedian, Bound::Told),
+        ],
+        engine_flags: &[],
+        plan: |plan, _| {
+            plan.connections = 2;
+            plan.phases = paced(2_000.0, 10_000);
+        },
+    },
+    Scenario {
+        name: "lonely-100",
+        about: "the same, 100 a second",
+        servers: &[ENGINE, Kind::EpollFanout],
+        figures: &[Figure::CpuPerMessage, Figure::LatencyMedian],
+        claims: &[
+            beside_epoll(Figure::CpuPerMessage, Bound::Times(1.5)),
+            beside_epoll(Figure::LatencyMedian, Bound::Told),
+        ],
+        engine_flags: &[],
+        plan: |plan, _| {
+            plan.connections = 2;
+            plan.phases = paced(100.0, 600);
+        },
+    },
+    Scenario {
+        name: "connect",
+        about: "3,000 connections, one after another: TCP, WebSocket handshake, one SUB and its answer; the epoll server's have the                 subscription in the path of the handshake, and no SUB",
+        servers: &[ENGINE, Kind::EpollFanout],
+        figures: &[Figure::AllCpuPerConnection],
+        claims: &[beside_epoll(Figure::AllCpuPerConnection, Bound::Times(1.5))],
+        engine_flags: &[],
+        plan: |plan, kind| {
+            plan.connections = 3_000;
+            if kind.is_engine() {
+                plan.transport = Transport::Line;
+            }
+            plan.phases = vec![Phase { under_way: Some(1), ..Phase::connect() }];
+        },
+    },
+    Scenario {
+        name: "connect-line",
+        about: "the same, and the epoll server takes a SUB and answers it too",
+        servers: &[ENGINE, Kind::EpollFanout],
+        figures: &[Figure::AllCpuPerConnection],
+        claims: &[beside_epoll(Figure::AllCpuPerConnection, Bound::Told)],
+        engine_flags: &[],
+        plan: |plan, _| {
+            plan.connections = 3_000;
+            plan.transport = Transport::Line;
+            plan.phases = vec![Phase { under_way: Some(1), ..Phase::connect() }];
+        },
+    },
+    Scenario {
+        name: "topics-16",
+        about: "200 connections with the same 16 topics each, 512 B to each topic at once, one round after another",
+        servers: &[ENGINE, Kind::EpollFanout],
+        figures: &[Figure::CpuPerDelivery, Figure::ReadsPerRound],
+        claims: &[
+            beside_epoll(Figure::CpuPerDelivery, Bound::Times(1.5)),
+            beside_epoll(Figure::ReadsPerRound, Bound::Times(1.5)),
+        ],
+        engine_flags: &[],
+        plan: |plan, _| rounds(plan, 16, 500),
+    },
+    Scenario {
+        name: "topics-64",
+        about: "the same with 64 topics",
+        servers: &[ENGINE, Kind::EpollFanout],
+        figures: &[Figure::CpuPerDelivery, Figure::ReadsPerRound],
+        claims: &[
+            beside_epoll(Figure::CpuPerDelivery, Bound::Times(1.5)),
+            beside_epoll(Figure::ReadsPerRound, Bound::Times(1.5)),
+        ],
+        engine_flags: &[],
+        plan: |plan, _| rounds(plan, 64, 200),
+    },
+    Scenario {
+        name: "burst-tail",
+        about: "1 topic, 1,000 readers, 512 B, 16 messages in flight: how long until all have it",
+        servers: &[ENGINE, Kind::EpollFanout, Kind::BareFanout],
+        figures: &[Figure::TailOverMedian],
+        claims: &[
+            beside_epoll(Figure::TailOverMedian, Bound::AtMost(2.0)),
+            Claim {
+                figure: Figure::TailOverMedian,
+                of: ENGINE,
+                beside: Beside::Server(Kind::BareFanout),
+                bound: Bound::Told,
+            },
+        ],
+        engine_flags: LONG_LOG,
+        plan: |plan, _| plan.phases = closed(16, 4_000),
+    },
+    Scenario {
+        name: "unicast-1000",
+        about: "15,000 connections with a topic each on two shards, each on a core; 512 B to a random one, 1,000 a second. The load                 generator has one of the two cores too",
+        servers: &[TWO_CORES, ENGINE, Kind::EpollFanout],
+        figures: &[Figure::CpuPerMessage, Figure::LatencyMedian],
+        claims: UNICAST,
+        engine_flags: &[],
+        plan: |plan, _| unicast(plan, 1_000.0, 6_000),
+    },
+    Scenario {
+        name: "unicast-16667",
+        about: "the same, 16,667 a second, as a million connections with one message a minute each; 30 µs are asked for",
+        servers: &[TWO_CORES, ENGINE, Kind::EpollFanout],
+        figures: &[Figure::CpuPerMessage, Figure::LatencyMedian],
+        claims: UNICAST_BUSY,
+        engine_flags: &[],
+        plan: |plan, _| unicast(plan, 16_667.0, 83_335),
+    },
+    Scenario {
         name: "many-topics",
         about: "15,000 topics with one subscriber each, 64 messages in flight. Each delivery also pays for receiving its own \
                 publication, as each echo does; that row is as cold, but has one message in flight per connection",
@@ -332,8 +514,6 @@ pub struct Measured {
 pub struct Conduct {
     /// Where servers are.
     pub setup: Setup,
-    /// Core of the load generator.
-    pub client_core: usize,
     /// Messages are divided by this, for a quick look.
     pub divisor: u64,
 }
@@ -348,7 +528,7 @@ impl Scenario {
         let mut plan = Plan {
             connect: vec![server.address()],
             transport: Transport::Raw,
-            cores: vec![conduct.client_core],
+            cores: vec![conduct.setup.client_core],
             server_pid: Some(server.pid()),
             ..Plan::default()
         };
@@ -383,6 +563,13 @@ impl Scenario {
         let connections = f64::from(connect.connections_made.max(1));
         let figures = self.figures.iter().map(|figure| match figure {
             Figure::CpuPerDelivery => cpu_ns_per_delivery(load).unwrap_or(f64::NAN) / 1e3,
+            Figure::CpuPerMessage => cpu_ns_per_message(load).unwrap_or(f64::NAN) / 1e3,
+            Figure::LatencyMedian => load[0].latency.quantile_ns(0.5) as f64 / 1e3,
+            Figure::ReadsPerRound => reads_per_round(&plan, &load[0]),
+            Figure::TailOverMedian => {
+                load[0].complete.quantile_ns(0.99) as f64 / load[0].complete.quantile_ns(0.5) as f64
+            }
+            Figure::AllCpuPerConnection => connect.server_cpu_ns_per_connection().unwrap_or(f64::NAN) / 1e3,
             Figure::CpuPerConnection => {
                 connect.server_cpu_ns_per_connection().unwrap_or(f64::NAN) / 1e3 - spun_us / connections
             }
@@ -435,6 +622,20 @@ fn cpu_ns_per_delivery(phases: &[PhaseReport]) -> Option<f64> {
     let deliveries: u64 = phases.iter().map(|phase| phase.counts.delivered).sum();
     let cpu_ns: Option<u64> = phases.iter().map(|phase| Some(phase.server.as_ref()?.cpu_ns)).sum();
     (deliveries > 0).then_some(cpu_ns? as f64 / deliveries as f64)
+}
+
+/// Returns the server's CPU time per published message over all phases behind the connecting one.
+fn cpu_ns_per_message(phases: &[PhaseReport]) -> Option<f64> {
+    let messages: u64 = phases.iter().map(|phase| phase.published_messages).sum();
+    let cpu_ns: Option<u64> = phases.iter().map(|phase| Some(phase.server.as_ref()?.cpu_ns)).sum();
+    (messages > 0).then_some(cpu_ns? as f64 / messages as f64)
+}
+
+/// Returns in how many reads a connection got what was published at once.
+fn reads_per_round(plan: &Plan, phase: &PhaseReport) -> f64 {
+    let together = plan.phases.iter().find_map(|phase| phase.together).unwrap_or(1);
+    let rounds = phase.published_messages as f64 / f64::from(together);
+    phase.reads as f64 / (rounds * f64::from(plan.connections))
 }
 
 /// Uses every receive buffer of the server once: pools that are touched sooner or later whatever the number of

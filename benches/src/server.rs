@@ -21,11 +21,15 @@ const LOOK: Duration = Duration::from_millis(10);
 pub enum Kind {
     /// `corecast serve` with so many shards.
     Engine {
-        /// Shards, all on the server's core unless there are more cores to use.
+        /// Shards, in turn on the cores.
         shards: u32,
+        /// Where they run: on the server's core, or on that and the load generator's.
+        cores: Cores,
     },
     /// The plain fan-out loop.
     BareFanout,
+    /// The plain epoll fan-out, with topics.
+    EpollFanout,
     /// The plain ring echo.
     BareEcho,
     /// The plain epoll echo.
@@ -37,9 +41,11 @@ impl Kind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Engine { shards: 1 } => "corecast",
-            Kind::Engine { .. } => "corecast, 2 shards",
+            Kind::Engine { shards: 1, .. } => "corecast",
+            Kind::Engine { cores: Cores::Server, .. } => "corecast, 2 shards",
+            Kind::Engine { cores: Cores::Both, .. } => "corecast, 2 shards on 2 cores",
             Kind::BareFanout => "bare ring fan-out",
+            Kind::EpollFanout => "bare epoll fan-out",
             Kind::BareEcho => "bare ring echo",
             Kind::EpollEcho => "epoll echo",
         }
@@ -55,10 +61,20 @@ impl Kind {
         match self {
             Kind::Engine { .. } => "corecast",
             Kind::BareFanout => "bare-fanout",
+            Kind::EpollFanout => "epoll-fanout",
             Kind::BareEcho => "bare-echo",
             Kind::EpollEcho => "epoll-echo",
         }
     }
+}
+
+/// Cores that an engine gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// Only the server's.
+    Server,
+    /// The server's and the load generator's: shards on two cores, on a host that has no more.
+    Both,
 }
 
 /// Where servers are found and put.
@@ -66,15 +82,20 @@ impl Kind {
 pub struct Setup {
     /// Folder of the binaries: the one of `bench` itself, so all are of one build.
     pub folder: PathBuf,
+    /// Another engine than the one in there.
+    pub engine: Option<PathBuf>,
     /// Core of the servers.
     pub core: usize,
+    /// Core of the load generator.
+    pub client_core: usize,
 }
 
 impl Setup {
     /// Returns the path of a server's binary.
     #[must_use]
     pub fn path(&self, kind: Kind) -> PathBuf {
-        self.folder.join(kind.program())
+        let other = self.engine.clone().filter(|_| kind.is_engine());
+        other.unwrap_or_else(|| self.folder.join(kind.program()))
     }
 }
 
@@ -97,16 +118,23 @@ impl Server {
         let listen = address.to_string();
         let mut command = Command::new(setup.path(kind));
         let mut admin = None;
-        if let Kind::Engine { shards } = kind {
+        let mut core = Some(setup.core);
+        if let Kind::Engine { shards, cores } = kind {
             let at = admin.insert(free_address()?).to_string();
             command.args(["serve", "--listen", &listen, "--admin", &at, "--echo", "--shards", &shards.to_string()]);
-            command.args(["--cores", &setup.core.to_string(), "--log-level", "warn"]).args(engine_flags);
+            let mut list = setup.core.to_string();
+            if cores == Cores::Both {
+                list.push_str(&format!(",{}", setup.client_core));
+                core = None;
+            }
+            command.args(["--cores", &list, "--log-level", "warn"]).args(engine_flags);
         } else {
             command.args(["--listen", &listen]);
         }
-        let core = setup.core;
-        // SAFETY: between fork and exec only one system call is made, on local memory.
-        unsafe { command.pre_exec(move || pin(core)) };
+        if let Some(core) = core {
+            // SAFETY: between fork and exec only one system call is made, on local memory.
+            unsafe { command.pre_exec(move || pin(core)) };
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

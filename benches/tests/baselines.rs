@@ -112,6 +112,36 @@ fn epoll_echo_echoes() {
     echoes(env!("CARGO_BIN_EXE_epoll-echo"));
 }
 
+/// The epoll fan-out confirms subscriptions, delivers to those of a topic only, payloads to some and lines to others, and what came
+/// at once leaves in order; who does not read gets it all later.
+#[test]
+fn epoll_fanout_knows_topics() {
+    let server = Server::start(env!("CARGO_BIN_EXE_epoll-fanout"));
+    let mut publisher = server.upgrade("/ws");
+    expect(&mut publisher, &unmasked(b"HI corecast.v1 0"));
+    let mut raw: Vec<TcpStream> = (0..20).map(|_| server.upgrade("/topics/load/a?since=live")).collect();
+    let mut line = server.upgrade("/ws");
+    expect(&mut line, &unmasked(b"HI corecast.v1 0"));
+    let subs = [masked(b"SUB load/b since=live id=0"), masked(b"SUB load/a since=live id=1")].concat();
+    let (first, second) = subs.split_at(20);
+    line.write_all(first).unwrap();
+    line.write_all(second).unwrap();
+    expect(&mut line, &[unmasked(b"OK 0 00000001-0"), unmasked(b"OK 1 00000001-0")].concat());
+    let (mut payloads, mut lines) = (Vec::new(), Vec::new());
+    // More than a socket holds.
+    for number in 1..=400 {
+        let payload = format!("{number} {}", "x".repeat(20_000));
+        let messages = ["a", "b", "nobody's"].map(|topic| masked(format!("PUB load/{topic}\n{payload}").as_bytes()));
+        publisher.write_all(&messages.concat()).unwrap();
+        payloads.extend_from_slice(&unmasked(payload.as_bytes()));
+        for topic in ["a", "b"] {
+            lines.extend_from_slice(&unmasked(format!("MSG load/{topic} 00000001-{number}\n{payload}").as_bytes()));
+        }
+    }
+    expect(&mut line, &lines);
+    raw.iter_mut().for_each(|subscriber| expect(subscriber, &payloads));
+}
+
 /// Every subscriber gets every message in order, one that reads late included, and slots are used again.
 #[test]
 fn bare_fanout_reaches_everyone() {

@@ -54,6 +54,17 @@ fn fan_out_is_witnessed() {
     assert!(report.phases[1].server_cpu_ns_per_delivery().unwrap() > 100.0, "{report}");
 }
 
+/// The plain epoll fan-out delivers everything to subscribers of several topics, a round at once.
+#[test]
+fn topics_are_witnessed() {
+    let server = Server::start(env!("CARGO_BIN_EXE_epoll-fanout"));
+    let together = Phase { together: Some(16), messages: Some(160), ..Phase::publish(Load::Closed { in_flight: 16 }) };
+    let plan = Plan { transport: Transport::Line, topics: 16, topics_each: 16, ..server.plan.clone() };
+    let report = run(&Plan { phases: Plan::connect_then(together), ..plan }, &mut || {}).unwrap();
+    assert!(report.fine(), "{report}");
+    assert_eq!(report.counts().delivered, 300 * 160);
+}
+
 /// A server that mixes up topics, as the plain fan-out does when there are several, is found out.
 #[test]
 fn mixed_up_topics_are_found_out() {

@@ -23,43 +23,66 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, NS_MAX, 3).expect("the bounds are constants that hdrhistogram accepts")
 }
 
-/// First and last delivery of each message, in nanoseconds, by its place in the order of publishing.
+/// When a message was due, and its first and last delivery, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    due_ns: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// Spans of all messages, by their place in the order of publishing.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
-    seen: Vec<(u64, u64)>,
+    seen: Vec<Span>,
+}
+
+impl Span {
+    /// Of a message that was not delivered.
+    const NONE: Span = Span { due_ns: 0, first_ns: u64::MAX, last_ns: 0 };
 }
 
 impl Spread {
     #[inline]
-    fn note(&mut self, place: u64, now_ns: u64) {
+    fn note(&mut self, place: u64, due_ns: u64, now_ns: u64) {
         if place >= SPREAD_MESSAGES_MAX as u64 {
             return;
         }
         let place = place as usize;
         if place >= self.seen.len() {
-            self.seen.resize(place + 1, (u64::MAX, 0));
+            self.seen.resize(place + 1, Span::NONE);
         }
-        let (first, last) = &mut self.seen[place];
-        *first = (*first).min(now_ns);
-        *last = (*last).max(now_ns);
+        let span = &mut self.seen[place];
+        span.due_ns = due_ns;
+        span.first_ns = span.first_ns.min(now_ns);
+        span.last_ns = span.last_ns.max(now_ns);
     }
 
     fn add(&mut self, other: &Spread) {
         if self.seen.len() < other.seen.len() {
-            self.seen.resize(other.seen.len(), (u64::MAX, 0));
+            self.seen.resize(other.seen.len(), Span::NONE);
         }
-        for ((first, last), (other_first, other_last)) in self.seen.iter_mut().zip(&other.seen) {
-            *first = (*first).min(*other_first);
-            *last = (*last).max(*other_last);
+        for (span, other) in self.seen.iter_mut().zip(&other.seen) {
+            span.due_ns = span.due_ns.max(other.due_ns);
+            span.first_ns = span.first_ns.min(other.first_ns);
+            span.last_ns = span.last_ns.max(other.last_ns);
         }
     }
 
     /// Returns the time from first to last delivery of each message that was delivered at all.
     pub(crate) fn histogram(&self) -> Histogram<u64> {
+        self.times(|span| span.last_ns - span.first_ns)
+    }
+
+    /// Returns the time from when each was due to its last delivery.
+    pub(crate) fn complete(&self) -> Histogram<u64> {
+        self.times(|span| span.last_ns.saturating_sub(span.due_ns))
+    }
+
+    fn times(&self, of: impl Fn(&Span) -> u64) -> Histogram<u64> {
         let mut all = histogram();
-        for (first, last) in self.seen.iter().filter(|(first, last)| first <= last) {
-            all.saturating_record(last - first);
-        }
+        let delivered = self.seen.iter().filter(|span| span.first_ns <= span.last_ns);
+        delivered.for_each(|span| all.saturating_record(of(span)));
         all
     }
 }
@@ -105,8 +128,9 @@ pub(crate) struct Account {
     pub(crate) failed: u32,
     /// Why, for the first few.
     pub(crate) faults: Vec<String>,
-    /// Bytes that came over all connections.
+    /// Bytes that came over all connections, and in how many reads.
     pub(crate) received_bytes: u64,
+    pub(crate) reads: u64,
     /// A connection of the publisher's is gone.
     pub(crate) publisher_lost: bool,
     /// When the last message was seen, and when the last connection was there.
@@ -131,6 +155,7 @@ impl Account {
             failed: 0,
             faults: Vec::new(),
             received_bytes: 0,
+            reads: 0,
             publisher_lost: false,
             last_ns: 0,
             connected_ns: 0,
@@ -150,7 +175,7 @@ impl Account {
         self.counts.late += u64::from(latency_ns > self.scope.late_ns);
         if self.scope.spread_of == Some(topic.audience) {
             let place = stamp.number * self.scope.topics + u64::from(topic.number);
-            self.spread.note(place.wrapping_sub(self.scope.published_before), now_ns);
+            self.spread.note(place.wrapping_sub(self.scope.published_before), stamp.scheduled_ns, now_ns);
         }
     }
 
@@ -201,6 +226,7 @@ impl Account {
         self.spread.add(&other.spread);
         self.timeline.add(&other.timeline);
         self.received_bytes += other.received_bytes;
+        self.reads += other.reads;
         self.published += other.published;
         self.refused += other.refused;
         self.gaps_told += other.gaps_told;
@@ -240,6 +266,8 @@ mod tests {
         let spread = one.spread.histogram();
         assert_eq!(spread.len(), 2);
         assert!(spread.equivalent(spread.max(), 4_000));
+        let complete = one.spread.complete();
+        assert!(complete.equivalent(complete.min(), 5_000) && complete.equivalent(complete.max(), 1_999_000));
         assert_eq!((one.counts.late, one.latency.len(), one.last_ns), (1, 5, 2_000_000));
     }
 

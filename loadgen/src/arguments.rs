@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Topics of the audience `group`, spread evenly over the subscribers.
     #[arg(long)]
     topics: Option<u32>,
+    /// How many of them each connection has, with the line protocol.
+    #[arg(long, value_name = "N")]
+    topics_each: Option<u32>,
     /// Names of topics begin with this and a slash [default: a name of this run's own].
     #[arg(long, value_name = "NAME")]
     topic_prefix: Option<String>,
@@ -54,6 +57,9 @@ pub(crate) struct Arguments {
     /// Closed loop instead of --rate: the next message when fewer than this many are under way.
     #[arg(long, value_name = "N", conflicts_with = "rate")]
     in_flight: Option<u32>,
+    /// Messages that are due at the same moment, so many at a time.
+    #[arg(long, value_name = "N")]
+    together: Option<u32>,
     /// Bytes of a payload, at least 56.
     #[arg(long)]
     bytes: Option<usize>,
@@ -246,6 +252,7 @@ impl Arguments {
         }
         set(&mut plan.connections, &self.connections);
         set(&mut plan.topics, &self.topics);
+        set(&mut plan.topics_each, &self.topics_each);
         set(&mut plan.topic_prefix, &self.topic_prefix);
         set(&mut plan.bytes, &self.bytes);
         set(&mut plan.poll_seconds, &self.poll_seconds);
@@ -331,6 +338,7 @@ impl Arguments {
         }
         phase.to = self.to.or(phase.to);
         phase.messages = self.messages.or(phase.messages);
+        phase.together = self.together.or(phase.together);
         if let Some(rate) = self.rate {
             phase.set_load(Load::Open { rate });
         }

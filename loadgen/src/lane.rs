@@ -48,6 +48,8 @@ pub(crate) struct Lane {
     polls: BinaryHeap<Reverse<(u64, Slot)>>,
     /// While nothing is published, nobody is slow.
     pub(crate) hurry: bool,
+    /// Whose bytes filled the last receive buffer.
+    filled: Option<Slot>,
 }
 
 /// What a lane needs of its worker in a turn.
@@ -86,6 +88,7 @@ impl Lane {
             pauses: BinaryHeap::new(),
             polls: BinaryHeap::new(),
             hurry: true,
+            filled: None,
         })
     }
 
@@ -318,6 +321,9 @@ impl Lane {
             echoes_sent: around.echoes_sent,
         };
         ears.account.received_bytes += u64::from(lent.len);
+        // A read that fills its buffer goes on in the next.
+        ears.account.reads += u64::from(self.filled != Some(slot));
+        self.filled = (lent.len == BUFFER_BYTES).then_some(slot);
         let result = client.hear(self.ring.received(lent), &mut ears);
         let (became_ready, slow) = (!was_ready && client.ready(), client.slow);
         let pauses = !was_pausing && client.pauses();

@@ -31,6 +31,8 @@ struct Flow {
     target: Audience,
     bytes: usize,
     messages_max: u64,
+    /// Messages that are due at the same moment.
+    together: u64,
     published: u64,
     start_ns: u64,
     end_ns: u64,
@@ -59,10 +61,16 @@ impl Flow {
         if self.published >= self.messages_max {
             return None;
         }
+        let begun = self.published % self.together;
         let due_ns = match self.load {
             Load::Idle => return None,
-            Load::Open { rate } => self.start_ns + (self.published as f64 * 1e9 / rate) as u64,
-            Load::Closed { in_flight } if self.in_flight.len() < in_flight as usize => now_ns.max(self.start_ns),
+            Load::Open { rate } => self.start_ns + ((self.published - begun) as f64 * 1e9 / rate) as u64,
+            // A lot that has begun has room for all of it.
+            Load::Closed { in_flight }
+                if begun > 0 || self.in_flight.len() as u64 + self.together <= in_flight.into() =>
+            {
+                now_ns.max(self.start_ns)
+            }
             Load::Closed { .. } => return None,
         };
         (due_ns < self.end_ns).then_some(due_ns)
@@ -98,6 +106,7 @@ impl Publisher {
             target: self.plan.target(stream),
             bytes: self.plan.bytes_of(stream),
             messages_max: stream.messages.unwrap_or(u64::MAX),
+            together: stream.together.map_or(1, u64::from),
             published: 0,
             start_ns,
             end_ns,
@@ -331,6 +340,23 @@ mod tests {
             assert_eq!(bench.turn(SECOND, heard), published, "after {heard} deliveries");
         }
         assert!(bench.publisher.done(SECOND));
+    }
+
+    /// Messages that are due together come at the same moment: in an open loop by the schedule, in a closed one when there is
+    /// room for all of them.
+    #[test]
+    fn messages_come_together() {
+        let mut bench = Bench::new(&Plan { topics: 4, ..plan(Phase { together: Some(4), ..open(8.0) }) });
+        for (now_ns, published) in [(SECOND, 4), (SECOND * 3 / 2 - 1, 4), (SECOND * 3 / 2, 8), (SECOND * 9, 8)] {
+            assert_eq!(bench.turn(now_ns, 0), published, "at {now_ns}");
+        }
+        let times: Vec<u64> = bench.stamps(0, 56).iter().map(|stamp| stamp.scheduled_ns).collect();
+        assert_eq!(times, [[SECOND; 4], [SECOND * 3 / 2; 4]].concat());
+        let together = Phase { messages: Some(10), together: Some(3), ..Phase::publish(Load::Closed { in_flight: 4 }) };
+        let mut bench = Bench::new(&plan(together));
+        for (heard, published) in [(100, 3), (103, 3), (104, 6), (109, 6), (110, 9), (116, 10)] {
+            assert_eq!(bench.turn(SECOND, heard), published, "after {heard} deliveries");
+        }
     }
 
     /// A server that does not read stops the publisher from encoding, and the rest becomes lag.

@@ -60,7 +60,7 @@ pub(crate) struct Roster {
 
 impl Roster {
     pub(crate) fn new(plan: &Plan, first: u32, count: u32, now_ns: u64) -> Roster {
-        let stride = plan.audiences().len();
+        let stride = plan.subscriptions();
         let place = Place { slot: NOWHERE, dialed_us: 0, standing: Standing::Waiting };
         Roster {
             first,
@@ -205,8 +205,8 @@ impl Roster {
             self.places.iter().zip((self.first..).zip(self.subscriptions.chunks_exact(self.stride)))
         {
             if place.standing == Standing::Ready {
-                for (subscription, audience) in subscriptions.iter().zip(plan.audiences()) {
-                    sum += subscription.seen.outstanding(tally.published(plan.topic_of(*audience, number)));
+                for (subscription, topic) in subscriptions.iter().zip(plan.topics_of_connection(number)) {
+                    sum += subscription.seen.outstanding(tally.published(topic));
                 }
             }
         }
@@ -221,10 +221,9 @@ impl Roster {
             if place.standing == Standing::Gone {
                 continue;
             }
-            for (subscription, audience) in subscriptions.iter_mut().zip(plan.audiences()) {
+            for (subscription, topic) in subscriptions.iter_mut().zip(plan.topics_of_connection(number)) {
                 if subscription.begun() {
-                    let published = tally.published(plan.topic_of(*audience, number));
-                    subscription.seen.settle(published, &mut account.counts);
+                    subscription.seen.settle(tally.published(topic), &mut account.counts);
                 }
             }
             if place.standing == Standing::Failed {

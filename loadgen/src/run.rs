@@ -335,8 +335,10 @@ fn found(plan: &Plan, phase: &Phase, account: &Account, start_ns: u64, waited_ns
     found.pings = account.pings;
     found.gaps_allowed = !plan.refuses_gaps();
     found.received_bytes = account.received_bytes;
+    found.reads = account.reads;
     found.latency = account.latency.clone().into();
     found.spread = account.spread.histogram().into();
+    found.complete = account.spread.complete().into();
     found.lag = account.lag.clone().into();
     found.connect_time = account.connecting.clone().into();
     found

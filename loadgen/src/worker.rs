@@ -467,9 +467,8 @@ impl Worker {
             }
             lane.roster.settle(plan, &self.tally, &mut account);
             for (number, _) in lane.roster.subscribed() {
-                for audience in plan.audiences() {
-                    let topic = plan.topic_of(*audience, number);
-                    subscribers.counts[*audience as usize][topic.number as usize] += 1;
+                for topic in plan.topics_of_connection(number) {
+                    subscribers.counts[topic.audience as usize][topic.number as usize] += 1;
                 }
             }
         }

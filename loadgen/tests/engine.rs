@@ -206,6 +206,30 @@ fn unicast_reaches_each() {
     }
 }
 
+/// A connection with several topics of a group hears all of them, also when a message to each comes at the same moment, and when
+/// it was away meanwhile.
+#[test]
+fn several_topics_of_a_group() {
+    let engine = Engine::start();
+    let together = Phase { together: Some(7), messages: Some(70), ..Phase::publish(Load::Closed { in_flight: 7 }) };
+    let scheduled = Phase { together: Some(7), messages: Some(70), ..Phase::publish(Load::Open { rate: 700.0 }) };
+    let away = Phase { messages: Some(14), rate: Some(1e6), ..Phase::new(Kind::Reconnect) };
+    let phases = vec![Phase::connect(), together, scheduled, away];
+    for (topics_each, workers) in [(7, 1), (3, 2)] {
+        let plan = Plan { connections: 70, topics_each, workers, phases: phases.clone(), ..engine.plan() };
+        let report = run(&plan, &mut || {}).unwrap();
+        assert!(report.fine(), "{report}");
+        let (published, readers) = (70 + 70 + 14, 70 * u64::from(topics_each) / 7);
+        assert_eq!((report.published_messages(), report.counts().delivered), (published, published * readers));
+        for publish in &report.phases[1..3] {
+            assert_eq!((publish.spread.len(), publish.complete.len()), (70, 70), "{report}");
+            assert!(publish.complete.max_ns() >= publish.spread.max_ns(), "{report}");
+            // Each connection hears something in every round, and no message comes in more than a read of its own.
+            assert!((10 * 70..=publish.counts.delivered).contains(&publish.reads), "{report}");
+        }
+    }
+}
+
 /// Everyone is dropped at once and comes back with cursors, several times: what is published meanwhile arrives, once.
 #[test]
 fn everyone_comes_back() {

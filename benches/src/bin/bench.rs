@@ -38,6 +38,9 @@ struct Arguments {
     /// Divides the number of messages, for a quick look.
     #[arg(long, default_value_t = 1)]
     divisor: u64,
+    /// Measures this engine instead of the one built beside `bench`; the baselines stay those.
+    #[arg(long, value_name = "FILE")]
+    engine: Option<PathBuf>,
     /// Core of the servers.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -114,8 +117,13 @@ fn scenarios(arguments: &Arguments, folder: &Path) -> Vec<Row> {
     let wanted = |name: &str| {
         asked(name) || SCENARIOS.iter().any(|other| asked(other.name) && other.needs().any(|needed| needed == name))
     };
-    let setup = Setup { folder: folder.to_owned(), core: arguments.server_core };
-    let conduct = Conduct { setup, client_core: arguments.client_core, divisor: arguments.divisor.max(1) };
+    let setup = Setup {
+        folder: folder.to_owned(),
+        engine: arguments.engine.clone(),
+        core: arguments.server_core,
+        client_core: arguments.client_core,
+    };
+    let conduct = Conduct { setup, divisor: arguments.divisor.max(1) };
     let mut found = Found::default();
     let mut rows = Vec::new();
     for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.name)) {
@@ -173,7 +181,8 @@ fn row(scenario: &Scenario, claim: &Claim, found: &Found) -> Row {
     Row {
         bench: scenario.name,
         unit: claim.figure.unit(),
-        detail: String::new(),
+        // A scenario's first server is the one that it is about.
+        detail: if claim.of == scenario.servers[0] { String::new() } else { claim.of.name().to_owned() },
         figures: figures(scenario, claim.of),
         beside: beside(claim),
         baseline,

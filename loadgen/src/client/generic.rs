@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// Says what is next to be said, until something has to be waited for; then the connection is ready.
-    pub(super) fn talk_on(&mut self, step: u8, ears: &mut Ears<'_>) {
+    pub(super) fn talk_on(&mut self, step: u16, ears: &mut Ears<'_>) {
         let Some(talk) = &ears.rules.talk else {
             return;
         };
@@ -76,7 +76,7 @@ impl Client {
             at += 1;
         }
         if at < steps.len() {
-            self.state = State::Joining(at as u8);
+            self.state = State::Joining(at as u16);
             return;
         }
         self.state = State::Ready;

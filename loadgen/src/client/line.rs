@@ -11,16 +11,16 @@ impl Client {
     /// Asks for every topic of the connection, from where it would go on.
     pub(super) fn subscribe(&mut self, own: u32, ears: &mut Ears<'_>) {
         let plan = &ears.rules.plan;
-        for (index, audience) in plan.audiences().iter().enumerate() {
-            let topic = plan.topic_name(plan.topic_of(*audience, own));
+        for (index, topic) in plan.topics_of_connection(own).enumerate() {
+            let topic = plan.topic_name(topic);
             let since = ears.subscriptions[index].since();
             let mut out = [0; HEADER_BYTES_MAX];
             let mut writer = Writer::new(&mut out);
-            sub(&mut writer, &topic, Some(since), plan.conflate, 0, Some(TOKENS[index]));
+            sub(&mut writer, &topic, Some(since), plan.conflate, 0, Some(&index.to_string()));
             let len = writer.finish().expect("a topic's name is at most 255 bytes");
             append_control(Opcode::Text, &out[..len], ears.say);
         }
-        self.state = State::Joining(plan.audiences().len() as u8);
+        self.state = State::Joining(plan.subscriptions() as u16);
     }
 
     #[inline]
@@ -48,7 +48,7 @@ impl Client {
             ServerLine::Hi { .. } if publishes => self.state = State::Ready,
             ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Msg { .. } => {}
             ServerLine::Ok { token, cursor } => {
-                let index = TOKENS.iter().position(|each| *each == token);
+                let index = token.parse().ok().filter(|index| *index < ears.subscriptions.len());
                 let (Some(index), State::Joining(left)) = (index, self.state) else {
                     return Err(format!("the server confirmed what was not asked for: {text}"));
                 };
@@ -60,8 +60,12 @@ impl Client {
                 self.state = if left > 1 { State::Joining(left - 1) } else { State::Ready };
             }
             ServerLine::Gap { topic, to, count, from, .. } => {
-                let index = ears.rules.plan.audience_of(topic).and_then(|whose| ears.rules.index[whose as usize]);
-                let index = usize::from(index.ok_or_else(|| format!("a gap in another's topic: {text}"))?);
+                let topic = ears.rules.plan.topic_named(topic);
+                let index = match self.purpose {
+                    Purpose::Subscribe(own) => topic.and_then(|topic| ears.rules.subscription_of(topic, own)),
+                    Purpose::Publish(_) | Purpose::Post(_) => None,
+                };
+                let index = index.ok_or_else(|| format!("a gap in another's topic: {text}"))?;
                 self.gap(index, from, to, count, ears);
             }
             ServerLine::Err { .. } if publishes => {
@@ -88,9 +92,6 @@ impl Client {
         ears.account.gaps_told += u64::from(count > 0);
     }
 }
-
-/// Names of the subscriptions' commands, by index.
-const TOKENS: [&str; 3] = ["0", "1", "2"];
 
 /// Returns the cursor of a message's header line, behind its topic.
 #[inline]

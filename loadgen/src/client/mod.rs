@@ -46,7 +46,7 @@ enum State {
     /// Waits for the answer to the handshake.
     Upgrading,
     /// Waits for so many subscriptions to be confirmed, or for the server's greeting.
-    Joining(u8),
+    Joining(u16),
     Ready,
 }
 
@@ -79,13 +79,16 @@ pub(crate) struct Rules {
     talk: Option<Talk>,
     /// What requests name as their host.
     host: String,
-    /// Which of a connection's subscriptions an audience is, by audience.
-    index: [Option<u8>; 3],
+    /// Which of a connection's subscriptions is the first to an audience, by audience.
+    index: [Option<u16>; 3],
 }
 
 impl Rules {
     pub(crate) fn new(plan: Plan, key: [u8; 24]) -> Rules {
-        let place = |audience| plan.audiences().iter().position(|each| *each == audience).map(|index| index as u8);
+        let place = |audience| {
+            let at = plan.audiences().iter().position(|each| *each == audience)?;
+            Some(plan.audiences()[..at].iter().map(|before| plan.topics_each_of(*before) as u16).sum())
+        };
         Rules {
             index: [Audience::All, Audience::Group, Audience::Own].map(place),
             key,
@@ -97,6 +100,15 @@ impl Rules {
             host: plan.connect[0].to_string(),
             plan,
         }
+    }
+}
+
+impl Rules {
+    /// Returns which subscription of connection number `own` is the one to a topic.
+    #[inline]
+    fn subscription_of(&self, topic: Topic, own: u32) -> Option<usize> {
+        let first = usize::from(self.index[topic.audience as usize]?);
+        Some(first + self.plan.place_of(topic, own)? as usize)
     }
 }
 
@@ -243,8 +255,8 @@ impl Client {
         if ears.subscriptions[index].begun() {
             return;
         }
-        let plan = &ears.rules.plan;
-        let topic = plan.topic_of(plan.audiences()[index], own);
+        let topic =
+            ears.rules.plan.topics_of_connection(own).nth(index).expect("there is a topic for each subscription");
         ears.subscriptions[index] = Subscription::fresh(ears.tally.published(topic));
     }
 
@@ -278,10 +290,8 @@ impl Client {
 /// Returns which topic of connection number `own` a stamp names, and which of its subscriptions that is.
 #[inline]
 fn topic_of(stamp: Stamp, own: u32, rules: &Rules) -> Option<(Topic, usize)> {
-    let audience = Topic::audience_of_stamp(stamp.topic)?;
-    let index = usize::from(rules.index[audience as usize]?);
-    let topic = rules.plan.topic_of(audience, own);
-    (topic.stamp() == stamp.topic).then_some((topic, index))
+    let topic = Topic::of_stamp(stamp.topic)?;
+    Some((topic, rules.subscription_of(topic, own)?))
 }
 
 fn write_head(say: &mut Vec<u8>, write: impl FnOnce(&mut Writer<'_>)) {

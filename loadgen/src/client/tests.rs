@@ -30,7 +30,7 @@ impl Worker {
     fn of(plan: Plan) -> Worker {
         let plan = plan.with_names();
         let tally = Tally::new(&plan);
-        let subscriptions = plan.audiences().iter().map(|_| Subscription::default()).collect();
+        let subscriptions = (0..plan.subscriptions()).map(|_| Subscription::default()).collect();
         let rules = Rules::new(plan, encode_key([7; 16]));
         let account = Account::new(Scope { late_ns: 1_000_000, ..Scope::default() });
         Worker { rules, account, tally, subscriptions, say: Vec::new(), echoes_sent: 0 }

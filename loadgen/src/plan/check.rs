@@ -8,6 +8,9 @@ use crate::payload::{NUMBERS_MAX, PAYLOAD_BYTES_MAX, STAMP_BYTES};
 /// Most connections from one source to one destination address elsewhere: nearly all ports of the default range.
 const PORTS_PER_PAIR_MAX: u32 = 28_000;
 
+/// Most topics of a connection: the engine's default limit of subscriptions.
+const TOPICS_EACH_MAX: u32 = 1024;
+
 /// Longest time between two polls: the engine closes a connection on which nothing was asked for a minute.
 const POLL_SECONDS_MAX: f64 = 50.0;
 
@@ -87,13 +90,19 @@ impl Plan {
                 return wrong(format!("{audience:?} is subscribed to twice"), "name each audience once");
             }
         }
-        if self.subscribe.len() > 1 && self.transport != Transport::Line {
+        if !(1..=self.topics.min(TOPICS_EACH_MAX)).contains(&self.topics_each) {
             return wrong(
-                format!("a connection of transport {:?} has one topic, not {}", self.transport, self.subscribe.len()),
-                "use --transport line, or give one --subscribe",
+                format!("a connection cannot have {} of {} topics", self.topics_each, self.topics),
+                "give --topics-each from 1 to the number of --topics, and 1024 at most",
             );
         }
-        if self.topics > self.connections && self.audiences().contains(&Audience::Group) {
+        if self.subscriptions() > 1 && self.transport != Transport::Line {
+            return wrong(
+                format!("a connection of transport {:?} has one topic, not {}", self.transport, self.subscriptions()),
+                "use --transport line, or give one --subscribe, and no --topics-each",
+            );
+        }
+        if self.topics > self.connections + (self.topics_each - 1) && self.audiences().contains(&Audience::Group) {
             return wrong(
                 format!(
                     "{} topics for {} connections leave topics without a subscriber",
@@ -216,7 +225,19 @@ impl Plan {
             Load::Closed { in_flight: 0 } => {
                 return wrong("nothing in flight publishes nothing", "give --in-flight 1 or more");
             }
+            Load::Closed { in_flight } if in_flight < stream.together.unwrap_or(1) => {
+                return wrong(
+                    "there is never room in flight for so many together",
+                    "give --in-flight as many, or more",
+                );
+            }
             _ => {}
+        }
+        if stream.together == Some(0) {
+            return wrong("no messages together publish nothing", "leave together away, or give 1 or more");
+        }
+        if self.echo() && stream.together.is_some() {
+            return wrong("echoing connections do not wait for each other", "leave together away");
         }
         let bytes = self.bytes_of(stream);
         if !(STAMP_BYTES..=PAYLOAD_BYTES_MAX).contains(&bytes) {
@@ -278,6 +299,7 @@ fn check_keys(phase: &Phase) -> Wrong {
         ("rate", phase.rate.is_some(), publishes),
         ("in-flight", phase.in_flight.is_some(), publishes),
         ("messages", phase.messages.is_some(), publishes),
+        ("together", phase.together.is_some(), publishes),
         ("bytes", phase.bytes.is_some(), publishes),
         ("also", !phase.also.is_empty(), publishes),
     ];

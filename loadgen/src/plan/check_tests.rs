@@ -25,6 +25,11 @@ fn impossible_connections_are_refused() {
     assert!(refused(|plan| plan.publishers = 0).contains("at least 1"));
     assert!(refused(|plan| plan.connections = u32::MAX).contains("too many"));
     assert!(refused(|plan| plan.topics = 1001).contains("without a subscriber"));
+    assert!(refused(|plan| (plan.topics, plan.topics_each) = (1003, 3)).contains("without a subscriber"));
+    assert!(refused(|plan| plan.topics_each = 2).contains("2 of 1 topics"));
+    assert!(refused(|plan| plan.topics_each = 0).contains("0 of 1 topics"));
+    let several = |plan: &mut Plan| (plan.topics, plan.topics_each, plan.transport) = (4, 3, Transport::Sse);
+    assert!(refused(several).contains("one topic, not 3"));
     assert!(refused(|plan| plan.workers = 1001).contains("workers"));
     assert!(refused(|plan| plan.subscribe.clear()).contains("nothing"));
     assert!(refused(|plan| plan.subscribe = vec![Audience::All; 2]).contains("twice"));
@@ -65,6 +70,15 @@ fn impossible_phases_are_refused() {
     assert!(phase_refused(|phase| phase.rate = Some(-1.0)).contains("phase 2, publish: -1 messages"));
     assert!(phase_refused(|phase| phase.set_load(Load::Closed { in_flight: 0 })).contains("in flight"));
     assert!(phase_refused(|phase| phase.in_flight = Some(1)).contains("open or closed"));
+    assert!(phase_refused(|phase| phase.together = Some(0)).contains("together"));
+    let lots = |phase: &mut Phase| {
+        phase.set_load(Load::Closed { in_flight: 3 });
+        phase.together = Some(4);
+    };
+    assert!(phase_refused(lots).contains("never room"));
+    assert!(refused(|plan| plan.phases[0].together = Some(2)).contains("together means nothing"));
+    let echoes = |plan: &mut Plan| (plan.transport, plan.phases[1].together) = (Transport::Echo, Some(2));
+    assert!(refused(echoes).contains("wait for each other"));
     assert!(phase_refused(|phase| phase.rate = None).contains("publishes nothing"));
     assert!(phase_refused(|phase| phase.seconds = None).contains("never end"));
     assert!(phase_refused(|phase| phase.seconds = Some(-1.0)).contains("seconds"));
@@ -133,8 +147,29 @@ fn topics_are_told_apart() {
     let topics: Vec<_> = audiences.iter().map(|audience| plan.topic_of(*audience, 7)).collect();
     assert_eq!(topics.iter().map(|topic| topic.number).collect::<Vec<_>>(), [0, 1, 7]);
     for (index, topic) in topics.iter().enumerate() {
-        assert_eq!(plan.audience_of(&plan.topic_name(*topic)), Some(topic.audience));
+        assert_eq!(plan.topic_named(&plan.topic_name(*topic)), Some(*topic));
+        assert_eq!(Topic::of_stamp(topic.stamp()), Some(*topic));
         assert!(topics[..index].iter().all(|other| other.stamp() != topic.stamp()));
     }
-    assert_eq!(plan.audience_of("news/all"), None);
+    assert_eq!(plan.topic_named("news/all"), None);
+}
+
+/// A connection with several topics of a group has those with the next numbers, each in its place, and no others; what it
+/// has of other audiences stands before and behind them.
+#[test]
+fn several_topics_of_a_group() {
+    let subscribe = vec![Audience::All, Audience::Group, Audience::Own];
+    let plan = Plan { topics: 5, topics_each: 3, subscribe, ..Plan::default() };
+    assert_eq!((plan.check(20_000), plan.subscriptions()), (Ok(()), 5));
+    let topics: Vec<_> = plan.topics_of_connection(8).map(|topic| (topic.audience, topic.number)).collect();
+    let group = [3, 4, 0].map(|number| (Audience::Group, number));
+    assert_eq!(topics, [&[(Audience::All, 0)], &group[..], &[(Audience::Own, 8)]].concat());
+    for number in 0..8 {
+        let place = [3, 4, 0].iter().position(|each| *each == number).map(|place| place as u32);
+        assert_eq!(plan.place_of(Topic { audience: Audience::Group, number }, 8), place, "topic {number}");
+    }
+    assert_eq!(plan.place_of(Topic { audience: Audience::Own, number: 8 }, 8), Some(0));
+    assert_eq!(plan.place_of(Topic { audience: Audience::Own, number: 7 }, 8), None);
+    let one = Plan { topics: 5, ..Plan::default() };
+    assert_eq!(one.topics_of_connection(8).collect::<Vec<_>>(), [one.topic_of(Audience::Group, 8)]);
 }

@@ -137,16 +137,17 @@ impl Topic {
         (self.audience as u32) << Topic::BITS | self.number
     }
 
-    /// Returns whose topic a number of a payload names.
+    /// Returns the topic that a number of a payload names.
     #[must_use]
     #[inline]
-    pub fn audience_of_stamp(stamp: u32) -> Option<Audience> {
-        match stamp >> Topic::BITS {
-            0 => Some(Audience::All),
-            1 => Some(Audience::Group),
-            2 => Some(Audience::Own),
-            _ => None,
-        }
+    pub fn of_stamp(stamp: u32) -> Option<Topic> {
+        let audience = match stamp >> Topic::BITS {
+            0 => Audience::All,
+            1 => Audience::Group,
+            2 => Audience::Own,
+            _ => return None,
+        };
+        Some(Topic { audience, number: stamp & (Topic::NUMBERS_MAX - 1) })
     }
 }
 
@@ -164,6 +165,8 @@ pub struct Plan {
     pub subscribe: Vec<Audience>,
     /// Topics of the audience `group`; connection i has topic i modulo this.
     pub topics: u32,
+    /// How many of them each connection has: that one, and those with the next numbers.
+    pub topics_each: u32,
     /// Topics are named this, a slash, and what they are; if it is empty, each run makes up a name of its own, so that an
     /// earlier run's messages are never taken for its own.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -210,6 +213,7 @@ impl Default for Plan {
             transport: Transport::Line,
             subscribe: vec![Audience::Group],
             topics: 1,
+            topics_each: 1,
             topic_prefix: String::new(),
             conflate: false,
             poll_seconds: 1.0,
@@ -353,7 +357,48 @@ impl Plan {
         }
     }
 
-    /// Returns the topic that a connection has of an audience.
+    /// Returns how many topics of an audience each connection has.
+    #[must_use]
+    #[inline]
+    pub fn topics_each_of(&self, audience: Audience) -> u32 {
+        match audience {
+            Audience::Group if !self.echo() => self.topics_each,
+            Audience::All | Audience::Group | Audience::Own => 1,
+        }
+    }
+
+    /// Returns how many subscriptions each connection has.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.audiences().iter().map(|audience| self.topics_each_of(*audience) as usize).sum()
+    }
+
+    /// Returns the topics of a connection, in the order of its subscriptions.
+    pub fn topics_of_connection(&self, connection: u32) -> impl Iterator<Item = Topic> {
+        let several = move |audience: Audience| (0..self.topics_each_of(audience)).map(move |each| (audience, each));
+        self.audiences().iter().copied().flat_map(several).map(move |(audience, each)| {
+            let Topic { number, .. } = self.topic_of(audience, connection);
+            // Only a group has several.
+            let number = if each == 0 { number } else { (number + each) % self.topics };
+            Topic { audience, number }
+        })
+    }
+
+    /// Returns which of its topics of an audience a connection takes a topic for; `None` if it has not got it.
+    #[must_use]
+    #[inline]
+    pub fn place_of(&self, topic: Topic, connection: u32) -> Option<u32> {
+        let first = self.topic_of(topic.audience, connection).number;
+        match topic.audience {
+            Audience::All | Audience::Own => (topic.number == first).then_some(0),
+            Audience::Group => {
+                let after = (topic.number < self.topics).then(|| (topic.number + self.topics - first) % self.topics)?;
+                (after < self.topics_each_of(Audience::Group)).then_some(after)
+            }
+        }
+    }
+
+    /// Returns the first topic that a connection has of an audience.
     #[must_use]
     #[inline]
     pub fn topic_of(&self, audience: Audience, connection: u32) -> Topic {
@@ -378,15 +423,18 @@ impl Plan {
         }
     }
 
-    /// Returns whose topic has a name.
+    /// Returns the topic that has a name.
     #[must_use]
-    pub fn audience_of(&self, name: &str) -> Option<Audience> {
+    pub fn topic_named(&self, name: &str) -> Option<Topic> {
         let rest = name.strip_prefix(&self.topic_prefix)?.strip_prefix('/')?;
-        match rest.strip_prefix("own/") {
-            Some(_) => Some(Audience::Own),
-            None if rest == "all" => Some(Audience::All),
-            None => Some(Audience::Group),
+        if rest == "all" {
+            return Some(Topic { audience: Audience::All, number: 0 });
         }
+        let (audience, number) = match rest.strip_prefix("own/") {
+            Some(number) => (Audience::Own, number),
+            None => (Audience::Group, rest),
+        };
+        Some(Topic { audience, number: number.parse().ok()? })
     }
 
     /// Gives the topics a name if they have none.

@@ -80,6 +80,9 @@ pub struct Stream {
     /// Ends after so many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<u64>,
+    /// Messages that are due at the same moment, one after another without a pause; by default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub together: Option<u32>,
     /// Bytes of a payload, instead of the plan's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<usize>,
@@ -133,6 +136,9 @@ pub struct Phase {
     /// Ends publishing after so many messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<u64>,
+    /// Messages that are due at the same moment; with in-flight, so many follow when there is room for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<u32>,
     /// Bytes of a payload, instead of the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<usize>,
@@ -157,6 +163,7 @@ impl Phase {
             rate: None,
             in_flight: None,
             messages: None,
+            together: None,
             bytes: None,
             also: Vec::new(),
         }
@@ -200,8 +207,8 @@ impl Phase {
     /// Returns everything that is published in it.
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
-        let Phase { to, rate, in_flight, messages, bytes, .. } = *self;
-        let own = Stream { to, rate, in_flight, messages, bytes };
+        let Phase { to, rate, in_flight, messages, together, bytes, .. } = *self;
+        let own = Stream { to, rate, in_flight, messages, together, bytes };
         [own].into_iter().chain(self.also.iter().copied()).filter(|stream| stream.load() != Load::Idle).collect()
     }
 

@@ -79,6 +79,7 @@ pub(crate) fn by_percentile(report: &Report) -> Vec<Plot> {
     vec![
         plot("Latency by percentile", "latency"),
         plot("Spread by percentile (first to last subscriber)", "spread"),
+        plot("Complete by percentile (from due or sent until all have it)", "complete"),
         plot("Time to connect, by percentile", "connect-time"),
         plot("Lag of the generator's schedule, by percentile", "lag"),
     ]

@@ -113,15 +113,16 @@ mod tests {
         report.phases[1].name = "../a b".to_owned();
         let files = report.hgrm_files(Path::new("out/run.hgrm"));
         let names: Vec<_> = files.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        let expected = ["1-connect-connect-time", "2----a-b-latency", "2----a-b-spread", "2----a-b-lag"];
-        assert_eq!(names, expected.map(|name| format!("out/run.{name}.hgrm")));
+        let expected = ["connect-connect-time", "---a-b-latency", "---a-b-spread", "---a-b-complete", "---a-b-lag"];
+        let numbered = expected.iter().zip([1, 2, 2, 2, 2]).map(|(name, phase)| format!("out/run.{phase}-{name}.hgrm"));
+        assert_eq!(names, numbered.collect::<Vec<_>>());
         assert!(read(&files[0].1).len() > 5);
         report.phases.push(report.phases[1].clone());
         report.phases[2].pace = Pace::Closed { in_flight_messages: 1 };
-        report.phases[2].spread = Times::default();
+        (report.phases[2].spread, report.phases[2].complete) = Default::default();
         report.phases[2].name = "closed".to_owned();
         let files = report.hgrm_files(Path::new("out/run.hgrm"));
-        assert_eq!(files.len(), 5, "no spread, and no lag in a closed loop");
-        assert!(files[4].0.ends_with("run.3-closed-latency.hgrm"), "{}", files[4].0.display());
+        assert_eq!(files.len(), 6, "no spread, and no lag in a closed loop");
+        assert!(files[5].0.ends_with("run.3-closed-latency.hgrm"), "{}", files[5].0.display());
     }
 }

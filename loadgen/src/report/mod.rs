@@ -140,10 +140,16 @@ pub struct PhaseReport {
     pub gaps_allowed: bool,
     /// Bytes that came over all connections: payloads, framing, and answers to requests.
     pub received_bytes: u64,
+    /// Times that bytes came: as many as there were reads that found any.
+    #[serde(default)]
+    pub reads: u64,
     /// From due (open loop) or sent (closed loop) to delivered.
     pub latency: Times,
     /// From the first to the last delivery of a message; empty where each has one subscriber.
     pub spread: Times,
+    /// From due or sent to the last delivery of a message: all have it; empty where each has one subscriber.
+    #[serde(default)]
+    pub complete: Times,
     /// How late messages were sent.
     pub lag: Times,
     /// From dialling to ready, of each connection made.
@@ -183,8 +189,10 @@ impl PhaseReport {
             pings: 0,
             gaps_allowed: false,
             received_bytes: 0,
+            reads: 0,
             latency: Times::default(),
             spread: Times::default(),
+            complete: Times::default(),
             lag: Times::default(),
             connect_time: Times::default(),
             worker_cpu_shares: Vec::new(),
@@ -199,6 +207,7 @@ impl PhaseReport {
         let all = [
             ("latency", &self.latency),
             ("spread", &self.spread),
+            ("complete", &self.complete),
             ("lag", &self.lag),
             ("connect-time", &self.connect_time),
         ];

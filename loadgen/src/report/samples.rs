@@ -53,8 +53,10 @@ pub(crate) fn report() -> Report {
     publish.expected_messages = 4_000;
     publish.counts = Counts { delivered: 4_000, ..Counts::default() };
     publish.received_bytes = 4_000 * 530;
+    publish.reads = 4_000;
     publish.latency = times(4_000, 200_000, 1_000);
     publish.spread = times(2, 4_000_000, 10);
+    publish.complete = times(2, 4_200_000, 10);
     publish.lag = times(2, 20_000, 10);
     publish.worker_cpu_shares = vec![0.25];
     let row = Row {

@@ -153,7 +153,7 @@ impl PhaseReport {
         let Counts { delivered, lost, duplicated, reordered, corrupted, late, told: _ } = self.counts;
         write!(f, "  delivered   {} of {}", Count(delivered), Count(self.expected_messages))?;
         match self.deliveries_per_second() {
-            Some(rate) => writeln!(f, ", {}/s", Count(rate as u64))?,
+            Some(rate) => writeln!(f, ", {}/s, in {} reads", Count(rate as u64), Count(self.reads))?,
             None => writeln!(f)?,
         }
         write!(
@@ -224,7 +224,7 @@ mod tests {
         let text = report.to_string();
         for figure in [
             "connected   2,000 in 1.00 s, 2,000/s",
-            "delivered   4,000 of 4,000, 2,000/s",
+            "delivered   4,000 of 4,000, 2,000/s, in 4,000 reads",
             "1.50 µs per delivery",
             "260 B per connection in the server, 7760 B in the kernel",
             "publish: 2.00 s, open loop, 1 messages/s",
@@ -233,7 +233,7 @@ mod tests {
         }
         let ends = |line: &str| line.chars().count();
         let heads = text.lines().rfind(|line| line.contains("p99.99")).unwrap();
-        for name in ["  latency ", "  spread ", "  lag "] {
+        for name in ["  latency ", "  spread ", "  complete ", "  lag "] {
             let line = text.lines().find(|line| line.starts_with(name)).expect(name);
             assert_eq!(ends(line), ends(heads), "{text}");
         }
