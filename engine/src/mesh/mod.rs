@@ -27,7 +27,7 @@ use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 pub use board::Board;
-pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Start, Ticket};
+pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Start, Ticket};
 pub use shards::Shards;
 
 /// The shards that have sent something since the receiver last took its mail, on a cache line of its own.
@@ -268,7 +268,7 @@ mod tests {
     fn publish(payload: &[u8]) -> Packet<'_> {
         Packet::Publish {
             topic: Name { hash: 7, text: "a/b" },
-            ticket: Ticket { slot: 1, generation: 2, purpose: Purpose::Silent, detail: 3, token: "" },
+            ticket: Ticket { slot: 1, generation: 2, purpose: Purpose::Silent, detail: 3, serial: 4, token: "" },
             content: Content { event: "tick", payload, text: false },
         }
     }

@@ -74,8 +74,10 @@ pub struct Ticket<'a> {
     pub generation: u16,
     /// What for.
     pub purpose: Purpose,
-    /// The serial number of a replay, or the topic that catches up, on the asking shard.
+    /// The subscription that a replay is for, or the topic that catches up, on the asking shard.
     pub detail: u32,
+    /// Tells a replay from earlier ones, whose messages may still come.
+    pub serial: u32,
     /// The client's token, empty for none.
     pub token: &'a str,
 }
@@ -121,6 +123,18 @@ pub struct Lost {
     pub count: u64,
     /// Because the epoch changed (and how many of the old one are lost nobody knows).
     pub epoch_changed: bool,
+}
+
+/// What comes behind a message of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Rest {
+    /// The next message of the batch.
+    Follows,
+    /// Nothing; there is more to ask for.
+    Later,
+    /// Nothing: that was all.
+    Nothing,
 }
 
 /// What one shard tells another.
@@ -237,6 +251,8 @@ pub enum Packet<'a> {
         ticket: Ticket<'a>,
         /// Number of the message.
         seq: u64,
+        /// What comes behind it.
+        rest: Rest,
         /// The message.
         content: Content<'a>,
     },
@@ -330,10 +346,11 @@ impl<'a> Packet<'a> {
                 w.u32(count);
                 w.lost(lost);
             }
-            Packet::Message { ticket, seq, content } => {
+            Packet::Message { ticket, seq, rest, content } => {
                 w.byte(MESSAGE);
                 w.ticket(ticket);
                 w.u64(seq);
+                w.byte(rest as u8);
                 payload = w.content(content);
             }
         }
@@ -380,7 +397,17 @@ impl<'a> Packet<'a> {
                 count: r.u32()?,
                 lost: r.lost()?,
             },
-            MESSAGE => Packet::Message { ticket: r.ticket()?, seq: r.u64()?, content: r.content()? },
+            MESSAGE => Packet::Message {
+                ticket: r.ticket()?,
+                seq: r.u64()?,
+                rest: match r.byte()? {
+                    0 => Rest::Follows,
+                    1 => Rest::Later,
+                    2 => Rest::Nothing,
+                    _ => return None,
+                },
+                content: r.content()?,
+            },
             _ => return None,
         })
     }
@@ -430,6 +457,7 @@ impl Fields<'_> {
         self.put(&ticket.generation.to_le_bytes());
         self.byte(ticket.purpose as u8);
         self.u32(ticket.detail);
+        self.u32(ticket.serial);
         self.short(ticket.token);
     }
 
@@ -517,6 +545,7 @@ impl<'a> Reader<'a> {
                 _ => return None,
             },
             detail: self.u32()?,
+            serial: self.u32()?,
             token: self.short()?,
         })
     }
@@ -577,7 +606,14 @@ mod tests {
             Purpose::Value,
             Purpose::CatchUp,
         ] {
-            let ticket = Ticket { slot: u32::MAX, generation: u16::MAX, purpose, detail: u32::MAX, token: &token };
+            let ticket = Ticket {
+                slot: u32::MAX,
+                generation: u16::MAX,
+                purpose,
+                detail: u32::MAX,
+                serial: u32::MAX,
+                token: &token,
+            };
             let froms = [
                 Start::Latest,
                 Start::Live,
@@ -598,7 +634,9 @@ mod tests {
                 Packet::Behind { id: 1, generation: 2 },
                 Packet::Replayed { ticket, epoch: 1, head: 2, first: 3, count: 4, lost: Some(lost) },
                 Packet::Replayed { ticket, epoch: 1, head: 2, first: 3, count: 4, lost: None },
-                Packet::Message { ticket, seq: 1, content },
+                Packet::Message { ticket, seq: 1, rest: Rest::Follows, content },
+                Packet::Message { ticket, seq: 2, rest: Rest::Later, content },
+                Packet::Message { ticket, seq: 3, rest: Rest::Nothing, content },
             ];
             packets.extend(froms.map(|from| Packet::Replay { topic, ticket, from, generation: 8 }));
             for packet in packets {

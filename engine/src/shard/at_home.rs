@@ -8,7 +8,7 @@ use super::crossing::{Owed, Size};
 use super::home::{Hearing, Member, Resolved};
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Start, Ticket};
+use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Start, Ticket};
 
 /// Bytes of messages in one batch of a replay, unless a single message is larger.
 const BATCH_BYTES: usize = 64 << 10;
@@ -160,12 +160,18 @@ impl Shard {
         }
         let Resolved { first, lost } = resolved;
         let mut sent = self.links.send(asker, &Packet::Replayed { ticket, epoch, head, first, count, lost });
-        for seq in first..first + u64::from(count) {
+        let next = first + u64::from(count);
+        for seq in first..next {
             let content = home.content(&self.store, memory, seq);
-            sent &= self.links.send(asker, &Packet::Message { ticket, seq, content });
+            let rest = match seq + 1 {
+                behind if behind < next => Rest::Follows,
+                behind if behind <= head => Rest::Later,
+                _ => Rest::Nothing,
+            };
+            sent &= self.links.send(asker, &Packet::Message { ticket, seq, rest, content });
         }
         assert!(sent, "the batch was measured against the ring's room");
-        if ticket.purpose == Purpose::CatchUp && first + u64::from(count) > head {
+        if ticket.purpose == Purpose::CatchUp && next > head {
             for member in &mut home.members {
                 if member.shard as usize == asker && member.id == ticket.detail && member.generation == generation {
                     member.hearing = Hearing::Live;

@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::connection::{Connection, Kind};
-use super::topics::{BEHIND, LOOK, NONE, UNRESOLVED};
+use super::topics::{BEHIND, LOOK, NEWS, NONE, REPLAYING, UNRESOLVED};
 use crate::mesh::Shards;
 
 impl Shard {
@@ -73,6 +73,7 @@ impl Shard {
                 count += 1;
             }
             assert_eq!(count, connection.subscriptions, "invariant 3: subscriptions of a connection");
+            self.check_news(connection);
             subscriptions += count;
             open += u64::from(connection.kind != Kind::Free);
             if connection.active != NONE {
@@ -87,6 +88,31 @@ impl Shard {
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
         let busy = self.connections.iter().filter(|connection| connection.active != NONE).count();
         assert_eq!(busy, self.actives.len(), "invariant 1: every busy state belongs to a connection");
+    }
+
+    /// A connection with several subscriptions has noted all of them that it could send something of.
+    fn check_news(&self, connection: &Connection) {
+        let mut noted = 0;
+        let mut membership = connection.first;
+        while membership != NONE {
+            let place = &self.topics.memberships[membership as usize];
+            let log = &self.topics.logs[place.log as usize];
+            let subscriber = &log.subscribers[place.index as usize];
+            noted += u32::from(subscriber.flags & NEWS != 0);
+            let waits = match subscriber.flags {
+                flags if flags & UNRESOLVED != 0 => true,
+                flags if flags & REPLAYING != 0 => place.serial != 0,
+                _ if subscriber.next >= log.chain.next() || log.pending > 0 => true,
+                _ => self.topics.pace(membership).is_some_and(|pace| pace.waits_for == pace.due_ms),
+            };
+            let sent_else = !connection.is_subscriber() || connection.partial == membership;
+            assert!(
+                connection.subscriptions == 1 || waits || sent_else || subscriber.flags & NEWS != 0,
+                "invariant 13: news are noted: {subscriber:?}"
+            );
+            membership = place.next;
+        }
+        assert_eq!(noted, self.topics.count_news(connection.news), "invariant 13: noted news stand in the list");
     }
 
     /// Returns how many messages subscribers still have coming; visits all of them.
@@ -176,7 +202,7 @@ impl Shard {
                 active.body.len(),
                 active.tickets,
                 active.closing,
-                active.replaying
+                active.replays
             ));
         }
         all

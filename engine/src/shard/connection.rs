@@ -82,6 +82,8 @@ pub(super) struct Connection {
     pub(super) partial: u32,
     /// Membership that sent last, if there are several.
     pub(super) sender: u32,
+    /// First of its memberships that have news, if there are several, or [`NONE`].
+    pub(super) news: u32,
     /// Its `Active`, or [`NONE`].
     pub(super) active: u32,
     /// Dialect of its subscriptions.
@@ -118,6 +120,7 @@ impl Connection {
             subscriptions: 0,
             partial: NONE,
             sender: NONE,
+            news: NONE,
             active: NONE,
             dialect: Dialect::new(Shape::Payload, Coding::Plain),
             cursor_due: false,
@@ -240,19 +243,6 @@ pub(super) enum Body {
     Chunked(corecast_protocol::http::body::Chunked),
 }
 
-/// A replay on its way to this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Replaying {
-    /// Tells it from earlier ones, whose answers may still come.
-    pub(super) serial: u32,
-    /// For whom.
-    pub(super) membership: u32,
-    /// The answer has begun: so many messages of the batch are still to come.
-    pub(super) left: Option<u32>,
-    /// Number of the newest message, as the home said.
-    pub(super) head: u64,
-}
-
 /// Longest origin that is answered to: a scheme, a host name (253 bytes at most, but none is) and a port.
 pub(super) const ORIGIN_BYTES_MAX: usize = 128;
 
@@ -305,8 +295,8 @@ pub(super) struct Active {
     pub(super) origin_len: u8,
     /// The batch in progress.
     pub(super) batch: Batch,
-    /// The replay on its way to a subscription.
-    pub(super) replaying: Option<Replaying>,
+    /// Replays on their way to its subscriptions.
+    pub(super) replays: u32,
     /// Cursor of the answer that is being put together (`poll`, `value`).
     pub(super) cursor: Cursor,
     /// Cursor that the client has already (`If-None-Match`).
@@ -349,7 +339,7 @@ impl Active {
             origin: [0; ORIGIN_BYTES_MAX],
             origin_len: 0,
             batch: Batch::default(),
-            replaying: None,
+            replays: 0,
             cursor: Cursor { epoch: 0, seq: 0 },
             known: None,
             serial: 0,
@@ -394,7 +384,7 @@ impl Active {
             && !self.complete
             && self.waiting == Waiting::No
             && self.pending.what == Asked::Nothing
-            && self.replaying.is_none()
+            && self.replays == 0
             && self.tickets == 0
             && !self.closing
     }

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!   told     answers, Joined, Behind, requests to catch up: short     may take all of the ring
-//!   live     Publish, Deliver, and what catches up with them          leave an eighth
+//!   short    Publish, Deliver, and what catches up with them          leave an eighth
+//!   long     the same, of messages that take much of the ring         leave a quarter
 //!   bulk     replays that a peer asked for: polls, starts, laggards   leave half (a quarter, if one message is that large)
 //! ```
 //!
@@ -32,7 +33,7 @@ const ASKED_MAX: u32 = 4096;
 const PATIENCE_TURNS: u32 = 16;
 
 /// Connections that go on in one turn when a ring has room again.
-const UNPARKED_PER_TURN: usize = 64;
+const UNPARKED_PER_TURN: usize = 1024;
 
 /// Requests sent in one turn for those that lag.
 const ASKED_PER_TURN: usize = 256;
@@ -41,14 +42,26 @@ const ASKED_PER_TURN: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     /// Messages as they are published.
-    Live,
+    Short,
+    /// Those that take much of a ring: who has a short one does not wait for theirs.
+    Long,
     /// Messages of before.
     Bulk,
 }
 
 impl Lane {
     /// All of them.
-    const ALL: [Lane; 2] = [Lane::Live, Lane::Bulk];
+    const ALL: [Lane; 3] = [Lane::Short, Lane::Long, Lane::Bulk];
+
+    /// Returns the lane of a message that takes at most so many bytes of a ring of `ring_bytes`.
+    pub(super) fn of(bytes: usize, ring_bytes: usize) -> Lane {
+        if bytes > ring_bytes / 32 { Lane::Long } else { Lane::Short }
+    }
+
+    /// Returns the place of its answers among those that are counted: whether they bring histories.
+    fn answers(self) -> usize {
+        usize::from(self == Lane::Bulk)
+    }
 }
 
 /// How much a replay may bring: what is short does not wait behind what is long.
@@ -108,8 +121,8 @@ pub(super) enum Owed {
 #[derive(Debug, Default)]
 pub(super) struct Crossing {
     /// As an asker, by lane: connections whose command did not fit.
-    parked: [VecDeque<(Slot, u16)>; 2],
-    /// As an asker, by lane: answers that are still owed to us, bounded by [`ASKED_MAX`].
+    parked: [VecDeque<(Slot, u16)>; Lane::ALL.len()],
+    /// As an asker, of messages and of histories: answers that are still owed to us, bounded by [`ASKED_MAX`].
     asked: [u32; 2],
     /// As an asker: connections that lag and could not ask for more yet.
     wanting: VecDeque<(Slot, u16)>,
@@ -127,8 +140,8 @@ pub(super) struct Crossing {
 
 impl Crossing {
     fn is_empty(&self) -> bool {
-        let queues = [&self.parked[0], &self.parked[1], &self.wanting];
-        queues.iter().all(|queue| queue.is_empty())
+        self.parked.iter().all(VecDeque::is_empty)
+            && self.wanting.is_empty()
             && self.catching.is_empty()
             && self.owed.is_empty()
             && self.behind.is_empty()
@@ -169,26 +182,32 @@ impl Shard {
         let crossing = &self.crossings[home];
         // Who comes now comes after those that wait; but who waited is let go on by [`Shard::unpark`].
         let first = crossing.parked[way.lane as usize].is_empty() || self.unparking == Some(way);
-        first && crossing.asked[way.lane as usize] + answers <= ASKED_MAX && bytes <= self.room_live(home)
+        let room = match way.lane {
+            Lane::Long if self.links.room(home) < self.links.ring_bytes() => {
+                self.room_live(home).saturating_sub(self.links.ring_bytes() / 8)
+            }
+            _ => self.room_live(home),
+        };
+        first && crossing.asked[way.lane.answers()] + answers <= ASKED_MAX && bytes <= room
     }
 
     /// Says whether a subscription can be asked for at a home, which takes two packets; where it has to wait if not.
     pub(super) fn may_subscribe(&self, home: usize) -> Result<(), Way> {
-        let (live, bulk) = (Way::to(home, Lane::Live), Way::to(home, Lane::Bulk));
+        let bulk = Way::to(home, Lane::Bulk);
         let bytes = 2 * PREFIX_BYTES_MAX;
         // One queue is enough to wait in: that of the lane that its second packet takes.
-        let joins = self.crossings[home].asked[live.lane as usize] < ASKED_MAX;
+        let joins = self.crossings[home].asked[Lane::Short.answers()] < ASKED_MAX;
         if joins && self.has_room(bulk, bytes, 1) { Ok(()) } else { Err(bulk) }
     }
 
     /// Counts an answer that a home owes us from now on.
     pub(super) fn asked(&mut self, way: Way) {
-        self.crossings[way.home as usize].asked[way.lane as usize] += 1;
+        self.crossings[way.home as usize].asked[way.lane.answers()] += 1;
     }
 
     /// A home has answered.
     pub(super) fn answered(&mut self, home: usize, lane: Lane) {
-        self.crossings[home].asked[lane as usize] -= 1;
+        self.crossings[home].asked[lane.answers()] -= 1;
     }
 
     /// Makes a connection wait until a lane of the ring to a home has room.
@@ -251,31 +270,38 @@ impl Shard {
     /// Lets connections go on that waited for the ring to a home; says whether any did.
     fn unpark<D: Driver>(&mut self, driver: &mut D, home: usize) -> bool {
         let mut worked = false;
-        for lane in Lane::ALL {
-            let way = Way::to(home, lane);
-            let turns = self.crossings[home].parked[lane as usize].len().min(UNPARKED_PER_TURN);
-            for _ in 0..turns {
-                // Half a ring holds the largest packet; with less, the same connections would come and go.
-                let crossing = &mut self.crossings[home];
-                if crossing.asked[lane as usize] >= ASKED_MAX / 2
-                    || crossing.is_impatient()
-                    || self.links.room(home) < self.links.ring_bytes() / 2
-                {
+        // Each lane is first in its turn.
+        let first = (self.stats.turns / 2) as usize;
+        for n in 0..Lane::ALL.len() {
+            let lane = Lane::ALL[(first + n) % Lane::ALL.len()];
+            for _ in 0..self.crossings[home].parked[lane as usize].len().min(UNPARKED_PER_TURN) {
+                if self.work.is_over(driver) || !self.unpark_one(driver, Way::to(home, lane)) {
                     break;
                 }
-                let Some((slot, generation)) = crossing.parked[lane as usize].pop_front() else { break };
-                if self.is_living(slot, generation) {
-                    self.unparking = Some(way);
-                    self.go_on(driver, slot);
-                    self.unparking = None;
-                    worked = true;
-                    if self.waits_for(slot, generation, way) {
-                        break;
-                    }
-                }
+                worked = true;
             }
         }
         worked
+    }
+
+    /// Lets the next connection that waits for a lane go on; says false if there is no room for it yet.
+    fn unpark_one<D: Driver>(&mut self, driver: &mut D, way: Way) -> bool {
+        let (home, lane) = (way.home as usize, way.lane);
+        // Half a ring holds the largest packet; with less, the same connections would come and go.
+        let enough = if lane == Lane::Short { self.links.ring_bytes() / 4 } else { self.links.ring_bytes() / 2 };
+        let room = self.links.room(home) >= enough;
+        let crossing = &mut self.crossings[home];
+        if !room || crossing.is_impatient() || crossing.asked[lane.answers()] >= ASKED_MAX / 2 {
+            return false;
+        }
+        let Some((slot, generation)) = crossing.parked[lane as usize].pop_front() else { return false };
+        if self.is_living(slot, generation) {
+            self.work.spend(super::work::PIECE_NS);
+            self.unparking = Some(way);
+            self.go_on(driver, slot);
+            self.unparking = None;
+        }
+        !self.waits_for(slot, generation, way)
     }
 
     fn waits_for(&self, slot: Slot, generation: u16, way: Way) -> bool {
@@ -290,7 +316,7 @@ impl Shard {
     fn let_ask(&mut self, home: usize) -> bool {
         let mut worked = false;
         let crossing = &mut self.crossings[home];
-        let owed = ASKED_MAX.saturating_sub(crossing.asked[Lane::Bulk as usize]) as usize;
+        let owed = ASKED_MAX.saturating_sub(crossing.asked[Lane::Bulk.answers()]) as usize;
         let room = self.links.room(home).saturating_sub(self.links.ring_bytes() / 8) / PREFIX_BYTES_MAX;
         for _ in 0..owed.min(room).min(ASKED_PER_TURN) {
             let Some((slot, generation)) = self.crossings[home].wanting.pop_front() else { break };
@@ -306,7 +332,7 @@ impl Shard {
     /// Says whether a connection that lags can ask a home for more. It comes back by [`Shard::want`], so nobody is before it.
     pub(super) fn may_ask_for_more(&self, home: usize) -> bool {
         let crossing = &self.crossings[home];
-        crossing.asked[Lane::Bulk as usize] < ASKED_MAX
+        crossing.asked[Lane::Bulk.answers()] < ASKED_MAX
             && self.links.room(home) >= self.links.ring_bytes() / 8 + PREFIX_BYTES_MAX
     }
 
@@ -331,6 +357,7 @@ impl Shard {
 fn catch_up_request(topics: &Topics, id: u32, generation: u32) -> Packet<'_> {
     let topic = topics.topic(id);
     // The ticket's slot carries the topic's generation: catching up is nobody's in particular.
-    let ticket = Ticket { slot: generation, generation: 0, purpose: Purpose::CatchUp, detail: id, token: "" };
+    let ticket =
+        Ticket { slot: generation, generation: 0, purpose: Purpose::CatchUp, detail: id, serial: 0, token: "" };
     Packet::Replay { topic: topic.name(), ticket, from: Start::Seq(topic.next), generation }
 }

@@ -168,6 +168,7 @@ impl Shard {
             // The membership may be another one by now: then its connection is looked at for nothing.
             if let Some(place) = self.topics.memberships.get(membership as usize) {
                 let slot = place.slot;
+                self.has_news(slot, membership);
                 self.make_ready(slot);
             }
         }

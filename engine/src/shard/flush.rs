@@ -7,7 +7,8 @@
 //!
 //! Whoever is flagged `LOOK` (several subscriptions, bytes of its own to send, a full socket, a pace, a replay) is left
 //! to [`Shard::send_next`], which decides what the connection sends next. Both keep the rule: at most one send per
-//! connection and submit.
+//! connection and submit. A connection with several subscriptions keeps a list of those that have news, so that nobody searches
+//! all of them, and gathers what is new in all its topics into one send.
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::GapReason;
@@ -18,7 +19,7 @@ use super::chain::Run;
 use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
 use super::stats::Stats;
-use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED, link_news};
 use crate::io::driver::{Driver, Slot};
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
@@ -36,8 +37,36 @@ const BYTES_PER_SLICE: u64 = BYTES_PER_TURN / 4;
 /// Visits of one log before the next log's turn; visits without a send are cheap, but not free.
 const VISITS_PER_SLICE: usize = 4 * SENDS_PER_SLICE;
 
+/// Bytes that one send of a connection with several subscriptions gathers: copying them costs less than the sends it saves.
+const GATHERED_BYTES_MAX: u32 = 64 << 10;
+
 /// Entries of ended subscriptions among those that wait for their time, before they are looked for.
 const PACED_STALE_MAX: usize = 1024;
+
+/// What there is to send to a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing; it will be noted when there is.
+    None,
+    /// Nothing yet; it is to be looked at again with its connection.
+    Later,
+    /// What its log holds from its position on.
+    Run,
+    /// The newest message, and that others are skipped.
+    Newest,
+    /// Nothing: its connection ends.
+    Ended,
+}
+
+/// What became of a run that was to be gathered.
+enum Gathered {
+    /// All of it is in the connection's queue.
+    All,
+    /// It was sent by itself.
+    Sent,
+    /// It is for the next send.
+    Full,
+}
 
 impl Shard {
     /// Orders sends, a bounded number; says whether there were any.
@@ -84,6 +113,7 @@ impl Shard {
             }
             return 0;
         }
+        let memberships = &mut self.topics.memberships;
         let (first, next) = (log.chain.first(), log.chain.next());
         let mut sends = 0;
         let mut visits = 0;
@@ -104,12 +134,17 @@ impl Shard {
             }
             if subscriber.flags & LOOK != 0 || subscriber.next < first {
                 // Too slow without being blocked: the log went on faster than the walk came round.
+                let noted = subscriber.flags & NEWS != 0;
                 subscriber.flags |= LOOK;
                 if subscriber.flags & (BEHIND | UNRESOLVED | REPLAYING) == 0 {
                     subscriber.flags |= BEHIND;
                     log.behind += 1;
                 }
                 let connection = &mut self.connections[subscriber.slot as usize];
+                if connection.subscriptions > 1 && !noted {
+                    subscriber.flags |= NEWS;
+                    connection.news = link_news(memberships, connection.news, subscriber.membership);
+                }
                 if !connection.blocked && !std::mem::replace(&mut connection.ready, true) {
                     self.ready.push_back(subscriber.slot);
                 }
@@ -168,6 +203,10 @@ impl Shard {
         if self.connections[slot as usize].cursor_due {
             self.tell_cursors(driver, slot);
         }
+        if self.has_short_queue(slot) {
+            // Answers leave with what is new.
+            return self.gather(driver, slot);
+        }
         if self.send_private(driver, slot) {
             return true;
         }
@@ -190,6 +229,16 @@ impl Shard {
             self.look_no_more(slot);
         }
         sent
+    }
+
+    /// Says whether what a subscriber with several subscriptions has in its own queue is so little that more may come behind it.
+    fn has_short_queue(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        connection.subscriptions > 1
+            && connection.is_subscriber()
+            && self.actives.get(connection.active as usize).is_some_and(|active| {
+                !active.closing && !active.queue.is_empty() && active.queue.len() <= GATHERED_BYTES_MAX / 4
+            })
     }
 
     /// Says whether an HTTP peer has ended its direction and has all its answers.
@@ -221,55 +270,134 @@ impl Shard {
         true
     }
 
-    /// Sends what is new in the first of the connection's logs that has something; says whether any had.
+    /// Sends what is new for a connection, of all its logs as far as one send takes it; says whether there was anything.
     fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let Connection { first: oldest, sender, subscriptions, .. } = self.connections[slot as usize];
-        if oldest != NONE && self.topics.subscriber(oldest).flags & COUNTED != 0 {
+        let Connection { first, subscriptions, .. } = self.connections[slot as usize];
+        if first != NONE && self.topics.subscriber(first).flags & COUNTED != 0 {
             // Now, not when it was counted: the kernel may not have taken it.
             self.end_if_long(slot);
         }
-        // After the one that sent last: a busy topic must not keep the others of its connection waiting.
-        let mut membership = if sender == NONE { oldest } else { self.topics.memberships[sender as usize].next };
-        for _ in 0..subscriptions {
-            if membership == NONE {
-                membership = oldest;
-            }
-            let place = &self.topics.memberships[membership as usize];
-            let following = place.next;
-            let log = &self.topics.logs[place.log as usize];
-            let (first, next) = (log.chain.first(), log.chain.next());
-            let subscriber = log.subscribers[place.index as usize];
-            let flags = subscriber.flags;
-            if flags & ENOUGH != 0 && subscriber.next >= place.measure {
-                self.end_stream(driver, slot);
-                return false;
-            } else if flags & UNRESOLVED != 0 {
-                // The home was asked.
-            } else if flags & REPLAYING != 0 {
-                self.want_more(slot, membership);
-            } else if subscriber.next >= next {
-                // It has everything.
-            } else if flags & PACED != 0 && self.paces(membership) {
-                // Its time has not come.
-            } else if flags & (CONFLATE | PACED) != 0 && next - subscriber.next > 1 && first < next {
-                return self.jump(driver, slot, membership);
-            } else if subscriber.next < first {
-                if self.limits.lag == LagPolicy::Close {
-                    self.end_subscriber(driver, slot, close::TRY_AGAIN, "too slow");
-                    return false;
+        match subscriptions {
+            0 => false,
+            1 => match self.look_for_news(driver, slot, first) {
+                News::Run => {
+                    self.send_run(driver, slot, first);
+                    true
                 }
-                self.lag(membership);
-                self.want_more(slot, membership);
-            } else {
-                self.send_run(driver, slot, membership);
-                return true;
+                News::Newest => self.jump(driver, slot, first) && self.send_private(driver, slot),
+                News::None | News::Later | News::Ended => false,
+            },
+            _ => self.gather(driver, slot),
+        }
+    }
+
+    /// Gathers what is new for a connection with several subscriptions, and sends it; says whether there was anything.
+    ///
+    /// What is short is copied into the connection's own queue, so that it leaves in one send; what is long is sent from its log.
+    fn gather<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let last = self.topics.last_news(self.connections[slot as usize].news);
+        loop {
+            let membership = self.connections[slot as usize].news;
+            if membership == NONE {
+                break;
             }
-            if !self.connections[slot as usize].is_subscriber() {
+            let news = self.look_for_news(driver, slot, membership);
+            if news == News::Ended {
                 return false;
             }
-            membership = following;
+            if news == News::Run {
+                match self.gather_run(driver, slot, membership) {
+                    Gathered::Sent => return true,
+                    Gathered::Full => break,
+                    Gathered::All => {}
+                }
+            }
+            self.connections[slot as usize].news = self.topics.take_news(membership, membership);
+            if news == News::Later || self.has_more(membership) {
+                self.has_news(slot, membership);
+            }
+            if news == News::Newest && !self.jump(driver, slot, membership) {
+                return false;
+            }
+            if membership == last {
+                break;
+            }
         }
-        false
+        if self.connections[slot as usize].cursor_due {
+            self.tell_cursors(driver, slot);
+        }
+        self.send_private(driver, slot)
+    }
+
+    /// Takes what is new for one of several subscriptions of a connection.
+    fn gather_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> Gathered {
+        let place = &self.topics.memberships[membership as usize];
+        let index = place.log;
+        let log = &self.topics.logs[index as usize];
+        let next = log.subscribers[place.index as usize].next;
+        let run = log.chain.run(&self.store, driver.memory(), next, 0);
+        let queued = self.active_if_any(slot).map_or(0, |active| active.queue.len());
+        let fits = queued + run.span.len <= GATHERED_BYTES_MAX;
+        if fits && self.queue_span(driver, slot, run.span) {
+            self.pass_run(membership, run.next);
+            self.topics.sent_in_pace(membership, self.now_ms);
+            self.lengthen(slot, index, run.span.len.into());
+            self.connections[slot as usize].cursor_due = true;
+            Gathered::All
+        } else if queued == 0 {
+            self.send_run(driver, slot, membership);
+            Gathered::Sent
+        } else {
+            Gathered::Full
+        }
+    }
+
+    /// Says whether a subscriber has not been sent all of its log.
+    fn has_more(&self, membership: u32) -> bool {
+        let place = &self.topics.memberships[membership as usize];
+        let log = &self.topics.logs[place.log as usize];
+        let subscriber = &log.subscribers[place.index as usize];
+        subscriber.flags & (UNRESOLVED | REPLAYING) == 0 && subscriber.next < log.chain.next()
+    }
+
+    /// Notes that a subscription is to be looked at when its connection is.
+    pub(super) fn has_news(&mut self, slot: Slot, membership: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.subscriptions > 1 {
+            connection.news = self.topics.add_news(connection.news, membership);
+        }
+    }
+
+    /// Finds out what there is to send to a subscription, and does what has to be done before.
+    fn look_for_news<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> News {
+        let place = &self.topics.memberships[membership as usize];
+        let log = &self.topics.logs[place.log as usize];
+        let (first, next) = (log.chain.first(), log.chain.next());
+        let subscriber = log.subscribers[place.index as usize];
+        let flags = subscriber.flags;
+        if flags & ENOUGH != 0 && subscriber.next >= place.measure {
+            self.end_stream(driver, slot);
+            News::Ended
+        } else if flags & UNRESOLVED != 0 {
+            News::None // The home was asked.
+        } else if flags & REPLAYING != 0 {
+            self.want_more(slot, membership)
+        } else if subscriber.next >= next {
+            News::None // It has everything.
+        } else if flags & PACED != 0 && self.paces(membership) {
+            News::None // Its time has not come.
+        } else if flags & (CONFLATE | PACED) != 0 && next - subscriber.next > 1 && first < next {
+            News::Newest
+        } else if subscriber.next < first {
+            if self.limits.lag == LagPolicy::Close {
+                self.end_subscriber(driver, slot, close::TRY_AGAIN, "too slow");
+                return News::Ended;
+            }
+            self.lag(membership);
+            self.want_more(slot, membership)
+        } else {
+            News::Run
+        }
     }
 
     /// Sends a run of a log to one subscriber.
@@ -298,7 +426,8 @@ impl Shard {
         log.partials -= u32::from(subscriber.partial > 0);
         subscriber.partial = 0;
         let counted = subscriber.flags & COUNTED != 0;
-        if run.next == log.chain.next() && subscriber.flags & BEHIND != 0 {
+        let more = run.next < log.chain.next();
+        if !more && subscriber.flags & BEHIND != 0 {
             subscriber.flags &= !BEHIND;
             log.behind -= 1;
             self.release_later(index);
@@ -312,6 +441,9 @@ impl Shard {
         connection.sender = membership;
         connection.partial = NONE;
         connection.cursor_due = true;
+        if more {
+            self.has_news(slot, membership);
+        }
         self.make_ready(slot);
     }
 
@@ -340,8 +472,8 @@ impl Shard {
         }
     }
 
-    /// Sends the newest message to a subscriber that wants no other, and tells of those it skips; says whether it
-    /// ordered a send.
+    /// Queues the newest message for a subscriber that wants no other, and tells of those it skips; says false if the connection
+    /// goes on otherwise.
     fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
         let place = &self.topics.memberships[membership as usize];
         let index = place.log;
@@ -351,16 +483,14 @@ impl Shard {
         let subscriber = self.topics.subscriber_mut(membership);
         let from = std::mem::replace(&mut subscriber.next, to);
         self.stats.conflated = self.stats.conflated.wrapping_add(to - from);
-        if self.connections[slot as usize].kind == Kind::Payload {
-            self.send_run(driver, slot, membership);
-            return true;
-        }
-        // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
-        // between them for ever.
-        let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
-        self.tell_gap(driver, slot, membership, before, last, to - from, GapReason::Conflated);
-        if !self.connections[slot as usize].is_subscriber() {
-            return false;
+        if self.connections[slot as usize].kind != Kind::Payload {
+            // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
+            // between them for ever.
+            let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
+            self.tell_gap(driver, slot, membership, before, last, to - from, GapReason::Conflated);
+            if !self.connections[slot as usize].is_subscriber() {
+                return false;
+            }
         }
         let log = &self.topics.logs[index as usize];
         let frame = log.chain.record(&self.store, driver.memory(), to);
@@ -372,18 +502,23 @@ impl Shard {
         self.lengthen(slot, index, frame.len.into());
         self.connections[slot as usize].cursor_due = true;
         self.topics.sent_in_pace(membership, self.now_ms);
-        self.send_private(driver, slot)
+        true
     }
 
     /// Counts the next message of a subscriber as delivered: it stands in the connection's own queue.
     pub(super) fn pass(&mut self, membership: u32) {
-        let index = self.topics.memberships[membership as usize].log;
-        let subscriber = self.topics.subscriber_mut(membership);
-        subscriber.next += 1;
-        let next = subscriber.next;
-        self.stats.delivered = self.stats.delivered.wrapping_add(1);
+        let next = self.topics.subscriber(membership).next + 1;
+        self.pass_run(membership, next);
+    }
+
+    /// Counts the messages of a subscriber before number `next` as delivered: they stand in the connection's own queue.
+    fn pass_run(&mut self, membership: u32, next: u64) {
+        let place = &self.topics.memberships[membership as usize];
+        let index = place.log;
         let log = &mut self.topics.logs[index as usize];
-        let subscriber = &mut log.subscribers[self.topics.memberships[membership as usize].index as usize];
+        let subscriber = &mut log.subscribers[place.index as usize];
+        self.stats.delivered = self.stats.delivered.wrapping_add(next - subscriber.next);
+        subscriber.next = next;
         if next == log.chain.next() && subscriber.flags & BEHIND != 0 {
             subscriber.flags &= !BEHIND;
             log.behind -= 1;
@@ -391,18 +526,24 @@ impl Shard {
         }
     }
 
-    /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent.
-    pub(super) fn want_more(&mut self, slot: Slot, membership: u32) {
+    /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent; says when to look again.
+    pub(super) fn want_more(&mut self, slot: Slot, membership: u32) -> News {
+        if self.topics.memberships[membership as usize].serial != 0 {
+            return News::None; // Its answer is on its way.
+        }
         let busy = self
             .active_if_any(slot)
-            .is_some_and(|active| active.replaying.is_some() || !active.queue.is_empty() || active.sending > 0);
+            .is_some_and(|active| active.replays > 0 || !active.queue.is_empty() || active.sending > 0);
         if busy {
-            return;
+            return News::Later;
         }
-        if !self.ask_for_more(slot, membership) {
+        if self.ask_for_more(slot, membership) {
+            News::None
+        } else {
             let log = self.topics.memberships[membership as usize].log;
             let home = self.topics.topic(self.topics.logs[log as usize].topic).home;
             self.want(slot, home as usize);
+            News::Later
         }
     }
 

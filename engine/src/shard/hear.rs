@@ -14,7 +14,10 @@ use crate::mesh::{Content, Lost, Packet, Purpose, Ticket};
 const PACKETS_PER_RING: usize = 256;
 
 /// How long a turn hears other shards, in microseconds.
-const HEAR_US: u64 = 1_500;
+const HEAR_US: u64 = 1_000;
+
+/// How long a turn does what waited for room, in microseconds.
+const RELIEVE_US: u64 = 1_000;
 
 /// Smallest and largest block that a frame log starts with, in bytes.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
@@ -74,17 +77,17 @@ impl Shard {
             Packet::Replay { .. } => self.replay(driver, from, packet),
 
             Packet::Published { ticket, epoch, seq } => {
-                self.answered(from, Lane::Live);
+                self.answered(from, Lane::Short);
                 self.published(driver, ticket, Ok(Cursor { epoch, seq }));
             }
             Packet::Refused { ticket, reason } => {
                 if ticket.purpose != Purpose::Silent {
-                    self.answered(from, Lane::Live);
+                    self.answered(from, Lane::Short);
                 }
                 self.published(driver, ticket, Err(reason));
             }
             Packet::Joined { id, generation, epoch, head } => {
-                self.answered(from, Lane::Live);
+                self.answered(from, Lane::Short);
                 if self.topics.living(id, generation) {
                     self.joined(id, epoch, head);
                 }
@@ -109,11 +112,11 @@ impl Shard {
                     self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, first, count, lost);
                 }
             }
-            Packet::Message { ticket, seq, content } => {
+            Packet::Message { ticket, seq, rest, content } => {
                 if ticket.purpose == Purpose::CatchUp {
                     self.caught_up_message(driver, ticket, seq, content);
                 } else {
-                    self.replay_message(driver, ticket, seq, content);
+                    self.replay_message(driver, ticket, seq, rest, content);
                 }
             }
         }
@@ -227,6 +230,7 @@ impl Shard {
         let partial = std::mem::take(&mut self.topics.subscriber_mut(membership).partial);
         self.topics.logs[log as usize].partials -= u32::from(partial > 0);
         self.connections[slot as usize].partial = NONE;
+        self.has_news(slot, membership);
     }
 
     fn catch_up_begins<D: Driver>(
@@ -300,6 +304,7 @@ impl Shard {
             }
         }
         if !self.crowded.is_empty() {
+            self.work.begin(driver, RELIEVE_US);
             worked |= self.relieve(driver);
         }
         worked |= self.leave_topics();

@@ -76,6 +76,8 @@ impl Shard {
         }
         place.measure = if flags & REPLAYING != 0 { subscriber.next } else { log.chain.next() };
         subscriber.flags |= ENOUGH | LOOK;
+        let first = connection.first;
+        self.has_news(slot, first);
         self.make_ready(slot);
     }
 

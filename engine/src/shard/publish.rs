@@ -24,14 +24,15 @@ impl Shard {
         let name = Name { hash: self.hash(topic), text: topic };
         let ticket = self.ticket(slot, purpose, token);
         let bytes = Packet::bytes_max(content.payload.len());
-        self.order(Packet::Publish { topic: name, ticket, content }, bytes, name.hash, Lane::Live)
+        let lane = Lane::of(bytes, self.links.ring_bytes());
+        self.order(Packet::Publish { topic: name, ticket, content }, bytes, name.hash, lane)
     }
 
     /// Asks the home of a topic to forget its history.
     pub(super) fn publish_clear(&mut self, slot: Slot, topic: &str) -> Outcome {
         let name = Name { hash: self.hash(topic), text: topic };
         let ticket = self.ticket(slot, Purpose::Http, "");
-        self.order(Packet::Clear { topic: name, ticket }, Packet::bytes_max(0), name.hash, Lane::Live)
+        self.order(Packet::Clear { topic: name, ticket }, Packet::bytes_max(0), name.hash, Lane::Short)
     }
 
     /// Asks the home of a topic for messages.
@@ -43,16 +44,15 @@ impl Shard {
         from: crate::mesh::Start,
     ) -> Outcome {
         let name = Name { hash: self.hash(topic), text: topic };
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let ticket = Ticket { detail: serial, ..self.ticket(slot, purpose, "") };
+        let serial = self.next_serial();
+        let ticket = Ticket { serial, ..self.ticket(slot, purpose, "") };
         self.active(slot).serial = serial;
         let request = Packet::Replay { topic: name, ticket, from, generation: 0 };
         self.order(request, Packet::bytes_max(0), name.hash, Lane::Bulk)
     }
 
     fn ticket<'t>(&self, slot: Slot, purpose: Purpose, token: &'t str) -> Ticket<'t> {
-        Ticket { slot, generation: self.connections[slot as usize].generation, purpose, detail: 0, token }
+        Ticket { slot, generation: self.connections[slot as usize].generation, purpose, detail: 0, serial: 0, token }
     }
 
     /// Sends a home what a connection orders, in at most so many bytes.

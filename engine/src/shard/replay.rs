@@ -1,24 +1,46 @@
 //! Replays as a connection sees them: the start of a subscription, a subscriber that lagged, `poll` and `value`.
 //!
-//! A connection has at most one replay on its way at a time. A replay's messages are encoded into the connection's own
-//! queue; when the last of what there is has come, the subscriber goes on from its frame log.
+//! A replay's messages are encoded into the connection's own queue; when the last of what there is has come, the subscriber goes
+//! on from its frame log. A membership knows the serial number of the replay on its way to it; whatever else comes is of one that
+//! has ended.
 
-use corecast_protocol::cursor::Cursor;
+use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::line::GapReason;
 use corecast_protocol::message::Message;
 use corecast_protocol::ws::close;
 
 use super::Shard;
-use super::connection::{Asked, Kind, Replaying, Waiting};
+use super::connection::{Asked, Kind, Waiting};
 use super::crossing::{Lane, Way};
 use super::dialect::Shape;
 use super::encode::Effort;
 use super::stream::Told;
 use super::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Lost, Packet, Purpose, Start, Ticket};
+use crate::mesh::{Content, Lost, Packet, Purpose, Rest, Start, Ticket};
+
+/// Replays of the newest message that may be on their way to one connection: it subscribes to so many topics at once.
+const REPLAYS_MAX: u32 = 64;
 
 impl Shard {
+    /// Returns a number for a replay.
+    pub(super) fn next_serial(&mut self) -> u32 {
+        // 0 is none.
+        self.serial = self.serial.checked_add(1).unwrap_or(1);
+        self.serial
+    }
+
+    /// Says whether one more replay may be on its way to a connection: of those that bring the newest message several, of those
+    /// that bring a history one.
+    pub(super) fn may_replay(&self, slot: Slot, since: Since) -> bool {
+        let active = self.actives.get(self.connections[slot as usize].active as usize);
+        let replays = active.map_or(0, |active| active.replays);
+        match since {
+            Since::Latest | Since::Live => replays < REPLAYS_MAX,
+            _ => replays == 0,
+        }
+    }
+
     /// Asks the home for what a lagging subscriber of this connection needs next; says false if it has to wait.
     pub(super) fn ask_for_more(&mut self, slot: Slot, membership: u32) -> bool {
         let place = &self.topics.memberships[membership as usize];
@@ -27,17 +49,28 @@ impl Shard {
         if !self.may_ask_for_more(home) {
             return false;
         }
+        let serial = self.next_serial();
+        let topic =
+            self.topics.topic(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
         let generation = self.connections[slot as usize].generation;
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: serial, token: "" };
+        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: membership, serial, token: "" };
         let from = Start::Seq(self.topics.subscriber(membership).next);
         let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.asked(Way::to(home, Lane::Bulk));
         self.stats.replays += 1;
-        self.active(slot).replaying = Some(Replaying { serial, membership, left: None, head: 0 });
+        self.topics.memberships[membership as usize].serial = serial;
+        self.active(slot).replays += 1;
         true
+    }
+
+    /// No answer is expected any more to what was asked for a subscription.
+    pub(super) fn replay_is_over(&mut self, slot: Slot, membership: u32) {
+        if std::mem::take(&mut self.topics.memberships[membership as usize].serial) != 0
+            && let Some(active) = self.active_if_any(slot)
+        {
+            active.replays -= 1;
+        }
     }
 
     pub(super) fn replay_begins<D: Driver>(
@@ -54,12 +87,19 @@ impl Shard {
         }
         let slot = ticket.slot;
         match ticket.purpose {
-            Purpose::Poll | Purpose::Value if self.expects(slot, ticket.detail) => {
+            Purpose::Poll | Purpose::Value if self.expects(slot, ticket.serial) => {
                 self.answer_begins(driver, slot, head, first, count, lost);
             }
             Purpose::Poll | Purpose::Value => {}
-            _ => self.subscription_continues(driver, ticket, head, first, count, lost),
+            _ if self.is_replaying(ticket) => self.subscription_continues(driver, ticket, head, first, count, lost),
+            _ => {}
         }
+    }
+
+    /// Says whether an answer is that to what was asked last for a subscription, which has not ended meanwhile.
+    fn is_replaying(&self, ticket: Ticket<'_>) -> bool {
+        let place = self.topics.memberships.get(ticket.detail as usize);
+        place.is_some_and(|place| place.slot == ticket.slot && place.serial == ticket.serial)
     }
 
     /// Says whether an answer is that of the connection's present request.
@@ -76,14 +116,7 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        let (slot, serial) = (ticket.slot, ticket.detail);
-        let Some(active) = self.active_if_any(slot) else { return };
-        let Some(replaying) = active.replaying.as_mut().filter(|replaying| replaying.serial == serial) else {
-            return; // The subscription ended meanwhile.
-        };
-        replaying.left = Some(count);
-        replaying.head = head.seq;
-        let membership = replaying.membership;
+        let (slot, membership) = (ticket.slot, ticket.detail);
         let place = &self.topics.memberships[membership as usize];
         let log = place.log;
         let subscriber = *self.topics.subscriber(membership);
@@ -109,11 +142,15 @@ impl Shard {
             self.topics.subscriber_mut(membership).next = first;
             self.tell_lost(driver, slot, membership, head.epoch, first, lost, GapReason::Overflow);
         }
-        if !self.is_living(slot, ticket.generation) {
-            return;
+        if !self.is_living(slot, ticket.generation) || !self.is_replaying(ticket) {
+            return; // What it was told has ended it.
         }
+        let held = self.active_if_any(slot).map_or(0, |active| active.queue.len());
         if count == 0 {
-            self.batch_ends(driver, slot);
+            self.batch_ends(driver, slot, membership, first > head.seq);
+        } else if held > self.limits.private_bytes_max {
+            // Others of its replays brought more than it has read: this one is asked for again.
+            self.batch_ends(driver, slot, membership, false);
         }
         self.make_ready(slot);
     }
@@ -123,33 +160,28 @@ impl Shard {
         driver: &mut D,
         ticket: Ticket<'_>,
         seq: u64,
+        rest: Rest,
         content: Content<'_>,
     ) {
         if !self.is_living(ticket.slot, ticket.generation) {
             return;
         }
-        let (slot, serial) = (ticket.slot, ticket.detail);
+        let (slot, membership) = (ticket.slot, ticket.detail);
         if matches!(ticket.purpose, Purpose::Poll | Purpose::Value) {
-            if self.expects(slot, serial) {
+            if self.expects(slot, ticket.serial) {
                 self.answer_message(driver, slot, seq, content);
             }
             return;
         }
-        let Some(active) = self.active_if_any(slot) else { return };
-        let Some(Replaying { membership, left: Some(left), .. }) =
-            active.replaying.as_mut().filter(|replaying| replaying.serial == serial)
-        else {
+        if !self.is_replaying(ticket) {
             return;
-        };
-        let membership = *membership;
-        *left -= 1;
-        let last = *left == 0;
+        }
         if !self.queue_message(driver, slot, membership, seq, content) {
             self.shed(driver, slot);
             return;
         }
-        if last {
-            self.batch_ends(driver, slot);
+        if rest != Rest::Follows && self.is_replaying(ticket) {
+            self.batch_ends(driver, slot, membership, rest == Rest::Nothing);
         }
     }
 
@@ -207,16 +239,20 @@ impl Shard {
     }
 
     /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
-    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, all: bool) {
+        self.replay_is_over(slot, membership);
         let Some(active) = self.active_if_any(slot) else { return };
-        let Some(Replaying { membership, head, .. }) = active.replaying.take() else { return };
-        let waits =
-            active.waiting == Waiting::Answer && matches!(active.pending.what, Asked::Nothing | Asked::Subscribe);
-        let subscriber = self.topics.subscriber_mut(membership);
-        if subscriber.next > head {
-            subscriber.flags &= !REPLAYING;
+        let waits = active.waiting == Waiting::Answer
+            && match active.pending.what {
+                Asked::Nothing => true,
+                Asked::Subscribe => active.replays == 0,
+                _ => false,
+            };
+        if all {
+            self.topics.subscriber_mut(membership).flags &= !REPLAYING;
             self.measure_by_log(driver, membership);
         }
+        self.has_news(slot, membership);
         if self.connections[slot as usize].kind == Kind::Stream {
             self.end_if_long(slot);
         }

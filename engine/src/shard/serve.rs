@@ -10,7 +10,7 @@ use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 const COMPLETIONS_PER_TURN: usize = 1024;
 
 /// How long a turn serves what the kernel said, and those that wait for their turn, in microseconds.
-const SERVE_US: u64 = 1_500;
+const SERVE_US: u64 = 1_000;
 
 /// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
 pub(super) const READS_FOR_STREAM: u8 = 8;
@@ -234,10 +234,6 @@ impl Shard {
         let start_ns = self.work.spent_ns();
         let mut at = 0;
         while at < bytes.len() {
-            if at > 0 && self.is_slice_over(driver, start_ns) {
-                self.postpone(slot);
-                break;
-            }
             let rest = &mut bytes[at..];
             let used = match self.connections[slot as usize].kind {
                 Kind::Http => self.http(driver, slot, rest),
@@ -251,6 +247,11 @@ impl Shard {
             }
             let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
             if used == 0 || waits {
+                break;
+            }
+            // Also with nothing left: what it sent besides stands behind what others have sent.
+            if self.is_slice_over(driver, start_ns) {
+                self.postpone(slot);
                 break;
             }
         }

@@ -84,6 +84,7 @@ impl Shard {
         if partial > 0 {
             self.connections[slot as usize].partial = membership;
         }
+        self.has_news(slot, membership);
         if counted {
             self.lengthen(slot, index, -i64::from(unsent));
         }

@@ -248,18 +248,21 @@ impl Shard {
     pub(super) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut plan = std::mem::take(&mut self.carried_plan);
         while let Some(active) = self.active_if_any(slot) {
-            if active.replaying.is_some() {
-                active.waiting = Waiting::Answer;
-                active.complete = true;
-                break;
-            }
             let (span, step) = (active.plan.span(), usize::from(active.step));
             plan.clear();
             plan.extend_from_slice(driver.memory().bytes(span));
             let text = std::str::from_utf8(&plan).expect("a checked plan is text");
             let mut room = [0; topic::TOPIC_BYTES_MAX];
+            let replays = active.replays;
             let Some(Step { topic, since }) = nth_step(text, step, &mut room) else {
-                self.subscribed(driver, slot);
+                if replays == 0 {
+                    self.subscribed(driver, slot);
+                } else {
+                    // What there is of each comes first.
+                    let active = self.active(slot);
+                    active.waiting = Waiting::Answer;
+                    active.complete = true;
+                }
                 break;
             };
             let Options { conflate, every_ms, .. } = Options::read(text).unwrap_or_default();
@@ -333,7 +336,7 @@ impl Shard {
                 if subscriber.next < first {
                     self.lag(membership);
                 }
-                self.want_more(slot, membership);
+                let _ = self.want_more(slot, membership);
             } else {
                 for seq in subscriber.next..next {
                     let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
@@ -350,7 +353,7 @@ impl Shard {
             membership = following;
         }
         let Some(active) = self.active_if_any(slot) else { return };
-        if active.pending.what != Asked::LongPoll || active.replaying.is_some() {
+        if active.pending.what != Asked::LongPoll || active.replays > 0 {
             return;
         }
         if !active.body.is_empty() {
@@ -400,7 +403,6 @@ impl Shard {
         self.unsubscribe_all(slot);
         self.connections[slot as usize].kind = Kind::Http;
         let active = &mut self.actives[index];
-        active.replaying = None;
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
         active.pending.what = Asked::Poll;

@@ -3,7 +3,6 @@
 use corecast_protocol::cursor::Since;
 
 use super::Shard;
-use super::connection::Replaying;
 use super::crossing::{Lane, Way};
 use super::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -54,7 +53,7 @@ impl Shard {
                 let generation = self.topics.topic(topic).generation;
                 let joined = self.links.send(home, &Packet::Join { topic: name, id: topic, generation });
                 assert!(joined, "room was looked for");
-                self.asked(Way::to(home, Lane::Live));
+                self.asked(Way::to(home, Lane::Short));
                 topic
             }
         };
@@ -86,15 +85,17 @@ impl Shard {
             // From now on the walk must not send to this connection by itself.
             let other = self.topics.memberships[membership as usize].next;
             self.topics.subscriber_mut(other).flags |= LOOK;
+            self.has_news(slot, other);
         }
         let from = start_of(wish.since);
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let ticket = Ticket { slot, generation, purpose: Purpose::Subscribe, detail: serial, token: wish.token };
+        let serial = self.next_serial();
+        let ticket =
+            Ticket { slot, generation, purpose: Purpose::Subscribe, detail: membership, serial, token: wish.token };
         let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.asked(Way::to(home, Lane::Bulk));
-        self.active(slot).replaying = Some(Replaying { serial, membership, left: None, head: 0 });
+        self.topics.memberships[membership as usize].serial = serial;
+        self.active(slot).replays += 1;
         Outcome::Done
     }
 
@@ -124,6 +125,7 @@ impl Shard {
             subscriber.flags |= PACED;
         }
         self.look_at(slot);
+        self.has_news(slot, membership);
         self.make_ready(slot);
     }
 
@@ -145,12 +147,6 @@ impl Shard {
         }
         self.unlink(slot, membership, next);
         self.leave_log(membership);
-        let active = self.active_if_any(slot);
-        if let Some(active) = active
-            && active.replaying.is_some_and(|replaying| replaying.membership == membership)
-        {
-            active.replaying = None;
-        }
         self.make_ready(slot);
         whole
     }
@@ -170,6 +166,9 @@ impl Shard {
     }
 
     fn unlink(&mut self, slot: Slot, membership: u32, next: u32) {
+        let news = self.connections[slot as usize].news;
+        self.connections[slot as usize].news = self.topics.take_news(news, membership);
+        self.replay_is_over(slot, membership);
         let connection = &mut self.connections[slot as usize];
         connection.subscriptions -= 1;
         if connection.sender == membership {

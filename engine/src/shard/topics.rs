@@ -74,6 +74,9 @@ pub(super) const ENOUGH: u32 = 64;
 /// It is served by the sender only, and what its stream was sent is counted.
 pub(super) const COUNTED: u32 = 128;
 
+/// Its membership stands among those of its connection that have news.
+pub(super) const NEWS: u32 = 256;
+
 /// A subscriber's place in a frame log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {
@@ -155,6 +158,11 @@ pub(super) struct Membership {
     pub(super) index: u32,
     /// The connection's next membership.
     pub(super) next: u32,
+    /// The connection's next membership that has news, and the one before, in a circle; or [`NONE`].
+    news_next: u32,
+    news_previous: u32,
+    /// The replay on its way to it, or 0.
+    pub(super) serial: u32,
     /// Its pace, or [`NONE`].
     pace: u32,
     /// Its place among the topics of one request.
@@ -172,6 +180,22 @@ pub(super) struct Pace {
     pub(super) due_ms: u64,
     /// The time for which it stands among those that wait for theirs.
     pub(super) waits_for: u64,
+}
+
+/// Puts a membership, whose subscriber is flagged, behind those that have news; returns the first of them.
+pub(super) fn link_news(memberships: &mut Slab<Membership>, first: u32, membership: u32) -> u32 {
+    let (next, previous) = match memberships.get(first as usize) {
+        Some(place) => (first, place.news_previous),
+        None => (membership, membership),
+    };
+    let place = &mut memberships[membership as usize];
+    (place.news_next, place.news_previous) = (next, previous);
+    if next == membership {
+        return membership;
+    }
+    memberships[next as usize].news_previous = membership;
+    memberships[previous as usize].news_next = membership;
+    first
 }
 
 /// All topics, logs and memberships of a shard.
@@ -345,7 +369,18 @@ impl Topics {
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
     pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
-        let membership = Membership { slot, log, index, next: NONE, pace: NONE, order: 0, measure: 0 };
+        let membership = Membership {
+            slot,
+            log,
+            index,
+            next: NONE,
+            news_next: NONE,
+            news_previous: NONE,
+            serial: 0,
+            pace: NONE,
+            order: 0,
+            measure: 0,
+        };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
         self.set_pace(membership, every_ms);
         let log = &mut self.logs[log as usize];
@@ -356,6 +391,53 @@ impl Topics {
         }
         log.unresolved += u32::from(flags & UNRESOLVED != 0);
         membership
+    }
+
+    /// Puts a membership behind those that have news, of which `first` is the first of its connection; returns the first.
+    pub(super) fn add_news(&mut self, first: u32, membership: u32) -> u32 {
+        let subscriber = self.subscriber_mut(membership);
+        if subscriber.flags & NEWS != 0 {
+            return first;
+        }
+        subscriber.flags |= NEWS;
+        link_news(&mut self.memberships, first, membership)
+    }
+
+    /// Takes a membership out of those that have news, of which `first` is the first; returns the first.
+    pub(super) fn take_news(&mut self, first: u32, membership: u32) -> u32 {
+        let subscriber = self.subscriber_mut(membership);
+        if subscriber.flags & NEWS == 0 {
+            return first;
+        }
+        subscriber.flags &= !NEWS;
+        let Membership { news_next, news_previous, .. } = self.memberships[membership as usize];
+        let place = &mut self.memberships[membership as usize];
+        (place.news_next, place.news_previous) = (NONE, NONE);
+        if news_next == membership {
+            return NONE;
+        }
+        self.memberships[news_next as usize].news_previous = news_previous;
+        self.memberships[news_previous as usize].news_next = news_next;
+        if first == membership { news_next } else { first }
+    }
+
+    /// Returns the last of the memberships that have news, of which `first` is the first.
+    pub(super) fn last_news(&self, first: u32) -> u32 {
+        self.memberships.get(first as usize).map_or(NONE, |place| place.news_previous)
+    }
+
+    /// Returns how many memberships have news, of which `first` is the first.
+    pub(super) fn count_news(&self, first: u32) -> u32 {
+        let mut count = 0;
+        let mut membership = first;
+        while let Some(place) = self.memberships.get(membership as usize) {
+            count += 1;
+            membership = place.news_next;
+            if membership == first {
+                break;
+            }
+        }
+        count
     }
 
     /// Gives a membership a pace of one message in `every_ms`, or none (0).

@@ -243,7 +243,7 @@ impl Shard {
         every_ms: u32,
         token: &str,
     ) -> Handled {
-        if self.active(slot).replaying.is_some() {
+        if !self.may_replay(slot, since.unwrap_or_default()) {
             return Handled::Answer;
         }
         if let Some(membership) = self.membership_of(slot, topic) {

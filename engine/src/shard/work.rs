@@ -17,8 +17,10 @@ pub(super) const INFLATED_BYTE_NS: u64 = 2;
 pub(super) const DEFLATED_BYTE_NS: u64 = 6;
 pub(super) const PIECE_NS: u64 = 300;
 
-/// So much of one connection's in one turn, while others wait.
-const SLICE_NS: u64 = 250_000;
+/// So much of one connection's at a time, while others wait; and of one that waited for room, which others wait for as well. The
+/// more there are the shorter each has to be: who has one message to send waits for one slice of each of them.
+const SLICE_NS: u64 = 40_000;
+const SLICE_OF_ROOM_NS: u64 = 2_000;
 
 /// The clock is looked at whenever the estimates add up to so much.
 const LOOK_NS: u64 = 50_000;
@@ -80,7 +82,8 @@ pub(super) type Postponed = VecDeque<(Slot, u16)>;
 impl Shard {
     /// Says whether a connection that began at `start_ns` has to let others go first now.
     pub(super) fn is_slice_over<D: Driver>(&mut self, driver: &mut D, start_ns: u64) -> bool {
-        self.work.spent_ns() - start_ns >= SLICE_NS || self.work.is_over(driver)
+        let slice_ns = if self.unparking.is_some() { SLICE_OF_ROOM_NS } else { SLICE_NS };
+        self.work.spent_ns() - start_ns >= slice_ns || self.work.is_over(driver)
     }
 
     /// Makes a connection go on in its next turn.
