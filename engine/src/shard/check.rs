@@ -113,7 +113,30 @@ impl Shard {
     }
 }
 
+/// How far a shard is with a topic: what the simulator compares.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// This shard is its home; otherwise it has subscribers of it.
+    pub at_home: bool,
+    /// Epoch and number of the newest message here; `None` while the home has not answered the Join.
+    pub newest: Option<(u32, u64)>,
+}
+
 impl Shard {
+    /// Tells of every topic that has its home or subscribers here how far this shard is with it.
+    #[doc(hidden)]
+    pub fn heads(&self, mut tell: impl FnMut(Head<'_>)) {
+        for (topic, epoch, seq) in self.homes.heads() {
+            tell(Head { topic, at_home: true, newest: Some((epoch, seq)) });
+        }
+        for (topic, newest) in self.topics.heads() {
+            tell(Head { topic, at_home: false, newest });
+        }
+    }
+
     /// Describes every connection with something unfinished: for whoever wonders why it does not go on.
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {

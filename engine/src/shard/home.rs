@@ -170,6 +170,11 @@ impl Homes {
         self.homes.len()
     }
 
+    /// Returns name, epoch and number of the newest message of every topic that has its home here.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&str, u32, u64)> {
+        self.homes.iter().map(|(_, home)| (&*home.name, home.epoch, home.head()))
+    }
+
     /// Finds a home.
     #[must_use]
     pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {

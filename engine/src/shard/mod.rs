@@ -66,6 +66,8 @@ use topics::{NONE, Topics};
 use wheel::Wheel;
 
 #[doc(hidden)]
+pub use check::Head;
+#[doc(hidden)]
 pub use compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};
 pub use stats::Stats;

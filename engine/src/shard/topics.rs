@@ -198,6 +198,12 @@ impl Topics {
         self.topics.len()
     }
 
+    /// Returns of every topic with subscribers its name, and epoch and number of its newest message here, once joined.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&str, Option<(u32, u64)>)> {
+        let read = self.topics.iter().filter(|(_, topic)| topic.logs != NONE);
+        read.map(|(_, topic)| (&*topic.name, topic.joined.then(|| (topic.epoch, topic.next - 1))))
+    }
+
     /// Finds a topic.
     #[must_use]
     pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {

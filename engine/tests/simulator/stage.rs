@@ -1,0 +1,144 @@
+//! A stage: a few shards on kernels that do what everybody hopes for, and the clients' ends, for scenes that are told in full.
+//!
+//! Owns: the shards and their turns, one each in every round. Checks after every turn what holds between turns.
+//! Never: draws by chance what happens; a scene is the same in every run.
+
+use corecast::io::driver::Driver as _;
+use corecast::mesh;
+use corecast::shard::{Limits, Setup, Shard, Stats};
+
+use crate::faults::Faults;
+use crate::kernel::FakeKernel;
+use crate::net::{ConnId, Found, Net, SharedNet};
+use crate::rng::Rng;
+use crate::seat::Sizes;
+
+/// Rounds after which everything that can happen without further bytes has happened.
+const ROUNDS: usize = 60;
+
+/// Time that passes with every turn, in microseconds.
+const TURN_US: u64 = 10;
+
+pub(crate) struct Stage {
+    pub(crate) net: SharedNet,
+    pub(crate) berths: Vec<(Shard, FakeKernel)>,
+}
+
+impl Stage {
+    pub(crate) fn new(shards: usize, limits: &Limits) -> Stage {
+        Stage::with_slots(shards, limits, 1024)
+    }
+
+    /// Makes shards with room for so many connections each.
+    pub(crate) fn with_slots(shards: usize, limits: &Limits, slots: u32) -> Stage {
+        let memory_bytes = usize::try_from(limits.memory_bytes).expect("scenes are small");
+        let sizes = Sizes { memory_bytes, slots, buffers: 256, buffer_bytes: 4096, orders: 1024 };
+        let faults = Faults { delay_us_max: 1, ..Faults::NONE };
+        let net = Net::shared(shards);
+        let berths = mesh::join(shards, shards, limits.ring_bytes(1)).into_iter().enumerate().map(|(index, links)| {
+            let mut kernel = FakeKernel::new(index, net.clone(), Rng::new(1 + index as u64), faults, sizes);
+            kernel.accept(0);
+            let setup = Setup { index, limits: limits.clone(), links, seed: 1, slots_max: slots, hash_key: 1 };
+            (Shard::new(setup), kernel)
+        });
+        let berths = berths.collect();
+        Stage { net, berths }
+    }
+
+    /// Lets every shard take as many turns as it can have something to do.
+    pub(crate) fn turns(&mut self) {
+        (0..ROUNDS).for_each(|_| self.turn());
+    }
+
+    /// Lets every shard take a turn.
+    pub(crate) fn turn(&mut self) {
+        self.turn_and_look(|_, _| {});
+    }
+
+    /// Lets every shard take a turn, and shows it to `look` after its own.
+    pub(crate) fn turn_and_look(&mut self, mut look: impl FnMut(usize, &Shard)) {
+        for (index, (shard, kernel)) in self.berths.iter_mut().enumerate() {
+            shard.turn(kernel);
+            shard.check();
+            look(index, shard);
+            self.net.borrow_mut().advance_us(TURN_US);
+        }
+    }
+
+    /// Opens a connection to shard 0 with room for so many bytes from the server, and says something on it.
+    pub(crate) fn open(&mut self, room: usize, says: &[u8]) -> ConnId {
+        self.open_at(0, room, says)
+    }
+
+    /// Opens a connection to a shard.
+    pub(crate) fn open_at(&mut self, shard: usize, room: usize, says: &[u8]) -> ConnId {
+        let conn = self.net.borrow_mut().connect(shard, 1 << 16, room);
+        self.say(conn, says);
+        conn
+    }
+
+    /// Opens a WebSocket to a shard, waits for the answer and reads it.
+    pub(crate) fn upgrade_at(&mut self, shard: usize, room: usize, target: &str) -> ConnId {
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let conn = self.open_at(shard, room, head.as_bytes());
+        self.turns();
+        let answer = self.text(conn);
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer:?}");
+        conn
+    }
+
+    pub(crate) fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+        let said = self.net.borrow_mut().client_write(conn, bytes);
+        assert_eq!(said, Ok(bytes.len()), "it still stands, and there is room");
+    }
+
+    /// Says a text message on a WebSocket.
+    pub(crate) fn say_text(&mut self, conn: ConnId, text: &[u8]) {
+        let mut frame = vec![0x81];
+        match text.len() {
+            len @ ..126 => frame.push(0x80 | len as u8),
+            len => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&u16::try_from(len).expect("scenes say little").to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(text);
+        self.say(conn, &frame);
+    }
+
+    /// Reads what there is of at most `max` bytes, and says whether the connection has ended.
+    pub(crate) fn read(&mut self, conn: ConnId, max: usize, into: &mut Vec<u8>) -> bool {
+        let found = self.net.borrow_mut().client_read(conn, max, into);
+        matches!(found, Found::Eof | Found::Reset)
+    }
+
+    /// Returns what there is, as text.
+    pub(crate) fn text(&mut self, conn: ConnId) -> String {
+        let mut bytes = Vec::new();
+        self.read(conn, usize::MAX, &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Publishes to a topic; says whether it was taken.
+    pub(crate) fn publish(&mut self, topic: &str, message: &str) -> bool {
+        let conn = self.open(4096, post(topic, message).as_bytes());
+        self.turns();
+        self.text(conn).starts_with("HTTP/1.1 200 ")
+    }
+
+    pub(crate) fn stats(&mut self) -> Stats {
+        let mut sum = Stats::default();
+        self.berths.iter_mut().for_each(|(shard, _)| sum.add(shard.stats()));
+        sum
+    }
+}
+
+/// Writes a request that publishes to a topic.
+pub(crate) fn post(topic: &str, message: &str) -> String {
+    let len = message.len();
+    format!("POST /topics/{topic} HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{message}")
+}
