@@ -66,7 +66,7 @@ use topics::{NONE, Topics};
 use wheel::Wheel;
 
 #[doc(hidden)]
-pub use check::Head;
+pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};
