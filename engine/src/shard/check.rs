@@ -4,7 +4,8 @@
 
 use super::Shard;
 use super::connection::{Connection, Kind};
-use super::topics::{BEHIND, LOOK, NEWS, NONE, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
+use crate::io::driver::Slot;
 use crate::mesh::Shards;
 
 impl Shard {
@@ -151,7 +152,58 @@ pub struct Head<'a> {
     pub newest: Option<(u32, u64)>,
 }
 
+/// Where a subscriber stands in its frame log.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The log, and the life of its topic.
+    pub log: u32,
+    /// See `log`.
+    pub life: u32,
+    /// Number of the message that the log gets next.
+    pub log_next: u64,
+    /// Subscribers of the log.
+    pub readers: u32,
+    /// The subscription.
+    pub membership: u32,
+    /// Its connection.
+    pub slot: Slot,
+    /// Subscriptions of the connection.
+    pub subscriptions: u32,
+    /// Number of the message that the subscriber is sent next.
+    pub next: u64,
+    /// Nothing but its turn keeps the subscriber from what is new in the log.
+    pub free: bool,
+}
+
 impl Shard {
+    /// Tells of every subscriber where it stands.
+    #[doc(hidden)]
+    pub fn standings(&self, mut tell: impl FnMut(Standing)) {
+        for (index, log) in self.topics.logs.iter().filter(|(_, log)| log.topic != NONE) {
+            let life = self.topics.topic(log.topic).generation;
+            for subscriber in &log.subscribers {
+                let connection = &self.connections[subscriber.slot as usize];
+                let own = self.actives.get(connection.active as usize).is_some_and(|active| !active.queue.is_empty());
+                let free = subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING | ENOUGH) == 0
+                    && subscriber.next >= log.chain.first()
+                    && connection.is_subscriber()
+                    && !(connection.blocked || own || self.is_closing(subscriber.slot));
+                tell(Standing {
+                    log: index as u32,
+                    life,
+                    log_next: log.chain.next(),
+                    readers: log.subscribers.len() as u32,
+                    membership: subscriber.membership,
+                    slot: subscriber.slot,
+                    subscriptions: connection.subscriptions,
+                    next: subscriber.next,
+                    free,
+                });
+            }
+        }
+    }
+
     /// Tells of every topic that has its home or subscribers here how far this shard is with it.
     #[doc(hidden)]
     pub fn heads(&self, mut tell: impl FnMut(Head<'_>)) {

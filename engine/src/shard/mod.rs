@@ -70,7 +70,7 @@ use wheel::Wheel;
 use work::{Postponed, Work};
 
 #[doc(hidden)]
-pub use check::Head;
+pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};

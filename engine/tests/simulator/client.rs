@@ -1,6 +1,7 @@
 //! What all scripted clients share: the scene they act in, the plan they act by, the phase of the run.
 
 use crate::echo::EchoClient;
+use crate::glutton::Glutton;
 use crate::line::LineClient;
 use crate::migrant::Migrant;
 use crate::net::{ConnId, Net};
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) linger_ms: u64,
     /// Nothing in this world entitles the server to refuse, or to close a connection of its own accord.
     pub(crate) calm: bool,
+    /// There are very many topics, and some clients want most of them.
+    pub(crate) broad: bool,
     pub(crate) trace: bool,
 }
 
@@ -149,6 +152,7 @@ pub(crate) enum Client {
     Stream(StreamClient),
     Poller(Poller),
     Migrant(Migrant),
+    Glutton(Glutton),
 }
 
 impl Client {
@@ -161,6 +165,7 @@ impl Client {
             Client::Stream(client) => client.step(scene),
             Client::Poller(client) => client.step(scene),
             Client::Migrant(client) => client.step(scene),
+            Client::Glutton(client) => client.step(scene),
         }
     }
 
@@ -174,6 +179,7 @@ impl Client {
             Client::Stream(client) => client.has_work(net, phase, oracle),
             Client::Poller(client) => client.has_work(net, phase, oracle),
             Client::Migrant(client) => client.has_work(net, phase, oracle),
+            Client::Glutton(client) => client.has_work(net, phase),
         }
     }
 
@@ -187,6 +193,7 @@ impl Client {
             Client::Stream(client) => client.next_due_us(phase, oracle),
             Client::Poller(client) => client.next_due_us(phase, oracle),
             Client::Migrant(client) => client.next_due_us(phase, oracle),
+            Client::Glutton(client) => client.next_due_us(phase),
         }
     }
 
@@ -199,6 +206,7 @@ impl Client {
             Client::Stream(client) => client.conn(),
             Client::Poller(client) => client.conn(),
             Client::Migrant(client) => client.conn(),
+            Client::Glutton(client) => client.conn(),
         }
     }
 
@@ -212,6 +220,7 @@ impl Client {
             Client::Stream(client) => client.waits_for(phase, oracle),
             Client::Poller(client) => client.waits_for(phase, oracle),
             Client::Migrant(client) => client.waits_for(phase, oracle),
+            Client::Glutton(client) => client.waits_for(phase),
         }
     }
 
@@ -225,6 +234,7 @@ impl Client {
             Client::Stream(client) => client.exit(scene, Exit::Reset),
             Client::Poller(client) => client.exit(scene, Exit::Reset),
             Client::Migrant(client) => client.exit(scene, Exit::Reset),
+            Client::Glutton(client) => client.exit(scene, Exit::Reset),
         }
     }
 

@@ -30,6 +30,12 @@ pub(crate) struct Faults {
     pub(crate) jump_us_max: u64,
     /// A shard stands still for long (the host gave its core to somebody else).
     pub(crate) stall: u32,
+    /// A completion stays in the queue for another turn, and those of other sockets overtake it.
+    pub(crate) late: u32,
+    /// A receive finds no buffer although there is one: others took them meanwhile.
+    pub(crate) no_buffers: u32,
+    /// All clients lose their connections at once (a proxy starts anew), per step, in a thousandth of thousandths.
+    pub(crate) storm: u32,
 }
 
 impl Faults {
@@ -47,6 +53,9 @@ impl Faults {
         clock_jump: 0,
         jump_us_max: 1,
         stall: 0,
+        late: 0,
+        no_buffers: 0,
+        storm: 0,
     };
 
     /// Draws each fault on its own: some worlds have one kind often, some have all, some none.
@@ -59,7 +68,8 @@ impl Faults {
         };
         Faults {
             short_send: often(rng, 400),
-            again: often(rng, 300),
+            // Now and then hardly any send is taken.
+            again: if rng.chance(60) { 900 } else { often(rng, 300) },
             rearm: often(rng, 300),
             delay_us_max: rng.pick(&[1, 50, 500, 20_000]),
             late_writable_us_max: rng.pick(&[1, 50, 500, 50_000]),
@@ -68,8 +78,11 @@ impl Faults {
             accept_fails: often(rng, 200),
             reset: if rng.chance(700) { 0 } else { rng.within(1..6) as u32 },
             clock_jump: if rng.chance(800) { 0 } else { rng.within(1..4) as u32 },
-            jump_us_max: rng.pick(&[10_000, 1_000_000, 40_000_000, 200_000_000]),
+            jump_us_max: rng.pick(&[10_000, 1_000_000, 40_000_000, 200_000_000, 10_000_000_000]),
             stall: often(rng, 20),
+            late: often(rng, 900),
+            no_buffers: often(rng, 200),
+            storm: if rng.chance(850) { 0 } else { rng.within(100..1_000) as u32 },
         }
     }
 }

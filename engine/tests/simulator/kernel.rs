@@ -6,7 +6,7 @@
 //!
 //! When things happen, as on the ring: orders take effect in `submit`, in their order; a send is over when `submit`
 //! returns; whatever waits (receives, waits for room, accepts, closes) comes back in some later `submit`, in any order
-//! between slots. "Armed" is what the shard can know: from the order until the shard reaped the completion that ends it.
+//! between slots, and may stand in the queue for turns; only `Unsent` is heard right after its `submit`. "Armed" is what the shard can know: from the order until the shard reaped the completion that ends it.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -56,6 +56,21 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
+}
+
+/// Returns whose completion this is; that of a listener is nobody's.
+fn slot_of(completion: &Completion) -> Slot {
+    match *completion {
+        Completion::Accepted { slot, .. }
+        | Completion::Connected { slot, .. }
+        | Completion::Received { slot, .. }
+        | Completion::ReceiveEnded { slot, .. }
+        | Completion::Readable { slot, .. }
+        | Completion::Unsent { slot, .. }
+        | Completion::Writable { slot, .. }
+        | Completion::Closed { slot } => slot,
+        Completion::AcceptFailed { .. } => Slot::MAX,
+    }
 }
 
 impl FakeKernel {
@@ -340,7 +355,7 @@ impl FakeKernel {
         } else if armed.interest == Interest::Stream && self.rng.chance(self.faults.rearm / 2) {
             self.tally.rearms += 1;
             over(End::Rearm)
-        } else if let Some(id) = self.owners.iter().position(|owner| *owner == BufferOwner::Kernel) {
+        } else if let Some(id) = self.free_buffer() {
             let max = self.buffers[id].len();
             let max = if self.rng.chance(self.faults.small_receive) { self.rng.skewed(max) } else { max };
             match self.net.borrow_mut().server_read(seat.conn, &mut self.buffers[id][..max]) {
@@ -361,6 +376,14 @@ impl FakeKernel {
         let live = matches!(completion, Completion::Received { more: true, .. });
         self.seats[slot as usize].receive = Some(Armed { live, due_us: None, ..armed });
         self.queue.push_back(completion);
+    }
+
+    /// Finds a receive buffer, unless others were quicker.
+    fn free_buffer(&mut self) -> Option<usize> {
+        if self.rng.chance(self.faults.no_buffers) {
+            return None;
+        }
+        self.owners.iter().position(|owner| *owner == BufferOwner::Kernel)
     }
 
     /// Keeps the books when the shard learns of a completion.
@@ -510,10 +533,22 @@ impl Driver for FakeKernel {
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>, max: usize) {
+        // Of one socket nothing overtakes anything, but for `Unsent`, which never waits.
+        let mut late: Vec<Slot> = Vec::new();
+        let mut place = 0;
         for _ in 0..max {
-            let Some(completion) = self.queue.pop_front() else {
+            let Some(completion) = self.queue.get(place).copied() else {
                 break;
             };
+            let slot = slot_of(&completion);
+            let may_wait = !matches!(completion, Completion::Unsent { .. });
+            if may_wait && (late.contains(&slot) || self.rng.chance(self.faults.late)) {
+                self.tally.late += 1;
+                late.push(slot);
+                place += 1;
+                continue;
+            }
+            self.queue.remove(place);
             self.learned(completion);
             into.push(completion);
         }

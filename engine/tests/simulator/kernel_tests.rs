@@ -216,7 +216,7 @@ fn an_honest_server_survives_every_fault() {
         let tally = echo_world(seed, faults);
         sum.add(&tally);
     }
-    let happened = [sum.sends, sum.short, sum.again, sum.no_buffers, sum.rearms, sum.table_full];
+    let happened = [sum.sends, sum.short, sum.again, sum.no_buffers, sum.rearms, sum.table_full, sum.late];
     assert!(happened.iter().all(|count| *count > 0), "{sum:?}");
 }
 
@@ -282,6 +282,41 @@ fn data_and_cancel_cross() {
     kernel.cancel_receive(slot, 2, Interest::Readiness);
     assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 2, cancelled: false });
     assert_eq!(kernel.tally.crossed_cancels, 1);
+}
+
+/// A completion may stay in the queue for turns, and those of other sockets overtake it; those of one socket keep their order, and
+/// that a send fell short is heard right after its submit.
+#[test]
+fn late_completions() {
+    let net = Net::shared(1);
+    let faults = Faults { late: 900, delay_us_max: 1, ..Faults::NONE };
+    let mut kernel = FakeKernel::new(0, net.clone(), Rng::new(1), faults, SIZES);
+    let conns: Vec<ConnId> = (0..4).map(|_| net.borrow_mut().connect(0, 1000, 10)).collect();
+    kernel.accept(0);
+    let mut order = Vec::new();
+    let mut completions = Vec::new();
+    let mut turns = 0;
+    while order.len() < conns.len() {
+        kernel.submit();
+        kernel.reap(&mut completions, 64);
+        for completion in completions.drain(..) {
+            let Completion::Accepted { slot, peer, .. } = completion else { panic!("accepted, not {completion:?}") };
+            order.push((slot, peer));
+        }
+        turns += 1;
+        assert!(turns < 1000, "nothing stays for ever");
+    }
+    assert!(turns > 4, "nothing was late");
+    assert!(!order.is_sorted_by_key(|(_, peer)| *peer), "nobody was overtaken: the seed shows nothing");
+    for (slot, _) in &order {
+        kernel.receive(*slot, 1, Interest::Readiness);
+        kernel.send(*slot, Span { start: 0, len: 40 });
+    }
+    conns.iter().for_each(|conn| assert_eq!(net.borrow_mut().client_write(*conn, b"hello"), Ok(5)));
+    kernel.submit();
+    kernel.reap(&mut completions, 64);
+    let unsent = completions.iter().filter(|completion| matches!(completion, Completion::Unsent { .. })).count();
+    assert_eq!(unsent, conns.len(), "{completions:?}");
 }
 
 /// Two sends to one slot between two submits are seen.

@@ -44,6 +44,8 @@ struct Subscribed {
     /// SUB was answered.
     settled: bool,
     leaving: bool,
+    /// It asked for so few messages that nobody can wait for the next one.
+    slow: bool,
 }
 
 #[derive(Debug)]
@@ -99,8 +101,15 @@ impl LineClient {
         match (phase, &self.wire) {
             (Phase::Busy | Phase::Churning, _) => Some(self.next_us),
             (Phase::Settling, None) if !self.resume.is_empty() => Some(self.next_us),
+            (Phase::Settling, Some(_)) if self.is_slow() => Some(self.next_us),
             _ => None,
         }
+    }
+
+    /// Says whether it has a subscription whose pace it will change, now that it wants what is left.
+    fn is_slow(&self) -> bool {
+        let slow = |subscribed: &Subscribed| subscribed.slow && subscribed.settled && !subscribed.leaving;
+        self.stage == Stage::Open && !self.ended && self.subscribed.values().any(slow)
     }
 
     pub(crate) fn waits_for(&self, phase: Phase, oracle: &Oracle) -> Option<String> {
@@ -116,8 +125,11 @@ impl LineClient {
             "a pong".to_string()
         } else if let Some(asked) = self.asked.iter().next() {
             format!("an answer to {asked:?} and {} more", self.asked.len() - 1)
+        } else if phase == Phase::Settling && self.is_slow() {
+            "its turn to change a pace".to_string()
         } else {
-            let behind = self.subscribed.values().find(|subscribed| !subscribed.watch.is_complete(oracle))?;
+            let behind = |subscribed: &&Subscribed| !subscribed.slow && !subscribed.watch.is_complete(oracle);
+            let behind = self.subscribed.values().find(behind)?;
             format!("messages: {:?}, head {:?}", behind.watch, oracle.head(behind.watch.topic()))
         };
         Some(format!("line client {} on connection {}: {reason}", self.name, wire.conn))
@@ -140,6 +152,9 @@ impl LineClient {
         if flow != Flow::Open {
             self.lose(scene, flow);
             return;
+        }
+        if scene.phase == Phase::Settling && self.is_slow() {
+            self.hurry(scene);
         }
         if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
             self.next_us = scene.pause_until_us();
@@ -312,6 +327,7 @@ impl LineClient {
             (Asked::Subscribe(topic), [cursor]) => {
                 let subscribed = self.subscribed.get_mut(&topic).expect("it was asked for");
                 subscribed.watch.head_told(scene.oracle, Cursor::parse(cursor));
+                subscribed.settled = true;
             }
             (Asked::Change, [] | [_]) => {}
             (Asked::Restart(topic, since), [cursor]) => {
@@ -386,27 +402,36 @@ impl LineClient {
         }
     }
 
-    fn subscribe(&mut self, scene: &mut Scene<'_>, topic: String, since: Since) {
+    pub(crate) fn subscribes(&self, topic: &str) -> bool {
+        self.subscribed.contains_key(topic)
+    }
+
+    pub(crate) fn subscribe(&mut self, scene: &mut Scene<'_>, topic: String, since: Since) {
         let token = self.token(Asked::Subscribe(topic.clone()));
-        let options = if self.quiet { String::new() } else { draw_options(scene.rng, 150) };
+        let permille = if self.quiet || !scene.phase.is_lively() { 0 } else { 150 };
+        let Options { text: options, slow } = Options::draw(scene.rng, permille);
         let since_word = match since {
             Since::Latest if scene.rng.chance(500) => String::new(),
             since => format!(" since={since}"),
         };
         self.say(scene, format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes());
         let watch = Watch::new(&topic, since);
-        self.subscribed.insert(topic, Subscribed { watch, settled: false, leaving: false });
+        self.subscribed.insert(topic, Subscribed { watch, settled: false, leaving: false, slow });
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
         let topic = scene.topic();
         let len = scene.payload_len();
+        self.publish_to(scene, &topic, len);
+    }
+
+    pub(crate) fn publish_to(&mut self, scene: &mut Scene<'_>, topic: &str, len: usize) {
         let conn = self.wire.as_ref().expect("only an open client publishes").conn;
-        let sent = scene.oracle.publish(scene.rng, &topic, conn, len);
+        let sent = scene.oracle.publish(scene.rng, topic, conn, len);
         let id =
             if scene.rng.chance(800) { format!(" id={}", self.token(Asked::Publish(sent.id))) } else { String::new() };
         let event = sent.event.map_or(String::new(), |event| format!(" event={event}"));
-        let mut text = format!("PUB {}{event}{id}\n", escape(&topic)).into_bytes();
+        let mut text = format!("PUB {}{event}{id}\n", escape(topic)).into_bytes();
         text.extend_from_slice(&sent.bytes);
         self.say(scene, &text);
     }
@@ -417,25 +442,52 @@ impl LineClient {
             let topic = scene.topic();
             self.subscribe(scene, topic, Since::Live);
         } else if scene.rng.chance(100) {
-            self.unsubscribe(scene);
+            self.unsubscribe(scene, 1);
         } else if scene.rng.chance(20) {
             self.exit(scene, Exit::Reset);
         }
     }
 
-    fn unsubscribe(&mut self, scene: &mut Scene<'_>) {
-        let leaving = self.subscribed.iter_mut().find(|(_, subscribed)| !subscribed.leaving);
-        if let Some((topic, subscribed)) = leaving {
-            subscribed.leaving = true;
-            let topic = topic.clone();
+    /// Leaves so many topics, or all that it has.
+    pub(crate) fn unsubscribe(&mut self, scene: &mut Scene<'_>, count: usize) {
+        let staying = self.subscribed.iter_mut().filter(|(_, subscribed)| !subscribed.leaving).take(count);
+        let topics: Vec<String> = staying
+            .map(|(topic, subscribed)| {
+                subscribed.leaving = true;
+                topic.clone()
+            })
+            .collect();
+        for topic in topics {
             let token = self.token(Asked::Unsubscribe(topic.clone()));
             self.say(scene, format!("UNSUB {} id={token}", escape(&topic)).as_bytes());
+        }
+    }
+
+    /// Wants what is left, at no pace or a short one.
+    fn hurry(&mut self, scene: &mut Scene<'_>) {
+        let slow = self
+            .subscribed
+            .iter_mut()
+            .filter(|(_, subscribed)| subscribed.slow && subscribed.settled && !subscribed.leaving);
+        let topics: Vec<String> = slow
+            .map(|(topic, subscribed)| {
+                subscribed.slow = false;
+                topic.clone()
+            })
+            .collect();
+        for topic in topics {
+            let every = scene.rng.pick(&["", " every=0", " every=20"]);
+            let token = self.token(Asked::Change);
+            self.say(scene, format!("SUB {}{every} id={token}", escape(&topic)).as_bytes());
         }
     }
 
     fn act(&mut self, scene: &mut Scene<'_>) {
         if self.quiet {
             self.listen(scene);
+            return;
+        }
+        if scene.plan.broad && self.act_broadly(scene) {
             return;
         }
         match scene.rng.below(100) {
@@ -451,7 +503,7 @@ impl LineClient {
                     self.subscribe(scene, topic, since);
                 }
             }
-            60..70 => self.unsubscribe(scene),
+            60..70 => self.unsubscribe(scene, 1),
             70..75 => self.change(scene),
             75..80 => {
                 let token = self.token(Asked::Ping);
@@ -494,7 +546,8 @@ impl LineClient {
         let staying = self.subscribed.iter_mut().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
         let Some((topic, subscribed)) = staying else { return };
         let topic = topic.clone();
-        let options = draw_options(scene.rng, 500);
+        let Options { text: options, slow } = Options::draw(scene.rng, 500);
+        subscribed.slow = slow;
         if scene.rng.chance(400) {
             subscribed.settled = false;
             let since = draw_since(scene.rng);
@@ -519,11 +572,29 @@ impl LineClient {
     }
 }
 
-/// Draws what a subscription may ask for besides its start, some of it so many times of a thousand.
-fn draw_options(rng: &mut Rng, permille: u32) -> String {
-    let conflate = if rng.chance(permille) { " conflate" } else { "" };
-    let every = if rng.chance(permille) { format!(" every={}", rng.skewed(50)) } else { String::new() };
-    format!("{conflate}{every}")
+/// What a subscription may ask for besides its start.
+struct Options {
+    text: String,
+    /// A message an hour, or less often.
+    slow: bool,
+}
+
+impl Options {
+    /// Draws some of it, each so many times of a thousand.
+    fn draw(rng: &mut Rng, permille: u32) -> Options {
+        let conflate = if rng.chance(permille) { " conflate" } else { "" };
+        let every_ms = if rng.chance(permille) { draw_every_ms(rng) } else { 0 };
+        let every = if every_ms > 0 { format!(" every={every_ms}") } else { String::new() };
+        Options { text: format!("{conflate}{every}"), slow: every_ms >= HOUR_MS }
+    }
+}
+
+/// A pace that no world lasts for.
+pub(crate) const HOUR_MS: u32 = 3_600_000;
+
+/// Draws the least time between two messages: mostly one that passes soon.
+pub(crate) fn draw_every_ms(rng: &mut Rng) -> u32 {
+    if rng.chance(200) { rng.pick(&[HOUR_MS, 24 * HOUR_MS, u32::MAX]) } else { rng.skewed(50) as u32 }
 }
 
 /// Draws where a reader starts.

@@ -1,7 +1,7 @@
 //! The seeded simulator: several production shards on a fake kernel, scripted clients at the other end, an oracle.
 //!
 //! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
-//! streams), `poller` (all that polls), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
+//! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
 //!
 //! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
@@ -10,13 +10,17 @@
 mod ask;
 mod base64;
 mod body;
+mod broad;
 mod client;
+mod draft;
 mod echo;
 mod fairness;
 mod faults;
 mod finds;
 mod following;
 mod forever_frame;
+mod ghosts;
+mod glutton;
 mod item;
 mod kernel;
 mod kernel_tests;
@@ -27,6 +31,7 @@ mod ndjson;
 mod net;
 mod oracle;
 mod oracle_tests;
+mod paces;
 mod packing;
 mod poller;
 mod promptness;
@@ -35,6 +40,7 @@ mod reader_tests;
 mod reading;
 mod rest;
 mod rng;
+mod rounds;
 mod seat;
 mod sse;
 mod stage;

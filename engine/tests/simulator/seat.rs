@@ -81,6 +81,7 @@ pub(crate) struct Tally {
     pub(crate) crossed_cancels: u64,
     pub(crate) table_full: u64,
     pub(crate) overfull_orders: u64,
+    pub(crate) late: u64,
 }
 
 impl Tally {
@@ -93,5 +94,6 @@ impl Tally {
         self.crossed_cancels += other.crossed_cancels;
         self.table_full += other.table_full;
         self.overfull_orders += other.overfull_orders;
+        self.late += other.late;
     }
 }

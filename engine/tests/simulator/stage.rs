@@ -55,6 +55,14 @@ impl Stage {
         self.turn_and_look(|_, _| {});
     }
 
+    /// Lets one shard take a turn: the others stand still.
+    pub(crate) fn turn_of(&mut self, index: usize) {
+        let (shard, kernel) = &mut self.berths[index];
+        shard.turn(kernel);
+        shard.check();
+        self.net.borrow_mut().advance_us(TURN_US);
+    }
+
     /// Lets every shard take a turn, and shows it to `look` after its own.
     pub(crate) fn turn_and_look(&mut self, mut look: impl FnMut(usize, &Shard)) {
         for (index, (shard, kernel)) in self.berths.iter_mut().enumerate() {

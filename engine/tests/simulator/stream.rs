@@ -4,7 +4,7 @@
 use crate::ask::{Ask, Start, Transport};
 use crate::client::{Exit, Phase, Scene};
 use crate::following::Following;
-use crate::line::draw_since;
+use crate::line::{HOUR_MS, draw_every_ms, draw_since};
 use crate::net::{ConnId, Net};
 use crate::oracle::Oracle;
 use crate::reading::{News, Reading};
@@ -14,8 +14,9 @@ use crate::wire::{Flow, Pace, Wire};
 /// So often a client comes back once the faults are over.
 const RETURNS_MAX: u32 = 5;
 
-/// Topics of one request at most.
+/// Topics of one request at most, where there are few and where there are many.
 const TOPICS_MAX: usize = 5;
+const TOPICS_MAX_BROAD: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct StreamClient {
@@ -28,6 +29,8 @@ pub(crate) struct StreamClient {
     transport: Transport,
     in_path: bool,
     options: String,
+    /// It asked for so few messages that nobody can wait for the next one.
+    slow: bool,
     ended: bool,
     opened_us: u64,
     pace: Pace,
@@ -47,6 +50,7 @@ impl StreamClient {
             transport: rng.pick(&Transport::STREAMS),
             in_path: true,
             options: String::new(),
+            slow: false,
             ended: false,
             opened_us: 0,
             pace: if calm || quiet { Pace::FAST } else { Pace::draw(rng) },
@@ -65,8 +69,8 @@ impl StreamClient {
     }
 
     pub(crate) fn next_due_us(&self, phase: Phase, oracle: &Oracle) -> Option<u64> {
-        let wants = phase.is_lively() || (phase == Phase::Settling && self.wire.is_none() && self.misses(oracle));
-        wants.then_some(self.next_us)
+        let settles = if self.wire.is_some() { self.slow } else { self.misses(oracle) };
+        (phase.is_lively() || phase == Phase::Settling && settles).then_some(self.next_us)
     }
 
     /// Says whether it would come back for something.
@@ -88,6 +92,8 @@ impl StreamClient {
         let streaming = self.reading.as_ref().is_some_and(Reading::is_streaming);
         let reason = if wire.has_unwritten() {
             "its bytes to be taken".to_string()
+        } else if phase == Phase::Settling && self.slow {
+            "its turn to come back without a pace".to_string()
         } else if phase == Phase::Draining || self.ended || !streaming {
             format!("the end, or the head of {:?}", self.reading)
         } else if following.is_complete(oracle, self.is_shared()) {
@@ -117,7 +123,11 @@ impl StreamClient {
         } else if due {
             self.next_us = scene.pause_until_us();
             let chance = if self.quiet { 20 } else { 40 };
-            if scene.rng.chance(chance) {
+            if scene.phase == Phase::Settling {
+                // It wants what is left.
+                self.hurry();
+                self.exit(scene, Exit::Close);
+            } else if scene.rng.chance(chance) {
                 let exit = if self.ended { Exit::Reset } else { Exit::draw(scene.rng) };
                 self.exit(scene, exit);
             }
@@ -127,6 +137,7 @@ impl StreamClient {
     fn connect(&mut self, scene: &mut Scene<'_>) {
         if scene.phase == Phase::Settling {
             self.returns += 1;
+            self.hurry();
         } else if self.following.is_none() || scene.rng.chance(150) {
             self.choose(scene);
         }
@@ -160,15 +171,25 @@ impl StreamClient {
     /// Chooses what to follow, and how.
     fn choose(&mut self, scene: &mut Scene<'_>) {
         let several = !self.quiet && scene.rng.chance(350);
-        let topics = if several { scene.topics(TOPICS_MAX) } else { vec![scene.topic()] };
+        let topics_max = if scene.plan.broad { TOPICS_MAX_BROAD } else { TOPICS_MAX };
+        let topics = if several { scene.topics(topics_max) } else { vec![scene.topic()] };
         let conflate = if scene.rng.chance(150) { "conflate=1" } else { "" };
-        let every = if scene.rng.chance(150) { format!("every={}", scene.rng.skewed(50)) } else { String::new() };
+        let every_ms = if scene.rng.chance(150) { draw_every_ms(scene.rng) } else { 0 };
+        self.slow = every_ms >= HOUR_MS;
+        let every = if every_ms > 0 { format!("every={every_ms}") } else { String::new() };
         self.options = [conflate, &every].into_iter().filter(|option| !option.is_empty()).collect::<Vec<_>>().join("&");
         self.transport = scene.rng.pick(&Transport::STREAMS);
         self.in_path = topics.len() == 1 && scene.rng.chance(700);
         let mut following = Following::new(topics, draw_since(scene.rng));
         following.conflates = !self.options.is_empty();
         self.following = Some(following);
+    }
+
+    /// Asks for no pace the next time, if this one was for hours.
+    fn hurry(&mut self) {
+        if std::mem::take(&mut self.slow) {
+            self.options.clear();
+        }
     }
 
     fn read(&mut self, scene: &mut Scene<'_>) {

@@ -16,19 +16,25 @@ pub(crate) struct Pace {
     pub(crate) reads: u32,
     /// Most bytes a step reads.
     pub(crate) bytes_max: usize,
+    /// Chance in thousandths that a step stops reading for a while.
+    pub(crate) stalls: u32,
 }
 
 impl Pace {
-    pub(crate) const FAST: Pace = Pace { reads: 1000, bytes_max: 1 << 20 };
+    pub(crate) const FAST: Pace = Pace { reads: 1000, bytes_max: 1 << 20, stalls: 0 };
 
     pub(crate) fn draw(rng: &mut Rng) -> Pace {
-        match rng.below(4) {
-            0 => Pace { reads: rng.within(5..100) as u32, bytes_max: rng.skewed(2000) },
-            1 => Pace { reads: rng.within(100..1000) as u32, bytes_max: rng.skewed(2000) },
+        match rng.below(6) {
+            0 => Pace { reads: rng.within(5..100) as u32, bytes_max: rng.skewed(2000), stalls: 0 },
+            1 => Pace { reads: rng.within(100..1000) as u32, bytes_max: rng.skewed(2000), stalls: 0 },
+            2 => Pace { reads: 1000, bytes_max: rng.skewed(2000), stalls: rng.within(20..200) as u32 },
             _ => Pace::FAST,
         }
     }
 }
+
+/// Longest time for which a client that stalls does not read, in microseconds: whole bursts pass it by.
+const STALL_US_MAX: usize = 200_000;
 
 /// What became of the connection in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,7 @@ pub(crate) struct Wire {
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
+    stalled_until_us: u64,
 }
 
 impl Wire {
@@ -82,6 +89,7 @@ impl Wire {
             packing: None,
             bytes: Vec::new(),
             pace,
+            stalled_until_us: 0,
         }
     }
 
@@ -108,7 +116,12 @@ impl Wire {
     pub(crate) fn has_work(&self, net: &Net) -> bool {
         (self.has_unwritten() && net.client_has_room(self.conn))
             || (self.ending && !self.ended && self.out.is_empty() && !self.broken)
-            || net.client_has_news(self.conn)
+            || net.client_has_news(self.conn) && !self.stalls(net)
+    }
+
+    /// Says whether it does not read for a while.
+    fn stalls(&self, net: &Net) -> bool {
+        self.pace.stalls > 0 && net.now_us() < self.stalled_until_us
     }
 
     /// Moves bytes both ways, some of them.
@@ -126,7 +139,10 @@ impl Wire {
             self.ended = true;
             net.client_end(self.conn);
         }
-        if !rng.chance(self.pace.reads) {
+        if rng.chance(self.pace.stalls) {
+            self.stalled_until_us = net.now_us() + rng.skewed(STALL_US_MAX) as u64;
+        }
+        if self.stalls(net) || !rng.chance(self.pace.reads) {
             return Flow::Open;
         }
         let max = if rng.chance(300) { rng.skewed(self.pace.bytes_max) } else { self.pace.bytes_max };

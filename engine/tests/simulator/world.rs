@@ -6,23 +6,19 @@
 
 use corecast::io::driver::Driver;
 use corecast::mesh;
-use corecast::shard::{Busy, LagPolicy, Limits, Setup, Shard, Stats};
+use corecast::shard::{Busy, Setup, Shard, Stats};
 
 use crate::ask::TRANSPORTS;
 use crate::client::{Client, Phase, Plan, Scene};
-use crate::echo::EchoClient;
+use crate::draft::Draft;
 use crate::faults::Faults;
 use crate::kernel::FakeKernel;
-use crate::line::LineClient;
-use crate::migrant::Migrant;
 use crate::net::{Net, SharedNet};
-use crate::oracle::{History, Oracle};
-use crate::poller::Poller;
-use crate::raw::RawClient;
-use crate::rest::HttpClient;
+use crate::oracle::Oracle;
+use crate::promptness::Promptness;
 use crate::rng::Rng;
-use crate::seat::{Sizes, Tally};
-use crate::stream::StreamClient;
+use crate::rounds::Rounds;
+use crate::seat::Tally;
 
 /// Longest that nobody can act while somebody waits, once faults are over: a head may take 10 s, an ended connection 2 s. Below the 25 s
 /// of a ping, which would hide a lost wake-up.
@@ -32,7 +28,7 @@ const SETTLE_US_MAX: u64 = 15_000_000;
 const QUIET_US: u64 = 300_000;
 
 /// Steps after which a world that makes no end of it is stuck in a circle.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 30_000_000;
 
 /// A shard and where it stands.
 struct Berth {
@@ -60,6 +56,8 @@ pub(crate) struct World {
     resting: Vec<bool>,
     clients: Vec<Client>,
     oracle: Oracle,
+    promptness: Promptness,
+    rounds: Rounds,
     plan: Plan,
     faults: Faults,
     phase: Phase,
@@ -81,6 +79,11 @@ pub(crate) struct Report {
     pub(crate) ends: u64,
     pub(crate) stats: Stats,
     pub(crate) tally: Tally,
+    /// The longest that a shard waited for a message, in rounds of it and the home.
+    pub(crate) rounds_to_hear: u64,
+    /// The longest that a reader waited for a message, in hundredths of rounds of its log.
+    pub(crate) rounds_to_send: u64,
+    pub(crate) steps_max: u64,
 }
 
 impl Report {
@@ -91,126 +94,22 @@ impl Report {
         self.ends += other.ends;
         self.stats.add(&other.stats);
         self.tally.add(&other.tally);
-    }
-}
-
-const TOPICS: [&str; 12] = [
-    "hot",
-    "a",
-    "a/b",
-    "with space",
-    "100%",
-    "é/ü",
-    "long/long/long/long/long/long/long/topic",
-    "x1",
-    "x2",
-    "x3",
-    "x4",
-    "x5",
-];
-
-/// Lengths at which streams end: soon, after a while, never.
-const STREAM_BYTES: [u64; 4] = [500, 20_000, 0, 64 << 20];
-
-/// Ages at which streams end: soon after their beginning, after a while, never in a run.
-const STREAM_MS: [u64; 4] = [150, 2_000, 1_800_000, 1_800_000];
-
-fn draw_limits(rng: &mut Rng, calm: bool) -> Limits {
-    if calm {
-        return Limits {
-            message_bytes_max: 400,
-            history_messages: 100_000,
-            history_bytes: 64 << 20,
-            log_bytes_max: 8 << 20,
-            memory_bytes: 64 << 20,
-            stream_ms: rng.pick(&STREAM_MS),
-            stream_bytes: rng.pick(&STREAM_BYTES),
-            compress_from: rng.pick(&[None, Some(1), Some(200)]),
-            echo: true,
-            ..Limits::default()
-        };
-    }
-    let message_bytes_max = rng.pick(&[64, 300, 2_000, 20_000]);
-    let defaults = Limits::default();
-    Limits {
-        message_bytes_max,
-        connections_max: rng.pick(&[3, 10, 1 << 20, 1 << 20]),
-        subscriptions_max: rng.pick(&[2, 5, 1024]),
-        topics_max: rng.pick(&[2, 5, 1 << 20, 1 << 20]),
-        history_messages: rng.pick(&[1, 3, 10, 64]),
-        history_bytes: rng.pick(&[100, 5_000, 64 << 10]),
-        history_ms: rng.pick(&[1, 50, 300_000]),
-        log_bytes_max: rng.pick(&[1_000, 10_000, 256 << 10]),
-        private_bytes_max: rng.pick(&[1_000, 10_000, 64 << 10]),
-        lag: if rng.chance(300) { LagPolicy::Close } else { LagPolicy::Replay },
-        memory_bytes: rng.pick(&[64 << 10, 256 << 10, 1 << 20, 16 << 20]),
-        stream_ms: rng.pick(&STREAM_MS),
-        stream_bytes: rng.pick(&STREAM_BYTES),
-        compress_from: rng.pick(&[None, Some(1), Some(200), Some(1 << 10)]),
-        echo: true,
-        ..defaults
+        self.rounds_to_hear = self.rounds_to_hear.max(other.rounds_to_hear);
+        self.rounds_to_send = self.rounds_to_send.max(other.rounds_to_send);
+        self.steps_max = self.steps_max.max(other.steps_max);
     }
 }
 
 impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> World {
         let mut rng = Rng::new(seed);
-        let shards = 2 + rng.below(4);
-        let calm = rng.chance(200);
-        let mut faults = Faults::draw(&mut rng);
-        if calm {
-            faults = Faults { clock_jump: 0, reset: 0, ..faults };
-        }
-        let limits = draw_limits(&mut rng, calm);
-        let message_bytes_max = limits.message_bytes_max as usize;
-        let ring_bytes_min = 2 * mesh::Packet::bytes_max(message_bytes_max);
-        let ring_bytes = if calm { 1 << 20 } else { ring_bytes_min * rng.pick(&[1, 1, 2, 10]) };
-        // A few worlds are crowded: walks that take more than one slice, and change while they are under way.
-        let crowd = rng.chance(30);
-        // Others are fans: very many subscribers of one topic, a few sends a turn.
-        let fan = rng.chance(120);
-        let count = if fan {
-            20 + rng.below(100)
-        } else if crowd {
-            150 + rng.below(400)
-        } else {
-            2 + rng.skewed(40)
-        };
-        let plan = Plan {
-            topics: TOPICS[..if fan { 1 } else { 1 + rng.below(TOPICS.len()) }]
-                .iter()
-                .map(|topic| (*topic).to_string())
-                .collect(),
-            shards,
-            message_bytes_max,
-            pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
-            stream_ms: limits.stream_ms,
-            stream_bytes: limits.stream_bytes,
-            linger_ms: limits.linger_ms,
-            calm,
-            trace,
-        };
-        let sizes = Sizes {
-            memory_bytes: limits.memory_bytes as usize,
-            slots: if crowd {
-                1_000
-            } else if calm {
-                200
-            } else {
-                rng.pick(&[3, 10, 50, 200])
-            },
-            buffers: if calm { 64 } else { rng.pick(&[1, 2, 4, 64]) },
-            buffer_bytes: rng.pick(&[16, 100, 2_048]),
-            orders: if fan { rng.pick(&[2, 4, 8]) } else { rng.pick(&[2, 8, 64, 1_024]) },
-        };
+        let draft = Draft::draw(&mut rng, trace);
         if trace {
-            eprintln!(
-                "seed {seed}: {shards} shards, rings of {ring_bytes}, {sizes:?}\n{limits:?}\n{plan:?}\n{faults:?}"
-            );
+            eprintln!("seed {seed}: {draft:#?}");
         }
+        let Draft { shards, cores, ring_bytes, faults, sizes, .. } = draft;
         let net = Net::shared(shards);
         let hash_key = rng.next();
-        let cores = if rng.chance(400) { 1 + rng.below(shards) } else { shards };
         let berths = mesh::join(shards, cores, ring_bytes)
             .into_iter()
             .enumerate()
@@ -218,51 +117,24 @@ impl World {
                 let mut kernel = FakeKernel::new(index, net.clone(), rng.split(), faults, sizes);
                 // Whoever makes a shard starts its listeners.
                 kernel.accept(0);
-                Berth {
-                    shard: Shard::new(Setup {
-                        index,
-                        limits: limits.clone(),
-                        links,
-                        seed: rng.next(),
-                        slots_max: sizes.slots,
-                        hash_key,
-                    }),
-                    kernel,
-                    idle: None,
-                    stalled_until_us: 0,
-                }
+                let seed = rng.next();
+                let limits = draft.limits.clone();
+                let setup = Setup { index, limits, links, seed, slots_max: sizes.slots, hash_key };
+                Berth { shard: Shard::new(setup), kernel, idle: None, stalled_until_us: 0 }
             })
             .collect();
-        let clears = !calm && rng.chance(300);
-        let clients = (0..count)
-            .map(|name| match rng.below(18) {
-                kind if fan && name % 8 != 0 && kind < 12 => Client::Line(LineClient::new(name, &mut rng, calm, true)),
-                _ if fan && name % 8 != 0 => Client::Stream(StreamClient::new(name, &mut rng, calm, true)),
-                0..6 => Client::Line(LineClient::new(name, &mut rng, calm, false)),
-                6..8 => Client::Raw(RawClient::new(name, &mut rng, calm)),
-                8..10 => Client::Http(HttpClient::new(name, &mut rng, calm, clears)),
-                10 => Client::Echo(EchoClient::new(name, &mut rng, calm)),
-                11..14 => Client::Stream(StreamClient::new(name, &mut rng, calm, false)),
-                14..16 => Client::Poller(Poller::new(name, &mut rng, calm)),
-                _ => Client::Migrant(Migrant::new(name, &mut rng, calm)),
-            })
-            .collect();
+        let clients = draft.clients(&mut rng);
         let now_us = net.borrow().now_us();
-        let mut oracle = Oracle::default();
-        oracle.may_forget = clears || limits.memory_bytes < 16 << 20 || limits.topics_max < 12;
-        oracle.history = Some(History {
-            messages: limits.history_messages as usize,
-            bytes: limits.history_bytes as usize,
-            until_us: now_us + limits.history_ms * 1000,
-        });
         World {
             rng,
             net,
             berths,
             resting: vec![false; cores],
             clients,
-            oracle,
-            plan,
+            oracle: draft.oracle(now_us),
+            promptness: Promptness::new(shards, draft.bounds()),
+            rounds: Rounds::new(shards),
+            plan: draft.plan,
             faults,
             phase: Phase::Busy,
             phase_us: now_us,
@@ -301,6 +173,9 @@ impl World {
         self.check_end();
         let Oracle { sights, gaps, heard, ends, .. } = self.oracle;
         let mut report = Report { sights, gaps, heard, ends, ..Report::default() };
+        report.rounds_to_hear = self.promptness.longest;
+        report.rounds_to_send = self.rounds.longest;
+        report.steps_max = self.steps;
         for berth in &mut self.berths {
             report.stats.add(berth.shard.stats());
             report.tally.add(&berth.kernel.tally);
@@ -390,9 +265,14 @@ impl World {
         };
         let mut acted = self.step_shard(now_us);
         for _ in 0..1 + self.rng.below(4) {
-            acted |= self.step_client();
+            let index = self.rng.below(self.clients.len());
+            acted |= self.step_client(index);
         }
-        if !acted && !self.anybody_can_act(now_us) {
+        if self.phase.is_lively() && self.faults.storm > 0 && self.rng.below(1_000_000) < self.faults.storm as usize {
+            (0..self.clients.len()).for_each(|index| self.act(index, true));
+        }
+        // Among very many clients, chance alone would hardly ever find the few that have something to do.
+        if !acted && !self.step_somebody() && !self.shards_can_act(now_us) {
             self.skip_to_next_deadline();
         }
     }
@@ -426,6 +306,8 @@ impl World {
         }
         let busy = berth.shard.turn(&mut berth.kernel);
         berth.shard.check();
+        self.promptness.turned(index, &berth.shard);
+        self.rounds.turned(index, &berth.shard);
         berth.idle = match busy {
             Busy::Yes => None,
             Busy::RestUntil(deadline_us) => Some(deadline_us),
@@ -449,14 +331,27 @@ impl World {
         }
     }
 
-    fn step_client(&mut self) -> bool {
-        let index = self.rng.below(self.clients.len());
-        let net = &mut *self.net.borrow_mut();
-        if !self.clients[index].has_work(net, self.phase, &self.oracle) {
-            return false;
+    /// Lets a client act, if it has something to do; says whether it had.
+    fn step_client(&mut self, index: usize) -> bool {
+        let has_work = self.clients[index].has_work(&self.net.borrow(), self.phase, &self.oracle);
+        if has_work {
+            let reset = self.phase.is_lively() && self.rng.chance(self.faults.reset);
+            self.act(index, reset);
         }
+        has_work
+    }
+
+    /// Lets the next client act that has something to do, from a random one on; says whether there is any.
+    fn step_somebody(&mut self) -> bool {
+        let count = self.clients.len();
+        let first = self.rng.below(count);
+        (first..first + count).any(|index| self.step_client(index % count))
+    }
+
+    /// Lets a client act, or breaks its connection.
+    fn act(&mut self, index: usize, reset: bool) {
+        let net = &mut *self.net.borrow_mut();
         self.oracle.now_us = net.now_us();
-        let reset = self.phase.is_lively() && self.rng.chance(self.faults.reset);
         let mut scene = Scene {
             net,
             oracle: &mut self.oracle,
@@ -470,14 +365,10 @@ impl World {
         } else {
             self.clients[index].step(&mut scene);
         }
-        true
     }
 
-    fn anybody_can_act(&mut self, now_us: u64) -> bool {
+    fn shards_can_act(&mut self, now_us: u64) -> bool {
         let net = self.net.borrow();
-        if self.clients.iter().any(|client| client.has_work(&net, self.phase, &self.oracle)) {
-            return true;
-        }
         let bells: Vec<bool> = (0..self.berths.len()).map(|index| net.doorbell_rung(index)).collect();
         drop(net);
         (0..self.berths.len()).any(|index| {
