@@ -46,6 +46,11 @@ impl Buffer {
         Some(place)
     }
 
+    /// Makes room for `len` more bytes, if there is memory for that.
+    pub(super) fn expect(&mut self, store: &mut Store, memory: &mut Memory, len: u32) {
+        let _ = self.make_room(store, memory, len);
+    }
+
     /// Appends bytes; says false, and changes nothing, if there is no memory.
     #[must_use]
     pub(super) fn push(&mut self, store: &mut Store, memory: &mut Memory, bytes: &[u8]) -> bool {

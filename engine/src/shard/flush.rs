@@ -296,10 +296,18 @@ impl Shard {
     /// What is short is copied into the connection's own queue, so that it leaves in one send; what is long is sent from its log.
     fn gather<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         let last = self.topics.last_news(self.connections[slot as usize].news);
+        self.active(slot);
         loop {
             let membership = self.connections[slot as usize].news;
             if membership == NONE {
                 break;
+            }
+            if self.gather_plain(driver, slot, membership) {
+                self.connections[slot as usize].news = self.topics.take_news(membership, membership);
+                if membership == last {
+                    break;
+                }
+                continue;
             }
             let news = self.look_for_news(driver, slot, membership);
             if news == News::Ended {
@@ -327,6 +335,46 @@ impl Shard {
             self.tell_cursors(driver, slot);
         }
         self.send_private(driver, slot)
+    }
+
+    /// Copies all that is new for a subscription into its connection's queue, if it is short and nothing else is to be done: what
+    /// most subscriptions want, with as few looks as may be.
+    fn gather_plain<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
+        let place = &self.topics.memberships[membership as usize];
+        let index = place.log;
+        let log = &mut self.topics.logs[index as usize];
+        let subscriber = &mut log.subscribers[place.index as usize];
+        let (from, next) = (subscriber.next, log.chain.next());
+        if subscriber.flags & !(LOOK | BEHIND | NEWS) != 0 || from < log.chain.first() || from >= next {
+            return false;
+        }
+        let run = log.chain.run(&self.store, driver.memory(), from, 0);
+        let connection = &mut self.connections[slot as usize];
+        let queue = &mut self.actives[connection.active as usize].queue;
+        if run.next < next || queue.len() + run.span.len > GATHERED_BYTES_MAX {
+            return false;
+        }
+        let memory = driver.memory_mut();
+        if queue.is_empty() {
+            // As much as all its topics may have, at once: growing by and by would copy each byte twice.
+            let all = run.span.len.saturating_mul(connection.subscriptions).min(GATHERED_BYTES_MAX);
+            queue.expect(&mut self.store, memory, all);
+        }
+        let Some(to) = queue.reserve(&mut self.store, memory, run.span.len) else { return false };
+        memory.copy(run.span, to, run.span.len);
+        connection.cursor_due = true;
+        subscriber.next = next;
+        self.stats.delivered = self.stats.delivered.wrapping_add(next - from);
+        let behind = subscriber.flags & BEHIND != 0;
+        subscriber.flags &= !BEHIND;
+        log.behind -= u32::from(behind);
+        if log.dialect.shape.is_stream() {
+            self.lengthen(slot, index, run.span.len.into());
+        }
+        if behind {
+            self.release_later(index);
+        }
+        true
     }
 
     /// Takes what is new for one of several subscriptions of a connection.
