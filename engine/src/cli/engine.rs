@@ -86,6 +86,8 @@ fn settings(config: &Config) -> Settings {
         stream_bytes: config.stream_bytes,
         echo: config.echo,
         origins: config.origins.clone(),
+        hosts: config.hosts.clone(),
+        jsonp: config.jsonp,
         ..Limits::default()
     };
     Settings {
