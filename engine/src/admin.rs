@@ -1,30 +1,42 @@
 //! The admin listener: health, readiness and statistics over plain HTTP.
 //!
-//! Owns: one listening socket and a few threads of the control plane. Touches: what [`Watched`] lets it read. Never:
-//! a shard, or anything a message passes through. Small on purpose: one request per connection, a head of at most
-//! [`HEAD_BYTES_MAX`], [`DEADLINE`] for everything, and never more connections than threads; further ones wait in the
-//! kernel's queue. A stalled peer holds one thread for one deadline.
+//! Owns: one listening socket and one thread of the control plane. Touches: what [`Watched`] lets it read. Never: a shard, or
+//! anything a message passes through. Small on purpose: one request per connection, a head of at most [`HEAD_BYTES_MAX`],
+//! [`DEADLINE`] for everything, [`PEERS_MAX`] connections. A peer that stalls costs nobody but itself: the thread waits for all
+//! of them at once, and where there are too many, the oldest gives way to the newest.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+mod peer;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corecast_protocol::http::head::{self, Method, Request};
-use corecast_protocol::http::response::{self, Framing, Head};
-use corecast_protocol::violation::Violation;
-use corecast_protocol::write::Writer;
+use corecast_protocol::http::head::{Method, Request};
+use crossbeam_channel::{Sender, bounded};
 use serde_json::{Map, Value};
 
-use crate::io::check::StartError;
+use crate::io::check::{StartError, no_thread};
+use crate::io::listen::until_free;
+use crate::io::poll::{self, For};
+use crate::shard::is_host_allowed;
+use peer::Peer;
 
 /// Largest request head in bytes; probes send a tenth of it.
 const HEAD_BYTES_MAX: usize = 4096;
 /// Time a peer has to send its request and take the answer.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Requests answered at the same time.
-const THREADS: usize = 4;
+/// Connections at the same time; further ones take the place of the oldest.
+const PEERS_MAX: usize = 64;
+/// How long nothing is accepted when that failed: out of descriptors, most likely, and they come back when somebody closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is counted beside the shards: name and meaning.
+pub const PROCESS_FIELDS: [(&str, &str); 2] = [
+    ("log_lines_dropped", "Log lines dropped, because stderr was not read as fast as they came."),
+    ("log_lines_left_out", "Log lines left out, because one place in the engine logged too many."),
+];
 
 /// One look at the statistics of all shards.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +47,8 @@ pub struct Reading {
     pub shards: Vec<Vec<u64>>,
     /// The numbers of all shards put together.
     pub total: Vec<u64>,
+    /// The numbers of [`PROCESS_FIELDS`].
+    pub process: [u64; PROCESS_FIELDS.len()],
 }
 
 /// What the listener may ask of the engine.
@@ -43,6 +57,8 @@ pub struct Watched {
     pub read: Box<dyn Fn() -> Reading + Send + Sync>,
     /// Says whether new connections are welcome, or why not.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// The names this host may be asked for by, as the setting `allowed-hosts` has them.
+    pub hosts: Vec<String>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -51,25 +67,39 @@ impl std::fmt::Debug for Watched {
     }
 }
 
-/// The bound port, which does not answer yet.
+/// The bound port, which does not answer yet, and the thread that will.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
     address: SocketAddr,
+    begin: Sender<Watched>,
 }
 
 impl Listener {
-    /// Takes the port.
+    /// Starts the thread, then takes the port.
     ///
     /// # Errors
-    /// The port is taken, or the address is not one of this host.
+    /// The thread cannot be started, the port is taken, or the address is not one of this host.
     pub fn bind(address: SocketAddr) -> Result<Listener, StartError> {
-        let bound =
-            TcpListener::bind(address).and_then(|socket| Ok(Listener { address: socket.local_addr()?, socket }));
-        bound.map_err(|error| StartError {
+        let (begin, begun) = bounded(1);
+        let (give, given) = bounded::<TcpListener>(1);
+        let spawned = thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            // Whoever drops the other end does not want to serve after all.
+            let (Ok(socket), Ok(watched)) = (given.recv(), begun.recv()) else { return };
+            serve(&socket, &watched);
+        });
+        spawned.map_err(|error| no_thread("admin", &error))?;
+        let bound = until_free(|| {
+            let socket = TcpListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok((socket.local_addr()?, socket))
+        });
+        let (address, socket) = bound.map_err(|error| StartError {
             cause: format!("cannot listen on the admin address {address}: {error}"),
             cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
-        })
+        })?;
+        // It waits for nothing else.
+        let _ = give.send(socket);
+        Ok(Listener { address, begin })
     }
 
     /// Returns the address it listens on, with the port the kernel chose if 0 was asked for.
@@ -78,67 +108,73 @@ impl Listener {
         self.address
     }
 
-    /// Answers requests from now on, in threads that end with the process.
+    /// Answers requests from now on, until the process ends.
     pub fn serve(self, watched: Watched) {
-        let shared = Arc::new((self.socket, watched));
-        for n in 0..THREADS {
-            let shared = shared.clone();
-            let spawned = thread::Builder::new().name(format!("admin-{n}")).spawn(move || {
-                let (socket, watched) = &*shared;
-                loop {
-                    match socket.accept() {
-                        // What goes wrong with one connection is its peer's business.
-                        Ok((stream, _)) => drop(answer(stream, watched)),
-                        Err(error) => {
-                            tracing::warn!(%error, "the admin listener cannot accept");
-                            // Out of descriptors, most likely: they come back when somebody closes.
-                            thread::sleep(Duration::from_millis(100));
-                        }
-                    }
-                }
-            });
-            if let Err(error) = spawned {
-                tracing::warn!(%error, "a thread of the admin listener could not be started");
-            }
+        // It waits for nothing else.
+        let _ = self.begin.send(watched);
+    }
+}
+
+/// Serves all peers, none of which is waited for alone.
+fn serve(socket: &TcpListener, watched: &Watched) {
+    let own = socket.local_addr().ok();
+    let answer = |request: &Request<'_>| {
+        let (on_loopback, port) =
+            own.map_or((false, None), |own| (own.ip().to_canonical().is_loopback(), Some(own.port())));
+        if !is_host_allowed(request.headers.host, &watched.hosts, on_loopback, port) {
+            return Reply::text(421, crate::shard::MISDIRECTED);
+        }
+        reply_to(request, watched)
+    };
+    let mut peers: Vec<Peer> = Vec::new();
+    let mut accept_at = Instant::now();
+    loop {
+        let now = Instant::now();
+        let accepts = now >= accept_at;
+        let deadline = peers.iter().map(Peer::deadline).chain((!accepts).then_some(accept_at)).min();
+        let waiting = peers.iter().map(Peer::waits_for);
+        let waiting: Vec<_> = waiting.chain(accepts.then_some((socket.as_fd(), For::Reading))).collect();
+        let ready = poll::wait(&waiting, deadline.map(|deadline| deadline.saturating_duration_since(now)));
+        let Ok(ready) = ready else {
+            thread::sleep(ACCEPT_PAUSE); // The kernel is out of memory.
+            continue;
+        };
+        let now = Instant::now();
+        let mut ready = ready.into_iter();
+        peers.retain_mut(|peer| {
+            let is_ready = ready.next() == Some(true);
+            if is_ready { peer.go_on(&answer) } else { now < peer.deadline() || peer.late() }
+        });
+        if ready.next() == Some(true)
+            && let Err(error) = accept(socket, &mut peers)
+        {
+            tracing::warn!(%error, "the admin listener cannot accept");
+            accept_at = now + ACCEPT_PAUSE;
         }
     }
 }
 
-/// Reads one request and answers it.
-fn answer(mut stream: TcpStream, watched: &Watched) -> io::Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    let mut buf = [0; HEAD_BYTES_MAX];
-    let mut filled = 0;
-    let reply = loop {
-        match head::parse(&buf[..filled], HEAD_BYTES_MAX) {
-            Ok(Some((request, _))) => break reply_to(&request, watched),
-            Ok(None) if filled == buf.len() => {
-                break Reply::error(Violation::HeadTooLarge.status(), "too large");
+/// Accepts who waits, so many as there may be at once.
+fn accept(socket: &TcpListener, peers: &mut Vec<Peer>) -> io::Result<()> {
+    for _ in 0..PEERS_MAX {
+        match socket.accept() {
+            Ok((stream, _)) => {
+                if peers.len() == PEERS_MAX {
+                    peers.remove(0);
+                }
+                // What goes wrong with one connection is its peer's business.
+                peers.extend(Peer::new(stream));
             }
-            Ok(None) => {}
-            Err(violation) => break Reply::error(violation.status(), violation.text()),
-        }
-        // A zero timeout would mean none.
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buf[filled..]) {
-            Ok(0) => return Ok(()),
-            Ok(count) => filled += count,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                break Reply::error(408, "the request did not arrive in time");
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // Gone before it was taken (accept(2)), or a signal.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                // One descriptor less in use, if anybody here has one.
+                peers.drain(..peers.len().min(1));
+                return Err(error);
             }
-            Err(error) => return Err(error),
         }
-        if Instant::now() >= deadline {
-            break Reply::error(408, "the request did not arrive in time");
-        }
-    };
-    reply.send(&mut stream)?;
-    // Closing with unread bytes would reset the connection and could take the answer with it.
-    stream.shutdown(std::net::Shutdown::Write)?;
-    stream.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let _ = stream.read(&mut buf);
+    }
     Ok(())
 }
 
@@ -154,28 +190,6 @@ struct Reply {
 impl Reply {
     fn text(status: u16, body: impl Into<String>) -> Reply {
         Reply { status, content_type: "text/plain; charset=utf-8", body: body.into() + "\n", head_only: false }
-    }
-
-    fn error(status: u16, text: &str) -> Reply {
-        Reply::text(status, text)
-    }
-
-    fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
-        let mut out = [0; 1024];
-        let mut writer = Writer::new(&mut out);
-        let allow = [("Allow", "GET, HEAD")];
-        let head = Head {
-            status: self.status,
-            content_type: Some(self.content_type),
-            framing: Framing::Sized(self.body.len() as u64),
-            http10: false,
-            keep_alive: false,
-            extra: if self.status == 405 { &allow } else { &[] },
-        };
-        response::head(&mut writer, &head);
-        let length = writer.finish().expect("a head of constants fits 1 KiB");
-        stream.write_all(&out[..length])?;
-        if self.head_only { Ok(()) } else { stream.write_all(self.body.as_bytes()) }
     }
 }
 
@@ -200,7 +214,7 @@ fn readiness(watched: &Watched) -> Reply {
     }
 }
 
-/// `{"total":{"connections":3,...},"shards":[{"shard":0,"connections":1,...},...]}`
+/// `{"process":{"log_lines_dropped":0,...},"total":{"connections":3,...},"shards":[{"shard":0,"connections":1,...},...]}`
 fn statistics(watched: &Watched) -> Reply {
     let reading = (watched.read)();
     let object = |values: &[u64]| -> Map<String, Value> {
@@ -212,14 +226,21 @@ fn statistics(watched: &Watched) -> Reply {
         Value::Object(shard)
     });
     let shards: Vec<Value> = shards.collect();
-    let body = serde_json::json!({ "total": object(&reading.total), "shards": shards });
+    let process: Map<String, Value> = PROCESS_FIELDS
+        .iter()
+        .zip(reading.process)
+        .map(|((name, _), value)| ((*name).to_owned(), value.into()))
+        .collect();
+    let body = serde_json::json!({ "process": process, "total": object(&reading.total), "shards": shards });
     Reply { content_type: "application/json", ..Reply::text(200, body.to_string()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::sync::{Arc, Mutex};
 
     fn running(ready: Arc<Mutex<Result<(), String>>>) -> SocketAddr {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -229,8 +250,10 @@ mod tests {
                 names: vec!["connections", "turns"],
                 shards: vec![vec![1, 10], vec![2, 20]],
                 total: vec![3, 30],
+                process: [4, 5],
             }),
             ready: Box::new(move || ready.lock().unwrap().clone()),
+            hosts: vec!["stats.example".to_owned()],
         });
         address
     }
@@ -247,7 +270,7 @@ mod tests {
     }
 
     fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
     /// Health is told always, readiness as the engine says, with the reason when it is not.
@@ -269,6 +292,10 @@ mod tests {
         let json: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, 200);
         assert_eq!(json["total"]["connections"], 3);
+        assert_eq!(
+            (&json["process"]["log_lines_dropped"], &json["process"]["log_lines_left_out"]),
+            (&4.into(), &5.into())
+        );
         assert_eq!((&json["shards"][1]["shard"], &json["shards"][1]["turns"]), (&1.into(), &20.into()));
     }
 
@@ -277,27 +304,66 @@ mod tests {
     fn what_is_not_served() {
         let address = running(Arc::new(Mutex::new(Ok(()))));
         assert_eq!(get(address, "/nothing").0, 404);
-        assert_eq!(ask(address, "POST /stats HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").0, 405);
-        assert_eq!(ask(address, "HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n"), (200, String::new()));
+        assert_eq!(ask(address, "POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").0, 405);
+        assert_eq!(ask(address, "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), (200, String::new()));
         assert_eq!(ask(address, "GET /healthz HTTP/1.1\r\n\r\n").0, 400, "no Host");
         assert_eq!(ask(address, "nonsense\r\n\r\n").0, 400);
-        let long = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+        let long = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
         assert_eq!(ask(address, &long).0, 431);
     }
 
-    /// A peer that never finishes its head costs one thread one deadline; the others are answered meanwhile.
+    /// Peers that never finish their heads are told so when their time is over; the others are answered meanwhile, however
+    /// many stall. Four of them once kept everybody else waiting.
     #[test]
-    fn a_stalled_peer_does_not_stop_the_rest() {
+    fn stalled_peers_do_not_stop_the_rest() {
         let address = running(Arc::new(Mutex::new(Ok(()))));
-        let mut stalled = TcpStream::connect(address).unwrap();
-        stalled.write_all(b"GET /heal").unwrap();
-        let start = Instant::now();
+        let stalled = || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /heal").unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+        };
+        let mut first: Vec<TcpStream> = (0..PEERS_MAX / 2).map(|_| stalled()).collect();
+        // The first of them is not told anything yet: so this answer did not wait for it.
         assert_eq!(get(address, "/healthz").0, 200);
-        assert!(start.elapsed() < DEADLINE, "answered only after {:?}", start.elapsed());
+        first[0].set_nonblocking(true).unwrap();
+        assert_eq!(first[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        first[0].set_nonblocking(false).unwrap();
         let mut answer = String::new();
-        stalled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stalled.read_to_string(&mut answer).unwrap();
+        first[0].read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        // More than there may be at once.
+        let many: Vec<TcpStream> = (0..3 * PEERS_MAX).map(|_| stalled()).collect();
+        assert_eq!(get(address, "/healthz").0, 200);
+        drop(many);
+    }
+
+    /// A peer that sends its request byte by byte is answered.
+    #[test]
+    fn slow_peers() {
+        let address = running(Arc::new(Mutex::new(Ok(()))));
+        let mut slow = TcpStream::connect(address).unwrap();
+        slow.set_nodelay(true).unwrap();
+        for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" {
+            slow.write_all(&[*byte]).unwrap();
+        }
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    }
+
+    /// A page whose own name resolves to this host (DNS rebinding) reads nothing; names that are listed do.
+    #[test]
+    fn foreign_hosts() {
+        let address = running(Arc::new(Mutex::new(Ok(()))));
+        let port = address.port();
+        let asked = |host: String| ask(address, &format!("GET /stats HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let (status, body) = asked(format!("evil.example:{port}"));
+        assert_eq!(status, 421, "{body}");
+        assert!(body.contains("allowed-hosts") && !body.contains("connections"), "{body}");
+        assert_eq!(asked(format!("stats.example:{port}")).0, 200);
+        assert_eq!(asked(format!("127.0.0.1:{port}")).0, 200);
+        assert_eq!(ask(address, "GET /stats HTTP/1.0\r\n\r\n").0, 200, "no Host at all");
     }
 
     /// A taken port is told with a cure.

@@ -7,6 +7,7 @@
 
 mod document;
 mod host;
+mod names;
 mod sources;
 mod table;
 mod units;
@@ -14,7 +15,7 @@ mod units;
 use std::net::SocketAddr;
 
 use crate::io::check::StartError;
-use crate::shard::{LagPolicy, Limits};
+use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use document::document;
 pub use host::Host;
@@ -73,8 +74,12 @@ pub struct Config {
     pub compress_from: Option<u32>,
     /// Bytes after which an HTTP stream ends; 0 is never.
     pub stream_bytes: u64,
-    /// Origins allowed besides the same host; `*` allows all.
+    /// Origins allowed besides the same host, as browsers write them; `*` allows all.
     pub origins: Vec<String>,
+    /// Names that this host may be asked for by, as browsers write them; none: see the setting `allowed-hosts`.
+    pub hosts: Vec<String>,
+    /// Serves `transport=jsonp`.
+    pub jsonp: bool,
     /// Serves `GET /echo`.
     pub echo: bool,
     /// May listen beyond loopback without authentication.
@@ -170,6 +175,7 @@ impl Config {
                 "give more memory, fewer shards, or a smaller max-message and log-bytes",
             );
         }
+        self.check_blocks(shard, wrong);
         // Every shard has a ring from every shard; they come on top of the block memory, and must not dwarf it.
         let limits = Limits { message_bytes_max: self.message_bytes_max, ..Limits::default() };
         let rings = u64::from(self.shards).pow(2) * limits.ring_bytes(self.shards_per_core()) as u64;
@@ -182,6 +188,53 @@ impl Config {
                     units::size_text(self.memory_bytes)
                 ),
                 "use fewer shards, a smaller max-message, or more memory",
+            );
+        }
+    }
+
+    /// What the block pool of a shard with so many bytes cannot serve.
+    fn check_blocks(&self, shard: u64, wrong: &mut impl FnMut(String, &str)) {
+        let text = units::size_text;
+        if shard > SHARD_BYTES_MAX {
+            let most = text(SHARD_BYTES_MAX + 1);
+            wrong(
+                format!(
+                    "memory {} is {} for each of {} shards, and one manages less than {most}",
+                    text(self.memory_bytes),
+                    text(shard),
+                    self.shards
+                ),
+                "give less memory, or use more shards",
+            );
+            return;
+        }
+        let limits = Limits { message_bytes_max: self.message_bytes_max, ..Limits::default() };
+        let (wanted, longest) = (limits.block_bytes().next_power_of_two(), block_bytes_max(shard));
+        if wanted > longest && shard >= SHARD_BYTES_MIN {
+            wrong(
+                format!(
+                    "max-message {} takes blocks of {}, and the {} of each of {} shards are divided into blocks of {} at most",
+                    text(self.message_bytes_max.into()),
+                    text(wanted),
+                    text(shard),
+                    self.shards,
+                    text(longest)
+                ),
+                &format!(
+                    "make memory at least {}, or use fewer shards, or a smaller max-message",
+                    text(BLOCKS_MIN * wanted * u64::from(self.shards))
+                ),
+            );
+        }
+        if u64::from(self.history_bytes) > shard / 2 {
+            wrong(
+                format!(
+                    "history-bytes {} cannot be kept: histories take at most half of the {} of each of {} shards",
+                    text(self.history_bytes.into()),
+                    text(shard),
+                    self.shards
+                ),
+                "give more memory, fewer shards, or smaller history-bytes",
             );
         }
     }
@@ -250,6 +303,22 @@ mod tests {
             ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
             ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
             ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
+            (
+                "is 2T for each of 4 shards, and one manages less than 1T",
+                Config { memory_bytes: 8 << 40, ..base.clone() },
+            ),
+            ("is 1T for each of 4 shards", Config { memory_bytes: 4 << 40, ..base.clone() }),
+            (
+                "max-message 16M takes blocks of 32M, and the 126M of each of 1 shards are divided into blocks of 16M at most",
+                Config {
+                    message_bytes_max: 16 << 20,
+                    log_bytes_max: 64 << 20,
+                    memory_bytes: 126 << 20,
+                    shards: 1,
+                    ..base.clone()
+                },
+            ),
+            ("history-bytes 1G cannot be kept", Config { history_bytes: 1 << 30, ..base.clone() }),
             ("the rings between 200 shards take 5160000k", Config { shards: 200, ..base.clone() }),
             ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
         ];
@@ -259,6 +328,16 @@ mod tests {
             assert!(problems[0].cause.contains(expected), "{expected}: {problems:?}");
             assert!(!problems[0].cure.is_empty());
         }
+        let enough = Config {
+            message_bytes_max: 16 << 20,
+            log_bytes_max: 64 << 20,
+            memory_bytes: 128 << 20,
+            shards: 1,
+            ..base.clone()
+        };
+        assert_eq!(enough.check(), Ok(()), "as much as the cure says");
+        let most = Config { memory_bytes: (4 << 40) - 4, ..base.clone() };
+        assert_eq!(most.check(), Ok(()), "the most that four shards manage");
         let both = Config { memory_bytes: 8 << 20, dead_after_ms: 1, ..base };
         assert_eq!(both.check().unwrap_err().len(), 2);
     }

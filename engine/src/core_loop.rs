@@ -14,7 +14,9 @@
 
 use std::sync::Arc;
 
+use crate::gate::Gate;
 use crate::io::driver::Driver;
+use crate::io::listen::Listener;
 use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
 use crate::io::ring::{Ring, now_us};
 use crate::mesh::Board;
@@ -34,6 +36,7 @@ pub(crate) struct CoreLoop {
     spin: Spin,
     board: Arc<Board>,
     drain_ms: u64,
+    gate: Gate,
 }
 
 /// What is known of a shard between two turns.
@@ -48,9 +51,9 @@ struct Standing {
 
 impl CoreLoop {
     /// Makes the loop of a core without shards. Connections get `drain_ms` milliseconds to end once the node is asked to stop.
-    pub(crate) fn new(board: Arc<Board>, drain_ms: u64) -> CoreLoop {
+    pub(crate) fn new(board: Arc<Board>, drain_ms: u64, gate: Gate) -> CoreLoop {
         let spin = Spin::new(SPIN_US_MAX);
-        CoreLoop { numbers: vec![], shards: vec![], rings: vec![], setups: vec![], spin, board, drain_ms }
+        CoreLoop { numbers: vec![], shards: vec![], rings: vec![], setups: vec![], spin, board, drain_ms, gate }
     }
 
     /// Adds a shard and its ring.
@@ -60,18 +63,23 @@ impl CoreLoop {
         self.rings.push(ring);
     }
 
-    /// Runs until all its shards have finished. To be called on the core's thread, inside its executor.
+    /// Runs from when its gate opens until all its shards have finished. To be called on the core's thread, inside its executor.
     pub(crate) async fn run(mut self) {
         self.shards.extend(self.setups.drain(..).map(Shard::new));
         let ready = self.rings.iter_mut().try_for_each(Ring::enable).and_then(|()| Rest::new(&self.rings[0]));
         let mut rest = match ready {
             Ok(rest) => rest,
-            Err(error) => {
+            Err(error) => return drop(self.gate.pass(Err(error))),
+        };
+        let Some(listeners) = self.gate.pass(Ok(())) else { return };
+        for ((shard, ring), listeners) in self.shards.iter_mut().zip(&mut self.rings).zip(listeners) {
+            shard.listens_on(listeners.iter().map(Listener::address));
+            if let Err(error) = ring.listen_on(listeners) {
                 tracing::error!(shards = ?self.numbers, %error, "the shards of a core cannot start");
                 self.board.drain();
                 return;
             }
-        };
+        }
         for ring in &mut self.rings {
             (0..ring.listeners()).for_each(|listener| ring.accept(listener as u8));
         }

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod config;
 mod core_loop;
+mod gate;
 pub mod io;
 pub mod log;
 pub mod mesh;

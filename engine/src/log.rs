@@ -1,13 +1,21 @@
 //! Logs of the process: human lines or JSON on stderr, and a bound on how often one place may complain.
 //!
-//! Owns: the subscriber of `tracing`, set once by [`start`]. A peer can cause a warning as often as it likes, and stderr
-//! may be a slow pipe; so each place in the source logs at most [`BURST`] warnings or errors per [`WINDOW`], and the next
-//! one that is logged says how many were left out. Information lines are written by us, not caused by peers, and pass.
+//! Owns: the subscriber of `tracing`, set once by [`start`], and the thread that writes ([`outlet`]): who logs never waits
+//! for stderr. A peer can cause a line as often as it likes, so each place in the source logs at most [`BURST`] warnings or
+//! errors per [`WINDOW`], and [`BURST_DEBUG`] lines of lower levels, and it is said how many were left out: before the next
+//! one that is logged, or when the window is over. Information lines are written by us, not caused by peers, and pass.
 
+mod outlet;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, IsTerminal};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd as _;
+use std::panic;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
@@ -20,26 +28,97 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, LogFormat};
+use crate::io::check::{self, StartError};
+use crate::mesh::Tally;
+use outlet::{Outlet, outlet};
 
 /// Warnings and errors one place in the source may log per window.
 const BURST: u32 = 10;
+/// Lines of level debug and trace one place may log per window.
+const BURST_DEBUG: u32 = 100;
 /// Length of the window.
 const WINDOW: Duration = Duration::from_secs(10);
+/// How long the end of the process waits for what is still to be written.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends the logs of the whole process to stderr, as the configuration asks.
-///
-/// # Errors
-/// Logs were started before.
-pub fn start(config: &Config) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing::subscriber::set_global_default(subscriber(config, colours, io::stderr))
+/// The log of this process, once it is started.
+static STARTED: OnceLock<Started> = OnceLock::new();
+
+#[derive(Debug)]
+struct Started {
+    outlet: Outlet,
+    places: Places,
 }
 
-fn subscriber<W>(config: &Config, colours: bool, writer: W) -> impl Subscriber + Send + Sync
+/// Sends the logs of the whole process to stderr, as the configuration asks; panics, too, so that none of them waits for a
+/// stderr that nobody reads.
+///
+/// # Errors
+/// The thread that writes cannot be started, or logs were started before.
+pub fn start(config: &Config) -> Result<(), StartError> {
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A descriptor of our own: who holds the lock of Rust's stderr while it waits would stop everybody else.
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(|error| check::fault("use stderr", &error))?;
+    let (outlet, writer) = outlet();
+    let places = Places::default();
+    let left_out = places.clone();
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || writer.run(File::from(stderr), 2 * WINDOW, |lost| say_missing(lost, &left_out)))
+        .map_err(|error| check::no_thread("log", &error))?;
+    let subscriber = subscriber(config, colours, outlet.clone(), places.clone());
+    let begun =
+        STARTED.set(Started { outlet, places }).is_ok() && tracing::subscriber::set_global_default(subscriber).is_ok();
+    if !begun {
+        let cause = "the logs were started before".to_owned();
+        return Err(StartError { cause, cure: "start one engine in a process".to_owned() });
+    }
+    panic::set_hook(Box::new(|info| {
+        let thread = thread::current();
+        let mut text = format!("thread '{}' {info}\n", thread.name().unwrap_or("without a name"));
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            text += &format!("{trace}\n");
+        }
+        say_last(&text);
+    }));
+    Ok(())
+}
+
+/// Writes the last words of the process behind all that was logged; waits for that, but not for long.
+pub fn say_last(text: &str) {
+    match STARTED.get() {
+        Some(started) => started.outlet.say_last(text, PATIENCE),
+        // A stderr that is gone must not turn one failure into another.
+        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+    }
+}
+
+/// Returns how many lines were dropped because stderr was not read, and how many were left out because one place logged too
+/// many.
+#[must_use]
+pub fn missing() -> (u64, u64) {
+    STARTED.get().map_or((0, 0), |started| (started.outlet.lost(), started.places.total.read()))
+}
+
+/// Says, on the thread that writes, what is missing and will not be said otherwise.
+fn say_missing(lost: u64, places: &Places) {
+    if lost > 0 {
+        tracing::warn!(lines = lost, "lines were dropped, as stderr is not read");
+    }
+    for (place, level, lines) in places.overdue(Instant::now()) {
+        if level <= Level::WARN {
+            tracing::warn!(lines, place, "lines were left out");
+        } else {
+            tracing::debug!(lines, place, "lines were left out");
+        }
+    }
+}
+
+fn subscriber<W>(config: &Config, colours: bool, writer: W, places: Places) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let places = Places::default();
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     let format = tracing_subscriber::fmt::format().with_target(false);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
@@ -64,31 +143,51 @@ struct Place {
     left_out: u64,
 }
 
-/// All places that ever warned: as many as the source has warnings, so bounded.
+/// All places that ever logged a line that is counted: as many as the source has, so bounded.
 #[derive(Clone, Debug, Default)]
-struct Places(Arc<Mutex<HashMap<Identifier, Place>>>);
+struct Places {
+    /// Nothing is written while this is locked.
+    places: Arc<Mutex<HashMap<Identifier, Place>>>,
+    /// Lines left out, of all places.
+    total: Arc<Tally>,
+}
 
 impl Places {
-    /// Counts one event of a place, and says whether it may be logged.
-    fn allow(&self, place: Identifier, now: Instant) -> bool {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts one event of a place, and says whether it may be logged, with `burst` in a window.
+    fn allow(&self, place: Identifier, burst: u32, now: Instant) -> bool {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let place = places.entry(place).or_insert(Place { since: now, logged: 0, left_out: 0 });
         if now.duration_since(place.since) >= WINDOW {
             (place.since, place.logged) = (now, 0);
         }
-        if place.logged < BURST {
+        if place.logged < burst {
             place.logged += 1;
             true
         } else {
             place.left_out += 1;
+            self.total.add(1);
             false
         }
     }
 
     /// Returns how many events of a place were left out since the last one logged, and forgets them.
     fn left_out(&self, place: &Identifier) -> u64 {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.get_mut(place).map_or(0, |place| std::mem::take(&mut place.left_out))
+    }
+
+    /// Returns places whose window is over and that left lines out which nobody was told of: where they are, their level, and
+    /// how many; and forgets the number.
+    fn overdue(&self, now: Instant) -> Vec<(String, Level, u64)> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let over =
+            places.iter_mut().filter(|(_, place)| place.left_out > 0 && now.duration_since(place.since) >= WINDOW);
+        over.map(|(identifier, place)| {
+            let metadata = identifier.0.metadata();
+            let at = format!("{}:{}", metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
+            (at, *metadata.level(), std::mem::take(&mut place.left_out))
+        })
+        .collect()
     }
 }
 
@@ -101,7 +200,12 @@ struct Bound {
 impl<S: Subscriber> Layer<S> for Bound {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        *metadata.level() > Level::WARN || self.places.allow(metadata.callsite(), Instant::now())
+        let burst = match *metadata.level() {
+            Level::INFO => return true,
+            Level::ERROR | Level::WARN => BURST,
+            _ => BURST_DEBUG,
+        };
+        self.places.allow(metadata.callsite(), burst, Instant::now())
     }
 }
 
@@ -140,6 +244,7 @@ where
 mod tests {
     use super::*;
     use crate::config::Host;
+    use tracing::level_filters::LevelFilter;
 
     /// A writer that keeps what is written.
     #[derive(Clone, Default)]
@@ -156,11 +261,16 @@ mod tests {
     }
 
     fn logged(format: LogFormat, body: impl FnOnce()) -> Vec<String> {
+        logged_from(LevelFilter::INFO, format, body)
+    }
+
+    fn logged_from(log_level: LevelFilter, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
         let host = Host { cores: vec![0], memory_bytes: 1 << 30 };
-        let config = Config { log_format: format, ..Config::default_on(&host) };
+        let config = Config { log_format: format, log_level, ..Config::default_on(&host) };
         let kept = Kept::default();
         let writer = kept.clone();
-        tracing::subscriber::with_default(subscriber(&config, false, move || writer.clone()), body);
+        let subscriber = subscriber(&config, false, move || writer.clone(), Places::default());
+        tracing::subscriber::with_default(subscriber, body);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
@@ -210,6 +320,18 @@ mod tests {
         assert_eq!((count("again"), count("progress"), count("something else")), (BURST as usize, 1000, 1));
     }
 
+    /// Debug lines, which a peer causes as well, are cut off too: `--log-level debug` once wrote as fast as a peer asked for.
+    #[test]
+    fn debug_lines_are_bounded() {
+        let lines = logged_from(LevelFilter::TRACE, LogFormat::Human, || {
+            for i in 0..10_000 {
+                tracing::debug!(i, "again");
+                tracing::trace!(i, "and again");
+            }
+        });
+        assert_eq!(lines.len(), 2 * BURST_DEBUG as usize);
+    }
+
     /// After the window a place may log again, and what was left out is counted and told once.
     #[test]
     fn left_out_lines_are_counted() {
@@ -219,11 +341,29 @@ mod tests {
             let place = tracing::callsite!(name: "place", kind: tracing::metadata::Kind::EVENT, fields: message);
             let place = || tracing::callsite::Callsite::metadata(place).callsite();
             let start = Instant::now();
-            let allowed = (0..25).filter(|_| places.allow(place(), start)).count();
+            let allowed = (0..25).filter(|_| places.allow(place(), BURST, start)).count();
             assert_eq!(allowed, BURST as usize);
-            assert!(places.allow(place(), start + WINDOW));
+            assert!(places.allow(place(), BURST, start + WINDOW));
             assert_eq!(places.left_out(&place()), 15);
             assert_eq!(places.left_out(&place()), 0);
+            assert_eq!(places.total.read(), 15);
+        });
+    }
+
+    /// A place that falls silent has what it left out told when its window is over, once: nobody waits for its next line.
+    #[test]
+    fn silent_places_are_told() {
+        let subscriber = tracing_subscriber::registry();
+        tracing::subscriber::with_default(subscriber, || {
+            let places = Places::default();
+            let place = tracing::callsite!(name: "place", kind: tracing::metadata::Kind::EVENT, fields: message);
+            let place = || tracing::callsite::Callsite::metadata(place).callsite();
+            let start = Instant::now();
+            assert_eq!((0..25).filter(|_| places.allow(place(), BURST, start)).count(), BURST as usize);
+            assert_eq!(places.overdue(start + WINDOW / 2), []);
+            let told = places.overdue(start + WINDOW);
+            assert!(matches!(&told[..], [(at, _, 15)] if at.contains("log.rs:")), "{told:?}");
+            assert_eq!(places.overdue(start + WINDOW), []);
         });
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Owns: starting and stopping. Never: touches a message.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, bounded};
+
 use crate::core_loop::CoreLoop;
+use crate::gate::{GateKeeper, gate};
 use crate::io::check::{self, StartError};
 use crate::io::doorbell::Doorbell;
 use crate::io::driver::Driver;
@@ -13,7 +17,7 @@ use crate::io::executor::{ShardThread, spawn_shard};
 use crate::io::listen::{Listener, listen};
 use crate::io::ring::{Ring, RingConfig};
 use crate::mesh::{self, Board};
-use crate::shard::{Limits, Setup};
+use crate::shard::{Limits, Setup, bookkeeping_bytes};
 
 /// What a node is made of.
 #[derive(Clone, Debug)]
@@ -38,10 +42,14 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Node {
     threads: Vec<ShardThread<()>>,
+    /// Of each core: where it waits, until the node listens.
+    gates: Vec<GateKeeper>,
+    shards: usize,
     addresses: Vec<SocketAddr>,
     board: Arc<Board>,
     doorbells: Vec<Doorbell>,
     slots_max: u32,
+    over: Receiver<()>,
 }
 
 impl Node {
@@ -50,6 +58,21 @@ impl Node {
     /// # Errors
     /// Why this host cannot run it, with the cure; nothing is left running then.
     pub fn start(settings: &Settings) -> Result<Node, StartError> {
+        let mut node = Node::prepare(settings)?;
+        match node.open(&settings.listen) {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts all that can fail for want of something: threads, rings, memory. Nothing is listened on yet.
+    ///
+    /// # Errors
+    /// Why this host cannot run it, with the cure; nothing is left running then.
+    pub fn prepare(settings: &Settings) -> Result<Node, StartError> {
         let Settings { shards, connections, .. } = *settings;
         check::raise_file_limit().map_err(|error| check::fault("raise the limit of open files", &error))?;
         let facts = check::gather(shards as u32, 0).map_err(|error| check::fault("look at this host", &error))?;
@@ -60,20 +83,9 @@ impl Node {
         };
         let mut limits = settings.limits.clone();
         limits.memory_bytes = settings.memory_bytes / shards as u64;
-        limits.loopback = settings.listen.iter().map(|address| address.ip().is_loopback()).collect();
+        limits.loopback = settings.listen.iter().map(|address| address.ip().to_canonical().is_loopback()).collect();
+        check_bookkeeping(limits.memory_bytes, shards)?;
 
-        let mut addresses = Vec::new();
-        let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-        for address in &settings.listen {
-            let bound = listen(*address, shards).map_err(|error| StartError {
-                cause: error.to_string(),
-                cure: "choose another address with --listen, or stop what listens there".to_owned(),
-            })?;
-            addresses.extend(bound.first().map(Listener::address));
-            for (shard, listener) in bound.into_iter().enumerate() {
-                listeners[shard].push(listener);
-            }
-        }
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.
         let core_count = shards.min(cores.len().max(1));
         let bells = Doorbell::several(core_count).map_err(|error| check::fault("make doorbells", &error))?;
@@ -84,8 +96,8 @@ impl Node {
             ..RingConfig::shared_by(shards.div_ceil(core_count))
         };
         let mut rings = Vec::new();
-        for (shard, listeners) in listeners.into_iter().enumerate() {
-            let ring = Ring::new(&config, shard, doorbells.clone(), listeners);
+        for shard in 0..shards {
+            let ring = Ring::new(&config, shard, doorbells.clone(), Vec::new());
             rings.push(ring.map_err(|error| check::fault("make an io_uring", &error))?);
         }
         let slots_max = rings.first().map_or(0, Ring::slots_max);
@@ -93,27 +105,93 @@ impl Node {
         let board = Arc::new(Board::new(shards));
         let hash_key = random_seed()?;
         let ring_bytes = limits.ring_bytes(shards.div_ceil(core_count));
-        let mut loops: Vec<CoreLoop> =
-            (0..core_count).map(|_| CoreLoop::new(board.clone(), settings.drain_ms)).collect();
+        let (alive, over) = bounded(0);
+        let (gates, mut loops): (Vec<_>, Vec<_>) = (0..core_count)
+            .map(|_| {
+                let (keeper, gate) = gate(alive.clone());
+                (keeper, CoreLoop::new(board.clone(), settings.drain_ms, gate))
+            })
+            .unzip();
+        drop(alive);
         for (index, (ring, links)) in rings.into_iter().zip(mesh::join(shards, core_count, ring_bytes)).enumerate() {
             let setup = Setup { index, limits: limits.clone(), links, seed: random_seed()?, slots_max, hash_key };
             loops[index % core_count].add(setup, ring);
         }
-        let mut node = Node { threads: Vec::new(), addresses, board, doorbells: bells, slots_max };
+        let mut node = Node {
+            threads: Vec::new(),
+            gates,
+            shards,
+            addresses: Vec::new(),
+            board,
+            doorbells: bells,
+            slots_max,
+            over,
+        };
         for (index, core_loop) in loops.into_iter().enumerate() {
             let name = if shards > core_count { format!("core-{index}") } else { format!("shard-{index}") };
             match spawn_shard(&name, cores.get(index).copied(), move || core_loop.run()) {
                 Ok(thread) => node.threads.push(thread),
                 Err(error) => {
-                    node.stop();
-                    for thread in node.threads {
-                        let _ = thread.join();
-                    }
+                    node.give_up();
                     return Err(error);
                 }
             }
         }
-        Ok(node)
+        // All of them at once: each makes its memory on its own thread.
+        let why_not = node.gates.iter().find_map(|gate| match gate.ready() {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(Some(check::fault("start a shard", &error))),
+            None => Some(None),
+        });
+        match why_not {
+            None => Ok(node),
+            Some(said) => {
+                let ends = node.give_up();
+                let unknown = || check::fault("start a shard", &io::Error::other("its thread ended"));
+                Err(said.or_else(|| ends.into_iter().find_map(Result::err)).unwrap_or_else(unknown))
+            }
+        }
+    }
+
+    /// Listens, and lets the shards accept.
+    ///
+    /// # Errors
+    /// An address cannot be listened on; then none is.
+    pub fn open(&mut self, addresses: &[SocketAddr]) -> Result<(), StartError> {
+        let mut listeners: Vec<Vec<Listener>> = (0..self.shards).map(|_| Vec::new()).collect();
+        let mut bound = Vec::new();
+        for address in addresses {
+            let opened = listen(*address, self.shards).map_err(|error| StartError {
+                cause: error.to_string(),
+                cure: "choose another address with --listen, or stop what listens there".to_owned(),
+            })?;
+            bound.extend(opened.first().map(Listener::address));
+            for (shard, listener) in opened.into_iter().enumerate() {
+                listeners[shard].push(listener);
+            }
+        }
+        self.addresses = bound;
+        let mut of_cores: Vec<Vec<Vec<Listener>>> = self.gates.iter().map(|_| Vec::new()).collect();
+        for (shard, listeners) in listeners.into_iter().enumerate() {
+            let core = shard % of_cores.len();
+            of_cores[core].push(listeners);
+        }
+        self.gates.drain(..).zip(of_cores).for_each(|(gate, listeners)| gate.open(listeners));
+        Ok(())
+    }
+
+    /// Sends home what was started, and waits for it; returns how the threads ended.
+    pub fn give_up(mut self) -> Vec<Result<(), StartError>> {
+        // A core that waits for its gate sees it gone; one that has passed hears of the end.
+        self.gates.clear();
+        self.stop();
+        self.threads.into_iter().map(ShardThread::join).collect()
+    }
+
+    /// Returns what is closed when the last shard has finished: nothing is ever sent on it.
+    #[must_use]
+    pub fn over(&self) -> &Receiver<()> {
+        &self.over
     }
 
     /// Returns the addresses listened on, with the ports that were chosen for port 0.
@@ -149,6 +227,29 @@ impl Node {
         let ends: Vec<_> = self.threads.into_iter().map(ShardThread::join).collect();
         ends.into_iter().collect()
     }
+}
+
+/// Looks whether there is memory for what the pools keep of their memory, so much for each shard. It is reserved at once, touched only where it is
+/// used, and a thread that does not get it would take the process with it.
+///
+/// # Errors
+/// There is not; how much it would be, and the cure.
+pub fn check_bookkeeping(memory_bytes: u64, shards: usize) -> Result<(), StartError> {
+    let mut reserved: Vec<Vec<u8>> = Vec::new();
+    for bytes in (0..shards).flat_map(|_| bookkeeping_bytes(memory_bytes)) {
+        let mut one = Vec::new();
+        if usize::try_from(bytes).ok().and_then(|bytes| one.try_reserve_exact(bytes).ok()).is_none() {
+            let all = bookkeeping_bytes(memory_bytes).iter().sum::<u64>() * shards as u64;
+            return Err(StartError {
+                cause: format!("there is no memory for {} MiB of bookkeeping that --memory takes", all >> 20),
+                cure: "ask for less with --memory, or allow the process more (ulimit -v, vm.overcommit_memory)"
+                    .to_owned(),
+            });
+        }
+        reserved.push(one);
+    }
+    std::hint::black_box(&reserved);
+    Ok(())
 }
 
 /// Draws a seed that no peer can know.

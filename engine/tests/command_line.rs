@@ -90,6 +90,10 @@ fn wrong_usage_is_status_2() {
         (&["--listen", "127.0.0.1:8081"], "takes the same port as"),
         (&["--config", "/nowhere.toml"], "cannot read the configuration file /nowhere.toml"),
         (&["--dead-after", "2s"], "ping-interval"),
+        (&["--memory", "2T", "--shards", "1"], "one manages less than 1T"),
+        (&["--max-message", "16M", "--memory", "120M", "--shards", "1"], "takes blocks of 32M"),
+        (&["--history-bytes", "1G", "--memory", "1G", "--shards", "1"], "history-bytes 1G cannot be kept"),
+        (&["--log-bytes", "1G", "--memory", "1G", "--shards", "1"], "smaller max-message and log-bytes"),
         (&["--shards", "1", "--shards", "2"], "--shards"),
         (&["pub"], "<TOPIC>"),
         (&["pub", "a//b", "x"], "`a//b` is not a topic"),
@@ -107,6 +111,30 @@ fn wrong_usage_is_status_2() {
         assert_eq!((status, out.as_str()), (2, ""), "{arguments:?}: {errors}");
         assert!(errors.contains(expected), "{arguments:?}: {errors}");
     }
+}
+
+/// `check` refuses what `serve` refuses, in the same words.
+#[test]
+fn check_refuses_what_serve_refuses() {
+    for arguments in [
+        &["--memory", "2T", "--shards", "1"] as &[&str],
+        &["--max-message", "16M", "--memory", "120M", "--shards", "1"],
+        &["--history-bytes", "1G", "--memory", "1G", "--shards", "1"],
+        &["--origins", "https://a/b"],
+        &["--allowed-hosts", "http://a"],
+    ] {
+        let (status, out, errors) = run(&[&["check"], arguments].concat());
+        assert_eq!((status, out.as_str()), (2, ""), "{arguments:?}: {errors}");
+        assert_eq!(run(&[&["serve"], arguments].concat()), (2, String::new(), errors), "{arguments:?}");
+    }
+}
+
+/// Sizes that follow the largest message are shown as what they are, and grow with it.
+#[test]
+fn sizes_follow_max_message() {
+    let (status, out, errors) = run(&["check", "--max-message", "1M"]);
+    assert_eq!(status, 0, "{errors}");
+    assert!(out.contains("log-bytes = \"4M\"") && out.contains("history-bytes = \"1M\""), "{out}");
 }
 
 /// A port that is taken keeps the engine from starting, with the cure.
@@ -129,6 +157,57 @@ fn no_engine_is_status_2() {
         let (status, _, errors) = run(&arguments);
         assert_eq!(status, 2, "{errors}");
         assert!(errors.contains("Connection refused") && errors.contains("cure: start the engine"), "{errors}");
+    }
+}
+
+/// What cannot be written to stdout is told, and is status 1; it was lost in silence before.
+#[test]
+fn a_full_disk_is_status_1() {
+    let url = server(|n, stream, request| {
+        if request.starts_with("GET") {
+            shake_hands(stream, request);
+            send_text(stream, "MSG a 0000000a-1\nhello");
+            // Until the client closes.
+            let _ = stream.read(&mut [0; 64]);
+        } else {
+            let body = format!("{{\"cursor\":\"0000000a-{n}\"}}");
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    for arguments in [
+        &["sub", "a", "--count", "1", "--url", &url] as &[&str],
+        // It would go on for ever otherwise: what it prints is flushed when nothing comes for a moment.
+        &["sub", "a", "--url", &url],
+        &["pub", "a", "x", "--url", &url],
+        &["check"],
+        &["check", "--document"],
+        &["tune", "explain"],
+        &["plan", "--connections", "1k"],
+        &["plan", "--connections", "1k", "--json"],
+        &["--help"],
+        &["--version"],
+        &["sub", "--help"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (status, _, errors) = split(corecast(arguments).stdout(full).output().unwrap());
+        assert_eq!(status, 1, "{arguments:?}: {errors}");
+        assert!(errors.contains("cannot write to stdout: No space left on device"), "{arguments:?}: {errors}");
+    }
+}
+
+/// A reader that is gone is no failure: `corecast sub | head` ends in peace.
+#[test]
+fn a_reader_that_is_gone_is_no_failure() {
+    let url = server(|_, stream, request| {
+        shake_hands(stream, request);
+        send_text(stream, "MSG a 0000000a-1\nhello");
+        let _ = stream.read(&mut [0; 64]);
+    });
+    for arguments in [&["sub", "a", "--url", &url] as &[&str], &["check"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (status, _, errors) = split(corecast(arguments).stdout(writer).output().unwrap());
+        assert_eq!((status, errors.as_str()), (0, ""), "{arguments:?}");
     }
 }
 

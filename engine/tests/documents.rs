@@ -3,10 +3,24 @@
 use std::fs;
 use std::path::Path;
 
+use corecast::admin::PROCESS_FIELDS;
 use corecast::shard::Stats;
 
 /// Where the table of counters begins in `docs/operating.md`.
 const COUNTERS_BEGIN: &str = "| counter | meaning |\n|---|---|\n";
+
+/// `docs/operating.md` lists what is counted beside the shards, with the words of `PROCESS_FIELDS`.
+#[test]
+fn numbers_of_the_process_are_those_of_the_engine() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let rows: String = PROCESS_FIELDS.iter().map(|(name, help)| format!("| `{name}` | {help} |\n")).collect();
+    let expected = format!("| number | meaning |\n|---|---|\n{rows}\n");
+    assert!(
+        text.contains(&expected),
+        "docs/operating.md differs from PROCESS_FIELDS; its table has to be:\n{expected}"
+    );
+}
 
 /// `docs/operating.md` lists every counter of `/stats`, in order, with the words of `Stats::FIELDS`.
 #[test]

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use corecast::io::listen::listen;
+use corecast::io::listen::{listen, until_free};
 
 /// All shards listen on one free port, and the kernel spreads connections over them.
 #[test]
@@ -35,4 +35,25 @@ fn taken_port() {
 fn foreign_address() {
     let text = listen("192.0.2.1:8080".parse().unwrap(), 1).unwrap_err().to_string();
     assert!(text.contains("192.0.2.1:8080") && text.contains("no interface"), "{text}");
+}
+
+/// A port that becomes free a moment later is waited for: after a SIGKILL the kernel takes a while to free it.
+#[test]
+fn a_port_that_becomes_free() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let mut attempts = 0;
+    let mut other = Some(other);
+    let bound = until_free(|| {
+        attempts += 1;
+        let result = TcpListener::bind(address);
+        // Only now: the first attempt has found the port taken.
+        other = None;
+        result
+    });
+    assert_eq!(bound.unwrap().local_addr().unwrap(), address);
+    assert_eq!(attempts, 2);
+    // What is wrong otherwise is told at once.
+    let refused = until_free(|| -> std::io::Result<()> { Err(std::io::ErrorKind::AddrNotAvailable.into()) });
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::AddrNotAvailable);
 }

@@ -25,20 +25,34 @@ fn main() -> ExitCode {
     match result {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
-            eprintln!("corecast-load: cannot write the report: {error}");
+            say(&format!("corecast-load: cannot write the report: {error}"));
             ExitCode::FAILURE
         }
         Err(CannotStart { cause, cure }) => {
-            eprintln!("corecast-load: {cause}\n  cure: {cure}");
+            say(&format!("corecast-load: {cause}\n  cure: {cure}"));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Says something on stderr. A stderr that is gone must not turn one failure into another.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints on stdout, all of it. A reader that is gone is no failure, a full disk is.
+fn print_all(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
 fn load(arguments: &Arguments) -> Result<io::Result<ExitCode>, CannotStart> {
     let plan = arguments.plan()?;
     if arguments.print_plan {
-        return Ok(write!(io::stdout(), "{}", plan.to_toml()).map(|()| ExitCode::SUCCESS));
+        return Ok(print_all(&plan.to_toml()).map(|()| ExitCode::SUCCESS));
     }
     let interrupted = interruption().map_err(|error| CannotStart {
         cause: format!("cannot hear signals: {error}"),
@@ -61,11 +75,10 @@ fn interruption() -> io::Result<Arc<AtomicBool>> {
 }
 
 fn print(report: &Report, arguments: &Arguments) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
     // What is on the terminal is there even if a file cannot be written.
     match arguments.json.as_deref() {
-        Some("-") => write!(stdout, "{}", report.to_json())?,
-        _ => writeln!(stdout, "{report}")?,
+        Some("-") => print_all(&report.to_json())?,
+        _ => print_all(&format!("{report}\n"))?,
     }
     if let Some(path) = arguments.json.as_deref().filter(|path| *path != "-") {
         write(path.as_ref(), &report.to_json())?;
@@ -83,10 +96,10 @@ fn measure(arguments: &CalibrateArguments) -> Result<io::Result<ExitCode>, Canno
     let watched = io::stderr().is_terminal();
     let found = calibrate(&arguments.wish(), &mut |what| {
         if watched {
-            eprintln!("{what}");
+            say(what);
         }
     })?;
-    let written = writeln!(io::stdout(), "{found}");
+    let written = print_all(&format!("{found}\n"));
     let written =
         written.and_then(|()| arguments.out.as_deref().map_or(Ok(()), |path| write(path, &found.file().text())));
     Ok(written.map(|()| ExitCode::SUCCESS))

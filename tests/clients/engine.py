@@ -57,13 +57,13 @@ class Engine:
 
     binary = None
 
-    def __init__(self, *flags, listen="127.0.0.1:0"):
+    def __init__(self, *flags, listen="127.0.0.1:0", **popen):
         command = [self.binary, "serve", "--listen", listen, "--admin", "127.0.0.1:0", *flags]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        popen = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, **popen}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **popen)
         self.errors = []
-        threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True).start()
+        if self.process.stderr is not None:
+            threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True).start()
         # Lines go through a queue, so that a silent engine fails the test instead of stopping it.
         lines = queue.Queue()
         threading.Thread(target=lambda: [lines.put(line) for line in self.process.stdout], daemon=True).start()

@@ -119,3 +119,22 @@ scene('a browser asks once before it publishes across origins, and keeps the ans
   assert.deepEqual(cursors, ['1', '2', '3']);
   assert.deepEqual(between.asked.sort(), ['preflight', 'publish', 'publish', 'publish']);
 });
+
+scene('a page whose own name resolves to the engine (DNS rebinding) reads nothing and publishes nothing', {}, async ({ engine, profile }) => {
+  const topic = newTopic('rebinding');
+  await engine.publish(topic, 'secret');
+  const mine = await profile();
+  mine.expected = /421/;
+  const page = await mine.page('about:blank');
+  const { port } = new URL(engine.url);
+  const answer = await page.goto(`http://evil.example:${port}/`);
+  assert.equal(answer.status(), 421);
+  // It is of the same origin as everything that it asks for here.
+  const found = await page.evaluate(async (path) => {
+    const read = await fetch(path);
+    const published = await fetch(path, { method: 'POST', body: 'x' });
+    return [read.status, (await read.text()).includes('secret'), published.status];
+  }, new URL(engine.at(topic)).pathname);
+  assert.deepEqual(found, [421, false, 421]);
+  assert.equal((await (await fetch(engine.at(topic))).json()).length, 1);
+});

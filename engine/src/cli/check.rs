@@ -5,6 +5,7 @@
 
 use corecast::config::{self, Flags, Loaded, SETTINGS};
 use corecast::io::check::{self as host, StartError};
+use corecast::node::check_bookkeeping;
 
 use super::Outcome;
 
@@ -35,7 +36,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 /// Judges whether this host can run the configuration.
 fn judge_host(loaded: &Loaded) -> Result<(), StartError> {
     let looked = host::raise_file_limit().and_then(|_| host::gather(loaded.config.shards, 0));
-    host::judge(&looked.map_err(|error| host::fault("look at this host", &error))?)
+    host::judge(&looked.map_err(|error| host::fault("look at this host", &error))?)?;
+    host::judge_threads(super::serve::threads(&loaded.config))?;
+    let shards = loaded.config.shards as usize;
+    check_bookkeeping(loaded.config.memory_bytes / shards as u64, shards)
 }
 
 /// Writes the configuration as a TOML file.

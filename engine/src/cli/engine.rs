@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use corecast::admin::{Reading, Watched};
 use corecast::config::Config;
 use corecast::io::check::StartError;
+use corecast::log;
 use corecast::node::{Node, Settings};
 use corecast::shard::{Limits, Stats};
+use crossbeam_channel::Receiver;
 
 /// A running engine.
 pub(super) struct Engine {
@@ -14,9 +16,9 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts every shard and listens.
-    pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
-        let node = Node::start(&settings(config))?;
+    /// Starts every shard; nothing is listened on yet.
+    pub(super) fn prepare(config: &Config) -> Result<Engine, StartError> {
+        let node = Node::prepare(&settings(config))?;
         if node.slots_max() < config.connections {
             tracing::info!(
                 each_shard = node.slots_max(),
@@ -27,13 +29,28 @@ impl Engine {
         Ok(Engine { node })
     }
 
+    /// Listens on the public addresses.
+    pub(super) fn listen(&mut self, config: &Config) -> Result<(), StartError> {
+        self.node.open(&config.listen)
+    }
+
+    /// Returns what is closed when every shard has ended.
+    pub(super) fn over(&self) -> &Receiver<()> {
+        self.node.over()
+    }
+
+    /// Ends what was prepared.
+    pub(super) fn give_up(self) {
+        self.node.give_up();
+    }
+
     /// Returns the public addresses, with the ports the kernel chose.
     pub(super) fn local_addresses(&self) -> &[SocketAddr] {
         self.node.addresses()
     }
 
     /// Returns what the admin listener may look at.
-    pub(super) fn watched(&self) -> Watched {
+    pub(super) fn watched(&self, config: &Config) -> Watched {
         let (board, state) = (self.node.board().clone(), self.node.board().clone());
         Watched {
             read: Box::new(move || {
@@ -44,11 +61,13 @@ impl Engine {
                     names: Stats::FIELDS.iter().map(|(name, _)| *name).collect(),
                     shards: shards.iter().map(|stats| stats.values().to_vec()).collect(),
                     total: total.values().to_vec(),
+                    process: <[u64; 2]>::from(log::missing()),
                 }
             }),
             ready: Box::new(
                 move || if state.draining() { Err("the engine is shutting down".to_owned()) } else { Ok(()) },
             ),
+            hosts: config.hosts.clone(),
         }
     }
 
@@ -62,7 +81,7 @@ impl Engine {
         self.node.stop();
     }
 
-    /// Waits until every shard has ended, which the shutdown time-out bounds.
+    /// Returns how the shards ended, which they have.
     pub(super) fn join(self) -> Result<(), String> {
         self.node.join().map_err(|error| error.to_string())
     }
@@ -86,6 +105,8 @@ fn settings(config: &Config) -> Settings {
         stream_bytes: config.stream_bytes,
         echo: config.echo,
         origins: config.origins.clone(),
+        hosts: config.hosts.clone(),
+        jsonp: config.jsonp,
         ..Limits::default()
     };
     Settings {

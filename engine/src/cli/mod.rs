@@ -15,15 +15,18 @@ mod serve;
 mod subscribe;
 mod tune;
 
+use std::fs;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use corecast::config::{self, Flags, Host, Loaded};
-use corecast::io::check::StartError;
+use corecast::io::check::{StartError, fault, no_thread};
+use corecast::log;
 use crossbeam_channel::Receiver;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 const AFTER_HELP: &str = "\
@@ -69,7 +72,11 @@ enum Outcome {
 
 /// Parses the arguments of the process, runs what they ask for, and returns the exit status.
 pub(crate) fn run() -> ExitCode {
-    let outcome = match arguments().word {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
+    let outcome = match arguments.word {
         None => serve::run(&Flags::default()),
         Some(Word::Serve(flags)) => serve::run(&flags),
         Some(Word::Check(arguments)) => check::run(&arguments),
@@ -78,38 +85,50 @@ pub(crate) fn run() -> ExitCode {
         Some(Word::Tune(arguments)) => tune::run(&arguments),
         Some(Word::Plan(arguments)) => plan::run(&arguments),
     };
-    // A stderr that is gone must not turn one failure into another.
-    let mut stderr = io::stderr().lock();
-    match outcome {
-        Outcome::Fine => ExitCode::SUCCESS,
-        Outcome::Failed(cause) => {
-            let _ = writeln!(stderr, "error: {cause}");
-            ExitCode::from(1)
-        }
-        Outcome::CannotStart(problems) => {
-            for problem in problems {
-                let _ = writeln!(stderr, "error: {problem}");
-            }
-            ExitCode::from(2)
-        }
-    }
+    let (status, text) = match outcome {
+        Outcome::Fine => (0, String::new()),
+        Outcome::Failed(cause) => (1, format!("error: {cause}\n")),
+        Outcome::CannotStart(problems) => (2, problems.iter().map(|problem| format!("error: {problem}\n")).collect()),
+    };
+    // The engine does not wait long for who reads that, as it never does for a reader of its log.
+    log::say_last(&text);
+    ExitCode::from(status)
 }
 
-/// Parses the arguments; on wrong usage prints what clap has to say and exits with status 2.
-fn arguments() -> Arguments {
+/// Parses the arguments; on wrong usage prints what clap has to say and ends with status 2.
+fn arguments() -> Result<Arguments, ExitCode> {
     // `corecast --help` shows the words; the flags of `serve`, which it also takes, would drown them.
     let command = Arguments::command().mut_args(|arg| arg.hide(true));
-    let matches = command.get_matches();
-    let mut arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = command.try_get_matches();
+    let mut arguments =
+        matches.and_then(|matches| Arguments::from_arg_matches(&matches)).map_err(|error| explained(&error))?;
     if arguments.word.is_none() {
         arguments.word = Some(Word::Serve(std::mem::take(&mut arguments.serve)));
     }
-    arguments
+    Ok(arguments)
 }
 
-/// Writes text on stdout; a reader that is gone is no failure.
+/// Prints help, the version, or what is wrong with the arguments, and returns the exit status.
+fn explained(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match written(printed) {
+        Outcome::Failed(cause) if !error.use_stderr() => {
+            log::say_last(&format!("error: {cause}\n"));
+            ExitCode::from(1)
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
+}
+
+/// Writes text on stdout, all of it.
 fn say(text: &str) -> Outcome {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    let mut stdout = io::stdout().lock();
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Says how writing on stdout went; a reader that is gone is no failure, a full disk is.
+fn written(result: io::Result<()>) -> Outcome {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Outcome::Failed(format!("cannot write to stdout: {error}"))
         }
@@ -130,30 +149,61 @@ fn configuration(flags: &Flags) -> Result<Loaded, Vec<StartError>> {
     Ok(loaded)
 }
 
-/// Catches SIGTERM and SIGINT from now on, and returns where they arrive.
-fn signals() -> Result<Receiver<i32>, StartError> {
-    let cannot = |error: io::Error| StartError {
+/// How often is looked for a second signal, and for the end of the time for the first.
+const SECOND_SIGNAL: Duration = Duration::from_millis(50);
+/// What the process may take to end after a second signal.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// Catches SIGTERM, SIGINT and, unless it was ignored as by nohup, SIGHUP from now on, and returns where they arrive.
+///
+/// The first is to end the process, a second SIGTERM or SIGINT at once. Whatever the rest of the process waits for: `patience`
+/// after the first, and a moment after a second, its thread ends it with status 1.
+fn signals(patience: Duration) -> Result<Receiver<i32>, StartError> {
+    let mut caught = Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError {
         cause: format!("cannot catch signals: {error}"),
         cure: "check the limits of this process (ulimit -a)".to_owned(),
-    };
-    let mut caught = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
+    })?;
+    if !ignores_hangup(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+        caught.add_signal(SIGHUP).map_err(|error| fault("catch SIGHUP", &error))?;
+    }
     let (heard, signals) = crossbeam_channel::unbounded();
     let thread = thread::Builder::new().name("signals".to_owned());
     let spawned = thread.spawn(move || {
-        // Ends when nobody listens any more, that is, with the process.
-        for signal in caught.forever() {
-            if heard.send(signal).is_err() {
-                break;
+        let Some(first) = caught.forever().next() else { return };
+        let mut end_at = Instant::now() + patience;
+        // Nobody listens any more when the process is about to end.
+        let _ = heard.send(first);
+        while Instant::now() < end_at {
+            // A terminal that goes away says so more than once.
+            if let Some(second) = caught.pending().find(|signal| *signal != SIGHUP) {
+                end_at = end_at.min(Instant::now() + AT_ONCE);
+                let _ = heard.send(second);
             }
+            thread::sleep(SECOND_SIGNAL);
         }
+        signal_hook::low_level::exit(1);
     });
-    spawned.map_err(cannot)?;
+    spawned.map_err(|error| no_thread("signals", &error))?;
     Ok(signals)
+}
+
+/// Reads from `/proc/self/status` whether SIGHUP, signal number 1, is ignored.
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & 1 == 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// SIGHUP that was ignored stays so: that is what nohup is for.
+    #[test]
+    fn nohup_is_heard() {
+        assert!(ignores_hangup("Name:\tcorecast\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"));
+        assert!(!ignores_hangup(""));
+    }
 
     /// The flags and words do not contradict each other (clap's own check).
     #[test]

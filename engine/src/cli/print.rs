@@ -16,7 +16,7 @@ pub(super) enum Shape {
     Raw,
 }
 
-/// Writes messages; every function says false once nobody reads any more.
+/// Writes messages; what cannot be written is an error at once, or when it is flushed.
 #[derive(Debug)]
 pub(super) struct Printer {
     shape: Shape,
@@ -28,13 +28,19 @@ impl Printer {
         Printer { shape, out: BufWriter::new(io::stdout()) }
     }
 
-    pub(super) fn message(&mut self, topic: &str, cursor: Cursor, event: Option<&str>, payload: &[u8]) -> bool {
+    pub(super) fn message(
+        &mut self,
+        topic: &str,
+        cursor: Cursor,
+        event: Option<&str>,
+        payload: &[u8],
+    ) -> io::Result<()> {
         let line = shaped(self.shape, topic, cursor, event, payload);
-        self.out.write_all(&line).is_ok()
+        self.out.write_all(&line)
     }
 
-    pub(super) fn flush(&mut self) -> bool {
-        self.out.flush().is_ok()
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -1,18 +1,20 @@
 //! `corecast serve`: runs the engine until it is told to stop.
 //!
-//! Owns: the order of start and stop. Start: configuration, logs, signals, admin port, engine, greeting. Stop: the first
-//! SIGTERM or SIGINT asks the shards to drain, so that every WebSocket is closed with 1001 and requests are answered;
-//! a second one, or the end of `shutdown-timeout`, ends the process at once.
+//! Owns: the order of start and stop. Start: configuration, logs, signals, threads and memory of the shards, and only when
+//! nothing more can be wanting, ports and greeting. Stop: the first SIGTERM, SIGINT or SIGHUP asks the shards to drain, so that
+//! every WebSocket is closed with 1001 and requests are answered; a second SIGTERM or SIGINT, or the end of
+//! `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
+//! who reads what is written.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::thread;
 use std::time::Duration;
 
 use corecast::config::{Config, Flags};
 use corecast::io::check::StartError;
+use corecast::io::poll;
 use corecast::{admin, log};
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Outcome;
 use super::engine::Engine;
@@ -23,7 +25,9 @@ pub(super) fn run(flags: &Flags) -> Outcome {
         Err(problems) => return Outcome::CannotStart(problems),
     };
     let config = loaded.config;
-    log::start(&config).expect("logs are started once, here");
+    if let Err(problem) = log::start(&config) {
+        return Outcome::CannotStart(vec![problem]);
+    }
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
@@ -37,6 +41,19 @@ pub(super) fn run(flags: &Flags) -> Outcome {
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a shard may take beyond the bound of a shutdown before the process ends without it.
 const GRACE: Duration = Duration::from_secs(2);
+/// What the process may take after that to say so, before it is ended without a word.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long somebody has to read the greeting.
+const GREETING: Duration = Duration::from_secs(1);
+
+/// Threads that a process has besides its first and those of its cores: the log's, the signals', the admin listener's.
+const THREADS: usize = 3;
+
+/// Returns how many threads the engine starts.
+pub(super) fn threads(config: &Config) -> usize {
+    let cores = (config.shards as usize).min(config.cores.len().max(1));
+    cores + THREADS - usize::from(config.admin.is_none())
+}
 
 /// A running engine and what the control plane needs to end it.
 struct Running {
@@ -45,16 +62,27 @@ struct Running {
 }
 
 fn start(config: &Config) -> Result<Running, StartError> {
-    // Before the engine: a signal that comes while it starts must stop it too, and a taken port is found at once.
-    let signals = super::signals()?;
-    let admin = config.admin.map(admin::Listener::bind).transpose()?;
-    let engine = Engine::start(config)?;
+    // Before the engine: a signal that comes while it starts must stop it too.
+    let signals = super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS)?;
+    let mut engine = Engine::prepare(config)?;
+    let listening = config.admin.map(admin::Listener::bind).transpose();
+    let listening = listening.and_then(|admin| engine.listen(config).map(|()| admin));
+    let admin = match listening {
+        Ok(admin) => admin,
+        Err(problem) => {
+            engine.give_up();
+            return Err(problem);
+        }
+    };
     let admin_address = admin.as_ref().map(admin::Listener::address);
     if let Some(listener) = admin {
-        listener.serve(engine.watched());
+        listener.serve(engine.watched(config));
     }
-    // A reader of stdout that is gone is no reason to stop serving.
-    let _ = io::stdout().lock().write_all(greeting(config, engine.local_addresses(), admin_address).as_bytes());
+    // A reader of stdout that is gone, or does not read, is no reason to stop serving.
+    let greeting = greeting(config, engine.local_addresses(), admin_address);
+    if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
+        tracing::info!(%error, "the greeting could not be written to stdout");
+    }
     Ok(Running { engine, signals })
 }
 
@@ -106,24 +134,18 @@ impl Running {
             Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
             None => tracing::error!("a shard ended by itself, stopping"),
         }
-        self.engine.stop();
-        let (done, ended) = bounded(1);
-        let engine = self.engine;
-        thread::spawn(move || {
-            // The other side is gone only if a second signal was faster.
-            let _ = done.send(engine.join());
-        });
+        let Running { engine, signals } = self;
+        engine.stop();
         crossbeam_channel::select! {
-            recv(ended) -> result => match result {
-                Ok(Ok(())) if by_signal.is_some() => {
+            recv(engine.over()) -> _ => match engine.join() {
+                Ok(()) if by_signal.is_some() => {
                     tracing::info!("stopped");
                     Outcome::Fine
                 }
-                Ok(Ok(())) => Outcome::Failed("a shard ended by itself; the log says why".to_owned()),
-                Ok(Err(cause)) => Outcome::Failed(cause),
-                Err(_) => Outcome::Failed("the engine could not be stopped in order".to_owned()),
+                Ok(()) => Outcome::Failed("a shard ended by itself; the log says why".to_owned()),
+                Err(cause) => Outcome::Failed(cause),
             },
-            recv(self.signals) -> _ => Outcome::Failed("stopped at once by a second signal".to_owned()),
+            recv(signals) -> _ => Outcome::Failed("stopped at once by a second signal".to_owned()),
             // The shards keep the bound themselves; this is for one that no longer turns.
             default(timeout + GRACE) => Outcome::Failed(format!("a shard did not stop within {timeout:?}")),
         }
@@ -138,6 +160,16 @@ fn name(signal: i32) -> &'static str {
 mod tests {
     use super::*;
     use corecast::config::Host;
+
+    /// The threads that have to be there are those that are started: one for each core, and those of the control plane.
+    #[test]
+    fn threads_are_counted() {
+        let host = Host { cores: vec![0, 1, 2, 3], memory_bytes: 1 << 30 };
+        let config = Config::default_on(&host);
+        assert_eq!(threads(&config), 7);
+        assert_eq!(threads(&Config { shards: 2, admin: None, ..config.clone() }), 4);
+        assert_eq!(threads(&Config { shards: 64, ..config }), 7);
+    }
 
     /// The greeting names every listener, and its commands can be pasted even if the engine listens everywhere.
     #[test]

@@ -35,6 +35,8 @@ use read::{Gap, Item};
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How soon a signal is noticed, and what was printed is shown.
 const TICK: Duration = Duration::from_millis(200);
+/// What it may take to end after a signal, whatever it waits for: an engine, or who reads what is printed.
+const PATIENCE_AT_END: Duration = Duration::from_secs(5);
 /// A stream that ended in order after less than this is no reason to be quick.
 const ENDED_AFTER_MIN: Duration = Duration::from_secs(1);
 
@@ -122,8 +124,10 @@ impl Arguments {
 /// Why a connection is over.
 #[derive(Debug)]
 enum End {
-    /// We are done: stopped, counted enough, or nobody reads what we print.
+    /// We are done: stopped, or counted enough.
     Done,
+    /// What we print cannot be written: nobody reads it, or the disk is full.
+    Unwritten(io::Error),
     /// Nobody answered. Says what happened, as the others do.
     Unreachable(String),
     /// It ended in order, and there is no reason not to come back at once.
@@ -177,7 +181,7 @@ fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
         stood: false,
         printer: Printer::new(shape),
         left: arguments.count,
-        signals: super::signals()?,
+        signals: super::signals(PATIENCE_AT_END)?,
     })
 }
 
@@ -219,9 +223,12 @@ impl Subscriber<'_> {
                 attempts = 0;
             }
             let mut wait = wait::backoff(attempts, RandomState::new().hash_one(attempts));
+            if let Err(error) = shown {
+                return super::written(Err(error));
+            }
             let cause = match end {
                 End::Done => return Outcome::Fine,
-                _ if !shown => return Outcome::Fine,
+                End::Unwritten(error) => return super::written(Err(error)),
                 End::Refused(cause) => return Outcome::Failed(format!("{url}: {cause}")),
                 End::Unreachable(cause) if !connected_once && !self.stood => {
                     return Outcome::CannotStart(vec![StartError {
@@ -259,7 +266,8 @@ impl Subscriber<'_> {
 
     /// Says something on stderr, behind what was printed before. A stderr that is gone is no reason to stop.
     fn tell(&mut self, text: &str) {
-        self.printer.flush();
+        // If that fails, it will again, where it is looked at.
+        let _ = self.printer.flush();
         let _ = writeln!(io::stderr(), "{text}");
     }
 
@@ -306,9 +314,7 @@ impl Subscriber<'_> {
                 self.tell(&format!("gap: {topic} began anew, and nobody said so; messages may be missing"));
             }
         }
-        if !self.printer.message(topic, cursor, event, payload) {
-            return Err(End::Done);
-        }
+        self.printer.message(topic, cursor, event, payload).map_err(End::Unwritten)?;
         if let Some(left) = &mut self.left {
             *left -= 1;
             if *left == 0 {

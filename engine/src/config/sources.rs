@@ -324,7 +324,7 @@ mod tests {
                 "lag" => ["replay", "close", "replay"],
                 "log-format" => ["human", "json", "human"],
                 "log-level" => ["warn", "error", "debug"],
-                "insecure" | "echo" => ["true", "false", "true"],
+                "insecure" | "echo" | "jsonp" => ["true", "false", "true"],
                 "stream-seconds" => ["11s", "12s", "13s"],
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]

@@ -1,13 +1,14 @@
 //! The one table of settings.
 //!
 //! Owns: [`SETTINGS`]. The order is the order of `--help` and of the document, and the order in which values are set:
-//! `cores` stands before `shards` because the default of the latter is the number of the former.
+//! `cores` stands before `shards` because the default of the latter is the number of the former, and `max-message` before the
+//! sizes that follow it.
 
 use std::fmt::Write as _;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, Host, LogFormat, units};
+use super::{Config, Host, LogFormat, names, units};
 use crate::shard::LagPolicy;
 
 /// How a setting is given.
@@ -84,7 +85,6 @@ impl Config {
             log_bytes_max: 0,
             lag: LagPolicy::Replay,
             subscriptions_max: 0,
-
             header_timeout_ms: 0,
             request_timeout_ms: 0,
             ping_interval_ms: 0,
@@ -93,6 +93,8 @@ impl Config {
             compress_from: None,
             stream_bytes: 0,
             origins: Vec::new(),
+            hosts: Vec::new(),
+            jsonp: true,
             echo: false,
             insecure: false,
             shutdown_timeout_ms: 0,
@@ -104,6 +106,9 @@ impl Config {
 
 /// Largest message: below the largest contiguous run of blocks, and far above what belongs into a message.
 const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+/// What a topic remembers, and what its frame log holds, unless messages are larger: the defaults that were measured.
+const HISTORY_BYTES_AUTO: u32 = 64 << 10;
+const LOG_BYTES_AUTO: u32 = 256 << 10;
 /// Shards may be more than cores, but each costs an io_uring, and a ring per other shard.
 const SHARDS_MAX: u64 = crate::mesh::Shards::MAX as u64;
 /// Direct descriptors a ring can have (Linux: IORING_MAX_FIXED_FILES).
@@ -202,14 +207,32 @@ pub const SETTINGS: &[Setting] = &[
         key: "origins",
         value: "ORIGIN",
         default: "same-host",
-        help: "Origins that browsers may connect from besides the same host, as in https://example.com; `*` allows all",
+        help: "Origins of pages that may connect besides those of the same host, as in https://example.com or \
+               capacitor://localhost; `*` allows all",
         kind: Kind::Many,
         set: |c, text, _| {
-            c.origins = if text == "same-host" { Vec::new() } else { each(text, units::origin)? };
+            c.origins = if text == "same-host" { Vec::new() } else { each(text, names::origin)? };
             Ok(())
         },
         show: |c| {
             if c.origins.is_empty() { "same-host".to_owned() } else { joined(&c.origins) }
+        },
+    },
+    Setting {
+        heading: LISTENERS,
+        key: "allowed-hosts",
+        value: "HOST",
+        default: "auto",
+        help: "Names under which clients may ask for this host (Host), loopback names aside; `.example.com` stands for those \
+               below it too, `*` for all. `auto`: a listener on loopback takes no other name with its own port, which keeps \
+               out DNS rebinding; others take all",
+        kind: Kind::Many,
+        set: |c, text, _| {
+            c.hosts = if text == "auto" { Vec::new() } else { each(text, names::host)? };
+            Ok(())
+        },
+        show: |c| {
+            if c.hosts.is_empty() { "auto".to_owned() } else { joined(&c.hosts) }
         },
     },
     Setting {
@@ -294,10 +317,14 @@ pub const SETTINGS: &[Setting] = &[
         heading: MESSAGES,
         key: "history-bytes",
         value: "SIZE",
-        default: "64k",
-        help: "Bytes remembered per topic",
+        default: "auto",
+        help: "Bytes remembered per topic; `auto`: 64k, or one largest message if that is more",
         kind: Kind::One,
-        set: |c, text, _| small_size(text, 0, 1 << 30).map(|v| c.history_bytes = v),
+        set: |c, text, _| {
+            let auto = c.message_bytes_max.max(HISTORY_BYTES_AUTO);
+            let bytes = if text == "auto" { Ok(auto) } else { small_size(text, 0, 1 << 30) };
+            bytes.map(|v| c.history_bytes = v)
+        },
         show: |c| units::size_text(c.history_bytes.into()),
     },
     Setting {
@@ -314,10 +341,15 @@ pub const SETTINGS: &[Setting] = &[
         heading: MESSAGES,
         key: "log-bytes",
         value: "SIZE",
-        default: "256k",
-        help: "Frame log of one topic in one dialect on one shard: how far a subscriber may fall behind without a replay",
+        default: "auto",
+        help: "Frame log of one topic in one dialect on one shard: how far a subscriber may fall behind without a replay; \
+               `auto`: 256k, or four largest messages if that is more",
         kind: Kind::One,
-        set: |c, text, _| small_size(text, 4 << 10, 1 << 30).map(|v| c.log_bytes_max = v),
+        set: |c, text, _| {
+            let auto = c.message_bytes_max.saturating_mul(4).max(LOG_BYTES_AUTO);
+            let bytes = if text == "auto" { Ok(auto) } else { small_size(text, 4 << 10, 1 << 30) };
+            bytes.map(|v| c.log_bytes_max = v)
+        },
         show: |c| units::size_text(c.log_bytes_max.into()),
     },
     Setting {
@@ -426,6 +458,16 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
+        key: "jsonp",
+        value: "BOOL",
+        default: "true",
+        help: "Answers transport=jsonp: any page that reaches this listener can read topics that way, whatever `origins` says",
+        kind: Kind::Switch,
+        set: |c, text, _| units::switch(text).map(|v| c.jsonp = v),
+        show: |c| c.jsonp.to_string(),
+    },
+    Setting {
+        heading: CLIENTS,
         key: "shutdown-timeout",
         value: "TIME",
         default: "10s",
@@ -502,6 +544,7 @@ mod tests {
             ("admin", "off"),
             ("insecure", "true"),
             ("origins", "https://a.example,http://b.example:81"),
+            ("allowed-hosts", "a.example,.b.example,[::1]:81"),
             ("cores", "1-2"),
             ("shards", "8"),
             ("memory", "1G"),
@@ -520,6 +563,7 @@ mod tests {
             ("stream-seconds", "90s"),
             ("compress-from", "off"),
             ("stream-bytes", "0"),
+            ("jsonp", "false"),
             ("shutdown-timeout", "0s"),
             ("echo", "true"),
             ("log-format", "json"),
@@ -555,11 +599,38 @@ mod tests {
             ("log-level", "loud", "off, error, warn"),
             ("cores", "4", "may use: 0-3"),
             ("origins", "example.com", "https://example.com"),
+            ("allowed-hosts", "https://a", "as in example.com"),
             ("echo", "maybe", "true or false"),
         ] {
             let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
             let error = (setting.set)(&mut Config::default_on(&host()), text, &host()).unwrap_err();
             assert!(error.contains(expected), "{key} {text}: {error}");
+        }
+    }
+
+    /// Sizes that follow the largest message grow with it, and do not shrink below their defaults; one that is given stays.
+    ///
+    /// `log-bytes` had to be raised by hand before.
+    #[test]
+    fn sizes_follow_the_largest_message() {
+        let set = |config: &mut Config, key: &str, text: &str| {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            (setting.set)(config, text, &host()).unwrap();
+        };
+        for (message, history, log) in [
+            ("1k", 64 << 10, 256 << 10),
+            ("64k", 64 << 10, 256 << 10),
+            ("1M", 1 << 20, 4 << 20),
+            ("16M", 16 << 20, 64 << 20),
+        ] {
+            let mut config = Config::default_on(&host());
+            for (key, text) in [("max-message", message), ("history-bytes", "auto"), ("log-bytes", "auto")] {
+                set(&mut config, key, text);
+            }
+            assert_eq!((config.history_bytes, config.log_bytes_max), (history, log), "{message}");
+            assert_eq!(config.check(), Ok(()), "{message}");
+            set(&mut config, "log-bytes", "40M");
+            assert_eq!(config.log_bytes_max, 40 << 20);
         }
     }
 

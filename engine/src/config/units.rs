@@ -119,20 +119,6 @@ pub(super) fn cores_text(cores: &[usize]) -> String {
     runs.into_iter().map(text).collect::<Vec<_>>().join(",")
 }
 
-/// Reads one allowed origin: `*`, or scheme, host and perhaps a port, in the form a browser sends it.
-pub(super) fn origin(text: &str) -> Result<String, String> {
-    let lower = text.to_ascii_lowercase();
-    let host = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
-    let plain = |host: &str| {
-        !host.is_empty() && !host.contains(|c: char| "/?#@*\\\"".contains(c) || c.is_whitespace() || c.is_control())
-    };
-    if lower == "*" || host.is_some_and(plain) {
-        Ok(lower)
-    } else {
-        Err(not_a(text, "origin", "`*`, or scheme and host without a path, as in https://example.com"))
-    }
-}
-
 fn split(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
@@ -228,16 +214,6 @@ mod tests {
         for text in ["", "8080", ":8080", "127.0.0.1", "example.com:80", "127.0.0.1:70000", "localhost:x"] {
             let error = address(text).unwrap_err();
             assert!(error.contains("is not an address"), "{error}");
-        }
-    }
-
-    /// Origins are taken as a browser sends them: no path, no wildcard within.
-    #[test]
-    fn origins() {
-        assert_eq!(origin("HTTPS://Example.com:8443"), Ok("https://example.com:8443".to_owned()));
-        assert_eq!(origin("*"), Ok("*".to_owned()));
-        for text in ["", "example.com", "https://", "https://a/b", "https://*.a", "ftp://a", "https://a b"] {
-            assert!(origin(text).is_err(), "{text}");
         }
     }
 }

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::thread;
 
 use io_uring::{IoUring, Probe, opcode};
 
@@ -61,6 +62,36 @@ pub fn fault(what: &str, error: &io::Error) -> StartError {
         _ => "run `corecast check`, and see the log of the kernel (dmesg)",
     };
     StartError::new(format!("cannot {what}: {error}"), cure)
+}
+
+/// Makes a start error of what the kernel said when a thread was to be started.
+#[must_use]
+pub fn no_thread(name: &str, error: &io::Error) -> StartError {
+    let cure = match error.raw_os_error() {
+        Some(libc::EAGAIN) => "raise the limit of threads (ulimit -u, TasksMax=, the control group's pids.max)",
+        _ => "give it more memory, or ask for less with --memory, --connections or --shards",
+    };
+    StartError::new(format!("the thread {name} cannot be started: {error}"), cure)
+}
+
+/// Finds out whether so many threads can be started, by starting them; they do nothing, and are gone when this returns.
+///
+/// # Errors
+/// Which one could not be started, and how many there have to be.
+pub fn judge_threads(count: usize) -> Result<(), StartError> {
+    let (over, is_over) = crossbeam_channel::bounded::<()>(0);
+    thread::scope(|scope| {
+        // Dropped on the way out, which is what the threads wait for.
+        let _over = over;
+        (0..count).try_for_each(|number| {
+            let is_over = is_over.clone();
+            let wait = move || is_over.recv().unwrap_or_default();
+            thread::Builder::new().spawn_scoped(scope, wait).map(|_| ()).map_err(|error| {
+                let StartError { cause, cure } = no_thread(&format!("{} of {count}", number + 1), &error);
+                StartError { cause: format!("{cause}; the engine needs {count} besides its first"), cure }
+            })
+        })
+    })
 }
 
 /// What the judgement is made of.
@@ -350,6 +381,14 @@ mod tests {
         }
         assert_eq!(judge(&Facts { io_uring_disabled: Some(1), ..good() }), Ok(()));
         assert_eq!(judge(&Facts { connections: 40_000, ..good() }), Ok(()));
+    }
+
+    /// As many threads as can be started are; too many are told with their number, and none is left.
+    #[test]
+    fn threads() {
+        assert_eq!(judge_threads(8), Ok(()));
+        let error = no_thread("3 of 8", &io::Error::from_raw_os_error(libc::EAGAIN));
+        assert!(error.cause.contains("3 of 8") && error.cure.contains("TasksMax="), "{error}");
     }
 
     /// The facts of the host these tests run on can be gathered, and are good enough to have run them.

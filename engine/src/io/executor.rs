@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::check::StartError;
 
@@ -59,6 +59,8 @@ where
         .io_memory(IO_BYTES)
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT_AFTER)
+        // No thread for blocking work, of which a core has none: glommio 0.9 panics where it cannot be started.
+        .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
         .spawn(body)
         .map_err(|error| cannot_start(name, &error))?;
     Ok(ShardThread { name: name.to_owned(), handle })
@@ -72,7 +74,7 @@ fn cannot_start(name: &str, error: &GlommioError<()>) -> StartError {
     let cure = match source {
         Some(libc::ENOMEM) => "raise the limit of locked memory (ulimit -l, LimitMEMLOCK=) to 8 MiB or more",
         Some(libc::EMFILE) => "raise the limit of open files (ulimit -n, LimitNOFILE=)",
-        Some(libc::EAGAIN) => "raise the limit of threads (ulimit -u, TasksMax=)",
+        Some(libc::EAGAIN) => "raise the limit of threads (ulimit -u, TasksMax=, the control group's pids.max)",
         _ => "run `corecast check`; pin only to CPUs this process may use (taskset -p)",
     };
     StartError { cause: format!("the thread of {name} cannot run: {error}"), cure: cure.to_owned() }
@@ -113,6 +115,18 @@ mod tests {
             glommio::executor().need_preempt()
         });
         assert!(!asked.unwrap().join().unwrap());
+    }
+
+    /// A core is one thread, and no more: where glommio could not start another, it panicked behind "listening on".
+    #[test]
+    fn a_core_is_one_thread() {
+        let named = spawn_shard("alone", None, move || async move {
+            let named = |entry: std::io::Result<std::fs::DirEntry>| {
+                std::fs::read_to_string(entry.unwrap().path().join("comm")).is_ok_and(|name| name.starts_with("alone"))
+            };
+            std::fs::read_dir("/proc/self/task").unwrap().filter_map(|entry| named(entry).then_some(())).count()
+        });
+        assert_eq!(named.unwrap().join().unwrap(), 1);
     }
 
     /// A core that does not exist is refused with cause and cure.

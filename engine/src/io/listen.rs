@@ -10,6 +10,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::address;
 
@@ -25,6 +27,26 @@ pub const NOTSENT_BYTES_MAX: i32 = 128 * 1024;
 /// Time after which unacknowledged data fails a connection: a vanished peer must not hold its buffers for the 15
 /// minutes that retransmission would (tcp(7), `TCP_USER_TIMEOUT`). As long as a silent peer may live (60 s).
 const UNACKNOWLEDGED_MS_MAX: i32 = 60_000;
+
+/// How long a port that is in use is asked for again. The kernel gives the sockets of a process back a moment after it was
+/// killed (about 20 ms; more with many connections): who starts it again at once should not have to ask a second time.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Makes attempts until the address is free, for a bounded time.
+///
+/// # Errors
+/// Those of the attempts, the last one if the address is still in use.
+pub fn until_free<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+}
 
 /// A listening socket.
 #[derive(Debug)]
@@ -84,12 +106,12 @@ impl std::error::Error for ListenError {
 ///
 /// With `SO_REUSEPORT` the kernel would let a second process of the same user share the port silently, and half of
 /// the connections would go to it. So the address is bound once without `SO_REUSEPORT` first: that fails if anybody
-/// listens there.
+/// listens there. A port that is in use is waited for, but not for long.
 ///
 /// # Errors
 /// The address and what the kernel said: taken, not ours, not allowed.
 pub fn listen(address: SocketAddr, count: usize) -> Result<Vec<Listener>, ListenError> {
-    open_all(address, count).map_err(|error| ListenError { address, error })
+    until_free(|| open_all(address, count)).map_err(|error| ListenError { address, error })
 }
 
 fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> {

@@ -167,13 +167,11 @@ impl Ring {
         let buffers = Buffers::new(config.buffers, config.buffer_bytes)?;
         // SAFETY: the descriptor ring has `count` entries, is page aligned, and is unmapped after the ring is closed.
         unsafe { submitter.register_buf_ring_with_flags(buffers.address(), buffers.count(), GROUP, 0)? };
-        let kernel = super::check::kernel()?;
-        let accepting = listeners.into_iter().zip(0..=u8::MAX);
         let mut ring = Ring {
             ring,
             memory: Memory::reserve(config.memory_bytes)?,
             buffers,
-            accepting: accepting.map(|(listener, index)| Accepting::new(listener, index, kernel)).collect(),
+            accepting: Vec::new(),
             dials: Dials::default(),
             slots_max,
             slots_promised: 0,
@@ -187,7 +185,20 @@ impl Ring {
         };
         // The bell is for a resting shard only; one that runs looks by itself.
         ring.ring.completion().disable_eventfd();
+        ring.listen_on(listeners)?;
         Ok(ring)
+    }
+
+    /// Gives the ring listeners besides those it has, at most 256 altogether; they get their index in order.
+    ///
+    /// # Errors
+    /// What the kernel said when it was asked for its version.
+    pub fn listen_on(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+        let kernel = super::check::kernel()?;
+        let indices = self.accepting.len() as u8..=u8::MAX;
+        self.accepting
+            .extend(listeners.into_iter().zip(indices).map(|(one, index)| Accepting::new(one, index, kernel)));
+        Ok(())
     }
 
     /// Starts the ring. From here on only the calling thread may use it.

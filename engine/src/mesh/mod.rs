@@ -19,6 +19,7 @@
 pub mod board;
 pub mod packet;
 pub mod shards;
+pub mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -29,6 +30,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 pub use board::Board;
 pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Start, Ticket};
 pub use shards::Shards;
+pub use tally::Tally;
 
 /// The shards that have sent something since the receiver last took its mail, on a cache line of its own.
 #[derive(Debug, Default)]

@@ -243,8 +243,9 @@ pub(super) enum Body {
     Chunked(corecast_protocol::http::body::Chunked),
 }
 
-/// Longest origin that is answered to: a scheme, a host name (253 bytes at most, but none is) and a port.
-pub(super) const ORIGIN_BYTES_MAX: usize = 128;
+/// Longest origin that there can be, in bytes: a host name (253), its port (6), and a scheme, the longest of which that we
+/// know is `safari-web-extension://` (23). A longer one is refused.
+pub const ORIGIN_BYTES_MAX: usize = 320;
 
 /// What a busy connection costs on top.
 #[derive(Debug)]
@@ -292,7 +293,7 @@ pub(super) struct Active {
     /// Origin of the page that asks, if it may; empty otherwise.
     pub(super) origin: [u8; ORIGIN_BYTES_MAX],
     /// Length of the origin.
-    pub(super) origin_len: u8,
+    pub(super) origin_len: u16,
     /// The batch in progress.
     pub(super) batch: Batch,
     /// Replays on their way to its subscriptions.

@@ -16,8 +16,7 @@ use corecast_protocol::ws::handshake;
 use corecast_protocol::{percent, topic};
 
 use super::answer::{Answer, JSON, TEXT, ok};
-use super::batch::BATCH_MESSAGES;
-use super::connection::{Asked, Batch, Body, Kind, ORIGIN_BYTES_MAX, Pending, Waiting};
+use super::connection::{Asked, Batch, Body, Kind, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
 use super::pong::Front;
@@ -97,13 +96,17 @@ impl Shard {
             http10: request.http10,
             head_only: request.method == Method::Head,
         };
-        let origin = request.headers.origin.filter(|_| self.is_origin_allowed(slot, request)).unwrap_or("");
-        let origin = if origin.len() <= ORIGIN_BYTES_MAX { origin } else { "" };
+        let misdirected = self.is_misdirected(slot, request);
+        let origin = if misdirected { "" } else { self.origin_answered(slot, request) };
         let active = self.active(slot);
         active.pending = pending;
         active.origin[..origin.len()].copy_from_slice(origin.as_bytes());
-        active.origin_len = origin.len() as u8;
+        active.origin_len = origin.len() as u16;
         self.wheel.set(slot, self.tick, self.limits.request_ms);
+        if misdirected {
+            self.answer_error(driver, slot, 421, origin::MISDIRECTED, true);
+            return used;
+        }
         if request.headers.connection_upgrade && request.headers.upgrade_websocket {
             return self.upgrade(driver, slot, request, used);
         }
@@ -154,7 +157,7 @@ impl Shard {
         let reads = matches!(request.method, Method::Get | Method::Head);
         if matches!(request.method, Method::Post | Method::Delete) && !self.is_origin_allowed(slot, request) {
             // A page of somebody else's can send these without asking first.
-            self.answer_error(driver, slot, 403, "this origin is not allowed", false);
+            self.answer_error(driver, slot, 403, origin::REFUSED, false);
             return Ok(body_bytes_max);
         }
         match request.path {
@@ -171,7 +174,7 @@ impl Shard {
                 }
                 self.active(slot).pending.what = Asked::Batch;
                 self.active(slot).batch = Batch::default();
-                return Ok(body_bytes_max * BATCH_MESSAGES);
+                return Ok(self.limits.batch_bytes_max());
             }
             "/topics" if reads => self.route_read(driver, slot, request, None)?,
             path if request.method == Method::Options => self.route_options(driver, slot, request, path),
@@ -239,6 +242,10 @@ impl Shard {
                 return Ok(());
             }
         };
+        if transport == Transport::Jsonp && !self.limits.jsonp {
+            self.answer_error(driver, slot, 403, origin::JSONP_OFF, false);
+            return Ok(());
+        }
         let what = match (transport, name) {
             (Transport::Poll, Some(name)) => Some((Asked::Poll, name)),
             (Transport::Value, Some(name)) => Some((Asked::Value, name)),
@@ -269,7 +276,7 @@ impl Shard {
         }
         let streams = matches!(transport, Transport::Stream(_));
         if streams && !self.is_origin_allowed(slot, request) {
-            self.answer_error(driver, slot, 403, "this origin is not allowed", true);
+            self.answer_error(driver, slot, 403, origin::REFUSED, true);
         } else if self.draining {
             self.answer_error(driver, slot, 503, "the engine is shutting down", true);
         } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport, options) {
@@ -316,7 +323,7 @@ impl Shard {
             return used;
         }
         if !self.is_origin_allowed(slot, request) {
-            self.answer_error(driver, slot, 403, "this origin is not allowed", true);
+            self.answer_error(driver, slot, 403, origin::REFUSED, true);
             return used;
         }
         if self.draining {
@@ -426,7 +433,7 @@ impl Shard {
         let index = self.connections[slot as usize].active as usize;
         let active = &mut self.actives[index];
         let bytes_max = match active.pending.what {
-            Asked::Batch => u64::from(self.limits.message_bytes_max) * BATCH_MESSAGES,
+            Asked::Batch => self.limits.batch_bytes_max(),
             _ => u64::from(self.limits.message_bytes_max),
         };
         let (used, data, done) = match &mut active.arriving {
@@ -523,12 +530,6 @@ impl Shard {
             }
             Outcome::Done | Outcome::Full => self.active(slot).waiting = Waiting::Answer,
         }
-    }
-
-    fn is_origin_allowed(&self, slot: Slot, request: &Request<'_>) -> bool {
-        let listener = usize::from(self.connections[slot as usize].listener);
-        let on_loopback = self.limits.loopback.get(listener).copied().unwrap_or(false);
-        origin::allowed(request.headers.origin, request.headers.host, &self.limits.origins, on_loopback)
     }
 
     /// A WebSocket endpoint was asked for without asking for an upgrade.

@@ -55,10 +55,16 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// `GET /echo` is served.
     pub echo: bool,
-    /// Origins that browsers may come from besides the host itself; `*` allows all.
+    /// Origins that browsers may come from besides the host itself, in the form browsers write; `*` allows all.
     pub origins: Vec<String>,
+    /// Names that requests may ask for; none: see [`super::origin`].
+    pub hosts: Vec<String>,
+    /// `transport=jsonp` is served.
+    pub jsonp: bool,
     /// For each listener: its address is a loopback address.
     pub loopback: Vec<bool>,
+    /// For each listener: its port, once it is known.
+    pub ports: Vec<u16>,
 }
 
 impl Default for Limits {
@@ -89,12 +95,29 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             echo: false,
             origins: Vec::new(),
+            hosts: Vec::new(),
+            jsonp: true,
             loopback: vec![true],
+            ports: Vec::new(),
         }
     }
 }
 
 impl Limits {
+    /// Returns the bytes in a row that the largest message takes: as it arrives, as a history keeps it (a time and an event name
+    /// with it), and as a frame log does (as base64 in JSON; text full of control characters would take more, and is shed).
+    #[must_use]
+    pub fn block_bytes(&self) -> u64 {
+        u64::from(self.message_bytes_max).div_ceil(3) * 4 + FRAME_BYTES
+    }
+
+    /// Returns the largest body of a batch: sixteen messages, as far as one block of the pool holds them.
+    #[must_use]
+    pub fn batch_bytes_max(&self) -> u64 {
+        let messages = u64::from(self.message_bytes_max) * super::batch::BATCH_MESSAGES;
+        messages.min(super::pool::block_bytes_max(self.memory_bytes))
+    }
+
     /// Returns the size of a ring between two shards where so many shards share a core: two packets with the largest payload
     /// fit, and no fewer small ones than a turn or two sends. Shards that take turns on a core send each other less between two
     /// turns, and there are the square of them.
@@ -105,8 +128,25 @@ impl Limits {
     }
 }
 
+/// What stands around a payload: a topic (255 bytes), an event name (64), a cursor, and the names of the fields.
+const FRAME_BYTES: u64 = 1 << 10;
+
 /// Small rings would make bursts of small messages fall behind; 256 KiB holds about 400 messages of 512 bytes.
 const RING_BYTES: usize = 256 << 10;
 
 /// A ring between two shards that share their cores with many: about 25 messages of 512 bytes.
 const RING_BYTES_MIN: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch that no block can hold is too large, and not something that there may be room for later.
+    #[test]
+    fn batches_fit_a_block() {
+        let limits = |message_bytes_max, memory_bytes| Limits { message_bytes_max, memory_bytes, ..Limits::default() };
+        assert_eq!(limits(64 << 10, 256 << 20).batch_bytes_max(), 1 << 20);
+        assert_eq!(limits(1 << 20, 16 << 20).batch_bytes_max(), 4 << 20);
+        assert_eq!(limits(16 << 20, 4 << 30).batch_bytes_max(), 64 << 20);
+    }
+}

@@ -73,7 +73,10 @@ use work::{Postponed, Work};
 pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use compress::fuzz_inflate;
+pub use connection::ORIGIN_BYTES_MAX;
 pub use limits::{LagPolicy, Limits};
+pub(crate) use origin::{MISDIRECTED, is_host_allowed};
+pub use pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub use stats::Stats;
 pub use turn::Busy;
 

@@ -16,6 +16,30 @@ pub(super) const ORDER_MIN: u8 = 8;
 /// Largest block, if the memory is that large: 64 MiB hold the largest message there can be (16 MiB), escaped.
 const ORDER_MAX: u8 = 26;
 
+/// The largest block is at most one of so many parts of the memory: a message that arrives, is remembered, is in a log and
+/// is sent to one reader takes four, and none of them may have to wait for another.
+pub const BLOCKS_MIN: u64 = 4;
+
+/// Most memory that a pool manages: units are counted in 32 bits.
+pub const SHARD_BYTES_MAX: u64 = (1 << 40) - 1;
+
+/// Returns the length of the largest block that a memory with so many bytes is divided into.
+#[must_use]
+pub fn block_bytes_max(memory_bytes: u64) -> u64 {
+    1 << order_max(memory_bytes)
+}
+
+/// Returns how many bytes a pool needs besides its memory: what it knows of each unit.
+#[must_use]
+pub fn bookkeeping_bytes(memory_bytes: u64) -> [u64; 3] {
+    let units = memory_bytes >> ORDER_MIN;
+    [units, 4 * units, 4 * units]
+}
+
+fn order_max(memory_bytes: u64) -> u8 {
+    (memory_bytes / BLOCKS_MIN).max(1).ilog2().clamp(u32::from(ORDER_MIN), u32::from(ORDER_MAX)) as u8
+}
+
 const NONE: u32 = u32::MAX;
 
 /// Who holds a block.
@@ -82,9 +106,9 @@ impl Pool {
     /// Makes the pool of a memory with so many bytes; what is beyond the last whole largest block stays unused.
     #[must_use]
     pub(super) fn new(memory_bytes: u64) -> Pool {
-        let order_max = (memory_bytes / 4).max(1).ilog2().clamp(u32::from(ORDER_MIN), u32::from(ORDER_MAX)) as u8;
+        let order_max = order_max(memory_bytes);
         let units = (memory_bytes >> order_max << order_max) >> ORDER_MIN;
-        let units = u32::try_from(units).expect("one shard's block memory is below 1 TiB");
+        let units = u32::try_from(units).expect("`Config::check` keeps a shard's memory below 1 TiB");
         // `vec!` of zeroes comes from the kernel's zero pages: units never used cost nothing.
         Pool {
             state: vec![0; units as usize],
@@ -169,12 +193,6 @@ impl Pool {
         u64::from(self.units) << ORDER_MIN
     }
 
-    /// Returns the length of the largest block there can be.
-    #[cfg(test)]
-    pub(super) fn block_bytes_max(&self) -> u32 {
-        1 << self.order_max
-    }
-
     fn link(&mut self, unit: u32, order: u8) {
         let head = self.heads[usize::from(order)];
         self.state[unit as usize] = FREE | order;
@@ -237,7 +255,7 @@ mod tests {
             pool.give(Owner::Log, block);
         }
         assert_eq!(pool.used_total(), 0);
-        let largest = pool.block_bytes_max();
+        let largest = block_bytes_max(memory_bytes) as u32;
         let whole: Vec<_> = std::iter::from_fn(|| pool.take(Owner::Log, largest)).collect();
         assert_eq!(whole.len() as u64 * u64::from(largest), memory_bytes, "free buddies become one again");
     }
@@ -246,7 +264,7 @@ mod tests {
     #[test]
     fn too_large_is_refused() {
         let mut pool = Pool::new(1 << 20);
-        assert_eq!(pool.take(Owner::Inbound, pool.block_bytes_max() + 1), None);
+        assert_eq!(pool.take(Owner::Inbound, block_bytes_max(1 << 20) as u32 + 1), None);
     }
 
     /// Giving a block back twice stops the shard.

@@ -210,7 +210,8 @@ impl Subscriber<'_> {
 
     /// Nothing came within a tick: shows what is printed, and says whether it is time to go.
     pub(super) fn idle(&mut self, heard: Instant, patience: Duration) -> Result<(), End> {
-        if self.stopped() || !self.printer.flush() {
+        self.printer.flush().map_err(End::Unwritten)?;
+        if self.stopped() {
             return Err(End::Done);
         }
         if heard.elapsed() > patience {

@@ -140,8 +140,8 @@ impl Subscriber<'_> {
 
     fn rest(&mut self, pause: Duration) -> Result<(), End> {
         let until = Instant::now() + pause;
-        if !pause.is_zero() && !self.printer.flush() {
-            return Err(End::Done);
+        if !pause.is_zero() {
+            self.printer.flush().map_err(End::Unwritten)?;
         }
         loop {
             let left = until.saturating_duration_since(Instant::now());

@@ -20,9 +20,9 @@ impl Subscriber<'_> {
             Some(status) => refused(status, refusal.cause, refusal.retry_after.as_deref()),
         })?;
         match self.converse(&mut lines) {
-            Err(End::Done) => {
+            Err(end @ (End::Done | End::Unwritten(_))) => {
                 lines.close();
-                Err(End::Done)
+                Err(end)
             }
             other => other,
         }

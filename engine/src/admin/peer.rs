@@ -1,0 +1,149 @@
+//! One connection of the admin listener: asks, is answered, leaves. Each step takes what is there and never waits.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use corecast_protocol::http::head::{self, Request};
+use corecast_protocol::http::response::{self, Framing, Head};
+use corecast_protocol::violation::Violation;
+use corecast_protocol::write::Writer;
+
+use super::{DEADLINE, HEAD_BYTES_MAX, Reply};
+use crate::io::poll::For;
+
+/// Time a peer has to close after its answer: closing with unread bytes would reset the connection and could take the answer
+/// with it.
+const LEAVE: Duration = Duration::from_millis(500);
+/// Bytes that a leaving peer may still send.
+const LEAVE_BYTES_MAX: usize = 64 << 10;
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    stream: TcpStream,
+    deadline: Instant,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Its request arrives.
+    Asking(Vec<u8>),
+    /// Its answer goes out; so many bytes have.
+    Answering(Vec<u8>, usize),
+    /// It has its answer; so many bytes of it were thrown away since.
+    Leaving(usize),
+}
+
+impl Peer {
+    /// Takes a connection that was accepted.
+    pub(super) fn new(stream: TcpStream) -> io::Result<Peer> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Peer { stream, deadline: Instant::now() + DEADLINE, step: Step::Asking(Vec::new()) })
+    }
+
+    /// Returns until when it may take for its step.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Returns what it is waited for.
+    pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, For) {
+        let what = if matches!(self.step, Step::Answering(..)) { For::Writing } else { For::Reading };
+        (self.stream.as_fd(), what)
+    }
+
+    /// Goes on as far as it can; says false when it is over.
+    pub(super) fn go_on(&mut self, answer: &impl Fn(&Request<'_>) -> Reply) -> bool {
+        loop {
+            let went = match &mut self.step {
+                Step::Asking(_) => self.ask(answer),
+                Step::Answering(..) => self.answer(),
+                Step::Leaving(_) => self.leave(),
+            };
+            match went {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// Its time is over; says false if so is the connection.
+    pub(super) fn late(&mut self) -> bool {
+        if !matches!(self.step, Step::Asking(_)) {
+            return false;
+        }
+        self.reply(&Reply::text(408, "the request did not arrive in time"));
+        self.deadline = Instant::now() + LEAVE;
+        true
+    }
+
+    /// Reads what there is of the request; says whether to go on at once.
+    fn ask(&mut self, answer: &impl Fn(&Request<'_>) -> Reply) -> io::Result<bool> {
+        let Step::Asking(bytes) = &mut self.step else { return Ok(true) };
+        let mut piece = [0; HEAD_BYTES_MAX];
+        let count = self.stream.read(&mut piece[..HEAD_BYTES_MAX - bytes.len()])?;
+        if count == 0 {
+            return Ok(false);
+        }
+        bytes.extend_from_slice(&piece[..count]);
+        let reply = match head::parse(bytes, HEAD_BYTES_MAX) {
+            Ok(Some((request, _))) => answer(&request),
+            Ok(None) if bytes.len() == HEAD_BYTES_MAX => Reply::text(Violation::HeadTooLarge.status(), "too large"),
+            Ok(None) => return Ok(true),
+            Err(violation) => Reply::text(violation.status(), violation.text()),
+        };
+        self.reply(&reply);
+        Ok(true)
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        self.step = Step::Answering(encode(reply), 0);
+    }
+
+    /// Writes what there is room for; says whether to go on at once.
+    fn answer(&mut self) -> io::Result<bool> {
+        let Step::Answering(bytes, sent) = &mut self.step else { return Ok(true) };
+        *sent += self.stream.write(&bytes[*sent..])?;
+        if *sent == bytes.len() {
+            self.stream.shutdown(Shutdown::Write)?;
+            self.step = Step::Leaving(0);
+            self.deadline = Instant::now() + LEAVE;
+        }
+        Ok(true)
+    }
+
+    /// Throws away what still comes; says whether to go on at once.
+    fn leave(&mut self) -> io::Result<bool> {
+        let Step::Leaving(thrown) = &mut self.step else { return Ok(true) };
+        let count = self.stream.read(&mut [0; 4096])?;
+        *thrown += count;
+        Ok(count > 0 && *thrown < LEAVE_BYTES_MAX)
+    }
+}
+
+fn encode(reply: &Reply) -> Vec<u8> {
+    let mut out = [0; 1024];
+    let mut writer = Writer::new(&mut out);
+    let allow = [("Allow", "GET, HEAD")];
+    let head = Head {
+        status: reply.status,
+        content_type: Some(reply.content_type),
+        framing: Framing::Sized(reply.body.len() as u64),
+        http10: false,
+        keep_alive: false,
+        extra: if reply.status == 405 { &allow } else { &[] },
+    };
+    response::head(&mut writer, &head);
+    let length = writer.finish().expect("a head of constants fits 1 KiB");
+    let mut bytes = out[..length].to_vec();
+    if !reply.head_only {
+        bytes.extend_from_slice(reply.body.as_bytes());
+    }
+    bytes
+}
