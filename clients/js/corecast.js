@@ -94,7 +94,8 @@ function checkTopic(topic) {
 // ---- Reading: topics, each with its cursor and its subscriptions.
 
 function newReading(core) {
-  const channels = new Map(); // topic -> { topic, since, conflate, every, cursor, subs, accepted, refused }: the last two are links
+  // topic -> { topic, since, conflate, every, cursor, subs, accepted, refused, isWrong }; accepted and refused: on which link
+  const channels = new Map();
 
   /** Moves a channel to where it starts, or to where an empty answer ended. */
   function moveTo(channel, cursor) {
@@ -745,7 +746,7 @@ export function connect(url, given = {}) {
     return Math.min(Math.ceil(ms), TIMER_MS_MAX);
   };
   for (const key of ['openMs', 'silenceMs', 'idleMs', 'pingMs', 'pollMs', 'waitS']) options[key] = time(options[key]);
-  options.backoffMs = options.backoffMs.map(time);
+  options.backoffMs = [0, 1].map((i) => time(options.backoffMs[i]));
   options.waitS = Math.min(Math.max(options.waitS, 1), 120); // The engine's limit.
   const base = new URL(url ?? '/', globalThis.location?.href);
   base.protocol = base.protocol.replace('ws', 'http');

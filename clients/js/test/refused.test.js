@@ -325,7 +325,7 @@ for (const [what, options, transport] of [
 scene('times that are none are refused at once', async (engine) => {
   for (const wrong of [-1, NaN, 'soon', {}]) {
     for (const key of ['openMs', 'silenceMs', 'idleMs', 'pingMs', 'pollMs', 'waitS']) assert.throws(() => connect(engine.url, { [key]: wrong }), TypeError);
-    assert.throws(() => connect(engine.url, { backoffMs: [wrong, 5] }), TypeError);
+    for (const backoffMs of [[wrong, 5], [5, wrong], [5], 5]) assert.throws(() => connect(engine.url, { backoffMs }), TypeError);
   }
 });
 
