@@ -94,7 +94,7 @@ function checkTopic(topic) {
 // ---- Reading: topics, each with its cursor and its subscriptions.
 
 function newReading(core) {
-  // topic -> { topic, since, conflate, every, cursor, subs, accepted, refused, isWrong }; accepted and refused: on which link
+  // topic -> { topic, since, conflate, every, cursor, subs, accepted, refused, why, isWrong }; accepted and refused: on which link
   const channels = new Map();
 
   /** Moves a channel to where it starts, or to where an empty answer ended. */
@@ -396,6 +396,8 @@ function lineLink(core, name, open) {
     if (!isWanted()) {
       // The engine knows nothing of what it refused, the tab that leads does.
       if (channel.refused !== link || name === 'tab') ask('UNSUB', topic).catch(() => {});
+      const next = [...channels.values()].find(({ refused, why }) => refused === link && why === 'too-many');
+      if (next) link.change(next); // There is room for one.
       return;
     }
     const since = startOf(channel);
@@ -404,7 +406,7 @@ function lineLink(core, name, open) {
       if (!channel.cursor && (isLive(since) || isNowhere(head))) moveTo(channel, head);
     }, async (error) => {
       if (error.isSent) return;
-      if (channel.accepted !== link) channel.refused = link;
+      if (channel.accepted !== link) Object.assign(channel, { refused: link, why: error.code });
       refuse(channel, error);
       if (error.code !== 'full' || name === 'tab') return; // The tab that leads asks again.
       await sleep(spread(Math.min(REFUSED_MS, 1000 * 2 ** failures)), link.signal);
@@ -535,7 +537,7 @@ function httpLink(core, name) {
       link.up();
     };
     for await (const line of lines(answer.body, onBytes)) {
-      const object = name === 'sse' ? /^data: (.*)/.exec(line)?.[1] : line; // The data of an event says everything.
+      const object = name === 'sse' ? /^data: (.*)/s.exec(line)?.[1] : line; // The data of an event says everything.
       if (object) take(decode(JSON.parse(object)));
     }
     within(0);

@@ -21,6 +21,10 @@ for (const transport of ALL) {
     assert.equal(got[1].data, 'zwei\nZeilen\r\nund ü\u2028');
     assert.equal(got[2].data, '');
     assert.deepEqual([...got[3].data], [255, 0, 10, 254]);
+    await isUpOf(client, transport);
+    engine.publish('a/b c', 'line\u2028end'); // Because of a bug: in an event that ended the data.
+    await until(() => got.length === 5);
+    assert.equal(got[4].data, 'line\u2028end');
     assert.deepEqual(client.errors, []);
   });
 
