@@ -26,9 +26,9 @@ export interface Gap {
 export interface SubscribeOptions {
   /** Default `latest`: the newest message, if there is one, then what comes. */
   since?: Since;
-  /** If more than one message waits for this client, only the newest comes. Of the topic: the newest subscription decides. */
+  /** If more than one message waits for this client, only the newest comes. Of the topic: the newest subscription that is left decides. */
   conflate?: boolean;
-  /** At most one message in so many milliseconds, the newest. Of the topic: the newest subscription decides. */
+  /** At most one message in so many whole milliseconds, the newest. Of the topic: the newest subscription that is left decides. */
   every?: number;
   /** Hears of the gaps of this subscription; all gaps come as the client's `gap` event, too. */
   onGap?: (gap: Gap) => void;
@@ -55,14 +55,17 @@ export interface StateEvent {
 export class CorecastError extends Error {
   /** HTTP status, if there was one. */
   readonly status?: number;
-  /** A code of the line protocol, or of a closed WebSocket. */
+  /** A code of the line protocol, whatever the transport, if the engine said no; or of a closed WebSocket. */
   readonly code?: string | number;
-  /** When the engine wants to be asked again, in milliseconds. */
+  /** Of a refused subscription. */
+  readonly topic?: string;
+  /** When the engine wants to be asked again, in milliseconds; a day at most. */
   readonly retryMs?: number;
   /** Of a publication: it left, and may have been published. */
   readonly isSent?: boolean;
 }
 
+/** Times are not negative; what is longer than a timer can be (24 days) is cut. */
 export interface ConnectOptions {
   /** One transport, or the ones to choose from, best first. Default `auto`: all, in the order of the type. */
   transport?: 'auto' | Transport | Transport[];
@@ -99,7 +102,7 @@ export interface Client {
   readonly state: StateEvent['state'];
   /** The transport in use while `state` is `open`. */
   readonly transport: Transport | 'tab' | undefined;
-  /** @throws TypeError if the topic or `since` is malformed. */
+  /** @throws TypeError if the topic, `since` or `every` is malformed. What the engine refuses is an `error` event. */
   subscribe(topic: string, onMessage: (message: Message, subscription: Subscription) => void): Subscription;
   subscribe(
     topic: string,
@@ -112,7 +115,7 @@ export interface Client {
    */
   messages(topic: string, options?: SubscribeOptions): AsyncIterableIterator<Message>;
   /**
-   * Publishes text, bytes, or anything else as JSON. Waits for a connection if there is none. Resolves with the cursor,
+   * Publishes text, bytes, or anything else as JSON. Halves of surrogate pairs become U+FFFD. Waits for a connection if there is none. Resolves with the cursor,
    * or with null if the message travelled in a batch over HTTP. Rejects with `isSent` if it is not known whether it was
    * published: to try again may publish it twice.
    */

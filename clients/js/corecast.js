@@ -11,20 +11,44 @@ const ORDER = ['websocket', 'sse', 'stream', 'long-poll', 'poll'];
 const TOPICS_MAX = 64; // of one HTTP request
 const QUERY_CHARS_MAX = 6000; // of its topics and cursors: proxies take 8 KB of a request line
 const QUEUE_MAX = 4096; // messages that wait for a slow loop, publications without an answer
-const BATCH_CHARS_MAX = 256 * 1024;
+const BATCH_BYTES_MAX = 256 * 1024; // until the engine says that it is too much
 const GATHER_MS = 10; // topics subscribed to within this time travel in one request
 const DAY_MS = 86_400_000;
+const TIMER_MS_MAX = 2 ** 31 - 1; // setTimeout takes more for nothing at all
+const EVERY_MS_MAX = 2 ** 32 - 1;
+const REFUSED_MS = 30_000; // before a topic that was refused is asked for again
 
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const spread = (ms) => ms * (1 + Math.random() / 4); // not all clients at once
+const utf8 = new TextEncoder();
 const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 const fromBase64 = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-const isCursor = (text) => /^[0-9a-f]{8}-\d+$/.test(text);
+const isCursor = (text) => /^[0-9a-f]{8}-(0|[1-9]\d{0,18})$/.test(text);
 const isLive = (since) => since === 'live' || since === '-0';
 // Before the first message of a topic, an epoch means nothing yet: whoever stands there has missed nothing.
 const isNowhere = (cursor) => cursor?.endsWith('-0');
 const startOf = ({ cursor, since }) => (isNowhere(cursor) ? '00000000-0' : cursor ?? since);
 const isFull = ({ status }) => status === 503 || status === 429;
+// The request is wrong, and will be: not what comes from being late, early or too many.
+const isRefusal = ({ status }) => status >= 400 && status < 500 && ![408, 425, 429].includes(status);
+// What is no text, half of a pair, becomes U+FFFD, as `fetch` and a WebSocket would have it, on whatever way it travels.
+const wellFormed = (text) => text.replace(/\p{Surrogate}/gu, '\ufffd');
+
+/** Sleeps, at most until `signal` ends. */
+const sleep = (ms, signal) => new Promise((resolve) => {
+  const end = () => {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', end);
+    resolve();
+  };
+  const timer = setTimeout(end, signal?.aborted ? 0 : Math.min(ms, TIMER_MS_MAX));
+  signal?.addEventListener('abort', end);
+});
+
+function join(parts) {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  parts.reduce((at, part) => bytes.set(part, at) ?? at + part.length, 0);
+  return bytes;
+}
 
 /** Says whether cursor `a` is behind `b` in time; another epoch is always news. */
 function isNewer(a, b) {
@@ -41,12 +65,15 @@ export class CorecastError extends Error {
 
 /** Makes an error of an HTTP answer that is not what was asked for. */
 async function refusal(answer) {
+  const { status, headers } = answer;
   const text = await answer.text().catch(() => '');
   const { error, published } = (await Promise.resolve(text).then(JSON.parse).catch(() => {})) ?? {}; // A proxy's is no JSON.
-  const after = answer.headers.get('Retry-After');
-  const retryMs = /^\d+$/.test(after) ? after * 1000 : Date.parse(after) - Date.now();
-  return new CorecastError(error ?? (text.slice(0, 200) || `HTTP status ${answer.status}`), {
-    status: answer.status, published, retryMs: isFull(answer) ? Math.max(retryMs || 0, 1000) : undefined,
+  const after = headers.get('Retry-After');
+  // The sender's clock counts, where it can be read. Nobody means years.
+  const retryMs = /^\d+$/.test(after) ? after * 1000 : Date.parse(after) - (Date.parse(headers.get('Date')) || Date.now());
+  const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 403: 'forbidden', 413: 'too-large', 429: 'rate', 503: 'full' };
+  return new CorecastError(error ?? (text.slice(0, 200) || `HTTP status ${status}`), {
+    status, code: error && codes[status], published, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined,
   });
 }
 
@@ -58,8 +85,8 @@ function decode({ gap, ...item }) {
 }
 
 function checkTopic(topic) {
-  const bytes = typeof topic === 'string' ? new TextEncoder().encode(topic).length : 0;
-  if (!bytes || bytes > 255 || /[\u0000-\u001f\u007f-\u009f+#*]/.test(topic) || topic.split('/').includes('')) {
+  const bytes = typeof topic === 'string' ? utf8.encode(topic).length : 0;
+  if (!bytes || bytes > 255 || /[\p{Cc}\p{Surrogate}+#*]/u.test(topic) || /(^|\/)\.{0,2}(\/|$)/.test(topic)) {
     throw new TypeError(`not a topic: ${JSON.stringify(topic)}`);
   }
 }
@@ -67,13 +94,34 @@ function checkTopic(topic) {
 // ---- Reading: topics, each with its cursor and its subscriptions.
 
 function newReading(core) {
-  const channels = new Map(); // topic -> { topic, since, conflate, every, cursor, subs }
+  // topic -> { topic, since, conflate, every, cursor, subs, accepted, refused, why, isWrong }; accepted and refused: on which link
+  const channels = new Map();
 
   /** Moves a channel to where it starts, or to where an empty answer ended. */
   function moveTo(channel, cursor) {
     if (!isCursor(cursor) || !isNewer(cursor, channel.cursor)) return;
     channel.cursor = cursor;
     for (const sub of channel.subs) sub.onStart?.(cursor);
+  }
+
+  function accept(channel, link) {
+    Object.assign(channel, { accepted: link, refused: undefined });
+    for (const sub of channel.subs) sub.told = undefined;
+  }
+
+  /** Tells those who subscribed to a topic why they do not get it: the same only once. */
+  function refuse({ topic, subs }, error) {
+    const told = `${error.status} ${error.code} ${error.message}`;
+    const news = [...subs].filter((sub) => sub.told !== told);
+    for (const sub of news) sub.told = told;
+    for (const tell of new Set(news.map(({ onError }) => onError ?? core.fault))) tell(new CorecastError(error.message, { ...error, topic }));
+  }
+
+  /** Of a topic, the options of the newest subscription hold. */
+  function agree(channel) {
+    const { conflate, every } = [...channel.subs].at(-1);
+    const isChange = channel.conflate !== conflate || channel.every !== every;
+    return Object.assign(channel, { conflate, every }) && isChange;
   }
 
   /** Hands out a message or a gap, if it is news. */
@@ -94,18 +142,20 @@ function newReading(core) {
     const meets = (cursor) => [goal, held[0]?.cursor].some((known) => known && !isNewer(known, cursor));
     const { take: takeNow } = sub;
     sub.take = (item) => held.push(item);
+    let failures = 0;
     for (let since = start; since && channel.subs.has(sub) && !core.isClosed;) {
       try {
         const { items, cursors } = await core.poll([{ topic: sub.topic, since }]);
         items.forEach(takeNow);
         // An answer may be a part. The last meets what is held, or is empty, which on a busy topic none ever is.
         since = items.length && start !== 'latest' && !meets(cursors[0]) ? cursors[0] : undefined;
+        failures = 0;
       } catch (error) {
-        if (error.status && !isFull(error)) {
-          core.fault(error);
+        if (isRefusal(error)) {
+          refuse(channel, error);
           break;
         }
-        await sleep(spread(error.retryMs ?? core.options.backoffMs[0]));
+        await sleep(spread(Math.max(error.retryMs ?? 0, core.pause(failures += 1))), core.signal);
       }
     }
     sub.take = takeNow;
@@ -116,14 +166,18 @@ function newReading(core) {
     if (typeof options === 'function') return subscribe(topic, {}, options);
     checkTopic(topic);
     if (core.isClosed) throw new CorecastError('the client is closed');
-    const { conflate = false, every = 0, onGap, onStart } = options ?? {};
+    const { conflate = false, every = 0, onGap, onStart, onError } = options ?? {};
     const since = String(options?.since ?? 'latest');
-    if (!isCursor(since) && !/^(latest|live|earliest|-\d+)$/.test(since)) throw new TypeError(`not a start: ${since}`);
+    if (!isCursor(since) && !/^(latest|live|earliest|-\d{1,9})$/.test(since)) throw new TypeError(`not a start: ${since}`);
+    if (!(every >= 0) || every % 1) throw new TypeError(`not whole milliseconds: ${every}`);
     const known = channels.get(topic);
     const sub = {
       topic,
       cursor: isCursor(since) ? since : undefined,
+      conflate: Boolean(conflate),
+      every: Math.min(every, EVERY_MS_MAX),
       onStart,
+      onError,
       take(item) {
         if (core.isClosed || !channel.subs.has(sub) || !isNewer(item.cursor, sub.cursor)) return;
         sub.cursor = item.cursor;
@@ -135,18 +189,16 @@ function newReading(core) {
         }
       },
       unsubscribe() {
-        if (!channel.subs.delete(sub) || channel.subs.size) return;
-        channels.delete(topic);
+        if (!channel.subs.delete(sub)) return;
+        if (!channel.subs.size) channels.delete(topic);
+        else if (!agree(channel)) return;
         core.link?.change(channel);
       },
     };
     const channel = known ?? { topic, since, cursor: sub.cursor, subs: new Set() };
     channel.subs.add(sub);
     channels.set(topic, channel);
-    if (!known || channel.conflate !== conflate || channel.every !== every) {
-      Object.assign(channel, { conflate, every });
-      core.link?.change(channel);
-    }
+    if (agree(channel) || !known || known.refused) core.link?.change(channel);
     if (known && isLive(since)) {
       sub.cursor = channel.cursor;
       if (sub.cursor) onStart?.(sub.cursor);
@@ -189,7 +241,7 @@ function newReading(core) {
     };
   }
 
-  return { channels, moveTo, take, subscribe, messages };
+  return { channels, moveTo, take, accept, refuse, subscribe, messages };
 }
 
 // ---- Publishing: what waits for a connection, in its order.
@@ -198,6 +250,9 @@ function newOutbox(core) {
   const waiting = []; // { topic, data, event, resolve, reject }
   let unanswered = 0;
   let isPosting = false;
+  let bytesMax = BATCH_BYTES_MAX; // of a batch
+  let linesMax = QUEUE_MAX; // fewer after a batch that was refused
+  let plan = []; // how many lines the next batches have: they set a wrong one apart
 
   function publish(topic, data, { event } = {}) {
     checkTopic(topic);
@@ -207,6 +262,7 @@ function newOutbox(core) {
     else if (ArrayBuffer.isView(data)) payload = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     else if (typeof data !== 'string') payload = JSON.stringify(data);
     if (payload === undefined) throw new TypeError('nothing to publish');
+    if (typeof payload === 'string') payload = wellFormed(payload);
     if (core.isClosed) return Promise.reject(new CorecastError('the client is closed'));
     if (unanswered >= QUEUE_MAX) return Promise.reject(new CorecastError('too many publications wait'));
     unanswered += 1;
@@ -225,37 +281,52 @@ function newOutbox(core) {
     else post();
   }
 
+  /** Takes what the next request carries off the queue. */
+  function gather() {
+    const batch = Object.assign([], { lines: [], bytes: 0 });
+    const most = plan.shift() ?? linesMax;
+    while (waiting.length && batch.length < most) {
+      const { topic, data, event } = waiting[0];
+      const isText = typeof data === 'string';
+      const line = JSON.stringify({ topic, data: isText ? data : toBase64(data), event, encoding: isText ? undefined : 'base64' });
+      const bytes = utf8.encode(line).length + 1;
+      if (batch.length && batch.bytes + bytes > bytesMax) break;
+      batch.bytes += bytes;
+      batch.lines.push(line);
+      batch.push(waiting.shift());
+    }
+    return batch;
+  }
+
   /** Publishes over HTTP, one request at a time to keep the order; what gathers meanwhile is the next batch. */
   async function post() {
     isPosting = true;
     await undefined; // What is published in the same breath goes together.
     if (core.isClosed) return; // All were refused.
-    const batch = [];
-    const lines = [];
-    for (let chars = 0; waiting.length; batch.push(waiting.shift())) {
-      const { topic, data, event } = waiting[0];
-      const isText = typeof data === 'string';
-      const line = JSON.stringify({ topic, data: isText ? data : toBase64(data), event, encoding: isText ? undefined : 'base64' });
-      chars += line.length;
-      if (batch.length && chars > BATCH_CHARS_MAX) break;
-      lines.push(line);
-    }
+    const batch = gather();
     const [{ topic, data, event }, second] = batch;
     try {
       // Of one alone, the engine tells the cursor.
       const answer = await (second
-        ? core.ask('topics', { method: 'POST', body: lines.join('\n'), headers: { 'Content-Type': 'application/x-ndjson' } })
+        ? core.ask('topics', { method: 'POST', body: batch.lines.join('\n'), headers: { 'Content-Type': 'application/x-ndjson' } })
         : core.ask(`topics/${encodeURIComponent(topic)}`, { method: 'POST', body: data, headers: event && { 'Corecast-Event': event } }));
       const { cursor = null } = await answer.json();
       for (const { resolve } of batch) resolve(cursor);
+      linesMax = Math.min(2 * linesMax, QUEUE_MAX);
     } catch (error) {
-      const wrong = error.status === 400 && second && /^line (\d+):/.exec(error.message)?.[1];
-      if (wrong) batch.splice(wrong - 1, 1)[0].reject(error); // Nothing was published; the others go again.
-      if (wrong || (error.retryMs && !error.published && !core.isClosed)) {
+      const { status, published, retryMs, message } = error;
+      if (second && (status === 413 || status === 400)) {
+        // Nothing was published. In parts it is, and whose message is wrong hears it when that goes alone.
         waiting.unshift(...batch);
-        if (!wrong) await sleep(spread(error.retryMs));
+        const wrong = Number(/^line ([1-9]\d*):/.exec(message)?.[1]);
+        if (wrong <= batch.length) plan = [wrong - 1, 1].filter(Boolean);
+        else if (status === 413) bytesMax = batch.bytes / 2;
+        linesMax = Math.ceil(batch.length / 2);
+      } else if (retryMs && !published && !core.isClosed) {
+        waiting.unshift(...batch);
+        await sleep(spread(retryMs), core.signal);
       } else {
-        if (!error.status || error.published) error.isSent = true;
+        if (!(status < 500 || status === 503) || published) error.isSent = true;
         for (const { reject } of batch) reject(error);
       }
     }
@@ -274,8 +345,9 @@ function newLink(core, name) {
   const link = { name, isUp: false, signal: stop.signal };
   link.done = new Promise((resolve) => {
     link.fail = (why, facts) => {
+      link.why ??= typeof why === 'string' ? new CorecastError(why, facts) : why;
       stop.abort();
-      resolve(typeof why === 'string' ? new CorecastError(why, facts) : why);
+      resolve(link.why);
     };
   });
   link.up = () => {
@@ -292,7 +364,7 @@ function newTimer(link, signal = link.signal) {
   signal.addEventListener('abort', () => clearTimeout(timer));
   return (ms, then) => {
     clearTimeout(timer);
-    if (ms && !signal.aborted) timer = setTimeout(typeof then === 'string' ? () => link.fail(then) : then, ms);
+    if (ms && !signal.aborted) timer = setTimeout(typeof then === 'string' ? () => link.fail(then) : then, Math.min(ms, TIMER_MS_MAX));
   };
 }
 
@@ -302,46 +374,61 @@ function newTimer(link, signal = link.signal) {
  */
 function lineLink(core, name, open) {
   const link = newLink(core, name);
-  const { channels, take, moveTo } = core.reading;
+  const { channels, take, moveTo, accept, refuse } = core.reading;
   const { pingMs, openMs } = core.options;
   const within = newTimer(link);
-  const asked = new Map(); // token -> [resolve, reject]
+  const asked = new Map(); // token -> [resolve, reject, the channel that it is about]
   let tokens = 0;
 
-  const ask = (verb, topic, options, payload) => new Promise((...ends) => {
+  const ask = (verb, topic, options, payload, channel) => new Promise((...ends) => {
     const id = String((tokens += 1));
-    asked.set(id, ends);
+    asked.set(id, [...ends, channel]);
     wire.send(verb, topic, { ...options, id }, payload);
   });
   const answered = (id, end, value) => {
     asked.get(id)?.[end](value);
     return asked.delete(id);
   };
-  link.change = async (channel) => {
+  link.change = (channel, failures = 0) => {
     if (!link.isUp || link.signal.aborted) return; // All are subscribed when it is up.
     const { topic, conflate, every } = channel;
-    const isWanted = channels.get(topic) === channel;
+    const isWanted = () => channels.get(topic) === channel;
+    if (!isWanted()) {
+      // The engine knows nothing of what it refused, the tab that leads does.
+      if (channel.refused !== link || name === 'tab') ask('UNSUB', topic).catch(() => {});
+      const next = [...channels.values()].find(({ refused, why }) => refused === link && why === 'too-many');
+      if (next) link.change(next); // There is room for one.
+      return;
+    }
     const since = startOf(channel);
-    try {
-      const head = await (isWanted ? ask('SUB', topic, { since, conflate, every }) : ask('UNSUB', topic));
+    ask('SUB', topic, { since, conflate, every }, undefined, channel).then((head) => {
       // The head is where a subscription stands that wants nothing older, or finds nothing older.
       if (!channel.cursor && (isLive(since) || isNowhere(head))) moveTo(channel, head);
-    } catch (error) {
-      if (!error.isSent) core.fault(error);
-      if (error.code === 'full') setTimeout(link.change, spread(1000), channel);
-    }
+    }, async (error) => {
+      if (error.isSent) return;
+      if (channel.accepted !== link) Object.assign(channel, { refused: link, why: error.code });
+      refuse(channel, error);
+      if (error.code !== 'full' || name === 'tab') return; // The tab that leads asks again.
+      await sleep(spread(Math.min(REFUSED_MS, 1000 * 2 ** failures)), link.signal);
+      if (isWanted()) link.change(channel, failures + 1);
+    });
   };
   link.publish = ({ topic, data, event, resolve, reject }) => ask('PUB', topic, { event }, data).then(resolve, reject);
   const read = {
     HI() {
       link.up();
-      channels.forEach(link.change);
+      channels.forEach((channel) => link.change(channel));
     },
-    MSG: take,
-    GAP: (gap) => take(decode({ gap })),
-    OK: (id, cursor) => answered(id, 0, cursor),
+    // What is still on its way when a subscription ends is not of the next one to its topic, which begins at its OK.
+    MSG: (item) => (name === 'tab' || channels.get(item.topic)?.accepted === link) && take(item),
+    GAP: (gap) => read.MSG(decode({ gap })),
+    OK(id, cursor) {
+      const channel = asked.get(id)?.[2];
+      if (channel) accept(channel, link);
+      answered(id, 0, cursor);
+    },
     ERR(id, code, ...text) {
-      const error = new CorecastError(text.join(' '), { code });
+      const error = new CorecastError(text.join(' '), typeof code === 'string' ? { code } : code); // A tab says all it knows.
       if (!answered(id, 1, error)) core.fault(error);
     },
   };
@@ -358,7 +445,7 @@ function lineLink(core, name, open) {
   const wire = open(link, hear, within);
   link.signal.addEventListener('abort', () => {
     wire.close();
-    const error = new CorecastError('the connection ended before the answer', { isSent: true });
+    const error = new CorecastError('the connection ended before the answer', { isSent: true, code: link.why.code });
     for (const [, reject] of asked.values()) reject(error);
   });
   return link;
@@ -373,7 +460,8 @@ const webSocketWire = (core) => (link, hear, within) => {
   ws.onopen = () => within(core.options.silenceMs, 'connected, but the engine is silent');
   ws.onmessage = ({ data }) => {
     const isText = typeof data === 'string';
-    const bytes = isText ? data : new Uint8Array(data);
+    // An ArrayBuffer, as was asked for, or what a stand-in makes of bytes: a view, a list of them.
+    const bytes = isText ? data : Array.isArray(data) ? join(data) : new Uint8Array(data);
     const end = bytes.indexOf(isText ? '\n' : 10);
     const head = end < 0 ? bytes : bytes.slice(0, end);
     const [verb, ...words] = (isText ? head : new TextDecoder().decode(head)).split(' ');
@@ -391,7 +479,7 @@ const webSocketWire = (core) => (link, hear, within) => {
   const send = (verb, topic, options, payload) => {
     const words = Object.entries(options ?? {}).map(([key, value]) => value && (value === true ? key : `${key}=${value}`));
     const head = [verb, topic?.replace(/[% ]/g, encodeURIComponent), ...words].filter(Boolean).join(' ');
-    if (payload instanceof Uint8Array) ws.send(new Blob([head, '\n', payload]));
+    if (payload instanceof Uint8Array) ws.send(join([utf8.encode(`${head}\n`), payload]));
     else ws.send(payload === undefined ? head : `${head}\n${payload}`);
   };
   return { send, close: () => ws.close() };
@@ -412,13 +500,13 @@ async function* lines(body, onBytes) {
 }
 
 /** Puts channels with the same options together, as many as one request takes. */
-function groups(channels) {
+function groups(channels, charsMax = QUERY_CHARS_MAX) {
   const all = [];
   for (const channel of channels) {
     const { topic, conflate, every } = channel;
     const chars = encodeURIComponent(topic).length + 40; // with its cursor
     let group = all.find((each) => each[0].conflate === conflate && each[0].every === every
-      && each.length < TOPICS_MAX && each.chars + chars < QUERY_CHARS_MAX);
+      && each.length < TOPICS_MAX && each.chars + chars < charsMax);
     if (!group) all.push(group = Object.assign([], { chars: 0 }));
     group.push(channel);
     group.chars += chars;
@@ -430,13 +518,18 @@ function groups(channels) {
 function httpLink(core, name) {
   const link = newLink(core, name);
   const { options } = core;
-  const { channels, take, moveTo } = core.reading;
-  const later = newTimer(link);
+  const { channels, take, moveTo, accept, refuse } = core.reading;
+  const [later, again] = [newTimer(link), newTimer(link)];
+  const [firstMs] = options.backoffMs;
+  let charsMax; // of a request, once one was too long for somebody
+  let refusal; // the last one of a topic
+  let turns = 0;
   let round = new AbortController(); // of the requests under way
 
   async function stream(group, signal, within) {
     within(options.openMs, 'the stream does not open');
     const answer = await core.ask(core.query(name, group), { signal });
+    for (const channel of group) accept(channel, link);
     const started = Date.now();
     within(options.silenceMs, 'headers came, but nothing behind them');
     const onBytes = () => {
@@ -444,13 +537,13 @@ function httpLink(core, name) {
       link.up();
     };
     for await (const line of lines(answer.body, onBytes)) {
-      const object = name === 'sse' ? /^data: (.*)/.exec(line)?.[1] : line; // The data of an event says everything.
+      const object = name === 'sse' ? /^data: (.*)/s.exec(line)?.[1] : line; // The data of an event says everything.
       if (object) take(decode(JSON.parse(object)));
     }
     within(0);
     // Streams end now and then, on purpose. One that ends at once is a fault.
     if (Date.now() - started < 500) throw new CorecastError('the stream ended at once');
-    await sleep(Math.random() * options.backoffMs[0]);
+    await sleep(Math.random() * firstMs, signal);
   }
 
   /** Asks once for what is new; says how many items came. */
@@ -468,33 +561,86 @@ function httpLink(core, name) {
     const count = await poll(group, signal, name, `${waitS}`);
     within(0);
     link.up();
+    for (const channel of group) accept(channel, link);
     // A long poll that comes back empty-handed at once was cut short by somebody between us.
     const isIdle = !count && (name === 'poll' || (waitS && Date.now() - started < 1000));
-    if (isIdle) await sleep(options.pollMs * (0.75 + Math.random() / 2));
+    if (isIdle) await sleep(options.pollMs * (0.75 + Math.random() / 2), signal);
+  }
+
+  /** Goes on without a topic; asks for it again later, unless the request was wrong. */
+  function leaveOut(channel, error) {
+    refusal = error;
+    Object.assign(channel, { accepted: undefined, refused: link, isWrong: error.status === 400 && error.code });
+    refuse(channel, error);
+    again(spread(Math.max(REFUSED_MS, error.retryMs ?? 0)), askAgain);
+  }
+
+  /** Asks once for what is new. If that is refused, asks in halves, and leaves out whoever is to blame; says whether somebody was. */
+  async function sift(group, signal) {
+    const within = newTimer(link, signal);
+    within(options.openMs, 'the poll is not answered');
+    const error = await poll(group, signal).catch((why) => why);
+    within(0);
+    if (!(error instanceof Error)) return false;
+    if (!isRefusal(error)) throw error;
+    if (group.length === 1) leaveOut(group[0], error);
+    const half = group.length >> 1;
+    return !half || [await sift(group.slice(0, half), signal), await sift(group.slice(half), signal)].includes(true);
+  }
+
+  /** Asks for one of those left out, each in its turn. If that is not refused any more, all of them are welcome. */
+  async function askAgain() {
+    const out = [...channels.values()].filter(({ refused, isWrong }) => refused && !isWrong);
+    again(spread(REFUSED_MS), askAgain);
+    if (!out.length || await sift([out[(turns += 1) % out.length]], link.signal).catch(() => true)) return;
+    for (const channel of out) channel.refused = undefined;
+    link.change();
+  }
+
+  /** Reads a group until the topics change. */
+  async function keep(group, signal) {
+    const within = newTimer(link, signal);
+    try {
+      while (!signal.aborted) await (name === 'stream' || name === 'sse' ? stream : polls)(group, signal, within);
+    } catch (error) {
+      const strangers = group.filter(({ accepted }) => accepted !== link);
+      if (signal.aborted) throw error;
+      within(0);
+      if ((error.status === 414 || error.status === 431) && group.length > 1) charsMax = group.chars / 2;
+      else if (isFull(error) && link.isUp && strangers.length) for (const channel of strangers) leaveOut(channel, error);
+      // Where nobody is to blame, it is the transport that is refused.
+      else if (!isRefusal(error) || !(await sift(group, signal))) throw error;
+      later(1, go);
+    }
   }
 
   async function go() {
     round.abort();
     round = new AbortController();
     const { signal } = round;
-    const all = [...channels.values()];
-    const read = name === 'stream' || name === 'sse' ? stream : polls;
-    if (!all.length) link.up(); // Nothing to read; publishing works.
+    const all = () => [...channels.values()].filter(({ refused }) => refused !== link);
     try {
+      // Of those that were refused before, one speaks for all: nobody who comes back shall ask for each of a thousand.
+      const before = all().filter(({ refused }) => refused);
+      const isSo = before.length && await sift([before[Math.floor(Math.random() * before.length)]], signal);
+      for (const channel of before) channel.refused = isSo ? link : undefined;
       // First a poll of what is new: from then on each topic has a cursor, and no interruption makes a hole.
-      await Promise.all(groups(all.filter(({ cursor }) => !cursor)).map((group) => poll(group, signal)));
+      await Promise.all(groups(all().filter(({ cursor }) => !cursor), charsMax).map((group) => sift(group, signal)));
+      if (!all().length) {
+        if (channels.size && !refusal.code) throw refusal; // Not the engine's word: somebody between us lets nothing through.
+        link.up(); // Nothing to read; publishing works.
+      }
       link.isStarting = false;
       core.outbox.flush();
-      await Promise.all(groups(all).map(async (group) => {
-        const within = newTimer(link, signal);
-        while (!signal.aborted) await read(group, signal, within);
-      }));
+      await Promise.all(groups(all(), charsMax).map((group) => keep(group, signal)));
     } catch (error) {
       if (!signal.aborted) link.fail(error);
     }
   }
 
-  link.change = () => {
+  link.change = (channel) => {
+    if (channel?.refused === link && !channel.subs.size) return; // It is not read.
+    if (channel) channel.refused = undefined;
     link.isStarting = true; // What is published from now on, the new topic hears.
     later(GATHER_MS, go);
   };
@@ -529,6 +675,8 @@ function newTab(core) {
       locks.request(`${core.key} ${from}`, () => served.delete(from, leave(served.get(from)))); // That tab is gone.
     }
     const subs = served.get(from);
+    const refuse = (error) => reply('ERR', options?.id, { ...error }, error.message);
+    const drop = () => subs.delete(topic, subs.get(topic)?.unsubscribe());
     const does = {
       HELLO() {
         leave(subs);
@@ -536,21 +684,19 @@ function newTab(core) {
       },
       PING: () => reply('PONG'),
       SUB() {
-        does.UNSUB();
+        drop();
         const onStart = (cursor) => reply('OK', options.id, cursor);
-        const hears = { ...options, onStart, onGap: (gap) => reply('GAP', gap) };
+        const hears = { ...options, onStart, onError: refuse, onGap: (gap) => reply('GAP', gap) };
         subs.set(topic, core.reading.subscribe(topic, hears, (message) => reply('MSG', message)));
       },
-      UNSUB() {
-        subs.get(topic)?.unsubscribe();
-        subs.delete(topic);
-      },
-      PUB: () => core.outbox.publish(topic, payload, options).then(
-        (cursor) => reply('OK', options.id, cursor),
-        ({ code, message }) => reply('ERR', options.id, code, message),
-      ),
+      UNSUB: () => reply('OK', options.id, drop()),
+      PUB: () => core.outbox.publish(topic, payload, options).then((cursor) => reply('OK', options.id, cursor), refuse),
     };
-    does[verb]();
+    try {
+      does[verb]();
+    } catch (error) {
+      refuse(error); // A tab with another version of this file may ask for what this one does not know.
+    }
   }
 
   air.onmessage = ({ data }) => {
@@ -597,6 +743,13 @@ export function connect(url, given = {}) {
     transport: 'auto', WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, locks: globalThis.navigator?.locks,
   };
   for (const key in given) if (given[key] !== undefined) options[key] = given[key];
+  const time = (ms) => {
+    if (!(ms >= 0)) throw new TypeError(`not a time: ${ms}`);
+    return Math.min(Math.ceil(ms), TIMER_MS_MAX);
+  };
+  for (const key of ['openMs', 'silenceMs', 'idleMs', 'pingMs', 'pollMs', 'waitS']) options[key] = time(options[key]);
+  options.backoffMs = [0, 1].map((i) => time(options.backoffMs[i]));
+  options.waitS = Math.min(Math.max(options.waitS, 1), 120); // The engine's limit.
   const base = new URL(url ?? '/', globalThis.location?.href);
   base.protocol = base.protocol.replace('ws', 'http');
   if (!base.pathname.endsWith('/')) base.pathname += '/';
@@ -607,7 +760,8 @@ export function connect(url, given = {}) {
   if (!names.length) throw new TypeError('there is no WebSocket here: pass one as options.WebSocket');
 
   const listeners = { gap: new Set(), state: new Set(), error: new Set() };
-  const core = { options, key: `corecast ${base}`, isClosed: false, link: undefined, loops: new Set(), wake: () => {} };
+  const end = new AbortController();
+  const core = { options, key: `corecast ${base}`, isClosed: false, link: undefined, loops: new Set(), signal: end.signal, wake: () => {} };
   const get = (target, init) => options.fetch.call(globalThis, target, { cache: 'no-store', ...init });
   const online = () => core.wake();
   let at = 0; // the transport that is tried
@@ -632,6 +786,8 @@ export function connect(url, given = {}) {
     const items = answer.status === 200 ? await answer.json() : [];
     return { items: items.map(decode), cursors: answer.headers.get('Corecast-Cursor')?.split(',') ?? [] };
   };
+  /** Returns how long to wait after so many failures in a row. */
+  core.pause = (failures) => Math.min(options.backoffMs[1], options.backoffMs[0] * 2 ** Math.min(failures - 1, 31));
   core.emit = (type, detail) => {
     for (const listener of [...listeners[type]]) {
       try {
@@ -674,7 +830,7 @@ export function connect(url, given = {}) {
   const remember = (name) => stored((storage) => remembered() === name || storage.setItem(core.key, `${name} ${Date.now()}`));
 
   /** Asks whether the engine is there at all, and whether it is full. Without CORS, that there is an answer can be seen. */
-  const probe = () => get(base, { method: 'HEAD', mode: 'no-cors', signal: AbortSignal.timeout(options.openMs) }).then(
+  const probe = () => get(base, { method: 'HEAD', mode: 'no-cors', signal: AbortSignal.timeout(options.openMs || TIMER_MS_MAX) }).then(
     (answer) => (isFull(answer) ? refusal(answer) : { isThere: true }),
     () => ({}),
   );
@@ -685,7 +841,7 @@ export function connect(url, given = {}) {
   }
 
   async function run() {
-    const [firstMs, mostMs] = options.backoffMs;
+    const [firstMs] = options.backoffMs;
     let failures = 0; // in a row
     let strikes = 0; // against the transport; three, and it is taken for blocked
     let tried = 0; // transports, since one came up
@@ -703,7 +859,7 @@ export function connect(url, given = {}) {
       const hasHeld = link.isUp && Date.now() - started > Math.min(5000, 10 * firstMs);
       failures = hasHeld ? 0 : failures + 1;
       if (link.isUp) tried = 0;
-      let waitMs = failures ? Math.min(mostMs, firstMs * 2 ** (failures - 1)) * (0.5 + Math.random() / 2) : Math.random() * firstMs;
+      let waitMs = failures ? core.pause(failures) * (0.5 + Math.random() / 2) : Math.random() * firstMs;
       let { retryMs } = error;
       if (name === 'tab') {
         if (link.isUp || tab.isLeader) waitMs = 0;
@@ -745,6 +901,7 @@ export function connect(url, given = {}) {
     close() {
       if (core.isClosed) return;
       core.isClosed = true;
+      end.abort();
       globalThis.removeEventListener?.('online', online);
       const error = new CorecastError('the client is closed');
       core.reading.channels.clear();

@@ -37,7 +37,7 @@ export const binaries = [
 /** Topics; each is made a topic of its own by a prefix. */
 export const topics = [
   '</script><script>pwned()</script>', '<!--', '-->', ']]>', '"', "'", '\\', '\\u0022', '");pwned();("', "');pwned();('", '${pwned()}',
-  '\u2028', '\u2029', '\ufeff', '__proto__', 'constructor', '%', '%41', '%00', '&amp;', '&', '=', '?', ';', ',', ':', ' ', '  two  ', '.', '..',
+  '\u2028', '\u2029', '\ufeff', '__proto__', 'constructor', '%', '%41', '%00', '&amp;', '&', '=', '?', ';', ',', ':', ' ', '  two  ', '...', '.a',
   '\u{1f600}', 'e\u0301', 'a=b&transport=value', 'id=7',
 ];
 

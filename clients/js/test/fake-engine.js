@@ -9,8 +9,11 @@ const EPOCH = 'feed0001';
 export class FakeEngine {
   topics = new Map(); // topic -> { epoch, first, items: [{ seq, event, data, binary }] }
   faults = {};
+  /** Topics that nobody may read: topic -> { status, body, code, text }, as HTTP and the line protocol say it. */
+  refusals = new Map();
   requests = []; // what was asked, as `METHOD path?query`
   batches = []; // the number of lines of each batch
+  bodies = []; // of what was published, whether it was refused or not
   #watchers = new Set();
   #sockets = new Set();
   #server = http.createServer((request, answer) => this.#serve(request, answer));
@@ -124,6 +127,12 @@ export class FakeEngine {
     const topics = inPath ? [inPath] : url.searchParams.getAll('topic');
     const transport = url.searchParams.get('transport') ?? 'poll';
     const since = (url.searchParams.get('since') ?? 'latest').split(',');
+    const [{ status, body: why } = {}] = topics.map((topic) => this.refusals.get(topic)).filter(Boolean);
+    if (status) return answer.writeHead(status, { 'Retry-After': '1' }).end(why ?? '{"error":"the topic is refused"}');
+    if (topics.includes(this.faults.fullFor) && !transport.endsWith('poll')) {
+      return answer.writeHead(503, { 'Retry-After': '1' }).end('{"error":"the engine is full"}');
+    }
+    if (this.faults.longest < request.url.length) return answer.writeHead(414).end();
     if (this.faults.blocked?.includes(transport)) return answer.writeHead(400).end('{"error":"unknown transport"}');
     if (this.faults.silent?.includes(transport)) return answer.writeHead(200).flushHeaders();
     if (transport === 'sse' && url.searchParams.get('enveloped') === '1') {
@@ -154,15 +163,24 @@ export class FakeEngine {
   }
 
   #published(request, answer, topic, body) {
-    const refuse = (text) => answer.writeHead(400).end(JSON.stringify({ error: text }));
+    const refuse = (text, status = 400) => answer.writeHead(status).end(JSON.stringify({ error: text }));
+    const { refused, messageMax = Infinity, batchMax = 16 * messageMax } = this.faults;
+    this.bodies.push(body);
     if (topic) {
-      if (topic === this.faults.refused) return refuse('refused');
-      const cursor = this.publish(topic, body.toString(), request.headers['corecast-event']);
+      if (topic === refused) return refuse('refused');
+      if (body.length > messageMax) return refuse('the payload is too large', 413);
+      const isText = Buffer.from(body.toString()).equals(body);
+      const cursor = this.publish(topic, isText ? body.toString() : new Uint8Array(body), request.headers['corecast-event']);
       return answer.writeHead(200).end(JSON.stringify({ topic, cursor }));
     }
+    if (body.length > batchMax) return refuse('the body is too large', 413);
     const all = body.toString().split('\n').filter(Boolean).map((line) => JSON.parse(line));
     this.batches.push(all.length);
-    if (all.some((item) => item.topic === this.faults.refused)) return refuse('line 1: refused');
+    for (const [i, { topic: name, data, encoding }] of all.entries()) {
+      const { length } = Buffer.from(data, encoding ?? 'utf8');
+      if (name === refused || /\p{Surrogate}/u.test(name + data)) return refuse(`line ${i + 1}: refused`);
+      if (length > messageMax) return refuse(`line ${i + 1}: the payload is too large`);
+    }
     for (const { topic: name, data, event, encoding } of all) {
       this.publish(name, encoding ? new Uint8Array(Buffer.from(data, 'base64')) : data, event);
     }
@@ -184,14 +202,19 @@ export class FakeEngine {
         const topic = decodeURIComponent(name ?? '');
         const option = Object.fromEntries(words.map((word) => word.split('=')));
         this.requests.push(line);
+        const { code, text = 'the topic is refused' } = this.refusals.get(topic) ?? {};
+        if (code && verb !== 'PUB') return ws.send(`ERR ${option.id ?? '-'} ${code} ${text}`);
         if (verb === 'SUB') {
           ends.get(topic)?.();
           const { epoch, next } = this.#topic(topic);
           ws.send(`OK ${option.id} ${epoch}-${next - 1}`);
           const until = { on: (_, end) => ends.set(topic, end), destroy: () => ws.terminate() };
           this.#follow(until, 'websocket', [topic], [option.since ?? 'latest'], (item) => this.#line(ws, item));
-        } else if (verb === 'UNSUB') ends.get(topic)?.();
-        else if (verb === 'PUB') {
+        } else if (verb === 'UNSUB') {
+          ends.get(topic)?.();
+          ws.send(`OK ${option.id}`);
+        }
+        if (verb === 'PUB') {
           const data = bytes.subarray(end + 1);
           const isText = Buffer.from(data.toString()).equals(data);
           if (this.faults.mute) return;
