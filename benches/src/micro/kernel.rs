@@ -123,6 +123,10 @@ impl Driver for QuietKernel {
         self.orders.push((slot, bytes));
     }
 
+    fn send_parts(&mut self, slot: Slot, parts: &[Span]) {
+        self.orders.extend(parts.iter().map(|part| (slot, *part)));
+    }
+
     fn wait_writable(&mut self, _slot: Slot, _generation: u16) {
         unreachable!("every send is taken in full");
     }

@@ -20,6 +20,9 @@ pub type Slot = u32;
 /// Raw error number of the kernel, positive (`libc::ECONNRESET`).
 pub type Errno = i32;
 
+/// Pieces of one send at most: as many blocks as a frame log usually has.
+pub const PARTS_MAX: usize = 12;
+
 /// How a connection waits for bytes of its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -158,6 +161,8 @@ pub trait Driver {
     fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest);
     /// Sends bytes without waiting; done when `submit` returns, told by `Unsent` if not in full.
     fn send(&mut self, slot: Slot, bytes: Span);
+    /// Sends several pieces, one after the other, as `send` does one: it is one send. At most [`PARTS_MAX`].
+    fn send_parts(&mut self, slot: Slot, parts: &[Span]);
     /// Waits until the kernel has room for more of our bytes (one shot).
     fn wait_writable(&mut self, slot: Slot, generation: u16);
     /// Cancels `wait_writable`; its `Writable` still comes.

@@ -36,6 +36,7 @@ pub mod driver;
 pub mod executor;
 pub mod listen;
 pub mod memory;
+mod parts;
 pub mod poll;
 pub mod random;
 pub mod rest;

@@ -7,6 +7,7 @@
 //! Why the unsafe is sound. An entry names memory by address, so that memory must live until the kernel is done:
 //! * a send's bytes lie in `memory`, checked against the mapping when queued; the kernel reads them inside
 //!   `io_uring_enter` only (`MSG_DONTWAIT`: it never parks a send), and `submit` returns when every entry was taken;
+//! * what names the pieces of a send lies in `parts`, which is emptied only when every entry was taken;
 //! * receives write into `buffers`, accepts and connects use boxed places: each says in its module why that holds;
 //! * with `DEFER_TASKRUN` the kernel completes nothing outside our own `io_uring_enter`, so no reference into these
 //!   memories is ever live while the kernel writes; closing the ring ends what is armed without running it;
@@ -29,6 +30,7 @@ use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, Interest, Lent, Slot};
 use super::listen::Listener;
 use super::memory::{Memory, Span};
+use super::parts::Parts;
 use super::token::{Operation, Token};
 
 /// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
@@ -114,6 +116,7 @@ pub struct Ring {
     pub(super) ring: IoUring,
     memory: Memory,
     pub(super) buffers: Buffers,
+    parts: Parts,
     pub(super) accepting: Vec<Accepting>,
     pub(super) dials: Dials,
     pub(super) slots_max: u32,
@@ -171,6 +174,7 @@ impl Ring {
             ring,
             memory: Memory::reserve(config.memory_bytes)?,
             buffers,
+            parts: Parts::new(),
             accepting: Vec::new(),
             dials: Dials::default(),
             slots_max,
@@ -333,6 +337,7 @@ impl Ring {
                 Ok(taken) => {
                     self.counts.orders += taken as u64;
                     if taken == queued {
+                        self.parts.clear();
                         return;
                     }
                 }
@@ -415,6 +420,21 @@ impl Driver for Ring {
 
     fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
         self.cancel(Token::new(receive_operation(interest), generation, slot));
+    }
+
+    fn send_parts(&mut self, slot: Slot, parts: &[Span]) {
+        let len: u32 = parts.iter().map(|part| part.len).sum();
+        if !self.parts.has_room(parts.len()) {
+            // What names them is taken then.
+            self.enter();
+        }
+        let message = self.parts.add(parts.iter().map(|part| self.memory.bytes(*part)));
+        let entry = opcode::SendMsg::new(Fixed(slot), message)
+            .flags((libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Token::send(slot, len).raw());
+        self.push(&entry);
     }
 
     #[inline]

@@ -13,6 +13,7 @@
 use slab::Slab;
 
 use super::pool::{Block, Owner, Pool};
+use crate::io::driver::PARTS_MAX;
 use crate::io::memory::{Memory, Span};
 
 const NONE: u32 = u32::MAX;
@@ -65,6 +66,24 @@ pub(super) struct Run {
     pub(super) span: Span,
     /// Number of the record after the run.
     pub(super) next: u64,
+}
+
+/// Where several runs lie that follow each other, and the number after the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Runs {
+    parts: [Span; PARTS_MAX],
+    count: usize,
+    /// Bytes of all of them.
+    pub(super) bytes: u32,
+    /// Number of the record after them.
+    pub(super) next: u64,
+}
+
+impl Runs {
+    /// Returns them, one at least.
+    pub(super) fn parts(&self) -> &[Span] {
+        &self.parts[..self.count]
+    }
 }
 
 impl Chain {
@@ -176,6 +195,33 @@ impl Chain {
         let link = self.find(store, seq);
         let start = start_of(link, memory, seq) + skip;
         Run { span: link.block.span().part(start, link.used - start), next: link.first + u64::from(link.count) }
+    }
+
+    /// Returns all that is held from record `seq` on, without its first `skip` bytes, as far as `PARTS_MAX` runs and about
+    /// `bytes_max` bytes reach.
+    ///
+    /// # Panics
+    /// If the record is not held, or is not longer than `skip`.
+    #[must_use]
+    pub(super) fn runs(&self, store: &Store, memory: &Memory, seq: u64, skip: u32, bytes_max: u32) -> Runs {
+        let first = self.run(store, memory, seq, skip);
+        let mut runs = Runs { parts: [Span::default(); PARTS_MAX], count: 1, bytes: first.span.len, next: first.next };
+        runs.parts[0] = first.span;
+        if first.next == self.next {
+            return runs;
+        }
+        let mut index = self.find(store, seq).next;
+        while let Some(link) = store.links.get(index as usize) {
+            if runs.count == PARTS_MAX || runs.bytes >= bytes_max {
+                break;
+            }
+            runs.parts[runs.count] = link.block.span().part(0, link.used);
+            runs.count += 1;
+            runs.bytes += link.used;
+            runs.next = link.first + u64::from(link.count);
+            index = link.next;
+        }
+        runs
     }
 
     /// Returns where record `seq` lies.
@@ -341,6 +387,11 @@ mod tests {
                 let run = chain.run(&store, &memory, *from, 0);
                 let expected: Vec<u8> = (*from..run.next).flat_map(bytes_of).collect();
                 assert_eq!(memory.bytes(run.span), expected);
+                let runs = chain.runs(&store, &memory, *from, 0, dice >> 12);
+                let all: Vec<u8> = runs.parts().iter().flat_map(|part| memory.bytes(*part)).copied().collect();
+                assert_eq!(all, (*from..runs.next).flat_map(bytes_of).collect::<Vec<u8>>());
+                assert_eq!(runs.bytes as usize, all.len());
+                assert!(runs.next == next || runs.count == PARTS_MAX || runs.bytes >= dice >> 12);
                 let unsent = (dice >> 9) % (run.span.len + 1);
                 let (seq, skip) = chain.back(&store, &memory, run.next, unsent);
                 let before: usize = (*from..seq).map(|seq| bytes_of(seq).len()).sum();

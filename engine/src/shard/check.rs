@@ -227,8 +227,13 @@ impl Shard {
                 let (first, next) = (log.chain.first(), log.chain.next());
                 if subscriber.next != next || subscriber.flags & UNRESOLVED != 0 {
                     all.push(format!(
-                        "log {first}..{next}, pending {}, queued {}: {subscriber:?}",
-                        log.pending, log.queued
+                        "log {first}..{next}, pending {}, queued {}: {subscriber:?}, {:?}, of {} in {}, ready {}",
+                        log.pending,
+                        log.queued,
+                        self.topics.pace(membership),
+                        connection.subscriptions,
+                        self.topics.count_news(connection.news),
+                        connection.ready,
                     ));
                 }
                 membership = self.topics.memberships[membership as usize].next;

@@ -15,7 +15,7 @@ use corecast_protocol::line::GapReason;
 use corecast_protocol::ws::close;
 
 use super::Shard;
-use super::chain::Run;
+use super::chain::Runs;
 use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
 use super::stats::Stats;
@@ -27,6 +27,9 @@ const SENDS_PER_TURN: usize = 512;
 
 /// Bytes of the sends of one turn: copying them into the kernel takes a millisecond or two.
 const BYTES_PER_TURN: u64 = 2 << 20;
+
+/// Bytes of one send of a log, beyond which no further block is begun.
+const SEND_BYTES_MAX: u32 = 128 << 10;
 
 /// Sends of one log before the next log's turn: what a small topic waits for at most.
 const SENDS_PER_SLICE: usize = 128;
@@ -119,7 +122,7 @@ impl Shard {
         let mut visits = 0;
         let mut delivered = 0;
         let mut bytes = 0;
-        let mut known: Option<(u64, Run)> = None;
+        let mut known: Option<(u64, Runs)> = None;
         while log.pending > 0 && sends < sends_max && visits < VISITS_PER_SLICE && bytes < BYTES_PER_SLICE {
             let place = log.walk as usize;
             log.walk += 1;
@@ -150,16 +153,18 @@ impl Shard {
                 }
                 continue;
             }
-            let run = match known {
-                Some((seq, run)) if seq == subscriber.next => run,
-                _ => log.chain.run(&self.store, driver.memory(), subscriber.next, 0),
+            let runs = match &known {
+                Some((seq, runs)) if *seq == subscriber.next => runs,
+                _ => {
+                    let runs = log.chain.runs(&self.store, driver.memory(), subscriber.next, 0, SEND_BYTES_MAX);
+                    &known.insert((subscriber.next, runs)).1
+                }
             };
-            known = Some((subscriber.next, run));
-            driver.send(subscriber.slot, run.span);
-            delivered += run.next - subscriber.next;
-            bytes += u64::from(run.span.len);
-            subscriber.next = run.next;
-            log.again |= run.next < next;
+            send(driver, subscriber.slot, runs);
+            delivered += runs.next - subscriber.next;
+            bytes += u64::from(runs.bytes);
+            subscriber.next = runs.next;
+            log.again |= runs.next < next;
             sends += 1;
         }
         self.stats.delivered = self.stats.delivered.wrapping_add(delivered);
@@ -456,25 +461,28 @@ impl Shard {
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let pongs = self.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
-        let run = if pongs && subscriber.partial > 0 {
+        let (bytes, next) = if pongs && subscriber.partial > 0 {
             // Only the rest of what was begun: the pong comes next.
             let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
             let span = frame.part(subscriber.partial, frame.len - subscriber.partial);
-            Run { span, next: subscriber.next + 1 }
+            driver.send(slot, span);
+            (span.len, subscriber.next + 1)
         } else {
-            log.chain.run(&self.store, driver.memory(), subscriber.next, subscriber.partial)
+            let (from, skip) = (subscriber.next, subscriber.partial);
+            let runs = log.chain.runs(&self.store, driver.memory(), from, skip, SEND_BYTES_MAX);
+            send(driver, slot, &runs);
+            (runs.bytes, runs.next)
         };
-        driver.send(slot, run.span);
-        self.stats.delivered = self.stats.delivered.wrapping_add(run.next - subscriber.next);
-        self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(run.span.len));
+        self.stats.delivered = self.stats.delivered.wrapping_add(next - subscriber.next);
+        self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(bytes));
         self.stats.sends += 1;
-        subscriber.next = run.next;
+        subscriber.next = next;
         // The walk of this very flush must not send to it again.
         subscriber.flags |= LOOK;
         log.partials -= u32::from(subscriber.partial > 0);
         subscriber.partial = 0;
         let counted = subscriber.flags & COUNTED != 0;
-        let more = run.next < log.chain.next();
+        let more = next < log.chain.next();
         if !more && subscriber.flags & BEHIND != 0 {
             subscriber.flags &= !BEHIND;
             log.behind -= 1;
@@ -482,7 +490,7 @@ impl Shard {
         }
         self.topics.sent_in_pace(membership, self.now_ms);
         if counted {
-            self.lengthen(slot, index, run.span.len.into());
+            self.lengthen(slot, index, bytes.into());
         }
         let connection = &mut self.connections[slot as usize];
         connection.submit = self.submit;
@@ -603,5 +611,13 @@ impl Shard {
         if waits {
             self.go_on(driver, slot);
         }
+    }
+}
+
+/// Orders a send of all these runs.
+fn send<D: Driver>(driver: &mut D, slot: Slot, runs: &Runs) {
+    match runs.parts() {
+        [one] => driver.send(slot, *one),
+        several => driver.send_parts(slot, several),
     }
 }

@@ -16,6 +16,9 @@ const PACKETS_PER_RING: usize = 256;
 /// How long a turn hears other shards, in microseconds.
 const HEAR_US: u64 = 1_000;
 
+/// A log's first block has so many bytes for each reader, up to a quarter of the largest.
+const BLOCK_BYTES_A_READER: u32 = 64;
+
 /// How long a turn does what waited for room, in microseconds.
 const RELIEVE_US: u64 = 1_000;
 
@@ -191,7 +194,9 @@ impl Shard {
         loop {
             let log = &mut self.topics.logs[log as usize];
             // Blocks double, so that a run of messages is few sends; the first is as large as the last round was.
-            let block_bytes = log.chain.bytes().max(log.block_bytes).min(BLOCK_BYTES_MAX);
+            // With many readers, one block should hold a burst: the walk is faster that way than memory is dear.
+            let shared = BLOCK_BYTES_A_READER.saturating_mul(log.subscribers.len() as u32).min(BLOCK_BYTES_MAX / 4);
+            let block_bytes = log.chain.bytes().max(log.block_bytes).max(shared).min(BLOCK_BYTES_MAX);
             let place = log.chain.append(&mut self.store, driver.memory_mut(), len, block_bytes);
             if place.is_some() || !self.homes.make_room(&mut self.store, NONE) {
                 return place;

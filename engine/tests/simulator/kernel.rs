@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use corecast::io::driver::{Completion, Driver, End, Interest, Lent, Slot};
+use corecast::io::driver::{Completion, Driver, End, Interest, Lent, PARTS_MAX, Slot};
 use corecast::io::memory::{Memory, Span};
 
 use crate::faults::Faults;
@@ -27,7 +27,7 @@ enum Order {
     StopAccepting,
     Receive(Slot),
     CancelReceive(Slot, u16, Interest),
-    Send(Slot, Span, u64),
+    Send(Slot, Vec<Span>, u64),
     WaitWritable,
     CancelWritable(Slot, u16),
     FinishSending(Slot),
@@ -179,7 +179,7 @@ impl FakeKernel {
                     }
                 }
                 Order::CancelReceive(slot, generation, interest) => self.execute_cancel(slot, generation, interest),
-                Order::Send(slot, span, before) => self.execute_send(slot, span, before),
+                Order::Send(slot, parts, before) => self.execute_send(slot, &parts, before),
                 Order::WaitWritable => {}
                 Order::CancelWritable(slot, generation) => {
                     let seat = &mut self.seats[slot as usize];
@@ -225,13 +225,18 @@ impl FakeKernel {
         });
     }
 
-    fn execute_send(&mut self, slot: Slot, span: Span, before: u64) {
-        if hash(self.memory.bytes(span)) != before {
+    /// Returns the bytes of a send's pieces, one after the other.
+    fn bytes_of(&self, parts: &[Span]) -> Vec<u8> {
+        parts.iter().flat_map(|part| self.memory.bytes(*part)).copied().collect()
+    }
+
+    fn execute_send(&mut self, slot: Slot, parts: &[Span], before: u64) {
+        let bytes = self.bytes_of(parts);
+        if hash(&bytes) != before {
             self.breach(slot, "the bytes of a send changed before submit");
         }
         self.tally.sends += 1;
         let seat = &mut self.seats[slot as usize];
-        let bytes = self.memory.bytes(span);
         let offered = if self.rng.chance(self.faults.again) {
             0
         } else if self.rng.chance(self.faults.short_send) {
@@ -249,12 +254,12 @@ impl FakeKernel {
             }
         };
         match sent {
-            Ok(count) if count == span.len => return,
+            Ok(count) if count as usize == bytes.len() => return,
             Ok(_) => self.tally.short += 1,
             Err(_) => self.tally.again += 1,
         }
         seat.unsent_unreaped += 1;
-        self.queue.push_back(Completion::Unsent { slot, asked: span.len, sent });
+        self.queue.push_back(Completion::Unsent { slot, asked: bytes.len() as u32, sent });
     }
 
     fn due_us(&mut self, delay_us_max: u64) -> u64 {
@@ -457,6 +462,10 @@ impl Driver for FakeKernel {
     }
 
     fn send(&mut self, slot: Slot, bytes: Span) {
+        self.send_parts(slot, &[bytes]);
+    }
+
+    fn send_parts(&mut self, slot: Slot, parts: &[Span]) {
         let seat = self.open_seat(slot);
         seat.sends_since_submit += 1;
         if seat.sends_since_submit > 1 {
@@ -465,14 +474,14 @@ impl Driver for FakeKernel {
         if seat.unsent_unreaped > 0 {
             self.breach(slot, "a send while Unsent of the one before waits to be reaped");
         }
-        if bytes.len == 0 {
-            self.breach(slot, "a send of nothing");
+        if parts.is_empty() || parts.len() > PARTS_MAX || parts.iter().any(|part| part.len == 0) {
+            self.breach(slot, "a send of nothing, or of too many pieces");
         }
-        if bytes.start + u64::from(bytes.len) > self.memory.len() as u64 {
+        if parts.iter().any(|part| part.start + u64::from(part.len) > self.memory.len() as u64) {
             self.breach(slot, "a send from outside the memory");
         }
-        let before = hash(self.memory.bytes(bytes));
-        self.order(Order::Send(slot, bytes, before));
+        let before = hash(&self.bytes_of(parts));
+        self.order(Order::Send(slot, parts.to_vec(), before));
     }
 
     fn wait_writable(&mut self, slot: Slot, generation: u16) {
