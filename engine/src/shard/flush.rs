@@ -25,8 +25,8 @@ use crate::io::driver::{Driver, Slot};
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
 const SENDS_PER_TURN: usize = 512;
 
-/// Bytes of the sends of one turn: copying them into the kernel takes a millisecond or two.
-const BYTES_PER_TURN: u64 = 2 << 20;
+/// Bytes of the sends of one turn: copying them into the kernel takes a millisecond.
+const BYTES_PER_TURN: u64 = 1 << 20;
 
 /// Bytes of one send of a log, beyond which no further block is begun.
 const SEND_BYTES_MAX: u32 = 128 << 10;

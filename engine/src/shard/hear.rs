@@ -14,13 +14,13 @@ use crate::mesh::{Content, Lost, Packet, Purpose, Ticket};
 const PACKETS_PER_RING: usize = 256;
 
 /// How long a turn hears other shards, in microseconds.
-const HEAR_US: u64 = 1_000;
+const HEAR_US: u64 = 500;
 
 /// A log's first block has so many bytes for each reader, up to a quarter of the largest.
 const BLOCK_BYTES_A_READER: u32 = 64;
 
 /// How long a turn does what waited for room, in microseconds.
-const RELIEVE_US: u64 = 1_000;
+const RELIEVE_US: u64 = 500;
 
 /// Smallest and largest block that a frame log starts with, in bytes.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;

@@ -10,7 +10,7 @@ use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 const COMPLETIONS_PER_TURN: usize = 1024;
 
 /// How long a turn serves what the kernel said, and those that wait for their turn, in microseconds.
-const SERVE_US: u64 = 1_000;
+const SERVE_US: u64 = 500;
 
 /// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
 pub(super) const READS_FOR_STREAM: u8 = 8;
