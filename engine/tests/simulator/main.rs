@@ -11,6 +11,7 @@ mod ask;
 mod base64;
 mod body;
 mod broad;
+mod burden;
 mod client;
 mod draft;
 mod echo;

@@ -87,9 +87,14 @@ impl Stage {
 
     /// Opens a WebSocket to a shard, waits for the answer and reads it.
     pub(crate) fn upgrade_at(&mut self, shard: usize, room: usize, target: &str) -> ConnId {
+        self.upgrade_with(shard, room, target, "")
+    }
+
+    /// Opens a WebSocket with further header lines.
+    pub(crate) fn upgrade_with(&mut self, shard: usize, room: usize, target: &str, lines: &str) -> ConnId {
         let head = format!(
             "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
         let conn = self.open_at(shard, room, head.as_bytes());
         self.turns();
@@ -105,17 +110,7 @@ impl Stage {
 
     /// Says a text message on a WebSocket.
     pub(crate) fn say_text(&mut self, conn: ConnId, text: &[u8]) {
-        let mut frame = vec![0x81];
-        match text.len() {
-            len @ ..126 => frame.push(0x80 | len as u8),
-            len => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&u16::try_from(len).expect("scenes say little").to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(text);
-        self.say(conn, &frame);
+        self.say(conn, &frame(0x81, text));
     }
 
     /// Reads what there is of at most `max` bytes, and says whether the connection has ended.
@@ -143,6 +138,21 @@ impl Stage {
         self.berths.iter_mut().for_each(|(shard, _)| sum.add(shard.stats()));
         sum
     }
+}
+
+/// Makes a client's frame; its mask changes nothing.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ ..126 => frame.push(0x80 | len as u8),
+        len => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(len).expect("scenes say little").to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
 }
 
 /// Writes a request that publishes to a topic.
