@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd as _;
 use std::panic;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -153,9 +153,22 @@ struct Places {
 }
 
 impl Places {
+    /// Returns the places, unless somebody else looks at them: a shard does not wait, not even for a thread that was kept off
+    /// its core with the lock in its hand, but leaves its line out.
+    fn unlocked(&self) -> Option<MutexGuard<'_, HashMap<Identifier, Place>>> {
+        match self.places.try_lock() {
+            Ok(places) => Some(places),
+            Err(TryLockError::Poisoned(places)) => Some(places.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Counts one event of a place, and says whether it may be logged, with `burst` in a window.
     fn allow(&self, place: Identifier, burst: u32, now: Instant) -> bool {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut places) = self.unlocked() else {
+            self.total.add(1);
+            return false;
+        };
         let place = places.entry(place).or_insert(Place { since: now, logged: 0, left_out: 0 });
         if now.duration_since(place.since) >= WINDOW {
             (place.since, place.logged) = (now, 0);
@@ -172,7 +185,7 @@ impl Places {
 
     /// Returns how many events of a place were left out since the last one logged, and forgets them.
     fn left_out(&self, place: &Identifier) -> u64 {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut places) = self.unlocked() else { return 0 };
         places.get_mut(place).map_or(0, |place| std::mem::take(&mut place.left_out))
     }
 
