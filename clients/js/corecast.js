@@ -16,6 +16,7 @@ const GATHER_MS = 10; // topics subscribed to within this time travel in one req
 const DAY_MS = 86_400_000;
 const TIMER_MS_MAX = 2 ** 31 - 1; // setTimeout takes more for nothing at all
 const EVERY_MS_MAX = 2 ** 32 - 1;
+const AT_ONCE = 8; // requests that find out which topics are refused
 const REFUSED_MS = 30_000; // before a topic that was refused is asked for again
 
 const spread = (ms) => ms * (1 + Math.random() / 4); // not all clients at once
@@ -514,7 +515,10 @@ function groups(channels, charsMax = QUERY_CHARS_MAX) {
   return all;
 }
 
-/** One GET per group of topics, for as long as it lasts; begun anew, from the cursors, whenever the topics change. */
+/**
+ * One GET per group of topics, for as long as it lasts; begun anew, from the cursors, whenever the topics change. What is new is
+ * polled first, while the others go on: each topic has a cursor then, and no interruption makes a hole.
+ */
 function httpLink(core, name) {
   const link = newLink(core, name);
   const { options } = core;
@@ -524,13 +528,22 @@ function httpLink(core, name) {
   let charsMax; // of a request, once one was too long for somebody
   let refusal; // the last one of a topic
   let turns = 0;
+  let isStale = true; // There are topics, or options, that no request has yet.
+  let planned = Promise.resolve(); // One plan is made after another.
   let round = new AbortController(); // of the requests under way
+
+  /** Takes what comes for a group; what comes for a subscription that has ended is not of the next one to its topic. */
+  function hearing(group) {
+    const asked = new Map(group.map((channel) => [channel.topic, channel]));
+    return (item) => channels.get(item.topic) === asked.get(item.topic) && take(item);
+  }
 
   async function stream(group, signal, within) {
     within(options.openMs, 'the stream does not open');
     const answer = await core.ask(core.query(name, group), { signal });
     for (const channel of group) accept(channel, link);
     const started = Date.now();
+    const hear = hearing(group);
     within(options.silenceMs, 'headers came, but nothing behind them');
     const onBytes = () => {
       within(options.idleMs, 'the stream is silent');
@@ -538,7 +551,7 @@ function httpLink(core, name) {
     };
     for await (const line of lines(answer.body, onBytes)) {
       const object = name === 'sse' ? /^data: (.*)/s.exec(line)?.[1] : line; // The data of an event says everything.
-      if (object) take(decode(JSON.parse(object)));
+      if (object) hear(decode(JSON.parse(object)));
     }
     within(0);
     // Streams end now and then, on purpose. One that ends at once is a fault.
@@ -549,7 +562,7 @@ function httpLink(core, name) {
   /** Asks once for what is new; says how many items came. */
   async function poll(group, signal, transport, wait) {
     const { items, cursors } = await core.poll(group, { transport, wait, signal });
-    items.forEach(take);
+    items.forEach(hearing(group));
     group.forEach((channel, i) => moveTo(channel, cursors[i]));
     return items.length;
   }
@@ -583,9 +596,11 @@ function httpLink(core, name) {
     within(0);
     if (!(error instanceof Error)) return false;
     if (!isRefusal(error)) throw error;
-    if (group.length === 1) leaveOut(group[0], error);
+    if (group.length === 1) return leaveOut(group[0], error) ?? true;
     const half = group.length >> 1;
-    return !half || [await sift(group.slice(0, half), signal), await sift(group.slice(half), signal)].includes(true);
+    const first = sift(group.slice(0, half), signal);
+    if (group.length > AT_ONCE) await first;
+    return (await Promise.all([first, sift(group.slice(half), signal)])).includes(true);
   }
 
   /** Asks for one of those left out, each in its turn. If that is not refused any more, all of them are welcome. */
@@ -603,49 +618,58 @@ function httpLink(core, name) {
     try {
       while (!signal.aborted) await (name === 'stream' || name === 'sse' ? stream : polls)(group, signal, within);
     } catch (error) {
-      const strangers = group.filter(({ accepted }) => accepted !== link);
-      if (signal.aborted) throw error;
+      if (signal.aborted) return;
       within(0);
+      const strangers = group.filter(({ accepted }) => accepted !== link);
       if ((error.status === 414 || error.status === 431) && group.length > 1) charsMax = group.chars / 2;
       else if (isFull(error) && link.isUp && strangers.length) for (const channel of strangers) leaveOut(channel, error);
       // Where nobody is to blame, it is the transport that is refused.
-      else if (!isRefusal(error) || !(await sift(group, signal))) throw error;
-      later(1, go);
+      else if (!isRefusal(error) || !(await sift(group, signal).catch(() => false))) return void (signal.aborted || link.fail(error));
+      renew();
     }
   }
 
-  async function go() {
-    round.abort();
-    round = new AbortController();
-    const { signal } = round;
+  async function plan() {
+    if (!isStale || link.signal.aborted) return;
+    isStale = false;
     const all = () => [...channels.values()].filter(({ refused }) => refused !== link);
     try {
       // Of those that were refused before, one speaks for all: nobody who comes back shall ask for each of a thousand.
       const before = all().filter(({ refused }) => refused);
-      const isSo = before.length && await sift([before[Math.floor(Math.random() * before.length)]], signal);
+      const isSo = before.length && await sift([before[Math.floor(Math.random() * before.length)]], link.signal);
       for (const channel of before) channel.refused = isSo ? link : undefined;
-      // First a poll of what is new: from then on each topic has a cursor, and no interruption makes a hole.
-      await Promise.all(groups(all().filter(({ cursor }) => !cursor), charsMax).map((group) => sift(group, signal)));
-      if (!all().length) {
-        if (channels.size && !refusal.code) throw refusal; // Not the engine's word: somebody between us lets nothing through.
-        link.up(); // Nothing to read; publishing works.
-      }
-      link.isStarting = false;
-      core.outbox.flush();
-      await Promise.all(groups(all(), charsMax).map((group) => keep(group, signal)));
+      await Promise.all(groups(all().filter(({ cursor }) => !cursor), charsMax).map((group) => sift(group, link.signal)));
     } catch (error) {
-      if (!signal.aborted) link.fail(error);
+      link.fail(error);
+      return;
     }
+    if (link.signal.aborted) return;
+    if (!all().length) {
+      if (channels.size && !refusal.code) return void link.fail(refusal); // A proxy's word: somebody between us lets nothing through.
+      link.up(); // Nothing to read; publishing works.
+    }
+    link.isStarting = isStale;
+    core.outbox.flush();
+    round.abort();
+    round = new AbortController();
+    for (const group of groups(all().filter(({ cursor }) => cursor), charsMax)) keep(group, round.signal);
+  }
+
+  function renew() {
+    isStale = true;
+    later(GATHER_MS, () => {
+      planned = planned.then(plan);
+    });
   }
 
   link.change = (channel) => {
     if (channel?.refused === link && !channel.subs.size) return; // It is not read.
     if (channel) channel.refused = undefined;
     link.isStarting = true; // What is published from now on, the new topic hears.
-    later(GATHER_MS, go);
+    renew();
   };
   link.signal.addEventListener('abort', () => round.abort());
-  go();
+  planned = plan();
   return link;
 }
 

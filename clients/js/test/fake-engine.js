@@ -14,6 +14,7 @@ export class FakeEngine {
   requests = []; // what was asked, as `METHOD path?query`
   batches = []; // the number of lines of each batch
   bodies = []; // of what was published, whether it was refused or not
+  #held = [];
   #watchers = new Set();
   #sockets = new Set();
   #server = http.createServer((request, answer) => this.#serve(request, answer));
@@ -35,6 +36,12 @@ export class FakeEngine {
   async stop() {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  /** Lets requests for the topic `faults.held` go on. */
+  release() {
+    this.faults.held = undefined;
+    for (const go of this.#held.splice(0)) go();
   }
 
   /** Ends every connection without a farewell. */
@@ -127,6 +134,7 @@ export class FakeEngine {
     const topics = inPath ? [inPath] : url.searchParams.getAll('topic');
     const transport = url.searchParams.get('transport') ?? 'poll';
     const since = (url.searchParams.get('since') ?? 'latest').split(',');
+    if (topics.includes(this.faults.held)) await new Promise((resolve) => this.#held.push(resolve));
     const [{ status, body: why } = {}] = topics.map((topic) => this.refusals.get(topic)).filter(Boolean);
     if (status) return answer.writeHead(status, { 'Retry-After': '1' }).end(why ?? '{"error":"the topic is refused"}');
     if (topics.includes(this.faults.fullFor) && !transport.endsWith('poll')) {

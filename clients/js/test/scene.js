@@ -8,9 +8,9 @@ import { FakeEngine } from './fake-engine.js';
 export const ALL = ['websocket', 'sse', 'stream', 'long-poll', 'poll'];
 const QUICK = { WebSocket, backoffMs: [10, 100], pollMs: 20, silenceMs: 300, openMs: 1000, waitS: 2 };
 
-/** Waits until `is` is true; fails after five seconds. */
+/** Waits until `is` is true; fails after ten seconds. */
 export async function until(is, what) {
-  for (const end = Date.now() + 5000; !is();) {
+  for (const end = Date.now() + 10_000; !is();) {
     if (Date.now() > end) assert.fail(`waited in vain: ${what ?? is}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
