@@ -418,7 +418,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 bound: Bound::Told,
             },
         ],
-        engine_flags: LONG_LOG,
+        engine_flags: &[],
         plan: |plan, _| plan.phases = closed(16, 4_000),
     },
     Scenario {
