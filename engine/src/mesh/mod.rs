@@ -232,6 +232,12 @@ impl Links {
         self.shared.resting[self.shared.core_of(self.shard)].0.store(false, Ordering::Relaxed);
     }
 
+    /// Says whether a packet of shard `from` waits.
+    #[must_use]
+    pub fn has_packet(&self, from: usize) -> bool {
+        !self.incoming[from].is_empty()
+    }
+
     /// Says whether a packet waits in any in-ring.
     #[must_use]
     pub fn anything(&self) -> bool {

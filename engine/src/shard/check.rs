@@ -219,6 +219,10 @@ impl Shard {
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {
         let mut all = Vec::new();
+        for (shard, crossing) in self.crossings.iter().enumerate().filter(|(shard, _)| self.is_crowded(*shard)) {
+            all.push(format!("to shard {shard}: {crossing:?}, room {}", self.links.room(shard)));
+        }
+        self.topics.each_catching(|topic| all.push(format!("catches up: {topic}")));
         for (slot, connection) in self.connections.iter().enumerate() {
             let mut membership = connection.first;
             while membership != NONE {

@@ -54,6 +54,19 @@ impl Shard {
         heard
     }
 
+    /// Hears what this shard has sent itself since the turn began; says whether there was anything.
+    pub(super) fn hear_own<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let own = self.index as usize;
+        if !self.links.has_packet(own) {
+            return false;
+        }
+        let mut bytes = std::mem::take(&mut self.packet);
+        self.work.begin(driver, HEAR_US);
+        let heard = self.hear_shard(driver, own, &mut bytes);
+        self.packet = bytes;
+        heard
+    }
+
     fn hear_shard<D: Driver>(&mut self, driver: &mut D, from: usize, bytes: &mut Vec<u8>) -> bool {
         for count in 0..PACKETS_PER_RING {
             if self.work.is_over(driver) {

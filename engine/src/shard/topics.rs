@@ -237,6 +237,13 @@ impl Topics {
         read.map(|(_, topic)| (&*topic.name, topic.joined.then(|| (topic.epoch, topic.next - 1))))
     }
 
+    /// Describes every topic that is catching up.
+    pub(super) fn each_catching(&self, mut tell: impl FnMut(String)) {
+        for (index, topic) in self.topics.iter().filter(|(_, topic)| topic.catching_up) {
+            tell(format!("{index}: {topic:?}"));
+        }
+    }
+
     /// Finds a topic.
     #[must_use]
     pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {

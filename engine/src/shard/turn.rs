@@ -5,9 +5,10 @@
 //! 3. `serve` what the kernel said: bytes, connections, room to write
 //! 4. `expire` timers
 //! 5. `ask`: what waited for room in a ring
-//! 6. `flush`: one send each to those with something to receive, at most a slice of them
-//! 7. `submit`: one system call
-//! 8. `settle`: positions move back by what was not sent; blocks that everybody has go back to the pool
+//! 6. `hear` once more what this shard sent itself
+//! 7. `flush`: one send each to those with something to receive, at most a slice of them
+//! 8. `submit`: one system call
+//! 9. `settle`: positions move back by what was not sent; blocks that everybody has go back to the pool
 //!
 //! Sending comes last, so that everything that arrived in this turn leaves in one send per connection; settling comes
 //! right after submitting, so that no position is a guess while anything else looks at it.
@@ -41,6 +42,8 @@ impl Shard {
         worked |= self.serve(driver);
         worked |= self.expire(driver);
         worked |= self.ask(driver);
+        // What it told itself meanwhile leaves in this turn: most messages have their home and their readers here.
+        worked |= self.hear_own(driver);
         // Before the flush, which may take its time: the other shards begin meanwhile.
         self.links.bells(|shard| driver.wake(shard));
         worked |= self.flush(driver);
