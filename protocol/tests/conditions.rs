@@ -1,7 +1,7 @@
 //! Entity tags and conditions on them (RFC 9110 sections 8.8.3 and 13.1), and dates (section 5.6.7).
 
 use corecast_protocol::http::date::date;
-use corecast_protocol::http::etag::{if_match, if_none_match, is_any, tags};
+use corecast_protocol::http::etag::{Current, if_match, if_none_match, is_any, tags};
 use corecast_protocol::http::field::Field;
 use corecast_protocol::http::head;
 
@@ -38,10 +38,13 @@ fn tags_are_read() {
     }
 }
 
+fn there(tag: &[u8]) -> Current<'_> {
+    Current { tag, exists: true }
+}
+
 /// If-Match wants a strong tag of what is there, If-None-Match wants none of it, weak or strong; `*` is anything that is there.
 #[test]
 fn conditions_hold_or_not() {
-    let current = Some(&b"a"[..]);
     for (value, matches, none_matches) in [
         ("\"a\"", true, false),
         ("W/\"a\"", false, false),
@@ -56,13 +59,25 @@ fn conditions_hold_or_not() {
         ("", false, true),
     ] {
         let field = Field::line(value.as_bytes());
-        assert_eq!(if_match(field, current), matches, "{value}");
-        assert_eq!(if_none_match(field, current), none_matches, "{value}");
-        // Of what is not there, nothing matches, not even everything.
-        assert!(!if_match(field, None) && if_none_match(field, None), "{value}");
+        assert_eq!(if_match(field, there(b"a")), matches, "{value}");
+        assert_eq!(if_none_match(field, there(b"a")), none_matches, "{value}");
+        // What is not there is not anything; it may be named all the same.
+        let nothing = Current { tag: b"a", exists: false };
+        let any = value.trim() == "*";
+        assert_eq!(if_match(field, nothing), matches && !any, "{value}");
+        assert_eq!(if_none_match(field, nothing), none_matches || any, "{value}");
     }
-    let none = Field::default();
-    assert!(if_match(none, current) && if_match(none, None) && if_none_match(none, current) && if_none_match(none, None));
+    assert!(if_match(Field::default(), there(b"a")) && if_none_match(Field::default(), there(b"a")));
+}
+
+/// The lines of a header are found again among lines that were kept.
+#[test]
+fn kept_lines_are_found() {
+    let block = b"if-match: \"a\"\r\nif-none-match: \"b\"\r\nif-match: \"c\"\r\n";
+    let field = Field::within("if-match", block);
+    assert!(field.is_given());
+    assert_eq!(field.values().collect::<Vec<_>>(), [b"\"a\"", b"\"c\""]);
+    assert!(!Field::within("if-range", block).is_given() && !Field::within("if-match", b"").is_given());
 }
 
 /// Every tag on every line counts; only the first of the first line did once.
@@ -71,11 +86,11 @@ fn conditions_stand_on_any_line() {
     let input = b"GET / HTTP/1.1\r\nHost: h\r\nIf-None-Match: \"\xe9\"\r\nIf-Match: \"x\"\r\nif-none-match: \"b\", \"a\"\r\n\
         IF-MATCH: W/\"y\", \"z\"\r\n\r\n";
     let (request, _) = head::parse(input, 4096).unwrap().unwrap();
-    assert!(!if_none_match(request.headers.if_none_match, Some(b"a")));
-    assert!(!if_none_match(request.headers.if_none_match, Some(b"\xe9")));
-    assert!(if_none_match(request.headers.if_none_match, Some(b"x")));
+    assert!(!if_none_match(request.headers.if_none_match, there(b"a")));
+    assert!(!if_none_match(request.headers.if_none_match, there(b"\xe9")));
+    assert!(if_none_match(request.headers.if_none_match, there(b"x")));
     for (tag, matches) in [(&b"x"[..], true), (b"y", false), (b"z", true), (b"a", false)] {
-        assert_eq!(if_match(request.headers.if_match, Some(tag)), matches);
+        assert_eq!(if_match(request.headers.if_match, there(tag)), matches);
     }
     let input = b"GET / HTTP/1.1\r\nHost: h\r\nIf-Match: *\r\nIf-Match: \"x\"\r\n\r\n";
     let (request, _) = head::parse(input, 4096).unwrap().unwrap();

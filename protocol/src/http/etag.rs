@@ -43,21 +43,25 @@ pub fn is_any(field: Field<'_>) -> bool {
     members.next() == Some(b"*") && members.next().is_none()
 }
 
-/// Says whether If-Match holds for what has the tag `current`, if it has one: strong tags only (RFC 9110 section 13.1.1). Without
-/// the header it does.
-pub fn if_match(field: Field<'_>, current: Option<&[u8]>) -> bool {
-    if !field.is_given() {
-        return true;
-    }
-    let Some(current) = current else { return false };
-    is_any(field) || tags(field).any(|(tag, weak)| !weak && tag == current)
+/// What a condition is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Current<'b> {
+    /// The entity tag, without its quotes.
+    pub tag: &'b [u8],
+    /// There is something that `*` stands for.
+    pub exists: bool,
 }
 
-/// Says whether If-None-Match holds for what has the tag `current`, if it has one: weak tags, too (RFC 9110 section 13.1.2).
-/// Without the header it does.
-pub fn if_none_match(field: Field<'_>, current: Option<&[u8]>) -> bool {
-    let Some(current) = current else { return true };
-    !(is_any(field) || tags(field).any(|(tag, _)| tag == current))
+/// Says whether If-Match holds: strong tags only (RFC 9110 section 13.1.1). Without the header it does.
+pub fn if_match(field: Field<'_>, current: Current<'_>) -> bool {
+    !field.is_given()
+        || current.exists && is_any(field)
+        || tags(field).any(|(tag, weak)| !weak && tag == current.tag)
+}
+
+/// Says whether If-None-Match holds: of weak tags, too, there must be none (RFC 9110 section 13.1.2). Without the header it does.
+pub fn if_none_match(field: Field<'_>, current: Current<'_>) -> bool {
+    !(current.exists && is_any(field) || tags(field).any(|(tag, _)| tag == current.tag))
 }
 
 /// Says whether a tag's end is followed by that of its member.

@@ -21,9 +21,18 @@ impl<'b> Field<'b> {
         Self { name: "", first: Some(value), more: &[] }
     }
 
+    /// Finds the lines of the header `name` among those of `block`, each of which ends in CRLF.
+    pub fn within(name: &'static str, block: &'b [u8]) -> Self {
+        let mut field = Self { name, first: None, more: block };
+        if field.values().next().is_none() {
+            field = Self::default();
+        }
+        field
+    }
+
     /// Takes the next line of the header `name`, which `rest` of the head begins with.
     pub(crate) fn add(&mut self, name: &'static str, value: &'b [u8], rest: &'b [u8]) {
-        if self.first.is_none() {
+        if !self.is_given() {
             *self = Self { name, first: Some(value), more: &[] };
         } else if self.more.is_empty() {
             self.more = rest;
@@ -32,7 +41,7 @@ impl<'b> Field<'b> {
 
     /// Says whether the header is there, whatever its value.
     pub const fn is_given(&self) -> bool {
-        self.first.is_some()
+        self.first.is_some() || !self.more.is_empty()
     }
 
     /// Goes through the values, a line each, without the white space around them.
