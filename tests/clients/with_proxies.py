@@ -239,7 +239,7 @@ def test_no_publication_is_lost_to_an_ending_stream(_):
 def test_refused_bodies_cost_nobody_else(_):
     """What is refused before its body is read ends its connection, and says so: the next of nginx's requests goes over another one."""
     with Engine("--shards", "1") as own, Proxy("nginx", own) as proxy:
-        for number in range(40):
+        for number in range(12):
             refused = curl(f"{proxy.url}/nothing", "--data-binary", "@-", data=b"x" * 100_000)
             assert refused.status == 404, (number, refused.status, refused.body)
             answer = curl(f"{proxy.url}/topics/{topic('after')}", "-d", "x")
