@@ -17,7 +17,7 @@ use corecast_protocol::{json, percent, topic};
 
 use super::Shard;
 use super::answer::Answer;
-use super::connection::{Asked, Kind, Pending, Waiting};
+use super::connection::{Asked, Connection, Kind, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
 use super::subscribe::{Outcome, Wish};
@@ -306,7 +306,9 @@ impl Shard {
             active.waiting = Waiting::Answer;
             let wait_ms = active.wait_ms;
             self.wheel.set(slot, self.tick, wait_ms);
-            if wait_ms == 0 || self.draining {
+            // A peer that has ended its direction waits for no message that is still to come.
+            let Connection { ended, ends, .. } = self.connections[slot as usize];
+            if wait_ms == 0 || self.draining || ended || ends {
                 self.answer_long_poll(driver, slot);
                 return;
             }
@@ -543,12 +545,9 @@ impl Shard {
         if self.is_closing(slot) {
             return;
         }
-        while self.connections[slot as usize].first != NONE {
-            let membership = self.connections[slot as usize].first;
-            if !self.unsubscribe(driver, slot, membership) {
-                self.kill(driver, slot);
-                return;
-            }
+        if !self.unsubscribe_in_order(driver, slot) {
+            self.kill(driver, slot);
+            return;
         }
         if self.connections[slot as usize].dialect.shape == Shape::Multipart {
             self.say(driver, slot, |w| w.put(multipart::END));

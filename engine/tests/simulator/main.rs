@@ -14,6 +14,7 @@ mod broad;
 mod client;
 mod draft;
 mod echo;
+mod endings;
 mod fairness;
 mod faults;
 mod finds;
@@ -46,6 +47,8 @@ mod sse;
 mod stage;
 mod starvation;
 mod stream;
+mod unfinished;
+mod waiting;
 mod wire;
 mod world;
 
