@@ -115,7 +115,15 @@ impl Node {
             .unzip();
         drop(alive);
         for (index, (ring, links)) in rings.into_iter().zip(mesh::join(shards, core_count, ring_bytes)).enumerate() {
-            let setup = Setup { index, limits: limits.clone(), links, seed: random_seed()?, slots_max, hash_key, wall_offset_us: wall_offset_us() };
+            let setup = Setup {
+                index,
+                limits: limits.clone(),
+                links,
+                seed: random_seed()?,
+                slots_max,
+                hash_key,
+                wall_offset_us: wall_offset_us(),
+            };
             loops[index % core_count].add(setup, ring);
         }
         let mut node = Node {

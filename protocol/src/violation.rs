@@ -124,6 +124,8 @@ pub enum Violation {
     NotUtf8,
     /// A message is larger than the caller allows.
     MessageTooLarge,
+    /// A message was begun, and did not come to its end in time.
+    MessageTooSlow,
     /// A close frame holds a code that may not be sent (RFC 6455 section 7.4).
     BadCloseCode,
     /// A close frame holds one byte (RFC 6455 section 5.5.1).
@@ -211,6 +213,7 @@ impl Violation {
             Self::BadLengthEncoding => ("the length is not encoded in the fewest bytes", 400, PROTOCOL),
             Self::NotUtf8 => ("the text is not UTF-8", 400, INVALID),
             Self::MessageTooLarge => ("the message is too large", 413, TOO_BIG),
+            Self::MessageTooSlow => ("the message did not arrive in time", 408, POLICY),
             Self::BadCloseCode => ("the close code may not be sent", 400, PROTOCOL),
             Self::BadClosePayload => ("a close frame holds no byte or at least two", 400, PROTOCOL),
             Self::BadDeflate => ("a compressed message does not decompress", 400, INVALID),

@@ -83,7 +83,8 @@ fn kept_lines_are_found() {
 /// Every tag on every line counts; only the first of the first line did once.
 #[test]
 fn conditions_stand_on_any_line() {
-    let input = b"GET / HTTP/1.1\r\nHost: h\r\nIf-None-Match: \"\xe9\"\r\nIf-Match: \"x\"\r\nif-none-match: \"b\", \"a\"\r\n\
+    let input =
+        b"GET / HTTP/1.1\r\nHost: h\r\nIf-None-Match: \"\xe9\"\r\nIf-Match: \"x\"\r\nif-none-match: \"b\", \"a\"\r\n\
         IF-MATCH: W/\"y\", \"z\"\r\n\r\n";
     let (request, _) = head::parse(input, 4096).unwrap().unwrap();
     assert!(!if_none_match(request.headers.if_none_match, there(b"a")));

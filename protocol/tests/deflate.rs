@@ -64,7 +64,10 @@ fn offers_stand_on_any_line() {
     let request = "GET / HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Extensions: permessage-deflate; what=ever\r\n\
                    Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9, permessage-deflate\r\n\r\n";
     let (request, _) = head::parse(request.as_bytes(), 4096).unwrap().unwrap();
-    assert_eq!(negotiate(request.headers.sec_websocket_extensions), Some(Agreement { window: Window::Bits9, named: true }));
+    assert_eq!(
+        negotiate(request.headers.sec_websocket_extensions),
+        Some(Agreement { window: Window::Bits9, named: true })
+    );
 }
 
 fn packed(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {

@@ -72,7 +72,7 @@ impl QuietKernel {
         let Some((generation, interest)) = self.armed[slot as usize] else { return };
         if interest == Interest::Readiness {
             self.armed[slot as usize] = None;
-            self.said.push_back(Completion::Readable { slot, generation, cancelled: false });
+            self.said.push_back(Completion::Readable { slot, generation, cancelled: false, failed: false });
             return;
         }
         let more = interest == Interest::Stream;

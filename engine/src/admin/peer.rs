@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use corecast_protocol::http::head::{self, Request};
 use corecast_protocol::http::date::date;
+use corecast_protocol::http::head::{self, Request};
 use corecast_protocol::http::response::{self, Framing, Head};
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;

@@ -389,7 +389,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "request-timeout",
         value: "TIME",
         default: "60s",
-        help: "Time a connection may be idle between two requests, and time the body of a request may take",
+        help: "Time a connection may be idle between two requests, and time the body of a request, or a WebSocket message, may take",
         kind: Kind::One,
         set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.request_timeout_ms = v),
         show: |c| units::duration_text(c.request_timeout_ms),

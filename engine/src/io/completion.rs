@@ -23,7 +23,9 @@ impl Ring {
             Operation::ReceiveStream => Some(self.received(token, result, entry.flags(), false)),
             Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),
             Operation::PollReadable => {
-                Some(Completion::Readable { slot, generation, cancelled: result == -libc::ECANCELED })
+                let cancelled = result == -libc::ECANCELED;
+                let failed = !cancelled && result & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
+                Some(Completion::Readable { slot, generation, cancelled, failed })
             }
             Operation::PollWritable => Some(Completion::Writable { slot, generation }),
             Operation::Accept => self.accepted(token, result, entry.flags()),

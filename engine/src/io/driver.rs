@@ -30,6 +30,9 @@ pub enum Interest {
     Stream,
     /// One-shot poll; `Readable` follows, and then the shard asks for `Once` or `Stream`: cheapest while idle.
     Readiness,
+    /// One-shot poll for the peer's end or a failure alone, whatever bytes there are: for a connection that is not read now.
+    /// `Readable` follows.
+    Ending,
     /// One receive of what is there now. `Received`, or `ReceiveEnded` with `Again` if nothing is.
     Once,
 }
@@ -106,7 +109,8 @@ pub enum Completion {
         /// Why.
         end: End,
     },
-    /// A wait for readability ended: there are bytes, an end or an error to receive (or it was cancelled).
+    /// A wait for readability, or for the peer's end, is over: there are bytes, an end or an error to receive (or it was
+    /// cancelled).
     Readable {
         /// Who.
         slot: Slot,
@@ -114,6 +118,8 @@ pub enum Completion {
         generation: u16,
         /// It was cancelled, nothing is known.
         cancelled: bool,
+        /// The connection failed: there may be bytes to receive, but nobody is left to answer.
+        failed: bool,
     },
     /// A send was not done in full. A send that was says nothing.
     Unsent {

@@ -408,6 +408,7 @@ impl Driver for Ring {
         let entry = match interest {
             Interest::Stream => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
             Interest::Readiness => opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build(),
+            Interest::Ending => opcode::PollAdd::new(Fixed(slot), libc::POLLRDHUP as u32).build(),
             // With MSG_DONTWAIT the kernel answers EAGAIN and arms nothing.
             Interest::Once => opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
                 .buf_group(GROUP)
@@ -556,7 +557,7 @@ pub fn now_us() -> u64 {
 fn receive_operation(interest: Interest) -> Operation {
     match interest {
         Interest::Stream => Operation::ReceiveStream,
-        Interest::Readiness => Operation::PollReadable,
+        Interest::Readiness | Interest::Ending => Operation::PollReadable,
         Interest::Once => Operation::ReceiveOnce,
     }
 }

@@ -146,6 +146,20 @@ impl Chain {
         self.first == self.next
     }
 
+    /// Says whether there is room for a record of `len` bytes, or would be if histories gave theirs back.
+    #[must_use]
+    pub(super) fn could_append(&self, store: &mut Store, len: u32) -> bool {
+        self.fits(store, len) || len.checked_add(MARK_BYTES).is_some_and(|bytes| store.pool.could_take(bytes))
+    }
+
+    /// Says whether the newest block has room for a record of `len` bytes.
+    fn fits(&self, store: &Store, len: u32) -> bool {
+        store.links.get(self.newest as usize).is_some_and(|newest| {
+            let marks_bytes = (newest.count + 1) * MARK_BYTES;
+            len.checked_add(newest.used + marks_bytes).is_some_and(|bytes| bytes <= newest.block.bytes())
+        })
+    }
+
     /// Makes room for the next record, `len` bytes, and returns where to write it; `None` if there is no memory.
     ///
     /// A new block is at least `block_bytes` long, so that records appended in a row share it.
@@ -156,11 +170,7 @@ impl Chain {
         len: u32,
         block_bytes: u32,
     ) -> Option<Span> {
-        let fits = self.newest != NONE && {
-            let newest = &store.links[self.newest as usize];
-            newest.used + len + (newest.count + 1) * MARK_BYTES <= newest.block.bytes()
-        };
-        if !fits {
+        if !self.fits(store, len) {
             let wanted = len.checked_add(MARK_BYTES)?;
             let block = store.pool.take(self.owner, wanted.max(block_bytes)).or_else(|| {
                 // A smaller block than hoped for is better than none.

@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::connection::{Connection, Kind};
-use super::topics::{BEHIND, CONFLATE, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topics::{BEHIND, CONFLATE, ENOUGH, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
 
@@ -42,12 +42,15 @@ impl Shard {
                 behind += u32::from(subscriber.flags & BEHIND != 0);
                 unresolved += u32::from(subscriber.flags & UNRESOLVED != 0);
                 let connection = &self.connections[subscriber.slot as usize];
-                let subscribes = connection.is_subscriber() || connection.kind == Kind::Http;
+                // Those that end with many subscriptions end them bit by bit.
+                let departs = matches!(connection.kind, Kind::Lingering | Kind::Dead);
+                let subscribes = connection.is_subscriber() || connection.kind == Kind::Http || departs;
                 assert!(subscribes, "invariant 3: only living connections subscribe");
                 let needs_look = connection.subscriptions > 1
                     || connection.active != NONE
                     || connection.blocked
-                    || connection.partial != NONE;
+                    || connection.partial != NONE
+                    || departs;
                 assert!(!needs_look || subscriber.flags & LOOK != 0, "invariant 5: the walk must not send to it");
                 if subscriber.partial > 0 {
                     partials += 1;
@@ -63,18 +66,27 @@ impl Shard {
 
     fn check_connections(&self) {
         let mut subscriptions = 0;
+        let mut entered = 0;
         let mut open = 0;
         for (slot, connection) in self.connections.iter().enumerate() {
             let mut count = 0;
-            let mut membership = connection.first;
+            let (mut previous, mut membership) = (NONE, connection.first);
             while membership != NONE {
                 let place = &self.topics.memberships[membership as usize];
                 assert_eq!(place.slot as usize, slot, "invariant 3: a membership belongs to its connection");
-                membership = place.next;
+                assert_eq!(place.previous, previous, "invariant 3: a connection's memberships are linked both ways");
+                let many = connection.subscriptions > FEW;
+                assert_eq!(
+                    self.topics.is_entered(membership),
+                    many,
+                    "invariant 3: many memberships stand in the table"
+                );
+                (previous, membership) = (membership, place.next);
                 count += 1;
             }
             assert_eq!(count, connection.subscriptions, "invariant 3: subscriptions of a connection");
             self.check_news(connection);
+            entered += if count > FEW { count as usize } else { 0 };
             subscriptions += count;
             open += u64::from(connection.kind != Kind::Free);
             if connection.active != NONE {
@@ -86,6 +98,7 @@ impl Shard {
             }
         }
         assert_eq!(subscriptions as usize, self.topics.memberships.len(), "invariant 3: every membership is linked");
+        assert_eq!(entered, self.topics.entered(), "invariant 3: nothing else stands in the table of memberships");
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
         let busy = self.connections.iter().filter(|connection| connection.active != NONE).count();
         assert_eq!(busy, self.actives.len(), "invariant 1: every busy state belongs to a connection");

@@ -1,7 +1,7 @@
 //! Ends of connections: politely, at once, and how a slot becomes free.
 //!
-//! A slot is closed only when nothing is armed on it (teardown is a join), and used again only after the kernel said
-//! that it is closed.
+//! A slot is closed only when nothing is armed on it (teardown is a join) and none of its subscriptions is left: of very many, a
+//! bounded number ends in a turn. It is used again only after the kernel said that it is closed.
 
 use corecast_protocol::ws::{close, frame};
 
@@ -16,12 +16,14 @@ impl Shard {
         if !self.connections[slot as usize].is_websocket() || self.is_closing(slot) {
             return;
         }
-        while self.connections[slot as usize].first != NONE {
-            let membership = self.connections[slot as usize].first;
-            if !self.unsubscribe(driver, slot, membership) {
-                self.kill(driver, slot);
-                return;
-            }
+        if !self.unsubscribe_in_order(driver, slot) {
+            self.kill(driver, slot);
+            return;
+        }
+        if let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) {
+            // What it has not finished is not waited for.
+            active.body.clear(&mut self.store);
+            active.carry.clear(&mut self.store);
         }
         self.say_bye(driver, slot, code, reason);
         let mut bytes = [0; 131];
@@ -65,7 +67,7 @@ impl Shard {
 
     /// Everything was said: ends our direction, and waits a moment for the peer to end its own.
     pub(super) fn finish<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.unsubscribe_all(slot);
+        self.depart(slot);
         self.drop_active(slot);
         let connection = &mut self.connections[slot as usize];
         connection.kind = Kind::Lingering;
@@ -84,7 +86,7 @@ impl Shard {
         if matches!(kind, Kind::Free | Kind::Dead | Kind::Closing) {
             return;
         }
-        self.unsubscribe_all(slot);
+        self.depart(slot);
         self.drop_active(slot);
         self.wheel.cancel(slot);
         let connection = &mut self.connections[slot as usize];
@@ -95,16 +97,20 @@ impl Shard {
         {
             driver.cancel_receive(slot, generation, interest);
         }
+        if std::mem::take(&mut connection.retries) {
+            connection.blocked = false;
+        }
         if connection.blocked {
             driver.cancel_writable(slot, generation);
         }
         self.bury(driver, slot);
     }
 
-    /// Closes a dead connection, if the kernel names it no more.
+    /// Closes a dead connection, if neither the kernel nor a log names it any more.
     pub(super) fn bury<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
-        if connection.kind == Kind::Dead && connection.armed.is_none() && !connection.blocked {
+        let named = connection.armed.is_some() || connection.blocked;
+        if connection.kind == Kind::Dead && !named && connection.first == NONE {
             connection.kind = Kind::Closing;
             driver.close(slot);
         }

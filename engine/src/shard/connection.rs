@@ -55,6 +55,9 @@ pub(super) struct Connection {
     pub(super) cancelling: bool,
     /// A wait for room is armed: the kernel's buffer is full.
     pub(super) blocked: bool,
+    /// No such wait is armed, but sending is tried again after a while: the peer has ended its direction, and that ends every wait
+    /// at once.
+    pub(super) retries: bool,
     /// It stands in the queue of connections with something to send.
     pub(super) ready: bool,
     /// A ping was sent, and nothing was heard since.
@@ -63,6 +66,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// It stands among those that want to ask a home for more.
     pub(super) wanting: bool,
+    /// It was seen to do so while it was not read: bytes may still come before that.
+    pub(super) ends: bool,
     /// Receives since the timer last looked; many make it worth a multishot receive.
     pub(super) reads: u8,
     /// Listener that accepted it.
@@ -73,6 +78,8 @@ pub(super) struct Connection {
     pub(super) address: [u8; 16],
     /// Tick when something was last heard.
     pub(super) heard_tick: u32,
+    /// Tick when something was last sent to it, otherwise than by the walk.
+    pub(super) sent_tick: u32,
     /// Number of the submit that has a send of this connection.
     pub(super) submit: u32,
     /// First membership, or [`NONE`].
@@ -91,7 +98,8 @@ pub(super) struct Connection {
     pub(super) dialect: Dialect,
     /// Messages were sent since the combined cursor was told.
     pub(super) cursor_due: bool,
-    /// When its stream or its newest request began; 0 before the first.
+    /// When its stream or its newest request began, 0 before the first; of a WebSocket, the message that its peer is in the middle
+    /// of sending, 0 if that is none.
     pub(super) opened_tick: u32,
     /// Where it is in the stream of frames.
     pub(super) decoder: Decoder,
@@ -107,15 +115,18 @@ impl Connection {
             armed: None,
             cancelling: false,
             blocked: false,
+            retries: false,
             ready: false,
             pinged: false,
             ended: false,
             wanting: false,
+            ends: false,
             reads: 0,
             listener: 0,
             port: 0,
             address: [0; 16],
             heard_tick: 0,
+            sent_tick: 0,
             submit: 0,
             first: NONE,
             subscriptions: 0,
@@ -409,6 +420,11 @@ impl Active {
     /// however long it is. At less than [`READ_BYTES_A_MS_MIN`] it would only hold our memory.
     pub(super) fn is_read_in(&mut self, ms: u64) -> bool {
         u64::from(std::mem::take(&mut self.taken)) >= ms * READ_BYTES_A_MS_MIN
+    }
+
+    /// Says whether what it carries is the beginning of something: it waits for nothing but more bytes.
+    pub(super) fn carries_part(&self) -> bool {
+        self.waiting == Waiting::No && !self.carry.is_empty()
     }
 
     /// Says whether nothing is unfinished, so that this state can be forgotten.

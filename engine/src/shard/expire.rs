@@ -3,14 +3,18 @@
 use super::Shard;
 use super::connection::{Asked, Body, Kind, Pending, Waiting};
 use super::limits::Limits;
-use super::topics::NONE;
+use super::topics::LOOK;
 use super::wheel::TICK_MS;
 use crate::io::driver::{Driver, Interest, Slot};
 use corecast_protocol::http::head::is_for_head;
+use corecast_protocol::violation::Violation;
 use corecast_protocol::ws::close;
 
 /// Timers looked at in one turn.
 const TIMERS_PER_TURN: usize = 512;
+
+/// Subscribers whose time has come that are looked at in one turn.
+const PACES_PER_TURN: usize = 4096;
 
 /// Connections closed in one turn while draining.
 const DRAINED_PER_TURN: usize = 1024;
@@ -22,6 +26,7 @@ impl Shard {
     /// Does what is due; says whether anything was.
     pub(super) fn expire<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = self.expire_paced();
+        worked |= self.retry();
         let mut due = std::mem::take(&mut self.due);
         let more = self.wheel.expire(self.tick, TIMERS_PER_TURN, &mut due);
         worked |= more || !due.is_empty();
@@ -126,22 +131,39 @@ impl Shard {
             self.expire_farewell(driver, slot);
             return;
         }
+        let begun_tick = self.connections[slot as usize].opened_tick;
+        let message_ms = match begun_tick {
+            0 => u64::MAX,
+            tick => self.limits.request_ms.saturating_sub(u64::from(self.tick - tick) * TICK_MS),
+        };
+        if message_ms == 0 {
+            self.violated(driver, slot, Violation::MessageTooSlow);
+            return;
+        }
         self.choose_receive(driver, slot);
+        let late = |waiting| matches!(waiting, Waiting::Room(_) | Waiting::Answer | Waiting::Turn);
+        if self.active_if_any(slot).is_some_and(|active| late(active.waiting)) {
+            // We may not have read what it says; it is we who are late.
+            let connection = &mut self.connections[slot as usize];
+            connection.heard_tick = self.tick;
+            connection.pinged = false;
+        }
         let connection = &self.connections[slot as usize];
         let silent_ms = u64::from(self.tick - connection.heard_tick) * TICK_MS;
-        let (pinged, first) = (connection.pinged, connection.first);
+        let pinged = connection.pinged;
         // What was delivered and taken shows that the peer lives as well as a pong does; the kernel gives up a
-        // connection that does not acknowledge (TCP_USER_TIMEOUT).
-        let flowed_ms = match first {
-            _ if connection.blocked => u64::MAX,
-            NONE => u64::MAX,
-            first => {
-                let log = &self.topics.logs[self.topics.memberships[first as usize].log as usize];
-                match log.appended_tick {
-                    0 => u64::MAX,
-                    tick => u64::from(self.tick.saturating_sub(tick)) * TICK_MS,
-                }
+        // connection that does not acknowledge (TCP_USER_TIMEOUT). Whom the walk serves has been sent what its log has got; others
+        // may wait for their time, or for a replay, while their topic is busy.
+        let walked_tick = match self.topics.memberships.get(connection.first as usize) {
+            Some(place) if self.topics.subscriber(connection.first).flags & LOOK == 0 => {
+                self.topics.logs[place.log as usize].appended_tick
             }
+            _ => 0,
+        };
+        let flowed_ms = match connection.sent_tick.max(walked_tick) {
+            0 => u64::MAX,
+            _ if connection.blocked => u64::MAX,
+            tick => u64::from(self.tick.saturating_sub(tick)) * TICK_MS,
         };
         let quiet_ms = silent_ms.min(flowed_ms);
         let after_ms = if pinged && silent_ms >= dead_ms {
@@ -165,7 +187,7 @@ impl Shard {
         } else {
             ping_ms - quiet_ms
         };
-        let after_ms = self.with_jitter(after_ms);
+        let after_ms = self.with_jitter(after_ms).min(message_ms);
         self.wheel.set(slot, self.tick, after_ms);
     }
 
@@ -185,9 +207,28 @@ impl Shard {
         }
     }
 
+    /// Connections that could not be sent to, and that nobody says have room, may be tried again.
+    fn retry(&mut self) -> bool {
+        let mut worked = false;
+        while let Some((due_us, slot, generation)) = self.retrying.front().copied() {
+            if due_us > self.now_us {
+                break;
+            }
+            self.retrying.pop_front();
+            let connection = &mut self.connections[slot as usize];
+            if connection.generation == generation && std::mem::take(&mut connection.retries) {
+                connection.blocked = false;
+                self.make_ready(slot);
+            }
+            worked = true;
+        }
+        worked
+    }
+
     fn expire_paced(&mut self) -> bool {
         let mut worked = false;
-        while let Some(std::cmp::Reverse((due_ms, membership))) = self.paced.peek().copied() {
+        for _ in 0..PACES_PER_TURN {
+            let Some(std::cmp::Reverse((due_ms, membership))) = self.paced.peek().copied() else { break };
             if due_ms > self.now_ms {
                 break;
             }

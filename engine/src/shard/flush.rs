@@ -267,7 +267,9 @@ impl Shard {
         self.stats.sends += 1;
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(span.len));
         self.sent_private.push(slot);
-        self.connections[slot as usize].submit = self.submit;
+        let connection = &mut self.connections[slot as usize];
+        connection.submit = self.submit;
+        connection.sent_tick = self.tick;
         true
     }
 
@@ -490,6 +492,7 @@ impl Shard {
         }
         let connection = &mut self.connections[slot as usize];
         connection.submit = self.submit;
+        connection.sent_tick = self.tick;
         connection.sender = membership;
         connection.partial = NONE;
         connection.cursor_due = true;
@@ -518,9 +521,14 @@ impl Shard {
     fn forget_stale_paces(&mut self) {
         let topics = &self.topics;
         if self.paced.len() > 2 * topics.memberships.len() + PACED_STALE_MAX {
-            self.paced.retain(|std::cmp::Reverse((due_ms, membership))| {
+            let mut entries = std::mem::take(&mut self.paced).into_vec();
+            entries.retain(|std::cmp::Reverse((due_ms, membership))| {
                 topics.pace(*membership).is_some_and(|pace| pace.waits_for == *due_ms)
             });
+            // Whoever changes its pace to and fro may have left the same one more than once.
+            entries.sort_unstable();
+            entries.dedup();
+            self.paced = entries.into();
         }
     }
 

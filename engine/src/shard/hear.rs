@@ -6,6 +6,7 @@ use corecast_protocol::message::Message;
 use super::Shard;
 use super::crossing::Lane;
 use super::encode::Effort;
+use super::home::FORGOTTEN_MAX;
 use super::topics::{NONE, Topics};
 use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Packet, Purpose, Ticket};
@@ -208,6 +209,10 @@ impl Shard {
             self.rescue(driver, log, next);
             self.topics.logs[log as usize].chain.forget_oldest_block(&mut self.store);
         }
+        if !self.topics.logs[log as usize].chain.could_append(&mut self.store, len) {
+            return None; // However much were forgotten for it.
+        }
+        let mut forgotten = 0;
         loop {
             let log = &mut self.topics.logs[log as usize];
             // Blocks double, so that a run of messages is few sends; the first is as large as the last round was.
@@ -215,9 +220,10 @@ impl Shard {
             let shared = BLOCK_BYTES_A_READER.saturating_mul(log.subscribers.len() as u32).min(BLOCK_BYTES_MAX / 4);
             let block_bytes = log.chain.bytes().max(log.block_bytes).max(shared).min(BLOCK_BYTES_MAX);
             let place = log.chain.append(&mut self.store, driver.memory_mut(), len, block_bytes);
-            if place.is_some() || !self.homes.make_room(&mut self.store, NONE) {
+            if place.is_some() || forgotten >= FORGOTTEN_MAX || !self.homes.make_room(&mut self.store, NONE) {
                 return place;
             }
+            forgotten += 1;
         }
     }
 
@@ -248,9 +254,7 @@ impl Shard {
 
     /// A subscriber has no frame in part any more.
     pub(super) fn whole_again(&mut self, slot: crate::io::driver::Slot, membership: u32) {
-        let log = self.topics.memberships[membership as usize].log;
-        let partial = std::mem::take(&mut self.topics.subscriber_mut(membership).partial);
-        self.topics.logs[log as usize].partials -= u32::from(partial > 0);
+        self.topics.whole_again(membership);
         self.connections[slot as usize].partial = NONE;
         self.has_news(slot, membership);
     }
@@ -329,7 +333,7 @@ impl Shard {
             self.work.begin(driver, RELIEVE_US);
             worked |= self.relieve(driver);
         }
-        worked |= self.leave_topics();
+        worked |= self.leave_topics(driver);
         worked
     }
 }

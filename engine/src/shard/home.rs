@@ -18,6 +18,9 @@ const NONE: u32 = u32::MAX;
 /// Homes looked at for one that can be forgotten, when there are too many.
 const FORGET_LOOKS_MAX: usize = 64;
 
+/// Histories forgotten for one message at most: some 3 ms. If that is not enough it is refused, and the next one finds more room.
+pub(super) const FORGOTTEN_MAX: usize = 16 << 10;
+
 /// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
 const RECORD_HEAD: usize = 10;
 
@@ -256,20 +259,28 @@ impl Homes {
     ) -> Option<u64> {
         let len = RECORD_HEAD + content.event.len() + content.payload.len();
         let len = u32::try_from(len).ok()?;
+        if !self.homes[index as usize].history.could_append(store, len) {
+            return None; // However much were forgotten for it.
+        }
         // Half of the memory is for what is on its way; histories share the other half.
         let bytes_max = store.pool.bytes_max() / 2;
-        while store.pool.used(Owner::History) + u64::from(len) > bytes_max {
+        let mut forgotten = 0;
+        while store.pool.used(Owner::History) + u64::from(len) > bytes_max && forgotten < FORGOTTEN_MAX {
             if !self.make_room(store, index) {
                 break;
             }
+            forgotten += 1;
         }
         let place = loop {
             let home = &mut self.homes[index as usize];
             let block_bytes = home.history.bytes().min(limits.history_bytes);
             match home.history.append(store, memory, len, block_bytes) {
                 Some(place) => break place,
-                None if self.make_room(store, index) => {}
-                None => return None,
+                None if forgotten >= FORGOTTEN_MAX => return None,
+                None if self.make_room(store, index) => forgotten += 1,
+                None if self.homes[index as usize].history.is_empty() => return None,
+                // Nobody else's is left: what its own topic said before gives way to it.
+                None => self.homes[index as usize].forget_all(store),
             }
         };
         let record = memory.bytes_mut(place);
@@ -479,6 +490,58 @@ mod tests {
             (Start::Seq(10), 16, lost(epoch, 9, 6, false)),
         ] {
             assert_eq!(home.resolve(start), Resolved { first, lost }, "{start:?}");
+        }
+    }
+
+    fn remembered(homes: &Homes, names: &[String]) -> usize {
+        let keeps = |name_text: &&String| {
+            homes.find(name(name_text)).is_some_and(|index| !homes.home(index).history.is_empty())
+        };
+        names.iter().filter(keeps).count()
+    }
+
+    /// A message that cannot fit, because it is larger than the largest block, or because what others hold leaves no hole for
+    /// it, is refused, and nobody forgets anything for it. All histories used to be forgotten first.
+    #[test]
+    fn nothing_is_forgotten_for_what_cannot_fit() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits::default();
+        let mut homes = Homes::new(1);
+        // In every 64 KiB, somebody holds 256 bytes, and a history half of it.
+        let held: Vec<_> = std::iter::from_fn(|| store.pool.take(Owner::Inbound, 256)).collect();
+        for block in held.into_iter().filter(|block| !block.span().start.is_multiple_of(64 << 10)) {
+            store.pool.give(Owner::Inbound, block);
+        }
+        let names: Vec<String> = (0..16).map(|n| format!("topic/{n:02}")).collect();
+        for name_text in &names {
+            let index = homes.find_or_make(name(name_text), &mut store, &limits).unwrap();
+            homes.record(index, content(&[b'x'; 20_000]), &mut store, &mut memory, &limits, 0).unwrap();
+        }
+        let before = remembered(&homes, &names);
+        assert_eq!(before, names.len());
+        let index = homes.find_or_make(name("large"), &mut store, &limits).unwrap();
+        for bytes in [40_000, 200_000, 300_000, 16 << 20] {
+            let recorded = homes.record(index, content(&vec![b'y'; bytes]), &mut store, &mut memory, &limits, 0);
+            assert_eq!((recorded, remembered(&homes, &names)), (None, before), "{bytes} bytes");
+        }
+        // What fits where a history is makes some forget, not all.
+        let recorded = homes.record(index, content(&[b'y'; 30_000]), &mut store, &mut memory, &limits, 0);
+        assert_eq!(recorded, Some(1));
+        assert!(remembered(&homes, &names) >= before - 3);
+    }
+
+    /// A topic that holds all there is forgets what it said before, and not the message that comes.
+    #[test]
+    fn its_own_history_gives_way_too() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits { history_bytes: 1 << 20, ..Limits::default() };
+        let mut homes = Homes::new(1);
+        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+        for seq in 1..=9 {
+            let recorded = homes.record(index, content(&[b'x'; 200_000]), &mut store, &mut memory, &limits, 0);
+            assert_eq!(recorded, Some(seq));
         }
     }
 

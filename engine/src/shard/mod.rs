@@ -158,10 +158,18 @@ pub struct Shard {
     hear_from: usize,
     /// The lane whose waiting connections are let go on just now.
     unparking: Option<Way>,
-    /// Topics whose Leave did not fit.
-    leaving: Vec<u32>,
+    /// Per home: topics without subscribers, which it is to be told.
+    leaving: Vec<VecDeque<u32>>,
+    /// The homes for which there are any.
+    homes_left: Shards,
+    /// Connections that have ended, or will be sent nothing more, and had too many subscriptions to end them at once.
+    departing: VecDeque<(Slot, u16)>,
+    /// Subscriptions that were ended since they last had their share of a turn.
+    left: usize,
     /// Connections that lost part of a frame for want of memory: they end before anything more is sent.
     condemned: Vec<(Slot, u16)>,
+    /// Connections that are tried again to be sent to, and when.
+    retrying: VecDeque<(u64, Slot, u16)>,
     /// Subscribers with a pace, by the time their next message may be sent.
     paced: BinaryHeap<Reverse<(u64, u32)>>,
 
@@ -179,6 +187,8 @@ pub struct Shard {
 
     /// Listeners that stopped accepting because the kernel said no, and when to try again.
     accepting_failed: Vec<u8>,
+    /// Listeners that have accepted nobody since.
+    refusing: Vec<u8>,
     accept_again_us: u64,
     /// When it may be said again in the log.
     accept_warn_us: u64,
@@ -230,8 +240,12 @@ impl Shard {
             postponed: Postponed::new(),
             hear_from: 0,
             unparking: None,
-            leaving: Vec::new(),
+            leaving: (0..shards).map(|_| VecDeque::new()).collect(),
+            homes_left: Shards::default(),
+            departing: VecDeque::new(),
+            left: 0,
             condemned: Vec::new(),
+            retrying: VecDeque::new(),
             paced: BinaryHeap::new(),
             encoder: Encoder::default(),
             inflater: Inflater::new(),
@@ -243,6 +257,7 @@ impl Shard {
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
             accepting_failed: Vec::new(),
+            refusing: Vec::new(),
             accept_again_us: 0,
             accept_warn_us: 0,
             tls_warn_us: 0,

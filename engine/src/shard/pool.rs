@@ -6,6 +6,10 @@
 //! A buddy allocator: a block of order `n` is `1 << n` bytes long and starts at a multiple of its length. Two free
 //! buddies become one block of the next order, so that memory used for small messages can hold large ones later.
 //!
+//! Histories are what gives way when memory is short, so the pool also says whether that would help: where others hold
+//! nothing. Per region of 64 KiB it counts the units of blocks that are not a history's; a smaller hole is looked for in the
+//! states of the units.
+//!
 //! Invariants: a byte belongs to at most one block; `used` per owner is the sum of the blocks it holds.
 
 use crate::io::memory::Span;
@@ -41,6 +45,12 @@ fn order_max(memory_bytes: u64) -> u8 {
 }
 
 const NONE: u32 = u32::MAX;
+
+/// A region, for which is counted what others than histories hold: a few hundred units, so that the counts are a small table.
+const ORDER_REGION: u8 = 16;
+
+/// Units looked at in one search for a hole that is smaller than a region: some 100 µs.
+const UNITS_SEARCHED_MAX: u32 = 1 << 16;
 
 /// Who holds a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +96,13 @@ pub(super) fn order_for(bytes: u32) -> u8 {
 /// The pool.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// Per unit: `FREE | order` at the first unit of a free block, anything else otherwise.
+    /// Per unit: `FREE | order` at the first unit of a free block, `HISTORY | order` or `order` at that of one in use, and
+    /// anything else that is not free otherwise.
     state: Vec<u8>,
+    /// Per region: units of blocks that are not a history's.
+    foreign: Vec<u32>,
+    /// Region where the next search for a hole begins.
+    search: u32,
     /// Free blocks of an order are a doubly linked list through these.
     next: Vec<u32>,
     previous: Vec<u32>,
@@ -101,6 +116,8 @@ pub(super) struct Pool {
 }
 
 const FREE: u8 = 0x80;
+const HISTORY: u8 = 0x40;
+const ORDER: u8 = 0x3F;
 
 impl Pool {
     /// Makes the pool of a memory with so many bytes; what is beyond the last whole largest block stays unused.
@@ -112,6 +129,8 @@ impl Pool {
         // `vec!` of zeroes comes from the kernel's zero pages: units never used cost nothing.
         Pool {
             state: vec![0; units as usize],
+            foreign: vec![0; (units as usize).div_ceil(1 << (ORDER_REGION - ORDER_MIN))],
+            search: 0,
             next: vec![0; units as usize],
             previous: vec![0; units as usize],
             heads: [NONE; ORDER_MAX as usize + 1],
@@ -149,8 +168,11 @@ impl Pool {
             from -= 1;
             self.link(unit + (1 << (from - ORDER_MIN)), from);
         }
-        self.state[unit as usize] = order;
+        self.state[unit as usize] = if owner == Owner::History { HISTORY | order } else { order };
         self.used[owner as usize] += 1 << order;
+        if owner != Owner::History {
+            self.count_foreign(unit, order, true);
+        }
         Some(Block { unit, order })
     }
 
@@ -160,8 +182,12 @@ impl Pool {
     /// If the block is not in use.
     pub(super) fn give(&mut self, owner: Owner, block: Block) {
         let Block { mut unit, mut order } = block;
-        assert_eq!(self.state[unit as usize], order, "a block that is not in use was given back");
+        let state = if owner == Owner::History { HISTORY | order } else { order };
+        assert_eq!(self.state[unit as usize], state, "a block that is not in use was given back");
         self.used[owner as usize] -= 1 << order;
+        if owner != Owner::History {
+            self.count_foreign(unit, order, false);
+        }
         self.state[unit as usize] = 0;
         while order < self.order_max {
             let buddy = unit ^ (1 << (order - ORDER_MIN));
@@ -173,6 +199,72 @@ impl Pool {
             order += 1;
         }
         self.link(unit, order);
+    }
+
+    /// Says whether a block of so many bytes could be had, now or if histories gave theirs back. A hole smaller than a region is
+    /// looked for in a part of the memory only, another one each time: then it may say no although there is one.
+    pub(super) fn could_take(&mut self, bytes: u32) -> bool {
+        let order = order_for(bytes);
+        if order > self.order_max {
+            return false;
+        }
+        if self.fresh < self.units || self.heads[usize::from(order)..].iter().any(|head| *head != NONE) {
+            return true;
+        }
+        if self.used(Owner::History) == 0 {
+            return false;
+        }
+        if order >= ORDER_REGION {
+            let regions = 1 << (order - ORDER_REGION);
+            return self.foreign.chunks_exact(regions).any(|hole| hole.iter().all(|count| *count == 0));
+        }
+        self.find_hole(order)
+    }
+
+    /// Looks for an aligned block of an order below that of a region in which histories alone hold something.
+    fn find_hole(&mut self, order: u8) -> bool {
+        let region_units = 1u32 << (ORDER_REGION - ORDER_MIN);
+        let hole_units = 1 << (order - ORDER_MIN);
+        let mut searched = 0;
+        for _ in 0..self.foreign.len() {
+            let region = self.search;
+            let (first, end) = (region * region_units, self.units.min((region + 1) * region_units));
+            if self.foreign[region as usize] + hole_units <= end - first {
+                if (first..end).step_by(hole_units as usize).any(|unit| self.is_hole(unit, hole_units)) {
+                    return true;
+                }
+                searched += end - first;
+            }
+            self.search = (region + 1) % self.foreign.len() as u32;
+            if searched >= UNITS_SEARCHED_MAX {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Says whether others than histories hold nothing of these units, which are those of one block that could be.
+    fn is_hole(&self, first: u32, units: u32) -> bool {
+        let mut unit = first;
+        while unit < first + units {
+            let state = self.state[unit as usize];
+            if state & (FREE | HISTORY) == 0 {
+                return false;
+            }
+            unit += 1 << ((state & ORDER) - ORDER_MIN);
+        }
+        true
+    }
+
+    fn count_foreign(&mut self, unit: u32, order: u8, takes: bool) {
+        let region = (unit >> (ORDER_REGION - ORDER_MIN)) as usize;
+        let (regions, units) = match order.checked_sub(ORDER_REGION) {
+            Some(more) => (1 << more, 1u32 << (ORDER_REGION - ORDER_MIN)),
+            None => (1, 1 << (order - ORDER_MIN)),
+        };
+        for count in &mut self.foreign[region..region + regions] {
+            *count = if takes { *count + units } else { *count - units };
+        }
     }
 
     /// Returns how many bytes an owner holds.
@@ -258,6 +350,40 @@ mod tests {
         let largest = block_bytes_max(memory_bytes) as u32;
         let whole: Vec<_> = std::iter::from_fn(|| pool.take(Owner::Log, largest)).collect();
         assert_eq!(whole.len() as u64 * u64::from(largest), memory_bytes, "free buddies become one again");
+    }
+
+    /// Whether a block could be had if histories gave theirs back is what the places of all others say, for every size.
+    #[test]
+    fn what_histories_could_give() {
+        for memory_bytes in [1 << 20, 100_000] {
+            let mut pool = Pool::new(memory_bytes);
+            let mut held: Vec<(Owner, Block)> = Vec::new();
+            let mut seed = 17u64;
+            let (mut yes, mut no) = (0, 0);
+            for _ in 0..4_000 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let dice = (seed >> 33) as u32;
+                let owner = if dice & 3 == 0 { Owner::Inbound } else { Owner::History };
+                if dice >> 2 & 7 < 5 {
+                    held.extend(pool.take(owner, 1 << ((dice >> 8) % 13)).map(|block| (owner, block)));
+                } else if !held.is_empty() {
+                    let (owner, block) = held.swap_remove((dice >> 8) as usize % held.len());
+                    pool.give(owner, block);
+                }
+                let mut foreign = vec![false; pool.units as usize];
+                for (_, block) in held.iter().filter(|(owner, _)| *owner != Owner::History) {
+                    let units = block.bytes() >> ORDER_MIN;
+                    foreign[block.unit as usize..(block.unit + units) as usize].fill(true);
+                }
+                for order in ORDER_MIN..=pool.order_max + 1 {
+                    let mut holes = foreign.chunks_exact(1 << (order - ORDER_MIN));
+                    let expected = order <= pool.order_max && holes.any(|hole| !hole.contains(&true));
+                    assert_eq!(pool.could_take(1 << order), expected, "order {order}");
+                    *(if expected { &mut yes } else { &mut no }) += 1;
+                }
+            }
+            assert!(yes > 100 && no > 100, "{yes} yes, {no} no: the test is too tame");
+        }
     }
 
     /// What is larger than the largest block is refused, not cut.

@@ -82,7 +82,8 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        if !self.is_living(ticket.slot, ticket.generation) {
+        // Nothing comes behind our last word, though its subscriptions may not all have ended yet.
+        if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
             return;
         }
         let slot = ticket.slot;
@@ -163,7 +164,7 @@ impl Shard {
         rest: Rest,
         content: Content<'_>,
     ) {
-        if !self.is_living(ticket.slot, ticket.generation) {
+        if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
             return;
         }
         let (slot, membership) = (ticket.slot, ticket.detail);

@@ -1,7 +1,9 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears.
 
 use super::Shard;
-use super::connection::{Asked, Body, Connection, Kind, Waiting};
+use super::buffer::Buffer;
+use super::connection::{Active, Asked, Body, Connection, Kind, Waiting};
+use super::pool::Owner;
 use super::topics::{NONE, REPLAYING, UNRESOLVED};
 use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
@@ -21,9 +23,16 @@ const ACCEPT_AGAIN_US: u64 = 100_000;
 /// That accepting failed is said this often at most, in microseconds.
 const ACCEPT_WARN_US: u64 = 10_000_000;
 
-/// Bytes that a waiting connection may have sent in advance before it is not read any more. What is in flight when
-/// the receive is cancelled still comes, so the buffer is bounded by this and one burst of receive buffers.
-const CARRY_BYTES_MAX: u32 = 1 << 20;
+/// Bytes that a connection may have carried over. It is not read any more as soon as it waits with any; but what is in the
+/// receive buffers by then still comes, and they may all be this connection's (4,096 of 2 KiB). With less, a peer that sends much
+/// at once and has to wait would be shed, where it is only to be read no more.
+const CARRY_BYTES_MAX: u32 = 9 << 20;
+
+/// Bytes of what was carried over that are handled at once, to begin with: enough for most heads, and little to copy.
+const CARRIED_AT_ONCE: u32 = 4 << 10;
+
+/// The most, if nothing has to wait: beyond that, larger slices cost no less for each byte.
+const CARRIED_AT_ONCE_MAX: u32 = 64 << 10;
 
 impl Shard {
     /// Serves what the kernel said, a bounded part of it; says whether it said anything.
@@ -57,7 +66,11 @@ impl Shard {
                         "cannot accept; trying again when a slot is free"
                     );
                 }
-                self.stats.refused += 1;
+                if !self.refusing.contains(&listener) {
+                    // Once, however often it is tried again in vain: nobody is refused by that.
+                    self.refusing.push(listener);
+                    self.stats.refused += 1;
+                }
                 self.accepting_failed.push(listener);
                 self.accept_again_us = self.now_us + ACCEPT_AGAIN_US;
             }
@@ -83,8 +96,14 @@ impl Shard {
                 }
                 self.rearm(driver, slot);
             }
-            Completion::Readable { slot, generation, cancelled } => {
+            Completion::Readable { slot, generation, cancelled, failed } => {
+                let watched = self.connections[slot as usize].armed == Some(Interest::Ending);
                 self.disarmed(slot);
+                if watched && !cancelled {
+                    self.ends_unread(driver, slot, failed);
+                    self.rearm(driver, slot);
+                    return;
+                }
                 let connection = &mut self.connections[slot as usize];
                 if !cancelled && connection.kind != Kind::Dead && self.reads_wanted(slot) {
                     self.connections[slot as usize].armed = Some(Interest::Once);
@@ -94,12 +113,19 @@ impl Shard {
                 }
             }
             Completion::Writable { slot, .. } => {
-                self.connections[slot as usize].blocked = false;
-                if self.connections[slot as usize].kind == Kind::Dead {
+                let tick = self.tick;
+                let connection = &mut self.connections[slot as usize];
+                connection.blocked = false;
+                if connection.kind == Kind::Dead {
                     self.bury(driver, slot);
-                } else {
-                    self.make_ready(slot);
+                    return;
                 }
+                if !connection.ended && !connection.ends {
+                    // It took what it had: that is as good a sign of life as a word.
+                    connection.heard_tick = tick;
+                    connection.pinged = false;
+                }
+                self.make_ready(slot);
             }
             Completion::Closed { slot } => {
                 self.closed(slot);
@@ -121,6 +147,9 @@ impl Shard {
         }
         self.stats.connections += 1;
         self.stats.accepted += 1;
+        if !self.refusing.is_empty() {
+            self.refusing.retain(|other| *other != listener);
+        }
         let full = self.stats.connections > u64::from(self.limits.connections_max);
         let connection = &mut self.connections[slot as usize];
         assert_eq!(connection.kind, Kind::Free, "the kernel hands out free slots only");
@@ -146,6 +175,7 @@ impl Shard {
     /// Arms a receive, if none is armed and one is wanted; stops one that is not wanted.
     pub(super) fn rearm<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let wanted = self.reads_wanted(slot);
+        let watches = self.watches(slot);
         let connection = &mut self.connections[slot as usize];
         match connection.kind {
             Kind::Free | Kind::Closing => return,
@@ -160,15 +190,24 @@ impl Shard {
                 connection.armed = Some(interest);
                 driver.receive(slot, generation, interest);
             }
-            Some(Interest::Stream) if !wanted && !connection.cancelling => {
+            // Who waits and is not read may go away meanwhile, and its slot would wait for it.
+            None if watches => {
+                connection.armed = Some(Interest::Ending);
+                driver.receive(slot, generation, Interest::Ending);
+            }
+            Some(interest @ Interest::Stream) if !wanted && !connection.cancelling => {
                 connection.cancelling = true;
-                driver.cancel_receive(slot, generation, Interest::Stream);
+                driver.cancel_receive(slot, generation, interest);
+            }
+            Some(interest @ Interest::Ending) if wanted && !connection.cancelling => {
+                connection.cancelling = true;
+                driver.cancel_receive(slot, generation, interest);
             }
             _ => {}
         }
     }
 
-    fn reads_wanted(&self, slot: Slot) -> bool {
+    pub(super) fn reads_wanted(&self, slot: Slot) -> bool {
         let connection = &self.connections[slot as usize];
         if connection.ended {
             return false;
@@ -177,6 +216,13 @@ impl Shard {
             let active = &self.actives[connection.active as usize];
             active.waiting == Waiting::No || active.carry.is_empty()
         }
+    }
+
+    /// Says whether a connection that is not read may wait for so long that its end has to be watched for.
+    fn watches(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let soon = |active: &Active| matches!(active.waiting, Waiting::No | Waiting::Turn);
+        !connection.ended && !connection.ends && !self.actives.get(connection.active as usize).is_none_or(soon)
     }
 
     fn received<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
@@ -212,52 +258,66 @@ impl Shard {
         self.connections[slot as usize].is_websocket()
     }
 
-    /// Handles what was carried over.
+    /// Handles what was carried over, a slice at a time: of a megabyte that a publisher sent ahead, little is copied for each
+    /// message that it has to wait for.
     pub(super) fn take_carried<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Some(active) = self.active_if_any(slot) else { return };
         if active.carry.is_empty() {
             return;
         }
-        let span = active.carry.span();
-        let mut bytes = std::mem::take(&mut self.carried);
-        bytes.clear();
-        bytes.extend_from_slice(driver.memory().bytes(span));
-        let index = self.connections[slot as usize].active as usize;
-        self.actives[index].carry.clear(&mut self.store);
-        self.take(driver, slot, &mut bytes);
-        self.carried = bytes;
+        // Taken out, so that whatever ends a request on the way does not begin with the same bytes again.
+        let mut carry = std::mem::replace(&mut active.carry, Buffer::new(Owner::Inbound));
+        let generation = self.connections[slot as usize].generation;
+        let start_ns = self.work.spent_ns();
+        let mut slice = CARRIED_AT_ONCE;
+        loop {
+            let span = carry.span();
+            let len = span.len.min(slice);
+            let mut bytes = std::mem::take(&mut self.carried);
+            bytes.clear();
+            bytes.extend_from_slice(driver.memory().bytes(span.part(0, len)));
+            let used = self.handle(driver, slot, &mut bytes, start_ns) as u32;
+            let begun = !bytes[used as usize..].iter().all(u8::is_ascii_whitespace);
+            self.carried = bytes;
+            carry.consume(used);
+            let over = !self.is_living(slot, generation)
+                || self.connections[slot as usize].kind == Kind::Stream
+                || used == 0 && self.is_closing(slot);
+            if over || carry.is_empty() {
+                carry.clear(&mut self.store);
+                break;
+            }
+            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            if waits || used == 0 && len == span.len {
+                if begun {
+                    self.time_head(slot);
+                }
+                let kept = &mut self.active(slot).carry;
+                debug_assert!(kept.is_empty(), "nothing else is carried meanwhile");
+                *kept = carry;
+                break;
+            }
+            // A head may be longer than a slice; and whoever need not wait goes on in larger ones.
+            slice = if used == 0 { slice.saturating_mul(2) } else { (slice * 2).min(CARRIED_AT_ONCE_MAX) };
+        }
+        if self.is_living(slot, generation) {
+            self.make_ready_or_settle(slot);
+        }
     }
 
     /// Handles bytes in order, until they are used up, or the connection has to wait; what is left is carried over.
     fn take<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
         let generation = self.connections[slot as usize].generation;
         let start_ns = self.work.spent_ns();
-        let mut at = 0;
-        while at < bytes.len() {
-            let rest = &mut bytes[at..];
-            let used = match self.connections[slot as usize].kind {
-                Kind::Http => self.http(driver, slot, rest),
-                Kind::Payload | Kind::Line | Kind::Echo => self.frames(driver, slot, rest),
-                _ => return,
-            };
-            at += used;
-            self.work.spend_on(used);
-            if !self.is_living(slot, generation) {
-                return;
-            }
-            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
-            if used == 0 || waits {
-                break;
-            }
-            // Also with nothing left: what it sent besides stands behind what others have sent.
-            if self.is_slice_over(driver, start_ns) {
-                self.postpone(slot);
-                break;
-            }
+        let at = self.handle(driver, slot, bytes, start_ns);
+        if !self.is_living(slot, generation) {
+            return;
         }
-        if at < bytes.len() && !matches!(self.connections[slot as usize].kind, Kind::Lingering | Kind::Stream) {
+        if at < bytes.len() && self.connections[slot as usize].kind != Kind::Stream {
             self.active(slot);
-            self.time_head(slot, &bytes[at..]);
+            if !bytes[at..].iter().all(u8::is_ascii_whitespace) {
+                self.time_head(slot);
+            }
             let index = self.connections[slot as usize].active as usize;
             let active = &mut self.actives[index];
             if !active.closing && !active.carry.push(&mut self.store, driver.memory_mut(), &bytes[at..]) {
@@ -269,20 +329,76 @@ impl Shard {
     }
 
     /// A head that has begun has its time; that of the first one runs since the connection stands.
-    fn time_head(&mut self, slot: Slot, bytes: &[u8]) {
+    fn time_head(&mut self, slot: Slot) {
         let Connection { kind, opened_tick, .. } = self.connections[slot as usize];
         let active = self.active(slot);
         let between = active.arriving == Body::Done && active.waiting == Waiting::No && !active.closing;
-        let begun = kind == Kind::Http && opened_tick > 0 && between && !bytes.iter().all(u8::is_ascii_whitespace);
-        if begun && !std::mem::replace(&mut active.heading, true) {
+        if kind == Kind::Http && opened_tick > 0 && between && !std::mem::replace(&mut active.heading, true) {
             self.wheel.set(slot, self.tick, self.limits.head_ms);
         }
     }
 
-    /// Puts the connection into the sender's queue if it became busy.
+    /// Handles bytes in order, until they are used up, or the connection, whose slice of the turn began at `start_ns`, has to wait
+    /// or is gone; returns how many it used.
+    fn handle<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8], start_ns: u64) -> usize {
+        let generation = self.connections[slot as usize].generation;
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &mut bytes[at..];
+            let used = match self.connections[slot as usize].kind {
+                Kind::Http => self.http(driver, slot, rest),
+                Kind::Payload | Kind::Line | Kind::Echo => self.frames(driver, slot, rest),
+                _ => break,
+            };
+            at += used;
+            self.work.spend_on(used);
+            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            if used == 0 || waits || !self.is_living(slot, generation) {
+                break;
+            }
+            // Also with nothing left: what it sent besides stands behind what others have sent.
+            if self.is_slice_over(driver, start_ns) {
+                self.postpone(slot);
+                break;
+            }
+        }
+        at
+    }
+
+    /// Puts the connection into the sender's queue if it became busy, and notes when a message was begun.
     fn make_ready_or_settle(&mut self, slot: Slot) {
+        if self.is_websocket(slot) {
+            self.time_message(slot);
+        }
         if self.connections[slot as usize].active != NONE {
             self.make_ready(slot);
+        }
+    }
+
+    /// A message that has begun to come has as long as a body: from its first byte on, whatever else comes meanwhile.
+    fn time_message(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        let begun = connection.decoder.mid_message()
+            || self.actives.get(connection.active as usize).is_some_and(Active::carries_part);
+        if !begun {
+            connection.opened_tick = 0;
+        } else if connection.opened_tick == 0 {
+            connection.opened_tick = self.tick;
+            self.wheel.set_earlier(slot, self.tick, self.limits.request_ms);
+        }
+    }
+
+    /// The peer of a connection that is not read has ended its direction, or is gone.
+    fn ends_unread<D: Driver>(&mut self, driver: &mut D, slot: Slot, failed: bool) {
+        if failed {
+            self.kill(driver, slot);
+            return;
+        }
+        // It is owed what it asked for, and may have said something more before the end: that is read when its turn comes. But a
+        // message that has not been published yet is not waited for.
+        self.connections[slot as usize].ends = true;
+        if self.active_if_any(slot).is_some_and(|active| active.pending.what == Asked::LongPoll) {
+            self.answer_long_poll(driver, slot);
         }
     }
 

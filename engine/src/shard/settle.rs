@@ -9,6 +9,10 @@ use crate::io::driver::{Completion, Driver, Errno, Slot};
 /// `EAGAIN`: the socket's buffer is full.
 const EAGAIN: Errno = 11;
 
+/// A wait for room at a socket whose peer has ended its direction is over at once, room or not (`IO_POLL_UNMASK` of the kernel has
+/// `EPOLLRDHUP`): sending is tried again after so many microseconds instead. Such peers are few, and want the rest of an answer.
+const RETRY_US: u64 = 50_000;
+
 /// Logs start their next round with a block as large as the last round, up to this.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
 
@@ -45,7 +49,12 @@ impl Shard {
         self.move_back(driver, slot, asked - taken);
         let connection = &mut self.connections[slot as usize];
         if !std::mem::replace(&mut connection.blocked, true) {
-            driver.wait_writable(slot, connection.generation);
+            if connection.ended || connection.ends {
+                connection.retries = true;
+                self.retrying.push_back((self.now_us + RETRY_US, slot, connection.generation));
+            } else {
+                driver.wait_writable(slot, connection.generation);
+            }
         }
         self.look_at(slot);
     }

@@ -312,7 +312,7 @@ impl Shard {
 
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let Connection { kind, ended, .. } = self.connections[slot as usize];
+        let Connection { kind, ended, ends, .. } = self.connections[slot as usize];
         let streams = kind == Kind::Stream;
         self.clear_plan(slot);
         let active = self.active(slot);
@@ -324,8 +324,8 @@ impl Shard {
             active.waiting = Waiting::Answer;
             let wait_ms = active.wait_ms;
             self.wheel.set(slot, self.tick, wait_ms);
-            // Who has ended its direction may be gone, and is told at once that there is nothing yet.
-            if wait_ms == 0 || self.draining || ended {
+            // A peer that has ended its direction waits for no message that is still to come.
+            if wait_ms == 0 || self.draining || ended || ends {
                 self.answer_long_poll(driver, slot);
                 return;
             }
@@ -583,12 +583,9 @@ impl Shard {
         if self.is_closing(slot) {
             return;
         }
-        while self.connections[slot as usize].first != NONE {
-            let membership = self.connections[slot as usize].first;
-            if !self.unsubscribe(driver, slot, membership) {
-                self.kill(driver, slot);
-                return;
-            }
+        if !self.unsubscribe_in_order(driver, slot) {
+            self.kill(driver, slot);
+            return;
         }
         if self.connections[slot as usize].dialect.shape == Shape::Multipart {
             self.say(driver, slot, |w| w.put(multipart::END));

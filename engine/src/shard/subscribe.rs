@@ -3,10 +3,18 @@
 use corecast_protocol::cursor::Since;
 
 use super::Shard;
+use super::connection::Connection;
 use super::crossing::{Lane, Way};
 use super::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
+use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
+
+/// Subscriptions of a connection that end at once when it does: all that one request can have, and most WebSockets have.
+const LEFT_AT_ONCE: usize = 64;
+
+/// Subscriptions that end in one turn, and topics left, about: some 2 ms, when all of them have to be fetched from memory.
+const LEFT_PER_TURN: usize = 4096;
 
 /// What a subscriber asks for.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +65,7 @@ impl Shard {
                 topic
             }
         };
-        // A Leave that could not be sent need not be sent any more.
+        // A Leave that was not sent yet need not be sent any more.
         self.topics.topic_mut(topic).leaving = false;
         let dialect = self.connections[slot as usize].dialect;
         let log = self.topics.log_of(topic, dialect);
@@ -77,8 +85,7 @@ impl Shard {
             // The first one measures for all.
             self.topics.memberships[membership as usize].measure = std::mem::take(&mut first.measure);
         }
-        self.topics.memberships[membership as usize].next = connection.first;
-        connection.first = membership;
+        connection.first = self.topics.link(connection.first, membership, connection.subscriptions);
         connection.subscriptions += 1;
         let (generation, second) = (connection.generation, connection.subscriptions == 2);
         if second {
@@ -102,15 +109,8 @@ impl Shard {
     /// Returns the connection's membership of a topic.
     pub(super) fn membership_of(&self, slot: Slot, topic: &str) -> Option<u32> {
         let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
-        let mut membership = self.connections[slot as usize].first;
-        while membership != NONE {
-            let place = &self.topics.memberships[membership as usize];
-            if self.topics.logs[place.log as usize].topic == topic {
-                return Some(membership);
-            }
-            membership = place.next;
-        }
-        None
+        let Connection { first, subscriptions, .. } = self.connections[slot as usize];
+        self.topics.membership_of(slot, first, subscriptions, topic)
     }
 
     /// Changes the options of a subscription.
@@ -134,8 +134,7 @@ impl Shard {
     pub(super) fn unsubscribe<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
         let mut whole = true;
         let subscriber = *self.topics.subscriber(membership);
-        let place = &self.topics.memberships[membership as usize];
-        let (log, next) = (place.log, place.next);
+        let log = self.topics.memberships[membership as usize].log;
         if subscriber.partial > 0 {
             let frame = self.topics.logs[log as usize].chain.record(&self.store, driver.memory(), subscriber.next);
             let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
@@ -145,27 +144,69 @@ impl Shard {
                 self.pass(membership);
             }
         }
-        self.unlink(slot, membership, next);
-        self.leave_log(membership);
+        self.leave(slot, membership);
         self.make_ready(slot);
         whole
     }
 
-    /// Ends all subscriptions of a connection that will be sent nothing more.
+    /// Ends all subscriptions of a connection that is sent a last word. A frame that was sent in part is completed first; false
+    /// if there is no memory for that.
+    #[must_use]
+    pub(super) fn unsubscribe_in_order<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let partial = self.connections[slot as usize].partial;
+        if partial != NONE && !self.unsubscribe(driver, slot, partial) {
+            return false;
+        }
+        self.depart(slot);
+        true
+    }
+
+    /// Ends all subscriptions of a connection that will be sent nothing more of them: those of one request, 64 at most.
     pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
-        loop {
-            let membership = self.connections[slot as usize].first;
-            if membership == NONE {
-                break;
-            }
-            let next = self.topics.memberships[membership as usize].next;
-            self.unlink(slot, membership, next);
-            self.leave_log(membership);
+        while self.connections[slot as usize].first != NONE {
+            self.leave(slot, self.connections[slot as usize].first);
         }
         self.connections[slot as usize].partial = NONE;
     }
 
-    fn unlink(&mut self, slot: Slot, membership: u32, next: u32) {
+    /// Ends all subscriptions of a connection that ends, whose frames are whole or will never be: a few at once, more of them
+    /// in slices, one a turn. The connection's slot is not free before that.
+    pub(super) fn depart(&mut self, slot: Slot) {
+        let Connection { generation, first, subscriptions, .. } = self.connections[slot as usize];
+        if first == NONE || subscriptions as usize <= LEFT_AT_ONCE && self.left < LEFT_PER_TURN {
+            return self.unsubscribe_all(slot);
+        }
+        if self.connections[slot as usize].partial != NONE {
+            self.topics.whole_again(self.connections[slot as usize].partial);
+            self.connections[slot as usize].partial = NONE;
+        }
+        // The walk must not send to it meanwhile.
+        self.look_at(slot);
+        self.departing.push_back((slot, generation));
+    }
+
+    /// Goes on with connections that depart, a bounded number of subscriptions; says whether there were any.
+    fn depart_some<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut left = std::mem::take(&mut self.left).min(LEFT_PER_TURN - LEFT_AT_ONCE);
+        let worked = !self.departing.is_empty();
+        while let Some((slot, generation)) = self.departing.front().copied() {
+            let Connection { generation: present, first, .. } = self.connections[slot as usize];
+            if present == generation && first != NONE {
+                if left >= LEFT_PER_TURN {
+                    break;
+                }
+                left += 1;
+                self.leave(slot, first);
+                continue;
+            }
+            self.departing.pop_front();
+            self.bury(driver, slot);
+        }
+        self.left = 0;
+        worked
+    }
+
+    fn leave(&mut self, slot: Slot, membership: u32) {
         let news = self.connections[slot as usize].news;
         self.connections[slot as usize].news = self.topics.take_news(news, membership);
         self.replay_is_over(slot, membership);
@@ -174,15 +215,9 @@ impl Shard {
         if connection.sender == membership {
             connection.sender = NONE;
         }
-        if connection.first == membership {
-            connection.first = next;
-            return;
-        }
-        let mut before = connection.first;
-        while self.topics.memberships[before as usize].next != membership {
-            before = self.topics.memberships[before as usize].next;
-        }
-        self.topics.memberships[before as usize].next = next;
+        connection.first = self.topics.unlink(connection.first, membership, connection.subscriptions);
+        self.left += 1;
+        self.leave_log(membership);
     }
 
     fn leave_log(&mut self, membership: u32) {
@@ -208,33 +243,47 @@ impl Shard {
         } else {
             self.topics.logs.remove(log as usize);
         }
-        if self.topics.topic(topic).logs == NONE {
-            self.topics.topic_mut(topic).leaving = true;
-            self.leaving.push(topic);
+        let topic_left = self.topics.topic_mut(topic);
+        if topic_left.logs == NONE {
+            topic_left.leaving = true;
+            if !std::mem::replace(&mut topic_left.leaves, true) {
+                let home = topic_left.home as usize;
+                self.leaving[home].push_back(topic);
+                self.homes_left.insert(home);
+            }
         }
     }
 
-    /// Says Leave for topics without subscribers, as far as there is room; says whether it said any.
-    pub(super) fn leave_topics(&mut self) -> bool {
-        let mut said = false;
-        let mut n = 0;
-        while n < self.leaving.len() {
-            let id = self.leaving[n];
-            if self.topics.is_gone(id) || !self.topics.topic(id).leaving {
-                self.leaving.swap_remove(n);
-                continue;
+    /// Says Leave for topics without subscribers, a bounded number, and as far as a quarter of the ring stays free: less than
+    /// replays leave, more than messages do, so that none of the three keeps another from going on. Says whether it did anything.
+    /// Goes on with connections that depart, too: it is they who leave many.
+    pub(super) fn leave_topics<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut worked = self.depart_some(driver);
+        let share = (LEFT_PER_TURN / self.links.shards()).max(1);
+        std::mem::take(&mut self.homes_left).each(|home| {
+            for _ in 0..share {
+                let Some(id) = self.leaving[home].pop_front() else { break };
+                let topic = self.topics.topic(id);
+                if topic.leaving {
+                    if self.links.room(home) < self.links.ring_bytes() / 4 + PREFIX_BYTES_MAX {
+                        self.leaving[home].push_front(id);
+                        break;
+                    }
+                    let (name, generation) = (topic.name(), topic.generation);
+                    let left = self.links.send(home, &Packet::Leave { topic: name, id, generation });
+                    assert!(left, "room was looked for");
+                    self.topics.remove(id);
+                } else {
+                    // Somebody subscribed to it again.
+                    self.topics.topic_mut(id).leaves = false;
+                }
+                worked = true;
             }
-            let topic = self.topics.topic(id);
-            let (home, generation) = (topic.home as usize, topic.generation);
-            if self.links.send(home, &Packet::Leave { topic: topic.name(), id, generation }) {
-                self.topics.remove(id);
-                self.leaving.swap_remove(n);
-                said = true;
-            } else {
-                n += 1;
+            if !self.leaving[home].is_empty() {
+                self.homes_left.insert(home);
             }
-        }
-        said
+        });
+        worked
     }
 }
 

@@ -1,13 +1,16 @@
 //! Topics with subscribers on this shard, their frame logs, and who subscribes.
 //!
 //! ```text
-//!   connection ──first──▶ membership ──next──▶ membership ──▶ …      (a list per connection)
+//!   connection ──first──▶ membership ◀─next, previous─▶ membership …  (a list per connection)
 //!                             │ log, index
 //!                             ▼
 //!   topic ──logs──▶ frame log: subscribers [ next | slot | membership | partial | flags ] …
 //!                      │       chain of encoded frames
 //!                      └─next─▶ the log of the next dialect in use ──▶ …
 //! ```
+//!
+//! A connection with more than [`FEW`] memberships finds them by topic in a table of all such connections; one with fewer
+//! looks through its list, and costs the table nothing.
 //!
 //! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
 //! a topic exists exactly while one of its logs has a subscriber (or its Leave could not be sent yet).
@@ -24,6 +27,9 @@ use crate::mesh::Name;
 /// No index.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Memberships of a connection that are looked through: about as many as one look into the table costs.
+pub(super) const FEW: u32 = 8;
+
 /// A topic with subscribers here.
 #[derive(Debug)]
 pub(super) struct Topic {
@@ -37,8 +43,10 @@ pub(super) struct Topic {
     pub(super) joined: bool,
     /// The home did not find room for a message; a replay is to be asked for or under way.
     pub(super) catching_up: bool,
-    /// The Leave did not fit into the home's ring yet.
+    /// It has no subscriber, and its home is to be told.
     pub(super) leaving: bool,
+    /// It stands among those whose home is to be told; it may have a subscriber again.
+    pub(super) leaves: bool,
     /// While catching up: the number after the batch that is arriving, and whether it is the last one.
     pub(super) batch: (u64, bool),
     /// Epoch, once joined.
@@ -163,6 +171,8 @@ pub(super) struct Membership {
     news_previous: u32,
     /// The replay on its way to it, or 0.
     pub(super) serial: u32,
+    /// The one before it.
+    pub(super) previous: u32,
     /// Its pace, or [`NONE`].
     pace: u32,
     /// Its place among the topics of one request.
@@ -198,12 +208,28 @@ pub(super) fn link_news(memberships: &mut Slab<Membership>, first: u32, membersh
     first
 }
 
+/// A membership in the table: with its hash, so that a table that grows need not look at the memberships.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    membership: u32,
+}
+
+impl Place {
+    /// Spreads the hash over the bits that the table looks at.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
+    }
+}
+
 /// All topics, logs and memberships of a shard.
 #[derive(Debug)]
 pub(super) struct Topics {
     topics: Slab<Topic>,
     by_name: HashTable<u32>,
     generation: u32,
+    /// Memberships of connections with many, by connection and topic.
+    by_place: HashTable<Place>,
     /// Frame logs.
     pub(super) logs: Slab<FrameLog>,
     /// Memberships.
@@ -219,6 +245,7 @@ impl Topics {
             topics: Slab::new(),
             by_name: HashTable::new(),
             generation: 0,
+            by_place: HashTable::new(),
             logs: Slab::new(),
             memberships: Slab::new(),
             paces: Slab::new(),
@@ -265,6 +292,7 @@ impl Topics {
             joined: false,
             catching_up: false,
             leaving: false,
+            leaves: false,
             batch: (0, false),
             epoch: 0,
             next: 0,
@@ -291,12 +319,6 @@ impl Topics {
     #[must_use]
     pub(super) fn living(&self, index: u32, generation: u32) -> bool {
         self.topics.get(index as usize).is_some_and(|topic| topic.generation == generation)
-    }
-
-    /// Says whether no topic has this index.
-    #[must_use]
-    pub(super) fn is_gone(&self, index: u32) -> bool {
-        !self.topics.contains(index as usize)
     }
 
     /// Forgets a topic without logs.
@@ -373,6 +395,121 @@ impl Topics {
         &mut self.logs[place.log as usize].subscribers[place.index as usize]
     }
 
+    /// Puts a membership before a connection's others; says which is the first now.
+    #[must_use]
+    pub(super) fn link(&mut self, first: u32, membership: u32, others: u32) -> u32 {
+        self.memberships[membership as usize].next = first;
+        if let Some(second) = self.memberships.get_mut(first as usize) {
+            second.previous = membership;
+        }
+        if others == FEW {
+            // From now on they are too many to be looked through.
+            let mut each = membership;
+            while each != NONE {
+                self.enter(each);
+                each = self.memberships[each as usize].next;
+            }
+        } else if others > FEW {
+            self.enter(membership);
+        }
+        membership
+    }
+
+    /// Takes a membership out of its connection's list, of which it leaves so many others; says which is the first now.
+    #[must_use]
+    pub(super) fn unlink(&mut self, first: u32, membership: u32, others: u32) -> u32 {
+        if others > FEW {
+            self.strike_out(membership);
+        } else if others == FEW {
+            let mut each = first;
+            while each != NONE {
+                self.strike_out(each);
+                each = self.memberships[each as usize].next;
+            }
+        }
+        let Membership { next, previous, .. } = self.memberships[membership as usize];
+        if let Some(after) = self.memberships.get_mut(next as usize) {
+            after.previous = previous;
+        }
+        match self.memberships.get_mut(previous as usize) {
+            Some(before) => {
+                before.next = next;
+                first
+            }
+            None => next,
+        }
+    }
+
+    /// Finds a connection's membership of a topic, in its list that begins with `first` and has so many of them.
+    #[must_use]
+    pub(super) fn membership_of(&self, slot: u32, first: u32, count: u32, topic: u32) -> Option<u32> {
+        if count > FEW {
+            let hash = self.place_hash(slot, topic);
+            let same = |place: &Place| {
+                let at = &self.memberships[place.membership as usize];
+                at.slot == slot && self.logs[at.log as usize].topic == topic
+            };
+            return self.by_place.find(Place::spread(hash), same).map(|place| place.membership);
+        }
+        let mut membership = first;
+        while membership != NONE {
+            let place = &self.memberships[membership as usize];
+            if self.logs[place.log as usize].topic == topic {
+                return Some(membership);
+            }
+            membership = place.next;
+        }
+        None
+    }
+
+    /// Says whether a membership stands in the table, for checks.
+    #[must_use]
+    pub(super) fn is_entered(&self, membership: u32) -> bool {
+        let hash = self.hash_of(membership);
+        self.by_place.find(Place::spread(hash), |place| place.membership == membership).is_some()
+    }
+
+    /// Returns how many memberships stand in the table, for checks.
+    #[must_use]
+    pub(super) fn entered(&self) -> usize {
+        self.by_place.len()
+    }
+
+    fn enter(&mut self, membership: u32) {
+        let hash = self.hash_of(membership);
+        self.by_place.insert_unique(Place::spread(hash), Place { hash, membership }, |place| Place::spread(place.hash));
+    }
+
+    fn strike_out(&mut self, membership: u32) {
+        let hash = self.hash_of(membership);
+        if let Ok(entry) = self.by_place.find_entry(Place::spread(hash), |place| place.membership == membership) {
+            entry.remove();
+        }
+        if self.by_place.is_empty() {
+            // What a storm made it grow to is not kept.
+            self.by_place = HashTable::new();
+        }
+    }
+
+    fn hash_of(&self, membership: u32) -> u32 {
+        let place = &self.memberships[membership as usize];
+        self.place_hash(place.slot, self.logs[place.log as usize].topic)
+    }
+
+    /// The topic's hash is keyed, so no choice of topics makes places meet more often than chance does.
+    fn place_hash(&self, slot: u32, topic: u32) -> u32 {
+        let hash = self.topics[topic as usize].hash;
+        (hash >> 32) as u32 ^ slot.wrapping_mul(0x9E37_79B9)
+    }
+
+    /// A subscriber has no frame in part any more.
+    pub(super) fn whole_again(&mut self, membership: u32) {
+        let place = &self.memberships[membership as usize];
+        let log = &mut self.logs[place.log as usize];
+        let partial = std::mem::take(&mut log.subscribers[place.index as usize].partial);
+        log.partials -= u32::from(partial > 0);
+    }
+
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
     pub(super) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
@@ -381,6 +518,7 @@ impl Topics {
             log,
             index,
             next: NONE,
+            previous: NONE,
             news_next: NONE,
             news_previous: NONE,
             serial: 0,
@@ -460,7 +598,14 @@ impl Topics {
                 self.paces.remove(pace as usize);
                 place.pace = NONE;
             }
-            (pace, _) => self.paces[pace as usize].every_ms = every_ms,
+            (pace, _) => {
+                let pace = &mut self.paces[pace as usize];
+                if pace.due_ms > 0 {
+                    // The interval counts from the last message.
+                    pace.due_ms = pace.due_ms - u64::from(pace.every_ms) + u64::from(every_ms);
+                }
+                pace.every_ms = every_ms;
+            }
         }
     }
 
@@ -512,5 +657,58 @@ impl Topics {
             log.walk = 0;
         }
         (place.log, gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::{Coding, Shape};
+    use super::*;
+
+    /// However many topics a connection has, each is found by its name, and no other: subscriptions that come and go in any
+    /// order, on several connections, are those of plain lists; the table holds those of connections with many, and nothing
+    /// else. (Finding one used to cost a look at each.)
+    #[test]
+    fn like_plain_lists() {
+        let mut topics = Topics::new();
+        let ids: Vec<u32> = (0..40u64)
+            .map(|n| topics.make(Name { hash: n.wrapping_mul(0x9E37_79B9_7F4A_7C15), text: "t" }, 0))
+            .collect();
+        let dialect = Dialect::new(Shape::Line, Coding::Plain);
+        let mut lists: Vec<Vec<(u32, u32)>> = vec![Vec::new(); 4];
+        let mut firsts = [NONE; 4];
+        let mut seed = 5u64;
+        let mut entered_max = 0;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let dice = (seed >> 33) as usize;
+            let slot = dice % lists.len();
+            let topic = ids[dice / 4 % ids.len()];
+            let others = lists[slot].len() as u32;
+            let known = lists[slot].iter().position(|(other, _)| *other == topic);
+            let found = topics.membership_of(slot as u32, firsts[slot], others, topic);
+            assert_eq!(found, known.map(|at| lists[slot][at].1));
+            // Towards many in the first half of every thousand, towards few in the other.
+            let grows = dice / 160 % 3 > usize::from(dice / 500 % 2 == 0);
+            match known {
+                None if grows => {
+                    let log = topics.log_of(topic, dialect);
+                    let membership = topics.join(log, slot as u32, LOOK, 0);
+                    firsts[slot] = topics.link(firsts[slot], membership, others);
+                    lists[slot].push((topic, membership));
+                }
+                Some(at) if !grows => {
+                    let (_, membership) = lists[slot].swap_remove(at);
+                    firsts[slot] = topics.unlink(firsts[slot], membership, others - 1);
+                    topics.leave(membership);
+                }
+                _ => {}
+            }
+            let many = lists.iter().map(Vec::len).filter(|count| *count > FEW as usize);
+            let entered: usize = many.sum();
+            assert_eq!(topics.entered(), entered);
+            entered_max = entered_max.max(entered);
+        }
+        assert!(entered_max > 20, "the connections never had many: the test is too tame");
     }
 }

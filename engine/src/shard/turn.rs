@@ -73,6 +73,9 @@ impl Shard {
             let due_us = *due_ms * 1000;
             until = Some(until.map_or(due_us, |until| until.min(due_us)));
         }
+        if let Some((due_us, ..)) = self.retrying.front() {
+            until = Some(until.map_or(*due_us, |until| until.min(*due_us)));
+        }
         if !self.accepting_failed.is_empty() {
             until = Some(until.map_or(self.accept_again_us, |until| until.min(self.accept_again_us)));
         }
@@ -84,6 +87,6 @@ impl Shard {
     }
 
     fn waits_for_room(&self) -> bool {
-        !self.leaving.is_empty() || !self.crowded.is_empty()
+        !self.homes_left.is_empty() || !self.crowded.is_empty()
     }
 }

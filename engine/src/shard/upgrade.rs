@@ -36,7 +36,13 @@ impl Upgrade<'_> {
 
 impl Shard {
     /// Handles a head that asks for a WebSocket; returns the bytes used.
-    pub(super) fn upgrade<D: Driver>(&mut self, driver: &mut D, slot: Slot, request: &Request<'_>, used: usize) -> usize {
+    pub(super) fn upgrade<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        used: usize,
+    ) -> usize {
         let offer = match handshake::check(request) {
             Ok(offer) => offer,
             Err(Violation::BadWebSocketVersion) => {
@@ -154,6 +160,7 @@ impl Shard {
         connection.kind = upgrade.kind;
         connection.dialect = upgrade.dialect();
         connection.decoder = Decoder::new(Role::Server);
+        connection.opened_tick = 0; // No message has begun.
         if upgrade.deflate.is_some() {
             connection.decoder = connection.decoder.with_deflate();
         }

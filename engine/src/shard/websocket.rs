@@ -45,6 +45,11 @@ impl Shard {
                 return bytes.len();
             }
         };
+        let connection = &mut self.connections[slot as usize];
+        if step.event.is_some() && !connection.decoder.mid_message() {
+            // What was begun is complete: the time of the next message begins with its first byte.
+            connection.opened_tick = 0;
+        }
         match step.event {
             _ if self.is_closing(slot) && !matches!(step.event, Some(Event::Close { .. })) => {}
             None | Some(Event::Pong(_)) => {}
@@ -305,7 +310,7 @@ impl Shard {
         }
     }
 
-    fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
+    pub(super) fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
         self.stats.violations += 1;
         let connection = &self.connections[slot as usize];
         tracing::debug!(shard = self.index, peer = %connection.peer(), rule = violation.text(), "violation");

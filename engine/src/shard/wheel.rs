@@ -57,6 +57,16 @@ impl Wheel {
         self.insert(id, due);
     }
 
+    /// Sets timer `id`, unless it is due before that anyway.
+    pub(super) fn set_earlier(&mut self, id: u32, now: u32, after_ms: u64) {
+        let due = self.timers.get(id as usize).map_or(0, |timer| timer.due);
+        self.set(id, now, after_ms);
+        if due != 0 && due < self.timers[id as usize].due {
+            self.cancel(id);
+            self.insert(id, due);
+        }
+    }
+
     /// Forgets timer `id`, if it is set.
     pub(super) fn cancel(&mut self, id: u32) {
         if self.timers.len() <= id as usize {
@@ -166,8 +176,14 @@ mod tests {
             match dice >> 8 & 7 {
                 0..3 => {
                     let after_ms = u64::from(dice >> 12) % 300_000;
-                    wheel.set(id, now, after_ms);
-                    map.insert(id, now + (after_ms.div_ceil(TICK_MS) as u32).max(1));
+                    let due = now + (after_ms.div_ceil(TICK_MS) as u32).max(1);
+                    if dice >> 11 & 1 == 0 {
+                        wheel.set(id, now, after_ms);
+                        map.insert(id, due);
+                    } else {
+                        wheel.set_earlier(id, now, after_ms);
+                        map.entry(id).and_modify(|known| *known = due.min(*known)).or_insert(due);
+                    }
                 }
                 3 => {
                     wheel.cancel(id);

@@ -90,6 +90,43 @@ fn cancel() {
     assert_eq!(bench.heard, []);
 }
 
+/// Waiting for the peer's end tells of it whatever bytes stand before it, which are still to be received; of a failure it says that it
+/// is one; bytes alone do not end it, and a cancel does.
+#[test]
+fn the_end_alone() {
+    let mut bench = Bench::new(8, 8);
+    bench.ring.accept(0);
+    let ending = |bench: &mut Bench, slot| {
+        bench.wait(|one| match one {
+            Completion::Readable { slot: from, cancelled, failed, .. } if *from == slot => Some((*cancelled, *failed)),
+            _ => None,
+        })
+    };
+    let (mut client, slot) = bench.client();
+    client.write_all(b"before").unwrap();
+    bench.ring.receive(slot, 1, Interest::Ending);
+    bench.ring.submit();
+    bench.ring.cancel_receive(slot, 1, Interest::Ending);
+    assert_eq!(ending(&mut bench, slot), (true, false), "bytes did not end it");
+    bench.ring.receive(slot, 2, Interest::Ending);
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(ending(&mut bench, slot), (false, false));
+    bench.ring.receive(slot, 3, Interest::Once);
+    assert_eq!(bench.received(slot).0, b"before");
+    bench.close(slot);
+
+    let (mut client, slot) = bench.client();
+    client.write_all(b"before").unwrap();
+    bench.send(slot, b"unread");
+    client.peek(&mut [0; 1]).unwrap();
+    bench.ring.receive(slot, 4, Interest::Ending);
+    // With something unread, a close is a reset.
+    drop(client);
+    assert_eq!(ending(&mut bench, slot), (false, true));
+    bench.close(slot);
+    assert_eq!(bench.heard, []);
+}
+
 /// A cancel that comes too late loses nothing: the bytes are received, and then nothing says `Cancelled`.
 #[test]
 fn cancel_too_late() {

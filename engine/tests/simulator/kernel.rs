@@ -220,7 +220,9 @@ impl FakeKernel {
         }
         armed.live = false;
         self.queue.push_back(match interest {
-            Interest::Readiness => Completion::Readable { slot, generation, cancelled: true },
+            Interest::Readiness | Interest::Ending => {
+                Completion::Readable { slot, generation, cancelled: true, failed: false }
+            }
             Interest::Stream | Interest::Once => Completion::ReceiveEnded { slot, generation, end: End::Cancelled },
         });
     }
@@ -262,6 +264,11 @@ impl FakeKernel {
         self.queue.push_back(Completion::Unsent { slot, asked: bytes.len() as u32, sent });
     }
 
+    fn has_news(&self, conn: ConnId, interest: Interest) -> bool {
+        let net = self.net.borrow();
+        if interest == Interest::Ending { net.server_sees_end(conn) } else { net.server_readable(conn) }
+    }
+
     fn due_us(&mut self, delay_us_max: u64) -> u64 {
         self.net.borrow().now_us() + self.rng.within(0..delay_us_max + 1)
     }
@@ -284,7 +291,7 @@ impl FakeKernel {
             }
             if let Some(armed) = seat.receive
                 && armed.live
-                && self.net.borrow().server_readable(seat.conn)
+                && self.has_news(seat.conn, armed.interest)
             {
                 let due_us = armed.due_us.unwrap_or_else(|| self.due_us(self.faults.delay_us_max));
                 self.seats[slot as usize].receive = Some(Armed { due_us: Some(due_us), ..armed });
@@ -307,7 +314,9 @@ impl FakeKernel {
         let Some(armed) = seat.writable.filter(|armed| armed.live) else {
             return;
         };
-        let room = self.net.borrow().server_writable(seat.conn) || seat.finished;
+        // That the peer has ended its direction ends every poll.
+        let ended = self.net.borrow().server_sees_end(seat.conn);
+        let room = self.net.borrow().server_writable(seat.conn) || seat.finished || ended;
         if !room && armed.due_us.is_none() && !self.rng.chance(self.faults.false_writable / 8) {
             return;
         }
@@ -349,12 +358,13 @@ impl FakeKernel {
         };
         let generation = armed.generation;
         let over = |end| Completion::ReceiveEnded { slot, generation, end };
-        let readable = self.net.borrow().server_readable(seat.conn);
-        if !readable && armed.interest == Interest::Stream {
+        let readable = self.has_news(seat.conn, armed.interest);
+        if !readable && armed.interest != Interest::Once {
             return;
         }
-        let completion = if armed.interest == Interest::Readiness {
-            Completion::Readable { slot, generation, cancelled: false }
+        let completion = if matches!(armed.interest, Interest::Readiness | Interest::Ending) {
+            let failed = self.net.borrow().has_failed(seat.conn);
+            Completion::Readable { slot, generation, cancelled: false, failed }
         } else if !readable {
             over(End::Again)
         } else if armed.interest == Interest::Stream && self.rng.chance(self.faults.rearm / 2) {

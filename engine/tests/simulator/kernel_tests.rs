@@ -272,7 +272,7 @@ fn data_and_cancel_cross() {
     kernel.receive(slot, 1, Interest::Readiness);
     kernel.submit();
     kernel.cancel_receive(slot, 1, Interest::Readiness);
-    assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 1, cancelled: true });
+    assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 1, cancelled: true, failed: false });
     kernel.receive(slot, 2, Interest::Readiness);
     assert_eq!(net.borrow_mut().client_write(conn, b"hello"), Ok(5));
     for _ in 0..20 {
@@ -280,7 +280,7 @@ fn data_and_cancel_cross() {
         net.borrow_mut().advance_us(10);
     }
     kernel.cancel_receive(slot, 2, Interest::Readiness);
-    assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 2, cancelled: false });
+    assert_eq!(next(&net, &mut kernel), Completion::Readable { slot, generation: 2, cancelled: false, failed: false });
     assert_eq!(kernel.tally.crossed_cancels, 1);
 }
 

@@ -151,7 +151,8 @@ fn a_cleared_topic_is_another() {
     table.say(stream, "GET /topics?topic=a&topic=b&transport=stream HTTP/1.1\r\nHost: h\r\n\r\n");
     let (full, other) = (table.publish("a", "one"), table.publish("b", "two"));
     let targets = ["/topics/a", "/topics/a?since=earliest", "/topics/a?since=-5", "/topics?topic=a&topic=b"];
-    let before: Vec<_> = targets.iter().map(|target| table.get(&format!("GET {target}"), "").header("etag").concat()).collect();
+    let before: Vec<_> =
+        targets.iter().map(|target| table.get(&format!("GET {target}"), "").header("etag").concat()).collect();
     assert_eq!(before[3], format!("\"{full},{other}\""));
     assert_eq!(table.get("DELETE /topics/a", "").statuses(), [200]);
     for (target, before) in targets.into_iter().zip(before) {
@@ -179,7 +180,8 @@ fn writes_obey_conditions() {
         let topic = format!("t{number}");
         let cursor = table.publish(&topic, "one");
         let lines = lines.replace("TAG", &format!("\"{cursor}\""));
-        let got = table.ask(format!("{method} /topics/{topic} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: 3\r\n\r\ntwo"));
+        let got =
+            table.ask(format!("{method} /topics/{topic} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: 3\r\n\r\ntwo"));
         let newest = table.get(&format!("GET /topics/{topic}?transport=value"), "");
         (got.statuses(), newest.statuses(), newest.body())
     };

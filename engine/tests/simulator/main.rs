@@ -16,6 +16,7 @@ mod burden;
 mod client;
 mod draft;
 mod echo;
+mod endings;
 mod fairness;
 mod faults;
 mod finds;
@@ -51,6 +52,8 @@ mod stage;
 mod starvation;
 mod stream;
 mod table;
+mod unfinished;
+mod waiting;
 mod wire;
 mod world;
 

@@ -69,7 +69,12 @@ fn who_ends_a_connection_says_so() {
     for transport in ["sse", "stream", "multipart", "forever-frame"] {
         let mut table = table();
         let got = table.get(&format!("GET /topics/a?transport={transport}"), "");
-        assert_eq!((got.statuses(), got.says_close(), got.ended), (vec![200], true, false), "{transport}: {}", got.text());
+        assert_eq!(
+            (got.statuses(), got.says_close(), got.ended),
+            (vec![200], true, false),
+            "{transport}: {}",
+            got.text()
+        );
     }
 }
 
@@ -180,7 +185,13 @@ fn read_steadily(table: &mut Table, conn: usize, bytes: usize, all: usize) -> Go
 #[test]
 fn an_answer_is_not_cut_while_it_is_read() {
     let size = 1 << 20;
-    let limits = Limits { request_ms: 2_000, message_bytes_max: size, log_bytes_max: 4 << 20, history_bytes: 4 << 20, ..Limits::default() };
+    let limits = Limits {
+        request_ms: 2_000,
+        message_bytes_max: size,
+        log_bytes_max: 4 << 20,
+        history_bytes: 4 << 20,
+        ..Limits::default()
+    };
     for close in ["", "Connection: close\r\n"] {
         let mut table = Table::new(limits.clone());
         table.publish("big", &"x".repeat(size as usize));
@@ -201,7 +212,13 @@ fn an_answer_is_not_cut_while_it_is_read() {
 #[test]
 fn a_farewell_is_not_cut_while_it_is_read() {
     let size = 512 << 10;
-    let limits = Limits { message_bytes_max: size, log_bytes_max: 4 << 20, history_bytes: 4 << 20, linger_ms: 500, ..Limits::default() };
+    let limits = Limits {
+        message_bytes_max: size,
+        log_bytes_max: 4 << 20,
+        history_bytes: 4 << 20,
+        linger_ms: 500,
+        ..Limits::default()
+    };
     let mut table = Table::new(limits);
     table.publish("big", &"x".repeat(size as usize));
     let conn = table.connect();

@@ -225,6 +225,17 @@ impl Net {
         !conn.up.bytes.is_empty() || conn.up.ended || conn.reset
     }
 
+    /// Says whether the client has ended its direction or the connection failed, whatever bytes are still to be read.
+    pub(crate) fn server_sees_end(&self, id: ConnId) -> bool {
+        let conn = &self.conns[id];
+        conn.up.ended || conn.reset
+    }
+
+    /// Says whether the connection was torn down.
+    pub(crate) fn has_failed(&self, id: ConnId) -> bool {
+        self.conns[id].reset
+    }
+
     /// Copies bytes of the client into `into`, as many as there are and fit.
     pub(crate) fn server_read(&mut self, id: ConnId, into: &mut [u8]) -> Found {
         let conn = &mut self.conns[id];

@@ -31,14 +31,45 @@ impl Stage {
 
     /// Makes shards with room for so many connections each.
     pub(crate) fn with_slots(shards: usize, limits: &Limits, slots: u32) -> Stage {
+        let sizes = Sizes { slots, ..Stage::sizes(limits) };
+        Stage::of(limits, sizes, mesh::join(shards, shards, limits.ring_bytes(1)))
+    }
+
+    /// Makes one shard with so many receive buffers of so many bytes.
+    pub(crate) fn with_buffers(limits: &Limits, buffers: u16, buffer_bytes: usize) -> Stage {
+        let sizes = Sizes { buffers, buffer_bytes, ..Stage::sizes(limits) };
+        Stage::of(limits, sizes, mesh::join(1, 1, limits.ring_bytes(1)))
+    }
+
+    /// Makes one of two shards. The other one, whose ends of the rings are returned, never takes a turn: what is said to it stays
+    /// in its ring.
+    pub(crate) fn beside_a_deaf_one(limits: &Limits) -> (Stage, mesh::Links) {
+        let mut links = mesh::join(2, 2, limits.ring_bytes(1));
+        let deaf = links.pop().expect("two were made");
+        (Stage::of(limits, Stage::sizes(limits), links), deaf)
+    }
+
+    fn sizes(limits: &Limits) -> Sizes {
         let memory_bytes = usize::try_from(limits.memory_bytes).expect("scenes are small");
-        let sizes = Sizes { memory_bytes, slots, buffers: 256, buffer_bytes: 4096, orders: 1024 };
+        Sizes { memory_bytes, slots: 1024, buffers: 256, buffer_bytes: 4096, orders: 1024 }
+    }
+
+    fn of(limits: &Limits, sizes: Sizes, links: Vec<mesh::Links>) -> Stage {
+        let slots = sizes.slots;
         let faults = Faults { delay_us_max: 1, ..Faults::NONE };
-        let net = Net::shared(shards);
-        let berths = mesh::join(shards, shards, limits.ring_bytes(1)).into_iter().enumerate().map(|(index, links)| {
+        let net = Net::shared(links[0].shards());
+        let berths = links.into_iter().enumerate().map(|(index, links)| {
             let mut kernel = FakeKernel::new(index, net.clone(), Rng::new(1 + index as u64), faults, sizes);
             kernel.accept(0);
-            let setup = Setup { index, limits: limits.clone(), links, seed: 1, slots_max: slots, hash_key: 1, wall_offset_us: 0 };
+            let setup = Setup {
+                index,
+                limits: limits.clone(),
+                links,
+                seed: 1,
+                slots_max: slots,
+                hash_key: 1,
+                wall_offset_us: 0,
+            };
             (Shard::new(setup), kernel)
         });
         let berths = berths.collect();
@@ -60,6 +91,21 @@ impl Stage {
         let (shard, kernel) = &mut self.berths[index];
         shard.turn(kernel);
         shard.check();
+        self.net.borrow_mut().advance_us(TURN_US);
+    }
+
+    /// Lets so many milliseconds pass, a tenth of a second at a time.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(100) {
+            self.net.borrow_mut().advance_us(100_000);
+            (0..6).for_each(|_| self.turn());
+        }
+    }
+
+    /// Lets shard 0 take a turn that is not checked, where there are very many turns or there is very much to check.
+    pub(crate) fn quick_turn(&mut self) {
+        let (shard, kernel) = &mut self.berths[0];
+        shard.turn(kernel);
         self.net.borrow_mut().advance_us(TURN_US);
     }
 

@@ -63,11 +63,11 @@ impl Table {
     pub(crate) fn new(limits: Limits) -> Table {
         let sizes = Sizes { memory_bytes: 64 << 20, slots: 256, buffers: 256, buffer_bytes: 16 << 10, orders: 4096 };
         let net = Net::shared(1);
-        let mut kernel = FakeKernel::new(0, net.clone(), Rng::new(1), Faults { delay_us_max: 1, ..Faults::NONE }, sizes);
+        let mut kernel =
+            FakeKernel::new(0, net.clone(), Rng::new(1), Faults { delay_us_max: 1, ..Faults::NONE }, sizes);
         let limits = Limits { memory_bytes: 64 << 20, ..limits };
         let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
-        let setup =
-            Setup { index: 0, limits, links, seed: 1, slots_max: sizes.slots, hash_key: 1, wall_offset_us: 0 };
+        let setup = Setup { index: 0, limits, links, seed: 1, slots_max: sizes.slots, hash_key: 1, wall_offset_us: 0 };
         kernel.accept(0);
         Table { net, kernel, shard: Shard::new(setup) }
     }
@@ -159,7 +159,8 @@ impl Table {
     /// Publishes a message, and returns its cursor.
     pub(crate) fn publish(&mut self, topic: &str, payload: &str) -> String {
         let length = payload.len();
-        let got = self.ask(format!("POST /topics/{topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{payload}"));
+        let got =
+            self.ask(format!("POST /topics/{topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{payload}"));
         assert_eq!(got.statuses(), [200], "{}", got.text());
         got.body().split('"').nth(7).expect("an answer has a cursor").to_string()
     }

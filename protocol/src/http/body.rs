@@ -160,10 +160,9 @@ impl Chunked {
             // White space ends no line: an extension has to follow it. Behind a size, that is where the line may end.
             (At::BeforeExtension, b'\r') if self.count == 0 => self.line_ends(),
             (At::ExtensionName | At::Value | At::QuotedEnd, b'\r') => self.line_ends(),
-            (
-                At::BeforeExtension | At::ExtensionName | At::ExtensionNameEnd | At::Value | At::QuotedEnd,
-                b';',
-            ) => At::ExtensionStart,
+            (At::BeforeExtension | At::ExtensionName | At::ExtensionNameEnd | At::Value | At::QuotedEnd, b';') => {
+                At::ExtensionStart
+            }
             (At::ExtensionName | At::ExtensionNameEnd, b'=') => At::ValueStart,
             (At::ExtensionName | At::ExtensionNameEnd, _) if blank => At::ExtensionNameEnd,
             (At::BeforeExtension | At::Value | At::QuotedEnd, _) if blank => {

@@ -54,9 +54,7 @@ pub struct Current<'b> {
 
 /// Says whether If-Match holds: strong tags only (RFC 9110 section 13.1.1). Without the header it does.
 pub fn if_match(field: Field<'_>, current: Current<'_>) -> bool {
-    !field.is_given()
-        || current.exists && is_any(field)
-        || tags(field).any(|(tag, weak)| !weak && tag == current.tag)
+    !field.is_given() || current.exists && is_any(field) || tags(field).any(|(tag, weak)| !weak && tag == current.tag)
 }
 
 /// Says whether If-None-Match holds: of weak tags, too, there must be none (RFC 9110 section 13.1.2). Without the header it does.

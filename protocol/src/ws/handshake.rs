@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 use crate::http::client::Reply;
-use crate::http::head::{Method, Request};
 use crate::http::field::{Field, is_token, split_unquoted, trim};
+use crate::http::head::{Method, Request};
 use crate::http::response::header;
 use crate::violation::Violation;
 use crate::write::Writer;
