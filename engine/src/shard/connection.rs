@@ -309,7 +309,7 @@ pub(super) struct Active {
     pub(super) transport: Transport,
     /// Topics and options of a request that subscribes, as they stood in its query.
     pub(super) plan: Buffer,
-    /// The topic of the plan that is next.
+    /// The number of the topic that is next in the plan.
     pub(super) step: u8,
     /// How long a long poll waits, in milliseconds.
     pub(super) wait_ms: u64,

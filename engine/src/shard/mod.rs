@@ -37,6 +37,7 @@ mod length;
 mod limits;
 mod options;
 mod origin;
+mod plan;
 mod pong;
 mod pool;
 mod publish;

@@ -1,13 +1,13 @@
 //! Subscribing over HTTP: streams that stay open, and long polls that wait for one answer.
 //!
-//! A request names one topic in its path or up to [`TOPICS_MAX`] in its query. Its plan (the query) is kept while the
+//! A request names one topic in its path or up to [`TOPICS_MAX`] in its query. Its [plan](super::plan) is kept while the
 //! topics are subscribed one after another; each needs an answer of its home, and perhaps room in a ring. A stream's
 //! head leaves first, so that a client and the proxies before it know at once that it stands.
 //!
 //! A stream is a subscriber like a WebSocket, in a dialect of its own. A long poll reads its topics' logs into the body
 //! of one answer instead, and is then an ordinary HTTP connection again.
 
-use corecast_protocol::cursor::{Cursor, Since};
+use corecast_protocol::cursor::Cursor;
 use corecast_protocol::dialect::{forever_frame, line, multipart, sse, stream};
 use corecast_protocol::http::etag::Current;
 use corecast_protocol::http::head::{Method, Request};
@@ -23,6 +23,7 @@ use super::condition::{Broken, EMPTIED, asks_for_the_remembered};
 use super::connection::{Asked, Connection, Kind, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
+use super::plan;
 use super::subscribe::{Outcome, Wish};
 use super::topics::{NONE, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
@@ -45,7 +46,7 @@ const RETRY_MS_SPREAD: u64 = 3_000;
 const PADDING_BYTES: usize = 2_048;
 
 /// Longest list of cursors: each has at most 29 bytes, and a comma.
-const CURSORS_BYTES_MAX: usize = TOPICS_MAX * (corecast_protocol::cursor::TEXT_BYTES_MAX + 1);
+pub(super) const CURSORS_BYTES_MAX: usize = TOPICS_MAX * (corecast_protocol::cursor::TEXT_BYTES_MAX + 1);
 
 /// How a request wants its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +74,6 @@ pub(super) struct Told {
     pub(super) count: u64,
     /// Why.
     pub(super) reason: corecast_protocol::line::GapReason,
-}
-
-/// One topic of a plan.
-struct Step<'r> {
-    topic: &'r str,
-    since: Since,
 }
 
 /// Chooses the transport of a request.
@@ -118,22 +113,16 @@ impl Shard {
         options: Options,
     ) -> Result<(), &'static str> {
         let mut plan = std::mem::take(&mut self.carried_plan);
-        plan.clear();
-        if let Some(topic) = path_topic {
-            plan.extend_from_slice(b"topic=");
-            // What is plain in a path would end the value in a query.
-            put_value(&mut plan, topic.bytes(), |byte| byte == b'&');
-            plan.push(b'&');
-        }
-        plan.extend_from_slice(request.query.as_bytes());
-        if let Some(last) = request.headers.last_event_id.filter(|last| !last.is_empty()) {
-            // It wins: a browser that comes back sends it, and knows nothing of the query's age.
-            plan.extend_from_slice(b"&last_event_id=");
-            put_value(&mut plan, last.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
-        }
-        let text = std::str::from_utf8(&plan).expect("queries and the headers read are text");
+        let (query, last_event_id) = (request.query, request.headers.last_event_id);
+        let mut room = [0; topic::TOPIC_BYTES_MAX];
+        let path_topic = match path_topic.map(|topic| topic::from_path_subscribe(topic, &mut room)) {
+            None => None,
+            Some(topic) => Some(topic.map_err(|violation| violation.text())?),
+        };
+        let read = plan::read(&plan::Request { path_topic, query, last_event_id, options }, &mut plan);
+        self.work.spend_on(4 * query.len());
         let framed = transport == Transport::Stream(Shape::ForeverFrame);
-        let checked = check_plan(text, path_topic.is_some()).and_then(|several| {
+        let checked = read.and_then(|several| {
             let mut callback = [0; 64];
             let callback = callback_of(request, &mut callback);
             let sound = !framed || callback.is_empty() || json::valid_frame_callback(callback);
@@ -264,13 +253,10 @@ impl Shard {
     pub(super) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut plan = std::mem::take(&mut self.carried_plan);
         while let Some(active) = self.active_if_any(slot) {
-            let (span, step) = (active.plan.span(), usize::from(active.step));
+            let (span, order, replays) = (active.plan.span(), active.step, active.replays);
             plan.clear();
-            plan.extend_from_slice(driver.memory().bytes(span));
-            let text = std::str::from_utf8(&plan).expect("a checked plan is text");
-            let mut room = [0; topic::TOPIC_BYTES_MAX];
-            let replays = active.replays;
-            let Some(Step { topic, since }) = nth_step(text, step, &mut room) else {
+            plan.extend_from_slice(driver.memory().bytes(span.part(0, span.len.min(plan::RECORD_BYTES_MAX))));
+            let Some(step) = plan::first(&plan) else {
                 if replays == 0 {
                     self.subscribed(driver, slot);
                 } else {
@@ -281,16 +267,16 @@ impl Shard {
                 }
                 break;
             };
-            let Options { conflate, every_ms, .. } = Options::read(text).unwrap_or_default();
-            let counted = conflate || every_ms > 0 || topics(text).nth(1).is_some();
+            let plan::Step { topic, since, conflate, every_ms, counted, len } = step;
             match self.subscribe(slot, Wish { topic, since, conflate, every_ms, counted, token: "" }) {
                 Outcome::Done => {
                     let first = self.connections[slot as usize].first;
-                    self.topics.memberships[first as usize].order = step as u8;
+                    self.topics.memberships[first as usize].order = order;
                     let active = self.active(slot);
+                    active.plan.consume(len as u32);
                     active.step += 1;
                     // Until there is a message of it.
-                    active.emptied |= u64::from(asks_for_the_remembered(since)) << step;
+                    active.emptied |= u64::from(asks_for_the_remembered(since)) << order;
                 }
                 Outcome::NoRoom(way) => {
                     self.park(slot, way);
@@ -606,84 +592,6 @@ impl Shard {
 
 /// Time of a stream's second sign of life after its first, in milliseconds.
 const SECOND_SIGN_MS: u64 = 100;
-
-/// Adds a value to a plan, which is a query; what `escapes` says is percent-encoded.
-fn put_value(plan: &mut Vec<u8>, value: impl Iterator<Item = u8>, escapes: impl Fn(u8) -> bool) {
-    for byte in value {
-        if escapes(byte) {
-            plan.extend_from_slice(format!("%{byte:02X}").as_bytes());
-        } else {
-            plan.push(byte);
-        }
-    }
-}
-
-/// Checks a plan: its topics, their starts, its callback. Says whether the request asked in the way of several topics.
-fn check_plan(plan: &str, one: bool) -> Result<bool, &'static str> {
-    let mut room = [0; topic::TOPIC_BYTES_MAX];
-    let count = topics(plan).count();
-    if count == 0 {
-        return Err("name a topic in the path, /topics/{topic}, or in the query, ?topic=a&topic=b");
-    }
-    if count > TOPICS_MAX {
-        return Err("too many topics; 64 fit into one request");
-    }
-    let mut other = [0; topic::TOPIC_BYTES_MAX];
-    for step in 0..count {
-        let Some(Step { topic, .. }) = try_step(plan, step, &mut room)? else { continue };
-        // One topic can be written in several ways.
-        let mut later = topics(plan).skip(step + 1);
-        if later.any(|encoded| percent::decode(encoded, &mut other, true) == Ok(topic)) {
-            return Err("the same topic is named twice");
-        }
-    }
-    if let Some(callback) = query::value(plan, "callback") {
-        let mut name = [0; 64];
-        if !percent::decode(callback, &mut name, true).is_ok_and(json::valid_callback) {
-            return Err("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot");
-        }
-    }
-    Ok(!one || count > 1)
-}
-
-/// Goes through the topics of a plan, still encoded.
-fn topics(plan: &str) -> impl Iterator<Item = &str> {
-    query::pairs(plan).filter(|(name, _)| *name == "topic").map(|(_, value)| value)
-}
-
-fn nth_step<'r>(plan: &str, step: usize, room: &'r mut [u8; topic::TOPIC_BYTES_MAX]) -> Option<Step<'r>> {
-    try_step(plan, step, room).ok().flatten()
-}
-
-fn try_step<'r>(
-    plan: &str,
-    step: usize,
-    room: &'r mut [u8; topic::TOPIC_BYTES_MAX],
-) -> Result<Option<Step<'r>>, &'static str> {
-    let count = topics(plan).count();
-    let Some(encoded) = topics(plan).nth(step) else { return Ok(None) };
-    let topic = percent::decode(encoded, room, true).map_err(|violation| violation.text())?;
-    topic::validate_subscribe(topic).map_err(|error| error.text())?;
-    let last = query::pairs(plan).filter(|(name, value)| *name == "last_event_id" && !value.is_empty()).last();
-    let from = last.map(|(_, value)| value).or_else(|| query::value(plan, "since"));
-    let mut value = [0; CURSORS_BYTES_MAX];
-    let since = match from {
-        None => Since::default(),
-        Some(text) => {
-            let list = percent::decode(text, &mut value, true).map_err(|violation| violation.text())?;
-            let named = if count > 1 && (list.contains(',') || Cursor::parse(list).is_ok()) {
-                if list.split(',').count() != count {
-                    return Err("since does not have a cursor for each topic");
-                }
-                list.split(',').nth(step).unwrap_or("")
-            } else {
-                list
-            };
-            Since::parse(named).map_err(|violation| violation.text())?
-        }
-    };
-    Ok(Some(Step { topic, since }))
-}
 
 /// Reads the callback of a request whose plan was checked; empty if it names none.
 fn callback_of<'o>(request: &Request<'_>, out: &'o mut [u8; 64]) -> &'o str {
