@@ -98,12 +98,8 @@ impl Draft {
         }
         if kind == Kind::Feast {
             // Nothing else shall keep the gluttons from eating.
-            faults = Faults {
-                delay_us_max: faults.delay_us_max.min(50),
-                late: faults.late.min(300),
-                no_buffers: 0,
-                ..faults
-            };
+            faults.delay_us_max = faults.delay_us_max.min(50);
+            (faults.late, faults.again, faults.no_buffers) = (faults.late.min(300), faults.again.min(300), 0);
         }
         let mut limits = draw_limits(rng, calm);
         if kind == Kind::Feast {
@@ -169,7 +165,7 @@ impl Draft {
             (Kind::Fan, _) if name % 8 != 0 => Client::Stream(StreamClient::new(name, rng, calm, true)),
             (Kind::Feast, _) if name % 4 != 0 => Client::Glutton(Glutton::new(name, rng)),
             // Somebody has to cook.
-            (Kind::Feast, 0..=8) => Client::Line(LineClient::new(name, rng, calm, false)),
+            (Kind::Feast, kind) if kind < 9 => Client::Line(LineClient::new(name, rng, calm, false)),
             (_, 0..6) => Client::Line(LineClient::new(name, rng, calm, false)),
             (_, 6..8) => Client::Raw(RawClient::new(name, rng, calm)),
             (_, 8..10) => Client::Http(HttpClient::new(name, rng, calm, self.clears)),
