@@ -72,6 +72,8 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Draft {
     kind: Kind,
+    /// Steps of the busy phase.
+    pub(crate) busy_steps: u64,
     pub(crate) shards: usize,
     pub(crate) cores: usize,
     pub(crate) ring_bytes: usize,
@@ -88,11 +90,16 @@ pub(crate) struct Draft {
 impl Draft {
     pub(crate) fn draw(rng: &mut Rng, trace: bool) -> Draft {
         let kind = Kind::draw(rng);
-        let shards = 2 + rng.below(4);
+        let shards = if kind == Kind::Feast { 1 + rng.below(2) } else { 2 + rng.below(4) };
         let calm = kind != Kind::Feast && rng.chance(200);
         let mut faults = Faults::draw(rng);
         if calm {
             faults = Faults { clock_jump: 0, reset: 0, ..faults };
+        }
+        if kind == Kind::Feast {
+            // Nothing else shall keep the gluttons from eating.
+            faults.delay_us_max = faults.delay_us_max.min(50);
+            (faults.late, faults.again, faults.no_buffers) = (faults.late.min(300), faults.again.min(300), 0);
         }
         let mut limits = draw_limits(rng, calm);
         if kind == Kind::Feast {
@@ -107,12 +114,13 @@ impl Draft {
         let count = match kind {
             Kind::Fan => 20 + rng.below(100),
             Kind::Crowd => 150 + rng.below(400),
-            Kind::Feast => 10 + rng.below(50),
+            Kind::Feast => 30 + rng.below(60),
             Kind::Broad => 2 + rng.skewed(20),
             Kind::Usual => 2 + rng.skewed(40),
         };
         let topics = match kind {
             Kind::Fan => vec![TOPICS[0].to_string()],
+            Kind::Feast => TOPICS[..2 + rng.below(3)].iter().map(|topic| (*topic).to_string()).collect(),
             Kind::Broad => (0..16 + rng.below(185)).map(|n| format!("t/{n}")).collect(),
             _ => TOPICS[..1 + rng.below(TOPICS.len())].iter().map(|topic| (*topic).to_string()).collect(),
         };
@@ -120,7 +128,7 @@ impl Draft {
             topics,
             shards,
             message_bytes_max,
-            pause_us_max: rng.pick(&[20, 200, 5_000, 100_000]),
+            pause_us_max: if kind == Kind::Feast { 200 } else { rng.pick(&[20, 200, 5_000, 100_000]) },
             stream_ms: limits.stream_ms,
             stream_bytes: limits.stream_bytes,
             linger_ms: limits.linger_ms,
@@ -136,13 +144,18 @@ impl Draft {
                 _ if calm => 200,
                 _ => rng.pick(&[3, 10, 50, 200]),
             },
-            buffers: if calm { 64 } else { rng.pick(&[1, 2, 4, 64]) },
-            buffer_bytes: rng.pick(&[16, 100, 2_048]),
-            orders: if kind == Kind::Fan { rng.pick(&[2, 4, 8]) } else { rng.pick(&[2, 8, 64, 1_024]) },
+            buffers: if calm || kind == Kind::Feast { 64 } else { rng.pick(&[1, 2, 4, 64]) },
+            buffer_bytes: if kind == Kind::Feast { 2_048 } else { rng.pick(&[16, 100, 2_048]) },
+            orders: match kind {
+                Kind::Fan => rng.pick(&[2, 4, 8]),
+                Kind::Feast => rng.pick(&[64, 1_024]),
+                _ => rng.pick(&[2, 8, 64, 1_024]),
+            },
         };
         let cores = if rng.chance(400) { 1 + rng.below(shards) } else { shards };
         let clears = !calm && rng.chance(300);
-        Draft { kind, shards, cores, ring_bytes, limits, sizes, plan, faults, count, clears }
+        let busy_steps = if kind == Kind::Feast { rng.within(6_000..12_000) } else { rng.within(200..6_000) };
+        Draft { kind, busy_steps, shards, cores, ring_bytes, limits, sizes, plan, faults, count, clears }
     }
 
     pub(crate) fn clients(&self, rng: &mut Rng) -> Vec<Client> {
@@ -150,7 +163,9 @@ impl Draft {
         let client = |name| match (self.kind, rng.below(18)) {
             (Kind::Fan, kind) if name % 8 != 0 && kind < 12 => Client::Line(LineClient::new(name, rng, calm, true)),
             (Kind::Fan, _) if name % 8 != 0 => Client::Stream(StreamClient::new(name, rng, calm, true)),
-            (Kind::Feast, _) if name % 2 == 0 => Client::Glutton(Glutton::new(name, rng)),
+            (Kind::Feast, _) if name % 4 != 0 => Client::Glutton(Glutton::new(name, rng)),
+            // Somebody has to cook.
+            (Kind::Feast, kind) if kind < 9 => Client::Line(LineClient::new(name, rng, calm, false)),
             (_, 0..6) => Client::Line(LineClient::new(name, rng, calm, false)),
             (_, 6..8) => Client::Raw(RawClient::new(name, rng, calm)),
             (_, 8..10) => Client::Http(HttpClient::new(name, rng, calm, self.clears)),

@@ -65,11 +65,10 @@ impl Glutton {
         if !scene.phase.is_lively() {
             self.pace = Pace::FAST;
         }
-        let due = self.next_due_us(scene.phase).is_some_and(|due_us| due_us <= scene.net.now_us());
         let Some(wire) = &mut self.wire else {
-            if due {
+            if scene.phase.is_lively() && self.next_us <= scene.net.now_us() {
                 let shard = scene.rng.below(scene.plan.shards);
-                self.wire = Some(Wire::open(scene.net, scene.rng, shard, self.pace));
+                self.wire = Some(Wire::open_roomy(scene.net, shard, self.pace));
             }
             return;
         };
@@ -81,22 +80,29 @@ impl Glutton {
         } else if scene.phase.is_lively() && scene.rng.chance(2) {
             let exit = Exit::draw(scene.rng);
             self.exit(scene, exit);
-        } else if due {
-            self.ask(scene);
+        } else if scene.phase.is_lively() {
+            while self.ask(scene) {}
+            // It loses no time: what it asks for is written in the same step.
+            if let Some(wire) = &mut self.wire {
+                wire.write(scene.net, scene.rng);
+            }
         }
     }
 
-    fn ask(&mut self, scene: &mut Scene<'_>) {
-        let topic = scene.topic();
-        let Some(wire) = &mut self.wire else { return };
+    /// Sends another request, if it has fewer under way than it may; says whether it did.
+    fn ask(&mut self, scene: &mut Scene<'_>) -> bool {
+        // All want the same, so that one home has to serve them all.
+        let topic = scene.plan.topics[0].clone();
+        let Some(wire) = &mut self.wire else { return false };
         if self.asked.len() >= self.depth || self.closing || self.ended || wire.is_stuffed() {
-            return;
+            return false;
         }
         let since = scene.rng.pick(&[Since::Earliest, Since::Earliest, Since::Last(64)]);
         let mut following = Following::new(vec![topic], since);
         let ask = Ask::new(Transport::Poll, following.topics.clone(), Start::Since(since.to_string()));
         following.asked(scene.oracle, &ask);
         self.asked.push_back((Reading::begin(ask, wire, scene.rng), following));
+        true
     }
 
     fn read(&mut self, scene: &mut Scene<'_>) {

@@ -32,6 +32,7 @@ mod line;
 mod manners;
 mod migrant;
 mod multipart;
+mod multitude;
 mod ndjson;
 mod net;
 mod oracle;
@@ -129,5 +130,6 @@ fn worlds() {
         assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
         assert!(sum.heard.iter().all(|heard| *heard > 100) && sum.ends > 100 && sum.stats.compressed > 100, "{sum:?}");
         assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
+        assert!(sum.tally.late > 100, "{sum:?}");
     }
 }

@@ -4,7 +4,7 @@
 //! Never: drops, invents or reorders a byte of a direction; faults are whole events (reset, end) or belong to the kernel.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// Number of a simulated TCP connection; never used twice in a run.
@@ -58,6 +58,8 @@ pub(crate) struct Net {
     refusing: Vec<bool>,
     now_us: u64,
     doorbells: Vec<bool>,
+    /// Clients that do not read for a while, and until when.
+    stalls: BTreeMap<ConnId, u64>,
 }
 
 impl Net {
@@ -69,6 +71,7 @@ impl Net {
             // Not zero, so that a deadline of zero is seen to be in the past.
             now_us: 1_000_000,
             doorbells: vec![false; shards],
+            stalls: BTreeMap::new(),
         }
     }
 
@@ -151,6 +154,22 @@ impl Net {
     pub(crate) fn client_has_news(&self, id: ConnId) -> bool {
         let conn = &self.conns[id];
         !conn.down.bytes.is_empty() || conn.down.ended || conn.reset
+    }
+
+    /// A client stops reading for so long.
+    pub(crate) fn client_stall(&mut self, id: ConnId, for_us: u64) {
+        self.stalls.insert(id, self.now_us + for_us);
+    }
+
+    /// Says whether a client does not read now.
+    pub(crate) fn client_stalls(&self, id: ConnId) -> bool {
+        self.stalls.get(&id).is_some_and(|until_us| self.now_us < *until_us)
+    }
+
+    /// Returns when the next client reads again that does not now.
+    pub(crate) fn next_stall_over_us(&mut self) -> Option<u64> {
+        self.stalls.retain(|_, until_us| self.now_us < *until_us);
+        self.stalls.values().copied().min()
     }
 
     pub(crate) fn client_has_room(&self, id: ConnId) -> bool {

@@ -1,27 +1,25 @@
-//! How long a reader waits for a message of its log while the others get theirs, counted in rounds of that log.
+//! How often a reader that waits for a message of its log is passed by the other readers, counted in rounds of that log.
 //!
 //! A round is as many sends of a log as it has readers. What is compared is what `Shard::standings` tells after every turn: who is
-//! free to be sent what is new (its socket takes bytes, nothing else comes first) and waits for more than two rounds is passed by
-//! others. Owns: per log how many sends there were when each message came, per reader since when it is free.
+//! free to be sent what is new (its socket takes bytes, nothing else comes first) waits while the others are sent that message, or
+//! what comes behind it, twice each at most.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use corecast::shard::{Shard, Standing};
 
-/// Rounds that a message waits at most: the one that is under way when it comes, and its own. A connection that reads several logs
-/// is sent from one of them at a time.
+/// Rounds in which others pass a reader at most: the one that is under way when the message comes, and its own. A connection
+/// that reads several logs is sent from one of them at a time.
 const ROUNDS_MAX: u64 = 2;
 
 #[derive(Debug, Default)]
 struct Log {
     /// Tells one life of the number from the next.
     life: u32,
-    next: u64,
-    sends: u64,
     /// The most readers it ever had.
     readers: u64,
-    /// Messages that came, and the sends before.
-    came: VecDeque<(u64, u64)>,
+    /// Who was sent something in this turn: up to before which number.
+    sent: Vec<u64>,
     seen: u64,
 }
 
@@ -30,8 +28,8 @@ struct Reader {
     log: u32,
     slot: u32,
     next: u64,
-    /// Sends of its log when it was last found not to be free.
-    free_since: Option<u64>,
+    /// Sends to others that went beyond what it waits for.
+    passed: u64,
     seen: u64,
 }
 
@@ -67,54 +65,48 @@ impl Rounds {
 }
 
 impl Books {
-    /// Notes what came, and what was sent.
+    /// Returns what is known of a reader, if it is the same as before this turn.
+    fn before(&self, standing: &Standing) -> Option<Reader> {
+        let before = self.readers.get(&standing.membership).copied();
+        before.filter(|reader| reader.log == standing.log && reader.slot == standing.slot)
+    }
+
+    /// Notes what was sent in this turn.
     fn heard(&mut self, standing: &Standing) {
+        let sent = self.before(standing).is_some_and(|reader| standing.next > reader.next);
         let log = self.logs.entry(standing.log).or_default();
-        if log.seen == 0 || log.life != standing.life || standing.log_next < log.next {
-            *log = Log { life: standing.life, next: standing.log_next, ..Log::default() };
+        if log.life != standing.life {
+            *log = Log { life: standing.life, ..Log::default() };
         }
         if log.seen != self.turns {
             log.seen = self.turns;
             log.readers = log.readers.max(standing.readers.into());
-            if standing.log_next > log.next {
-                log.came.push_back((standing.log_next, log.sends));
-                log.next = standing.log_next;
-            }
-            // What everybody has had for long need not be known.
-            while log.came.len() > 1_000 {
-                log.came.pop_front();
-            }
+            log.sent.clear();
         }
-        let before = self.readers.get(&standing.membership);
-        let same = before.filter(|reader| reader.log == standing.log && reader.slot == standing.slot);
-        if same.is_some_and(|reader| standing.next > reader.next) {
-            log.sends += 1;
+        if sent {
+            log.sent.push(standing.next);
         }
     }
 
-    /// Notes who is free, and returns how long a reader has waited, in hundredths of a round.
+    /// Notes who waits, and returns how often a reader was passed, in hundredths of a round.
     fn judged(&mut self, standing: &Standing) -> u64 {
         let log = &self.logs[&standing.log];
-        let before = self.readers.get(&standing.membership).copied();
-        let before = before.filter(|reader| reader.log == standing.log && reader.slot == standing.slot);
-        // Who was not free before this turn has waited for its turn since now.
-        let free_since = match before.and_then(|reader| reader.free_since) {
-            _ if !standing.free => None,
-            None => Some(log.sends),
-            since => since,
+        let Standing { log: number, slot, next, .. } = *standing;
+        // Its wait begins anew with whatever it is sent, and when it was not free.
+        let waits = standing.free && next < standing.log_next;
+        let passed = match self.before(standing) {
+            Some(before) if waits && before.next == next => {
+                before.passed + log.sent.iter().filter(|sent| **sent > next).count() as u64
+            }
+            _ => 0,
         };
-        let (next, slot) = (standing.next, standing.slot);
-        self.readers
-            .insert(standing.membership, Reader { log: standing.log, slot, next, free_since, seen: self.turns });
-        let Some(free_since) = free_since.filter(|_| next < standing.log_next) else { return 0 };
-        let Some((_, came)) = log.came.iter().find(|(end, _)| next < *end) else { return 0 };
-        let waited = log.sends - free_since.max(*came);
+        self.readers.insert(standing.membership, Reader { log: number, slot, next, passed, seen: self.turns });
         let rounds_max = ROUNDS_MAX + u64::from(standing.subscriptions) - 1;
         assert!(
-            waited <= rounds_max * log.readers,
-            "{standing:?} waits while others are sent to: {waited} sends to {} readers",
+            passed <= rounds_max * log.readers,
+            "{standing:?} waits while others are sent what it waits for: {passed} sends to {} readers",
             log.readers
         );
-        100 * waited / log.readers
+        100 * passed / log.readers
     }
 }

@@ -143,7 +143,12 @@ impl Stage {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
         let conn = self.open_at(shard, room, head.as_bytes());
-        self.turns();
+        for _ in 0..ROUNDS {
+            self.turn();
+            if self.net.borrow().client_has_news(conn) {
+                break;
+            }
+        }
         let answer = self.text(conn);
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer:?}");
         conn

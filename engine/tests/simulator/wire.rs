@@ -67,7 +67,6 @@ pub(crate) struct Wire {
     /// What came from the server and is not understood yet.
     pub(crate) bytes: Vec<u8>,
     pub(crate) pace: Pace,
-    stalled_until_us: u64,
 }
 
 impl Wire {
@@ -75,6 +74,15 @@ impl Wire {
         // From less than a frame to more than everything.
         let sizes = [64, 200, 1_000, 5_000, 100_000];
         let conn = net.connect(shard, rng.pick(&sizes), rng.pick(&sizes));
+        Wire::on(conn, pace)
+    }
+
+    /// Opens a connection with room for everything.
+    pub(crate) fn open_roomy(net: &mut Net, shard: usize, pace: Pace) -> Wire {
+        Wire::on(net.connect(shard, 100_000, 100_000), pace)
+    }
+
+    fn on(conn: ConnId, pace: Pace) -> Wire {
         Wire {
             conn,
             out: Vec::new(),
@@ -89,7 +97,6 @@ impl Wire {
             packing: None,
             bytes: Vec::new(),
             pace,
-            stalled_until_us: 0,
         }
     }
 
@@ -121,11 +128,11 @@ impl Wire {
 
     /// Says whether it does not read for a while.
     fn stalls(&self, net: &Net) -> bool {
-        self.pace.stalls > 0 && net.now_us() < self.stalled_until_us
+        self.pace.stalls > 0 && net.client_stalls(self.conn)
     }
 
-    /// Moves bytes both ways, some of them.
-    pub(crate) fn flow(&mut self, net: &mut Net, rng: &mut Rng) -> Flow {
+    /// Moves bytes to the server, some of them.
+    pub(crate) fn write(&mut self, net: &mut Net, rng: &mut Rng) {
         if self.has_unwritten() {
             let count = if rng.chance(400) { rng.skewed(self.out.len()) } else { self.out.len() };
             match net.client_write(self.conn, &self.out[..count]) {
@@ -139,8 +146,13 @@ impl Wire {
             self.ended = true;
             net.client_end(self.conn);
         }
+    }
+
+    /// Moves bytes both ways, some of them.
+    pub(crate) fn flow(&mut self, net: &mut Net, rng: &mut Rng) -> Flow {
+        self.write(net, rng);
         if rng.chance(self.pace.stalls) {
-            self.stalled_until_us = net.now_us() + rng.skewed(STALL_US_MAX) as u64;
+            net.client_stall(self.conn, rng.skewed(STALL_US_MAX) as u64);
         }
         if self.stalls(net) || !rng.chance(self.pace.reads) {
             return Flow::Open;

@@ -28,7 +28,7 @@ const SETTLE_US_MAX: u64 = 15_000_000;
 const QUIET_US: u64 = 300_000;
 
 /// Steps after which a world that makes no end of it is stuck in a circle.
-const STEPS_MAX: u64 = 30_000_000;
+const STEPS_MAX: u64 = 10_000_000;
 
 /// A shard and where it stands.
 struct Berth {
@@ -60,6 +60,7 @@ pub(crate) struct World {
     rounds: Rounds,
     plan: Plan,
     faults: Faults,
+    busy_steps: u64,
     phase: Phase,
     /// When the phase began.
     phase_us: u64,
@@ -136,6 +137,7 @@ impl World {
             rounds: Rounds::new(shards),
             plan: draft.plan,
             faults,
+            busy_steps: draft.busy_steps,
             phase: Phase::Busy,
             phase_us: now_us,
             steps: 0,
@@ -146,8 +148,7 @@ impl World {
 
     /// Runs the world to its end; panics if anything is wrong.
     pub(crate) fn run(mut self) -> Report {
-        let busy_steps = self.rng.within(200..6_000);
-        while self.steps < busy_steps {
+        while self.steps < self.busy_steps {
             self.step();
         }
         if self.rng.chance(800) {
@@ -386,7 +387,8 @@ impl World {
             [stalled, berth.idle.flatten(), berth.kernel.next_due_us()]
         });
         let clients = self.clients.iter().map(|client| client.next_due_us(self.phase, &self.oracle));
-        let next_us = shards.chain(clients).flatten().filter(|due_us| *due_us > now_us).min();
+        let stalled = self.net.borrow_mut().next_stall_over_us();
+        let next_us = shards.chain(clients).chain([stalled]).flatten().filter(|due_us| *due_us > now_us).min();
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         self.idle_us += by_us;
