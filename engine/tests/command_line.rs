@@ -5,9 +5,11 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use corecast::config::{self, SETTINGS};
 
@@ -374,4 +376,46 @@ fn sub_ends_on_a_signal() {
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Waits for a process to end, but not for ever.
+fn status_of(mut child: Child) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+            panic!("the process did not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A panic of a thread is told on stderr, and does not wait for who reads that: the process has to end.
+#[test]
+fn a_panic_does_not_wait_for_stderr() {
+    if std::env::var_os("PANICS_ON_PURPOSE").is_some() {
+        // The process that is looked at below.
+        corecast::log::start(&config::Config::default_on(&config::Host::read())).unwrap();
+        let panicked = std::thread::spawn(|| panic!("on purpose")).join().is_err();
+        std::process::exit(if panicked { 7 } else { 8 });
+    }
+    let panics = |stderr: Stdio| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "a_panic_does_not_wait_for_stderr", "--nocapture"]).env("PANICS_ON_PURPOSE", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+    };
+    let mut told = panics(Stdio::piped());
+    let mut errors = String::new();
+    told.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!(status_of(told), Some(7), "{errors}");
+    assert!(errors.contains("on purpose") && errors.contains("command_line.rs:"), "{errors}");
+    // Full, and nobody reads it.
+    let (_reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[0; 4096]).is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    assert_eq!(status_of(panics(OwnedFd::from(writer).into())), Some(7));
 }

@@ -147,8 +147,10 @@ impl<'o> Parts<'o> {
 
     /// Says whether a written port, empty for the default one, is this origin's.
     fn has_port(self, port: &str) -> bool {
-        let or_default = |port| if port == "" { self.default_port().unwrap_or("") } else { port };
-        or_default(port) == or_default(self.port)
+        let default = self.default_port().unwrap_or("");
+        let written = if port.is_empty() { default } else { port };
+        let own = if self.port.is_empty() { default } else { self.port };
+        written == own
     }
 }
 
