@@ -16,6 +16,9 @@ const STEP_US: u64 = 1_000;
 /// Turns without news after which nothing more is expected: a receive and an answer across the mesh take a few.
 const QUIET_TURNS: usize = 12;
 
+/// Reads until a publication is answered, at most.
+const READS_MAX: usize = 100;
+
 pub(crate) struct Table {
     net: SharedNet,
     kernel: FakeKernel,
@@ -77,7 +80,7 @@ impl Table {
     }
 
     pub(crate) fn connect(&mut self) -> ConnId {
-        self.net.borrow_mut().connect(0, 1 << 20, 1 << 16)
+        self.net.borrow_mut().connect(0, 4 << 20, 1 << 16)
     }
 
     pub(crate) fn send(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>) {
@@ -159,8 +162,14 @@ impl Table {
     /// Publishes a message, and returns its cursor.
     pub(crate) fn publish(&mut self, topic: &str, payload: &str) -> String {
         let length = payload.len();
-        let got =
-            self.ask(format!("POST /topics/{topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{payload}"));
+        let conn = self.connect();
+        self.send(
+            conn,
+            format!("POST /topics/{topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{payload}"),
+        );
+        // What is long takes many turns to arrive.
+        let reads = std::iter::repeat_with(|| self.read(conn)).take(READS_MAX);
+        let got = reads.into_iter().find(|got| !got.bytes.is_empty()).expect("a publication is answered");
         assert_eq!(got.statuses(), [200], "{}", got.text());
         got.body().split('"').nth(7).expect("an answer has a cursor").to_string()
     }
