@@ -58,6 +58,8 @@ pub(super) struct Connection {
     /// No such wait is armed, but sending is tried again after a while: the peer has ended its direction, and that ends every wait
     /// at once.
     pub(super) retries: bool,
+    /// How long that takes: twice as long each time that nothing was taken.
+    pub(super) retry_shift: u8,
     /// It stands in the queue of connections with something to send.
     pub(super) ready: bool,
     /// A ping was sent, and nothing was heard since.
@@ -116,6 +118,7 @@ impl Connection {
             cancelling: false,
             blocked: false,
             retries: false,
+            retry_shift: 0,
             ready: false,
             pinged: false,
             ended: false,

@@ -210,11 +210,11 @@ impl Shard {
     /// Connections that could not be sent to, and that nobody says have room, may be tried again.
     fn retry(&mut self) -> bool {
         let mut worked = false;
-        while let Some((due_us, slot, generation)) = self.retrying.front().copied() {
+        while let Some(std::cmp::Reverse((due_us, slot, generation))) = self.retrying.peek().copied() {
             if due_us > self.now_us {
                 break;
             }
-            self.retrying.pop_front();
+            self.retrying.pop();
             let connection = &mut self.connections[slot as usize];
             if connection.generation == generation && std::mem::take(&mut connection.retries) {
                 connection.blocked = false;

@@ -170,7 +170,7 @@ pub struct Shard {
     /// Connections that lost part of a frame for want of memory: they end before anything more is sent.
     condemned: Vec<(Slot, u16)>,
     /// Connections that are tried again to be sent to, and when.
-    retrying: VecDeque<(u64, Slot, u16)>,
+    retrying: BinaryHeap<Reverse<(u64, Slot, u16)>>,
     /// Subscribers with a pace, by the time their next message may be sent.
     paced: BinaryHeap<Reverse<(u64, u32)>>,
 
@@ -246,7 +246,7 @@ impl Shard {
             departing: VecDeque::new(),
             left: 0,
             condemned: Vec::new(),
-            retrying: VecDeque::new(),
+            retrying: BinaryHeap::new(),
             paced: BinaryHeap::new(),
             encoder: Encoder::default(),
             inflater: Inflater::new(),

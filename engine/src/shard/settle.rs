@@ -1,5 +1,7 @@
 //! Settling: right after the submit, positions move back by what was not sent, and memory that nobody needs goes back.
 
+use std::cmp::Reverse;
+
 use super::Shard;
 use super::connection::Kind;
 use super::pong::Front;
@@ -11,7 +13,8 @@ const EAGAIN: Errno = 11;
 
 /// A wait for room at a socket whose peer has ended its direction is over at once, room or not (`IO_POLL_UNMASK` of the kernel has
 /// `EPOLLRDHUP`): sending is tried again after so many microseconds instead. Such peers are few, and want the rest of an answer.
-const RETRY_US: u64 = 50_000;
+const RETRY_US: u64 = 1_000;
+const RETRY_SHIFT_MAX: u8 = 6;
 
 /// Logs start their next round with a block as large as the last round, up to this.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
@@ -51,7 +54,10 @@ impl Shard {
         if !std::mem::replace(&mut connection.blocked, true) {
             if connection.ended || connection.ends {
                 connection.retries = true;
-                self.retrying.push_back((self.now_us + RETRY_US, slot, connection.generation));
+                // Soon to who reads, and seldom to who does not.
+                connection.retry_shift = if taken > 0 { 0 } else { (connection.retry_shift + 1).min(RETRY_SHIFT_MAX) };
+                let due_us = self.now_us + (RETRY_US << connection.retry_shift);
+                self.retrying.push(Reverse((due_us, slot, connection.generation)));
             } else {
                 driver.wait_writable(slot, connection.generation);
             }

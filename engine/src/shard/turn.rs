@@ -73,7 +73,7 @@ impl Shard {
             let due_us = *due_ms * 1000;
             until = Some(until.map_or(due_us, |until| until.min(due_us)));
         }
-        if let Some((due_us, ..)) = self.retrying.front() {
+        if let Some(std::cmp::Reverse((due_us, ..))) = self.retrying.peek() {
             until = Some(until.map_or(*due_us, |until| until.min(*due_us)));
         }
         if !self.accepting_failed.is_empty() {

