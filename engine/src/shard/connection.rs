@@ -52,7 +52,7 @@ pub(super) struct Connection {
     pub(super) armed: Option<Interest>,
     /// The armed receive was cancelled.
     pub(super) cancelling: bool,
-    /// A wait for room is armed: the kernel's buffer is full.
+    /// A wait for room is armed: the kernel's buffer is full, or it has no memory just now.
     pub(super) blocked: bool,
     /// It stands in the queue of connections with something to send.
     pub(super) ready: bool,

@@ -9,12 +9,23 @@ use crate::io::driver::{Completion, Driver, Errno, Slot};
 /// `EAGAIN`: the socket's buffer is full.
 const EAGAIN: Errno = 11;
 
+/// `ENOBUFS` and `ENOMEM`: the kernel has no memory for it just now. That is no fault of the connection.
+const SHORTAGES: [Errno; 2] = [105, 12];
+
 /// Logs start their next round with a block as large as the last round, up to this.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
 
 impl Shard {
-    /// Collects what the kernel says; says whether it said anything.
+    /// Settles what the submit did; says whether the kernel said anything.
     pub(super) fn settle<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let worked = self.reap(driver);
+        self.settle_private(driver);
+        self.release();
+        worked
+    }
+
+    /// Reaps what the kernel says; says whether it said anything.
+    pub(super) fn reap<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut reaped = std::mem::take(&mut self.reaped);
         driver.reap(&mut reaped, usize::MAX);
         let worked = !reaped.is_empty();
@@ -25,16 +36,16 @@ impl Shard {
             }
         }
         self.reaped = reaped;
-        self.settle_private(driver);
-        self.release();
         worked
     }
 
     fn unsent<D: Driver>(&mut self, driver: &mut D, slot: Slot, asked: u32, sent: Result<u32, Errno>) {
         self.stats.sends_short += 1;
+        let shortage = sent.is_err_and(|errno| SHORTAGES.contains(&errno));
         let taken = match sent {
             Ok(taken) => taken,
             Err(EAGAIN) => 0,
+            Err(_) if shortage => 0,
             Err(_) => {
                 // The peer is gone. What it had coming is counted as abandoned: the position moves back first.
                 self.move_back(driver, slot, asked);
@@ -45,7 +56,12 @@ impl Shard {
         self.move_back(driver, slot, asked - taken);
         let connection = &mut self.connections[slot as usize];
         if !std::mem::replace(&mut connection.blocked, true) {
-            driver.wait_writable(slot, connection.generation);
+            if shortage {
+                // There is room in the socket: a wait for that would be over at once, again and again.
+                driver.wait_for_memory(slot, connection.generation);
+            } else {
+                driver.wait_writable(slot, connection.generation);
+            }
         }
         self.look_at(slot);
     }
