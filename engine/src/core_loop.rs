@@ -26,6 +26,9 @@ use crate::shard::{Busy, Setup, Shard, Stats};
 /// How often a shard writes its statistics to the board, in microseconds.
 const BOARD_US: u64 = 250_000;
 
+/// How often a core without a rest makes way for other tasks of its executor, in microseconds.
+const WAY_US: u64 = 1_000;
+
 /// One core's shards, their rings, and what they are in common.
 pub(crate) struct CoreLoop {
     /// The number of each shard in the node.
@@ -88,6 +91,8 @@ impl CoreLoop {
         // When an idle shard wants its next turn.
         let mut until_us = vec![None; self.shards.len()];
         let mut stop_at_us = None;
+        // When the core, if it is not alone and has no rest, next makes way for its executor's other tasks.
+        let mut way_us = 0;
         loop {
             let now_us = now_us();
             if stop_at_us.is_none() && self.board.draining() {
@@ -106,6 +111,10 @@ impl CoreLoop {
             }
             if standings.iter().any(|standing| standing.busy) {
                 self.spin.found(now_us);
+                if way_us < now_us {
+                    way_us = now_us + WAY_US;
+                    rest.make_way(&self.rings[0]).await;
+                }
                 continue;
             }
             if self.spin.again(now_us) {
@@ -130,6 +139,7 @@ impl CoreLoop {
 
     /// Gives a shard a turn, if there is anything in it for it.
     fn turn(&mut self, index: usize, now_us: u64, standing: &mut Standing, until_us: &mut Option<u64>) {
+        let alone = self.shards.len() == 1;
         let (shard, ring) = (&mut self.shards[index], &mut self.rings[index]);
         if !standing.busy && !shard.has_mail() && until_us.is_none_or(|at_us| at_us > now_us) && !ring.stirs() {
             return;
@@ -138,6 +148,10 @@ impl CoreLoop {
             Busy::Yes => standing.busy = true,
             Busy::RestUntil(at_us) => {
                 standing.busy = false;
+                if !alone {
+                    // The others may keep the core from the rest that would do so.
+                    ring.hand_over();
+                }
                 *until_us = at_us;
             }
         }

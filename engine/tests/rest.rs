@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use corecast::io::doorbell::Doorbell;
 use corecast::io::driver::{Completion, Driver, Interest};
-use corecast::io::executor::{ShardThread, spawn_shard};
+use corecast::io::executor::{ShardThread, beside, in_company, spawn_shard};
 use corecast::io::listen::listen;
 use corecast::io::memory::Span;
 use corecast::io::rest::Rest;
@@ -30,29 +30,60 @@ fn ring_of(slots: u32) -> (Ring, Vec<Doorbell>, SocketAddr) {
     (Ring::new(&config, 0, doorbells.clone(), listeners).unwrap(), doorbells, address)
 }
 
-/// How the shard below rests.
+/// How the shard below rests: as a core does, which is in its ring, or through glommio in company; or in the ring by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    Glommio(Rest),
+    Alone,
+    InCompany,
     Ring,
 }
 
+const WAYS: [Way; 3] = [Way::Alone, Way::InCompany, Way::Ring];
+
+/// A rest of one ring.
+struct Bed {
+    way: Way,
+    rest: Rest,
+    company: Option<glommio::Task<()>>,
+}
+
+impl Bed {
+    fn new(ring: &Ring, way: Way) -> Bed {
+        let company = (way == Way::InCompany).then(|| beside(std::future::pending()));
+        assert_eq!(in_company(), way == Way::InCompany);
+        Bed { way, rest: Rest::new(ring).unwrap(), company }
+    }
+
+    async fn rest(&mut self, ring: &mut Ring, until_us: Option<u64>) {
+        match self.way {
+            Way::Ring => ring.wait(until_us),
+            Way::Alone | Way::InCompany => self.rest.rest(slice::from_mut(ring), &[until_us]).await,
+        }
+    }
+
+    /// Sends the company away, without which the shard's executor can end.
+    async fn leave(self) {
+        if let Some(company) = self.company {
+            company.cancel().await;
+        }
+        assert!(!in_company());
+    }
+}
+
 /// Runs an echo of `turns` messages that rests whenever nothing was heard; returns how often it rested.
-fn echo(turns: u32, glommio: bool) -> (ShardThread<u32>, SocketAddr) {
+fn echo(turns: u32, way: Way) -> (ShardThread<u32>, SocketAddr) {
     let (mut ring, _, address) = ring();
     let shard = spawn_shard("echo", None, move || async move {
         ring.enable().unwrap();
         ring.accept(0);
-        let mut way = if glommio { Way::Glommio(Rest::new(&ring).unwrap()) } else { Way::Ring };
+        let mut bed = Bed::new(&ring, way);
         let (mut heard, mut rests, mut echoed) = (Vec::new(), 0, 0);
         while echoed < turns {
             ring.submit();
             ring.reap(&mut heard, 64);
             if heard.is_empty() {
                 rests += 1;
-                match &mut way {
-                    Way::Glommio(rest) => rest.rest(slice::from_mut(&mut ring), &[None]).await,
-                    Way::Ring => ring.wait(None),
-                }
+                bed.rest(&mut ring, None).await;
             }
             for one in heard.drain(..) {
                 match one {
@@ -70,6 +101,7 @@ fn echo(turns: u32, glommio: bool) -> (ShardThread<u32>, SocketAddr) {
                 }
             }
         }
+        bed.leave().await;
         rests
     });
     (shard.unwrap(), address)
@@ -89,8 +121,8 @@ fn ping(address: SocketAddr, turns: u32) {
 /// A shard that rests after every message is woken by every message: none is slept over.
 #[test]
 fn completions_end_a_rest() {
-    for glommio in [true, false] {
-        let (shard, address) = echo(2_000, glommio);
+    for way in WAYS {
+        let (shard, address) = echo(2_000, way);
         ping(address, 2_000);
         assert!(shard.join().unwrap() > 0, "it never rested");
     }
@@ -99,21 +131,18 @@ fn completions_end_a_rest() {
 /// A shard that rests without any deadline is woken by another's ring of its doorbell, each time.
 #[test]
 fn the_doorbell_ends_a_rest() {
-    for glommio in [true, false] {
+    for way in WAYS {
         let (mut ring, doorbells, _) = ring();
         let (told, tell) = mpsc::channel();
         let shard = spawn_shard("sleeper", None, move || async move {
             ring.enable().unwrap();
-            let mut rest = Rest::new(&ring).unwrap();
+            let mut bed = Bed::new(&ring, way);
             for number in 0..100 {
-                if glommio {
-                    rest.rest(slice::from_mut(&mut ring), &[None]).await;
-                } else {
-                    ring.wait(None);
-                    ring.reap(&mut Vec::new(), 8);
-                }
+                bed.rest(&mut ring, None).await;
+                ring.reap(&mut Vec::new(), 8);
                 told.send(number).unwrap();
             }
+            bed.leave().await;
         });
         for number in 0..100 {
             doorbells[0].ring();
@@ -126,33 +155,26 @@ fn the_doorbell_ends_a_rest() {
 /// A rest ends at its deadline; an earlier deadline than the last one counts, a later one does too.
 #[test]
 fn the_clock_ends_a_rest() {
-    for glommio in [true, false] {
+    for way in WAYS {
         let (mut ring, _, _) = ring();
         let shard = spawn_shard("sleeper", None, move || async move {
             ring.enable().unwrap();
-            let mut rest = Rest::new(&ring).unwrap();
+            let mut bed = Bed::new(&ring, way);
             let far_us = now_us() + 60_000_000;
             ring.wake(0);
-            if glommio {
-                rest.rest(slice::from_mut(&mut ring), &[Some(far_us)]).await;
-            } else {
-                ring.wait(Some(far_us));
-                ring.reap(&mut Vec::new(), 8);
-            }
+            bed.rest(&mut ring, Some(far_us)).await;
+            ring.reap(&mut Vec::new(), 8);
             assert!(now_us() < far_us, "it was woken");
             for after_us in [20_000, 1_000, 40_000] {
                 let until_us = now_us() + after_us;
                 // A rest may end early, so it is asked for until the time has come.
                 while now_us() < until_us {
-                    if glommio {
-                        rest.rest(slice::from_mut(&mut ring), &[Some(until_us)]).await;
-                    } else {
-                        ring.wait(Some(until_us));
-                    }
+                    bed.rest(&mut ring, Some(until_us)).await;
                     ring.reap(&mut Vec::new(), 8);
                 }
                 assert!(now_us() < until_us + 10_000_000, "it overslept");
             }
+            bed.leave().await;
             ring.counts().enters
         });
         let enters = shard.unwrap().join().unwrap();
@@ -176,14 +198,14 @@ fn acknowledge_at_once(client: &TcpStream, yes: bool) {
 #[test]
 fn work_without_completions_does_not_outlast_a_rest() {
     const CLIENTS: u32 = 500;
-    for glommio in [true, false] {
+    for way in WAYS {
         let (mut ring, _, address) = ring_of(CLIENTS + 64);
         let (told, tell) = mpsc::channel();
         let (go, gone) = mpsc::channel();
         let shard = spawn_shard("sleeper", None, move || async move {
             ring.enable().unwrap();
             ring.accept(0);
-            let mut rest = Rest::new(&ring).unwrap();
+            let mut bed = Bed::new(&ring, way);
             let (mut heard, mut slots) = (Vec::new(), Vec::new());
             while slots.len() < CLIENTS as usize {
                 ring.submit();
@@ -213,14 +235,11 @@ fn work_without_completions_does_not_outlast_a_rest() {
             gone.recv().unwrap();
             let until_us = now_us() + 20_000;
             while now_us() < until_us {
-                if glommio {
-                    rest.rest(slice::from_mut(&mut ring), &[Some(until_us)]).await;
-                } else {
-                    ring.wait(Some(until_us));
-                }
+                bed.rest(&mut ring, Some(until_us)).await;
                 ring.reap(&mut heard, 64);
             }
             told.send(()).unwrap();
+            bed.leave().await;
         });
         let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
         let next = |step: &str| {
@@ -245,5 +264,102 @@ fn work_without_completions_does_not_outlast_a_rest() {
         }
         next("the rest ended");
         shard.unwrap().join().unwrap();
+    }
+}
+
+/// Several rings that share a core rest together: what happens at any of them ends the rest of all, and so do their
+/// doorbell and the earliest of their times.
+#[test]
+fn rings_rest_together() {
+    for way in [Way::Alone, Way::InCompany] {
+        let doorbells = vec![Doorbell::new().unwrap(); 3];
+        let (mut rings, mut addresses) = (Vec::new(), Vec::new());
+        for number in 0..3 {
+            let listeners = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            addresses.push(listeners[0].address());
+            let config = RingConfig { slots: 64, buffers: 8, buffer_bytes: 256, memory_bytes: 1 << 20 };
+            rings.push(Ring::new(&config, number, doorbells.clone(), listeners).unwrap());
+        }
+        let (told, tell) = mpsc::channel();
+        let (rung, bell) = mpsc::channel();
+        let core = spawn_shard("core", None, move || async move {
+            for ring in &mut rings {
+                ring.enable().unwrap();
+                ring.accept(0);
+            }
+            let mut bed = Bed::new(&rings[0], way);
+            let mut heard = Vec::new();
+            let mut accepted = [0; 3];
+            while accepted.iter().sum::<u32>() < 60 {
+                bed.rest.rest(&mut rings, &[None, None, None]).await;
+                for (ring, accepted) in rings.iter_mut().zip(&mut accepted) {
+                    ring.submit();
+                    ring.reap(&mut heard, 64);
+                    *accepted += heard.drain(..).count() as u32;
+                }
+                told.send(accepted).unwrap();
+            }
+            let until_us = now_us() + 20_000;
+            while now_us() < until_us {
+                bed.rest.rest(&mut rings, &[None, Some(until_us), Some(until_us + 60_000_000)]).await;
+                rings.iter_mut().for_each(|ring| ring.reap(&mut heard, 64));
+            }
+            told.send([0; 3]).unwrap();
+            bell.recv().unwrap();
+            // Rung before the rest, so it ends at once; nothing else would end it.
+            bed.rest.rest(&mut rings, &[None, None, None]).await;
+            bed.leave().await;
+        });
+        let mut clients = Vec::new();
+        for number in 0..60 {
+            clients.push(TcpStream::connect(addresses[number % 3]).unwrap());
+            let wanted = number as u32 + 1;
+            while tell.recv_timeout(DEADLINE).unwrap().iter().sum::<u32>() < wanted {}
+        }
+        assert_eq!(tell.recv_timeout(DEADLINE), Ok([0; 3]), "the clock ended the rest");
+        doorbells[0].ring();
+        rung.send(()).unwrap();
+        core.unwrap().join().unwrap();
+    }
+}
+
+/// A task beside a core gets its turn and its input and output, whether the core rests or is always busy; a core that is alone
+/// has none to make way for.
+#[test]
+fn company_gets_its_turn() {
+    for busy in [false, true] {
+        let (mut ring, doorbells, _) = ring();
+        let (told, tell) = mpsc::channel();
+        let shard = spawn_shard("host", None, move || async move {
+            ring.enable().unwrap();
+            let mut rest = Rest::new(&ring).unwrap();
+            assert!(!in_company());
+            rest.make_way(&ring).await;
+            let guest = beside(async move {
+                for number in 0..20 {
+                    glommio::timer::sleep(Duration::from_millis(1)).await;
+                    told.send(number).unwrap();
+                }
+            });
+            assert!(in_company());
+            let mut turns = 0u64;
+            while in_company() {
+                turns += 1;
+                ring.submit();
+                ring.reap(&mut Vec::new(), 8);
+                if busy {
+                    rest.make_way(&ring).await;
+                } else {
+                    rest.rest(slice::from_mut(&mut ring), &[Some(now_us() + 500)]).await;
+                }
+            }
+            guest.await;
+            turns
+        });
+        for number in 0..20 {
+            assert_eq!(tell.recv_timeout(DEADLINE), Ok(number));
+        }
+        assert!(shard.unwrap().join().unwrap() > 0);
+        drop(doorbells);
     }
 }

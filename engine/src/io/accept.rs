@@ -109,7 +109,7 @@ impl Accepting {
             .file_index(Some(DestinationSlot::auto_target()))
             .build()
             .user_data(Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw());
-        Some(if waits || !self.polls_first { entry } else { poll_first(entry) })
+        Some(if waits || !self.polls_first { entry } else { with_ioprio(entry, POLL_FIRST) })
     }
 
     /// Takes a completed accept's place back; returns the peer's address, which is meaningful if it succeeded.
@@ -149,11 +149,11 @@ impl std::fmt::Debug for Accepting {
     }
 }
 
-/// Lets the kernel wait for a connection before it tries to accept one. The crate has no word for it.
-fn poll_first(mut entry: squeue::Entry) -> squeue::Entry {
+/// Gives an entry bits for the kernel to do it in another way, which the crate has no word for.
+pub(super) fn with_ioprio(mut entry: squeue::Entry, bits: u16) -> squeue::Entry {
     // SAFETY: an `Entry` is `repr(C)` and nothing but the kernel's `io_uring_sqe`, whose second 16 bits are `ioprio`; the
     // test `ioprio` holds the crate to that.
-    unsafe { std::ptr::from_mut(&mut entry).cast::<u16>().add(1).write(POLL_FIRST) };
+    unsafe { std::ptr::from_mut(&mut entry).cast::<u16>().add(1).write(bits) };
     entry
 }
 

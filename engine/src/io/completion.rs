@@ -20,7 +20,9 @@ impl Ring {
                 let sent = if result < 0 { Err(-result as Errno) } else { Ok(result as u32) };
                 (sent != Ok(asked)).then_some(Completion::Unsent { slot, asked, sent })
             }
-            Operation::ReceiveStream => Some(self.received(token, result, entry.flags(), false)),
+            Operation::ReceiveStream | Operation::ReceiveNext => {
+                Some(self.received(token, result, entry.flags(), false))
+            }
             Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),
             Operation::PollReadable => {
                 let cancelled = result == -libc::ECANCELED;
@@ -64,7 +66,7 @@ impl Ring {
                 break;
             };
             self.slots_promised += 1;
-            self.push(&entry);
+            self.push_lazily(&entry);
         }
         let accepting = &mut self.accepting[usize::from(listener)];
         if accepting.active() && accepting.all_idle() && self.slots_promised >= self.slots_max {

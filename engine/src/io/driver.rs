@@ -33,6 +33,9 @@ pub enum Interest {
     /// One-shot poll for the peer's end or a failure alone, whatever bytes there are: for a connection that is not read now.
     /// `Readable` follows.
     Ending,
+    /// One receive that waits for bytes: one order where `Readiness` and `Once` are two, as dear in kernel memory as `Stream`
+    /// until they come; for who is about to speak once.
+    Next,
     /// One receive of what is there now. `Received`, or `ReceiveEnded` with `Again` if nothing is.
     Once,
 }
@@ -127,7 +130,8 @@ pub enum Completion {
         slot: Slot,
         /// Bytes asked for.
         asked: u32,
-        /// Bytes taken by the kernel, or why none: `EAGAIN` if its buffer is full.
+        /// Bytes taken by the kernel, or why none: `EAGAIN` if its buffer is full; `ENOBUFS` or `ENOMEM` if the kernel has no
+        /// memory for it just now, which says nothing against the connection.
         sent: Result<u32, Errno>,
     },
     /// A wait for room ended; sending is worth a try (it may then fail).
@@ -171,7 +175,9 @@ pub trait Driver {
     fn send_parts(&mut self, slot: Slot, parts: &[Span]);
     /// Waits until the kernel has room for more of our bytes (one shot).
     fn wait_writable(&mut self, slot: Slot, generation: u16);
-    /// Cancels `wait_writable`; its `Writable` still comes.
+    /// Waits a while, for the kernel to have memory again (one shot): `Writable` follows, as for `wait_writable`.
+    fn wait_for_memory(&mut self, slot: Slot, generation: u16);
+    /// Cancels `wait_writable` or `wait_for_memory`; its `Writable` still comes.
     fn cancel_writable(&mut self, slot: Slot, generation: u16);
     /// Ends our direction (`SHUT_WR`).
     fn finish_sending(&mut self, slot: Slot);

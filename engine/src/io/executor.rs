@@ -3,11 +3,12 @@
 //! Owns: how executors are set up. Never: knows what they run. Several may be pinned to one core (`--shards` more than
 //! cores): they then share it as threads do.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, PoolPlacement, Task};
 
 use super::check::StartError;
 
@@ -25,6 +26,34 @@ const RING_DEPTH: usize = 32;
 /// gets its turn, which passes for "none has work". A thread that is kept off its core for so long, on a crowded machine or by
 /// SIGSTOP, was not seen again: `with_signals.py` plays it.
 const PREEMPT_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+thread_local! {
+    /// How many tasks this thread's executor runs beside its body.
+    static COMPANY: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs a task on this thread's executor, beside the body of the core. To be called inside it. There is no other way to
+/// start one: a core that is alone sleeps in its ring, and nothing else of its executor would get a turn.
+pub fn beside<T: 'static>(task: impl Future<Output = T> + 'static) -> Task<T> {
+    struct Guest;
+    impl Drop for Guest {
+        fn drop(&mut self) {
+            COMPANY.set(COMPANY.get() - 1);
+        }
+    }
+    COMPANY.set(COMPANY.get() + 1);
+    let guest = Guest;
+    glommio::spawn_local(async move {
+        let _guest = guest;
+        task.await
+    })
+}
+
+/// Says whether this thread's executor runs anything beside the body of the core.
+#[must_use]
+pub fn in_company() -> bool {
+    COMPANY.get() > 0
+}
 
 /// A shard's running thread.
 #[derive(Debug)]

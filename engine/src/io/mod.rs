@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   shard ──orders──> Driver ──entries──> kernel        driver    the seam, and its words
-//!     ^                 │ Ring              │           ring      io_uring; accept, completion, dial, token, buffers
+//!     ^                 │ Ring              │           ring      io_uring; accept, completion, dial, token, buffers, shortage
 //!     │   completions   │                   │           memory    what sends read, addressed by spans
 //!     └─────────────────┘<──────────────────┘           listen    listening sockets
 //!   rest: doorbell or clock                             rest, doorbell, executor    a shard's thread, and its sleep
@@ -42,6 +42,7 @@ pub mod poll;
 pub mod random;
 pub mod rest;
 pub mod ring;
+mod shortage;
 mod token;
 
 pub use buffers::BUFFERS_MAX;

@@ -1,15 +1,25 @@
 //! Resting: how a core whose shards have nothing to do waits for the kernel, another shard, or the clock.
 //!
-//! Owns: the wait through glommio's reactor, each ring's one timer, and the spin before it. Never: decides that there is
-//! nothing to do; that is the shards' word, given after the rest was announced and no mail was found.
+//! Owns: the wait, each ring's one timer, and the spin before it. Never: decides that there is nothing to do; that is the
+//! shards' word, given after the rest was announced and no mail was found.
 //!
-//! Everything that ends a rest is heard in one place, the doorbell, which all rings of a core share: another shard rings
-//! it, and while a rest lasts the kernel rings it for each completion (`register_eventfd`), the timers' among them. The
-//! order is what makes it safe: notifications on, then the kernel is asked once more, then sleep. What comes before the
-//! question is seen by it, what comes after rings.
+//! A core rests in its first ring: one system call that hands over what is queued and returns with the next completion, or
+//! when the time has come. That blocks the executor's thread, which is right as long as the core is all that it runs
+//! ([`executor::in_company`] says when not). Everything else that ends a rest is heard through the doorbell, which all rings
+//! of a core share, and which the first reads: another core rings it, and while a rest lasts the kernel rings it for each
+//! completion of the other rings (`register_eventfd`). The order is what makes it safe: notifications on, then the kernel is
+//! asked once more, then sleep. What comes before the question is seen by it, what comes after rings.
 //!
-//! glommio has no way to poll a foreign descriptor, and the ring's own never becomes readable with `DEFER_TASKRUN`; but
-//! a read of a file is an `IORING_OP_READ`, which waits for an eventfd like for any other file.
+//! ```text
+//!   first ring ──completion──────────────────────────┐        in company:
+//!   other rings ──completion─▶ doorbell ─▶ read by it ├─▶ wait    all rings ─▶ doorbell ─▶ read by glommio ─▶ await
+//!   other cores ─────────────▶ doorbell ─▶ read by it ┤
+//!   the clock ─────────────────────────────────────────┘
+//! ```
+//!
+//! In company, the wait is one of glommio's: it has no way to poll a foreign descriptor, and a ring's own never becomes
+//! readable with `DEFER_TASKRUN`; but a read of a file is an `IORING_OP_READ`, which waits for an eventfd like for any other
+//! file. It costs some five system calls more (LOG: 103 µs of CPU for a message, in the ring 60).
 //!
 //! Why the unsafe is sound: descriptors are duplicated before they are handed over, and the one memory the kernel
 //! writes (`heard`) is boxed and written inside our own system calls.
@@ -19,20 +29,22 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
 
 use glommio::io::BufferedFile;
-use io_uring::types::{Fd, SubmitArgs, TimeoutFlags, Timespec};
-use io_uring::{EnterFlags, opcode, squeue};
+use io_uring::types::{Fd, TimeoutFlags, Timespec};
+use io_uring::{opcode, squeue};
 
+use super::executor;
 use super::ring::{Ring, now_us};
 use super::token::{Operation, Token};
 
-/// Longest spin before a rest, in microseconds: about what falling asleep and waking up costs (LOG: 40 µs of CPU per
-/// one-at-a-time message through a rest, 25 without). Longer would waste more than it can save.
-pub const SPIN_US_MAX: u32 = 50;
+/// Longest spin before a rest, in microseconds: about what falling asleep in the ring and waking up costs. Longer would waste
+/// more than it can save. (LOG: at 50, which is what a rest through glommio cost, connections that came one after another
+/// paid half their CPU for it.)
+pub const SPIN_US_MAX: u32 = 10;
 
-/// Shortest spin, in microseconds: it never falls to nothing, or it could not find out that spinning pays again.
+/// Shortest spin, in microseconds; where that does not pay, there is none.
 const SPIN_US_MIN: u32 = 2;
 
-/// The wait of a core, inside its glommio executor.
+/// The wait of a core.
 #[derive(Debug)]
 pub struct Rest {
     bell: BufferedFile,
@@ -56,21 +68,53 @@ impl Rest {
     /// Waits until there is something to look at: a completion in any of these rings, a ring of their doorbell, or the time
     /// (monotonic, in microseconds) that belongs to one of them.
     ///
-    /// It may return early for no reason. Queued orders are submitted first.
+    /// It may return early for no reason. Queued orders are submitted first, or will be by the next `submit`.
     pub async fn rest(&mut self, rings: &mut [Ring], until_us: &[Option<u64>]) {
+        if executor::in_company() {
+            self.through_executor(rings, until_us).await;
+        } else {
+            in_first_ring(rings, until_us);
+        }
+    }
+
+    /// Gives the other tasks of the executor, if there are any, a turn, and its reactor one: for a core that has no rest.
+    pub async fn make_way(&mut self, ring: &Ring) {
+        if executor::in_company() {
+            // A task that yields only keeps the executor from looking after the input and output of the others.
+            ring.doorbell().ring();
+            let _ = self.bell.read_at(0, size_of::<u64>()).await;
+        }
+    }
+
+    async fn through_executor(&mut self, rings: &mut [Ring], until_us: &[Option<u64>]) {
         for (ring, until_us) in rings.iter_mut().zip(until_us) {
-            ring.arm_timer(*until_us);
+            ring.arm_timer(ring.until(*until_us));
             ring.ring.completion().enable_eventfd();
         }
-        // Pairs with the kernel: it adds work, then looks whether notifications are on; we turn them on, then look
-        // for work. One of the two sees the other.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        look_after_notifying();
         if rings.iter_mut().all(Ring::quiet) {
             // An error would be one of glommio's ring; then the turn that follows looks at everything anyway.
             let _ = self.bell.read_at(0, size_of::<u64>()).await;
         }
         rings.iter_mut().for_each(|ring| ring.ring.completion().disable_eventfd());
     }
+}
+
+fn in_first_ring(rings: &mut [Ring], until_us: &[Option<u64>]) {
+    let until_us = rings.iter().zip(until_us).filter_map(|(ring, until_us)| ring.until(*until_us)).min();
+    let Some((first, others)) = rings.split_first_mut() else { return };
+    others.iter_mut().for_each(|ring| ring.ring.completion().enable_eventfd());
+    look_after_notifying();
+    if others.iter_mut().all(Ring::quiet) {
+        first.wait(until_us);
+    }
+    others.iter_mut().for_each(|ring| ring.ring.completion().disable_eventfd());
+}
+
+/// Pairs with the kernel: it adds work, then looks whether notifications are on; we turn them on, then look for work. One
+/// of the two sees the other.
+fn look_after_notifying() {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// The ring's one timer: armed for the earliest deadline asked for, and left alone when a later one is asked for. So
@@ -102,9 +146,10 @@ impl Timer {
 }
 
 impl Ring {
-    /// Waits as [`Rest::rest`] does for one ring, but in the ring itself, without an executor: for threads that have none.
+    /// Waits as [`Rest::rest`] does for one ring, but in the ring itself, whoever else its thread has to run.
     ///
-    /// A ring rests either this way or the other, never both: each hears the doorbell for itself.
+    /// Handing queued orders over, waiting for the kernel and waiting for the clock are one system call. Nothing is slept
+    /// over: the kernel runs its deferred work and looks at the completions before it sleeps, and again for each new work.
     pub fn wait(&mut self, until_us: Option<u64>) {
         if !self.timer.listening {
             self.timer.listening = true;
@@ -112,16 +157,17 @@ impl Ring {
             let entry = opcode::Read::new(bell, self.timer.heard.as_mut_ptr(), 8).build();
             self.push(&entry.user_data(Token::new(Operation::Doorbell, 0, 0).raw()));
         }
-        if !self.quiet() {
+        if !self.said.is_empty() || !self.ring.completion().is_empty() {
             return;
         }
-        let left_us = until_us.map_or(u64::MAX, |until| until.saturating_sub(now_us()));
-        let left = timespec(left_us.min(1 << 40));
-        let arguments = SubmitArgs::new().timespec(&left);
-        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
-        // SAFETY: the arguments are of the type that EXT_ARG announces, and outlive the call. A timeout or a signal
-        // ends the wait with an error: the turn that follows looks at everything anyway.
-        let _ = unsafe { self.ring.submitter().enter(0, 1, flags, Some(&arguments)) };
+        let left_us = self.until(until_us).map_or(u64::MAX, |until| until.saturating_sub(now_us()));
+        self.enter_for(timespec(left_us.min(1 << 40)));
+    }
+
+    /// Returns until when to rest, if the shard wants its next turn at `until_us`.
+    fn until(&self, until_us: Option<u64>) -> Option<u64> {
+        let next_us = self.shortage.next_us();
+        until_us.into_iter().chain(next_us).min()
     }
 
     fn arm_timer(&mut self, until_us: Option<u64>) {
@@ -186,8 +232,11 @@ impl Spin {
             return;
         };
         let pays = now_us.saturating_sub(since_us) <= 2 * u64::from(self.us_max);
-        let budget_us = if pays { self.budget_us * 2 } else { self.budget_us / 2 };
-        self.budget_us = budget_us.max(SPIN_US_MIN).min(self.us_max);
+        self.budget_us = match self.budget_us {
+            budget_us if pays => (budget_us * 2).max(SPIN_US_MIN).min(self.us_max),
+            budget_us if budget_us / 2 < SPIN_US_MIN => 0,
+            budget_us => budget_us / 2,
+        };
     }
 
     /// Returns how long it has looked around so far, in microseconds: CPU time in which there was nothing to do.
@@ -205,11 +254,11 @@ impl Spin {
 mod tests {
     use super::*;
 
-    /// Work that comes seldom makes the spin short, work that comes soon makes it long again, even if each time it
-    /// came after the short spin was over.
+    /// Work that comes seldom makes the spin short, and then there is none; work that comes soon makes it long again, even if
+    /// each time it came after the short spin was over.
     #[test]
     fn spin_learns() {
-        let mut spin = Spin::new(SPIN_US_MAX);
+        let mut spin = Spin::new(50);
         let mut now_us = 1_000;
         let mut spun = |after_us: u64| {
             let start_us = now_us;
@@ -221,8 +270,8 @@ mod tests {
             spin.found(now_us);
             spun_us
         };
-        assert_eq!([0; 7].map(|_| spun(1_000)), [50, 25, 12, 6, 3, 2, 2]);
-        assert_eq!([0; 6].map(|_| spun(60)), [2, 4, 8, 16, 32, 50]);
+        assert_eq!([0; 7].map(|_| spun(1_000)), [50, 25, 12, 6, 3, 0, 0]);
+        assert_eq!([0; 6].map(|_| spun(60)), [0, 2, 4, 8, 16, 32]);
     }
 
     /// Work that is found without a pause says nothing about spinning.

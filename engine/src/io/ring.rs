@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use super::accept::Accepting;
+use super::accept::{Accepting, with_ioprio};
 use super::buffers::{Buffers, GROUP};
 use super::check::limit;
 use super::dial::{Dial, Dials};
@@ -31,6 +31,7 @@ use super::driver::{Completion, Driver, Interest, Lent, Slot};
 use super::listen::Listener;
 use super::memory::{Memory, Span};
 use super::parts::Parts;
+use super::shortage::Shortage;
 use super::token::{Operation, Token};
 
 /// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
@@ -44,8 +45,15 @@ const COMPLETIONS: u32 = 32_768;
 /// completions are ready, so that a turn is not cut into tiny ones.
 const READY_MIN: usize = 256;
 
+/// `IORING_RECVSEND_POLL_FIRST`, in `ioprio` (Linux 5.19): wait before the first try, which would be in vain.
+const RECEIVE_POLL_FIRST: u16 = 1;
+
 /// Completions taken from the kernel at a time.
 const REAP_BATCH: usize = 64;
+
+/// Submits that may leave orders in the queue if all of them can wait: a few turns of a busy shard, in each of which
+/// something else mostly is urgent anyway.
+const PUT_OFF_MAX: u8 = 4;
 
 /// Times `io_uring_enter` may make no progress at all before it is a fault.
 const ENTER_TRIES_MAX: u32 = 100_000;
@@ -127,6 +135,11 @@ pub struct Ring {
     pub(super) finishing: Box<[u8]>,
     /// What the ring itself has to say, before the kernel's.
     pub(super) said: VecDeque<Completion>,
+    pub(super) shortage: Shortage,
+    /// Something is queued that must not wait.
+    urgent: bool,
+    /// How often a submit left what can wait in the queue, one after the other.
+    put_off: u8,
     doorbells: Vec<Doorbell>,
     shard: usize,
     pub(super) timer: super::rest::Timer,
@@ -182,6 +195,9 @@ impl Ring {
             stopped: false,
             finishing: vec![OPEN; slots_max as usize].into_boxed_slice(),
             said: VecDeque::new(),
+            shortage: Shortage::default(),
+            urgent: false,
+            put_off: 0,
             doorbells,
             shard,
             timer: super::rest::Timer::default(),
@@ -269,7 +285,15 @@ impl Ring {
         let queue = self.ring.submission();
         let (work, overflow) = (queue.taskrun(), queue.cq_overflow());
         drop(queue);
-        work || overflow || !self.said.is_empty() || !self.ring.completion().is_empty()
+        let over = self.shortage.next_us().is_some_and(|due_us| due_us <= now_us());
+        work || overflow || over || !self.said.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    /// Hands over what can wait and is still queued: for a shard that will have no turn for a while, nor its core a rest.
+    pub fn hand_over(&mut self) {
+        if !self.ring.submission().is_empty() {
+            self.enter();
+        }
     }
 
     /// Hands everything over, and says whether the kernel then has nothing for us.
@@ -311,8 +335,34 @@ impl Ring {
         let _ = unsafe { self.ring.submitter().enter(0, COMPLETIONS, flags, Some(&arguments)) };
     }
 
+    /// Hands over what is queued, and waits for a completion, for so long at most.
+    pub(super) fn enter_for(&mut self, time: Timespec) {
+        let queued = self.ring.submission().len();
+        let arguments = SubmitArgs::new().timespec(&time);
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
+        self.counts.enters += 1;
+        // SAFETY: the arguments are of the type that EXT_ARG announces, and outlive the call; the entries are as the module
+        // header says. What is not taken is still queued. An error says that the time is over, or that a signal came; what
+        // else could be wrong, the next `enter` says too.
+        let taken = unsafe { self.ring.submitter().enter(queued as u32, 1, flags, Some(&arguments)) };
+        self.counts.orders += taken.as_ref().map_or(0, |taken| *taken as u64);
+        if taken.is_ok_and(|taken| taken == queued) {
+            self.parts.clear();
+            (self.urgent, self.put_off) = (false, 0);
+        }
+    }
+
+    /// Queues an order that shall be carried out by the next `submit`.
     #[inline]
     pub(super) fn push(&mut self, entry: &squeue::Entry) {
+        self.urgent = true;
+        self.push_lazily(entry);
+    }
+
+    /// Queues an order that only waits for something of the peer's: it may go with the next that is urgent, or with the
+    /// rest, so that one system call does what two would.
+    #[inline]
+    pub(super) fn push_lazily(&mut self, entry: &squeue::Entry) {
         loop {
             // SAFETY: what the entry names lives until the kernel is done with it: see the module header.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
@@ -338,19 +388,46 @@ impl Ring {
                     self.counts.orders += taken as u64;
                     if taken == queued {
                         self.parts.clear();
+                        (self.urgent, self.put_off) = (false, 0);
                         return;
                     }
                 }
-                // EAGAIN: no memory for a request just now. EBUSY: completions overflow, flushed as far as they fit.
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => std::thread::yield_now(),
-                    // EBADR: the kernel lost completions for want of memory; nothing we know is true any more.
-                    _ => panic!("io_uring_enter failed: {error}"),
-                },
+                Err(error) => {
+                    assert!(is_passing(&error), "io_uring_enter failed: {error}");
+                    std::thread::yield_now();
+                }
             }
             tries += 1;
             assert!(tries < ENTER_TRIES_MAX, "io_uring_enter makes no progress");
         }
+    }
+
+    /// Has the kernel put what its queue of completions had no room for into it, now that it is empty; says false if
+    /// there is nothing.
+    ///
+    /// Kernels do so at each `io_uring_enter` that asks for events, as far as there is room. Until all of it was heard,
+    /// some sends of the last submit may be among it, and whoever takes them for done would send their bytes again or
+    /// never. So `reap` comes here until nothing is left. Nothing is handed over meanwhile, so that comes to an end.
+    #[cold]
+    fn flush_overflow(&mut self) -> bool {
+        for _ in 0..ENTER_TRIES_MAX {
+            if !self.ring.submission().cq_overflow() {
+                return false;
+            }
+            self.counts.overflows += 1;
+            self.counts.enters += 1;
+            // SAFETY: no entry and no argument is passed.
+            let done =
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, EnterFlags::GETEVENTS.bits(), None) };
+            if let Err(error) = done {
+                assert!(is_passing(&error), "io_uring_enter failed: {error}");
+                std::thread::yield_now();
+            }
+            if !self.ring.completion().is_empty() {
+                return true;
+            }
+        }
+        panic!("io_uring_enter does not bring what its queue had no room for");
     }
 
     fn cancel(&mut self, target: Token) {
@@ -415,8 +492,17 @@ impl Driver for Ring {
                 .flags(libc::MSG_DONTWAIT)
                 .build()
                 .flags(squeue::Flags::BUFFER_SELECT),
+            Interest::Next => {
+                let entry = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0).buf_group(GROUP).build();
+                with_ioprio(entry.flags(squeue::Flags::BUFFER_SELECT), RECEIVE_POLL_FIRST)
+            }
         };
-        self.push(&entry.user_data(token.raw()));
+        let entry = entry.user_data(token.raw());
+        if interest == Interest::Once {
+            self.push(&entry);
+        } else {
+            self.push_lazily(&entry);
+        }
     }
 
     fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
@@ -453,10 +539,18 @@ impl Driver for Ring {
     fn wait_writable(&mut self, slot: Slot, generation: u16) {
         let token = Token::new(Operation::PollWritable, generation, slot);
         let entry = opcode::PollAdd::new(Fixed(slot), libc::POLLOUT as u32).build();
-        self.push(&entry.user_data(token.raw()));
+        self.push_lazily(&entry.user_data(token.raw()));
+    }
+
+    fn wait_for_memory(&mut self, slot: Slot, generation: u16) {
+        self.shortage.begin(slot, generation, now_us());
     }
 
     fn cancel_writable(&mut self, slot: Slot, generation: u16) {
+        if self.shortage.cancel(slot, generation) {
+            self.said.push_back(Completion::Writable { slot, generation });
+            return;
+        }
         self.cancel(Token::new(Operation::PollWritable, generation, slot));
     }
 
@@ -491,8 +585,14 @@ impl Driver for Ring {
         let queue = self.ring.submission();
         let (queued, work, overflow) = (!queue.is_empty(), queue.taskrun(), queue.cq_overflow());
         drop(queue);
-        if !queued && !work && !overflow {
-            return;
+        if !work && !overflow && !self.urgent {
+            if !queued {
+                return;
+            }
+            if self.put_off < PUT_OFF_MAX {
+                self.put_off += 1;
+                return;
+            }
         }
         self.counts.overflows += u64::from(overflow);
         let mut ready = self.ring.completion().len();
@@ -508,7 +608,13 @@ impl Driver for Ring {
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>, max: usize) {
-        let full = into.len() + max;
+        let full = into.len().saturating_add(max);
+        if self.shortage.next_us().is_some() {
+            let now_us = now_us();
+            while let Some((slot, generation)) = self.shortage.over(now_us) {
+                self.said.push_back(Completion::Writable { slot, generation });
+            }
+        }
         while into.len() < full {
             let Some(said) = self.said.pop_front() else {
                 break;
@@ -520,7 +626,10 @@ impl Driver for Ring {
             let room = REAP_BATCH.min(full - into.len());
             let entries = self.ring.completion().fill(&mut batch[..room]);
             if entries.is_empty() {
-                break;
+                if !self.flush_overflow() {
+                    break;
+                }
+                continue;
             }
             self.counts.completions += entries.len() as u64;
             for entry in entries {
@@ -554,10 +663,19 @@ pub fn now_us() -> u64 {
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
 }
 
+/// Says whether `io_uring_enter` is worth another try.
+///
+/// EAGAIN: no memory for a request just now. EBUSY: completions overflow, flushed as far as they fit. But EBADR: the kernel
+/// lost completions for want of memory; nothing we know is true any more.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
 fn receive_operation(interest: Interest) -> Operation {
     match interest {
         Interest::Stream => Operation::ReceiveStream,
         Interest::Readiness | Interest::Ending => Operation::PollReadable,
+        Interest::Next => Operation::ReceiveNext,
         Interest::Once => Operation::ReceiveOnce,
     }
 }

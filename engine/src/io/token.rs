@@ -38,9 +38,10 @@ pub(super) enum Operation {
     Timer = 12,
     TimerChange = 13,
     Doorbell = 14,
+    ReceiveNext = 15,
 }
 
-const OPERATIONS: [Operation; 15] = [
+const OPERATIONS: [Operation; 16] = [
     Operation::Send,
     Operation::ReceiveStream,
     Operation::ReceiveOnce,
@@ -56,6 +57,7 @@ const OPERATIONS: [Operation; 15] = [
     Operation::Timer,
     Operation::TimerChange,
     Operation::Doorbell,
+    Operation::ReceiveNext,
 ];
 
 /// An order's name, typed.

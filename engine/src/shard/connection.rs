@@ -53,7 +53,7 @@ pub(super) struct Connection {
     pub(super) armed: Option<Interest>,
     /// The armed receive was cancelled.
     pub(super) cancelling: bool,
-    /// A wait for room is armed: the kernel's buffer is full.
+    /// A wait for room is armed: the kernel's buffer is full, or it has no memory just now.
     pub(super) blocked: bool,
     /// No such wait is armed, but sending is tried again after a while: the peer has ended its direction, and that ends every wait
     /// at once.

@@ -185,8 +185,13 @@ impl Shard {
         let generation = connection.generation;
         match connection.armed {
             None if wanted => {
-                let busy = connection.reads >= READS_FOR_STREAM;
-                let interest = if busy { Interest::Stream } else { Interest::Readiness };
+                let interest = match connection.kind {
+                    _ if connection.reads >= READS_FOR_STREAM => Interest::Stream,
+                    // Who has just come is about to say what it wants: LOG says what an order less saves.
+                    Kind::Http if connection.reads == 0 => Interest::Next,
+                    Kind::Line if connection.reads == 1 && connection.first == NONE => Interest::Next,
+                    _ => Interest::Readiness,
+                };
                 connection.armed = Some(interest);
                 driver.receive(slot, generation, interest);
             }

@@ -16,12 +16,23 @@ const EAGAIN: Errno = 11;
 const RETRY_US: u64 = 1_000;
 const RETRY_SHIFT_MAX: u8 = 6;
 
+/// `ENOBUFS` and `ENOMEM`: the kernel has no memory for it just now. That is no fault of the connection.
+const SHORTAGES: [Errno; 2] = [105, 12];
+
 /// Logs start their next round with a block as large as the last round, up to this.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
 
 impl Shard {
-    /// Collects what the kernel says; says whether it said anything.
+    /// Settles what the submit did; says whether the kernel said anything.
     pub(super) fn settle<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let worked = self.reap(driver);
+        self.settle_private(driver);
+        self.release();
+        worked
+    }
+
+    /// Reaps what the kernel says; says whether it said anything.
+    pub(super) fn reap<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut reaped = std::mem::take(&mut self.reaped);
         driver.reap(&mut reaped, usize::MAX);
         let worked = !reaped.is_empty();
@@ -32,16 +43,16 @@ impl Shard {
             }
         }
         self.reaped = reaped;
-        self.settle_private(driver);
-        self.release();
         worked
     }
 
     fn unsent<D: Driver>(&mut self, driver: &mut D, slot: Slot, asked: u32, sent: Result<u32, Errno>) {
         self.stats.sends_short += 1;
+        let shortage = sent.is_err_and(|errno| SHORTAGES.contains(&errno));
         let taken = match sent {
             Ok(taken) => taken,
             Err(EAGAIN) => 0,
+            Err(_) if shortage => 0,
             Err(_) => {
                 // The peer is gone. What it had coming is counted as abandoned: the position moves back first.
                 self.move_back(driver, slot, asked);
@@ -52,7 +63,10 @@ impl Shard {
         self.move_back(driver, slot, asked - taken);
         let connection = &mut self.connections[slot as usize];
         if !std::mem::replace(&mut connection.blocked, true) {
-            if connection.ended || connection.ends {
+            if shortage {
+                // There is room in the socket: a wait for that would be over at once, again and again.
+                driver.wait_for_memory(slot, connection.generation);
+            } else if connection.ended || connection.ends {
                 connection.retries = true;
                 // Soon to who reads, and seldom to who does not.
                 connection.retry_shift = if taken > 0 { 0 } else { (connection.retry_shift + 1).min(RETRY_SHIFT_MAX) };

@@ -1,11 +1,11 @@
 //! The turn: everything a shard does, in order. Each phase has a budget, so that nothing starves anything.
 //!
-//! 1. read the clock once
+//! 1. read the clock once, and `reap` what the kernel said since the last turn
 //! 2. `hear` what other shards sent; first, because it frees their rings
 //! 3. `serve` what the kernel said: bytes, connections, room to write
 //! 4. `expire` timers
-//! 5. `ask`: what waited for room in a ring
-//! 6. `hear` once more what this shard sent itself
+//! 5. `hear` once more what this shard sent itself, so that it is one turn from a publisher to a reader
+//! 6. `ask`: what waited for room in a ring
 //! 7. `flush`: one send each to those with something to receive, at most a slice of them
 //! 8. `submit`: one system call
 //! 9. `settle`: positions move back by what was not sent; blocks that everybody has go back to the pool
@@ -38,26 +38,31 @@ impl Shard {
 
         self.encoder.refill(start_us);
 
-        let mut worked = self.hear(driver);
+        let mut worked = self.reap(driver);
+        worked |= self.hear(driver);
         worked |= self.serve(driver);
-        worked |= self.expire(driver);
-        worked |= self.ask(driver);
-        // What it told itself meanwhile leaves in this turn: most messages have their home and their readers here.
+        // What these have left for the next turn is not seen below: they say so.
+        let mut again = self.expire(driver);
+        // What it told itself meanwhile leaves in this turn: most messages have their home and their readers here. Before
+        // `ask`, which ends those for whom a message was the last straw, before anything is sent to them.
         worked |= self.hear_own(driver);
+        again |= self.ask(driver);
         // Before the flush, which may take its time: the other shards begin meanwhile.
         self.links.bells(|shard| driver.wake(shard));
-        worked |= self.flush(driver);
+        worked |= again | self.flush(driver);
         driver.submit();
-        worked |= self.settle(driver);
+        again |= self.settle(driver);
         self.links.bells(|shard| driver.wake(shard));
 
         self.stats.turns += 1;
-        if worked {
+        if worked | again {
             let took_us = driver.now_us().saturating_sub(start_us);
             self.stats.turn_us_total += took_us;
             self.stats.turn_us_max = self.stats.turn_us_max.max(took_us);
         }
-        if worked
+        // A turn that did all there was to do is followed by a rest, not by one that finds nothing.
+        again |= worked && self.waits_for_room();
+        if again
             || !self.completions.is_empty()
             || !self.postponed.is_empty()
             || !self.ready.is_empty()

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use corecast::io::driver::{Completion, Driver, End, Interest};
 use corecast::io::memory::Span;
+use corecast::io::ring::now_us;
 
 use crate::bench::{Bench, DEADLINE};
 
@@ -114,6 +115,56 @@ fn more_completions_than_fit() {
     bench.turn();
     assert_eq!((heard, bench.heard.len()), (REFUSED, 0));
     assert!(bench.ring.counts().overflows > 0, "the test must overflow the queue");
+}
+
+/// However many completions a submit brings, `submit` and `reap` tell all of them: nothing of a send is heard later. Those
+/// beyond the kernel's queue used to be heard turns later, when their connection had been sent more, so that bytes were
+/// sent twice.
+#[test]
+fn one_reap_hears_all() {
+    const REFUSED: usize = 100_000;
+    let mut bench = Bench::new(8, 8);
+    bench.ring.accept(0);
+    let (mut client, slot) = bench.client();
+    bench.refuse_sends(&mut client, slot);
+    bench.turn();
+    for round in 1..=3 {
+        for _ in 0..REFUSED {
+            bench.ring.send(slot, Span { start: 0, len: round });
+        }
+        bench.ring.submit();
+        bench.ring.reap(&mut bench.heard, usize::MAX);
+        let refused = Completion::Unsent { slot, asked: round, sent: Err(libc::EPIPE) };
+        assert!(bench.heard.iter().all(|one| *one == refused));
+        assert_eq!(bench.heard.len(), REFUSED, "round {round}");
+        bench.heard.clear();
+    }
+    assert!(bench.ring.counts().overflows > 0, "the test must overflow the queue");
+}
+
+/// Who waits for the kernel to have memory is told that it may try again, once, not at once, and also while the ring
+/// rests; a wait that is cancelled is over at once.
+#[test]
+fn wait_for_memory() {
+    let mut bench = Bench::new(8, 8);
+    bench.ring.accept(0);
+    let (_client, slot) = bench.client();
+    let (_other, other) = bench.client();
+    let start_us = now_us();
+    bench.ring.wait_for_memory(slot, 4);
+    bench.ring.wait_for_memory(other, 5);
+    bench.ring.cancel_writable(other, 5);
+    bench.turn();
+    assert_eq!(bench.heard.pop(), Some(Completion::Writable { slot: other, generation: 5 }));
+    let mut rests = 0;
+    while bench.heard.is_empty() {
+        bench.ring.wait(None);
+        bench.turn();
+        rests += 1;
+        assert!(rests < 100, "it does not rest until then");
+    }
+    assert!(now_us() - start_us >= 10_000, "it was told too soon");
+    assert_eq!(bench.heard, [Completion::Writable { slot, generation: 4 }]);
 }
 
 /// `reap` moves at most what it is asked for, and keeps the rest in order.

@@ -10,6 +10,8 @@ pub(crate) struct Faults {
     pub(crate) short_send: u32,
     /// A send takes nothing although there is room.
     pub(crate) again: u32,
+    /// A send fails because the kernel has no memory for it just now.
+    pub(crate) shortage: u32,
     /// A multishot receive is ended by the kernel, with or without bytes.
     pub(crate) rearm: u32,
     /// A receive or wait comes back after up to this many microseconds.
@@ -43,6 +45,7 @@ impl Faults {
     pub(crate) const NONE: Faults = Faults {
         short_send: 0,
         again: 0,
+        shortage: 0,
         rearm: 0,
         delay_us_max: 20,
         late_writable_us_max: 20,
@@ -83,6 +86,7 @@ impl Faults {
             late: often(rng, 900),
             no_buffers: often(rng, 200),
             storm: if rng.chance(850) { 0 } else { rng.within(100..1_000) as u32 },
+            shortage: often(rng, 200),
         }
     }
 }

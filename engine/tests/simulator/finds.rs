@@ -5,6 +5,8 @@
 
 use corecast::shard::Limits;
 
+use crate::faults::Faults;
+use crate::net::ConnId;
 use crate::stage::{Stage, post};
 
 const SMALL_MEMORY: u64 = 64 << 10;
@@ -96,4 +98,41 @@ fn a_ping_behind_a_begun_frame_without_memory() {
         if over { ended += 1 } else { kept += 1 }
     }
     assert!(kept > 0 && ended > 0, "{kept} kept, {ended} ended: the scene shows nothing");
+}
+
+/// A kernel that has no memory for a send delays it, and ends no connection: every subscriber gets every message, and nothing
+/// is sent again at once. It used to end the connection, as if the peer had gone; and a wait for room in the socket, which
+/// has room, would be over at once.
+#[test]
+fn a_kernel_without_memory_ends_nobody() {
+    const READERS: usize = 8;
+    const MESSAGES: usize = 40;
+    let kind = Faults { delay_us_max: 1, ..Faults::NONE };
+    let mut scene = Stage::new(1, &Limits { memory_bytes: 1 << 20, ..Limits::default() });
+    let readers: Vec<ConnId> = (0..READERS).map(|_| scene.upgrade_at(0, 1 << 16, "/topics/t?since=live")).collect();
+    let mut expected = Vec::new();
+    for number in 0..MESSAGES {
+        let message = format!("message {number}");
+        expected.extend_from_slice(&[0x81, message.len() as u8]);
+        expected.extend_from_slice(message.as_bytes());
+        let shortage = if number % 4 == 3 { 0 } else { 1_000 };
+        scene.berths[0].1.set_faults(Faults { shortage, ..kind });
+        let before = scene.berths[0].1.tally.sends;
+        // Its answer fails as well, and is not what is looked at.
+        scene.open(4096, post("t", &message).as_bytes());
+        scene.turns();
+        let tries = scene.berths[0].1.tally.sends - before;
+        assert!(tries <= 2 * (READERS as u64 + 1), "{tries} sends in less than a millisecond");
+        scene.berths[0].1.set_faults(kind);
+    }
+    assert!(scene.berths[0].1.tally.shortages > 0, "the kernel was short of memory: the test shows something");
+    for _ in 0..20 {
+        scene.net.borrow_mut().advance_us(10_000);
+        scene.turns();
+    }
+    for reader in readers {
+        let mut bytes = Vec::new();
+        let ended = scene.read(reader, usize::MAX, &mut bytes);
+        assert!(!ended && bytes == expected, "{}", String::from_utf8_lossy(&bytes));
+    }
 }

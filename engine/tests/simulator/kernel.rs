@@ -20,6 +20,9 @@ use crate::net::{ConnId, Found, SharedNet};
 use crate::rng::Rng;
 use crate::seat::{Armed, BufferOwner, EMPTY, Phase, Seat, Sizes, Tally};
 
+/// Longest wait of who was sent away for want of the kernel's memory, in microseconds.
+const SHORTAGE_US_MAX: u64 = 50_000;
+
 /// What the shard ordered, waiting for `submit`.
 #[derive(Debug)]
 enum Order {
@@ -223,7 +226,9 @@ impl FakeKernel {
             Interest::Readiness | Interest::Ending => {
                 Completion::Readable { slot, generation, cancelled: true, failed: false }
             }
-            Interest::Stream | Interest::Once => Completion::ReceiveEnded { slot, generation, end: End::Cancelled },
+            Interest::Stream | Interest::Next | Interest::Once => {
+                Completion::ReceiveEnded { slot, generation, end: End::Cancelled }
+            }
         });
     }
 
@@ -248,6 +253,8 @@ impl FakeKernel {
         };
         let sent = if seat.finished {
             Err(libc::EPIPE)
+        } else if self.rng.chance(self.faults.shortage) {
+            Err(self.rng.pick(&[libc::ENOBUFS, libc::ENOMEM]))
         } else {
             match self.net.borrow_mut().server_write(seat.conn, &bytes[..offered]) {
                 Ok(0) => Err(libc::EAGAIN),
@@ -258,6 +265,7 @@ impl FakeKernel {
         match sent {
             Ok(count) if count as usize == bytes.len() => return,
             Ok(_) => self.tally.short += 1,
+            Err(libc::ENOBUFS | libc::ENOMEM) => self.tally.shortages += 1,
             Err(_) => self.tally.again += 1,
         }
         seat.unsent_unreaped += 1;
@@ -500,6 +508,16 @@ impl Driver for FakeKernel {
             self.breach(slot, "a second wait for room while one is armed");
         }
         seat.writable = Some(Armed { generation, interest: Interest::Readiness, live: true, due_us: None });
+        self.order(Order::WaitWritable);
+    }
+
+    fn wait_for_memory(&mut self, slot: Slot, generation: u16) {
+        let due_us = self.due_us(SHORTAGE_US_MAX);
+        let seat = self.open_seat(slot);
+        if seat.writable.is_some() {
+            self.breach(slot, "a second wait for room while one is armed");
+        }
+        seat.writable = Some(Armed { generation, interest: Interest::Readiness, live: true, due_us: Some(due_us) });
         self.order(Order::WaitWritable);
     }
 

@@ -93,10 +93,14 @@ impl EchoShard {
                 let echo = &mut self.slots[slot as usize];
                 match sent {
                     Ok(count) => echo.from -= (asked - count) as usize,
-                    Err(libc::EAGAIN) => echo.from -= asked as usize,
+                    Err(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => echo.from -= asked as usize,
                     Err(_) => echo.failed = true,
                 }
-                kernel.wait_writable(slot, echo.generation);
+                if matches!(sent, Err(libc::ENOBUFS | libc::ENOMEM)) {
+                    kernel.wait_for_memory(slot, echo.generation);
+                } else {
+                    kernel.wait_writable(slot, echo.generation);
+                }
                 echo.blocked = true;
             }
             Completion::Writable { slot, .. } => self.slots[slot as usize].blocked = false,

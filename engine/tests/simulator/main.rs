@@ -129,6 +129,7 @@ fn worlds() {
         // A simulator that sees nothing proves nothing.
         assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
         assert!(sum.heard.iter().all(|heard| *heard > 100) && sum.ends > 100 && sum.stats.compressed > 100, "{sum:?}");
+        assert!(sum.tally.shortages > 100, "{sum:?}");
         assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
         assert!(sum.tally.late > 100, "{sum:?}");
     }

@@ -76,6 +76,7 @@ pub(crate) struct Tally {
     pub(crate) sends: u64,
     pub(crate) short: u64,
     pub(crate) again: u64,
+    pub(crate) shortages: u64,
     pub(crate) no_buffers: u64,
     pub(crate) rearms: u64,
     pub(crate) crossed_cancels: u64,
@@ -89,6 +90,7 @@ impl Tally {
         self.sends += other.sends;
         self.short += other.short;
         self.again += other.again;
+        self.shortages += other.shortages;
         self.no_buffers += other.no_buffers;
         self.rearms += other.rearms;
         self.crossed_cancels += other.crossed_cancels;

@@ -34,7 +34,7 @@ impl Pace {
 }
 
 /// Longest time for which a client that stalls does not read, in microseconds: whole bursts pass it by.
-const STALL_US_MAX: usize = 200_000;
+pub(crate) const STALL_US_MAX: usize = 200_000;
 
 /// What became of the connection in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

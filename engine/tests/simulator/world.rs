@@ -19,6 +19,7 @@ use crate::promptness::Promptness;
 use crate::rng::Rng;
 use crate::rounds::Rounds;
 use crate::seat::Tally;
+use crate::wire::STALL_US_MAX;
 
 /// Longest that nobody can act while somebody waits, once faults are over: a head may take 10 s, an ended connection 2 s. Below the 25 s
 /// of a ping, which would hide a lost wake-up.
@@ -391,6 +392,10 @@ impl World {
         let next_us = shards.chain(clients).chain([stalled]).flatten().filter(|due_us| *due_us > now_us).min();
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
+        // Who has bytes to read and does not is about to: it stalls for so long at most. To jump further would be to blame the
+        // server for it.
+        let unread = self.clients.iter().filter_map(Client::conn).any(|conn| self.net.borrow().client_has_news(conn));
+        let by_us = if unread { by_us.min(STALL_US_MAX as u64) } else { by_us };
         self.idle_us += by_us;
         if !self.phase.is_lively() && self.idle_us > self.excused_us + SETTLE_US_MAX {
             let waiting = self.who_waits();
