@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use crate::gate::Gate;
+use crate::io::clock::wall_offset_us;
 use crate::io::driver::Driver;
 use crate::io::listen::Listener;
 use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
@@ -144,6 +145,7 @@ impl CoreLoop {
         if now_us >= standing.board_due_us {
             standing.unwritten = false;
             standing.board_due_us = now_us + BOARD_US;
+            self.shards[index].set_wall_clock(wall_offset_us());
             self.write(index);
         }
     }

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::core_loop::CoreLoop;
 use crate::gate::{GateKeeper, gate};
 use crate::io::check::{self, StartError};
+use crate::io::clock::wall_offset_us;
 use crate::io::doorbell::Doorbell;
 use crate::io::driver::Driver;
 use crate::io::executor::{ShardThread, spawn_shard};
@@ -114,7 +115,15 @@ impl Node {
             .unzip();
         drop(alive);
         for (index, (ring, links)) in rings.into_iter().zip(mesh::join(shards, core_count, ring_bytes)).enumerate() {
-            let setup = Setup { index, limits: limits.clone(), links, seed: random_seed()?, slots_max, hash_key };
+            let setup = Setup {
+                index,
+                limits: limits.clone(),
+                links,
+                seed: random_seed()?,
+                slots_max,
+                hash_key,
+                wall_offset_us: wall_offset_us(),
+            };
             loops[index % core_count].add(setup, ring);
         }
         let mut node = Node {

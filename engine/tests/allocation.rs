@@ -150,7 +150,8 @@ fn no_allocation_per_message() {
     let mut ring = Ring::new(&config, 0, doorbells, listeners).expect("an io_uring");
     let limits = Limits { memory_bytes: 32 << 20, compress_from: Some(100), ..Limits::default() };
     let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
-    let mut shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2 });
+    let mut shard =
+        Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2, wall_offset_us: 0 });
     ring.enable().expect("a ring starts on its thread");
     ring.accept(0);
 

@@ -26,6 +26,8 @@ pub enum TopicError {
     ControlCharacter,
     /// It holds `+`, `#` or `*`, which are kept for patterns.
     ReservedCharacter,
+    /// A segment is `.` or `..`: every URL parser takes those for steps in a path, escaped or not, so that no URL could name it.
+    DotSegment,
     /// It starts with `$`, which is the engine's.
     System,
 }
@@ -39,6 +41,7 @@ impl TopicError {
             Self::EmptySegment => "the topic has an empty segment",
             Self::ControlCharacter => "the topic holds a control character",
             Self::ReservedCharacter => "the topic holds +, # or *",
+            Self::DotSegment => "the topic has a segment . or .., which no URL can name",
             Self::System => "topics that start with $ belong to the engine",
         }
     }
@@ -119,7 +122,15 @@ fn check_characters(topic: &str) -> Result<(), TopicError> {
     let bytes = topic.as_bytes();
     // A slash before the first byte stands for "a segment starts here"; one past the end must not.
     let mut before = b'/';
+    // Dots that the segment at hand consists of, or more than two if of anything else.
+    let mut dots = 0_u32;
     for &byte in bytes {
+        dots = match byte {
+            b'/' if matches!(dots, 1 | 2) => return Err(TopicError::DotSegment),
+            b'/' => 0,
+            b'.' => dots + 1,
+            _ => 3,
+        };
         match byte {
             b'/' if before == b'/' => return Err(TopicError::EmptySegment),
             0x00..=0x1f | 0x7f => return Err(TopicError::ControlCharacter),
@@ -131,6 +142,9 @@ fn check_characters(topic: &str) -> Result<(), TopicError> {
     }
     if before == b'/' {
         return Err(TopicError::EmptySegment);
+    }
+    if matches!(dots, 1 | 2) {
+        return Err(TopicError::DotSegment);
     }
     Ok(())
 }

@@ -16,6 +16,10 @@ pub enum Violation {
     HeadTooLarge,
     /// The head has more than [`HEADERS_MAX`](crate::http::head::HEADERS_MAX) header lines.
     TooManyHeaders,
+    /// The target is longer than the head may be (RFC 9112 section 3).
+    TargetTooLong,
+    /// The method is longer than the head may be (RFC 9112 section 3).
+    MethodTooLong,
     /// The first line is not `method SP target SP version` (RFC 9112 section 3).
     BadRequestLine,
     /// The first line of a response is not `version SP status SP reason` (RFC 9112 section 4).
@@ -44,20 +48,24 @@ pub enum Violation {
     DuplicateContentLength,
     /// Content-Length is not a plain decimal number below 2^64 (RFC 9110 section 8.6).
     BadContentLength,
-    /// Transfer-Encoding is not exactly `chunked`, once (RFC 9112 section 6.1).
+    /// Transfer-Encoding names a coding before `chunked` (RFC 9112 section 6.1).
     UnsupportedTransferEncoding,
+    /// Transfer-Encoding does not end with `chunked`, or says it twice, or is malformed (RFC 9112 section 6.3).
+    BadTransferEncoding,
     /// Transfer-Encoding is given with HTTP/1.0 (RFC 9112 section 6.1).
     TransferEncodingOnHttp10,
     /// An HTTP/1.1 request names no Host (RFC 9112 section 3.2).
     MissingHost,
     /// Host is given twice (RFC 9112 section 3.2).
     DuplicateHost,
-    /// Host is empty or holds a character that no host has.
+    /// Host is empty, or neither a name nor an address, with or without a port (RFC 3986 section 3.2.2).
     BadHost,
     /// Expect asks for something other than `100-continue` (RFC 9110 section 10.1.1).
     UnsupportedExpectation,
     /// A chunk's size line or the line end after its data is malformed (RFC 9112 section 7.1).
     BadChunk,
+    /// A line of the trailer section is no field line (RFC 9112 section 7.1.2).
+    BadTrailer,
     /// The extensions of a chunk are longer than this crate accepts.
     ChunkExtensionTooLong,
     /// The trailer section of a chunked body is longer than this crate accepts.
@@ -76,6 +84,8 @@ pub enum Violation {
     BadEvent,
     /// An event name begins with what is the engine's own, [`RESERVED_EVENTS`](crate::message::RESERVED_EVENTS).
     ReservedEvent,
+    /// A callback of a forever frame is neither a name nor `parent.` and a name.
+    BadFrameCallback,
     /// A callback's name breaks the rule of [`valid_callback`](crate::json::valid_callback).
     BadCallback,
     /// A line of the line protocol makes no sense.
@@ -88,6 +98,8 @@ pub enum Violation {
     BadWebSocketKey,
     /// Sec-WebSocket-Version is not 13 (RFC 6455 section 4.2.1).
     BadWebSocketVersion,
+    /// Sec-WebSocket-Extensions or Sec-WebSocket-Protocol breaks its grammar (RFC 6455 sections 4.1 and 9.1).
+    BadWebSocketOffer,
     /// A server's answer does not complete the WebSocket handshake (RFC 6455 section 4.1).
     BadHandshakeAnswer,
     /// A reserved bit of a frame is set (RFC 6455 section 5.2).
@@ -141,6 +153,8 @@ impl Violation {
         match self {
             Self::HeadTooLarge => ("the request head is too large", 431, PROTOCOL),
             Self::TooManyHeaders => ("the request head has too many headers", 431, PROTOCOL),
+            Self::TargetTooLong => ("the request target is too long", 414, PROTOCOL),
+            Self::MethodTooLong => ("the method is not known", 501, PROTOCOL),
             Self::BadRequestLine => ("the request line is malformed", 400, PROTOCOL),
             Self::BadStatusLine => ("the status line is malformed", 502, PROTOCOL),
             Self::UnsupportedVersion => ("only HTTP/1.0 and HTTP/1.1 are spoken here", 505, PROTOCOL),
@@ -155,13 +169,15 @@ impl Violation {
             Self::BothLengths => ("both Content-Length and Transfer-Encoding are given", 400, PROTOCOL),
             Self::DuplicateContentLength => ("Content-Length is given twice", 400, PROTOCOL),
             Self::BadContentLength => ("Content-Length is not a number", 400, PROTOCOL),
-            Self::UnsupportedTransferEncoding => ("Transfer-Encoding is not exactly \"chunked\"", 501, PROTOCOL),
+            Self::UnsupportedTransferEncoding => ("the only transfer coding is \"chunked\"", 501, PROTOCOL),
+            Self::BadTransferEncoding => ("Transfer-Encoding does not end with \"chunked\", once", 400, PROTOCOL),
             Self::TransferEncodingOnHttp10 => ("HTTP/1.0 has no Transfer-Encoding", 400, PROTOCOL),
             Self::MissingHost => ("the Host header is missing", 400, PROTOCOL),
             Self::DuplicateHost => ("the Host header is given twice", 400, PROTOCOL),
             Self::BadHost => ("the Host header is malformed", 400, PROTOCOL),
             Self::UnsupportedExpectation => ("only \"Expect: 100-continue\" is understood", 417, PROTOCOL),
             Self::BadChunk => ("the chunked body is malformed", 400, PROTOCOL),
+            Self::BadTrailer => ("a trailer line is malformed", 400, PROTOCOL),
             Self::ChunkExtensionTooLong => ("a chunk extension is too long", 400, PROTOCOL),
             Self::TrailerTooLong => ("the trailer section is too long", 431, PROTOCOL),
             Self::BadEscape => ("a % is not followed by two hexadecimal digits", 400, POLICY),
@@ -174,11 +190,15 @@ impl Violation {
             Self::BadCallback => {
                 ("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot", 400, POLICY)
             }
+            Self::BadFrameCallback => {
+                ("the callback of a forever-frame is a name, or parent. and a name, of A-Z a-z 0-9 _ $", 400, POLICY)
+            }
             Self::BadLine => ("the line is malformed", 400, POLICY),
             Self::MissingUpgrade => ("this needs an upgrade to WebSocket", 426, PROTOCOL),
             Self::BadUpgradeMethod => ("a WebSocket upgrade is a GET with HTTP/1.1", 400, PROTOCOL),
             Self::BadWebSocketKey => ("Sec-WebSocket-Key is not 16 bytes in base64", 400, PROTOCOL),
             Self::BadWebSocketVersion => ("Sec-WebSocket-Version is not 13", 426, PROTOCOL),
+            Self::BadWebSocketOffer => ("a subprotocol or extension that is offered is malformed", 400, PROTOCOL),
             Self::BadHandshakeAnswer => ("the answer does not complete the WebSocket handshake", 502, PROTOCOL),
             Self::ReservedBits => ("a reserved bit is set", 400, PROTOCOL),
             Self::ReservedOpcode => ("the opcode is reserved", 400, PROTOCOL),

@@ -29,6 +29,8 @@ fn heads_are_written() {
         framing: Framing::Sized(3),
         http10: false,
         keep_alive: true,
+        date: None,
+        upgrade: None,
         extra: &[],
     };
     let rows = [
@@ -46,6 +48,20 @@ fn heads_are_written() {
             Head { framing: Framing::Chunked, http10: true, content_type: None, ..base },
             format!("HTTP/1.1 200 OK\r\n{EVERY}Connection: close\r\n\r\n"),
             Framing::Close,
+        ),
+        (
+            Head {
+                status: 426,
+                content_type: None,
+                date: Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+                upgrade: Some("websocket"),
+                keep_alive: false,
+                ..base
+            },
+            format!(
+                "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n{EVERY}Content-Length: 3\r\nUpgrade: websocket\r\nConnection: upgrade\r\nConnection: close\r\n\r\n"
+            ),
+            Framing::Sized(3),
         ),
         (
             Head { http10: true, content_type: None, ..base },
@@ -194,8 +210,52 @@ fn upgrades_are_checked() {
         (KEY, "dGhlIHNhbXBsZSBub25jZTE=", Err(V::BadWebSocketKey)),
         (KEY, "dGhlIHNhbXBsZSBub25jZ!==", Err(V::BadWebSocketKey)),
         (KEY, "dGhlIHNhbXBsZSBub25jZQ==dGhl", Err(V::BadWebSocketKey)),
+        // Lists stand on any number of lines.
+        (
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: chat\r\nX: y\r\nSec-WebSocket-Protocol: x, corecast.v1\r\n\r\n",
+            Ok((true, vec!["chat".into(), "x".into(), "corecast.v1".into()])),
+        ),
+        ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: corecast.v10\r\n\r\n", Ok((false, vec!["corecast.v10".into()]))),
+        ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: a, b; c;d = \"e\\f\" ,,g\r\n\r\n", Ok((false, vec![]))),
     ] {
         assert_eq!(upgrade(&good.replacen(from, to, 1)), found, "{from} -> {to}");
+    }
+}
+
+/// What a client offers follows its grammar, or there is no WebSocket (RFC 6455 sections 4.2.1 and 9.1).
+#[test]
+fn malformed_offers_are_refused() {
+    for line in [
+        "Extensions: permessage-deflate;",
+        "Extensions: permessage-deflate;; a",
+        "Extensions: ; a",
+        "Extensions: permessage-deflate; =x",
+        "Extensions: permessage-deflate; a=",
+        "Extensions: permessage-deflate; a=b=c",
+        "Extensions: permessage-deflate a",
+        "Extensions: permessage-deflate; a b",
+        "Extensions: permessage-deflate; a=\"b",
+        "Extensions: permessage-deflate; a=\"\"",
+        "Extensions: permessage-deflate; a=\"b c\"",
+        "Extensions: permessage-deflate; a=\"b\\\"",
+        "Extensions: permessage-deflate; a=\"b, c\"",
+        "Extensions: per/message",
+        "Extensions: \u{e9}",
+        "Extensions: ,",
+        "Extensions:",
+        "Extensions: a\r\nSec-WebSocket-Extensions: b c",
+        "Protocol: corecast.v1, a b",
+        "Protocol: \"corecast.v1\"",
+        "Protocol: corecast/v1",
+        "Protocol: ,",
+        "Protocol: a\r\nSec-WebSocket-Protocol: \u{e9}",
+    ] {
+        let head = format!(
+            "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-{line}\r\n\r\n"
+        );
+        assert_eq!(upgrade(&head), Err(Violation::BadWebSocketOffer), "{line}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compression as the wire shows it: the agreement (RFC 7692 section 7.1), the bit in a frame (section 6), and gzip pieces.
 
 use corecast_protocol::Violation;
+use corecast_protocol::http::field::Field;
 use corecast_protocol::http::{gzip, head, prefer};
 use corecast_protocol::write::Writer;
 use corecast_protocol::ws::decoder::{Decoder, Event, Role, compressed_bytes_max};
@@ -50,7 +51,7 @@ fn offers_are_accepted_or_passed_over() {
         (",;=", None),
     ];
     for (offers, agreement) in rows {
-        assert_eq!(negotiate(offers), agreement, "{offers}");
+        assert_eq!(negotiate(Field::line(offers.as_bytes())), agreement, "{offers}");
     }
     let none = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     assert_eq!(unsaid.map(answer).as_deref(), Some(none));
@@ -63,7 +64,10 @@ fn offers_stand_on_any_line() {
     let request = "GET / HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Extensions: permessage-deflate; what=ever\r\n\
                    Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9, permessage-deflate\r\n\r\n";
     let (request, _) = head::parse(request.as_bytes(), 4096).unwrap().unwrap();
-    assert_eq!(request.headers.deflate, Some(Agreement { window: Window::Bits9, named: true }));
+    assert_eq!(
+        negotiate(request.headers.sec_websocket_extensions),
+        Some(Agreement { window: Window::Bits9, named: true })
+    );
 }
 
 fn packed(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
@@ -158,7 +162,7 @@ fn gzip_is_asked_for_by_name() {
         ("", false),
     ];
     for (header, accepted) in rows {
-        assert_eq!(prefer::accepts_gzip(header), accepted, "{header}");
+        assert_eq!(prefer::accepts_gzip(Field::line(header.as_bytes())), accepted, "{header}");
     }
 }
 

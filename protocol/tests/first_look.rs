@@ -92,6 +92,8 @@ fn a_request_and_its_answer_travel() {
     let mut out = [0; 512];
     let mut w = Writer::new(&mut out);
     let answer = response::Head {
+        date: None,
+        upgrade: None,
         status: 200,
         content_type: Some("application/json"),
         framing: response::Framing::Sized(2),

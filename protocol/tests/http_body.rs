@@ -44,6 +44,11 @@ fn bodies_are_read() {
         ("a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789", ""),
         ("0000000000000001\r\nx\r\n0000\r\n\r\n", "x", ""),
         ("1;a=b;c=\"d e\"\r\nx\r\n0;last\r\n\r\n", "x", ""),
+        // White space around an extension's parts is bad, and read (RFC 9112 section 7.1.1).
+        ("1 ;a\r\nx\r\n0\r\n\r\n", "x", ""),
+        ("1\t; a\t =\tb \t;c = \"d\\\"\\\\; \" ;d\r\nx\r\n0\r\n\r\n", "x", ""),
+        ("1;a=\"\";b\r\nx\r\n0 ; last\r\n\r\n", "x", ""),
+        ("0\r\nA:\r\nB-1: \u{e9} \r\n!#$%&'*+-.^_`|~9: x\r\n\r\n", "", ""),
         ("1\r\n\r\r\n0\r\nExpires: never\r\nX:\ty\r\n\r\n\r\n", "\r", "\r\n"),
     ] {
         let used = input.len() - rest.len();
@@ -66,7 +71,7 @@ fn unfinished_bodies_ask_for_more() {
 fn malformed_bodies_are_refused() {
     use Violation as V;
     let long_extension = format!("1;{}\r\n", "e".repeat(usize::from(EXTENSION_BYTES_MAX) + 1));
-    let long_trailer = format!("0\r\n{}", "t".repeat(usize::from(TRAILER_BYTES_MAX) + 1));
+    let long_trailer = format!("0\r\nt: {}", "u".repeat(usize::from(TRAILER_BYTES_MAX) - 2));
     let many_trailers = format!("0\r\n{}", "t: u\r\n".repeat(400));
     for (input, violation) in [
         ("\r\n", V::BadChunk),
@@ -76,8 +81,46 @@ fn malformed_bodies_are_refused() {
         ("0x1\r\n", V::BadChunk),
         (" 1\r\n", V::BadChunk),
         ("1 \r\n", V::BadChunk),
-        ("1 ;a\r\n", V::BadChunk),
         (";a\r\n", V::BadChunk),
+        // What is no extension (RFC 9112 section 7.1.1).
+        ("1;\r\n", V::BadChunk),
+        ("1; \r\n", V::BadChunk),
+        ("1;;a\r\n", V::BadChunk),
+        ("1;a;\r\n", V::BadChunk),
+        ("1;=b\r\n", V::BadChunk),
+        ("1;a=\r\n", V::BadChunk),
+        ("1;a =\r\n", V::BadChunk),
+        ("1;a=;b\r\n", V::BadChunk),
+        ("1;a=b=c\r\n", V::BadChunk),
+        ("1;a b\r\n", V::BadChunk),
+        ("1;a=b c\r\n", V::BadChunk),
+        ("1;a[=b\r\n", V::BadChunk),
+        ("1;a=b@\r\n", V::BadChunk),
+        ("1;\u{e9}\r\n", V::BadChunk),
+        ("1;a \r\n", V::BadChunk),
+        ("1;a=b\t\r\n", V::BadChunk),
+        ("1;a=\"b\" \r\n", V::BadChunk),
+        ("1;a=\"b\r\n", V::BadChunk),
+        ("1;a=\"b\\\"\r\n", V::BadChunk),
+        ("1;a=\"b\"c\r\n", V::BadChunk),
+        ("1;a=b\"c\"\r\n", V::BadChunk),
+        ("1;a=\"\u{7f}\"\r\n", V::BadChunk),
+        ("1;a=\"b\n", V::BareLineFeed),
+        ("1 a\r\n", V::BadChunk),
+        ("1 \n", V::BareLineFeed),
+        ("1 1\r\n", V::BadChunk),
+        // What is no field line (RFC 9112 section 7.1.2).
+        ("0\r\nGET / HTTP/1.1\r\n\r\n", V::BadTrailer),
+        ("0\r\nno colon\r\n\r\n", V::BadTrailer),
+        ("0\r\nnocolon\r\n\r\n", V::BadTrailer),
+        ("0\r\nA : b\r\n\r\n", V::BadTrailer),
+        ("0\r\n: b\r\n\r\n", V::BadTrailer),
+        ("0\r\nA: b\r\n c\r\n\r\n", V::BadTrailer),
+        ("0\r\n A: b\r\n\r\n", V::BadTrailer),
+        ("0\r\nA(: b\r\n\r\n", V::BadTrailer),
+        ("0\r\nA: \0\r\n\r\n", V::BadTrailer),
+        ("0\r\nA: \u{7f}\r\n\r\n", V::BadTrailer),
+        ("0\r\nA\n", V::BareLineFeed),
         ("10000000000000000\r\n", V::BadChunk),
         ("00000000000000000\r\n", V::BadChunk),
         ("1\n", V::BareLineFeed),
@@ -105,7 +148,7 @@ fn malformed_bodies_are_refused() {
 #[test]
 fn extensions_and_trailers_may_reach_their_limits() {
     let extension = "e".repeat(usize::from(EXTENSION_BYTES_MAX));
-    let trailer = "t".repeat(usize::from(TRAILER_BYTES_MAX));
+    let trailer = format!("t: {}", "u".repeat(usize::from(TRAILER_BYTES_MAX) - 3));
     let input = format!("1;{extension}\r\na\r\n1;{extension}\r\nb\r\n0;{extension}\r\n{trailer}\r\n\r\n");
     assert_eq!(cut_everywhere(input.as_bytes()), Ok((b"ab".to_vec(), input.len(), true)));
 }

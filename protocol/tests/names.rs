@@ -20,7 +20,15 @@ fn topics_obey_their_rules() {
         ("a%b", Ok(())),
         ("ü/😀", Ok(())),
         ("a$/$sys", Ok(())),
-        ("..", Ok(())),
+        // No URL can name a topic with such a segment, escaped or not: they are steps in its path.
+        ("..", Err(T::DotSegment)),
+        (".", Err(T::DotSegment)),
+        ("./a", Err(T::DotSegment)),
+        ("a/..", Err(T::DotSegment)),
+        ("a/../b", Err(T::DotSegment)),
+        ("a/./b", Err(T::DotSegment)),
+        ("...", Ok(())),
+        (".a/b./..c/d../.e.", Ok(())),
         ("\u{a0}", Ok(())),
         (&longest, Ok(())),
         ("", Err(T::Empty)),
@@ -77,6 +85,8 @@ fn topics_are_read_from_paths() {
         ("a%C3", Violation::NotUtf8),
         ("a%00", TopicError::ControlCharacter.into()),
         ("a%2F%2Fb", TopicError::EmptySegment.into()),
+        ("%2E%2e", TopicError::DotSegment.into()),
+        ("a%2F.%2Fb", TopicError::DotSegment.into()),
     ] {
         assert_eq!(topic::from_path(path, &mut out), Err(violation), "{path}");
     }

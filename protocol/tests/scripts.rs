@@ -168,7 +168,7 @@ fn frames_are_written() {
 #[test]
 fn the_prologue_is_written() {
     let longest = "a".repeat(json::CALLBACK_BYTES_MAX);
-    for callback in [json::DEFAULT_CALLBACK, "a", &longest] {
+    for callback in [json::DEFAULT_CALLBACK, "a", "parent.$1", &longest] {
         let page = written(|w| forever_frame::prologue(w, callback));
         assert!(page.starts_with("<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">"));
         let call = format!("s&&s.parentNode.removeChild(s);{callback}(m)}}</script>\n<!--");
@@ -195,6 +195,40 @@ fn callbacks_are_names() {
     }
     for bad in BAD_CALLBACKS.iter().chain(ATTACKS).chain([&&too_long[..]]) {
         assert!(!json::valid_callback(bad), "{bad:?}");
+    }
+}
+
+/// A forever frame calls a function of its own or of the page around it, by its name, and reaches for nothing inside of either:
+/// `parent.document.write` could be asked for once.
+#[test]
+fn frames_call_plain_names_only() {
+    for good in ["a", "_", "$", "corecast", json::DEFAULT_CALLBACK, "parent.$1", "parents", "parent"] {
+        assert!(json::valid_frame_callback(good), "{good}");
+    }
+    let (longest, too_long) = (format!("parent.{}", "a".repeat(57)), format!("parent.{}", "a".repeat(58)));
+    assert!(json::valid_frame_callback(&longest) && !json::valid_frame_callback(&too_long));
+    for bad in [
+        "parent.document.write",
+        "document.write",
+        "top.location.assign",
+        "top.corecast",
+        "window.corecast",
+        "opener.corecast",
+        "parent.parent.corecast",
+        "parent..corecast",
+        "parent.",
+        "parent.1",
+        "Parent.a",
+        "a..b",
+        "a.",
+        ".a",
+        "",
+    ]
+    .iter()
+    .chain(BAD_CALLBACKS)
+    .chain(ATTACKS)
+    {
+        assert!(!json::valid_frame_callback(bad), "{bad:?}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a client would like: Accept (RFC 9110) and Prefer (RFC 7240); and where it was, on several topics.
 
 use corecast_protocol::cursor::{self, LIST_BYTES_MAX, LIST_MAX};
-use corecast_protocol::http::prefer::{accepts_event_stream, wait_s};
+use corecast_protocol::http::field::Field;
+use corecast_protocol::http::head;
+use corecast_protocol::http::prefer::{accepts_event_stream, accepts_gzip, accepts_html, is_type, wait_s};
 use corecast_protocol::{Cursor, Violation, Writer};
 use proptest::prelude::*;
 
@@ -38,7 +40,7 @@ fn waits_are_read() {
         // The first one counts, also if it is nothing (RFC 7240 section 2).
         ("wait=x, wait=20", None),
     ] {
-        assert_eq!(wait_s(prefer), wait, "{prefer}");
+        assert_eq!(wait_s(Field::line(prefer.as_bytes())), wait, "{prefer}");
     }
 }
 
@@ -67,8 +69,38 @@ fn event_streams_are_asked_for() {
         ("application/text/event-stream", false),
         ("x/y;a=\", text/event-stream\"", false),
     ] {
-        assert_eq!(accepts_event_stream(accept), wanted, "{accept}");
+        assert_eq!(accepts_event_stream(Field::line(accept.as_bytes())), wanted, "{accept}");
     }
+}
+
+/// Of a wish on several lines every line counts, as if they were one (RFC 9110 section 5.3); only the first did once.
+#[test]
+fn wishes_stand_on_any_line() {
+    let input = "GET / HTTP/1.1\r\nHost: h\r\nAccept: text/html;q=0\r\nAccept-Encoding: br\r\nPrefer: respond-async\r\n\
+        X: y\r\naccept: text/event-stream\r\nPREFER: wait=7\r\nPrefer: wait=8\r\nAccept-Encoding: gzip\r\n\r\n";
+    let (request, _) = head::parse(input.as_bytes(), 4096).unwrap().unwrap();
+    assert!(accepts_event_stream(request.headers.accept) && !accepts_html(request.headers.accept));
+    assert!(accepts_gzip(request.headers.accept_encoding));
+    assert_eq!(wait_s(request.headers.prefer), Some(7));
+}
+
+/// Media types are compared without their parameters and whatever their case (RFC 9110 section 8.3.1).
+#[test]
+fn types_are_compared_by_what_they_name() {
+    for (found, same) in [
+        ("application/x-ndjson", true),
+        ("Application/X-NDJSON", true),
+        ("application/x-ndjson;charset=utf-8", true),
+        (" application/x-ndjson\t; charset=utf-8", true),
+        ("application/x-ndjson2", false),
+        ("application/json", false),
+        (";application/x-ndjson", false),
+        ("", false),
+    ] {
+        assert_eq!(is_type(found, "application/x-ndjson"), same, "{found}");
+    }
+    assert!(accepts_html(Field::line(b"application/xml, TEXT/HTML;level=1")));
+    assert!(!accepts_html(Field::line(b"text/html2, */*")));
 }
 
 /// A combined cursor has one cursor per topic, in order, and none is left out.

@@ -209,6 +209,43 @@ def test_websockets_pass(engine):
                 assert raw.recv(timeout=DEADLINE) == big
 
 
+def test_no_publication_is_lost_to_an_ending_stream(_):
+    """While 150 streams end, others publish over the connections that nginx keeps to the engine, and each of them is answered 200.
+
+    A stream's end used to close its connection unannounced: nginx took it for one to keep, and the next request on it was lost.
+    """
+    streams, rounds = 150, 2
+    with Engine("--shards", "2", "--stream-seconds", "1s") as own, Proxy("nginx", own) as proxy:
+        name = topic("kept")
+
+        def one(number):
+            for _ in range(rounds):
+                stream = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=3 * DEADLINE)
+                stream.request("GET", f"/topics/{name}/{number}?transport=stream")
+                body = stream.getresponse().read()
+                assert body, "a stream begins with a sign of life"
+                stream.close()
+                # At once, and on a connection of its own: which of the kept ones it gets is nginx's choice.
+                publisher = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=3 * DEADLINE)
+                publisher.request("POST", f"/topics/{name}/{number}", body=b"x")
+                answer = publisher.getresponse()
+                assert answer.status == 200, (number, answer.status, answer.read())
+                publisher.close()
+
+        together(one, range(streams))
+        eventually(lambda: own.stats()["total"]["published"] == streams * rounds, "each is published, once")
+
+
+def test_refused_bodies_cost_nobody_else(_):
+    """What is refused before its body is read ends its connection, and says so: the next of nginx's requests goes over another one."""
+    with Engine("--shards", "1") as own, Proxy("nginx", own) as proxy:
+        for number in range(12):
+            refused = curl(f"{proxy.url}/nothing", "--data-binary", "@-", data=b"x" * 100_000)
+            assert refused.status == 404, (number, refused.status, refused.body)
+            answer = curl(f"{proxy.url}/topics/{topic('after')}", "-d", "x")
+            assert answer.status == 200, (number, answer.status, answer.body)
+
+
 def test_the_origin_is_checked_behind_a_proxy(_):
     """A page of the host that the browser sees is let in, and one of any other is not: the proxies keep Host."""
     # Not on a loopback address, or its pages were all allowed; reached over one by the proxies all the same.

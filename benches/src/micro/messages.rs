@@ -71,7 +71,8 @@ impl Room {
         let slots = subscribers + 1;
         let limits = Limits { memory_bytes: MEMORY_BYTES as u64, ..Limits::default() };
         let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
-        let shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: slots, hash_key: 2 });
+        let shard =
+            Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: slots, hash_key: 2, wall_offset_us: 0 });
         let payload: Vec<u8> = (0..BYTES).map(|place| b' ' + (place % 90) as u8).collect();
         let mut room = Room {
             shard,

@@ -5,12 +5,14 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use corecast_protocol::http::date::date;
 use corecast_protocol::http::head::{self, Request};
 use corecast_protocol::http::response::{self, Framing, Head};
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 
 use super::{DEADLINE, HEAD_BYTES_MAX, Reply};
+use crate::io::clock::unix_s;
 use crate::io::poll::For;
 
 /// Time a peer has to close after its answer: closing with unread bytes would reset the connection and could take the answer
@@ -131,7 +133,10 @@ fn encode(reply: &Reply) -> Vec<u8> {
     let mut out = [0; 1024];
     let mut writer = Writer::new(&mut out);
     let allow = [("Allow", "GET, HEAD")];
+    let date = date(unix_s());
     let head = Head {
+        date: std::str::from_utf8(&date).ok(),
+        upgrade: None,
         status: reply.status,
         content_type: Some(reply.content_type),
         framing: Framing::Sized(reply.body.len() as u64),

@@ -9,7 +9,7 @@
 //!     │   completions   │                   │           memory    what sends read, addressed by spans
 //!     └─────────────────┘<──────────────────┘           listen    listening sockets
 //!   rest: doorbell or clock                             rest, doorbell, executor    a shard's thread, and its sleep
-//!                                                       check     whether this host can run it
+//!                                                       check     whether this host can run it; clock, random
 //! ```
 //!
 //! # Why the unsafe is sound
@@ -29,6 +29,7 @@ mod accept;
 mod address;
 mod buffers;
 pub mod check;
+pub mod clock;
 mod completion;
 mod dial;
 pub mod doorbell;

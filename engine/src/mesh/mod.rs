@@ -28,7 +28,7 @@ use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 pub use board::Board;
-pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Start, Ticket};
+pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
 pub use shards::Shards;
 pub use tally::Tally;
 

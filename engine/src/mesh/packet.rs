@@ -7,6 +7,7 @@
 //!   publisher's shard          home                       subscriber's shard
 //!   Publish ─────────────────▶ numbers, records ────────▶ Deliver
 //!   Clear   ─────────────────▶ forgets
+//!   PublishIf, ClearIf ──────▶ the same, if nothing has changed
 //!           ◀──── Published / Refused
 //!                              joined ◀────────────────── Join, Leave
 //!                              head   ──────────────────▶ Joined
@@ -110,6 +111,19 @@ pub enum Start {
 pub enum Reason {
     /// Memory or topic budget is used up.
     Full,
+    /// The topic is not what it was expected to be.
+    Changed,
+}
+
+/// What a topic is, as far as a condition can depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its epoch.
+    pub epoch: u32,
+    /// Number of the newest message, 0 before the first.
+    pub head: u64,
+    /// Its history holds a message.
+    pub remembers: bool,
 }
 
 /// A run of messages that is lost to the asker.
@@ -155,6 +169,26 @@ pub enum Packet<'a> {
         topic: Name<'a>,
         /// Who is to be told.
         ticket: Ticket<'a>,
+    },
+    /// As [`Packet::Publish`], if the topic is still what it was.
+    PublishIf {
+        /// Where.
+        topic: Name<'a>,
+        /// Who is to be told.
+        ticket: Ticket<'a>,
+        /// What the topic has to be.
+        expected: Standing,
+        /// What.
+        content: Content<'a>,
+    },
+    /// As [`Packet::Clear`], if the topic is still what it was.
+    ClearIf {
+        /// Which.
+        topic: Name<'a>,
+        /// Who is to be told.
+        ticket: Ticket<'a>,
+        /// What the topic has to be.
+        expected: Standing,
     },
     /// From the home: it has this number.
     Published {
@@ -270,6 +304,8 @@ const BEHIND: u8 = 9;
 const REPLAY: u8 = 10;
 const REPLAYED: u8 = 11;
 const MESSAGE: u8 = 12;
+const PUBLISH_IF: u8 = 13;
+const CLEAR_IF: u8 = 14;
 
 impl<'a> Packet<'a> {
     /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
@@ -287,6 +323,19 @@ impl<'a> Packet<'a> {
                 w.byte(CLEAR);
                 w.name(topic);
                 w.ticket(ticket);
+            }
+            Packet::PublishIf { topic, ticket, expected, content } => {
+                w.byte(PUBLISH_IF);
+                w.name(topic);
+                w.ticket(ticket);
+                w.standing(expected);
+                payload = w.content(content);
+            }
+            Packet::ClearIf { topic, ticket, expected } => {
+                w.byte(CLEAR_IF);
+                w.name(topic);
+                w.ticket(ticket);
+                w.standing(expected);
             }
             Packet::Published { ticket, epoch, seq } => {
                 w.byte(PUBLISHED);
@@ -380,6 +429,7 @@ impl<'a> Packet<'a> {
                 ticket: r.ticket()?,
                 reason: match r.byte()? {
                     0 => Reason::Full,
+                    1 => Reason::Changed,
                     _ => return None,
                 },
             },
@@ -408,6 +458,13 @@ impl<'a> Packet<'a> {
                 },
                 content: r.content()?,
             },
+            PUBLISH_IF => Packet::PublishIf {
+                topic: r.name()?,
+                ticket: r.ticket()?,
+                expected: r.standing()?,
+                content: r.content()?,
+            },
+            CLEAR_IF => Packet::ClearIf { topic: r.name()?, ticket: r.ticket()?, expected: r.standing()? },
             _ => return None,
         })
     }
@@ -459,6 +516,12 @@ impl Fields<'_> {
         self.u32(ticket.detail);
         self.u32(ticket.serial);
         self.short(ticket.token);
+    }
+
+    fn standing(&mut self, standing: Standing) {
+        self.u32(standing.epoch);
+        self.u64(standing.head);
+        self.byte(u8::from(standing.remembers));
     }
 
     fn content<'a>(&mut self, content: Content<'a>) -> &'a [u8] {
@@ -550,6 +613,10 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn standing(&mut self) -> Option<Standing> {
+        Some(Standing { epoch: self.u32()?, head: self.u64()?, remembers: self.byte()? == 1 })
+    }
+
     fn content(&mut self) -> Option<Content<'a>> {
         let text = self.byte()? == 1;
         let event = self.short()?;
@@ -594,6 +661,7 @@ mod tests {
         let event = "e".repeat(64);
         let topic = Name { hash: u64::MAX, text: &long };
         let content = Content { event: &event, payload: b"payload", text: true };
+        let expected = Standing { epoch: u32::MAX, head: u64::MAX, remembers: true };
         let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };
         for purpose in [
             Purpose::Silent,
@@ -626,7 +694,10 @@ mod tests {
                 Packet::Publish { topic, ticket, content },
                 Packet::Clear { topic, ticket },
                 Packet::Published { ticket, epoch: 1, seq: 2 },
+                Packet::PublishIf { topic, ticket, expected, content },
+                Packet::ClearIf { topic, ticket, expected },
                 Packet::Refused { ticket, reason: Reason::Full },
+                Packet::Refused { ticket, reason: Reason::Changed },
                 Packet::Join { topic, id: 1, generation: 2 },
                 Packet::Joined { id: 1, generation: 2, epoch: 3, head: 4 },
                 Packet::Leave { topic, id: 1, generation: 2 },

@@ -2,6 +2,8 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::dialect::json as object;
+use corecast_protocol::http::date::{DATE_BYTES, date};
+use corecast_protocol::http::etag::Current;
 use corecast_protocol::http::response;
 use corecast_protocol::line::GapReason;
 use corecast_protocol::message::Message;
@@ -9,10 +11,11 @@ use corecast_protocol::write::Writer;
 use corecast_protocol::{json, topic};
 
 use super::Shard;
+use super::condition::{Broken, TAG_BYTES_MAX, asks_for_the_remembered, tag_of};
 use super::connection::{Asked, Batch, Pending, Waiting};
 use super::stream::Transport;
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Lost, Reason};
+use crate::mesh::{Content, Lost, Reason, Standing};
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -21,7 +24,7 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const RETRY: [(&str, &str); 1] = [("Retry-After", "1")];
 
 /// Headers of an answer besides the usual ones.
-const EXTRA_MAX: usize = 8;
+const EXTRA_MAX: usize = 10;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +56,7 @@ impl Shard {
                 self.answer(driver, slot, ok(JSON), &body[..len]);
             }
             Err(Reason::Full) => self.answer_full(driver, slot),
+            Err(Reason::Changed) => self.answer_failed_condition(driver, slot),
         }
         self.request_ends_and_goes_on(driver, slot);
     }
@@ -68,6 +72,11 @@ impl Shard {
         lost: Option<Lost>,
     ) {
         let Some(active) = self.active_if_any(slot) else { return };
+        if matches!(active.pending.what, Asked::Publish | Asked::Clear) {
+            let standing = Standing { epoch: head.epoch, head: head.seq, remembers: count > 0 };
+            self.condition_resolves(driver, slot, standing);
+            return;
+        }
         let value = active.pending.what == Asked::Value;
         let cursor = Cursor { epoch: head.epoch, seq: first + u64::from(count) - 1 };
         active.cursor = cursor;
@@ -77,9 +86,17 @@ impl Shard {
             self.request_ends_and_goes_on(driver, slot);
             return;
         }
-        if active.known == Some(cursor) && lost.is_none() {
-            active.poll_left = 0;
-            self.answer_with_cursor(driver, slot, 304, None, cursor, b"");
+        let emptied = !value && count == 0 && cursor.seq > 0 && asks_for_the_remembered(active.since);
+        active.emptied = u64::from(emptied);
+        let mut tag = [0; TAG_BYTES_MAX];
+        let tag = tag_of(cursor, emptied, &mut tag);
+        let broken = self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: count > 0 });
+        if broken == Some(Broken::Match) || broken.is_some() && lost.is_none() {
+            self.active(slot).poll_left = 0;
+            match broken {
+                Some(Broken::Match) => self.answer_failed_condition(driver, slot),
+                _ => self.answer_with_cursor(driver, slot, 304, None, cursor, b""),
+            }
             self.request_ends_and_goes_on(driver, slot);
             return;
         }
@@ -90,7 +107,7 @@ impl Shard {
         let mut w = Writer::new(&mut gap);
         w.byte(b'[');
         if let Some(lost) = lost {
-            write_gap(&mut w, active.topic(), head.epoch, first, lost);
+            write_gap(&mut w, self.active(slot).topic(), head.epoch, first, lost);
         }
         let len = w.finish().expect("room for the longest topic was made");
         let index = self.connections[slot as usize].active as usize;
@@ -166,9 +183,9 @@ impl Shard {
         cursor: Cursor,
         body: &[u8],
     ) {
-        let mut text = [0; corecast_protocol::cursor::TEXT_BYTES_MAX];
+        let (mut text, mut tag) = ([0; corecast_protocol::cursor::TEXT_BYTES_MAX], [0; TAG_BYTES_MAX]);
+        let etag = format!("\"{}\"", tag_of(cursor, self.active(slot).emptied & 1 == 1, &mut tag));
         let cursor = cursor.text(&mut text);
-        let etag = format!("\"{cursor}\"");
         let extra = [("Corecast-Cursor", cursor), ("ETag", etag.as_str())];
         self.answer(driver, slot, Answer { status, content_type, extra: &extra }, body);
     }
@@ -218,8 +235,13 @@ impl Shard {
         answer: Answer<'_>,
         framing: response::Framing,
     ) {
+        let date = self.date();
+        let date = std::str::from_utf8(&date).expect("a date is ASCII");
+        let ended = self.connections[slot as usize].ended;
         let active = self.active(slot);
         let pending = active.pending;
+        // What the connection's end is said with: its last answer, before the rest of a body, or to who has nothing more to ask.
+        let last = pending.cut || ended && active.carry.is_empty();
         let (origin, origin_len) = (active.origin, usize::from(active.origin_len));
         let origin = std::str::from_utf8(&origin[..origin_len]).expect("an origin that was read is text");
         // What is answered depends on who asks, whether or not this one is a page.
@@ -230,9 +252,10 @@ impl Shard {
             ("Access-Control-Expose-Headers", "Corecast-Cursor, ETag, Retry-After"),
         ];
         let cross = if origin.is_empty() { &cross[..1] } else { &cross[..] };
+        let chosen: &[_] = if pending.by_accept { &[("Vary", "Accept")] } else { &[] };
         let mut extra = [("", ""); EXTRA_MAX];
-        let count = answer.extra.len() + cross.len();
-        for (to, header) in extra.iter_mut().zip(answer.extra.iter().chain(cross)) {
+        let count = chosen.len() + answer.extra.len() + cross.len();
+        for (to, header) in extra.iter_mut().zip(chosen.iter().chain(answer.extra).chain(cross)) {
             *to = *header;
         }
         let head = response::Head {
@@ -240,7 +263,9 @@ impl Shard {
             content_type: answer.content_type,
             framing,
             http10: pending.http10,
-            keep_alive: pending.keep_alive,
+            keep_alive: pending.keep_alive && !last,
+            date: Some(date),
+            upgrade: (answer.status == 426).then_some("websocket"),
             extra: &extra[..count],
         };
         let mut text = std::mem::take(&mut self.text);
@@ -251,18 +276,27 @@ impl Shard {
         self.text = text;
     }
 
-    /// Answers a poll of several topics, a long poll or a script with its objects and the list of its cursors.
+    /// Returns the time of day as answers say it.
+    fn date(&mut self) -> [u8; DATE_BYTES] {
+        let second = self.now_us.wrapping_add(self.wall_offset_us) / 1_000_000;
+        if second != self.date.0 {
+            self.date = (second, date(second));
+        }
+        self.date.1
+    }
+
+    /// Answers a poll of several topics, a long poll or a script with its objects, the list of its cursors, and its entity tag.
     pub(super) fn answer_list<D: Driver>(
         &mut self,
         driver: &mut D,
         slot: Slot,
-        cursors: &str,
+        (cursors, tag): (&str, &str),
         body: &[u8],
         unchanged: bool,
     ) {
         let active = self.active(slot);
         let (transport, waited) = (active.transport, active.wait_ms > 0);
-        let etag = format!("\"{cursors}\"");
+        let etag = format!("\"{tag}\"");
         let extra = [("Corecast-Cursor", cursors), ("ETag", etag.as_str())];
         if unchanged {
             self.answer(driver, slot, Answer { status: 304, content_type: None, extra: &extra }, b"");
@@ -318,10 +352,14 @@ impl Shard {
         let keep_alive = active.pending.keep_alive;
         active.pending = Pending::default();
         active.batch = Batch::default();
+        active.expected = None;
+        active.taken = 0;
         if active.waiting == Waiting::Answer {
             active.waiting = Waiting::No;
         }
         active.closing |= !keep_alive;
+        let index = self.connections[slot as usize].active as usize;
+        self.actives[index].conditions.clear(&mut self.store);
         self.wheel.set(slot, tick, request_ms);
         self.make_ready(slot);
     }

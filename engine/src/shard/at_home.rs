@@ -8,7 +8,7 @@ use super::crossing::{Owed, Size};
 use super::home::{Hearing, Member, Resolved};
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Start, Ticket};
+use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
 
 /// Bytes of messages in one batch of a replay, unless a single message is larger.
 const BATCH_BYTES: usize = 64 << 10;
@@ -73,6 +73,26 @@ impl Shard {
             None => (0, 0),
         };
         self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
+    }
+
+    /// Numbers a message, or without one forgets the history, if the topic is still what the asker saw.
+    pub(super) fn act_if<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        asker: usize,
+        topic: Name<'_>,
+        ticket: Ticket<'_>,
+        expected: Standing,
+        content: Option<Content<'_>>,
+    ) {
+        let home = self.homes.find(topic);
+        let nothing = Standing { epoch: self.homes.epoch_of(topic), head: 0, remembers: false };
+        let standing = home.and_then(|index| self.homes.home_mut(index)).map_or(nothing, |home| home.standing());
+        match content {
+            _ if standing != expected => self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Changed }),
+            Some(content) => self.number(driver, asker, topic, ticket, content),
+            None => self.clear(asker, topic, ticket),
+        }
     }
 
     pub(super) fn member_joins(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {

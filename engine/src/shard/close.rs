@@ -129,6 +129,7 @@ impl Shard {
         active.carry.clear(&mut self.store);
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
+        active.conditions.clear(&mut self.store);
         self.connections[slot as usize].active = NONE;
     }
 }

@@ -17,6 +17,7 @@ use super::pool::Owner;
 use super::stream::Transport;
 use super::topics::NONE;
 use crate::io::driver::{Interest, Slot};
+use crate::mesh::Standing;
 
 /// What a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(super) struct Connection {
     pub(super) dialect: Dialect,
     /// Messages were sent since the combined cursor was told.
     pub(super) cursor_due: bool,
-    /// When its stream began.
+    /// When its stream or its newest request began; 0 before the first.
     pub(super) opened_tick: u32,
     /// Where it is in the stream of frames.
     pub(super) decoder: Decoder,
@@ -182,6 +183,10 @@ pub(super) struct Pending {
     pub(super) what: Asked,
     /// The connection is kept after the answer.
     pub(super) keep_alive: bool,
+    /// An answer before the end of its body ends the connection: nobody knows where that would be, or it is far.
+    pub(super) cut: bool,
+    /// What is answered depends on Accept.
+    pub(super) by_accept: bool,
     /// The peer speaks HTTP/1.0.
     pub http10: bool,
     /// `HEAD`: the answer has no body.
@@ -247,6 +252,9 @@ pub(super) enum Body {
 /// know is `safari-web-extension://` (23). A longer one is refused.
 pub const ORIGIN_BYTES_MAX: usize = 320;
 
+/// What a peer has to read of an answer to be waited for, in bytes a millisecond: a thousandth of what a slow telephone does is less.
+const READ_BYTES_A_MS_MIN: u64 = 1;
+
 /// What a busy connection costs on top.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -262,6 +270,10 @@ pub(super) struct Active {
     pub(super) carry: Buffer,
     /// The message or body that is being received.
     pub(super) body: Buffer,
+    /// A head after the first is on its way, and has its time.
+    pub(super) heading: bool,
+    /// Bytes of the queue that the kernel took since the timer last looked, of sends that were not done in full.
+    pub(super) taken: u32,
     /// What has arrived of a body.
     pub(super) arriving: Body,
     /// The body is text.
@@ -300,8 +312,12 @@ pub(super) struct Active {
     pub(super) replays: u32,
     /// Cursor of the answer that is being put together (`poll`, `value`).
     pub(super) cursor: Cursor,
-    /// Cursor that the client has already (`If-None-Match`).
-    pub(super) known: Option<Cursor>,
+    /// Conditions on what is there: the lines of If-Match and If-None-Match, with their names.
+    pub(super) conditions: Buffer,
+    /// What was there when they held; what is done is done only if it still is.
+    pub(super) expected: Option<Standing>,
+    /// By place in the plan: topics with messages none of which is in the answer, though it asked for what is remembered.
+    pub(super) emptied: u64,
     /// Tells the replay of this request from earlier ones, whose messages may still come.
     pub(super) serial: u32,
     /// Messages of a `poll` that are still to come.
@@ -323,6 +339,8 @@ impl Active {
             front: Front::default(),
             carry: Buffer::new(Owner::Inbound),
             body: Buffer::new(Owner::Inbound),
+            heading: false,
+            taken: 0,
             arriving: Body::Done,
             text: false,
             complete: false,
@@ -342,7 +360,9 @@ impl Active {
             batch: Batch::default(),
             replays: 0,
             cursor: Cursor { epoch: 0, seq: 0 },
-            known: None,
+            conditions: Buffer::new(Owner::Inbound),
+            expected: None,
+            emptied: 0,
             serial: 0,
             poll_left: 0,
             tickets: 0,
@@ -372,6 +392,23 @@ impl Active {
     pub(super) fn set_event(&mut self, event: &str) {
         self.event[..event.len()].copy_from_slice(event.as_bytes());
         self.event_len = event.len() as u8;
+    }
+
+    /// Says whether what a WebSocket sent waits to be handled, or to be answered.
+    #[must_use]
+    pub(super) fn is_at_work(&self) -> bool {
+        self.waiting != Waiting::No
+            || self.complete
+            || self.tickets > 0
+            || self.replays > 0
+            || !self.queue.is_empty()
+            || self.sending > 0
+    }
+
+    /// Says whether the peer has read on since this was last asked, `ms` milliseconds ago: then what is sent to it is not cut off,
+    /// however long it is. At less than [`READ_BYTES_A_MS_MIN`] it would only hold our memory.
+    pub(super) fn is_read_in(&mut self, ms: u64) -> bool {
+        u64::from(std::mem::take(&mut self.taken)) >= ms * READ_BYTES_A_MS_MIN
     }
 
     /// Says whether nothing is unfinished, so that this state can be forgotten.

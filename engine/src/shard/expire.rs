@@ -1,11 +1,12 @@
 //! Time: heads that do not come, peers that fall silent, subscribers with a pace, draining.
 
 use super::Shard;
-use super::connection::{Asked, Kind, Waiting};
+use super::connection::{Asked, Body, Kind, Pending, Waiting};
 use super::limits::Limits;
 use super::topics::NONE;
 use super::wheel::TICK_MS;
 use crate::io::driver::{Driver, Interest, Slot};
+use corecast_protocol::http::head::is_for_head;
 use corecast_protocol::ws::close;
 
 /// Timers looked at in one turn.
@@ -54,7 +55,7 @@ impl Shard {
 
     fn expire_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         if self.is_closing(slot) {
-            self.kill(driver, slot);
+            self.expire_farewell(driver, slot);
             return;
         }
         let connection = &self.connections[slot as usize];
@@ -75,27 +76,54 @@ impl Shard {
     }
 
     fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.active_if_any(slot) {
-            Some(active) if active.pending.what == Asked::LongPoll => self.answer_long_poll(driver, slot),
+        let answered = self.is_answered(slot);
+        let (kept_alive, draining) = (self.connections[slot as usize].opened_tick > 0, self.draining);
+        let Limits { request_ms, linger_ms, .. } = self.limits;
+        let patience_ms = if draining { linger_ms } else { request_ms };
+        let Some(active) = self.active_if_any(slot) else {
+            self.kill(driver, slot); // Nothing was begun.
+            return;
+        };
+        let idle = active.queue.is_empty() && active.sending == 0 && !active.closing;
+        let begun = active.arriving != Body::Done || active.heading || !kept_alive && !active.carry.is_empty();
+        if active.pending.what == Asked::LongPoll {
+            self.answer_long_poll(driver, slot);
+        } else if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) {
             // The answer is late, not the peer.
-            Some(active) if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) => {
-                self.wheel.set(slot, self.tick, self.limits.request_ms);
+            self.wheel.set(slot, self.tick, request_ms);
+        } else if active.is_read_in(patience_ms) {
+            self.wheel.set(slot, self.tick, patience_ms);
+        } else if idle && begun && !answered {
+            if active.arriving == Body::Done {
+                let span = active.carry.span();
+                let head_only = is_for_head(driver.memory().bytes(span));
+                let active = self.active(slot);
+                active.origin_len = 0;
+                active.pending = Pending { head_only, ..Pending::default() };
             }
-            Some(active) if active.queue.is_empty() && active.sending == 0 => {
-                self.stats.violations += 1;
-                self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
-                self.wheel.set(slot, self.tick, self.limits.linger_ms);
-            }
-            // Nothing was begun, or the peer does not read its answer.
-            _ => self.kill(driver, slot),
+            self.stats.violations += 1;
+            self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
+            self.wheel.set(slot, self.tick, linger_ms);
+        } else {
+            // It has its answer, or does not read it.
+            self.kill(driver, slot);
+        }
+    }
+
+    /// Who does not read what is left for it is given up; who does gets all of it.
+    fn expire_farewell<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let linger_ms = self.limits.linger_ms;
+        if self.active_if_any(slot).is_some_and(|active| active.is_read_in(linger_ms)) {
+            self.wheel.set(slot, self.tick, linger_ms);
+        } else {
+            self.kill(driver, slot);
         }
     }
 
     fn expire_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Limits { ping_ms, dead_ms, .. } = self.limits;
         if self.is_closing(slot) {
-            // It does not read our farewell.
-            self.kill(driver, slot);
+            self.expire_farewell(driver, slot);
             return;
         }
         self.choose_receive(driver, slot);
@@ -205,10 +233,18 @@ impl Shard {
                         active.pending.keep_alive = false;
                         self.answer_long_poll(driver, slot);
                     }
+                    // Its body is on its way, and has its time: what ends first, that or the time to finish.
+                    Some(active) if active.arriving != Body::Done && active.pending.what != Asked::Discard => {
+                        active.pending.keep_alive = false;
+                    }
                     // It gets its answer, and nothing after it.
                     Some(active) if active.waiting != Waiting::No || !active.queue.is_empty() => {
                         active.pending.keep_alive = false;
                         active.closing |= active.waiting == Waiting::No;
+                        self.wheel.set(slot, self.tick, self.limits.linger_ms);
+                    }
+                    // Its head is on its way.
+                    Some(active) if !active.carry.is_empty() => {
                         self.wheel.set(slot, self.tick, self.limits.linger_ms);
                     }
                     _ => self.kill(driver, slot),

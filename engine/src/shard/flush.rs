@@ -229,6 +229,10 @@ impl Shard {
         if !sent && matches!(self.connections[slot as usize].kind, Kind::Dead | Kind::Closing) {
             return false;
         }
+        if !sent && self.is_over(slot) {
+            self.end_stream(driver, slot);
+            return false;
+        }
         if !sent && !self.connections[slot as usize].ready {
             self.settle_down(slot);
             self.look_no_more(slot);
@@ -244,14 +248,6 @@ impl Shard {
             && self.actives.get(connection.active as usize).is_some_and(|active| {
                 !active.closing && !active.queue.is_empty() && active.queue.len() <= GATHERED_BYTES_MAX / 4
             })
-    }
-
-    /// Says whether an HTTP peer has ended its direction and has all its answers.
-    fn is_done(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        connection.ended
-            && connection.kind == Kind::Http
-            && self.actives.get(connection.active as usize).is_none_or(|active| active.waiting == Waiting::No)
     }
 
     /// Sends what is in the connection's own queue; says whether there was anything.

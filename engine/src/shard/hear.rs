@@ -88,6 +88,10 @@ impl Shard {
         match *packet {
             Packet::Publish { topic, ticket, content } => self.number(driver, from, topic, ticket, content),
             Packet::Clear { topic, ticket } => self.clear(from, topic, ticket),
+            Packet::PublishIf { topic, ticket, expected, content } => {
+                self.act_if(driver, from, topic, ticket, expected, Some(content));
+            }
+            Packet::ClearIf { topic, ticket, expected } => self.act_if(driver, from, topic, ticket, expected, None),
             Packet::Join { topic, id, generation } => self.member_joins(from, topic, id, generation),
             Packet::Leave { topic, id, generation } => self.member_leaves(from, topic, id, generation),
             Packet::Replay { .. } => self.replay(driver, from, packet),

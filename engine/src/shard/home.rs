@@ -11,7 +11,7 @@ use super::chain::{Chain, Store};
 use super::limits::Limits;
 use super::pool::Owner;
 use crate::io::memory::{Memory, Span};
-use crate::mesh::{Content, Lost, Name, Start};
+use crate::mesh::{Content, Lost, Name, Standing, Start};
 
 const NONE: u32 = u32::MAX;
 
@@ -77,6 +77,12 @@ impl Home {
     #[must_use]
     pub(super) fn head(&self) -> u64 {
         self.history.next() - 1
+    }
+
+    /// Says what it is, as far as a condition can depend on it.
+    #[must_use]
+    pub(super) fn standing(&self) -> Standing {
+        Standing { epoch: self.epoch, head: self.head(), remembers: !self.history.is_empty() }
     }
 
     /// Forgets what is too old, keeping the newest message.

@@ -22,9 +22,11 @@ mod chain;
 mod check;
 mod close;
 mod compress;
+mod condition;
 mod connection;
 mod crossing;
 mod dialect;
+mod embed;
 mod encode;
 mod expire;
 mod flush;
@@ -39,6 +41,7 @@ mod pong;
 mod pool;
 mod publish;
 mod replay;
+mod route;
 mod serve;
 mod settle;
 mod stats;
@@ -46,6 +49,7 @@ mod stream;
 mod subscribe;
 mod topics;
 mod turn;
+mod upgrade;
 mod websocket;
 mod wheel;
 mod work;
@@ -54,6 +58,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::Hasher;
 
+use corecast_protocol::http::date::{DATE_BYTES, date};
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
@@ -95,6 +100,8 @@ pub struct Setup {
     pub slots_max: u32,
     /// Key of the topic hash, the same on all shards and secret to peers.
     pub hash_key: u64,
+    /// What the time of day, in microseconds since 1970, is ahead of the driver's clock.
+    pub wall_offset_us: u64,
 }
 
 /// One core's part of the engine.
@@ -112,6 +119,10 @@ pub struct Shard {
     now_us: u64,
     now_ms: u64,
     tick: u32,
+    /// What the time of day is ahead of this clock, in microseconds.
+    wall_offset_us: u64,
+    /// The time of day in seconds, and how answers say it; written anew when one is written in another second.
+    date: (u64, [u8; DATE_BYTES]),
 
     connections: Vec<Connection>,
     actives: Slab<Active>,
@@ -171,6 +182,10 @@ pub struct Shard {
     accept_again_us: u64,
     /// When it may be said again in the log.
     accept_warn_us: u64,
+    /// When it may be said again in the log that somebody speaks TLS.
+    tls_warn_us: u64,
+    /// Who may show a forever frame of ours, as a policy says it.
+    frame_policy: String,
     /// Number of the newest replay asked for.
     serial: u32,
     draining: bool,
@@ -181,7 +196,7 @@ impl Shard {
     /// Makes a shard without connections.
     #[must_use]
     pub fn new(setup: Setup) -> Shard {
-        let Setup { index, limits, links, seed, slots_max, hash_key } = setup;
+        let Setup { index, limits, links, seed, slots_max, hash_key, wall_offset_us } = setup;
         let shards = links.shards();
         let mut random_state = seed ^ (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let packet_bytes_max = crate::mesh::Packet::bytes_max(limits.message_bytes_max as usize);
@@ -192,6 +207,8 @@ impl Shard {
             now_us: 0,
             now_ms: 0,
             tick: 1,
+            wall_offset_us,
+            date: (0, date(0)),
             // Reserved, not touched: growing by doubling would copy hundreds of megabytes in one turn.
             connections: Vec::with_capacity(slots_max as usize),
             actives: Slab::new(),
@@ -228,6 +245,8 @@ impl Shard {
             accepting_failed: Vec::new(),
             accept_again_us: 0,
             accept_warn_us: 0,
+            tls_warn_us: 0,
+            frame_policy: embed::frame_policy(&limits.origins, &limits.loopback),
             serial: 0,
             draining: false,
             drain_next: 0,
@@ -256,6 +275,11 @@ impl Shard {
         self.stats.pool_private_bytes = pool.used(Owner::Private);
         self.stats.pool_inbound_bytes = pool.used(Owner::Inbound);
         &self.stats
+    }
+
+    /// Says what the time of day, in microseconds since 1970, is ahead of the driver's clock: it may have been set meanwhile.
+    pub fn set_wall_clock(&mut self, wall_offset_us: u64) {
+        self.wall_offset_us = wall_offset_us;
     }
 
     /// Announces that this shard's core is about to rest; says false if another turn is needed first. A core with several
@@ -323,6 +347,7 @@ impl Shard {
         }
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
+        active.conditions.clear(&mut self.store);
         self.actives.remove(index as usize);
         self.connections[slot as usize].active = NONE;
     }

@@ -9,7 +9,7 @@ use super::connection::{Asked, Kind, Waiting};
 use super::crossing::{Lane, Way};
 use super::subscribe::Outcome;
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Name, Packet, Purpose, Reason, Ticket};
+use crate::mesh::{Content, Name, Packet, Purpose, Reason, Standing, Ticket};
 
 impl Shard {
     /// Sends a message to the home of its topic.
@@ -33,6 +33,25 @@ impl Shard {
         let name = Name { hash: self.hash(topic), text: topic };
         let ticket = self.ticket(slot, Purpose::Http, "");
         self.order(Packet::Clear { topic: name, ticket }, Packet::bytes_max(0), name.hash, Lane::Short)
+    }
+
+    /// Sends a message to the home of its topic, or without one asks it to forget its history, if the topic is still what it was.
+    pub(super) fn order_if(
+        &mut self,
+        slot: Slot,
+        topic: &str,
+        expected: Standing,
+        content: Option<Content<'_>>,
+    ) -> Outcome {
+        let topic = Name { hash: self.hash(topic), text: topic };
+        let ticket = self.ticket(slot, Purpose::Http, "");
+        let bytes = Packet::bytes_max(content.map_or(0, |content| content.payload.len()));
+        let lane = Lane::of(bytes, self.links.ring_bytes());
+        let packet = match content {
+            Some(content) => Packet::PublishIf { topic, ticket, expected, content },
+            None => Packet::ClearIf { topic, ticket, expected },
+        };
+        self.order(packet, bytes, topic.hash, lane)
     }
 
     /// Asks the home of a topic for messages.

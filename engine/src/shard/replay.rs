@@ -217,6 +217,7 @@ impl Shard {
             let out = memory.bytes_mut(place);
             out[..comma as usize].fill(b',');
             self.encoder.write(dialect, &message, &mut out[comma as usize..]);
+            self.is_in_answer(slot, membership);
             self.passed(membership, seq);
             return true;
         }

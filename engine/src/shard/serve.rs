@@ -1,8 +1,8 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears.
 
 use super::Shard;
-use super::connection::{Connection, Kind, Waiting};
-use super::topics::NONE;
+use super::connection::{Asked, Body, Connection, Kind, Waiting};
+use super::topics::{NONE, REPLAYING, UNRESOLVED};
 use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 
@@ -257,6 +257,7 @@ impl Shard {
         }
         if at < bytes.len() && !matches!(self.connections[slot as usize].kind, Kind::Lingering | Kind::Stream) {
             self.active(slot);
+            self.time_head(slot, &bytes[at..]);
             let index = self.connections[slot as usize].active as usize;
             let active = &mut self.actives[index];
             if !active.closing && !active.carry.push(&mut self.store, driver.memory_mut(), &bytes[at..]) {
@@ -267,6 +268,17 @@ impl Shard {
         self.make_ready_or_settle(slot);
     }
 
+    /// A head that has begun has its time; that of the first one runs since the connection stands.
+    fn time_head(&mut self, slot: Slot, bytes: &[u8]) {
+        let Connection { kind, opened_tick, .. } = self.connections[slot as usize];
+        let active = self.active(slot);
+        let between = active.arriving == Body::Done && active.waiting == Waiting::No && !active.closing;
+        let begun = kind == Kind::Http && opened_tick > 0 && between && !bytes.iter().all(u8::is_ascii_whitespace);
+        if begun && !std::mem::replace(&mut active.heading, true) {
+            self.wheel.set(slot, self.tick, self.limits.head_ms);
+        }
+    }
+
     /// Puts the connection into the sender's queue if it became busy.
     fn make_ready_or_settle(&mut self, slot: Slot) {
         if self.connections[slot as usize].active != NONE {
@@ -274,17 +286,52 @@ impl Shard {
         }
     }
 
+    /// The peer ended its direction: it is gone, or has asked for everything and waits for what is due.
     fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.connections[slot as usize].ended = true;
-        let connection = &self.connections[slot as usize];
-        // A client may end its direction after its requests, or after its close frame, and still wait for answers.
-        // Who waits for a message that has not been published has gone.
-        let answers_due = connection.active != NONE
-            && (connection.kind == Kind::Http && connection.first == NONE || self.is_closing(slot));
-        if answers_due {
-            self.make_ready(slot);
-        } else {
-            self.kill(driver, slot);
+        let Some(active) = self.active_if_any(slot) else {
+            // A stream may have to be sent what is there.
+            match self.connections[slot as usize].kind {
+                Kind::Stream => self.make_ready(slot),
+                _ => self.kill(driver, slot),
+            }
+            return;
+        };
+        let works = active.is_at_work();
+        let polls = active.pending.what == Asked::LongPoll;
+        match self.connections[slot as usize].kind {
+            // Nobody knows whether it still waits for a message that has not been published: it is told that there is none.
+            Kind::Http if polls => self.answer_long_poll(driver, slot),
+            Kind::Http | Kind::Stream => self.make_ready(slot),
+            _ if works || self.is_closing(slot) => self.make_ready(slot),
+            _ => self.kill(driver, slot),
         }
+    }
+
+    /// Says whether a peer that has ended its direction has all that it asked for, so that the connection ends.
+    pub(super) fn is_done(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let active = self.actives.get(connection.active as usize);
+        connection.ended
+            && match connection.kind {
+                Kind::Http => active.is_none_or(|active| active.waiting == Waiting::No),
+                Kind::Payload | Kind::Line | Kind::Echo => active.is_none_or(|active| !active.is_at_work()),
+                _ => false,
+            }
+    }
+
+    /// Says whether a stream whose peer has ended its direction was sent everything there is: what is still to be published is not due.
+    pub(super) fn is_over(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let mut over = connection.ended && connection.kind == Kind::Stream && !self.is_closing(slot);
+        if let Some(active) = self.actives.get(connection.active as usize) {
+            over &= active.pending.what != Asked::Subscribe && active.queue.is_empty() && active.replays == 0;
+        }
+        let mut membership = connection.first;
+        while over && membership != NONE {
+            over = self.topics.subscriber(membership).flags & (UNRESOLVED | REPLAYING) == 0;
+            membership = self.topics.memberships[membership as usize].next;
+        }
+        over
     }
 }

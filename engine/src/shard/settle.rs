@@ -57,6 +57,7 @@ impl Shard {
             && active.sending > 0
         {
             let taken = active.sending - unsent;
+            active.taken = active.taken.saturating_add(taken);
             active.queue.unconsume(unsent);
             if frames {
                 let queue = driver.memory().bytes(active.queue.span_with_consumed(taken));

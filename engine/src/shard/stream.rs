@@ -9,15 +9,18 @@
 
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::dialect::{forever_frame, line, multipart, sse, stream};
+use corecast_protocol::http::etag::Current;
 use corecast_protocol::http::head::{Method, Request};
 use corecast_protocol::http::{gzip, prefer, query, response};
 use corecast_protocol::message::Gap;
+use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, percent, topic};
 
 use super::Shard;
 use super::answer::Answer;
-use super::connection::{Asked, Kind, Pending, Waiting};
+use super::condition::{Broken, EMPTIED, asks_for_the_remembered};
+use super::connection::{Asked, Connection, Kind, Pending, Waiting};
 use super::dialect::{Coding, Dialect, Shape};
 use super::options::Options;
 use super::subscribe::{Outcome, Wish};
@@ -98,7 +101,7 @@ pub(super) fn transport(request: &Request<'_>) -> Result<Transport, &'static str
                         value and jsonp",
             );
         }
-        None if request.headers.accept.is_some_and(prefer::accepts_event_stream) => Transport::Stream(Shape::Sse),
+        None if prefer::accepts_event_stream(request.headers.accept) => Transport::Stream(Shape::Sse),
         None => Transport::Poll,
     })
 }
@@ -128,17 +131,21 @@ impl Shard {
             plan.extend_from_slice(b"&last_event_id=");
             put_value(&mut plan, last.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
         }
-        if let Some(tags) = request.headers.if_none_match.filter(|_| transport == Transport::Poll) {
-            plan.extend_from_slice(b"&if_none_match=");
-            put_value(&mut plan, tags.bytes(), |byte| matches!(byte, b'&' | b'%' | b'+'));
-        }
         let text = std::str::from_utf8(&plan).expect("queries and the headers read are text");
-        let begun = check_plan(text, path_topic.is_some()).map(|several| {
+        let framed = transport == Transport::Stream(Shape::ForeverFrame);
+        let checked = check_plan(text, path_topic.is_some()).and_then(|several| {
+            let mut callback = [0; 64];
+            let callback = callback_of(request, &mut callback);
+            let sound = !framed || callback.is_empty() || json::valid_frame_callback(callback);
+            if sound { Ok(several) } else { Err(Violation::BadFrameCallback.text()) }
+        });
+        let begun = checked.map(|several| {
             self.active(slot);
             let index = self.connections[slot as usize].active as usize;
             let active = &mut self.actives[index];
             active.plan.clear(&mut self.store);
             active.step = 0;
+            active.emptied = 0;
             if !active.plan.push(&mut self.store, driver.memory_mut(), &plan) {
                 self.answer_full(driver, slot);
                 return;
@@ -172,18 +179,27 @@ impl Shard {
         };
         let bare = request.http10 || request.method == Method::Head;
         let framing = if bare { response::Framing::Close } else { response::Framing::Chunked };
-        if request.method == Method::Head {
-            self.active(slot).pending.keep_alive = false;
-        }
+        // The connection ends with the stream. Who keeps connections, as proxies do, must not send another request on this one.
+        self.active(slot).pending.keep_alive = false;
+        let index = self.connections[slot as usize].active as usize;
+        self.actives[index].conditions.clear(&mut self.store);
         let packs = self.limits.compress_from.is_some();
-        let coding = match request.headers.accept_encoding {
-            _ if bare => Coding::Plain,
-            Some(accepted) if packs && prefer::accepts_gzip(accepted) => Coding::Gzip,
-            _ => Coding::Chunked,
+        let coding = match bare {
+            true => Coding::Plain,
+            false if packs && prefer::accepts_gzip(request.headers.accept_encoding) => Coding::Gzip,
+            false => Coding::Chunked,
         };
-        let extra = [("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")];
-        let extra = &extra[..if coding == Coding::Gzip { 2 } else { 1 }];
+        let policy = std::mem::take(&mut self.frame_policy);
+        let vary = ("Vary", "Accept-Encoding");
+        let (gzip, frames) = (("Content-Encoding", "gzip"), ("Content-Security-Policy", policy.as_str()));
+        let extra: &[_] = match (coding, shape) {
+            (Coding::Gzip, Shape::ForeverFrame) => &[vary, gzip, frames],
+            (Coding::Gzip, _) => &[vary, gzip],
+            (_, Shape::ForeverFrame) => &[vary, frames],
+            _ => &[vary],
+        };
         self.answer_head(driver, slot, Answer { status: 200, content_type: Some(content_type), extra }, framing);
+        self.frame_policy = policy;
         if !self.is_http(slot) {
             return; // No memory for the head: the connection is gone, and must not become a stream.
         }
@@ -233,7 +249,7 @@ impl Shard {
             "" => JSONP_CALLBACK,
             named => named,
         };
-        let wait_s = wait_s.or_else(|| request.headers.prefer.and_then(prefer::wait_s));
+        let wait_s = wait_s.or_else(|| prefer::wait_s(request.headers.prefer));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
         connection.dialect = Dialect::new(Shape::Object, Coding::Plain);
@@ -271,7 +287,10 @@ impl Shard {
                 Outcome::Done => {
                     let first = self.connections[slot as usize].first;
                     self.topics.memberships[first as usize].order = step as u8;
-                    self.active(slot).step += 1;
+                    let active = self.active(slot);
+                    active.step += 1;
+                    // Until there is a message of it.
+                    active.emptied |= u64::from(asks_for_the_remembered(since)) << step;
                 }
                 Outcome::NoRoom(way) => {
                     self.park(slot, way);
@@ -293,10 +312,9 @@ impl Shard {
 
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let streams = self.connections[slot as usize].kind == Kind::Stream;
-        if streams || self.active(slot).transport != Transport::Poll {
-            self.clear_plan(slot); // A poll may still have to compare a tag.
-        }
+        let Connection { kind, ended, .. } = self.connections[slot as usize];
+        let streams = kind == Kind::Stream;
+        self.clear_plan(slot);
         let active = self.active(slot);
         if streams {
             active.pending = Pending::default();
@@ -306,7 +324,8 @@ impl Shard {
             active.waiting = Waiting::Answer;
             let wait_ms = active.wait_ms;
             self.wheel.set(slot, self.tick, wait_ms);
-            if wait_ms == 0 || self.draining {
+            // Who has ended its direction may be gone, and is told at once that there is nothing yet.
+            if wait_ms == 0 || self.draining || ended {
                 self.answer_long_poll(driver, slot);
                 return;
             }
@@ -347,6 +366,7 @@ impl Shard {
                         fits = false;
                         break;
                     }
+                    self.is_in_answer(slot, membership);
                     self.pass(membership);
                 }
             }
@@ -395,34 +415,54 @@ impl Shard {
         let mut cursors = [0; CURSORS_BYTES_MAX];
         let cursors = self.cursors(slot, &mut cursors).to_owned();
         let index = self.connections[slot as usize].active as usize;
+        let tag = self.tag(slot, &cursors);
         let span = self.actives[index].body.span();
-        let unchanged = self.is_known(driver, slot, &cursors);
         let mut body = vec![b'['];
         body.extend_from_slice(driver.memory().bytes(span));
         body.push(b']');
+        const GAP: &[u8] = b"{\"gap\":";
+        let gap = body.windows(GAP.len()).any(|bytes| bytes == GAP);
+        let broken = match self.actives[index].transport {
+            Transport::Poll => {
+                self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: body != b"[]" })
+            }
+            _ => None,
+        };
         self.unsubscribe_all(slot);
         self.connections[slot as usize].kind = Kind::Http;
         let active = &mut self.actives[index];
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
         active.pending.what = Asked::Poll;
-        self.answer_list(driver, slot, &cursors, &body, unchanged);
+        match broken {
+            Some(Broken::Match) => self.answer_failed_condition(driver, slot),
+            broken => self.answer_list(driver, slot, (&cursors, &tag), &body, broken.is_some() && !gap),
+        }
         self.request_ends_and_goes_on(driver, slot);
     }
 
-    /// Says whether a poll that would end at these cursors would tell its client nothing that it does not know.
-    fn is_known<D: Driver>(&self, driver: &D, slot: Slot, cursors: &str) -> bool {
+    /// Notes that a message of a topic is in the answer.
+    pub(super) fn is_in_answer(&mut self, slot: Slot, membership: u32) {
+        let place = self.topics.memberships[membership as usize].order;
+        if let Some(active) = self.active_if_any(slot) {
+            active.emptied &= !(1 << place);
+        }
+    }
+
+    /// Makes the entity tag of an answer that ends at these cursors.
+    fn tag(&self, slot: Slot, cursors: &str) -> String {
         let active = &self.actives[self.connections[slot as usize].active as usize];
-        let plan = driver.memory().bytes(active.plan.span());
-        let plan = std::str::from_utf8(plan).expect("a checked plan is text");
-        let tags = query::pairs(plan).filter(|(name, _)| *name == "if_none_match").last();
-        // The tags of several topics hold commas, so the list is not split; quotes stand around tags only.
-        let named = tags.is_some_and(|(_, tags)| {
-            let mut decoded = vec![0; tags.len()];
-            percent::decode(tags, &mut decoded, false).is_ok_and(|tags| tags.contains(&format!("\"{cursors}\"")))
-        });
-        const GAP: &[u8] = b"{\"gap\":";
-        named && !driver.memory().bytes(active.body.span()).windows(GAP.len()).any(|bytes| bytes == GAP)
+        let mut tag = String::with_capacity(cursors.len());
+        for (place, cursor) in cursors.split(',').enumerate() {
+            if place > 0 {
+                tag.push(',');
+            }
+            tag.push_str(cursor);
+            if active.emptied >> place & 1 == 1 && !cursor.ends_with("-0") {
+                tag.push_str(EMPTIED);
+            }
+        }
+        tag
     }
 
     /// Writes the cursors of all subscriptions, in the order of the request.

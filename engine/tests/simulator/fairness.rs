@@ -40,7 +40,8 @@ fn a_broadcast_delays_another_topic_by_a_slice_at_most() {
     let mut kernel = FakeKernel::new(0, net.clone(), Rng::new(1), Faults { delay_us_max: 1, ..Faults::NONE }, sizes);
     let limits = Limits { memory_bytes: 64 << 20, ..Limits::default() };
     let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
-    let mut shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: sizes.slots, hash_key: 1 });
+    let mut shard =
+        Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: sizes.slots, hash_key: 1, wall_offset_us: 0 });
     kernel.accept(0);
 
     let open = |topic: &str| {

@@ -3,6 +3,7 @@
 //! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
 //! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
+//! `manners` and `letters` put one shard at a `table`, and say what HTTP asks of it.
 //!
 //! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
 //! stderr. A failure prints the command that replays it.
@@ -25,7 +26,9 @@ mod glutton;
 mod item;
 mod kernel;
 mod kernel_tests;
+mod letters;
 mod line;
+mod manners;
 mod migrant;
 mod multipart;
 mod ndjson;
@@ -47,6 +50,7 @@ mod sse;
 mod stage;
 mod starvation;
 mod stream;
+mod table;
 mod wire;
 mod world;
 

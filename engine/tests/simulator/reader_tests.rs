@@ -109,6 +109,8 @@ impl Server {
         let tag = format!("\"{cursor}\"");
         let extra = [("Corecast-Cursor", cursor.as_str()), ("ETag", tag.as_str())];
         let head = Head {
+            date: None,
+            upgrade: None,
             status: if empty { 204 } else { 200 },
             content_type: (!empty).then_some(content_type),
             framing: match () {

@@ -38,7 +38,15 @@ impl Stage {
         let berths = mesh::join(shards, shards, limits.ring_bytes(1)).into_iter().enumerate().map(|(index, links)| {
             let mut kernel = FakeKernel::new(index, net.clone(), Rng::new(1 + index as u64), faults, sizes);
             kernel.accept(0);
-            let setup = Setup { index, limits: limits.clone(), links, seed: 1, slots_max: slots, hash_key: 1 };
+            let setup = Setup {
+                index,
+                limits: limits.clone(),
+                links,
+                seed: 1,
+                slots_max: slots,
+                hash_key: 1,
+                wall_offset_us: 0,
+            };
             (Shard::new(setup), kernel)
         });
         let berths = berths.collect();

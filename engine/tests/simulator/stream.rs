@@ -155,7 +155,7 @@ impl StreamClient {
         ask.packed = scene.rng.chance(300);
         ask.enveloped = self.transport == Transport::Sse && scene.rng.chance(300);
         if self.transport == Transport::ForeverFrame && scene.rng.chance(500) {
-            ask.callback = Some("top.$_1");
+            ask.callback = Some("parent.$_1");
         }
         following.asked(scene.oracle, &ask);
         let shard = scene.rng.below(scene.plan.shards);
@@ -207,7 +207,9 @@ impl StreamClient {
                 }
                 News::Over => {
                     scene.oracle.ends += 1;
+                    // Who has ended its direction is sent what is there, and no more.
                     let excused = !scene.plan.calm
+                        || self.ended
                         || scene.phase == Phase::Draining
                         || scene.may_end(self.opened_us, reading.length);
                     assert!(excused, "stream client {}: its stream ended without a reason", self.name);

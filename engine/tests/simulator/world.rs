@@ -119,7 +119,7 @@ impl World {
                 kernel.accept(0);
                 let seed = rng.next();
                 let limits = draft.limits.clone();
-                let setup = Setup { index, limits, links, seed, slots_max: sizes.slots, hash_key };
+                let setup = Setup { index, limits, links, seed, slots_max: sizes.slots, hash_key, wall_offset_us: 0 };
                 Berth { shard: Shard::new(setup), kernel, idle: None, stalled_until_us: 0 }
             })
             .collect();

@@ -11,7 +11,7 @@
 
 use super::json as object;
 use crate::json;
-use crate::json::valid_callback;
+use crate::json::valid_frame_callback;
 use crate::message::{Gap, Message};
 use crate::write::Writer;
 
@@ -59,9 +59,9 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 /// at most [`PROLOGUE_BYTES_MAX`] bytes).
 ///
 /// # Panics
-/// If the callback is not [valid](valid_callback): a caller that forgets to look would let a page run anything.
+/// If the callback is not [valid](valid_frame_callback): a caller that forgets to look would let a page run anything.
 pub fn prologue(w: &mut Writer<'_>, callback: &str) {
-    assert!(valid_callback(callback), "the caller has checked the callback");
+    assert!(valid_frame_callback(callback), "the caller has checked the callback");
     w.text(HEAD);
     w.text(callback);
     w.text(FUNCTION_END);

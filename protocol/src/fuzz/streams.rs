@@ -7,6 +7,7 @@ use memchr::memmem;
 use super::{Copied, INPUT_BYTES_MAX, bounded};
 use crate::cursor::Cursor;
 use crate::dialect::{forever_frame, multipart, sse};
+use crate::http::field::Field;
 use crate::http::prefer::{accepts_event_stream, wait_s};
 use crate::http::response::{chunk, piece};
 use crate::message::{Message, is_text};
@@ -127,7 +128,8 @@ pub fn script(data: &[u8]) {
     let Ok(name) = core::str::from_utf8(message.payload) else {
         return;
     };
-    if json::valid_callback(name) {
+    if json::valid_frame_callback(name) {
+        assert!(json::valid_callback(name));
         assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"$_.".contains(&byte)));
         let mut page = Copied::written(|w| forever_frame::prologue(w, name));
         assert!(page.len <= forever_frame::PROLOGUE_BYTES_MAX);
@@ -141,15 +143,19 @@ pub fn prefer(data: &[u8]) {
         return;
     };
     for (before, waits, accepts) in [
-        ("respond-async;x=\", wait=1\" , ", wait_s(text), accepts_event_stream(text)),
+        ("respond-async;x=\", wait=1\" , ", wait_s(line(text)), accepts_event_stream(line(text))),
         ("wait=7,text/event-stream,", Some(7), true),
-        ("wait=,text/event-stream;q=0,", None, accepts_event_stream(text)),
+        ("wait=,text/event-stream;q=0,", None, accepts_event_stream(line(text))),
     ] {
         let mut longer = Copied::written(|w| {
             w.text(before);
             w.text(text);
         });
         let longer = core::str::from_utf8(longer.bytes()).expect("two texts are a text");
-        assert_eq!((wait_s(longer), accepts_event_stream(longer)), (waits, accepts));
+        assert_eq!((wait_s(line(longer)), accepts_event_stream(line(longer))), (waits, accepts));
     }
+}
+
+fn line(text: &str) -> Field<'_> {
+    Field::line(text.as_bytes())
 }

@@ -5,7 +5,7 @@
 use core::mem::MaybeUninit;
 
 use super::head::HEADERS_MAX;
-use super::lines::{self, Lengths, ascii, first};
+use super::lines::{self, Lengths, first};
 use super::response::header;
 use crate::violation::Violation;
 use crate::write::Writer;
@@ -118,14 +118,14 @@ pub fn parse(buf: &[u8], head_bytes_max: usize) -> Result<Option<(Reply<'_>, usi
         match name.len() {
             4 if is("etag") => first(&mut reply.etag, value)?,
             7 if is("upgrade") => {
-                reply.upgrade_websocket |= lines::list(ascii(value)?).any(|p| p.eq_ignore_ascii_case("websocket"));
+                reply.upgrade_websocket |= lines::list(value).any(|p| p.eq_ignore_ascii_case(b"websocket"));
             }
-            10 if is("connection") => lengths.connection(value)?,
+            10 if is("connection") => lengths.connection(value),
             11 if is("retry-after") => first(&mut reply.retry_after, value)?,
             12 if is("content-type") => first(&mut reply.content_type, value)?,
             14 if is("content-length") => lengths.content_length(value)?,
             15 if is("corecast-cursor") => first(&mut reply.corecast_cursor, value)?,
-            17 if is("transfer-encoding") => lengths.transfer_encoding(value)?,
+            17 if is("transfer-encoding") => lengths.transfer_encoding(value),
             20 if is("sec-websocket-accept") => lines::once(&mut reply.sec_websocket_accept, value)?,
             22 if is("sec-websocket-protocol") => lines::once(&mut reply.sec_websocket_protocol, value)?,
             24 if is("sec-websocket-extensions") => first(&mut reply.sec_websocket_extensions, value)?,

@@ -6,6 +6,7 @@
 
 use memchr::{memchr, memchr2};
 
+use super::field::{is_token, split_unquoted, trim};
 use crate::violation::Violation;
 
 /// Finds the head in `buf`: where its first line starts (empty lines before it are skipped, RFC 9112 section 2.2) and where
@@ -78,9 +79,9 @@ pub(crate) fn ascii(value: &[u8]) -> Result<&str, Violation> {
     core::str::from_utf8(value).map_err(|_| Violation::HeaderNotAscii)
 }
 
-/// Goes through a comma-separated list (RFC 9110 section 5.6.1); empty members are skipped.
-pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
-    value.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|member| !member.is_empty())
+/// Goes through a comma-separated list of tokens (RFC 9110 section 5.6.1); empty members are skipped.
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
 /// Stores a header that may stand once.
@@ -103,7 +104,12 @@ pub(crate) fn first<'b>(slot: &mut Option<&'b str>, value: &'b [u8]) -> Result<(
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lengths {
     pub(crate) content_length: Option<u64>,
+    /// Transfer-Encoding ends with `chunked`.
     pub(crate) chunked: bool,
+    /// It names another coding.
+    pub(crate) other_coding: bool,
+    /// It cannot be.
+    pub(crate) bad_coding: bool,
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
@@ -119,30 +125,45 @@ impl Lengths {
         Ok(())
     }
 
-    pub(crate) fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Violation> {
-        if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(Violation::UnsupportedTransferEncoding);
+    /// Reads one line of Transfer-Encoding.
+    pub(crate) fn transfer_encoding(&mut self, value: &[u8]) {
+        for coding in split_unquoted(value, b',').map(trim) {
+            let name = coding.split(|&byte| byte == b';').next().map_or(coding, trim);
+            let chunked = name.eq_ignore_ascii_case(b"chunked");
+            // It has no parameters, and stands once and last (RFC 9112 sections 6.1 and 7).
+            self.bad_coding |= self.chunked || !is_token(name) || chunked && name.len() != coding.len();
+            self.other_coding |= !chunked;
+            self.chunked |= chunked;
         }
-        self.chunked = true;
-        Ok(())
     }
 
-    pub(crate) fn connection(&mut self, value: &[u8]) -> Result<(), Violation> {
-        for option in list(ascii(value)?) {
-            self.close |= option.eq_ignore_ascii_case("close");
-            self.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
-            self.upgrade |= option.eq_ignore_ascii_case("upgrade");
+    /// Reads one line of Connection; options that nobody knows mean nothing.
+    pub(crate) fn connection(&mut self, value: &[u8]) {
+        for option in list(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
         }
-        Ok(())
     }
 
     /// Checks that the lengths do not contradict each other (RFC 9112 section 6.3).
     pub(crate) fn check(&self, http10: bool) -> Result<(), Violation> {
-        if self.chunked && self.content_length.is_some() {
+        if !(self.chunked || self.bad_coding || self.other_coding) {
+            return Ok(());
+        }
+        if self.content_length.is_some() {
             return Err(Violation::BothLengths);
         }
-        if self.chunked && http10 {
+        if http10 {
             return Err(Violation::TransferEncodingOnHttp10);
+        }
+        // Who does not end with `chunked` has not said where the body ends (RFC 9112 section 6.3). A coding before it is one that
+        // we do not have (section 6.1).
+        if self.bad_coding || !self.chunked {
+            return Err(Violation::BadTransferEncoding);
+        }
+        if self.other_coding {
+            return Err(Violation::UnsupportedTransferEncoding);
         }
         Ok(())
     }

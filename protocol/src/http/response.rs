@@ -31,6 +31,10 @@ pub struct Head<'a> {
     pub http10: bool,
     /// Whether the connection stays open afterwards.
     pub keep_alive: bool,
+    /// When it is written, as [`date`](super::date::date) says; none if nobody knows.
+    pub date: Option<&'a str>,
+    /// The protocol that the peer has to change to: it stands in Upgrade, and Connection lists it (RFC 9110 section 7.8).
+    pub upgrade: Option<&'a str>,
     /// Further headers, by name and value.
     pub extra: &'a [(&'a str, &'a str)],
 }
@@ -52,6 +56,10 @@ pub fn head(w: &mut Writer<'_>, answer: &Head<'_>) -> Framing {
     w.decimal(u64::from(answer.status));
     w.byte(b' ');
     w.text(reason(answer.status));
+    if let Some(date) = answer.date {
+        w.text("\r\nDate: ");
+        w.text(date);
+    }
     w.text("\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n");
     if let Some(content_type) = answer.content_type {
         header(w, "Content-Type", content_type);
@@ -64,6 +72,10 @@ pub fn head(w: &mut Writer<'_>, answer: &Head<'_>) -> Framing {
         }
         Framing::Chunked => w.text("Transfer-Encoding: chunked\r\n"),
         Framing::Empty | Framing::Close => {}
+    }
+    if let Some(protocol) = answer.upgrade {
+        header(w, "Upgrade", protocol);
+        w.text("Connection: upgrade\r\n");
     }
     if framing == Framing::Close || !answer.keep_alive {
         w.text("Connection: close\r\n");
@@ -158,6 +170,7 @@ pub const fn reason(status: u16) -> &'static str {
         406 => "Not Acceptable",
         408 => "Request Timeout",
         411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",

@@ -13,4 +13,4 @@ pub use say::{
     string,
 };
 pub(crate) use say::{string_len, write_string};
-pub use script::{CALLBACK_BYTES_MAX, DEFAULT_CALLBACK, JSONP_END, jsonp_start, valid_callback};
+pub use script::{CALLBACK_BYTES_MAX, DEFAULT_CALLBACK, JSONP_END, jsonp_start, valid_callback, valid_frame_callback};

@@ -25,6 +25,13 @@ pub fn valid_callback(name: &str) -> bool {
         && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.'))
 }
 
+/// Says whether `name` may be called by a forever frame: a plain name, of the frame itself, or `parent.` and one, of the page
+/// around it. A longer path would reach what the page never meant to be called: `parent.document.write` is a function, too.
+pub fn valid_frame_callback(name: &str) -> bool {
+    let plain = name.strip_prefix("parent.").unwrap_or(name);
+    name.len() <= CALLBACK_BYTES_MAX && valid_callback(plain) && !plain.contains('.')
+}
+
 /// Writes what begins a JSONP answer, `/**/callback(`. The comment keeps the answer's first bytes ours: no callback makes a
 /// file of another kind of it (Flash once took such answers for its own).
 ///

@@ -4,7 +4,7 @@
 //! it, so no message may refer to an earlier one of the same connection: whatever a client offers, the answer asks for no
 //! context takeover on both sides. For the same reason there are three windows only, not seven.
 
-use crate::http::lines::list;
+use crate::http::field::Field;
 use crate::write::{Writer, parse_decimal};
 
 /// The name of the extension.
@@ -46,11 +46,11 @@ impl Agreement {
     }
 }
 
-/// Finds the first offer in a line of Sec-WebSocket-Extensions that can be accepted. An offer with a parameter that is unknown,
+/// Finds the first offer in Sec-WebSocket-Extensions, on any of its lines, that can be accepted. An offer with a parameter that is unknown,
 /// stands twice, or has a value that makes no sense is passed over, as section 5.1 wants; so is a window of 8 bits, which
 /// zlib cannot write.
-pub fn negotiate(offers: &str) -> Option<Agreement> {
-    list(offers).find_map(accept)
+pub fn negotiate(offers: Field<'_>) -> Option<Agreement> {
+    offers.members().filter_map(|offer| core::str::from_utf8(offer).ok()).find_map(accept)
 }
 
 fn accept(offer: &str) -> Option<Agreement> {

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 use crate::http::client::Reply;
+use crate::http::field::{Field, is_token, split_unquoted, trim};
 use crate::http::head::{Method, Request};
-use crate::http::lines::list;
 use crate::http::response::header;
 use crate::violation::Violation;
 use crate::write::Writer;
-use crate::ws::deflate::Agreement;
+use crate::ws::deflate::{self, Agreement};
 
 /// The subprotocol of the line protocol.
 pub const CORECAST_V1: &str = "corecast.v1";
@@ -45,13 +45,13 @@ pub struct Offer<'b> {
     pub corecast_v1: bool,
     /// What can be agreed on about compression, if anything.
     pub deflate: Option<Agreement>,
-    protocols: &'b str,
+    protocols: Field<'b>,
 }
 
 impl<'b> Offer<'b> {
-    /// Goes through the subprotocols of the header's first line, in the client's order.
+    /// Goes through the subprotocols, in the client's order.
     pub fn protocols(&self) -> impl Iterator<Item = &'b str> + use<'b> {
-        list(self.protocols)
+        self.protocols.members().filter_map(|name| core::str::from_utf8(name).ok())
     }
 }
 
@@ -59,7 +59,7 @@ impl<'b> Offer<'b> {
 ///
 /// # Errors
 /// [`Violation::MissingUpgrade`] (426), [`Violation::BadUpgradeMethod`], [`Violation::BadWebSocketVersion`] (426, and the answer
-/// should carry `Sec-WebSocket-Version: 13`), [`Violation::BadWebSocketKey`].
+/// should carry `Sec-WebSocket-Version: 13`), [`Violation::BadWebSocketKey`], [`Violation::BadWebSocketOffer`].
 pub fn check<'b>(request: &Request<'b>) -> Result<Offer<'b>, Violation> {
     let headers = &request.headers;
     if !headers.upgrade_websocket || !headers.connection_upgrade {
@@ -76,12 +76,52 @@ pub fn check<'b>(request: &Request<'b>) -> Result<Offer<'b>, Violation> {
     if STANDARD.decode_slice(key, &mut decoded) != Ok(16) {
         return Err(Violation::BadWebSocketKey);
     }
+    let (protocols, extensions) = (headers.sec_websocket_protocol, headers.sec_websocket_extensions);
+    if !is_list(protocols, is_token) || !is_list(extensions, is_extension) {
+        return Err(Violation::BadWebSocketOffer);
+    }
     Ok(Offer {
         key,
-        corecast_v1: headers.offers_corecast_v1,
-        deflate: headers.deflate,
-        protocols: headers.sec_websocket_protocol.unwrap_or(""),
+        corecast_v1: protocols.members().any(|name| name == CORECAST_V1.as_bytes()),
+        deflate: deflate::negotiate(extensions),
+        protocols,
     })
+}
+
+/// Says whether a header is left out, or a list of at least one member, all of which are sound (RFC 6455 section 4.3).
+fn is_list(field: Field<'_>, is_sound: impl Fn(&[u8]) -> bool) -> bool {
+    let mut members = field.members().peekable();
+    !field.is_given() || members.peek().is_some() && members.all(is_sound)
+}
+
+/// Says whether a member of Sec-WebSocket-Extensions is an extension: a token, and parameters with or without values, each of them a
+/// token, in quotes or not (RFC 6455 section 9.1).
+fn is_extension(member: &[u8]) -> bool {
+    let mut parts = split_unquoted(member, b';').map(trim);
+    parts.next().is_some_and(is_token)
+        && parts.all(|part| {
+            let Some(equals) = part.iter().position(|&byte| byte == b'=') else { return is_token(part) };
+            let (name, value) = (trim(&part[..equals]), trim(&part[equals + 1..]));
+            is_token(name) && (is_token(value) || is_quoted_token(value))
+        })
+}
+
+/// Says whether a quoted string holds a token, once its escapes are undone.
+fn is_quoted_token(value: &[u8]) -> bool {
+    let [b'"', inner @ .., b'"'] = value else { return false };
+    let (mut escaped, mut len) = (false, 0_usize);
+    for &byte in inner {
+        if byte == b'\\' && !escaped {
+            escaped = true;
+            continue;
+        }
+        if !is_token(&[byte]) {
+            return false;
+        }
+        escaped = false;
+        len += 1;
+    }
+    !escaped && len > 0
 }
 
 /// Writes the answer that completes the handshake (RFC 6455 section 4.2.2), with what was agreed on.
