@@ -18,8 +18,9 @@ use super::Shard;
 use super::chain::Runs;
 use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
+use super::news::link_news;
 use super::stats::Stats;
-use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED, link_news};
+use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
@@ -433,10 +434,8 @@ impl Shard {
             News::None // The home was asked.
         } else if flags & REPLAYING != 0 {
             self.want_more(slot, membership)
-        } else if subscriber.next >= next {
-            News::None // It has everything.
-        } else if flags & PACED != 0 && self.paces(membership) {
-            News::None // Its time has not come.
+        } else if subscriber.next >= next || flags & PACED != 0 && self.paces(membership) {
+            News::None // It has everything, or its time has not come.
         } else if flags & (CONFLATE | PACED) != 0 && next - subscriber.next > 1 && first < next {
             News::Newest
         } else if subscriber.next < first {

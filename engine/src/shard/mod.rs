@@ -35,6 +35,7 @@ mod home;
 mod http;
 mod length;
 mod limits;
+mod news;
 mod options;
 mod origin;
 mod plan;

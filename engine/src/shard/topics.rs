@@ -167,8 +167,8 @@ pub(super) struct Membership {
     /// The connection's next membership.
     pub(super) next: u32,
     /// The connection's next membership that has news, and the one before, in a circle; or [`NONE`].
-    news_next: u32,
-    news_previous: u32,
+    pub(super) news_next: u32,
+    pub(super) news_previous: u32,
     /// The replay on its way to it, or 0.
     pub(super) serial: u32,
     /// The one before it.
@@ -190,22 +190,6 @@ pub(super) struct Pace {
     pub(super) due_ms: u64,
     /// The time for which it stands among those that wait for theirs.
     pub(super) waits_for: u64,
-}
-
-/// Puts a membership, whose subscriber is flagged, behind those that have news; returns the first of them.
-pub(super) fn link_news(memberships: &mut Slab<Membership>, first: u32, membership: u32) -> u32 {
-    let (next, previous) = match memberships.get(first as usize) {
-        Some(place) => (first, place.news_previous),
-        None => (membership, membership),
-    };
-    let place = &mut memberships[membership as usize];
-    (place.news_next, place.news_previous) = (next, previous);
-    if next == membership {
-        return membership;
-    }
-    memberships[next as usize].news_previous = membership;
-    memberships[previous as usize].news_next = membership;
-    first
 }
 
 /// A membership in the table: with its hash, so that a table that grows need not look at the memberships.
@@ -538,53 +522,6 @@ impl Topics {
         membership
     }
 
-    /// Puts a membership behind those that have news, of which `first` is the first of its connection; returns the first.
-    pub(super) fn add_news(&mut self, first: u32, membership: u32) -> u32 {
-        let subscriber = self.subscriber_mut(membership);
-        if subscriber.flags & NEWS != 0 {
-            return first;
-        }
-        subscriber.flags |= NEWS;
-        link_news(&mut self.memberships, first, membership)
-    }
-
-    /// Takes a membership out of those that have news, of which `first` is the first; returns the first.
-    pub(super) fn take_news(&mut self, first: u32, membership: u32) -> u32 {
-        let subscriber = self.subscriber_mut(membership);
-        if subscriber.flags & NEWS == 0 {
-            return first;
-        }
-        subscriber.flags &= !NEWS;
-        let Membership { news_next, news_previous, .. } = self.memberships[membership as usize];
-        let place = &mut self.memberships[membership as usize];
-        (place.news_next, place.news_previous) = (NONE, NONE);
-        if news_next == membership {
-            return NONE;
-        }
-        self.memberships[news_next as usize].news_previous = news_previous;
-        self.memberships[news_previous as usize].news_next = news_next;
-        if first == membership { news_next } else { first }
-    }
-
-    /// Returns the last of the memberships that have news, of which `first` is the first.
-    pub(super) fn last_news(&self, first: u32) -> u32 {
-        self.memberships.get(first as usize).map_or(NONE, |place| place.news_previous)
-    }
-
-    /// Returns how many memberships have news, of which `first` is the first.
-    pub(super) fn count_news(&self, first: u32) -> u32 {
-        let mut count = 0;
-        let mut membership = first;
-        while let Some(place) = self.memberships.get(membership as usize) {
-            count += 1;
-            membership = place.news_next;
-            if membership == first {
-                break;
-            }
-        }
-        count
-    }
-
     /// Gives a membership a pace of one message in `every_ms`, or none (0).
     pub(super) fn set_pace(&mut self, membership: u32, every_ms: u32) {
         let Some(place) = self.memberships.get_mut(membership as usize) else { return };
@@ -689,7 +626,7 @@ mod tests {
             let found = topics.membership_of(slot as u32, firsts[slot], others, topic);
             assert_eq!(found, known.map(|at| lists[slot][at].1));
             // Towards many in the first half of every thousand, towards few in the other.
-            let grows = dice / 160 % 3 > usize::from(dice / 500 % 2 == 0);
+            let grows = dice / 160 % 3 > usize::from((dice / 500).is_multiple_of(2));
             match known {
                 None if grows => {
                     let log = topics.log_of(topic, dialect);
