@@ -1,5 +1,6 @@
 """Attacks by readers: polls, replays, parked publishers, and those who come back all at once."""
 
+import itertools
 import select
 import socket
 import time
@@ -116,6 +117,31 @@ def publish_flood(field):
     return {"ended": crowd.ended}
 
 
+@attack("large-messages", "10 WebSockets publish 60 KB each time, as fast as they may, to a topic with 10 readers")
+def large_messages(field):
+    block = frame(b"PUB load\n" + b"p" * 60_000) * 4
+    publishers = {websocket(field.port, "/ws") for _ in range(10)}
+    readers = [websocket(field.port, "/topics/load?since=live") for _ in range(10)]
+    crowd = Crowd(more=lambda conn: block if conn in publishers else None)
+    field.ready()
+    for conn in [*publishers, *readers]:
+        crowd.add(conn)
+    crowd.run(field.until)
+    return {"ended": crowd.ended}
+
+
+@attack("new-topics", "10 WebSockets publish 100 bytes to a new topic each time, as fast as they may, until memory is full", ["--memory", "32M"])
+def new_topics(field):
+    crowd = Crowd(more=lambda conn: b"".join(frame(b"PUB new/%d\n" % next(numbers) + b"p" * 100) for _ in range(512)))
+    numbers = itertools.count()
+    conns = [websocket(field.port, "/ws") for _ in range(10)]
+    field.ready()
+    for conn in conns:
+        crowd.add(conn)
+    crowd.run(field.until)
+    return {"topics": next(numbers), "ended": crowd.ended}
+
+
 @attack("pipelined-posts", "20 connections pipeline POSTs of one byte, 64 KB of them at a time: what is carried over is large")
 def pipelined_posts(field):
     request = post("/topics/load", b"x")
@@ -133,6 +159,50 @@ def pipelined_posts(field):
         crowd.add(conn)
     crowd.run(field.until)
     return {"answers": answers}
+
+
+@attack("resubscribe", "20 WebSockets subscribe to a full history from its beginning, and leave it, as fast as they may")
+def resubscribe(field):
+    fill_history(field.port)
+    block = (frame("SUB big since=earliest") + frame("UNSUB big")) * 64
+    crowd = Crowd(more=lambda conn: block)
+    conns = [websocket(field.port, "/ws") for _ in range(20)]
+    field.ready()
+    for conn in conns:
+        crowd.add(conn)
+    crowd.run(field.until)
+    return {"ended": crowd.ended}
+
+
+@attack("long-polls", "500 long polls of a topic that is published to 20 times a second, each renewed as soon as it is answered")
+def long_polls(field):
+    request = get("/topics/load?transport=long-poll&since=live&wait=30")
+    answers = {}
+    counted = 0
+
+    def hear(conn, part):
+        nonlocal counted
+        if conn in answers and (whole := answers[conn].take(part)):
+            counted += whole
+            crowd.say(conn, request)
+
+    crowd = Crowd(hear)
+    for _ in range(500):
+        conn = connect(field.port)
+        answers[conn] = Answers()
+        crowd.add(conn)
+    publisher = websocket(field.port, "/ws")
+    field.ready()
+    crowd.add(publisher)
+    for conn in answers:
+        crowd.say(conn, request)
+    due = time.monotonic()
+    while field.goes_on():
+        crowd.turn(min(max(due - time.monotonic(), 0), 0.05))
+        if time.monotonic() >= due:
+            crowd.say(publisher, frame(b"PUB load\n" + b"p" * 200))
+            due += 0.05
+    return {"answers": counted, "ended": crowd.ended}
 
 
 @attack("reconnect-storm", "3,000 subscribers come back at once with cursors and get a full history each, again and again", patience=90)

@@ -136,6 +136,18 @@ def wrong_commands(field):
     return flood(field, 20, "/ws", frame("DANCE now") * 2048)
 
 
+@attack("not-found", "20 connections pipeline requests for what is not there as fast as they may, and read the answers")
+def not_found(field):
+    block = get("/nothing/here") * 512
+    crowd = Crowd(more=lambda conn: block)
+    conns = [connect(field.port) for _ in range(20)]
+    field.ready()
+    for conn in conns:
+        crowd.add(conn)
+    crowd.run(field.until)
+    return {"ended": crowd.ended}
+
+
 @attack("fragments", "20 WebSockets publish messages in fragments of one byte, as fast as they may")
 def fragments(field):
     # A message of 20,000 fragments, the first of which says what it is.

@@ -214,18 +214,24 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "fanout-warm",
         about: "1 topic, 1,000 subscribers, 512 B, one message at a time",
-        servers: &[ENGINE, Kind::BareFanout],
+        servers: &[ENGINE, Kind::BareFanout, Kind::EpollFanout],
         figures: &[Figure::CpuPerDelivery],
-        claims: &[delivery(Beside::Server(Kind::BareFanout), Bound::Times(1.10))],
+        claims: &[
+            delivery(Beside::Server(Kind::BareFanout), Bound::Times(1.10)),
+            beside_epoll(Figure::CpuPerDelivery, Bound::Below),
+        ],
         engine_flags: &[],
         plan: |plan, _| plan.phases = closed(1, 500),
     },
     Scenario {
         name: "fanout-cold",
         about: "the same with 15,000 subscribers",
-        servers: &[ENGINE, Kind::BareFanout],
+        servers: &[ENGINE, Kind::BareFanout, Kind::EpollFanout],
         figures: &[Figure::CpuPerDelivery],
-        claims: &[delivery(Beside::Server(Kind::BareFanout), Bound::Times(1.10))],
+        claims: &[
+            delivery(Beside::Server(Kind::BareFanout), Bound::Times(1.10)),
+            beside_epoll(Figure::CpuPerDelivery, Bound::Below),
+        ],
         engine_flags: &[],
         plan: |plan, _| {
             plan.connections = COLD_SUBSCRIBERS;
@@ -235,9 +241,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "burst-16",
         about: "1 topic, 1,000 subscribers, 512 B, 16 messages in flight",
-        servers: &[ENGINE, Kind::BareFanout],
+        servers: &[ENGINE, Kind::BareFanout, Kind::EpollFanout],
         figures: &[Figure::CpuPerDelivery],
-        claims: &[delivery(Beside::Server(Kind::BareFanout), Bound::AtMost(0.5))],
+        claims: &[
+            delivery(Beside::Server(Kind::BareFanout), Bound::AtMost(0.5)),
+            beside_epoll(Figure::CpuPerDelivery, Bound::Below),
+        ],
         engine_flags: LONG_LOG,
         plan: |plan, _| plan.phases = closed(16, 4_000),
     },
