@@ -143,10 +143,16 @@ impl Shard {
         self.choose_receive(driver, slot);
         let late = |waiting| matches!(waiting, Waiting::Room(_) | Waiting::Answer | Waiting::Turn);
         if self.active_if_any(slot).is_some_and(|active| late(active.waiting)) {
-            // We may not have read what it says; it is we who are late.
+            // It is we who are late, and may not have read what it says. It is pinged like others, for its own sake.
             let connection = &mut self.connections[slot as usize];
-            connection.heard_tick = self.tick;
             connection.pinged = false;
+            if u64::from(self.tick - connection.heard_tick) * TICK_MS >= ping_ms {
+                connection.heard_tick = self.tick;
+                self.ping(driver, slot);
+                if self.connections[slot as usize].kind == Kind::Dead {
+                    return;
+                }
+            }
         }
         let connection = &self.connections[slot as usize];
         let silent_ms = u64::from(self.tick - connection.heard_tick) * TICK_MS;
