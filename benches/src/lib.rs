@@ -7,6 +7,7 @@
 //! The baselines use nothing of the engine or its protocol crate: a mistake there must not flatter both sides.
 
 pub mod callgrind;
+mod claims;
 pub mod frame;
 pub mod handshake;
 pub mod host;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use corecast_loadgen::process::{anonymous_bytes, slab_bytes};
 use corecast_loadgen::{Audience, Kind as PhaseKind, Load, Phase, PhaseReport, Plan, Report, Transport, run};
 
-use crate::server::{Cores, Kind, Server, Setup};
+use crate::claims::{ENGINE, SPIN, TWO_CORES, TWO_SHARDS, UNICAST, UNICAST_BUSY, beside_epoll, connection, delivery};
+use crate::server::{Kind, Server, Setup};
 use crate::verdict::Bound;
 
 /// Subscribers of the cold fan-out: as many as one ring's table surely holds here, and far more than caches do.
@@ -164,50 +165,6 @@ fn unicast(plan: &mut Plan, rate: f64, messages: u64) {
     plan.subscribe = vec![Audience::Own];
     plan.phases = paced(rate, messages);
 }
-
-const ENGINE: Kind = Kind::Engine { shards: 1, cores: Cores::Server };
-const TWO_SHARDS: Kind = Kind::Engine { shards: 2, cores: Cores::Server };
-const TWO_CORES: Kind = Kind::Engine { shards: 2, cores: Cores::Both };
-
-/// What the engine's cost of a delivery must hold.
-const fn delivery(beside: Beside, bound: Bound) -> Claim {
-    Claim { figure: Figure::CpuPerDelivery, of: ENGINE, beside, bound }
-}
-
-/// What a figure of the engine must hold beside the plain epoll server.
-const fn beside_epoll(figure: Figure, bound: Bound) -> Claim {
-    Claim { figure, of: ENGINE, beside: Beside::Server(Kind::EpollFanout), bound }
-}
-
-/// What the engine's cost of a connection must hold.
-const fn connection(beside: Beside, bound: Bound) -> Claim {
-    Claim { figure: Figure::CpuPerConnection, of: ENGINE, beside, bound }
-}
-
-/// What is told of messages to single connections, on two shards and on one.
-const UNICAST: &[Claim] = &[
-    unicast_claim(Figure::CpuPerMessage, Bound::Told),
-    unicast_claim(Figure::LatencyMedian, Bound::Told),
-    beside_epoll(Figure::CpuPerMessage, Bound::Told),
-    beside_epoll(Figure::LatencyMedian, Bound::Told),
-];
-
-/// The same where a core has enough to do that it seldom rests.
-const UNICAST_BUSY: &[Claim] = &[
-    unicast_claim(Figure::CpuPerMessage, Bound::AtMost(30.0)),
-    unicast_claim(Figure::LatencyMedian, Bound::Told),
-    beside_epoll(Figure::CpuPerMessage, Bound::Told),
-    beside_epoll(Figure::LatencyMedian, Bound::Told),
-];
-
-/// What a message to a single connection must hold on two shards, each on a core.
-const fn unicast_claim(figure: Figure, bound: Bound) -> Claim {
-    Claim { figure, of: TWO_CORES, beside: Beside::Server(Kind::EpollFanout), bound }
-}
-
-/// What is left out of that.
-const SPIN: Claim =
-    Claim { figure: Figure::SpinPerConnection, of: ENGINE, beside: Beside::Nothing, bound: Bound::Told };
 
 /// All scenarios, in the order of the table.
 pub const SCENARIOS: &[Scenario] = &[

@@ -17,6 +17,7 @@
 //! Why it is sound: the one `unsafe` below commits a chunk of a ring after every byte of it was written.
 
 pub mod board;
+mod fields;
 pub mod packet;
 pub mod shards;
 pub mod tally;

@@ -1,0 +1,178 @@
+//! The fields of packets, as they are written and read: little-endian numbers, short texts behind their length.
+
+use super::packet::{Content, Lost, Name, PREFIX_BYTES_MAX, Purpose, Standing, Start, Ticket};
+
+/// A packet that is being written.
+pub(super) struct Fields<'o> {
+    pub(super) out: &'o mut [u8; PREFIX_BYTES_MAX],
+    pub(super) len: usize,
+}
+
+impl Fields<'_> {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    pub(super) fn byte(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+
+    pub(super) fn u32(&mut self, value: u32) {
+        self.put(&value.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, value: u64) {
+        self.put(&value.to_le_bytes());
+    }
+
+    pub(super) fn short(&mut self, text: &str) {
+        self.byte(u8::try_from(text.len()).expect("topics, events and tokens are below 256 bytes"));
+        self.put(text.as_bytes());
+    }
+
+    pub(super) fn name(&mut self, name: Name<'_>) {
+        self.u64(name.hash);
+        self.short(name.text);
+    }
+
+    pub(super) fn ticket(&mut self, ticket: Ticket<'_>) {
+        self.u32(ticket.slot);
+        self.put(&ticket.generation.to_le_bytes());
+        self.byte(ticket.purpose as u8);
+        self.u32(ticket.detail);
+        self.u32(ticket.serial);
+        self.short(ticket.token);
+    }
+
+    pub(super) fn standing(&mut self, standing: Standing) {
+        self.u32(standing.epoch);
+        self.u64(standing.head);
+        self.byte(u8::from(standing.remembers));
+    }
+
+    pub(super) fn content<'a>(&mut self, content: Content<'a>) -> &'a [u8] {
+        self.byte(u8::from(content.text));
+        self.short(content.event);
+        content.payload
+    }
+
+    pub(super) fn from(&mut self, from: Start) {
+        let (kind, epoch, number) = match from {
+            Start::Latest => (0, 0, 0),
+            Start::Live => (1, 0, 0),
+            Start::Earliest => (2, 0, 0),
+            Start::Last(n) => (3, 0, u64::from(n)),
+            Start::After { epoch, seq } => (4, epoch, seq),
+            Start::Seq(seq) => (5, 0, seq),
+        };
+        self.byte(kind);
+        self.u32(epoch);
+        self.u64(number);
+    }
+
+    pub(super) fn lost(&mut self, lost: Option<Lost>) {
+        self.byte(u8::from(lost.is_some()));
+        if let Some(lost) = lost {
+            self.u32(lost.after_epoch);
+            self.u64(lost.after_seq);
+            self.u64(lost.count);
+            self.byte(u8::from(lost.epoch_changed));
+        }
+    }
+}
+
+/// A packet that is being read.
+pub(super) struct Reader<'a> {
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    pub(super) fn short(&mut self) -> Option<&'a str> {
+        let len = self.byte()?;
+        std::str::from_utf8(self.take(usize::from(len))?).ok()
+    }
+
+    pub(super) fn name(&mut self) -> Option<Name<'a>> {
+        Some(Name { hash: self.u64()?, text: self.short()? })
+    }
+
+    pub(super) fn ticket(&mut self) -> Option<Ticket<'a>> {
+        Some(Ticket {
+            slot: self.u32()?,
+            generation: self.u16()?,
+            purpose: match self.byte()? {
+                0 => Purpose::Silent,
+                1 => Purpose::Http,
+                2 => Purpose::Batch,
+                3 => Purpose::Line,
+                4 => Purpose::Subscribe,
+                5 => Purpose::Continue,
+                6 => Purpose::Poll,
+                7 => Purpose::Value,
+                8 => Purpose::CatchUp,
+                _ => return None,
+            },
+            detail: self.u32()?,
+            serial: self.u32()?,
+            token: self.short()?,
+        })
+    }
+
+    pub(super) fn standing(&mut self) -> Option<Standing> {
+        Some(Standing { epoch: self.u32()?, head: self.u64()?, remembers: self.byte()? == 1 })
+    }
+
+    pub(super) fn content(&mut self) -> Option<Content<'a>> {
+        let text = self.byte()? == 1;
+        let event = self.short()?;
+        Some(Content { event, payload: std::mem::take(&mut self.rest), text })
+    }
+
+    pub(super) fn from(&mut self) -> Option<Start> {
+        let (kind, epoch, number) = (self.byte()?, self.u32()?, self.u64()?);
+        Some(match kind {
+            0 => Start::Latest,
+            1 => Start::Live,
+            2 => Start::Earliest,
+            3 => Start::Last(u32::try_from(number).ok()?),
+            4 => Start::After { epoch, seq: number },
+            5 => Start::Seq(number),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn lost(&mut self) -> Option<Option<Lost>> {
+        Some(match self.byte()? {
+            0 => None,
+            _ => Some(Lost {
+                after_epoch: self.u32()?,
+                after_seq: self.u64()?,
+                count: self.u64()?,
+                epoch_changed: self.byte()? == 1,
+            }),
+        })
+    }
+}
