@@ -54,7 +54,10 @@ pub const BACKLOG: u64 = 65_535;
 pub const SUBMISSIONS: u64 = 4_096;
 
 /// Time a shard spins before it sleeps, in microseconds.
-pub const SPIN_US_MAX: u64 = 50;
+pub const SPIN_US_MAX: u64 = 10;
+
+/// Time that a core may take to wake, in microseconds: more would be the largest part of a lonely message's latency.
+pub const WAKE_US_MAX: u64 = 50;
 
 /// Largest payload without `--max-message`, in bytes.
 pub const MESSAGE_BYTES_DEFAULT: u64 = 64 << 10;

@@ -35,8 +35,8 @@ pub(super) const CHECKS: &[Check] = &[
         what: "How deeply idle cores sleep, by the time they take to wake",
         place: "/sys/devices/system/cpu/cpu0/cpuidle/state*",
         rule: "no enabled state that takes longer than 50 µs to leave",
-        why: "A shard spins for up to 50 µs before it rests, so what it waits for is worth about so much. A deep state adds its \
-              time to wake (often 100 µs and more) to the first message after a quiet moment.",
+        why: "A shard that has nothing to do rests at once, or after a few microseconds. A deep state adds its time to wake \
+              (often 100 µs and more) to the first message after a quiet moment.",
         source: "Documentation/admin-guide/pm/cpuidle.rst",
         cost: "nothing; it costs power",
         cure: Cure::ByHand("cpupower idle-set -D 50, or intel_idle.max_cstate= at boot"),
@@ -132,8 +132,8 @@ fn idle_states(host: &Host, _: &Ask) -> Result<Finding, Unknown> {
             deepest = (latency_us, host.text(&format!("{folder}/{state}/name"))?);
         }
     }
-    let verdict = if deepest.0 > needs::SPIN_US_MAX { Verdict::Slow } else { Verdict::Ok };
-    Ok(Finding::new(verdict, format!("{} {} µs", deepest.1, deepest.0), format!("{} µs", needs::SPIN_US_MAX)))
+    let verdict = if deepest.0 > needs::WAKE_US_MAX { Verdict::Slow } else { Verdict::Ok };
+    Ok(Finding::new(verdict, format!("{} {} µs", deepest.1, deepest.0), format!("{} µs", needs::WAKE_US_MAX)))
 }
 
 fn huge_pages(host: &Host, _: &Ask) -> Result<Finding, Unknown> {
