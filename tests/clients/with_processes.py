@@ -106,7 +106,9 @@ def test_sub_ends_though_nobody_reads_it(engine):
 
 def test_a_hangup_drains(_):
     """SIGHUP, as of a terminal that goes away, ends the engine as SIGTERM does, however often it is said."""
-    with Engine("--shards", "2") as engine:
+    # The tests themselves may be run where it is ignored, as by nohup, and their children would inherit that.
+    heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with Engine("--shards", "2", preexec_fn=heard) as engine:
         stubborn = WebSocket(engine)
         assert stubborn.frame()[1].startswith(b"HI ")
         engine.process.send_signal(signal.SIGHUP)

@@ -85,7 +85,7 @@ for (const [host, isAllowed] of [['app.example', true], ['evil.example', false],
     await engine.publish(topic, 'secret');
     await engine.publish(`${topic}/kept`, 'kept');
     const mine = await profile();
-    mine.expected = isAllowed ? /^error: .*Blocked a frame|parent/ : /CORS|Failed to load|WebSocket|Blocked a frame/;
+    mine.expected = isAllowed ? /^error: .*Blocked a frame|parent/ : /CORS|Failed to load|WebSocket|Blocked a frame|Framing .* violates/;
     const page = await mine.page(site.origin(host));
     const found = await page.evaluate(tryAll, { url: engine.at(topic), ws: engine.at(topic).replace('http', 'ws') });
     const left = async (rest) => (await (await fetch(engine.at(`${topic}/${rest}`))).json()).length;
