@@ -79,13 +79,17 @@ impl Shard {
         let room = driver.room() / 2;
         let mut budget = SENDS_PER_TURN.min(room);
         let mut worked = false;
-        let full = self.stats.bytes_sent.wrapping_add(BYTES_PER_TURN);
-        let is_full = |stats: &Stats| (full.wrapping_sub(stats.bytes_sent) as i64) < 0;
+        let before = self.stats.bytes_sent;
+        let is_full =
+            |stats: &Stats, bytes_max: u64| stats.bytes_sent.wrapping_sub(before).cast_signed() > bytes_max as i64;
         // Each connection once: what it still has to send afterwards is for the next submit.
         // Half is the walk's: otherwise enough busy connections would keep every log from being walked.
-        let for_ready = if self.dirty.is_empty() { budget } else { budget.div_ceil(2) };
+        let (for_ready, bytes_for_ready) = match self.dirty.is_empty() {
+            true => (budget, BYTES_PER_TURN),
+            false => (budget.div_ceil(2), BYTES_PER_TURN / 2),
+        };
         for _ in 0..self.ready.len().min(for_ready) {
-            if is_full(&self.stats) {
+            if is_full(&self.stats, bytes_for_ready) {
                 break;
             }
             let Some(slot) = self.ready.pop_front() else { break };
@@ -96,7 +100,7 @@ impl Shard {
             worked = true;
         }
         for _ in 0..self.dirty.len() {
-            if budget == 0 || is_full(&self.stats) {
+            if budget == 0 || is_full(&self.stats, BYTES_PER_TURN) {
                 break;
             }
             let Some(log) = self.dirty.pop_front() else { break };
