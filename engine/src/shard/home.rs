@@ -4,11 +4,11 @@
 //! history does not exist. Homes with a history stand in a list by last use: when memory is short, the one that was
 //! used longest ago gives way first.
 
-use hashbrown::HashTable;
 use slab::Slab;
 
 use super::chain::{Chain, Store};
 use super::limits::Limits;
+use super::places::{Places, half};
 use super::pool::Owner;
 use crate::io::memory::{Memory, Span};
 use crate::mesh::{Content, Lost, Name, Standing, Start};
@@ -159,7 +159,7 @@ fn record_time(memory: &Memory, record: Span) -> u64 {
 #[derive(Debug)]
 pub(super) struct Homes {
     homes: Slab<Home>,
-    by_name: HashTable<u32>,
+    by_name: Places,
     oldest: u32,
     newest: u32,
     /// Topics with messages that were forgotten altogether.
@@ -175,7 +175,7 @@ impl Homes {
     pub(super) fn new(seed: u64) -> Homes {
         Homes {
             homes: Slab::new(),
-            by_name: HashTable::new(),
+            by_name: Places::default(),
             oldest: NONE,
             newest: NONE,
             lives: 0,
@@ -198,11 +198,11 @@ impl Homes {
     /// Finds a home.
     #[must_use]
     pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {
-        let same = |index: &u32| {
-            let home = &self.homes[*index as usize];
+        let same = |index: u32| {
+            let home = &self.homes[index as usize];
             home.hash == name.hash && *home.name == *name.text
         };
-        self.by_name.find(name.hash, same).copied()
+        self.by_name.find(half(name.hash), same)
     }
 
     /// Finds a home or makes it; `None` if there are too many and none can be forgotten.
@@ -231,8 +231,7 @@ impl Homes {
             listed: false,
         };
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
-        let homes = &self.homes;
-        self.by_name.insert_unique(name.hash, index, |index| homes[*index as usize].hash);
+        self.by_name.insert(half(name.hash), index);
         index
     }
 
@@ -321,9 +320,7 @@ impl Homes {
             let home = &self.homes[index as usize];
             let hash = home.hash;
             self.lives += u64::from(home.head() > 0);
-            if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == index) {
-                entry.remove();
-            }
+            self.by_name.remove(half(hash), index);
             self.homes.remove(index as usize);
         }
     }

@@ -38,6 +38,7 @@ mod limits;
 mod news;
 mod options;
 mod origin;
+mod places;
 mod plan;
 mod pong;
 mod pool;

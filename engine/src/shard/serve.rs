@@ -5,7 +5,7 @@ use super::buffer::Buffer;
 use super::connection::{Active, Asked, Body, Connection, Kind, Waiting};
 use super::pool::Owner;
 use super::topics::{NONE, REPLAYING, UNRESOLVED};
-use super::work::PIECE_NS;
+use super::work::{PIECE_NS, REQUEST_NS};
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 
 /// Completions served in one turn.
@@ -187,8 +187,9 @@ impl Shard {
             None if wanted => {
                 let interest = match connection.kind {
                     _ if connection.reads >= READS_FOR_STREAM => Interest::Stream,
-                    // Who has just come is about to say what it wants: LOG says what an order less saves.
-                    Kind::Http if connection.reads == 0 => Interest::Next,
+                    // Who has just come is about to say what it wants: LOG says what an order less saves. And who has said more
+                    // than its slice says more, a buffer at a time: a multishot receive would take all that it has.
+                    _ if connection.reads == 0 => Interest::Next,
                     Kind::Line if connection.reads == 1 && connection.first == NONE => Interest::Next,
                     _ => Interest::Readiness,
                 };
@@ -313,7 +314,7 @@ impl Shard {
     /// Handles bytes in order, until they are used up, or the connection has to wait; what is left is carried over.
     fn take<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
         let generation = self.connections[slot as usize].generation;
-        let start_ns = self.work.spent_ns();
+        let start_ns = self.work.slice_of(slot);
         let at = self.handle(driver, slot, bytes, start_ns);
         if !self.is_living(slot, generation) {
             return;
@@ -351,7 +352,10 @@ impl Shard {
         while at < bytes.len() {
             let rest = &mut bytes[at..];
             let used = match self.connections[slot as usize].kind {
-                Kind::Http => self.http(driver, slot, rest),
+                Kind::Http => {
+                    self.work.spend(REQUEST_NS);
+                    self.http(driver, slot, rest)
+                }
                 Kind::Payload | Kind::Line | Kind::Echo => self.frames(driver, slot, rest),
                 _ => break,
             };

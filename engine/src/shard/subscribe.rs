@@ -13,8 +13,11 @@ use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
 /// Subscriptions of a connection that end at once when it does: all that one request can have, and most WebSockets have.
 const LEFT_AT_ONCE: usize = 64;
 
-/// Subscriptions that end in one turn, and topics left, about: some 2 ms, when all of them have to be fetched from memory.
-const LEFT_PER_TURN: usize = 4096;
+/// Subscriptions that end in one turn, about: half a millisecond, when all of them have to be fetched from memory.
+const LEFT_PER_TURN: usize = 512;
+
+/// Topics left in one turn, about: no more than homes hear in one, as messages stand in the rings behind what they do not.
+const LEAVES_PER_TURN: usize = 256;
 
 /// What a subscriber asks for.
 #[derive(Clone, Copy, Debug)]
@@ -259,7 +262,7 @@ impl Shard {
     /// Goes on with connections that depart, too: it is they who leave many.
     pub(super) fn leave_topics<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = self.depart_some(driver);
-        let share = (LEFT_PER_TURN / self.links.shards()).max(1);
+        let share = (LEAVES_PER_TURN / self.links.shards()).max(1);
         std::mem::take(&mut self.homes_left).each(|home| {
             for _ in 0..share {
                 let Some(id) = self.leaving[home].pop_front() else { break };

@@ -15,12 +15,12 @@
 //! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
 //! a topic exists exactly while one of its logs has a subscriber (or its Leave could not be sent yet).
 
-use hashbrown::HashTable;
 use slab::Slab;
 
 use super::chain::Chain;
 use super::dialect::Dialect;
 use super::length::LOOK_BYTES;
+use super::places::{Places, half};
 use super::pool::Owner;
 use crate::mesh::Name;
 
@@ -192,28 +192,14 @@ pub(super) struct Pace {
     pub(super) waits_for: u64,
 }
 
-/// A membership in the table: with its hash, so that a table that grows need not look at the memberships.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    hash: u32,
-    membership: u32,
-}
-
-impl Place {
-    /// Spreads the hash over the bits that the table looks at.
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32 | u64::from(hash)
-    }
-}
-
 /// All topics, logs and memberships of a shard.
 #[derive(Debug)]
 pub(super) struct Topics {
     topics: Slab<Topic>,
-    by_name: HashTable<u32>,
+    by_name: Places,
     generation: u32,
     /// Memberships of connections with many, by connection and topic.
-    by_place: HashTable<Place>,
+    by_place: Places,
     /// Frame logs.
     pub(super) logs: Slab<FrameLog>,
     /// Memberships.
@@ -227,9 +213,9 @@ impl Topics {
     pub(super) fn new() -> Topics {
         Topics {
             topics: Slab::new(),
-            by_name: HashTable::new(),
+            by_name: Places::default(),
             generation: 0,
-            by_place: HashTable::new(),
+            by_place: Places::default(),
             logs: Slab::new(),
             memberships: Slab::new(),
             paces: Slab::new(),
@@ -258,11 +244,11 @@ impl Topics {
     /// Finds a topic.
     #[must_use]
     pub(super) fn find(&self, name: Name<'_>) -> Option<u32> {
-        let same = |index: &u32| {
-            let topic = &self.topics[*index as usize];
+        let same = |index: u32| {
+            let topic = &self.topics[index as usize];
             topic.hash == name.hash && *topic.name == *name.text
         };
-        self.by_name.find(name.hash, same).copied()
+        self.by_name.find(half(name.hash), same)
     }
 
     /// Makes a topic that is not there yet.
@@ -283,8 +269,7 @@ impl Topics {
             logs: NONE,
         };
         let index = u32::try_from(self.topics.insert(topic)).expect("fewer topics than 2^32");
-        let topics = &self.topics;
-        self.by_name.insert_unique(name.hash, index, |index| topics[*index as usize].hash);
+        self.by_name.insert(half(name.hash), index);
         index
     }
 
@@ -309,9 +294,7 @@ impl Topics {
     pub(super) fn remove(&mut self, index: u32) {
         let topic = self.topics.remove(index as usize);
         debug_assert_eq!(topic.logs, NONE);
-        if let Ok(entry) = self.by_name.find_entry(topic.hash, |other| *other == index) {
-            entry.remove();
-        }
+        self.by_name.remove(half(topic.hash), index);
     }
 
     /// Returns the topic's log in a dialect; makes it if need be.
@@ -429,11 +412,11 @@ impl Topics {
     pub(super) fn membership_of(&self, slot: u32, first: u32, count: u32, topic: u32) -> Option<u32> {
         if count > FEW {
             let hash = self.place_hash(slot, topic);
-            let same = |place: &Place| {
-                let at = &self.memberships[place.membership as usize];
+            let same = |membership: u32| {
+                let at = &self.memberships[membership as usize];
                 at.slot == slot && self.logs[at.log as usize].topic == topic
             };
-            return self.by_place.find(Place::spread(hash), same).map(|place| place.membership);
+            return self.by_place.find(hash, same);
         }
         let mut membership = first;
         while membership != NONE {
@@ -450,7 +433,7 @@ impl Topics {
     #[must_use]
     pub(super) fn is_entered(&self, membership: u32) -> bool {
         let hash = self.hash_of(membership);
-        self.by_place.find(Place::spread(hash), |place| place.membership == membership).is_some()
+        self.by_place.find(hash, |other| other == membership).is_some()
     }
 
     /// Returns how many memberships stand in the table, for checks.
@@ -461,18 +444,12 @@ impl Topics {
 
     fn enter(&mut self, membership: u32) {
         let hash = self.hash_of(membership);
-        self.by_place.insert_unique(Place::spread(hash), Place { hash, membership }, |place| Place::spread(place.hash));
+        self.by_place.insert(hash, membership);
     }
 
     fn strike_out(&mut self, membership: u32) {
         let hash = self.hash_of(membership);
-        if let Ok(entry) = self.by_place.find_entry(Place::spread(hash), |place| place.membership == membership) {
-            entry.remove();
-        }
-        if self.by_place.is_empty() {
-            // What a storm made it grow to is not kept.
-            self.by_place = HashTable::new();
-        }
+        self.by_place.remove(hash, membership);
     }
 
     fn hash_of(&self, membership: u32) -> u32 {

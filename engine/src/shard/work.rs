@@ -11,11 +11,12 @@ use super::connection::Waiting;
 use crate::io::driver::{Driver, Slot};
 
 /// Estimates, in nanoseconds, of a busy core with cold caches: whatever is done with a byte, what inflating makes of one byte,
-/// what deflating takes for one, and for a message, a packet or completion as such.
+/// what deflating takes for one, and for a message, a packet or completion as such; for a request on top.
 pub(super) const BYTE_NS_SHARE: u64 = 2;
 pub(super) const INFLATED_BYTE_NS: u64 = 2;
 pub(super) const DEFLATED_BYTE_NS: u64 = 6;
 pub(super) const PIECE_NS: u64 = 300;
+pub(super) const REQUEST_NS: u64 = 1_000;
 
 /// So much of one connection's at a time, while others wait; and of one that waited for room, which others wait for as well. The
 /// more there are the shorter each has to be: who has one message to send waits for one slice of each of them.
@@ -33,6 +34,8 @@ pub(super) struct Work {
     look_at_ns: u64,
     until_us: u64,
     over: bool,
+    /// The connection whose slice it is, and where that began.
+    slice: Option<(Slot, u64)>,
 }
 
 impl Work {
@@ -55,6 +58,17 @@ impl Work {
     /// Returns what was spent in this phase, in nanoseconds.
     pub(super) fn spent_ns(&self) -> u64 {
         self.spent_ns
+    }
+
+    /// Returns where the connection's slice began: what came for it in several pieces, one after another, has one slice.
+    pub(super) fn slice_of(&mut self, slot: Slot) -> u64 {
+        match self.slice {
+            Some((other, start_ns)) if other == slot => start_ns,
+            _ => {
+                self.slice = Some((slot, self.spent_ns));
+                self.spent_ns
+            }
+        }
     }
 
     /// Says whether so much of the phase's share is used up, of two parts.
@@ -88,7 +102,10 @@ impl Shard {
 
     /// Makes a connection go on in its next turn.
     pub(super) fn postpone(&mut self, slot: Slot) {
-        let generation = self.connections[slot as usize].generation;
+        let connection = &mut self.connections[slot as usize];
+        let generation = connection.generation;
+        // It is read a buffer at a time, until it has less to say.
+        connection.reads = 0;
         self.active(slot).waiting = Waiting::Turn;
         self.postponed.push_back((slot, generation));
         self.stats.postponed += 1;
@@ -97,12 +114,10 @@ impl Shard {
     /// Lets connections go on whose turn has come, for at most half of the phase: what the kernel says is heard as well.
     pub(super) fn go_on_in_turn<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = false;
-        for _ in 0..self.postponed.len() {
-            if self.work.is_half_over(driver) {
-                break;
-            }
+        while !self.work.is_half_over(driver) {
             let Some((slot, generation)) = self.postponed.pop_front() else { break };
             worked = true;
+            self.work.spend(PIECE_NS);
             if self.is_living(slot, generation) {
                 self.go_on(driver, slot);
             }

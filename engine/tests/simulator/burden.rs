@@ -5,6 +5,7 @@
 
 use corecast::shard::Limits;
 
+use crate::faults::Faults;
 use crate::net::ConnId;
 use crate::packing::pack_message;
 use crate::stage::{Stage, frame, post};
@@ -127,6 +128,40 @@ fn small_frames_take_turns() {
         let turns = innocent.turns(&mut stage, |_| {});
         assert!(turns <= TURNS_MAX, "{turns} turns beside {small:x?}");
         assert!(stage.stats().postponed > 0, "nobody had to wait: the scene shows nothing");
+    }
+}
+
+/// What a few send without a pause, and have had multishot receives for since they send much, is not heard before what others
+/// send: the kernel fills all buffers with it at once, and they were taken in the order in which they came.
+#[test]
+fn busy_receives_stand_behind_others() {
+    let ping = frame(0x81, b"PING a-token-of-24-characters");
+    let get = b"GET /nothing/here HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    for (upgrades, piece) in [(true, ping), (false, get)] {
+        let limits = Limits { memory_bytes: 128 << 20, ..Limits::default() };
+        let mut stage = Stage::with_buffers(&limits, 2048, 2048);
+        let innocent = Innocent::new(&mut stage);
+        let conns: Vec<ConnId> = (0..30)
+            .map(|_| if upgrades { stage.upgrade_at(0, 1 << 20, "/ws") } else { stage.open(1 << 20, &piece) })
+            .collect();
+        for _ in 0..10 {
+            conns.iter().for_each(|conn| stage.say(*conn, &piece));
+            stage.turns();
+        }
+        stage.berths[0].1.set_faults(Faults { pauses: 0, delay_us_max: 1, ..Faults::NONE });
+        let block = piece.repeat(60_000 / piece.len());
+        conns.iter().for_each(|conn| stage.say(*conn, &block));
+        // The kernel has brought all of it before the innocent says a word.
+        stage.turn();
+        stage.turn();
+        let turns = innocent.turns(&mut stage, |_| {});
+        assert!(turns <= TURNS_MAX, "{turns} turns");
+        (0..3_000).for_each(|_| stage.quick_turn());
+        let (first, answer) = if upgrades { (piece[6..].to_vec(), "PONG a-token") } else { (piece, "HTTP/1.1 404") };
+        let asked = 10 + 60_000 / (first.len() + if upgrades { 6 } else { 0 }) + usize::from(!upgrades);
+        for conn in conns {
+            assert_eq!(stage.text(conn).matches(answer).count(), asked, "everything is answered, once");
+        }
     }
 }
 

@@ -134,7 +134,7 @@ fn left_and_subscribed_again() {
     let conn = open_with_many(&mut scene, MANY);
     let again = scene.open(1 << 16, upgrade("/topics/7").as_bytes());
     scene.net.borrow_mut().client_reset(conn, true);
-    scene.turns();
+    (0..10).for_each(|_| scene.turns());
     assert_eq!(scene.stats().topics, 1);
     scene.text(again);
     assert!(scene.publish("7", "seven"));

@@ -22,6 +22,8 @@ pub(crate) struct Faults {
     pub(crate) false_writable: u32,
     /// A receive takes fewer bytes than there are.
     pub(crate) small_receive: u32,
+    /// A multishot receive leaves the rest of what there is for the next turn, after each buffer.
+    pub(crate) pauses: u32,
     /// An accept fails for a passing reason (ENOMEM).
     pub(crate) accept_fails: u32,
     /// A connection is reset by its peer, per step of that client.
@@ -51,6 +53,7 @@ impl Faults {
         late_writable_us_max: 20,
         false_writable: 0,
         small_receive: 0,
+        pauses: 700,
         accept_fails: 0,
         reset: 0,
         clock_jump: 0,
@@ -87,6 +90,7 @@ impl Faults {
             no_buffers: often(rng, 200),
             storm: if rng.chance(850) { 0 } else { rng.within(100..1_000) as u32 },
             shortage: often(rng, 200),
+            pauses: rng.pick(&[0, 300, 700]),
         }
     }
 }

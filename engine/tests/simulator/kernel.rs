@@ -307,7 +307,7 @@ impl FakeKernel {
                     // One busy socket may take up to 32 buffers in a row.
                     for _ in 0..32 {
                         self.answer_receive(slot);
-                        if self.rng.chance(700) {
+                        if self.rng.chance(self.faults.pauses) {
                             break;
                         }
                     }
