@@ -320,7 +320,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "connect",
-        about: "3,000 connections, one after another: TCP, WebSocket handshake, one SUB and its answer; the epoll server's have the                 subscription in the path of the handshake, and no SUB",
+        about: "3,000 connections, one after another: TCP, WebSocket handshake, one SUB and its answer; the epoll server's have the \
+                subscription in the path of the handshake, and no SUB",
         servers: &[ENGINE, Kind::EpollFanout],
         figures: &[Figure::AllCpuPerConnection],
         claims: &[beside_epoll(Figure::AllCpuPerConnection, Bound::Times(1.5))],
@@ -389,7 +390,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "unicast-1000",
-        about: "15,000 connections with a topic each on two shards, each on a core; 512 B to a random one, 1,000 a second. The load                 generator has one of the two cores too",
+        about: "15,000 connections with a topic each on two shards, each on a core; 512 B to a random one, 1,000 a second. The load \
+                generator has one of the two cores too",
         servers: &[TWO_CORES, ENGINE, Kind::EpollFanout],
         figures: &[Figure::CpuPerMessage, Figure::LatencyMedian],
         claims: UNICAST,

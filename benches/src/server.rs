@@ -114,13 +114,13 @@ impl Server {
     /// # Errors
     /// If it cannot be started, ends at once (with what it said on stderr), or does not accept in time.
     pub fn start(kind: Kind, engine_flags: &[&str], setup: &Setup) -> io::Result<Server> {
-        let address = free_address()?;
+        let [address, free] = free_addresses()?;
         let listen = address.to_string();
         let mut command = Command::new(setup.path(kind));
         let mut admin = None;
         let mut core = Some(setup.core);
         if let Kind::Engine { shards, cores } = kind {
-            let at = admin.insert(free_address()?).to_string();
+            let at = admin.insert(free).to_string();
             command.args(["serve", "--listen", &listen, "--admin", &at, "--echo", "--shards", &shards.to_string()]);
             let mut list = setup.core.to_string();
             if cores == Cores::Both {
@@ -199,8 +199,10 @@ fn explain(path: &Path, error: &io::Error) -> io::Error {
     io::Error::other(format!("cannot start {}: {error} (cargo build --release --workspace)", path.display()))
 }
 
-/// Finds a port that nobody listens on now. Another process could take it before the server does; then the server
+/// Finds two ports that nobody listens on now. Another process could take one before the server does; then the server
 /// says so and the bench ends.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+fn free_addresses() -> io::Result<[SocketAddr; 2]> {
+    // Both at once, or they may be the same.
+    let [one, other] = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    Ok([one.local_addr()?, other.local_addr()?])
 }

@@ -5,7 +5,7 @@
 //! that misses what it must hold is no failure of the measurement: the table says so, a person (or the LOG) judges.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -63,8 +63,8 @@ struct Found {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
-        list();
-        return ExitCode::SUCCESS;
+        // Whoever wants no more of it, `head` say, has what it wanted.
+        return if list(&mut std::io::stdout()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let known = |name: &str| name == MICRO || Scenario::find(name).is_some() || Case::find(name).is_some();
     if let Some(unknown) = arguments.benches.iter().find(|name| !known(name)) {
@@ -88,18 +88,18 @@ fn main() -> ExitCode {
     if sum(&rows).not_measured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn list() {
+fn list(out: &mut impl Write) -> std::io::Result<()> {
     for scenario in SCENARIOS {
-        println!("{}: {}", scenario.name, scenario.about);
+        writeln!(out, "{}: {}", scenario.name, scenario.about)?;
         for claim in scenario.claims.iter().filter(|claim| claim.bound != Bound::Told) {
-            println!("    {}", claim.bound.words(claim.figure.unit(), &beside(claim)));
+            writeln!(out, "    {}", claim.bound.words(claim.figure.unit(), &beside(claim)))?;
         }
     }
-    println!("{MICRO}: all of the following, under callgrind; each within {GROWTH_MAX:.2} x its record");
+    writeln!(out, "{MICRO}: all of the following, under callgrind; each within {GROWTH_MAX:.2} x its record")?;
     for case in CASES {
-        println!("    {:<15} {}", case.name, case.operation);
+        writeln!(out, "    {:<15} {}", case.name, case.operation)?;
     }
-    println!("million: {}; see {}", MILLION.0, MILLION.1);
+    writeln!(out, "million: {}; see {}", MILLION.0, MILLION.1)
 }
 
 /// Says what a claim compares with.

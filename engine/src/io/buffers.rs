@@ -8,8 +8,12 @@
 //!   +----+----+----+----+---               +--------+--------+--------+---
 //!   | 17 |  3 |  9 | .. |     address -->  | buf 0  | buf 1  | buf 2  |
 //!   +----+----+----+----+---               +--------+--------+--------+---
-//!     ^head: kernel   ^tail: ours            kernel's | shard's (lent)
+//!     ^head: kernel   ^tail: ours            kernel's | shard's (lent) | spare
 //! ```
+//!
+//! The kernel goes round its ring, so each receive finds a buffer that was used longest ago, of all that are in the ring. Of 8 MiB
+//! that is one that no cache holds, and for which the processor has to look up the page. So the kernel has only as many as it lately
+//! needed, and the others are spare.
 //!
 //! Why the unsafe is sound: both mappings live as long as this value, and the ring that uses them is dropped first
 //! (field order in [`super::ring::Ring`]). The kernel writes a buffer only while it has it, and, as the ring defers
@@ -31,6 +35,12 @@ pub const BUFFERS_MAX: u16 = 32_768;
 /// The only buffer group; every receive of the ring takes from it.
 pub(super) const GROUP: u16 = 0;
 
+/// Buffers that the kernel has at least, if there are so many: 128 KiB of 2 KiB each.
+const KERNEL_HAS_MIN: u32 = 64;
+
+/// Looks at what was needed, one for each submit, after which the kernel gets fewer if it needed few.
+const LOOKS_TO_SHRINK: u32 = 4_096;
+
 /// One shard's receive buffers.
 #[derive(Debug)]
 pub(super) struct Buffers {
@@ -43,6 +53,13 @@ pub(super) struct Buffers {
     tail: u16,
     lent: Box<[bool]>,
     lent_count: u32,
+    /// Buffers that nobody has; the one used last comes first.
+    spare: Vec<u16>,
+    /// Buffers that the kernel shall have, as long as the shard has none.
+    wanted: u32,
+    /// Most that were lent at the same time since `looks` was 0.
+    needed: u32,
+    looks: u32,
 }
 
 // SAFETY: `base` points into `descriptors`, which this value owns; nothing else refers to it in user space.
@@ -66,9 +83,21 @@ impl Buffers {
         let base = descriptors.bytes_mut(Span { start: 0, len: descriptor_bytes }).as_mut_ptr().cast();
         let lent = vec![true; usize::from(count)].into_boxed_slice();
         let lent_count = u32::from(count);
-        let mut buffers =
-            Buffers { data, _descriptors: descriptors, base, count, buffer_bytes, tail: 0, lent, lent_count };
-        for id in 0..count {
+        let mut buffers = Buffers {
+            data,
+            _descriptors: descriptors,
+            base,
+            count,
+            buffer_bytes,
+            tail: 0,
+            lent,
+            lent_count,
+            spare: Vec::with_capacity(usize::from(count)),
+            wanted: KERNEL_HAS_MIN.min(u32::from(count)),
+            needed: 0,
+            looks: 0,
+        };
+        for id in (0..count).rev() {
             buffers.give(id);
         }
         Ok(buffers)
@@ -97,7 +126,40 @@ impl Buffers {
         assert!(len <= self.buffer_bytes, "the kernel filled a buffer beyond its end");
         *lent = true;
         self.lent_count += 1;
+        self.needed = self.needed.max(self.lent_count);
         Lent { id, len }
+    }
+
+    /// Returns how many the kernel has.
+    fn kernel_has(&self) -> u32 {
+        u32::from(self.count) - self.lent_count - self.spare.len() as u32
+    }
+
+    /// The kernel found no buffer: it gets all there are.
+    #[cold]
+    pub(super) fn ran_out(&mut self) {
+        self.wanted = u32::from(self.count);
+        self.needed = self.wanted;
+    }
+
+    /// Sees to it that the kernel has as many as it may need until this is asked again: four times as many as were lent at a time.
+    #[inline]
+    pub(super) fn provide(&mut self) {
+        if self.needed > self.wanted / 4 {
+            self.wanted = (4 * self.needed).next_power_of_two().min(u32::from(self.count));
+        }
+        while self.kernel_has() < self.wanted
+            && let Some(id) = self.spare.pop()
+        {
+            self.put(id);
+        }
+        self.looks += 1;
+        if self.looks == LOOKS_TO_SHRINK {
+            if self.needed < self.wanted / 16 {
+                self.wanted = (self.wanted / 2).max(KERNEL_HAS_MIN).min(u32::from(self.count));
+            }
+            (self.looks, self.needed) = (0, 0);
+        }
     }
 
     /// Returns the bytes of a lent buffer.
@@ -112,7 +174,7 @@ impl Buffers {
         self.data.bytes_mut(Span { start, len: lent.len })
     }
 
-    /// Gives a buffer back to the kernel.
+    /// Gives a buffer back: to the kernel, unless it has as many as it needs.
     ///
     /// # Panics
     /// If it is not lent.
@@ -121,7 +183,14 @@ impl Buffers {
         let lent = &mut self.lent[usize::from(id)];
         assert!(*lent, "a receive buffer was given back twice");
         *lent = false;
+        let kernel_has = self.kernel_has();
         self.lent_count -= 1;
+        if kernel_has < self.wanted { self.put(id) } else { self.spare.push(id) }
+    }
+
+    /// Puts a buffer into the kernel's ring.
+    #[inline]
+    fn put(&mut self, id: u16) {
         let start = u64::from(id) * u64::from(self.buffer_bytes);
         let address = self.data.bytes(Span { start, len: self.buffer_bytes }).as_ptr() as u64;
         let place = usize::from(self.tail & (self.count - 1));
@@ -166,6 +235,53 @@ mod tests {
         buffers.give(lent.id);
         assert_eq!(buffers.lent_count(), 0);
         assert_eq!(buffers.tail, 5);
+    }
+
+    /// The kernel gets back the buffer that was just used as long as it needs few, more as soon as it needs more, all there are if it
+    /// found none, and fewer again in time; none is lost on the way.
+    #[test]
+    fn the_kernel_has_what_it_needs() {
+        let mut buffers = Buffers::new(4_096, 16).unwrap();
+        assert_eq!(buffers.kernel_has(), KERNEL_HAS_MIN);
+        // As the kernel does it: round its ring.
+        let mut taken = 0;
+        let mut take = |buffers: &mut Buffers, count: u32| -> Vec<Lent> {
+            (0..count)
+                .map(|_| {
+                    assert_ne!(taken, buffers.tail, "the kernel has none");
+                    // SAFETY: the place is within the mapping, and before the tail.
+                    let id = unsafe { (*buffers.base.add(usize::from(taken & 4_095))).bid() };
+                    taken = taken.wrapping_add(1);
+                    buffers.lend(id, 1)
+                })
+                .collect()
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..10_000 {
+            for lent in take(&mut buffers, 2) {
+                seen.insert(lent.id);
+                buffers.give(lent.id);
+            }
+            buffers.provide();
+        }
+        assert_eq!(seen.len() as u32, KERNEL_HAS_MIN);
+        let many = take(&mut buffers, KERNEL_HAS_MIN);
+        buffers.ran_out();
+        buffers.provide();
+        assert_eq!(buffers.kernel_has(), 4_096 - KERNEL_HAS_MIN);
+        let more = take(&mut buffers, 4_096 - KERNEL_HAS_MIN);
+        many.iter().chain(&more).for_each(|lent| buffers.give(lent.id));
+        buffers.provide();
+        assert_eq!((buffers.kernel_has(), buffers.lent_count()), (4_096, 0));
+        // What it has it keeps until that is used; then it gets fewer back.
+        for _ in 0..10 * LOOKS_TO_SHRINK {
+            take(&mut buffers, 1).iter().for_each(|lent| buffers.give(lent.id));
+            buffers.provide();
+        }
+        assert_eq!((buffers.kernel_has(), buffers.wanted), (KERNEL_HAS_MIN, KERNEL_HAS_MIN));
+        take(&mut buffers, 20).iter().for_each(|lent| buffers.give(lent.id));
+        buffers.provide();
+        assert_eq!(buffers.kernel_has(), 128, "before it runs out");
     }
 
     /// Giving a buffer back twice stops the shard: otherwise two connections would share it.

@@ -143,7 +143,10 @@ impl Ring {
             0 => End::Eof,
             libc::EAGAIN if once => End::Again,
             libc::EAGAIN | libc::EINTR => End::Rearm,
-            libc::ENOBUFS => End::NoBuffers,
+            libc::ENOBUFS => {
+                self.buffers.ran_out();
+                End::NoBuffers
+            }
             libc::ECANCELED => End::Cancelled,
             errno => End::Failed(errno),
         };

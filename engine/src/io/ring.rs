@@ -582,6 +582,7 @@ impl Driver for Ring {
     }
 
     fn submit(&mut self) {
+        self.buffers.provide();
         let queue = self.ring.submission();
         let (queued, work, overflow) = (!queue.is_empty(), queue.taskrun(), queue.cq_overflow());
         drop(queue);

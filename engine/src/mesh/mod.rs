@@ -2,7 +2,7 @@
 //! the statistics board.
 //!
 //! Owns the only atomics of the project. Bytes cross a core by copy; pointers never do. Every shard also has a ring to
-//! itself, so that a message takes the same path wherever its home is.
+//! itself ([`own`]), so that a message takes the same path wherever its home is.
 //!
 //! ```text
 //!   shard 0 ──ring 0→1──▶ shard 1        FIFO per ordered pair; nothing ever waits:
@@ -18,6 +18,7 @@
 
 pub mod board;
 mod fields;
+mod own;
 pub mod packet;
 pub mod shards;
 pub mod tally;
@@ -29,6 +30,7 @@ use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 pub use board::Board;
+use own::Own;
 pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
 pub use shards::Shards;
 pub use tally::Tally;
@@ -62,8 +64,11 @@ impl Shared {
 #[derive(Debug)]
 pub struct Links {
     shard: usize,
+    /// By shard; the ring to itself is another.
     out: Vec<Producer<u8>>,
     incoming: Vec<Consumer<u8>>,
+    own: Own,
+    ring_bytes: usize,
     /// Shards that were sent something since the last `bells`.
     touched: Shards,
     shared: Arc<Shared>,
@@ -82,11 +87,11 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
     let shared = Arc::new(Shared { mail, resting: (0..cores).map(|_| Flag::default()).collect() });
     let mut out: Vec<Vec<Producer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     let mut incoming: Vec<Vec<Consumer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
-    for to in &mut incoming {
-        for from in &mut out {
-            let (producer, consumer) = RingBuffer::new(ring_bytes);
-            from.push(producer);
-            to.push(consumer);
+    for (to, incoming) in incoming.iter_mut().enumerate() {
+        for (from, out) in out.iter_mut().enumerate() {
+            let (producer, consumer) = RingBuffer::new(if from == to { 0 } else { ring_bytes });
+            out.push(producer);
+            incoming.push(consumer);
         }
     }
     out.into_iter()
@@ -97,6 +102,8 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
             touched: Shards::default(),
             out,
             incoming,
+            own: Own::new(ring_bytes),
+            ring_bytes,
             shared: shared.clone(),
         })
         .collect()
@@ -118,13 +125,13 @@ impl Links {
     /// Returns the size of every ring in bytes.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.out[0].buffer().capacity()
+        self.ring_bytes
     }
 
     /// Returns how many bytes fit into the ring to shard `to` now.
     #[must_use]
     pub fn room(&self, to: usize) -> usize {
-        self.out[to].slots()
+        if to == self.shard { self.own.room() } else { self.out[to].slots() }
     }
 
     /// Puts a packet into the ring to shard `to`; says false, and does nothing, if it does not fit.
@@ -132,20 +139,21 @@ impl Links {
     pub fn send(&mut self, to: usize, packet: &Packet<'_>) -> bool {
         let mut prefix = [0; packet::PREFIX_BYTES_MAX];
         let (prefix_len, payload) = packet.encode(&mut prefix);
-        let pieces = [&prefix[..prefix_len], payload];
-        match push(&mut self.out[to], pieces, prefix_len + payload.len()) {
-            Ok(()) => {
-                self.touched.insert(to);
-                true
-            }
-            Err(_) => false,
-        }
+        self.send_pieces(to, [&prefix[..prefix_len], payload])
     }
 
     /// Puts an encoded packet into the ring to shard `to`; says false, and does nothing, if it does not fit.
     #[must_use]
     pub fn send_encoded(&mut self, to: usize, packet: &[u8]) -> bool {
-        let sent = push(&mut self.out[to], [packet, &[]], packet.len()).is_ok();
+        self.send_pieces(to, [packet, &[]])
+    }
+
+    fn send_pieces(&mut self, to: usize, pieces: [&[u8]; 2]) -> bool {
+        let total = pieces[0].len() + pieces[1].len();
+        let sent = match to == self.shard {
+            true => self.own.push(pieces),
+            false => push(&mut self.out[to], pieces, total).is_ok(),
+        };
         if sent {
             self.touched.insert(to);
         }
@@ -155,6 +163,9 @@ impl Links {
     /// Takes the next packet that shard `from` sent, as bytes for [`Packet::decode`]; says false if there is none.
     #[must_use]
     pub fn receive(&mut self, from: usize, into: &mut Vec<u8>) -> bool {
+        if from == self.shard {
+            return self.own.pop(into);
+        }
         let ring = &mut self.incoming[from];
         // A packet is pushed whole (one commit), so whoever sees its length sees all of it.
         let Ok(head) = ring.read_chunk(packet::LENGTH_BYTES) else { return false };
@@ -179,7 +190,7 @@ impl Links {
         }
         let mut touched = std::mem::take(&mut self.touched);
         // What was sent to itself is often heard already.
-        if self.incoming[self.shard].is_empty() {
+        if self.own.is_empty() {
             touched.remove(self.shard);
         }
         let (word, bit) = Shards::place(self.shard);
@@ -236,13 +247,13 @@ impl Links {
     /// Says whether a packet of shard `from` waits.
     #[must_use]
     pub fn has_packet(&self, from: usize) -> bool {
-        !self.incoming[from].is_empty()
+        if from == self.shard { !self.own.is_empty() } else { !self.incoming[from].is_empty() }
     }
 
     /// Says whether a packet waits in any in-ring.
     #[must_use]
     pub fn anything(&self) -> bool {
-        !self.incoming.iter().all(Consumer::is_empty)
+        !self.own.is_empty() || !self.incoming.iter().all(Consumer::is_empty)
     }
 }
 

@@ -50,6 +50,10 @@ impl Shard {
             self.work.spend(PIECE_NS);
             self.serve_one(driver, completion);
         }
+        if self.completions.is_empty() {
+            // It begins anew at its first byte, which is still in the cache.
+            self.completions.clear();
+        }
         true
     }
 
