@@ -3,8 +3,8 @@
 //! The numbers are those of ARCHITECTURE.md.
 
 use super::Shard;
-use super::connection::{Connection, Kind};
-use super::topics::{BEHIND, CONFLATE, ENOUGH, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::slot::connection::{Connection, Kind};
+use super::topic::topics::{BEHIND, CONFLATE, ENOUGH, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
 

@@ -20,8 +20,8 @@
 use std::collections::VecDeque;
 
 use super::Shard;
-use super::connection::Waiting;
-use super::topics::Topics;
+use super::slot::connection::Waiting;
+use super::topic::topics::Topics;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Packet, Purpose, Start, Ticket};

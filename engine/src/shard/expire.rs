@@ -1,10 +1,10 @@
 //! Time: heads that do not come, peers that fall silent, subscribers with a pace, draining.
 
 use super::Shard;
-use super::connection::{Asked, Body, Kind, Pending, Waiting};
 use super::limits::Limits;
-use super::topics::LOOK;
-use super::wheel::TICK_MS;
+use super::memory::wheel::TICK_MS;
+use super::slot::connection::{Asked, Body, Kind, Pending, Waiting};
+use super::topic::topics::LOOK;
 use crate::io::driver::{Driver, Interest, Slot};
 use corecast_protocol::http::head::is_for_head;
 use corecast_protocol::violation::Violation;

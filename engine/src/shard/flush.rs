@@ -15,12 +15,12 @@ use corecast_protocol::line::GapReason;
 use corecast_protocol::ws::close;
 
 use super::Shard;
-use super::chain::Runs;
-use super::connection::{Connection, Kind, Waiting};
 use super::limits::LagPolicy;
-use super::news::link_news;
+use super::slot::connection::{Connection, Kind, Waiting};
 use super::stats::Stats;
-use super::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topic::chain::Runs;
+use super::topic::news::link_news;
+use super::topic::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::{Driver, Slot};
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.

@@ -5,9 +5,9 @@ use corecast_protocol::message::Message;
 
 use super::Shard;
 use super::crossing::Lane;
-use super::encode::Effort;
-use super::home::FORGOTTEN_MAX;
-use super::topics::{NONE, Topics};
+use super::dialect::encode::Effort;
+use super::topic::home::FORGOTTEN_MAX;
+use super::topic::topics::{NONE, Topics};
 use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Packet, Purpose, Ticket};
 

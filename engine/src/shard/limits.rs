@@ -57,7 +57,7 @@ pub struct Limits {
     pub echo: bool,
     /// Origins that browsers may come from besides the host itself, in the form browsers write; `*` allows all.
     pub origins: Vec<String>,
-    /// Names that requests may ask for; none: see [`super::origin`].
+    /// Names that requests may ask for; none: see [`super::session::request::origin`].
     pub hosts: Vec<String>,
     /// `transport=jsonp` is served.
     pub jsonp: bool,
@@ -114,8 +114,8 @@ impl Limits {
     /// Returns the largest body of a batch: sixteen messages, as far as one block of the pool holds them.
     #[must_use]
     pub fn batch_bytes_max(&self) -> u64 {
-        let messages = u64::from(self.message_bytes_max) * super::batch::BATCH_MESSAGES;
-        messages.min(super::pool::block_bytes_max(self.memory_bytes))
+        let messages = u64::from(self.message_bytes_max) * super::session::request::batch::BATCH_MESSAGES;
+        messages.min(super::memory::pool::block_bytes_max(self.memory_bytes))
     }
 
     /// Returns the size of a ring between two shards where so many shards share a core: two packets with the largest payload

@@ -8,53 +8,37 @@
 //!
 //! ```text
 //!   reap ─▶ decode ─▶ route ─▶ cross ─▶ number ─▶ record ─▶ relay ─▶ encode ─▶ flush ─▶ settle
-//!   serve   http,     publish  mesh     at_home   home      at_home  hear      flush    settle
-//!           websocket
+//!   serve   carrier/  session/ mesh     topic/    topic/    topic/   hear      flush    settle
+//!           websocket publish           at_home   home      at_home
 //! ```
 //!
-//! [`turn`] runs them in order.
+//! [`turn`] runs them in order. The files at the top are its phases and what these share; the folders:
+//!
+//! ```text
+//!   slot/      a connection: what it costs, its outbox, its end
+//!   carrier/   bytes of a socket <-> messages
+//!   session/   what messages mean: requests, streams, the line protocol, raw payloads
+//!   topic/     homes, subscribers, frame logs, replays
+//!   dialect/   how a message looks on the wire; encoding, compression
+//!   memory/    blocks, buffers, timers
+//! ```
 
-mod answer;
-mod at_home;
-mod batch;
-mod buffer;
-mod chain;
+mod carrier;
 mod check;
-mod close;
-mod compress;
-mod condition;
-mod connection;
 mod crossing;
 mod dialect;
-mod embed;
-mod encode;
 mod expire;
 mod flush;
 mod hear;
-mod home;
-mod http;
-mod length;
 mod limits;
-mod news;
-mod options;
-mod origin;
-mod places;
-mod plan;
-mod pong;
-mod pool;
-mod publish;
-mod replay;
-mod route;
+mod memory;
 mod serve;
+mod session;
 mod settle;
+mod slot;
 mod stats;
-mod stream;
-mod subscribe;
-mod topics;
+mod topic;
 mod turn;
-mod upgrade;
-mod websocket;
-mod wheel;
 mod work;
 
 use std::cmp::Reverse;
@@ -67,24 +51,24 @@ use slab::Slab;
 
 use crate::io::driver::{Completion, Slot};
 use crate::mesh::{Links, Shards};
-use chain::Store;
-use compress::Inflater;
-use connection::{Active, Connection, Kind};
 use crossing::{Crossing, Way};
-use encode::Encoder;
-use home::Homes;
-use topics::{NONE, Topics};
-use wheel::Wheel;
+use dialect::compress::Inflater;
+use dialect::encode::Encoder;
+use memory::wheel::Wheel;
+use slot::connection::{Active, Connection, Kind};
+use topic::chain::Store;
+use topic::home::Homes;
+use topic::topics::{NONE, Topics};
 use work::{Postponed, Work};
 
 #[doc(hidden)]
 pub use check::{Head, Standing};
 #[doc(hidden)]
-pub use compress::fuzz_inflate;
-pub use connection::ORIGIN_BYTES_MAX;
+pub use dialect::compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};
-pub(crate) use origin::{MISDIRECTED, is_host_allowed};
-pub use pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
+pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
+pub(crate) use session::request::origin::{MISDIRECTED, is_host_allowed};
+pub use slot::connection::ORIGIN_BYTES_MAX;
 pub use stats::Stats;
 pub use turn::Busy;
 
@@ -264,7 +248,7 @@ impl Shard {
             accept_again_us: 0,
             accept_warn_us: 0,
             tls_warn_us: 0,
-            frame_policy: embed::frame_policy(&limits.origins, &limits.loopback),
+            frame_policy: session::request::embed::frame_policy(&limits.origins, &limits.loopback),
             serial: 0,
             draining: false,
             drain_next: 0,
@@ -277,7 +261,7 @@ impl Shard {
 
     /// Returns the counters, with the gauges brought up to date.
     pub fn stats(&mut self) -> &Stats {
-        use pool::Owner;
+        use memory::pool::Owner;
         let pool = &self.store.pool;
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;
@@ -375,7 +359,7 @@ impl Shard {
         let first = self.connections[slot as usize].first;
         if first != NONE {
             // Of several subscriptions, all are flagged already.
-            self.topics.subscriber_mut(first).flags |= topics::LOOK;
+            self.topics.subscriber_mut(first).flags |= topic::topics::LOOK;
         }
     }
 
@@ -383,7 +367,7 @@ impl Shard {
     ///
     /// Only for a connection that has nothing to send and did not send in this submit: otherwise both would send.
     fn look_no_more(&mut self, slot: Slot) {
-        use topics::{CONFLATE, ENOUGH, LOOK, PACED, REPLAYING, UNRESOLVED};
+        use topic::topics::{CONFLATE, ENOUGH, LOOK, PACED, REPLAYING, UNRESOLVED};
         let connection = &self.connections[slot as usize];
         let busy = connection.active != NONE || connection.blocked || connection.partial != NONE;
         // The walk knows nothing of cursors that are told behind the messages.

@@ -1,10 +1,10 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears.
 
 use super::Shard;
-use super::buffer::Buffer;
-use super::connection::{Active, Asked, Body, Connection, Kind, Waiting};
-use super::pool::Owner;
-use super::topics::{NONE, REPLAYING, UNRESOLVED};
+use super::memory::buffer::Buffer;
+use super::memory::pool::Owner;
+use super::slot::connection::{Active, Asked, Body, Connection, Kind, Waiting};
+use super::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 use super::work::{PIECE_NS, REQUEST_NS};
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use super::Shard;
-use super::connection::Kind;
-use super::pong::Front;
-use super::topics::{BEHIND, COUNTED, NONE};
+use super::slot::connection::Kind;
+use super::slot::pong::Front;
+use super::topic::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
 
 /// `EAGAIN`: the socket's buffer is full.

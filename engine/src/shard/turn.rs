@@ -34,7 +34,7 @@ impl Shard {
         let start_us = driver.now_us();
         self.now_us = start_us;
         self.now_ms = start_us / 1000;
-        self.tick = super::wheel::tick_of(start_us);
+        self.tick = super::memory::wheel::tick_of(start_us);
 
         self.encoder.refill(start_us);
 

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Shard;
-use super::connection::Waiting;
+use super::slot::connection::Waiting;
 use crate::io::driver::{Driver, Slot};
 
 /// Estimates, in nanoseconds, of a busy core with cold caches: whatever is done with a byte, what inflating makes of one byte,

@@ -1,0 +1,161 @@
+//! WebSockets: frames in, and messages out of them.
+
+use corecast_protocol::line;
+use corecast_protocol::violation::Violation;
+use corecast_protocol::ws::decoder::Event;
+use corecast_protocol::ws::{close, frame};
+
+use crate::io::driver::{Driver, Slot};
+use crate::shard::Shard;
+use crate::shard::crossing::Way;
+use crate::shard::slot::connection::{Kind, Waiting};
+use crate::shard::work::{INFLATED_BYTE_NS, PIECE_NS};
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Handled {
+    /// It is done.
+    Done,
+    /// It has to wait for room in the ring to a home.
+    Room(Way),
+    /// It has to wait for an answer that is on its way.
+    Answer,
+}
+
+impl Shard {
+    /// Takes the next frame, or part of one; returns the bytes used, 0 if more are needed.
+    pub(in crate::shard) fn frames<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> usize {
+        let bytes_max = self.bytes_max(slot);
+        let step = match self.connections[slot as usize].decoder.next(bytes, bytes_max) {
+            Ok(step) => step,
+            Err(violation) => {
+                self.violated(driver, slot, violation);
+                return bytes.len();
+            }
+        };
+        let connection = &mut self.connections[slot as usize];
+        if step.event.is_some() && !connection.decoder.mid_message() {
+            // What was begun is complete: the time of the next message begins with its first byte.
+            connection.opened_tick = 0;
+        }
+        match step.event {
+            _ if self.is_closing(slot) && !matches!(step.event, Some(Event::Close { .. })) => {}
+            None | Some(Event::Pong(_)) => {}
+            Some(Event::Data { text, compressed: false, data, first: true, last: true }) => {
+                self.message(driver, slot, text, &mut bytes[data]);
+            }
+            Some(Event::Data { text, compressed: true, data, first: true, last: true }) => {
+                self.compressed_message(driver, slot, text, &bytes[data]);
+            }
+            Some(Event::Data { text, compressed, data, last, .. }) => {
+                if self.piece(driver, slot, &bytes[data]) && last {
+                    self.last_piece(driver, slot, text, compressed);
+                }
+            }
+            Some(Event::Ping(payload)) => self.pong(driver, slot, &bytes[payload]),
+            Some(Event::Close { code, .. }) => {
+                if self.is_closing(slot) {
+                    self.connections[slot as usize].ended = true;
+                    self.make_ready(slot);
+                } else {
+                    self.close_websocket(driver, slot, code.unwrap_or(close::NORMAL), "");
+                }
+            }
+        }
+        step.consumed
+    }
+
+    /// Keeps a piece of a message; says false if there is no memory for it.
+    #[must_use]
+    fn piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, piece: &[u8]) -> bool {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        let kept = self.actives[index].body.push(&mut self.store, driver.memory_mut(), piece);
+        if !kept {
+            self.shed(driver, slot);
+        }
+        kept
+    }
+
+    /// Handles a message whose last piece was kept.
+    fn last_piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: bool) {
+        let index = self.connections[slot as usize].active as usize;
+        let span = self.actives[index].body.span();
+        let mut bytes = std::mem::take(&mut self.whole);
+        bytes.clear();
+        bytes.extend_from_slice(driver.memory().bytes(span));
+        self.actives[index].body.clear(&mut self.store);
+        if compressed {
+            self.compressed_message(driver, slot, text, &bytes);
+        } else {
+            self.message(driver, slot, text, &mut bytes);
+        }
+        self.whole = bytes;
+    }
+
+    /// Handles a whole message that came compressed.
+    fn compressed_message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: &[u8]) {
+        let bytes_max = self.bytes_max(slot);
+        let mut bytes = std::mem::take(&mut self.inflated);
+        let inflated = self.inflater.inflate(compressed, bytes_max, &mut bytes);
+        self.work.spend(PIECE_NS + bytes.len() as u64 * INFLATED_BYTE_NS);
+        match inflated {
+            Ok(()) if text && !is_utf8(&bytes) => self.violated(driver, slot, Violation::NotUtf8),
+            Ok(()) => self.message(driver, slot, text, &mut bytes),
+            Err(violation) => self.violated(driver, slot, violation),
+        }
+        self.inflated = bytes;
+    }
+
+    /// Returns the largest message that the connection may send, in bytes.
+    fn bytes_max(&self, slot: Slot) -> usize {
+        let head = if self.connections[slot as usize].kind == Kind::Line { line::HEADER_BYTES_MAX } else { 0 };
+        self.limits.message_bytes_max as usize + head
+    }
+
+    /// Handles a whole message; one that has to wait is kept.
+    pub(in crate::shard) fn message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &mut [u8]) {
+        if self.is_closing(slot) {
+            return; // It waited, and meanwhile the last word was said.
+        }
+        let handled = match self.connections[slot as usize].kind {
+            Kind::Payload => self.publish_payload(driver, slot, text, bytes),
+            Kind::Line => self.command(driver, slot, bytes),
+            Kind::Echo => {
+                self.echo(driver, slot, text, bytes);
+                Handled::Done
+            }
+            _ => Handled::Done,
+        };
+        match handled {
+            Handled::Done => {}
+            Handled::Room(way) => {
+                self.park(slot, way);
+                self.stash(driver, slot, text, bytes);
+            }
+            Handled::Answer => {
+                self.active(slot).waiting = Waiting::Answer;
+                self.stash(driver, slot, text, bytes);
+            }
+        }
+    }
+
+    pub(in crate::shard) fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
+        self.stats.violations += 1;
+        let connection = &self.connections[slot as usize];
+        tracing::debug!(shard = self.index, peer = %connection.peer(), rule = violation.text(), "violation");
+        self.close_websocket(driver, slot, violation.close_code(), violation.text());
+    }
+
+    /// Puts a ping into the connection's queue.
+    pub(in crate::shard) fn ping<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let mut bytes = [0; 2];
+        let len = frame::write_header(&mut bytes, true, false, frame::Opcode::Ping, 0, None);
+        self.push(driver, slot, &bytes[..len]);
+    }
+}
+
+/// Says whether bytes are UTF-8.
+pub(in crate::shard) fn is_utf8(bytes: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(bytes).is_ok()
+}

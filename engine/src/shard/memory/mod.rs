@@ -1,0 +1,5 @@
+//! Memory: blocks and who holds them, buffers in them, and the wheel of timers.
+
+pub(in crate::shard) mod buffer;
+pub(in crate::shard) mod pool;
+pub(in crate::shard) mod wheel;

@@ -1,0 +1,414 @@
+//! Answers to HTTP requests: status and headers, `poll` and `value` as the home says them, and what comes after.
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::dialect::json as object;
+use corecast_protocol::http::date::{DATE_BYTES, date};
+use corecast_protocol::http::etag::Current;
+use corecast_protocol::http::response;
+use corecast_protocol::line::GapReason;
+use corecast_protocol::message::Message;
+use corecast_protocol::write::Writer;
+use corecast_protocol::{json, topic};
+
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Lost, Reason, Standing};
+use crate::shard::Shard;
+use crate::shard::session::request::condition::{Broken, TAG_BYTES_MAX, asks_for_the_remembered, tag_of};
+use crate::shard::session::stream::Transport;
+use crate::shard::slot::connection::{Asked, Batch, Pending, Waiting};
+
+pub(in crate::shard) const JSON: &str = "application/json";
+pub(in crate::shard) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// When to come back to an engine that is full, in seconds.
+pub(in crate::shard) const RETRY: [(&str, &str); 1] = [("Retry-After", "1")];
+
+/// Headers of an answer besides the usual ones.
+const EXTRA_MAX: usize = 10;
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Answer<'a> {
+    /// The status.
+    pub(in crate::shard) status: u16,
+    /// The type of the body.
+    pub(in crate::shard) content_type: Option<&'a str>,
+    /// Further headers.
+    pub(in crate::shard) extra: &'a [(&'a str, &'a str)],
+}
+
+/// Returns the answer that all is well.
+pub(in crate::shard) const fn ok(content_type: &str) -> Answer<'_> {
+    Answer { status: 200, content_type: Some(content_type), extra: &[] }
+}
+
+impl Shard {
+    /// Answers a publication or a clearing.
+    pub(in crate::shard) fn answer_publication<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        answer: Result<Cursor, Reason>,
+    ) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        match answer {
+            Ok(cursor) => {
+                // Escaping makes a topic at most six times as long.
+                let mut body = [0; 6 * topic::TOPIC_BYTES_MAX + 128];
+                let mut w = Writer::new(&mut body);
+                json::publish_answer(&mut w, active.topic(), cursor);
+                let len = w.finish().expect("room for the longest topic was made");
+                self.answer(driver, slot, ok(JSON), &body[..len]);
+            }
+            Err(Reason::Full) => self.answer_full(driver, slot),
+            Err(Reason::Changed) => self.answer_failed_condition(driver, slot),
+        }
+        self.request_ends_and_goes_on(driver, slot);
+    }
+
+    /// The home begins to answer a `poll` or `value`.
+    pub(in crate::shard) fn answer_begins<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        if matches!(active.pending.what, Asked::Publish | Asked::Clear) {
+            let standing = Standing { epoch: head.epoch, head: head.seq, remembers: count > 0 };
+            self.condition_resolves(driver, slot, standing);
+            return;
+        }
+        let value = active.pending.what == Asked::Value;
+        let cursor = Cursor { epoch: head.epoch, seq: first + u64::from(count) - 1 };
+        active.cursor = cursor;
+        active.poll_left = if value { count.min(1) } else { count };
+        if value && count == 0 {
+            self.answer_error(driver, slot, 404, "the topic has no message", false);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        let emptied = !value && count == 0 && cursor.seq > 0 && asks_for_the_remembered(active.since);
+        active.emptied = u64::from(emptied);
+        let mut tag = [0; TAG_BYTES_MAX];
+        let tag = tag_of(cursor, emptied, &mut tag);
+        let broken = self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: count > 0 });
+        if broken == Some(Broken::Match) || broken.is_some() && lost.is_none() {
+            self.active(slot).poll_left = 0;
+            match broken {
+                Some(Broken::Match) => self.answer_failed_condition(driver, slot),
+                _ => self.answer_with_cursor(driver, slot, 304, None, cursor, b""),
+            }
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        if value {
+            return;
+        }
+        let mut gap = [0; 6 * topic::TOPIC_BYTES_MAX + 256];
+        let mut w = Writer::new(&mut gap);
+        w.byte(b'[');
+        if let Some(lost) = lost {
+            write_gap(&mut w, self.active(slot).topic(), head.epoch, first, lost);
+        }
+        let len = w.finish().expect("room for the longest topic was made");
+        let index = self.connections[slot as usize].active as usize;
+        if !self.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
+            self.actives[index].poll_left = 0;
+            self.answer_full(driver, slot);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        if count == 0 {
+            self.answer_ends(driver, slot);
+        }
+    }
+
+    /// The home says one message of the answer.
+    pub(in crate::shard) fn answer_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        seq: u64,
+        content: Content<'_>,
+    ) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.poll_left == 0 {
+            return; // It was answered already.
+        }
+        active.poll_left -= 1;
+        if active.pending.what == Asked::Value {
+            let content_type = if content.text { TEXT } else { "application/octet-stream" };
+            let cursor = active.cursor;
+            self.answer_with_cursor(driver, slot, 200, Some(content_type), cursor, content.payload);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        }
+        let comma = usize::from(active.body.len() > 1);
+        let (name, name_len) = (active.topic, usize::from(active.topic_len));
+        let message = Message {
+            topic: std::str::from_utf8(&name[..name_len]).expect("only checked topics are kept"),
+            cursor: Cursor { epoch: active.cursor.epoch, seq },
+            event: Some(content.event).filter(|event| !event.is_empty()),
+            payload: content.payload,
+            text: content.text,
+        };
+        let len = object::encoded_len(&message);
+        self.work.spend_on(2 * len);
+        let index = self.connections[slot as usize].active as usize;
+        let memory = driver.memory_mut();
+        let reserved = self.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);
+        let Some(place) = reserved else {
+            self.actives[index].poll_left = 0;
+            self.answer_full(driver, slot);
+            self.request_ends_and_goes_on(driver, slot);
+            return;
+        };
+        let out = memory.bytes_mut(place);
+        out[..comma].fill(b',');
+        object::encode(&message, &mut out[comma..]);
+        if self.actives[index].poll_left == 0 {
+            self.answer_ends(driver, slot);
+        }
+    }
+
+    fn answer_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        let cursor = self.actives[index].cursor;
+        let span = self.actives[index].body.span();
+        let mut body = driver.memory().bytes(span).to_vec();
+        body.push(b']');
+        self.answer_with_cursor(driver, slot, 200, Some(JSON), cursor, &body);
+        self.request_ends_and_goes_on(driver, slot);
+    }
+
+    pub(in crate::shard) fn answer_with_cursor<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        status: u16,
+        content_type: Option<&str>,
+        cursor: Cursor,
+        body: &[u8],
+    ) {
+        let (mut text, mut tag) = ([0; corecast_protocol::cursor::TEXT_BYTES_MAX], [0; TAG_BYTES_MAX]);
+        let etag = format!("\"{}\"", tag_of(cursor, self.active(slot).emptied & 1 == 1, &mut tag));
+        let cursor = cursor.text(&mut text);
+        let extra = [("Corecast-Cursor", cursor), ("ETag", etag.as_str())];
+        self.answer(driver, slot, Answer { status, content_type, extra: &extra }, body);
+    }
+
+    pub(in crate::shard) fn answer_full<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.stats.refused += 1;
+        let answer = Answer { status: 503, content_type: Some(JSON), extra: &RETRY };
+        self.answer(driver, slot, answer, b"{\"error\":\"the engine is full\"}");
+    }
+
+    /// Answers with an error, and with `ends` closes the connection afterwards.
+    pub(in crate::shard) fn answer_error<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        status: u16,
+        text: &str,
+        ends: bool,
+    ) {
+        if ends {
+            self.active(slot).pending.keep_alive = false;
+        }
+        let mut body = [0; 512];
+        let mut w = Writer::new(&mut body);
+        json::error(&mut w, text);
+        let len = w.finish().unwrap_or(0);
+        self.answer(driver, slot, Answer { status, content_type: Some(JSON), extra: &[] }, &body[..len]);
+        if ends {
+            self.end_after_answer(slot);
+        }
+    }
+
+    /// Puts an answer into the connection's queue.
+    pub(in crate::shard) fn answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Answer<'_>, body: &[u8]) {
+        let head_only = self.active(slot).pending.head_only;
+        let framing = match answer.status {
+            204 | 304 => response::Framing::Empty,
+            _ => response::Framing::Sized(body.len() as u64),
+        };
+        self.answer_head(driver, slot, answer, framing);
+        if !head_only && self.is_http(slot) {
+            self.push(driver, slot, body);
+        }
+        if self.is_http(slot) && self.active(slot).pending.what != Asked::Discard {
+            self.active(slot).pending.what = Asked::Discard;
+        }
+    }
+
+    /// Puts the head of an answer into the connection's queue, with what a page of another origin needs.
+    pub(in crate::shard) fn answer_head<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        answer: Answer<'_>,
+        framing: response::Framing,
+    ) {
+        let date = self.date();
+        let date = std::str::from_utf8(&date).expect("a date is ASCII");
+        let ended = self.connections[slot as usize].ended;
+        let active = self.active(slot);
+        let pending = active.pending;
+        // What the connection's end is said with: its last answer, before the rest of a body, or to who has nothing more to ask.
+        let last = pending.cut || ended && active.carry.is_empty();
+        let (origin, origin_len) = (active.origin, usize::from(active.origin_len));
+        let origin = std::str::from_utf8(&origin[..origin_len]).expect("an origin that was read is text");
+        // What is answered depends on who asks, whether or not this one is a page.
+        let cross = [
+            ("Vary", "Origin"),
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Corecast-Cursor, ETag, Retry-After"),
+        ];
+        let cross = if origin.is_empty() { &cross[..1] } else { &cross[..] };
+        let chosen: &[_] = if pending.by_accept { &[("Vary", "Accept")] } else { &[] };
+        let mut extra = [("", ""); EXTRA_MAX];
+        let count = chosen.len() + answer.extra.len() + cross.len();
+        for (to, header) in extra.iter_mut().zip(chosen.iter().chain(answer.extra).chain(cross)) {
+            *to = *header;
+        }
+        let head = response::Head {
+            status: answer.status,
+            content_type: answer.content_type,
+            framing,
+            http10: pending.http10,
+            keep_alive: pending.keep_alive && !last,
+            date: Some(date),
+            upgrade: (answer.status == 426).then_some("websocket"),
+            extra: &extra[..count],
+        };
+        let mut text = std::mem::take(&mut self.text);
+        let mut w = Writer::new(&mut text);
+        response::head(&mut w, &head);
+        let len = w.finish().expect("heads are far shorter than the scratch");
+        self.push(driver, slot, &text[..len]);
+        self.text = text;
+    }
+
+    /// Returns the time of day as answers say it.
+    fn date(&mut self) -> [u8; DATE_BYTES] {
+        let second = self.now_us.wrapping_add(self.wall_offset_us) / 1_000_000;
+        if second != self.date.0 {
+            self.date = (second, date(second));
+        }
+        self.date.1
+    }
+
+    /// Answers a poll of several topics, a long poll or a script with its objects, the list of its cursors, and its entity tag.
+    pub(in crate::shard) fn answer_list<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        (cursors, tag): (&str, &str),
+        body: &[u8],
+        unchanged: bool,
+    ) {
+        let active = self.active(slot);
+        let (transport, waited) = (active.transport, active.wait_ms > 0);
+        let etag = format!("\"{tag}\"");
+        let extra = [("Corecast-Cursor", cursors), ("ETag", etag.as_str())];
+        if unchanged {
+            self.answer(driver, slot, Answer { status: 304, content_type: None, extra: &extra }, b"");
+        } else if transport == Transport::Jsonp {
+            let script = self.script(slot, body);
+            let answer =
+                Answer { status: 200, content_type: Some("application/javascript; charset=utf-8"), extra: &extra };
+            self.answer(driver, slot, answer, &script);
+        } else if body == b"[]" && waited {
+            self.answer(driver, slot, Answer { status: 204, content_type: None, extra: &extra }, b"");
+        } else {
+            self.answer(driver, slot, Answer { status: 200, content_type: Some(JSON), extra: &extra }, body);
+        }
+    }
+
+    /// Makes the script of a JSONP answer: nothing in it ends a script or a line (U+2028, U+2029) of the page it runs in.
+    fn script(&mut self, slot: Slot, body: &[u8]) -> Vec<u8> {
+        let active = self.active(slot);
+        let callback = active.event().to_owned();
+        let mut start = [0; 128];
+        let mut w = Writer::new(&mut start);
+        json::jsonp_start(&mut w, &callback);
+        let len = w.finish().expect("callbacks are short");
+        let mut script = start[..len].to_vec();
+        let mut at = 0;
+        while at < body.len() {
+            // These bytes stand only inside strings of JSON.
+            match &body[at..] {
+                [b'<', ..] => script.extend_from_slice(b"\\u003c"),
+                [b'>', ..] => script.extend_from_slice(b"\\u003e"),
+                [b'&', ..] => script.extend_from_slice(b"\\u0026"),
+                [0xE2, 0x80, last @ (0xA8 | 0xA9), ..] => {
+                    script.extend_from_slice(if *last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
+                    at += 2;
+                }
+                [byte, ..] => script.push(*byte),
+                [] => {}
+            }
+            at += 1;
+        }
+        script.extend_from_slice(b");");
+        script
+    }
+
+    /// The request is answered and its body is gone: the next one may come, or the connection ends.
+    pub(in crate::shard) fn request_ends(&mut self, slot: Slot) {
+        if !self.is_http(slot) {
+            return;
+        }
+        let tick = self.tick;
+        let request_ms = self.limits.request_ms;
+        let active = self.active(slot);
+        let keep_alive = active.pending.keep_alive;
+        active.pending = Pending::default();
+        active.batch = Batch::default();
+        active.expected = None;
+        active.taken = 0;
+        if active.waiting == Waiting::Answer {
+            active.waiting = Waiting::No;
+        }
+        active.closing |= !keep_alive;
+        let index = self.connections[slot as usize].active as usize;
+        self.actives[index].conditions.clear(&mut self.store);
+        self.wheel.set(slot, tick, request_ms);
+        self.make_ready(slot);
+    }
+
+    pub(in crate::shard) fn request_ends_and_goes_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        let Some(active) = self.actives.get_mut(index) else { return };
+        active.body.clear(&mut self.store);
+        self.request_ends(slot);
+        if self.is_http(slot) && !self.is_closing(slot) {
+            self.go_on(driver, slot);
+        }
+    }
+}
+
+fn write_gap(w: &mut Writer<'_>, topic: &str, epoch: u32, first: u64, lost: Lost) {
+    let (from, reason) = if lost.epoch_changed {
+        (Cursor { epoch: lost.after_epoch, seq: lost.after_seq }, GapReason::Epoch)
+    } else {
+        (Cursor { epoch, seq: lost.after_seq }, GapReason::Expired)
+    };
+    let to = Cursor { epoch, seq: first - 1 };
+    w.text("{\"gap\":{\"topic\":");
+    json::string(w, topic);
+    w.text(",\"from\":\"");
+    from.write(w);
+    w.text("\",\"to\":\"");
+    to.write(w);
+    w.text("\",\"count\":");
+    w.decimal(lost.count);
+    w.text(",\"reason\":\"");
+    w.text(reason.as_str());
+    w.text("\"}}");
+}

@@ -1,0 +1,188 @@
+//! Batches: NDJSON bodies, a message a line. All lines are checked before any is published.
+//!
+//! ```text
+//!   as it came   {"topic":"a","data":"x"}\n{"data":"eA==","encoding":"base64","topic":"b"}\n ...
+//!   checked      [lengths]a x[lengths]b x ...                    a record is shorter than its line, so it takes its place
+//! ```
+//!
+//! A line is read once, and its record stays where the line stood until it is published. A long batch takes many turns.
+
+use corecast_protocol::json;
+use corecast_protocol::topic::TOPIC_BYTES_MAX;
+use corecast_protocol::write::Writer;
+
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Purpose};
+use crate::shard::Shard;
+use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::session::request::answer::{Answer, JSON, RETRY, ok};
+use crate::shard::slot::connection::{Batch, Waiting};
+use crate::shard::topic::subscribe::Outcome;
+
+/// Bodies of batches may be so many times as large as a message.
+pub(in crate::shard) const BATCH_MESSAGES: u64 = 16;
+
+/// Bytes of a record before its topic: lengths of topic (1), event name (1) and payload (4), and whether that is text (1).
+const RECORD_HEAD: usize = 7;
+
+/// What checking one line of a batch found.
+enum Line {
+    /// It is a message, and its record is made.
+    Checked,
+    /// There is no line left.
+    End,
+    /// It is wrong: this is why.
+    Wrong(String),
+}
+
+impl Shard {
+    /// Begins with a batch whose body is complete, in the connection's body buffer.
+    pub(in crate::shard) fn begin_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.active(slot).batch = Batch::default();
+        self.batch_step(driver, slot);
+    }
+
+    /// Checks and then publishes lines of a batch, as far as its slice of the turn and the rings allow.
+    pub(in crate::shard) fn batch_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let start_ns = self.work.spent_ns();
+        let index = self.connections[slot as usize].active as usize;
+        while !self.actives[index].batch.checked {
+            if self.is_slice_over(driver, start_ns) {
+                return self.batch_waits(slot);
+            }
+            match self.check_line(driver, slot) {
+                Line::Checked => {}
+                Line::End => {
+                    let batch = &mut self.actives[index].batch;
+                    batch.checked = true;
+                    batch.offset = 0;
+                }
+                Line::Wrong(text) => {
+                    self.actives[index].body.clear(&mut self.store);
+                    self.answer_error(driver, slot, 400, &text, false);
+                    self.request_ends(slot);
+                    return;
+                }
+            }
+        }
+        while self.actives[index].batch.offset < self.actives[index].batch.packed {
+            if self.is_slice_over(driver, start_ns) {
+                return self.batch_waits(slot);
+            }
+            if let Outcome::NoRoom(way) = self.publish_record(driver, slot) {
+                self.park(slot, way);
+                self.actives[index].complete = true;
+                return;
+            }
+        }
+        self.actives[index].body.clear(&mut self.store);
+        self.actives[index].waiting = Waiting::Answer;
+        self.end_batch(driver, slot);
+    }
+
+    fn batch_waits(&mut self, slot: Slot) {
+        self.postpone(slot);
+        self.active(slot).complete = true;
+    }
+
+    /// Reads the next line of the body, and makes a record of it behind those of the lines before.
+    fn check_line<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Line {
+        let payload_bytes_max = self.limits.message_bytes_max as usize;
+        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let body = driver.memory_mut().bytes_mut(active.body.span());
+        let batch = &mut active.batch;
+        let (start, end) = loop {
+            let start = batch.offset as usize;
+            if start >= body.len() {
+                return Line::End;
+            }
+            let len = body[start..].iter().position(|byte| *byte == b'\n').unwrap_or(body.len() - start);
+            batch.offset += len as u32 + 1;
+            batch.line += 1;
+            if !body[start..start + len].iter().all(u8::is_ascii_whitespace) {
+                break (start, start + len);
+            }
+        };
+        self.work.spend_on(8 * (end - start));
+        let base = body.as_ptr() as usize;
+        let message = match json::publish_line(&mut body[start..end]) {
+            Ok(message) if message.data.len() <= payload_bytes_max => message,
+            Ok(_) => return Line::Wrong(format!("line {}: the payload is too large", batch.line)),
+            Err(error) => return Line::Wrong(format!("line {}: {error}", batch.line)),
+        };
+        let event = message.event.unwrap_or("");
+        let mut names = [0; TOPIC_BYTES_MAX + u8::MAX as usize];
+        let (topic_len, names_len) = (message.topic.len(), message.topic.len() + event.len());
+        names[..topic_len].copy_from_slice(message.topic.as_bytes());
+        names[topic_len..names_len].copy_from_slice(event.as_bytes());
+        let (data_at, data_len) = (message.data.as_ptr() as usize - base, message.data.len());
+        let text = is_utf8(message.data);
+
+        let record = batch.packed as usize;
+        let data_to = record + RECORD_HEAD + names_len;
+        assert!(data_to + data_len <= end, "a record is shorter than its line");
+        body.copy_within(data_at..data_at + data_len, data_to);
+        body[record + RECORD_HEAD..data_to].copy_from_slice(&names[..names_len]);
+        let head = &mut body[record..record + RECORD_HEAD];
+        head[0] = topic_len as u8;
+        head[1] = (names_len - topic_len) as u8;
+        head[2] = u8::from(text);
+        head[3..].copy_from_slice(&(data_len as u32).to_le_bytes());
+        batch.packed = (data_to + data_len) as u32;
+        Line::Checked
+    }
+
+    /// Publishes the next record of a checked batch.
+    fn publish_record<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Outcome {
+        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let body = driver.memory().bytes(active.body.span());
+        let record = &body[active.batch.offset as usize..active.batch.packed as usize];
+        let (head, rest) = record.split_at(RECORD_HEAD);
+        let data_len = u32::from_le_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        let (topic, rest) = rest.split_at(usize::from(head[0]));
+        let (event, rest) = rest.split_at(usize::from(head[1]));
+        let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
+        let event = std::str::from_utf8(event).expect("only checked events are kept");
+        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1 };
+        let len = RECORD_HEAD + topic.len() + event.len() + data_len;
+        let outcome = self.publish(slot, topic, content, Purpose::Batch, "");
+        if outcome == Outcome::Done {
+            self.work.spend_on(len);
+            let batch = &mut self.active(slot).batch;
+            batch.sent += 1;
+            batch.offset += len as u32;
+        }
+        outcome
+    }
+
+    pub(in crate::shard) fn answer_line_of_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot, published: bool) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        active.batch.answered += 1;
+        active.batch.refused += u32::from(!published);
+        self.end_batch(driver, slot);
+    }
+
+    /// Answers a batch, once all its lines are sent and answered.
+    fn end_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        let batch = active.batch;
+        if active.waiting != Waiting::Answer || batch.answered < batch.sent {
+            return;
+        }
+        let mut body = [0; 128];
+        let mut w = Writer::new(&mut body);
+        let published = u64::from(batch.sent - batch.refused);
+        let answer = if batch.refused == 0 {
+            json::batch_answer(&mut w, published);
+            ok(JSON)
+        } else {
+            w.text("{\"published\":");
+            w.decimal(published);
+            w.text(",\"error\":\"the engine is full\"}");
+            Answer { status: 503, content_type: Some(JSON), extra: &RETRY }
+        };
+        let len = w.finish().expect("a number fits");
+        self.answer(driver, slot, answer, &body[..len]);
+        self.request_ends_and_goes_on(driver, slot);
+    }
+}

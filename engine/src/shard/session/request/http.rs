@@ -1,0 +1,321 @@
+//! HTTP: request heads, bodies, and what a request does once it is complete.
+//!
+//! One request of a connection is handled at a time; what was sent ahead waits in the connection's carry buffer, and a
+//! client that sends on and on without reading its answers is not read any more.
+//!
+//! A request has one answer. Where that comes before the end of the body (`route` refused it), and it is not known where the
+//! body ends or that is far, the answer says that the connection ends, and so it does.
+
+use corecast_protocol::http::body::Chunked;
+use corecast_protocol::http::head::{self, BodyLength, Method, Request};
+use corecast_protocol::http::response;
+use corecast_protocol::violation::Violation;
+
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Purpose, Start};
+use crate::shard::Shard;
+use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::session::request::origin;
+use crate::shard::slot::connection::{Asked, Body, Kind, Pending, Waiting};
+use crate::shard::topic::subscribe::{Outcome, start_of};
+
+/// What the first byte of a TLS connection says: a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// That somebody speaks TLS is said this often at most, in microseconds.
+const TLS_WARN_US: u64 = 10_000_000;
+
+impl Shard {
+    /// Takes a request, or the next part of one; returns the bytes used, 0 if more are needed.
+    pub(in crate::shard) fn http<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> usize {
+        if self.is_closing(slot) {
+            return bytes.len(); // Nothing behind our last word is believed.
+        }
+        if self.active_if_any(slot).is_some_and(|active| active.arriving != Body::Done) {
+            return self.body(driver, slot, bytes);
+        }
+        match head::parse(bytes, self.limits.head_bytes_max as usize) {
+            Ok(None) => 0,
+            Ok(Some((request, used))) => self.head(driver, slot, &request, used, &bytes[used..]),
+            Err(violation) => {
+                self.broken_head(driver, slot, violation, bytes);
+                bytes.len()
+            }
+        }
+    }
+
+    /// Handles a request head; returns the bytes used, of the head and of the body behind it.
+    fn head<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        used: usize,
+        rest: &[u8],
+    ) -> usize {
+        let pending = Pending {
+            what: Asked::Discard,
+            keep_alive: request.keep_alive && !self.draining,
+            cut: self.is_cut(request, rest),
+            by_accept: false,
+            http10: request.http10,
+            head_only: request.method == Method::Head,
+        };
+        let misdirected = self.is_misdirected(slot, request);
+        let origin = if misdirected { "" } else { self.origin_answered(slot, request) };
+        let active = self.active(slot);
+        active.pending = pending;
+        active.heading = false;
+        active.origin[..origin.len()].copy_from_slice(origin.as_bytes());
+        active.origin_len = origin.len() as u16;
+        self.connections[slot as usize].opened_tick = self.tick;
+        self.wheel.set(slot, self.tick, self.limits.request_ms);
+        if misdirected {
+            self.answer_error(driver, slot, 421, origin::MISDIRECTED, true);
+            return used;
+        }
+        // An HTTP/1.0 peer's Upgrade is ignored (RFC 9110 section 7.8).
+        if request.headers.connection_upgrade && request.headers.upgrade_websocket && !request.http10 {
+            return self.upgrade(driver, slot, request, used);
+        }
+        let body_bytes_max = if !self.keep_conditions(driver, slot, request) {
+            self.answer_full(driver, slot);
+            self.limits.message_bytes_max.into()
+        } else {
+            match self.route(driver, slot, request) {
+                Ok(body_bytes_max) => body_bytes_max,
+                Err(violation) => {
+                    self.answer_error(driver, slot, violation.status(), violation.text(), false);
+                    self.limits.message_bytes_max.into()
+                }
+            }
+        };
+        if !self.is_http(slot) || self.is_closing(slot) {
+            return used;
+        }
+        if self.active(slot).pending.what == Asked::Discard && pending.cut {
+            self.end_after_answer(slot); // Its answer said so.
+            return used;
+        }
+        let arriving = match request.body {
+            BodyLength::None | BodyLength::Sized(0) => Body::Done,
+            BodyLength::Sized(len) if len > body_bytes_max => {
+                // Neither kept nor thrown away byte by byte: the sender is told, and the connection ends.
+                self.too_large(driver, slot);
+                return used;
+            }
+            BodyLength::Sized(len) if len as usize <= rest.len() => {
+                self.active(slot).arriving = Body::Done;
+                self.request(driver, slot, &rest[..len as usize]);
+                return used + len as usize;
+            }
+            BodyLength::Sized(len) => Body::Sized(len),
+            BodyLength::Chunked => Body::Chunked(Chunked::default()),
+        };
+        self.active(slot).arriving = arriving;
+        if arriving == Body::Done {
+            self.request(driver, slot, &[]);
+        } else if request.expect_continue && rest.is_empty() {
+            self.push(driver, slot, response::CONTINUE);
+        }
+        used
+    }
+
+    /// Says whether an answer to this head would have to end the connection: the client waits to hear whether it shall send its
+    /// body, or the body is not here and would take long to throw away, or is in chunks that nobody knows to be sound.
+    fn is_cut(&self, request: &Request<'_>, rest: &[u8]) -> bool {
+        let waits = request.expect_continue && rest.is_empty();
+        match request.body {
+            BodyLength::None | BodyLength::Sized(0) => false,
+            BodyLength::Sized(len) => {
+                waits || len > u64::from(self.limits.message_bytes_max) && len > rest.len() as u64
+            }
+            BodyLength::Chunked => {
+                let (mut chunked, mut at) = (Chunked::default(), 0);
+                while at < rest.len() {
+                    match chunked.next(&rest[at..]) {
+                        Ok(piece) if piece.done => return false,
+                        Ok(piece) => at += piece.consumed,
+                        Err(_) => break,
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes the next part of a body; returns the bytes used.
+    fn body<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> usize {
+        let index = self.connections[slot as usize].active as usize;
+        let active = &mut self.actives[index];
+        let bytes_max = match active.pending.what {
+            Asked::Batch => self.limits.batch_bytes_max(),
+            _ => u64::from(self.limits.message_bytes_max),
+        };
+        let (used, data, done, announced) = match &mut active.arriving {
+            Body::Sized(left) => {
+                let taken = (*left).min(bytes.len() as u64) as usize;
+                *left -= taken as u64;
+                (taken, 0..taken, *left == 0, 0)
+            }
+            Body::Chunked(chunked) => match chunked.next(bytes) {
+                Ok(piece) => (piece.consumed, piece.data, piece.done, chunked.announced()),
+                Err(violation) => {
+                    self.broken(driver, slot, violation);
+                    return bytes.len();
+                }
+            },
+            Body::Done => return 0,
+        };
+        let discards = active.pending.what == Asked::Discard;
+        if !discards {
+            let held = u64::from(active.body.len()) + data.len() as u64;
+            if held.saturating_add(announced) > bytes_max {
+                self.too_large(driver, slot);
+                return bytes.len();
+            }
+            if !active.body.push(&mut self.store, driver.memory_mut(), &bytes[data]) {
+                active.pending.keep_alive = false;
+                self.answer_full(driver, slot);
+                self.end_after_answer(slot);
+                return bytes.len();
+            }
+        }
+        if done {
+            active.arriving = Body::Done;
+            self.whole_body(driver, slot);
+        }
+        used
+    }
+
+    fn whole_body<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        if self.actives[index].pending.what == Asked::Batch {
+            self.actives[index].pending.cut = false;
+            self.begin_batch(driver, slot); // It is read where it stands.
+            return;
+        }
+        let span = self.actives[index].body.span();
+        let mut body = std::mem::take(&mut self.whole);
+        body.clear();
+        body.extend_from_slice(driver.memory().bytes(span));
+        self.actives[index].body.clear(&mut self.store);
+        self.request(driver, slot, &body);
+        self.whole = body;
+    }
+
+    /// Does what the pending request asks for, its body being complete. What has to wait for room is kept.
+    pub(in crate::shard) fn request<D: Driver>(&mut self, driver: &mut D, slot: Slot, body: &[u8]) {
+        let active = self.active(slot);
+        let (topic, topic_len) = (active.topic, usize::from(active.topic_len));
+        let (event, event_len) = (active.event, usize::from(active.event_len));
+        let topic = std::str::from_utf8(&topic[..topic_len]).expect("only checked topics are kept");
+        let event = std::str::from_utf8(&event[..event_len]).expect("only checked events are kept");
+        active.pending.cut = false;
+        let (what, expected, asks_first) = (active.pending.what, active.expected, active.awaits_condition());
+        let outcome = match what {
+            Asked::Nothing | Asked::LongPoll => return,
+            Asked::Subscribe => {
+                self.subscribe_step(driver, slot);
+                return;
+            }
+            Asked::Discard => {
+                self.request_ends(slot);
+                return;
+            }
+            Asked::Publish | Asked::Clear if asks_first => {
+                let outcome = self.ask_replay(slot, topic, Purpose::Value, Start::Latest);
+                if outcome == Outcome::Done {
+                    // It comes back here when it is known what there is.
+                    self.active(slot).waiting = Waiting::Answer;
+                    self.stash(driver, slot, false, body);
+                    return;
+                }
+                outcome
+            }
+            Asked::Publish => {
+                let content = Content { event, payload: body, text: is_utf8(body) };
+                match expected {
+                    Some(expected) => self.order_if(slot, topic, expected, Some(content)),
+                    None => self.publish(slot, topic, content, Purpose::Http, ""),
+                }
+            }
+            Asked::Batch => {
+                let index = self.connections[slot as usize].active as usize;
+                if self.actives[index].body.push(&mut self.store, driver.memory_mut(), body) {
+                    self.begin_batch(driver, slot);
+                } else {
+                    self.answer_full(driver, slot);
+                    self.request_ends(slot);
+                }
+                return;
+            }
+            Asked::Clear => match expected {
+                Some(expected) => self.order_if(slot, topic, expected, None),
+                None => self.publish_clear(slot, topic),
+            },
+            Asked::Poll => {
+                let start = start_of(active.since);
+                self.ask_replay(slot, topic, Purpose::Poll, start)
+            }
+            Asked::Value => self.ask_replay(slot, topic, Purpose::Value, Start::Latest),
+        };
+        match outcome {
+            Outcome::NoRoom(way) => {
+                self.park(slot, way);
+                self.stash(driver, slot, false, body);
+            }
+            Outcome::Done | Outcome::Full => self.active(slot).waiting = Waiting::Answer,
+        }
+    }
+
+    /// Nothing more is taken: when the queue has drained, the connection ends.
+    pub(in crate::shard) fn end_after_answer(&mut self, slot: Slot) {
+        if self.is_http(slot) {
+            let active = self.active(slot);
+            active.arriving = Body::Done;
+            active.closing = true;
+            self.make_ready(slot);
+        }
+    }
+
+    fn too_large<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.stats.violations += 1;
+        self.answer_error(driver, slot, 413, "the payload is too large", true);
+    }
+
+    /// A head makes no sense: the sender is told, and nothing after it is believed.
+    fn broken_head<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation, bytes: &[u8]) {
+        if bytes.first() == Some(&TLS_HANDSHAKE) && self.now_us >= self.tls_warn_us {
+            self.tls_warn_us = self.now_us + TLS_WARN_US;
+            let peer = self.connections[slot as usize].peer();
+            tracing::warn!(shard = self.index, %peer, "a client speaks TLS to a port that speaks plain HTTP");
+        }
+        let active = self.active(slot);
+        active.origin_len = 0;
+        active.pending = Pending { head_only: head::is_for_head(bytes), ..Pending::default() };
+        self.broken(driver, slot, violation);
+    }
+
+    /// The bytes make no sense: the sender is told, unless it has its answer, and nothing after them is believed.
+    fn broken<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
+        self.stats.violations += 1;
+        let peer = self.connections[slot as usize].peer();
+        tracing::debug!(shard = self.index, %peer, rule = violation.text(), "violation");
+        if self.is_answered(slot) {
+            self.end_after_answer(slot);
+        } else {
+            self.answer_error(driver, slot, violation.status(), violation.text(), true);
+        }
+    }
+
+    /// Says whether the request whose body is on its way has its answer.
+    pub(in crate::shard) fn is_answered(&mut self, slot: Slot) -> bool {
+        self.active_if_any(slot)
+            .is_some_and(|active| active.arriving != Body::Done && active.pending.what == Asked::Discard)
+    }
+
+    pub(in crate::shard) fn is_http(&self, slot: Slot) -> bool {
+        self.connections[slot as usize].kind == Kind::Http
+    }
+}

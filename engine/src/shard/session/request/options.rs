@@ -1,0 +1,118 @@
+//! Options of a request, as its query says them: read and checked in one place, whatever the transport.
+//!
+//! Strict: a value that makes no sense is told. Options that nobody knows are passed over, and so are those that mean nothing to
+//! the transport, once their value makes sense.
+
+use corecast_protocol::http::query;
+use corecast_protocol::percent;
+
+/// Longest value of an option: no number that is understood has more digits.
+const VALUE_BYTES_MAX: usize = 20;
+
+/// What a query asks for, besides its topics and where they start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Options {
+    /// Only the newest message matters.
+    pub(in crate::shard) conflate: bool,
+    /// At most one message in so many milliseconds; 0: all.
+    pub(in crate::shard) every_ms: u32,
+    /// The data of a server-sent event is an object that says everything.
+    pub(in crate::shard) enveloped: bool,
+    /// How long a long poll waits, in seconds.
+    pub(in crate::shard) wait_s: Option<u32>,
+}
+
+impl Options {
+    /// Reads the options of a query; says what is wrong with the first that is.
+    pub(in crate::shard) fn read(query: &str) -> Result<Options, &'static str> {
+        let every = number(query, "every").ok_or("every is not a number of milliseconds")?;
+        let every_ms = every.unwrap_or(0).try_into().map_err(|_| "every is more than 4294967295 milliseconds")?;
+        let wait = number(query, "wait").ok_or("wait is not a number of seconds")?;
+        Ok(Options {
+            conflate: switch(query, "conflate").ok_or("conflate is 1 (or true) or 0 (or false)")?,
+            every_ms,
+            enveloped: switch(query, "enveloped").ok_or("enveloped is 1 (or true) or 0 (or false)")?,
+            // Too long is as long as may be.
+            wait_s: wait.map(|wait| u32::try_from(wait).unwrap_or(u32::MAX)),
+        })
+    }
+}
+
+/// Reads a switch; its name alone means yes. None if the value makes no sense.
+fn switch(query: &str, name: &str) -> Option<bool> {
+    let Some(value) = query::value(query, name) else { return Some(false) };
+    match percent::decode(value, &mut [0; VALUE_BYTES_MAX], true) {
+        Ok("" | "1" | "true") => Some(true),
+        Ok("0" | "false") => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a whole number, if there is one, as large as it may be. None if the value makes no sense.
+fn number(query: &str, name: &str) -> Option<Option<u64>> {
+    let Some(value) = query::value(query, name) else { return Some(None) };
+    let mut room = [0; VALUE_BYTES_MAX];
+    let digits = percent::decode(value, &mut room, true).ok()?;
+    let sound = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    sound.then(|| Some(digits.parse().unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every option is read, also percent-encoded; what is not there is off, and what nobody knows is passed over.
+    #[test]
+    fn options_are_read() {
+        let none = Options::default();
+        for (query, expected) in [
+            ("", none),
+            ("conflate", Options { conflate: true, ..none }),
+            ("conflate=", Options { conflate: true, ..none }),
+            ("conflate=1", Options { conflate: true, ..none }),
+            ("conflate=true", Options { conflate: true, ..none }),
+            ("conflate=0&every=7", Options { every_ms: 7, ..none }),
+            ("every=%37%30", Options { every_ms: 70, ..none }),
+            ("every=4294967295", Options { every_ms: u32::MAX, ..none }),
+            ("every=0", none),
+            ("enveloped=1", Options { enveloped: true, ..none }),
+            ("enveloped=true&x=y", Options { enveloped: true, ..none }),
+            ("enveloped=false", none),
+            ("wait=0", Options { wait_s: Some(0), ..none }),
+            ("wait=99999999999999999999", Options { wait_s: Some(u32::MAX), ..none }),
+            ("since=live&conflated=2&Every=x", none),
+        ] {
+            assert_eq!(Options::read(query), Ok(expected), "{query}");
+        }
+    }
+
+    /// A value that makes no sense is told with the option's name.
+    #[test]
+    fn nonsense_is_told() {
+        for query in [
+            "conflate=2",
+            "conflate=yes",
+            "conflate=TRUE",
+            "conflate=%",
+            "enveloped=2",
+            "enveloped=on",
+            "enveloped=1%00",
+            "every=",
+            "every",
+            "every=-1",
+            "every=+1",
+            "every=1.5",
+            "every=1s",
+            "every=4294967296",
+            "every=99999999999999999999999",
+            "every=%zz",
+            "wait=x",
+            "wait=-1",
+            "wait=1e3",
+        ] {
+            let error = Options::read(query).expect_err(query);
+            let name = query.split('=').next().unwrap_or_default();
+            assert!(error.starts_with(name), "{query}: {error}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Routes: what a request asks for, and whether it may.
+//!
+//! | resource | methods |
+//! |---|---|
+//! | `/`, `/corecast.js` | GET, HEAD |
+//! | `/topics` | GET, HEAD, POST |
+//! | `/topics/{topic}` | GET, HEAD, POST, DELETE |
+//! | `/ws`, and `/echo` if it is served | GET, HEAD, to be told to upgrade |
+//!
+//! and OPTIONS for all of them, and for the whole server.
+
+use corecast_protocol::cursor::Since;
+use corecast_protocol::http::head::{Method, Request};
+use corecast_protocol::http::{prefer, query};
+use corecast_protocol::message::check_event;
+use corecast_protocol::violation::Violation;
+use corecast_protocol::{percent, topic};
+
+use crate::io::driver::{Driver, Slot};
+use crate::shard::Shard;
+use crate::shard::session::request::answer::{Answer, JSON, RETRY, TEXT, ok};
+use crate::shard::session::request::options::Options;
+use crate::shard::session::request::origin;
+use crate::shard::session::stream::{self, Transport};
+use crate::shard::slot::connection::{Asked, Batch};
+
+/// Headers that a page of another origin may send: those that have a meaning here.
+const PREFLIGHT_HEADERS: &str =
+    "Authorization, Content-Type, Corecast-Event, If-Match, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
+
+/// The client for browsers, as it stands in `clients/js`.
+const CLIENT: &[u8] = include_bytes!("../../../../../clients/js/corecast.js");
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The demo page: what a browser sees at `/`.
+const PAGE: &[u8] = include_bytes!("../../../../assets/index.html");
+const PAGE_TYPE: &str = "text/html; charset=utf-8";
+
+/// What a stranger without a browser sees at `/`.
+const WELCOME: &str =
+    "corecast: publish with POST /topics/{topic}, subscribe with a WebSocket at /ws or /topics/{topic}\n";
+
+/// Longest query value that is understood: the longest cursor list of one topic and the longest transport fit twice.
+const VALUE_BYTES_MAX: usize = 64;
+
+/// What Allow says of each kind of resource.
+const READ: &str = "GET, HEAD, OPTIONS";
+const TOPICS: &str = "GET, HEAD, POST, OPTIONS";
+const TOPIC: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+
+impl Shard {
+    /// Finds out what a request asks for, and how large its body may be. Answers at once what needs no body.
+    pub(in crate::shard) fn route<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+    ) -> Result<u64, Violation> {
+        let body_bytes_max = u64::from(self.limits.message_bytes_max);
+        let allow = self.allowed_methods(request.path);
+        let writes = matches!(request.method, Method::Post | Method::Delete);
+        match (request.method, allow) {
+            (Method::Other, _) => self.answer_error(driver, slot, 501, "the method is not known", false),
+            (_, None) => self.answer_error(driver, slot, 404, "no such resource", false),
+            (Method::Options, Some(allow)) => self.answer_options(driver, slot, request, allow),
+            (method, Some(allow)) if !is_allowed(method, allow) => {
+                let extra = [("Allow", allow)];
+                let answer = Answer { status: 405, content_type: Some(JSON), extra: &extra };
+                self.answer(driver, slot, answer, b"{\"error\":\"this method is not for this resource\"}");
+            }
+            _ if writes && !self.is_origin_allowed(slot, request) => {
+                // A page of somebody else's can send these without asking first.
+                self.answer_error(driver, slot, 403, origin::REFUSED, false);
+            }
+            _ => return self.route_resource(driver, slot, request, body_bytes_max),
+        }
+        Ok(body_bytes_max)
+    }
+
+    /// Says which methods a resource has, as Allow says it; none if there is no such resource.
+    fn allowed_methods(&self, path: &str) -> Option<&'static str> {
+        match path {
+            "/" | "/corecast.js" | "/ws" => Some(READ),
+            "/echo" if self.limits.echo => Some(READ),
+            "/topics" => Some(TOPICS),
+            "*" => Some(TOPIC),
+            path if path.starts_with("/topics/") => Some(TOPIC),
+            _ => None,
+        }
+    }
+
+    /// A request for something that is there, with a method that it has.
+    fn route_resource<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        body_bytes_max: u64,
+    ) -> Result<u64, Violation> {
+        let headers = &request.headers;
+        match request.path {
+            "/" => {
+                self.active(slot).pending.by_accept = true;
+                if prefer::accepts_html(headers.accept) {
+                    self.answer(driver, slot, ok(PAGE_TYPE), PAGE);
+                } else {
+                    self.answer(driver, slot, ok(TEXT), WELCOME.as_bytes());
+                }
+            }
+            "/corecast.js" => self.answer(driver, slot, ok(SCRIPT), CLIENT),
+            "/topics" if request.method == Method::Post => {
+                if !prefer::is_type(headers.content_type.unwrap_or(""), "application/x-ndjson") {
+                    self.answer_error(driver, slot, 415, "a batch is application/x-ndjson", false);
+                } else if headers.if_match.is_given() {
+                    // A batch goes to many topics, and none of them is what this resource is.
+                    self.answer_failed_condition(driver, slot);
+                } else {
+                    let active = self.active(slot);
+                    active.pending.what = Asked::Batch;
+                    active.batch = Batch::default();
+                    return Ok(self.limits.batch_bytes_max());
+                }
+            }
+            "/topics" => self.route_read(driver, slot, request, None)?,
+            path => match path.strip_prefix("/topics/") {
+                Some(name) => self.route_topic(driver, slot, request, name)?,
+                None => self.answer_upgrade(driver, slot),
+            },
+        }
+        Ok(body_bytes_max)
+    }
+
+    fn route_topic<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        name: &str,
+    ) -> Result<(), Violation> {
+        let mut room = [0; topic::TOPIC_BYTES_MAX];
+        match request.method {
+            Method::Post => {
+                let name = topic::from_path(name, &mut room)?;
+                let event = request.headers.corecast_event.unwrap_or("");
+                if !event.is_empty() {
+                    check_event(event)?;
+                }
+                let active = self.active(slot);
+                active.set_topic(name);
+                active.set_event(event);
+                active.pending.what = Asked::Publish;
+            }
+            Method::Delete => {
+                let name = topic::from_path(name, &mut room)?;
+                let active = self.active(slot);
+                active.set_topic(name);
+                active.pending.what = Asked::Clear;
+            }
+            _ => {
+                topic::from_path_subscribe(name, &mut room)?;
+                self.route_read(driver, slot, request, Some(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reading: one topic of the path, or those of the query, in one of many ways.
+    fn route_read<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        name: Option<&str>,
+    ) -> Result<(), Violation> {
+        self.active(slot).pending.by_accept = query::value(request.query, "transport").is_none();
+        let transport = match stream::transport(request) {
+            Ok(transport) => transport,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, text, false);
+                return Ok(());
+            }
+        };
+        if transport == Transport::Jsonp && !self.limits.jsonp {
+            self.answer_error(driver, slot, 403, origin::JSONP_OFF, false);
+            return Ok(());
+        }
+        if name.is_some() && names_topics(request.query) {
+            self.answer_error(driver, slot, 400, NAMED_TWICE, false);
+            return Ok(());
+        }
+        let what = match (transport, name) {
+            (Transport::Poll, Some(name)) => Some((Asked::Poll, name)),
+            (Transport::Value, Some(name)) => Some((Asked::Value, name)),
+            (Transport::Value, None) => {
+                self.answer_error(driver, slot, 400, "value is for one topic, in the path", false);
+                return Ok(());
+            }
+            _ => None,
+        };
+        let options = match Options::read(request.query) {
+            Ok(options) => options,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, text, false);
+                return Ok(());
+            }
+        };
+        if let Some((what, name)) = what {
+            let mut room = [0; topic::TOPIC_BYTES_MAX];
+            let name = topic::from_path_subscribe(name, &mut room)?;
+            let since = since(request)?;
+            let active = self.active(slot);
+            active.set_topic(name);
+            active.since = since;
+            active.pending.what = what;
+            return Ok(());
+        }
+        let streams = matches!(transport, Transport::Stream(_));
+        if streams && !self.is_origin_allowed(slot, request) {
+            self.answer_error(driver, slot, 403, origin::REFUSED, true);
+        } else if self.draining {
+            self.answer_stopping(driver, slot);
+        } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport, options) {
+            self.answer_error(driver, slot, 400, text, false);
+        }
+        Ok(())
+    }
+
+    /// What may be asked, for clients that ask, and for browsers before they send something across origins.
+    fn answer_options<D: Driver>(&mut self, driver: &mut D, slot: Slot, request: &Request<'_>, allow: &'static str) {
+        let extra: &[(&str, &str)] = if request.headers.access_control_request_method.is_some() {
+            &[
+                ("Access-Control-Allow-Methods", allow),
+                ("Access-Control-Allow-Headers", PREFLIGHT_HEADERS),
+                ("Access-Control-Max-Age", "86400"),
+            ]
+        } else {
+            &[("Allow", allow)]
+        };
+        self.answer(driver, slot, Answer { status: 204, content_type: None, extra }, b"");
+    }
+
+    /// A WebSocket endpoint was asked for without asking for an upgrade.
+    fn answer_upgrade<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let answer = Answer { status: 426, content_type: Some(JSON), extra: &[] };
+        self.answer(driver, slot, answer, b"{\"error\":\"this is a WebSocket endpoint\"}");
+    }
+
+    /// What goes on and on is not begun any more.
+    pub(in crate::shard) fn answer_stopping<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.active(slot).pending.keep_alive = false;
+        let answer = Answer { status: 503, content_type: Some(JSON), extra: &RETRY };
+        self.answer(driver, slot, answer, b"{\"error\":\"the engine is shutting down\"}");
+        self.end_after_answer(slot);
+    }
+}
+
+/// What is wrong with `/topics/a?topic=b`: some would read one of the two, some both.
+pub(in crate::shard) const NAMED_TWICE: &str = "topics are named in the path or in the query, not twice";
+
+/// Says whether a query names topics.
+pub(in crate::shard) fn names_topics(query: &str) -> bool {
+    query::value(query, "topic").is_some()
+}
+
+fn is_allowed(method: Method, allow: &str) -> bool {
+    let name = match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        Method::Put | Method::Patch | Method::Trace | Method::Other => return false,
+    };
+    allow.split(", ").any(|allowed| allowed == name)
+}
+
+/// Reads where a request of one topic starts.
+pub(in crate::shard) fn since(request: &Request<'_>) -> Result<Since, Violation> {
+    let mut value = [0; VALUE_BYTES_MAX];
+    match query::value(request.query, "since") {
+        Some(text) => Since::parse(percent::decode(text, &mut value, true)?),
+        None => Ok(Since::default()),
+    }
+}

@@ -1,0 +1,176 @@
+//! Becoming a WebSocket: an upgrade that is accepted, or refused with the reason.
+
+use corecast_protocol::http::head::{BodyLength, Request};
+use corecast_protocol::topic;
+use corecast_protocol::violation::Violation;
+use corecast_protocol::write::Writer;
+use corecast_protocol::ws::decoder::{Decoder, Role};
+use corecast_protocol::ws::deflate::Agreement;
+use corecast_protocol::ws::handshake;
+
+use crate::io::driver::{Driver, Slot};
+use crate::shard::Shard;
+use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::session::request::answer::{Answer, JSON};
+use crate::shard::session::request::options::Options;
+use crate::shard::session::request::origin;
+use crate::shard::session::request::route::{NAMED_TWICE, names_topics, since};
+use crate::shard::slot::connection::{Kind, Pending};
+use crate::shard::slot::pong::Front;
+use crate::shard::topic::subscribe::{Outcome, Wish};
+
+/// A WebSocket that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Upgrade<'a> {
+    kind: Kind,
+    accept: [u8; 28],
+    subprotocol: Option<&'a str>,
+    deflate: Option<Agreement>,
+}
+
+impl Upgrade<'_> {
+    fn dialect(&self) -> Dialect {
+        let shape = if self.kind == Kind::Line { Shape::Line } else { Shape::Payload };
+        Dialect::new(shape, self.deflate.map_or(Coding::Plain, |agreed| Coding::Deflate(agreed.window)))
+    }
+}
+
+impl Shard {
+    /// Handles a head that asks for a WebSocket; returns the bytes used.
+    pub(in crate::shard) fn upgrade<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        used: usize,
+    ) -> usize {
+        let offer = match handshake::check(request) {
+            Ok(offer) => offer,
+            Err(Violation::BadWebSocketVersion) => {
+                let version = [("Sec-WebSocket-Version", "13")];
+                let answer = Answer { status: 426, content_type: Some(JSON), extra: &version };
+                self.active(slot).pending.keep_alive = false;
+                self.answer(driver, slot, answer, b"{\"error\":\"the WebSocket version is 13\"}");
+                self.end_after_answer(slot);
+                return used;
+            }
+            Err(violation) => {
+                self.answer_error(driver, slot, violation.status(), violation.text(), true);
+                return used;
+            }
+        };
+        if !matches!(request.body, BodyLength::None | BodyLength::Sized(0)) {
+            self.answer_error(driver, slot, 400, "an upgrade has no body", true);
+            return used;
+        }
+        if !self.is_origin_allowed(slot, request) {
+            self.answer_error(driver, slot, 403, origin::REFUSED, true);
+            return used;
+        }
+        if self.draining {
+            self.answer_stopping(driver, slot);
+            return used;
+        }
+        let accept = handshake::accept_key(offer.key);
+        let line = offer.corecast_v1.then_some(handshake::CORECAST_V1);
+        let deflate = offer.deflate.filter(|_| self.limits.compress_from.is_some());
+        match request.path {
+            "/ws" => {
+                let session = crate::shard::random(&mut self.random);
+                self.become_websocket(driver, slot, Upgrade { kind: Kind::Line, accept, subprotocol: line, deflate });
+                let mut text = [0; 16];
+                let mut w = Writer::new(&mut text);
+                w.hex8((session >> 32) as u32);
+                w.hex8(session as u32);
+                self.tell(driver, slot, |w| {
+                    let session = std::str::from_utf8(&text).expect("hexadecimal digits are text");
+                    corecast_protocol::dialect::line::hi(w, session);
+                });
+            }
+            "/echo" if self.limits.echo => {
+                self.become_websocket(driver, slot, Upgrade { kind: Kind::Echo, accept, subprotocol: None, deflate });
+            }
+            path => match path.strip_prefix("/topics/") {
+                Some(name) => {
+                    let upgrade = Upgrade { kind: Kind::Payload, accept, subprotocol: None, deflate };
+                    return self.upgrade_topic(driver, slot, request, used, name, upgrade);
+                }
+                None => self.answer_error(driver, slot, 404, "no such resource", true),
+            },
+        }
+        used
+    }
+
+    fn upgrade_topic<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        used: usize,
+        name: &str,
+        upgrade: Upgrade<'_>,
+    ) -> usize {
+        let mut room = [0; topic::TOPIC_BYTES_MAX];
+        let topic = topic::from_path_subscribe(name, &mut room).and_then(|topic| Ok((topic, since(request)?)));
+        let (topic, since) = match topic {
+            Ok(known) => known,
+            Err(violation) => {
+                self.answer_error(driver, slot, violation.status(), violation.text(), true);
+                return used;
+            }
+        };
+        if names_topics(request.query) {
+            self.answer_error(driver, slot, 400, NAMED_TWICE, true);
+            return used;
+        }
+        let Options { conflate, every_ms, .. } = match Options::read(request.query) {
+            Ok(options) => options,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, text, true);
+                return used;
+            }
+        };
+        let wish = Wish { topic, since, conflate, every_ms, counted: false, token: "" };
+        let home = self.home_of(self.hash(wish.topic));
+        if let Err(way) = self.may_subscribe(home) {
+            // The head is read once more when there is room.
+            self.active(slot).pending = Pending::default();
+            self.park(slot, way);
+            return 0;
+        }
+        self.connections[slot as usize].kind = Kind::Payload;
+        self.connections[slot as usize].dialect = upgrade.dialect();
+        if self.subscribe(slot, wish) == Outcome::Full {
+            self.connections[slot as usize].kind = Kind::Http;
+            self.active(slot).pending.keep_alive = false;
+            self.answer_full(driver, slot);
+            self.end_after_answer(slot);
+            return used;
+        }
+        self.become_websocket(driver, slot, upgrade);
+        used
+    }
+
+    fn become_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, upgrade: Upgrade<'_>) {
+        let mut head = [0; 512];
+        let mut w = Writer::new(&mut head);
+        handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol, upgrade.deflate);
+        let len = w.finish().expect("the answer to a handshake is short");
+        self.active(slot).pending = Pending::default();
+        let connection = &mut self.connections[slot as usize];
+        connection.kind = upgrade.kind;
+        connection.dialect = upgrade.dialect();
+        connection.decoder = Decoder::new(Role::Server);
+        connection.opened_tick = 0; // No message has begun.
+        if upgrade.deflate.is_some() {
+            connection.decoder = connection.decoder.with_deflate();
+        }
+        let after_ms = self.with_jitter(self.limits.ping_ms);
+        self.wheel.set(slot, self.tick, after_ms);
+        self.push(driver, slot, &head[..len]);
+        if let Some(active) = self.active_if_any(slot) {
+            // Whatever stands there now is not frames.
+            active.front = Front::begun(active.queue.len());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Ends of connections: politely, at once, and how a slot becomes free.
+//!
+//! A slot is closed only when nothing is armed on it (teardown is a join) and none of its subscriptions is left: of very many, a
+//! bounded number ends in a turn. It is used again only after the kernel said that it is closed.
+
+use corecast_protocol::ws::{close, frame};
+
+use crate::io::driver::{Driver, Slot};
+use crate::shard::Shard;
+use crate::shard::slot::connection::{Connection, Kind};
+use crate::shard::topic::topics::NONE;
+
+impl Shard {
+    /// Ends a WebSocket with a close frame, after what is in its queue.
+    pub(in crate::shard) fn close_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
+        if !self.connections[slot as usize].is_websocket() || self.is_closing(slot) {
+            return;
+        }
+        if !self.unsubscribe_in_order(driver, slot) {
+            self.kill(driver, slot);
+            return;
+        }
+        if let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) {
+            // What it has not finished is not waited for.
+            active.body.clear(&mut self.store);
+            active.carry.clear(&mut self.store);
+        }
+        self.say_bye(driver, slot, code, reason);
+        let mut bytes = [0; 131];
+        let written = frame::write_close(&mut bytes, code, reason);
+        let len = written.expect("the longest close frame has 129 bytes");
+        self.push(driver, slot, &bytes[..len]);
+        if self.connections[slot as usize].is_websocket() {
+            self.active(slot).closing = true;
+            // A peer that does not read its farewell has as long as one that does not answer it.
+            self.wheel.set(slot, self.tick, self.limits.linger_ms);
+            self.make_ready(slot);
+        }
+    }
+
+    /// Ends a WebSocket or a stream in order.
+    pub(in crate::shard) fn end_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
+        match self.connections[slot as usize].kind {
+            Kind::Stream => self.end_stream(driver, slot),
+            _ => self.close_websocket(driver, slot, code, reason),
+        }
+    }
+
+    /// Ends a connection that we have no memory for.
+    pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.stats.refused += 1;
+        if self.connections[slot as usize].partial == NONE {
+            self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
+        }
+        if matches!(self.connections[slot as usize].kind, Kind::Http | Kind::Stream)
+            || self.connections[slot as usize].partial != NONE
+        {
+            self.kill(driver, slot);
+        }
+    }
+
+    /// Says whether our last word is in the queue.
+    pub(in crate::shard) fn is_closing(&self, slot: Slot) -> bool {
+        let active = self.connections[slot as usize].active;
+        active != NONE && self.actives[active as usize].closing
+    }
+
+    /// Everything was said: ends our direction, and waits a moment for the peer to end its own.
+    pub(in crate::shard) fn finish<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.depart(slot);
+        self.drop_active(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.kind = Kind::Lingering;
+        if connection.ended {
+            self.kill(driver, slot);
+            return;
+        }
+        driver.finish_sending(slot);
+        self.wheel.set(slot, self.tick, self.limits.linger_ms);
+        self.rearm(driver, slot);
+    }
+
+    /// Ends a connection at once.
+    pub(in crate::shard) fn kill<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let kind = self.connections[slot as usize].kind;
+        if matches!(kind, Kind::Free | Kind::Dead | Kind::Closing) {
+            return;
+        }
+        self.depart(slot);
+        self.drop_active(slot);
+        self.wheel.cancel(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.kind = Kind::Dead;
+        let generation = connection.generation;
+        if let Some(interest) = connection.armed
+            && !std::mem::replace(&mut connection.cancelling, true)
+        {
+            driver.cancel_receive(slot, generation, interest);
+        }
+        if std::mem::take(&mut connection.retries) {
+            connection.blocked = false;
+        }
+        if connection.blocked {
+            driver.cancel_writable(slot, generation);
+        }
+        self.bury(driver, slot);
+    }
+
+    /// Closes a dead connection, if neither the kernel nor a log names it any more.
+    pub(in crate::shard) fn bury<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        let named = connection.armed.is_some() || connection.blocked;
+        if connection.kind == Kind::Dead && !named && connection.first == NONE {
+            connection.kind = Kind::Closing;
+            driver.close(slot);
+        }
+    }
+
+    /// The kernel has closed the slot.
+    pub(in crate::shard) fn closed(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        assert_eq!(connection.kind, Kind::Closing, "only what was to be closed is closed");
+        let (generation, ready) = (connection.generation, connection.ready);
+        *connection = Connection { generation, ready, ..Connection::free() };
+        self.stats.connections -= 1;
+    }
+
+    fn drop_active(&mut self, slot: Slot) {
+        let index = self.connections[slot as usize].active;
+        if index == NONE {
+            return;
+        }
+        let mut active = self.actives.remove(index as usize);
+        active.queue.clear(&mut self.store);
+        active.carry.clear(&mut self.store);
+        active.body.clear(&mut self.store);
+        active.plan.clear(&mut self.store);
+        active.conditions.clear(&mut self.store);
+        self.connections[slot as usize].active = NONE;
+    }
+}

@@ -1,0 +1,462 @@
+//! Connections: what every connection costs, and what only a busy one does.
+//!
+//! A [`Connection`] is small, because there are millions; it lives as long as its socket. An [`Active`] is large, and is
+//! there only while something is unfinished: a head or message half received, bytes of its own to send, an answer
+//! awaited. Invariant: a connection without an `Active` has nothing of its own to send.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use corecast_protocol::cursor::{Cursor, Since};
+use corecast_protocol::ws::decoder::{Decoder, Role};
+
+use crate::io::driver::{Interest, Slot};
+use crate::mesh::Standing;
+use crate::shard::crossing::Way;
+use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::memory::buffer::Buffer;
+use crate::shard::memory::pool::Owner;
+use crate::shard::session::stream::Transport;
+use crate::shard::slot::pong::Front;
+use crate::shard::topic::topics::NONE;
+
+/// What a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Kind {
+    /// The slot is not in use.
+    Free,
+    /// Waits for a request, or is in the middle of one.
+    Http,
+    /// A WebSocket of one topic: payloads both ways.
+    Payload,
+    /// A WebSocket that speaks `corecast.v1`.
+    Line,
+    /// A WebSocket that gets everything back.
+    Echo,
+    /// An HTTP answer that goes on and on; what the peer sends is thrown away.
+    Stream,
+    /// We said our last word; what still comes is thrown away until the peer closes.
+    Lingering,
+    /// To be closed as soon as the kernel names it no more.
+    Dead,
+    /// The close was ordered.
+    Closing,
+}
+
+/// What every connection costs.
+#[derive(Debug)]
+pub(in crate::shard) struct Connection {
+    /// Tells one life of the slot from the next.
+    pub(in crate::shard) generation: u16,
+    /// What it is.
+    pub(in crate::shard) kind: Kind,
+    /// The receive, or wait for readability, that is armed.
+    pub(in crate::shard) armed: Option<Interest>,
+    /// The armed receive was cancelled.
+    pub(in crate::shard) cancelling: bool,
+    /// A wait for room is armed: the kernel's buffer is full, or it has no memory just now.
+    pub(in crate::shard) blocked: bool,
+    /// No such wait is armed, but sending is tried again after a while: the peer has ended its direction, and that ends every wait
+    /// at once.
+    pub(in crate::shard) retries: bool,
+    /// How long that takes: twice as long each time that nothing was taken.
+    pub(in crate::shard) retry_shift: u8,
+    /// It stands in the queue of connections with something to send.
+    pub(in crate::shard) ready: bool,
+    /// A ping was sent, and nothing was heard since.
+    pub(in crate::shard) pinged: bool,
+    /// The peer closed its direction.
+    pub(in crate::shard) ended: bool,
+    /// It stands among those that want to ask a home for more.
+    pub(in crate::shard) wanting: bool,
+    /// It was seen to do so while it was not read: bytes may still come before that.
+    pub(in crate::shard) ends: bool,
+    /// Receives since the timer last looked; many make it worth a multishot receive.
+    pub(in crate::shard) reads: u8,
+    /// Listener that accepted it.
+    pub(in crate::shard) listener: u8,
+    /// The peer's port.
+    pub(in crate::shard) port: u16,
+    /// The peer's address, IPv4 as IPv4-mapped.
+    pub(in crate::shard) address: [u8; 16],
+    /// Tick when something was last heard.
+    pub(in crate::shard) heard_tick: u32,
+    /// Tick when something was last sent to it, otherwise than by the walk.
+    pub(in crate::shard) sent_tick: u32,
+    /// Number of the submit that has a send of this connection.
+    pub(in crate::shard) submit: u32,
+    /// First membership, or [`NONE`].
+    pub(in crate::shard) first: u32,
+    /// Number of memberships.
+    pub(in crate::shard) subscriptions: u32,
+    /// Membership whose frame was sent in part, or [`NONE`].
+    pub(in crate::shard) partial: u32,
+    /// Membership that sent last, if there are several.
+    pub(in crate::shard) sender: u32,
+    /// First of its memberships that have news, if there are several, or [`NONE`].
+    pub(in crate::shard) news: u32,
+    /// Its `Active`, or [`NONE`].
+    pub(in crate::shard) active: u32,
+    /// Dialect of its subscriptions.
+    pub(in crate::shard) dialect: Dialect,
+    /// Messages were sent since the combined cursor was told.
+    pub(in crate::shard) cursor_due: bool,
+    /// When its stream or its newest request began, 0 before the first; of a WebSocket, the message that its peer is in the middle
+    /// of sending, 0 if that is none.
+    pub(in crate::shard) opened_tick: u32,
+    /// Where it is in the stream of frames.
+    pub(in crate::shard) decoder: Decoder,
+}
+
+impl Connection {
+    /// Makes a slot that is not in use.
+    #[must_use]
+    pub(in crate::shard) fn free() -> Connection {
+        Connection {
+            generation: 0,
+            kind: Kind::Free,
+            armed: None,
+            cancelling: false,
+            blocked: false,
+            retries: false,
+            retry_shift: 0,
+            ready: false,
+            pinged: false,
+            ended: false,
+            wanting: false,
+            ends: false,
+            reads: 0,
+            listener: 0,
+            port: 0,
+            address: [0; 16],
+            heard_tick: 0,
+            sent_tick: 0,
+            submit: 0,
+            first: NONE,
+            subscriptions: 0,
+            partial: NONE,
+            sender: NONE,
+            news: NONE,
+            active: NONE,
+            dialect: Dialect::new(Shape::Payload, Coding::Plain),
+            cursor_due: false,
+            opened_tick: 0,
+            decoder: Decoder::new(Role::Server),
+        }
+    }
+
+    /// Starts a new life of the slot.
+    pub(in crate::shard) fn open(&mut self, listener: u8, peer: SocketAddr, tick: u32) {
+        let generation = self.generation.wrapping_add(1);
+        *self = Connection { generation, kind: Kind::Http, listener, heard_tick: tick, ..Connection::free() };
+        self.port = peer.port();
+        self.address = match peer.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+    }
+
+    /// Returns the peer's address.
+    #[must_use]
+    pub(in crate::shard) fn peer(&self) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::from(self.address).to_canonical(), self.port)
+    }
+
+    /// Says whether it is a WebSocket or a stream in use.
+    #[must_use]
+    pub(in crate::shard) fn is_subscriber(&self) -> bool {
+        self.is_websocket() || self.kind == Kind::Stream
+    }
+
+    /// Says whether it is a WebSocket in use.
+    #[must_use]
+    pub(in crate::shard) fn is_websocket(&self) -> bool {
+        matches!(self.kind, Kind::Payload | Kind::Line | Kind::Echo)
+    }
+}
+
+/// Why a connection does not go on with what it received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) enum Waiting {
+    /// It does.
+    #[default]
+    No,
+    /// The ring to a shard has no room.
+    Room(Way),
+    /// An answer of a home has to come first.
+    Answer,
+    /// Its own queue has to drain first.
+    Drain,
+    /// Others have their turn first.
+    Turn,
+}
+
+/// A request that is being received or answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Pending {
+    /// What its answer depends on.
+    pub(in crate::shard) what: Asked,
+    /// The connection is kept after the answer.
+    pub(in crate::shard) keep_alive: bool,
+    /// An answer before the end of its body ends the connection: nobody knows where that would be, or it is far.
+    pub(in crate::shard) cut: bool,
+    /// What is answered depends on Accept.
+    pub(in crate::shard) by_accept: bool,
+    /// The peer speaks HTTP/1.0.
+    pub http10: bool,
+    /// `HEAD`: the answer has no body.
+    pub(in crate::shard) head_only: bool,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) enum Asked {
+    /// Nothing is pending.
+    #[default]
+    Nothing,
+    /// To publish the body.
+    Publish,
+    /// To publish the lines of the body.
+    Batch,
+    /// To clear a topic.
+    Clear,
+    /// The messages after a cursor.
+    Poll,
+    /// The newest payload.
+    Value,
+    /// To subscribe the topics of its plan, one after another.
+    Subscribe,
+    /// The first messages to come, or to be told that none came in time.
+    LongPoll,
+    /// Nothing: the answer stands, the body is thrown away.
+    Discard,
+}
+
+/// Progress of an NDJSON batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Batch {
+    /// Bytes of the body whose lines were checked; once all are, bytes of records that were sent to their homes.
+    pub(in crate::shard) offset: u32,
+    /// All lines are checked.
+    pub(in crate::shard) checked: bool,
+    /// Lines checked, empty ones among them.
+    pub(in crate::shard) line: u32,
+    /// Bytes of records.
+    pub(in crate::shard) packed: u32,
+    /// Lines sent to their homes.
+    pub(in crate::shard) sent: u32,
+    /// Answers that came.
+    pub(in crate::shard) answered: u32,
+    /// Answers that said no.
+    pub(in crate::shard) refused: u32,
+}
+
+/// How a body arrives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) enum Body {
+    /// There is none, or all of it is here.
+    #[default]
+    Done,
+    /// So many bytes are still to come.
+    Sized(u64),
+    /// In chunks.
+    Chunked(corecast_protocol::http::body::Chunked),
+}
+
+/// Longest origin that there can be, in bytes: a host name (253), its port (6), and a scheme, the longest of which that we
+/// know is `safari-web-extension://` (23). A longer one is refused.
+pub const ORIGIN_BYTES_MAX: usize = 320;
+
+/// What a peer has to read of an answer to be waited for, in bytes a millisecond: a thousandth of what a slow telephone does is less.
+const READ_BYTES_A_MS_MIN: u64 = 1;
+
+/// What a busy connection costs on top.
+#[derive(Debug)]
+pub(in crate::shard) struct Active {
+    /// The connection.
+    pub(in crate::shard) slot: Slot,
+    /// Bytes for this connection only.
+    pub(in crate::shard) queue: Buffer,
+    /// Bytes of the queue that the present submit sends.
+    pub(in crate::shard) sending: u32,
+    /// What comes before a new pong there, if it is a WebSocket's.
+    pub(in crate::shard) front: Front,
+    /// Bytes received but not understood yet.
+    pub(in crate::shard) carry: Buffer,
+    /// The message or body that is being received.
+    pub(in crate::shard) body: Buffer,
+    /// A head after the first is on its way, and has its time.
+    pub(in crate::shard) heading: bool,
+    /// Bytes of the queue that the kernel took since the timer last looked, of sends that were not done in full.
+    pub(in crate::shard) taken: u32,
+    /// What has arrived of a body.
+    pub(in crate::shard) arriving: Body,
+    /// The body is text.
+    pub(in crate::shard) text: bool,
+    /// A whole message stands in `body` and waits to be handled.
+    pub(in crate::shard) complete: bool,
+    /// Why nothing is handled now.
+    pub(in crate::shard) waiting: Waiting,
+    /// The request in progress.
+    pub(in crate::shard) pending: Pending,
+    /// Topic of the request, and its event name.
+    pub(in crate::shard) topic: [u8; 255],
+    /// Length of the topic.
+    pub(in crate::shard) topic_len: u8,
+    /// Where the request starts.
+    pub(in crate::shard) since: Since,
+    /// Event name of the request.
+    pub(in crate::shard) event: [u8; 64],
+    /// Length of the event name.
+    pub(in crate::shard) event_len: u8,
+    /// How the request wants its messages.
+    pub(in crate::shard) transport: Transport,
+    /// Topics and options of a request that subscribes, as they stood in its query.
+    pub(in crate::shard) plan: Buffer,
+    /// The number of the topic that is next in the plan.
+    pub(in crate::shard) step: u8,
+    /// How long a long poll waits, in milliseconds.
+    pub(in crate::shard) wait_ms: u64,
+    /// Origin of the page that asks, if it may; empty otherwise.
+    pub(in crate::shard) origin: [u8; ORIGIN_BYTES_MAX],
+    /// Length of the origin.
+    pub(in crate::shard) origin_len: u16,
+    /// The batch in progress.
+    pub(in crate::shard) batch: Batch,
+    /// Replays on their way to its subscriptions.
+    pub(in crate::shard) replays: u32,
+    /// Cursor of the answer that is being put together (`poll`, `value`).
+    pub(in crate::shard) cursor: Cursor,
+    /// Conditions on what is there: the lines of If-Match and If-None-Match, with their names.
+    pub(in crate::shard) conditions: Buffer,
+    /// What was there when they held; what is done is done only if it still is.
+    pub(in crate::shard) expected: Option<Standing>,
+    /// By place in the plan: topics with messages none of which is in the answer, though it asked for what is remembered.
+    pub(in crate::shard) emptied: u64,
+    /// Tells the replay of this request from earlier ones, whose messages may still come.
+    pub(in crate::shard) serial: u32,
+    /// Messages of a `poll` that are still to come.
+    pub(in crate::shard) poll_left: u32,
+    /// Answers that clients of the line protocol are still owed.
+    pub(in crate::shard) tickets: u32,
+    /// When the queue has drained, our direction ends.
+    pub(in crate::shard) closing: bool,
+}
+
+impl Active {
+    /// Makes the state of a connection that has become busy.
+    #[must_use]
+    pub(in crate::shard) fn new(slot: Slot) -> Active {
+        Active {
+            slot,
+            queue: Buffer::new(Owner::Private),
+            sending: 0,
+            front: Front::default(),
+            carry: Buffer::new(Owner::Inbound),
+            body: Buffer::new(Owner::Inbound),
+            heading: false,
+            taken: 0,
+            arriving: Body::Done,
+            text: false,
+            complete: false,
+            waiting: Waiting::No,
+            pending: Pending::default(),
+            topic: [0; 255],
+            topic_len: 0,
+            since: Since::Latest,
+            event: [0; 64],
+            event_len: 0,
+            transport: Transport::Poll,
+            plan: Buffer::new(Owner::Inbound),
+            step: 0,
+            wait_ms: 0,
+            origin: [0; ORIGIN_BYTES_MAX],
+            origin_len: 0,
+            batch: Batch::default(),
+            replays: 0,
+            cursor: Cursor { epoch: 0, seq: 0 },
+            conditions: Buffer::new(Owner::Inbound),
+            expected: None,
+            emptied: 0,
+            serial: 0,
+            poll_left: 0,
+            tickets: 0,
+            closing: false,
+        }
+    }
+
+    /// Returns the topic of the request.
+    #[must_use]
+    pub(in crate::shard) fn topic(&self) -> &str {
+        std::str::from_utf8(&self.topic[..usize::from(self.topic_len)]).expect("only checked topics are kept")
+    }
+
+    /// Returns the event name, or the callback, of the request; empty for none.
+    #[must_use]
+    pub(in crate::shard) fn event(&self) -> &str {
+        std::str::from_utf8(&self.event[..usize::from(self.event_len)]).expect("only checked events are kept")
+    }
+
+    /// Keeps the topic of the request.
+    pub(in crate::shard) fn set_topic(&mut self, topic: &str) {
+        self.topic[..topic.len()].copy_from_slice(topic.as_bytes());
+        self.topic_len = topic.len() as u8;
+    }
+
+    /// Keeps the event name of the request.
+    pub(in crate::shard) fn set_event(&mut self, event: &str) {
+        self.event[..event.len()].copy_from_slice(event.as_bytes());
+        self.event_len = event.len() as u8;
+    }
+
+    /// Says whether what a WebSocket sent waits to be handled, or to be answered.
+    #[must_use]
+    pub(in crate::shard) fn is_at_work(&self) -> bool {
+        self.waiting != Waiting::No
+            || self.complete
+            || self.tickets > 0
+            || self.replays > 0
+            || !self.queue.is_empty()
+            || self.sending > 0
+    }
+
+    /// Says whether the peer has read on since this was last asked, `ms` milliseconds ago: then what is sent to it is not cut off,
+    /// however long it is. At less than [`READ_BYTES_A_MS_MIN`] it would only hold our memory.
+    pub(in crate::shard) fn is_read_in(&mut self, ms: u64) -> bool {
+        u64::from(std::mem::take(&mut self.taken)) >= ms * READ_BYTES_A_MS_MIN
+    }
+
+    /// Says whether what it carries is the beginning of something: it waits for nothing but more bytes.
+    pub(in crate::shard) fn carries_part(&self) -> bool {
+        self.waiting == Waiting::No && !self.carry.is_empty()
+    }
+
+    /// Says whether nothing is unfinished, so that this state can be forgotten.
+    #[must_use]
+    pub(in crate::shard) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.sending == 0
+            && self.carry.is_empty()
+            && self.body.is_empty()
+            && self.arriving == Body::Done
+            && !self.complete
+            && self.waiting == Waiting::No
+            && self.pending.what == Asked::Nothing
+            && self.replays == 0
+            && self.tickets == 0
+            && !self.closing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::topic::topics::{Membership, Subscriber};
+
+    /// What every idle connection with one subscription costs here, well below the 256 bytes it may cost in all.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>()];
+        assert!(sizes[0] <= 112 && sizes[1] == 24 && sizes[2] <= 48, "{sizes:?}");
+        assert!(sizes.iter().sum::<usize>() <= 184, "{sizes:?}");
+    }
+}

@@ -1,0 +1,6 @@
+//! A slot: one connection, what it costs, what waits to be sent to it, and how it ends.
+
+pub(in crate::shard) mod close;
+pub(in crate::shard) mod connection;
+pub(in crate::shard) mod outbox;
+pub(in crate::shard) mod pong;

@@ -1,0 +1,61 @@
+//! The outbox: what waits to be sent to one connection only, beside what it reads of frame logs.
+
+use crate::io::driver::{Driver, Slot};
+use crate::io::memory::Span;
+use crate::shard::Shard;
+use crate::shard::slot::connection::{Kind, Waiting};
+
+impl Shard {
+    /// Puts bytes into the connection's queue; sheds the connection if there is no memory for them.
+    pub(in crate::shard) fn push<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) {
+        let gone =
+            matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing);
+        if gone || self.is_closing(slot) {
+            return; // Nobody reads it any more, or our last word stands in the queue already.
+        }
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        if self.actives[index].queue.push(&mut self.store, driver.memory_mut(), bytes) {
+            self.queued(slot);
+        } else {
+            self.kill(driver, slot);
+        }
+    }
+
+    /// Copies a frame into the connection's queue; says false if there is no memory.
+    #[must_use]
+    pub(in crate::shard) fn queue_span<D: Driver>(&mut self, driver: &mut D, slot: Slot, frame: Span) -> bool {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        let memory = driver.memory_mut();
+        let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, frame.len) else { return false };
+        memory.copy(frame, place, frame.len);
+        self.make_ready(slot);
+        true
+    }
+
+    /// Copies the rest of a frame that was begun before everything in the connection's queue; says false if there is no
+    /// memory.
+    #[must_use]
+    pub(in crate::shard) fn queue_span_first<D: Driver>(&mut self, driver: &mut D, slot: Slot, rest: Span) -> bool {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        self.make_ready(slot);
+        let active = &mut self.actives[index];
+        let put = active.queue.push_front(&mut self.store, driver.memory_mut(), rest);
+        if put {
+            active.front.put_first(rest.len);
+        }
+        put
+    }
+
+    /// Something came into the connection's queue: it is to be sent; and if it is much, no command is taken meanwhile.
+    pub(in crate::shard) fn queued(&mut self, slot: Slot) {
+        let private_bytes_max = self.limits.private_bytes_max;
+        let active = self.active(slot);
+        if active.waiting == Waiting::No && active.queue.len() > private_bytes_max {
+            active.waiting = Waiting::Drain;
+        }
+        self.make_ready(slot);
+    }
+}

@@ -1,0 +1,294 @@
+//! What a home does: number, record, relay; answer joins and replays; and what it does when a ring is full.
+//!
+//! Nothing waits here. A message that does not fit into a member's ring marks the member as behind; it is told so, and asks for what
+//! it missed. An answer that does not fit is kept ([`Crossing`](crate::shard::crossing::Crossing)); askers bound how many can be owed to them.
+
+use crate::io::driver::Driver;
+use crate::mesh::packet::PREFIX_BYTES_MAX;
+use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
+use crate::shard::Shard;
+use crate::shard::crossing::{Owed, Size};
+use crate::shard::topic::home::{Hearing, Member, Resolved};
+
+/// Bytes of messages in one batch of a replay, unless a single message is larger.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Bytes of a [`Packet::Message`] besides its token, event name and payload, rounded up.
+const MESSAGE_FIELDS: usize = 64;
+
+/// Refusals that nobody counts are dropped beyond this many: their publisher did not ask for answers.
+const OWED_MAX: usize = 16 << 10;
+
+impl Shard {
+    pub(in crate::shard) fn number<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        asker: usize,
+        topic: Name<'_>,
+        ticket: Ticket<'_>,
+        content: Content<'_>,
+    ) {
+        let memory = driver.memory_mut();
+        let recorded = self.homes.find_or_make(topic, &mut self.store, &self.limits).and_then(|index| {
+            let seq = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.now_ms);
+            if seq.is_none() {
+                self.homes.remove_if_idle(index);
+            }
+            Some((index, seq?))
+        });
+        let Some((index, seq)) = recorded else {
+            self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Full });
+            return;
+        };
+        self.stats.published += 1;
+        let Some(home) = self.homes.home_mut(index) else { return };
+        let epoch = home.epoch;
+        for place in 0..home.members.len() {
+            let Some(home) = self.homes.home_mut(index) else { break };
+            let Member { shard, id, generation, hearing } = home.members[place];
+            // Who joins hears of it when it is told where the home stands then, who is behind when it catches up.
+            if hearing != Hearing::Live {
+                continue;
+            }
+            let shard = shard as usize;
+            let deliver = Packet::Deliver { id, generation, seq, content };
+            let bytes = MESSAGE_FIELDS + content.event.len() + content.payload.len();
+            if bytes > self.room_live(shard) || !self.links.send(shard, &deliver) {
+                if let Some(home) = self.homes.home_mut(index) {
+                    home.members[place].hearing = Hearing::Behind;
+                }
+                self.stats.behind += 1;
+                self.crossings[shard].behind.push_back(index);
+                self.crowded.insert(shard);
+            }
+        }
+        if ticket.purpose != Purpose::Silent {
+            self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
+        }
+    }
+
+    pub(in crate::shard) fn clear(&mut self, asker: usize, topic: Name<'_>, ticket: Ticket<'_>) {
+        let (epoch, seq) = match self.homes.find(topic) {
+            Some(index) => self.homes.clear(index, &mut self.store),
+            None => (0, 0),
+        };
+        self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
+    }
+
+    /// Numbers a message, or without one forgets the history, if the topic is still what the asker saw.
+    pub(in crate::shard) fn act_if<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        asker: usize,
+        topic: Name<'_>,
+        ticket: Ticket<'_>,
+        expected: Standing,
+        content: Option<Content<'_>>,
+    ) {
+        let home = self.homes.find(topic);
+        let nothing = Standing { epoch: self.homes.epoch_of(topic), head: 0, remembers: false };
+        let standing = home.and_then(|index| self.homes.home_mut(index)).map_or(nothing, |home| home.standing());
+        match content {
+            _ if standing != expected => self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Changed }),
+            Some(content) => self.number(driver, asker, topic, ticket, content),
+            None => self.clear(asker, topic, ticket),
+        }
+    }
+
+    pub(in crate::shard) fn member_joins(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
+        let index = match self.homes.find_or_make(topic, &mut self.store, &self.limits) {
+            Some(index) => index,
+            // Subscribing must not fail half-way: the bound is exceeded by at most what the shards' own bounds allow.
+            None => self.homes.make(topic),
+        };
+        let Some(home) = self.homes.home_mut(index) else { return };
+        let (epoch, head) = (home.epoch, home.head());
+        let joined = Packet::Joined { id, generation, epoch, head };
+        let told = self.crossings[shard].owed.is_empty() && self.links.send(shard, &joined);
+        if !told {
+            self.crossings[shard].owed.push_back(Owed::Joined(index, id, generation));
+            self.crowded.insert(shard);
+        }
+        let hearing = if told { Hearing::Live } else { Hearing::Joining };
+        if let Some(home) = self.homes.home_mut(index) {
+            home.members.push(Member { shard: shard as u32, id, generation, hearing });
+        }
+    }
+
+    pub(in crate::shard) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
+        let Some(index) = self.homes.find(topic) else { return };
+        let Some(home) = self.homes.home_mut(index) else { return };
+        home.members
+            .retain(|member| member.shard as usize != shard || member.id != id || member.generation != generation);
+        self.homes.remove_if_idle(index);
+    }
+
+    /// Answers a replay now, or later if the asker's ring has no room.
+    pub(in crate::shard) fn replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) {
+        let size = Size::of(request) as usize;
+        let crossing = &self.crossings[asker];
+        // Not before the answer to its Join, and not before those that wait.
+        let first = crossing.owed.is_empty() && crossing.replays[size].is_empty();
+        if !first || !self.try_replay(driver, asker, request) {
+            self.crossings[asker].replays[size].push_back(request.to_bytes());
+            self.crowded.insert(asker);
+        }
+    }
+
+    fn try_replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) -> bool {
+        let Packet::Replay { topic, ticket, from, generation } = *request else {
+            unreachable!("only replays are answered here")
+        };
+        let (room, ring) = (self.links.room(asker), self.links.ring_bytes());
+        // What one message may take, and what several may.
+        let (one, several) = match Size::of(request) {
+            Size::Missed => (room, room.saturating_sub(ring / 8)),
+            _ if room < ring / 4 * 3 => (room.saturating_sub(ring / 2), room.saturating_sub(ring / 2)),
+            _ => (room, room.saturating_sub(ring / 2)),
+        };
+        let Some(index) = self.homes.find(topic) else {
+            let own = self.homes.epoch_of(topic);
+            let lost = match from {
+                Start::After { epoch, seq } if epoch != 0 && (epoch != own || seq > 0) => {
+                    Some(Lost { after_epoch: epoch, after_seq: seq, count: 0, epoch_changed: true })
+                }
+                _ => None,
+            };
+            let nothing = Packet::Replayed { ticket, epoch: own, head: 0, first: 1, count: 0, lost };
+            return one >= PREFIX_BYTES_MAX && self.links.send(asker, &nothing);
+        };
+        let memory = driver.memory();
+        let Some(home) = self.homes.home_mut(index) else { return true };
+        home.forget_old(&mut self.store, memory, &self.limits, self.now_ms);
+        let (epoch, head) = (home.epoch, home.head());
+        let resolved = home.resolve(from);
+        // How many fit: all of them must, because the asker is told their number first.
+        let overhead = Packet::bytes_max(ticket.token.len());
+        let mut bytes = overhead;
+        let mut count = 0;
+        while resolved.first + u64::from(count) <= head {
+            let len = home.content_len(&self.store, memory, resolved.first + u64::from(count));
+            let next = bytes + len + ticket.token.len() + MESSAGE_FIELDS;
+            if next > if count == 0 { one } else { several.min(BATCH_BYTES) } {
+                break;
+            }
+            bytes = next;
+            count += 1;
+        }
+        if one < overhead || (count == 0 && resolved.first <= head) {
+            return false;
+        }
+        let Resolved { first, lost } = resolved;
+        let mut sent = self.links.send(asker, &Packet::Replayed { ticket, epoch, head, first, count, lost });
+        let next = first + u64::from(count);
+        for seq in first..next {
+            let content = home.content(&self.store, memory, seq);
+            let rest = match seq + 1 {
+                behind if behind < next => Rest::Follows,
+                behind if behind <= head => Rest::Later,
+                _ => Rest::Nothing,
+            };
+            sent &= self.links.send(asker, &Packet::Message { ticket, seq, rest, content });
+        }
+        assert!(sent, "the batch was measured against the ring's room");
+        if ticket.purpose == Purpose::CatchUp && next > head {
+            for member in &mut home.members {
+                if member.shard as usize == asker && member.id == ticket.detail && member.generation == generation {
+                    member.hearing = Hearing::Live;
+                }
+            }
+        }
+        true
+    }
+
+    /// Tells an asker something now, or later if its ring has no room.
+    fn tell_shard(&mut self, asker: usize, packet: &Packet<'_>) {
+        let owed = &mut self.crossings[asker].owed;
+        if owed.is_empty() && self.links.send(asker, packet) {
+            return;
+        }
+        let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.purpose == Purpose::Silent);
+        if !uncounted || owed.len() < OWED_MAX {
+            owed.push_back(Owed::Packet(packet.to_bytes()));
+            self.crowded.insert(asker);
+        }
+    }
+
+    /// Pays what is owed to a shard, as far as its ring has room; says whether anything was done.
+    pub(in crate::shard) fn pay<D: Driver>(&mut self, driver: &mut D, shard: usize) -> bool {
+        let mut worked = false;
+        while let Some(owed) = self.crossings[shard].owed.pop_front() {
+            let paid = match &owed {
+                Owed::Packet(bytes) => self.links.send_encoded(shard, bytes),
+                Owed::Joined(index, id, generation) => self.tell_joined(shard, *index, *id, *generation),
+            };
+            if !paid {
+                self.crossings[shard].owed.push_front(owed);
+                return worked;
+            }
+            worked = true;
+        }
+        while self.links.room(shard) >= PREFIX_BYTES_MAX {
+            let Some(index) = self.crossings[shard].behind.pop_front() else { break };
+            let Some(home) = self.homes.home_mut(index) else { continue };
+            for member in &home.members {
+                if member.shard as usize == shard && member.hearing == Hearing::Behind {
+                    let told = self.links.send(shard, &Packet::Behind { id: member.id, generation: member.generation });
+                    assert!(told, "a shard is a member once, and there is room for it");
+                }
+            }
+            worked = true;
+        }
+        worked | self.pay_replays(driver, shard)
+    }
+
+    /// Answers replays that are owed to a shard, one or a few of each size in turn.
+    fn pay_replays<D: Driver>(&mut self, driver: &mut D, shard: usize) -> bool {
+        let mut served = [false; Size::COUNT];
+        let mut fits = [true; Size::COUNT];
+        if let Some(first) = self.crossings[shard].impatient() {
+            fits = std::array::from_fn(|size| size == first);
+        }
+        while fits.contains(&true) {
+            for size in 0..Size::COUNT {
+                for _ in 0..Size::IN_TURN[size] {
+                    let request = if fits[size] { self.crossings[shard].replays[size].pop_front() } else { None };
+                    let Some(bytes) = request else {
+                        fits[size] = false;
+                        break;
+                    };
+                    let request = Packet::decode(&bytes).expect("it was encoded here");
+                    fits[size] = self.try_replay(driver, shard, &request);
+                    served[size] |= fits[size];
+                    if !fits[size] {
+                        self.crossings[shard].replays[size].push_front(bytes);
+                    }
+                }
+            }
+        }
+        let crossing = &mut self.crossings[shard];
+        for (size, served) in served.iter().enumerate() {
+            let starved = !served && !crossing.replays[size].is_empty();
+            crossing.waited[size] = if starved { crossing.waited[size] + 1 } else { 0 };
+        }
+        served.contains(&true)
+    }
+
+    /// Tells a shard that it has joined, and where the home stands now; says whether there was room.
+    fn tell_joined(&mut self, shard: usize, index: u32, id: u32, generation: u32) -> bool {
+        let is_it =
+            |member: &Member| member.shard as usize == shard && member.id == id && member.generation == generation;
+        let mut home = self.homes.home_mut(index);
+        let place = home.as_ref().and_then(|home| home.members.iter().position(is_it));
+        // Who has left meanwhile counts its answers all the same.
+        let (epoch, head) = match (&home, place) {
+            (Some(home), Some(_)) => (home.epoch, home.head()),
+            _ => (0, 0),
+        };
+        let told = self.links.send(shard, &Packet::Joined { id, generation, epoch, head });
+        if let (true, Some(home), Some(place)) = (told, &mut home, place) {
+            home.members[place].hearing = Hearing::Live;
+        }
+        told
+    }
+}

@@ -1,0 +1,568 @@
+//! Homes: numbering and memory of the topics that are hashed to this shard.
+//!
+//! Owns: per topic its epoch, its history, and its audience (the shards with subscribers). A home without audience and
+//! history does not exist. Homes with a history stand in a list by last use: when memory is short, the one that was
+//! used longest ago gives way first.
+
+use slab::Slab;
+
+use crate::io::memory::{Memory, Span};
+use crate::mesh::{Content, Lost, Name, Standing, Start};
+use crate::shard::limits::Limits;
+use crate::shard::memory::pool::Owner;
+use crate::shard::topic::chain::{Chain, Store};
+use crate::shard::topic::places::{Places, half};
+
+const NONE: u32 = u32::MAX;
+
+/// Homes looked at for one that can be forgotten, when there are too many.
+const FORGET_LOOKS_MAX: usize = 64;
+
+/// Histories forgotten for one message at most: some 3 ms. If that is not enough it is refused, and the next one finds more room.
+pub(in crate::shard) const FORGOTTEN_MAX: usize = 16 << 10;
+
+/// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
+const RECORD_HEAD: usize = 10;
+
+/// A shard with subscribers of a topic.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Member {
+    /// The shard.
+    pub(in crate::shard) shard: u32,
+    /// Number of the topic there.
+    pub(in crate::shard) id: u32,
+    /// Its generation there.
+    pub(in crate::shard) generation: u32,
+    /// How it hears of messages.
+    pub(in crate::shard) hearing: Hearing,
+}
+
+/// How a shard with subscribers hears of a topic's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Hearing {
+    /// It could not be told yet that it has joined: it hears of nothing before.
+    Joining,
+    /// Each is delivered to it.
+    Live,
+    /// One did not fit into its ring; nothing is delivered until it has caught up.
+    Behind,
+}
+
+/// A topic at home.
+#[derive(Debug)]
+pub(in crate::shard) struct Home {
+    hash: u64,
+    name: Box<str>,
+    /// Random, so that cursors of an earlier life of the topic are recognised.
+    pub(in crate::shard) epoch: u32,
+    history: Chain,
+    /// Payload bytes in the history.
+    payload_bytes: u64,
+    /// The audience.
+    pub(in crate::shard) members: Vec<Member>,
+    /// Neighbours in the list by last use; `older == newer == NONE` and not `listed`: not in it.
+    older: u32,
+    newer: u32,
+    listed: bool,
+}
+
+/// Where a replay starts, and what is lost before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) struct Resolved {
+    /// Number of the first message.
+    pub(in crate::shard) first: u64,
+    /// What is lost before.
+    pub(in crate::shard) lost: Option<Lost>,
+}
+
+impl Home {
+    /// Returns the number of the newest message, 0 before the first.
+    #[must_use]
+    pub(in crate::shard) fn head(&self) -> u64 {
+        self.history.next() - 1
+    }
+
+    /// Says what it is, as far as a condition can depend on it.
+    #[must_use]
+    pub(in crate::shard) fn standing(&self) -> Standing {
+        Standing { epoch: self.epoch, head: self.head(), remembers: !self.history.is_empty() }
+    }
+
+    /// Forgets what is too old, keeping the newest message.
+    pub(in crate::shard) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
+        while self.history.first() + 1 < self.history.next() {
+            let time = record_time(memory, self.history.record(store, memory, self.history.first()));
+            if time + limits.history_ms >= now_ms {
+                break;
+            }
+            self.forget_first(store, memory);
+        }
+    }
+
+    /// Finds out where a replay starts.
+    #[must_use]
+    pub(in crate::shard) fn resolve(&self, start: Start) -> Resolved {
+        let (first, next) = (self.history.first(), self.history.next());
+        let gap = |after_epoch, after_seq, from: u64, epoch_changed| {
+            Some(Lost { after_epoch, after_seq, count: first.saturating_sub(from), epoch_changed })
+        };
+        match start {
+            Start::Latest => Resolved { first: first.max(next - 1), lost: None },
+            Start::Live => Resolved { first: next, lost: None },
+            Start::Earliest => Resolved { first, lost: None },
+            Start::Last(n) => Resolved { first: first.max(next.saturating_sub(u64::from(n))), lost: None },
+            // The cursor of a topic that did not exist yet: nothing was missed before its first message.
+            Start::After { epoch: 0, seq: 0 } if first == 1 => Resolved { first, lost: None },
+            Start::After { epoch, seq } if epoch != self.epoch || seq >= next => {
+                Resolved { first, lost: gap(epoch, seq, 1, true) }
+            }
+            Start::After { epoch, seq } if seq + 1 < first => Resolved { first, lost: gap(epoch, seq, seq + 1, false) },
+            Start::After { seq, .. } => Resolved { first: seq + 1, lost: None },
+            Start::Seq(seq) if seq < first => Resolved { first, lost: gap(self.epoch, seq - 1, seq, false) },
+            Start::Seq(seq) => Resolved { first: seq.min(next), lost: None },
+        }
+    }
+
+    /// Returns the content of message `seq`, which the history holds.
+    #[must_use]
+    pub(in crate::shard) fn content<'m>(&self, store: &Store, memory: &'m Memory, seq: u64) -> Content<'m> {
+        let record = memory.bytes(self.history.record(store, memory, seq));
+        let event_len = usize::from(record[9]);
+        let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
+        let event = std::str::from_utf8(event).expect("only checked event names are recorded");
+        Content { event, payload, text: record[8] == 1 }
+    }
+
+    /// Returns the length of the payload of message `seq` in bytes, with its event name.
+    #[must_use]
+    pub(in crate::shard) fn content_len(&self, store: &Store, memory: &Memory, seq: u64) -> usize {
+        self.history.record(store, memory, seq).len as usize - RECORD_HEAD
+    }
+
+    fn forget_first(&mut self, store: &mut Store, memory: &Memory) {
+        let first = self.history.first();
+        self.payload_bytes -= self.content_len(store, memory, first) as u64;
+        self.history.forget_before(store, first + 1);
+    }
+
+    fn forget_all(&mut self, store: &mut Store) {
+        self.history.forget_before(store, self.history.next());
+        self.payload_bytes = 0;
+    }
+}
+
+fn record_time(memory: &Memory, record: Span) -> u64 {
+    u64::from_le_bytes(memory.bytes(record.part(0, 8)).try_into().expect("eight bytes"))
+}
+
+/// All homes of a shard.
+#[derive(Debug)]
+pub(in crate::shard) struct Homes {
+    homes: Slab<Home>,
+    by_name: Places,
+    oldest: u32,
+    newest: u32,
+    /// Topics with messages that were forgotten altogether.
+    lives: u64,
+    /// Where the search for old messages goes on.
+    sweep: usize,
+    random: u64,
+}
+
+impl Homes {
+    /// Makes no homes yet; epochs are drawn from `seed`.
+    #[must_use]
+    pub(in crate::shard) fn new(seed: u64) -> Homes {
+        Homes {
+            homes: Slab::new(),
+            by_name: Places::default(),
+            oldest: NONE,
+            newest: NONE,
+            lives: 0,
+            sweep: 0,
+            random: seed,
+        }
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub(in crate::shard) fn len(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// Returns name, epoch and number of the newest message of every topic that has its home here.
+    pub(in crate::shard) fn heads(&self) -> impl Iterator<Item = (&str, u32, u64)> {
+        self.homes.iter().map(|(_, home)| (&*home.name, home.epoch, home.head()))
+    }
+
+    /// Finds a home.
+    #[must_use]
+    pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
+        let same = |index: u32| {
+            let home = &self.homes[index as usize];
+            home.hash == name.hash && *home.name == *name.text
+        };
+        self.by_name.find(half(name.hash), same)
+    }
+
+    /// Finds a home or makes it; `None` if there are too many and none can be forgotten.
+    pub(in crate::shard) fn find_or_make(&mut self, name: Name<'_>, store: &mut Store, limits: &Limits) -> Option<u32> {
+        if let Some(index) = self.find(name) {
+            return Some(index);
+        }
+        if self.homes.len() >= limits.topics_max as usize && !self.forget_one(store) {
+            return None;
+        }
+        Some(self.make(name))
+    }
+
+    /// Makes a home that is not there yet, whatever the bound says.
+    pub(in crate::shard) fn make(&mut self, name: Name<'_>) -> u32 {
+        let epoch = self.epoch_of(name);
+        let home = Home {
+            hash: name.hash,
+            name: name.text.into(),
+            epoch,
+            history: Chain::new(Owner::History, 1),
+            payload_bytes: 0,
+            members: Vec::new(),
+            older: NONE,
+            newer: NONE,
+            listed: false,
+        };
+        let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
+        self.by_name.insert(half(name.hash), index);
+        index
+    }
+
+    /// Returns a home.
+    #[cfg(test)]
+    pub(in crate::shard) fn home(&self, index: u32) -> &Home {
+        &self.homes[index as usize]
+    }
+
+    /// Returns a home, if it still exists.
+    pub(in crate::shard) fn home_mut(&mut self, index: u32) -> Option<&mut Home> {
+        self.homes.get_mut(index as usize)
+    }
+
+    /// Numbers a message and records it; returns its number, or `None` if there is no memory for it.
+    pub(in crate::shard) fn record(
+        &mut self,
+        index: u32,
+        content: Content<'_>,
+        store: &mut Store,
+        memory: &mut Memory,
+        limits: &Limits,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let len = RECORD_HEAD + content.event.len() + content.payload.len();
+        let len = u32::try_from(len).ok()?;
+        if !self.homes[index as usize].history.could_append(store, len) {
+            return None; // However much were forgotten for it.
+        }
+        // Half of the memory is for what is on its way; histories share the other half.
+        let bytes_max = store.pool.bytes_max() / 2;
+        let mut forgotten = 0;
+        while store.pool.used(Owner::History) + u64::from(len) > bytes_max && forgotten < FORGOTTEN_MAX {
+            if !self.make_room(store, index) {
+                break;
+            }
+            forgotten += 1;
+        }
+        let place = loop {
+            let home = &mut self.homes[index as usize];
+            let block_bytes = home.history.bytes().min(limits.history_bytes);
+            match home.history.append(store, memory, len, block_bytes) {
+                Some(place) => break place,
+                None if forgotten >= FORGOTTEN_MAX => return None,
+                None if self.make_room(store, index) => forgotten += 1,
+                None if self.homes[index as usize].history.is_empty() => return None,
+                // Nobody else's is left: what its own topic said before gives way to it.
+                None => self.homes[index as usize].forget_all(store),
+            }
+        };
+        let record = memory.bytes_mut(place);
+        record[..8].copy_from_slice(&now_ms.to_le_bytes());
+        record[8] = u8::from(content.text);
+        record[9] = content.event.len() as u8;
+        let (event, payload) = record[RECORD_HEAD..].split_at_mut(content.event.len());
+        event.copy_from_slice(content.event.as_bytes());
+        payload.copy_from_slice(content.payload);
+        let home = &mut self.homes[index as usize];
+        home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
+        let (messages_max, bytes_max) = (u64::from(limits.history_messages), u64::from(limits.history_bytes));
+        while home.history.first() + 1 < home.history.next()
+            && (home.history.next() - home.history.first() > messages_max || home.payload_bytes > bytes_max)
+        {
+            home.forget_first(store, memory);
+        }
+        home.forget_old(store, memory, limits, now_ms);
+        self.touch(index);
+        Some(self.homes[index as usize].head())
+    }
+
+    /// Forgets a topic's history; returns its epoch and head.
+    pub(in crate::shard) fn clear(&mut self, index: u32, store: &mut Store) -> (u32, u64) {
+        let home = &mut self.homes[index as usize];
+        let answer = (home.epoch, home.head());
+        home.forget_all(store);
+        self.unlist(index);
+        self.remove_if_idle(index);
+        answer
+    }
+
+    /// Removes a home that has neither audience nor history.
+    pub(in crate::shard) fn remove_if_idle(&mut self, index: u32) {
+        let home = &self.homes[index as usize];
+        if home.members.is_empty() && home.history.is_empty() {
+            self.unlist(index);
+            let home = &self.homes[index as usize];
+            let hash = home.hash;
+            self.lives += u64::from(home.head() > 0);
+            self.by_name.remove(half(hash), index);
+            self.homes.remove(index as usize);
+        }
+    }
+
+    /// Forgets what is too old in the next `max` homes, going round.
+    pub(in crate::shard) fn forget_old(
+        &mut self,
+        store: &mut Store,
+        memory: &Memory,
+        limits: &Limits,
+        now_ms: u64,
+        max: usize,
+    ) {
+        for _ in 0..max.min(self.homes.len()) {
+            if self.sweep >= self.homes.capacity() {
+                self.sweep = 0;
+            }
+            if let Some(home) = self.homes.get_mut(self.sweep) {
+                home.forget_old(store, memory, limits, now_ms);
+            }
+            self.sweep += 1;
+        }
+    }
+
+    /// Forgets the history of the home used longest ago, except `spared`; says whether there was one.
+    pub(in crate::shard) fn make_room(&mut self, store: &mut Store, spared: u32) -> bool {
+        let mut index = self.oldest;
+        if index == spared && index != NONE {
+            index = self.homes[index as usize].newer;
+        }
+        if index == NONE {
+            return false;
+        }
+        self.homes[index as usize].forget_all(store);
+        self.unlist(index);
+        self.remove_if_idle(index);
+        true
+    }
+
+    /// Forgets the home used longest ago that has no audience, if one of the oldest has none; says whether it did.
+    fn forget_one(&mut self, store: &mut Store) -> bool {
+        let mut index = self.oldest;
+        for _ in 0..FORGET_LOOKS_MAX {
+            let Some(home) = self.homes.get_mut(index as usize) else { return false };
+            let newer = home.newer;
+            if home.members.is_empty() {
+                home.forget_all(store);
+                self.remove_if_idle(index);
+                return true;
+            }
+            index = newer;
+        }
+        false
+    }
+
+    fn touch(&mut self, index: u32) {
+        if self.newest == index {
+            return;
+        }
+        self.unlist(index);
+        let home = &mut self.homes[index as usize];
+        home.older = self.newest;
+        home.newer = NONE;
+        home.listed = true;
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => self.homes[newest as usize].newer = index,
+        }
+        self.newest = index;
+    }
+
+    fn unlist(&mut self, index: u32) {
+        let home = &mut self.homes[index as usize];
+        if !std::mem::take(&mut home.listed) {
+            return;
+        }
+        let (older, newer) = (home.older, home.newer);
+        match older {
+            NONE => self.oldest = newer,
+            older => self.homes[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.homes[newer as usize].older = older,
+        }
+    }
+
+    /// Returns the epoch that a topic has, or will have.
+    ///
+    /// It is the same for a topic without messages however often it is forgotten and made again: the cursor of one who
+    /// waits for its first message stays good. Once a topic with messages was forgotten, every new one is of a new life.
+    /// Epoch 0 is the epoch of no topic.
+    pub(in crate::shard) fn epoch_of(&self, name: Name<'_>) -> u32 {
+        let mut state = self.random ^ name.hash ^ self.lives.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        ((crate::shard::random(&mut state) >> 32) as u32).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(payload: &[u8]) -> Content<'_> {
+        Content { event: "", payload, text: true }
+    }
+
+    fn name(text: &str) -> Name<'_> {
+        Name { hash: text.len() as u64, text }
+    }
+
+    /// The history is held to its number, its bytes and its age, and the newest message outlives all three.
+    #[test]
+    fn history_is_bounded() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits { history_messages: 5, history_bytes: 1000, history_ms: 100, ..Limits::default() };
+        let mut homes = Homes::new(1);
+        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+        for seq in 1..=20 {
+            let recorded = homes.record(index, content(b"0123456789"), &mut store, &mut memory, &limits, 0);
+            assert_eq!(recorded, Some(seq));
+        }
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 16);
+        homes.record(index, content(&[b'x'; 990]), &mut store, &mut memory, &limits, 50).unwrap();
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 20, "ten bytes of the bound are left");
+        homes.record(index, content(&[b'y'; 5000]), &mut store, &mut memory, &limits, 60).unwrap();
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 22, "the newest is kept beyond the bound");
+        homes.record(index, content(b"a"), &mut store, &mut memory, &limits, 70).unwrap();
+        homes.record(index, content(b"b"), &mut store, &mut memory, &limits, 171).unwrap();
+        homes.forget_old(&mut store, &memory, &limits, 10_000, 10);
+        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 24);
+        assert_eq!(homes.home(index).content(&store, &memory, 24).payload, b"b");
+        homes.clear(index, &mut store);
+        assert_eq!((homes.len(), store.pool.used_total()), (0, 0));
+    }
+
+    /// Every kind of start finds its first message, and loss is told with its number.
+    #[test]
+    fn starts_resolve() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits { history_messages: 5, ..Limits::default() };
+        let mut homes = Homes::new(1);
+        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+        let empty = homes.home(index);
+        for start in [Start::Latest, Start::Live, Start::Earliest, Start::Last(3), Start::Seq(1)] {
+            assert_eq!(empty.resolve(start), Resolved { first: 1, lost: None }, "{start:?}");
+        }
+        for _ in 0..20 {
+            homes.record(index, content(b"x"), &mut store, &mut memory, &limits, 0).unwrap();
+        }
+        let home = homes.home(index);
+        let epoch = home.epoch;
+        let lost =
+            |after_epoch, after_seq, count, epoch_changed| Some(Lost { after_epoch, after_seq, count, epoch_changed });
+        for (start, first, lost) in [
+            (Start::Latest, 20, None),
+            (Start::Live, 21, None),
+            (Start::Earliest, 16, None),
+            (Start::Last(0), 21, None),
+            (Start::Last(2), 19, None),
+            (Start::Last(99), 16, None),
+            (Start::After { epoch, seq: 20 }, 21, None),
+            (Start::After { epoch, seq: 15 }, 16, None),
+            (Start::After { epoch, seq: 14 }, 16, lost(epoch, 14, 1, false)),
+            (Start::After { epoch, seq: 0 }, 16, lost(epoch, 0, 15, false)),
+            (Start::After { epoch, seq: 21 }, 16, lost(epoch, 21, 15, true)),
+            (Start::After { epoch: epoch ^ 1, seq: 20 }, 16, lost(epoch ^ 1, 20, 15, true)),
+            (Start::Seq(16), 16, None),
+            (Start::Seq(21), 21, None),
+            (Start::Seq(10), 16, lost(epoch, 9, 6, false)),
+        ] {
+            assert_eq!(home.resolve(start), Resolved { first, lost }, "{start:?}");
+        }
+    }
+
+    fn remembered(homes: &Homes, names: &[String]) -> usize {
+        let keeps = |name_text: &&String| {
+            homes.find(name(name_text)).is_some_and(|index| !homes.home(index).history.is_empty())
+        };
+        names.iter().filter(keeps).count()
+    }
+
+    /// A message that cannot fit, because it is larger than the largest block, or because what others hold leaves no hole for
+    /// it, is refused, and nobody forgets anything for it. All histories used to be forgotten first.
+    #[test]
+    fn nothing_is_forgotten_for_what_cannot_fit() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits::default();
+        let mut homes = Homes::new(1);
+        // In every 64 KiB, somebody holds 256 bytes, and a history half of it.
+        let held: Vec<_> = std::iter::from_fn(|| store.pool.take(Owner::Inbound, 256)).collect();
+        for block in held.into_iter().filter(|block| !block.span().start.is_multiple_of(64 << 10)) {
+            store.pool.give(Owner::Inbound, block);
+        }
+        let names: Vec<String> = (0..16).map(|n| format!("topic/{n:02}")).collect();
+        for name_text in &names {
+            let index = homes.find_or_make(name(name_text), &mut store, &limits).unwrap();
+            homes.record(index, content(&[b'x'; 20_000]), &mut store, &mut memory, &limits, 0).unwrap();
+        }
+        let before = remembered(&homes, &names);
+        assert_eq!(before, names.len());
+        let index = homes.find_or_make(name("large"), &mut store, &limits).unwrap();
+        for bytes in [40_000, 200_000, 300_000, 16 << 20] {
+            let recorded = homes.record(index, content(&vec![b'y'; bytes]), &mut store, &mut memory, &limits, 0);
+            assert_eq!((recorded, remembered(&homes, &names)), (None, before), "{bytes} bytes");
+        }
+        // What fits where a history is makes some forget, not all.
+        let recorded = homes.record(index, content(&[b'y'; 30_000]), &mut store, &mut memory, &limits, 0);
+        assert_eq!(recorded, Some(1));
+        assert!(remembered(&homes, &names) >= before - 3);
+    }
+
+    /// A topic that holds all there is forgets what it said before, and not the message that comes.
+    #[test]
+    fn its_own_history_gives_way_too() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits { history_bytes: 1 << 20, ..Limits::default() };
+        let mut homes = Homes::new(1);
+        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+        for seq in 1..=9 {
+            let recorded = homes.record(index, content(&[b'x'; 200_000]), &mut store, &mut memory, &limits, 0);
+            assert_eq!(recorded, Some(seq));
+        }
+    }
+
+    /// When memory is short, the topic used longest ago gives way first, and the newest messages always fit.
+    #[test]
+    fn the_oldest_gives_way() {
+        let mut memory = Memory::reserve(1 << 20).unwrap();
+        let mut store = Store::new(1 << 20);
+        let limits = Limits::default();
+        let mut homes = Homes::new(1);
+        let names: Vec<String> = (0..100).map(|n| format!("topic/{n}")).collect();
+        for name_text in &names {
+            let index = homes.find_or_make(name(name_text), &mut store, &limits).unwrap();
+            homes.record(index, content(&[b'x'; 30_000]), &mut store, &mut memory, &limits, 0).unwrap();
+        }
+        assert!(store.pool.used(Owner::History) <= 1 << 19);
+        assert!(homes.find(name(&names[0])).is_none());
+        assert!(homes.find(name(&names[99])).is_some());
+    }
+}

@@ -1,0 +1,10 @@
+//! Topics: where they are numbered and remembered (homes), who reads them on this shard, and what these are sent (frame logs).
+
+pub(in crate::shard) mod at_home;
+pub(in crate::shard) mod chain;
+pub(in crate::shard) mod home;
+pub(in crate::shard) mod news;
+pub(in crate::shard) mod places;
+pub(in crate::shard) mod replay;
+pub(in crate::shard) mod subscribe;
+pub(in crate::shard) mod topics;

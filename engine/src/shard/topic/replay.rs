@@ -1,0 +1,334 @@
+//! Replays as a connection sees them: the start of a subscription, a subscriber that lagged, `poll` and `value`.
+//!
+//! A replay's messages are encoded into the connection's own queue; when the last of what there is has come, the subscriber goes
+//! on from its frame log. A membership knows the serial number of the replay on its way to it; whatever else comes is of one that
+//! has ended.
+
+use corecast_protocol::cursor::{Cursor, Since};
+use corecast_protocol::line::GapReason;
+use corecast_protocol::message::Message;
+use corecast_protocol::ws::close;
+
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Lost, Packet, Purpose, Rest, Start, Ticket};
+use crate::shard::Shard;
+use crate::shard::crossing::{Lane, Way};
+use crate::shard::dialect::Shape;
+use crate::shard::dialect::encode::Effort;
+use crate::shard::session::stream::Told;
+use crate::shard::slot::connection::{Asked, Kind, Waiting};
+use crate::shard::topic::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
+
+/// Replays of the newest message that may be on their way to one connection: it subscribes to so many topics at once.
+const REPLAYS_MAX: u32 = 64;
+
+impl Shard {
+    /// Returns a number for a replay.
+    pub(in crate::shard) fn next_serial(&mut self) -> u32 {
+        // 0 is none.
+        self.serial = self.serial.checked_add(1).unwrap_or(1);
+        self.serial
+    }
+
+    /// Says whether one more replay may be on its way to a connection: of those that bring the newest message several, of those
+    /// that bring a history one.
+    pub(in crate::shard) fn may_replay(&self, slot: Slot, since: Since) -> bool {
+        let active = self.actives.get(self.connections[slot as usize].active as usize);
+        let replays = active.map_or(0, |active| active.replays);
+        match since {
+            Since::Latest | Since::Live => replays < REPLAYS_MAX,
+            _ => replays == 0,
+        }
+    }
+
+    /// Asks the home for what a lagging subscriber of this connection needs next; says false if it has to wait.
+    pub(in crate::shard) fn ask_for_more(&mut self, slot: Slot, membership: u32) -> bool {
+        let place = &self.topics.memberships[membership as usize];
+        let topic = self.topics.topic(self.topics.logs[place.log as usize].topic);
+        let home = topic.home as usize;
+        if !self.may_ask_for_more(home) {
+            return false;
+        }
+        let serial = self.next_serial();
+        let topic =
+            self.topics.topic(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
+        let generation = self.connections[slot as usize].generation;
+        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: membership, serial, token: "" };
+        let from = Start::Seq(self.topics.subscriber(membership).next);
+        let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
+        assert!(asked, "room was looked for");
+        self.asked(Way::to(home, Lane::Bulk));
+        self.stats.replays += 1;
+        self.topics.memberships[membership as usize].serial = serial;
+        self.active(slot).replays += 1;
+        true
+    }
+
+    /// No answer is expected any more to what was asked for a subscription.
+    pub(in crate::shard) fn replay_is_over(&mut self, slot: Slot, membership: u32) {
+        if std::mem::take(&mut self.topics.memberships[membership as usize].serial) != 0
+            && let Some(active) = self.active_if_any(slot)
+        {
+            active.replays -= 1;
+        }
+    }
+
+    pub(in crate::shard) fn replay_begins<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        // Nothing comes behind our last word, though its subscriptions may not all have ended yet.
+        if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
+            return;
+        }
+        let slot = ticket.slot;
+        match ticket.purpose {
+            Purpose::Poll | Purpose::Value if self.expects(slot, ticket.serial) => {
+                self.answer_begins(driver, slot, head, first, count, lost);
+            }
+            Purpose::Poll | Purpose::Value => {}
+            _ if self.is_replaying(ticket) => self.subscription_continues(driver, ticket, head, first, count, lost),
+            _ => {}
+        }
+    }
+
+    /// Says whether an answer is that to what was asked last for a subscription, which has not ended meanwhile.
+    fn is_replaying(&self, ticket: Ticket<'_>) -> bool {
+        let place = self.topics.memberships.get(ticket.detail as usize);
+        place.is_some_and(|place| place.slot == ticket.slot && place.serial == ticket.serial)
+    }
+
+    /// Says whether an answer is that of the connection's present request.
+    fn expects(&mut self, slot: Slot, serial: u32) -> bool {
+        self.active_if_any(slot).is_some_and(|active| active.serial == serial)
+    }
+
+    fn subscription_continues<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        let (slot, membership) = (ticket.slot, ticket.detail);
+        let place = &self.topics.memberships[membership as usize];
+        let log = place.log;
+        let subscriber = *self.topics.subscriber(membership);
+        if subscriber.flags & UNRESOLVED != 0 {
+            let log = &mut self.topics.logs[log as usize];
+            log.unresolved -= 1;
+            self.stats.owed = self.stats.owed.wrapping_add(log.chain.next().wrapping_sub(first));
+            let subscriber = self.topics.subscriber_mut(membership);
+            subscriber.flags &= !UNRESOLVED;
+            subscriber.next = first;
+            if !ticket.token.is_empty() {
+                self.tell_ok(driver, slot, ticket.token, Some(head));
+                if !self.is_living(slot, ticket.generation) {
+                    return; // No memory for the answer: the connection and its memberships are gone.
+                }
+            }
+            if let Some(lost) = lost {
+                self.stats.owed = self.stats.owed.wrapping_add(lost.count);
+                let reason = if lost.epoch_changed { GapReason::Epoch } else { GapReason::Expired };
+                self.tell_lost(driver, slot, membership, head.epoch, first, lost, reason);
+            }
+        } else if let Some(lost) = lost {
+            self.topics.subscriber_mut(membership).next = first;
+            self.tell_lost(driver, slot, membership, head.epoch, first, lost, GapReason::Overflow);
+        }
+        if !self.is_living(slot, ticket.generation) || !self.is_replaying(ticket) {
+            return; // What it was told has ended it.
+        }
+        let held = self.active_if_any(slot).map_or(0, |active| active.queue.len());
+        if count == 0 {
+            self.batch_ends(driver, slot, membership, first > head.seq);
+        } else if held > self.limits.private_bytes_max {
+            // Others of its replays brought more than it has read: this one is asked for again.
+            self.batch_ends(driver, slot, membership, false);
+        }
+        self.make_ready(slot);
+    }
+
+    pub(in crate::shard) fn replay_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        seq: u64,
+        rest: Rest,
+        content: Content<'_>,
+    ) {
+        if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
+            return;
+        }
+        let (slot, membership) = (ticket.slot, ticket.detail);
+        if matches!(ticket.purpose, Purpose::Poll | Purpose::Value) {
+            if self.expects(slot, ticket.serial) {
+                self.answer_message(driver, slot, seq, content);
+            }
+            return;
+        }
+        if !self.is_replaying(ticket) {
+            return;
+        }
+        if !self.queue_message(driver, slot, membership, seq, content) {
+            self.shed(driver, slot);
+            return;
+        }
+        if rest != Rest::Follows && self.is_replaying(ticket) {
+            self.batch_ends(driver, slot, membership, rest == Rest::Nothing);
+        }
+    }
+
+    /// Encodes a message into the connection's own queue; says false if there is no memory.
+    fn queue_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        seq: u64,
+        content: Content<'_>,
+    ) -> bool {
+        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        let topic = self.topics.topic(log.topic);
+        let message = Message {
+            topic: topic.name().text,
+            cursor: Cursor { epoch: topic.epoch, seq },
+            event: Some(content.event).filter(|event| !event.is_empty()),
+            payload: content.payload,
+            text: content.text,
+        };
+        let dialect = log.dialect;
+        let len = self.encoder.measure(dialect, &message, Effort::None) as u32;
+        self.work.spend(self.encoder.cost_ns);
+        if dialect.shape == Shape::Object {
+            // A long poll: its messages go into the body of its answer.
+            let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else {
+                return false;
+            };
+            let memory = driver.memory_mut();
+            let comma = u32::from(!active.body.is_empty());
+            let Some(place) = active.body.reserve(&mut self.store, memory, len + comma) else { return false };
+            let out = memory.bytes_mut(place);
+            out[..comma as usize].fill(b',');
+            self.encoder.write(dialect, &message, &mut out[comma as usize..]);
+            self.is_in_answer(slot, membership);
+            self.passed(membership, seq);
+            return true;
+        }
+        let index = self.connections[slot as usize].active as usize;
+        let memory = driver.memory_mut();
+        let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
+        self.encoder.write(dialect, &message, memory.bytes_mut(place));
+        self.connections[slot as usize].cursor_due = true;
+        self.lengthen(slot, NONE, self.encoder.plain_bytes as i64);
+        self.passed(membership, seq);
+        true
+    }
+
+    /// A message of a replay stands where it will be sent from.
+    fn passed(&mut self, membership: u32, seq: u64) {
+        let subscriber = self.topics.subscriber_mut(membership);
+        debug_assert_eq!(subscriber.next, seq, "a replay has no holes");
+        subscriber.next = seq + 1;
+        self.stats.delivered = self.stats.delivered.wrapping_add(1);
+    }
+
+    /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
+    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, all: bool) {
+        self.replay_is_over(slot, membership);
+        let Some(active) = self.active_if_any(slot) else { return };
+        let waits = active.waiting == Waiting::Answer
+            && match active.pending.what {
+                Asked::Nothing => true,
+                Asked::Subscribe => active.replays == 0,
+                _ => false,
+            };
+        if all {
+            self.topics.subscriber_mut(membership).flags &= !REPLAYING;
+            self.measure_by_log(driver, membership);
+        }
+        self.has_news(slot, membership);
+        if self.connections[slot as usize].kind == Kind::Stream {
+            self.end_if_long(slot);
+        }
+        self.make_ready(slot);
+        if waits {
+            self.go_on(driver, slot);
+        }
+    }
+
+    /// Turns a subscriber that its frame log cannot serve any more to the home's history.
+    pub(in crate::shard) fn lag(&mut self, membership: u32) {
+        self.measure_by_count(membership);
+        let log = self.topics.memberships[membership as usize].log;
+        let subscriber = self.topics.subscriber_mut(membership);
+        let counted = subscriber.flags & BEHIND != 0;
+        subscriber.flags = (subscriber.flags & !BEHIND) | REPLAYING | crate::shard::topic::topics::LOOK;
+        if counted {
+            let log = &mut self.topics.logs[log as usize];
+            log.behind -= 1;
+            self.release_later(self.topics.memberships[membership as usize].log);
+        }
+    }
+
+    /// Tells a subscriber what it lost; counts it.
+    #[allow(clippy::too_many_arguments)]
+    fn tell_lost<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        epoch: u32,
+        first: u64,
+        lost: Lost,
+        reason: GapReason,
+    ) {
+        self.stats.dropped = self.stats.dropped.wrapping_add(lost.count);
+        let from = if lost.epoch_changed {
+            Cursor { epoch: lost.after_epoch, seq: lost.after_seq }
+        } else {
+            Cursor { epoch, seq: lost.after_seq }
+        };
+        let to = Cursor { epoch, seq: first - 1 };
+        self.tell_gap(driver, slot, membership, from, to, lost.count, reason);
+    }
+
+    /// Tells a subscriber of a gap, in the way of its dialect.
+    #[allow(clippy::too_many_arguments)]
+    pub(in crate::shard) fn tell_gap<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        from: Cursor,
+        to: Cursor,
+        count: u64,
+        reason: GapReason,
+    ) {
+        self.stats.gaps += 1;
+        let log = self.topics.memberships[membership as usize].log;
+        let shape = self.connections[slot as usize].dialect.shape;
+        if !matches!(shape, Shape::Line | Shape::Payload) {
+            self.tell_gap_over_http(driver, slot, log, Told { from, to, count, reason });
+        } else if shape == Shape::Line {
+            let topic = self.topics.topic(self.topics.logs[log as usize].topic);
+            let mut text = std::mem::take(&mut self.text);
+            let written = corecast_protocol::dialect::line::text_frame(&mut text, |w| {
+                corecast_protocol::dialect::line::gap(w, topic.name().text, from, to, count, reason);
+            });
+            let len = written.expect("the scratch holds the longest line");
+            self.push(driver, slot, &text[..len]);
+            self.text = text;
+        } else if self.topics.subscriber(membership).flags & CONFLATE == 0 && count > 0 {
+            // A raw WebSocket carries payloads only: the one way to tell is to end it, with the reason.
+            self.close_websocket(driver, slot, close::TRY_AGAIN, "messages were lost; subscribe again");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Subscribing and unsubscribing: a connection, a topic, and where to start.
+
+use corecast_protocol::cursor::Since;
+
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::packet::PREFIX_BYTES_MAX;
+use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
+use crate::shard::Shard;
+use crate::shard::crossing::{Lane, Way};
+use crate::shard::slot::connection::Connection;
+use crate::shard::topic::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+
+/// Subscriptions of a connection that end at once when it does: all that one request can have, and most WebSockets have.
+const LEFT_AT_ONCE: usize = 64;
+
+/// Subscriptions that end in one turn, about: half a millisecond, when all of them have to be fetched from memory.
+const LEFT_PER_TURN: usize = 512;
+
+/// Topics left in one turn, about: no more than homes hear in one, as messages stand in the rings behind what they do not.
+const LEAVES_PER_TURN: usize = 256;
+
+/// What a subscriber asks for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Wish<'a> {
+    /// The topic, checked.
+    pub topic: &'a str,
+    /// Where to start.
+    pub since: Since,
+    /// Only the newest message matters.
+    pub conflate: bool,
+    /// At most one message per so many milliseconds; 0: all.
+    pub every_ms: u32,
+    /// What it is sent is counted, for the length of its stream.
+    pub counted: bool,
+    /// Token of the answer, empty for none.
+    pub token: &'a str,
+}
+
+/// What became of an order that needs a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Outcome {
+    /// Done, or on its way.
+    Done,
+    /// Nothing was done: the ring has no room, or others wait for it.
+    NoRoom(Way),
+    /// Nothing was done: a limit is reached.
+    Full,
+}
+
+impl Shard {
+    /// Subscribes a WebSocket to a topic. The caller made sure that no replay is on its way to the connection.
+    pub(in crate::shard) fn subscribe(&mut self, slot: Slot, wish: Wish<'_>) -> Outcome {
+        let hash = self.hash(wish.topic);
+        let name = Name { hash, text: wish.topic };
+        let home = self.home_of(hash);
+        if let Err(way) = self.may_subscribe(home) {
+            return Outcome::NoRoom(way);
+        }
+        let topic = match self.topics.find(name) {
+            Some(topic) => topic,
+            None if self.topics.len() >= self.limits.topics_max as usize => return Outcome::Full,
+            None => {
+                let topic = self.topics.make(name, home as u32);
+                let generation = self.topics.topic(topic).generation;
+                let joined = self.links.send(home, &Packet::Join { topic: name, id: topic, generation });
+                assert!(joined, "room was looked for");
+                self.asked(Way::to(home, Lane::Short));
+                topic
+            }
+        };
+        // A Leave that was not sent yet need not be sent any more.
+        self.topics.topic_mut(topic).leaving = false;
+        let dialect = self.connections[slot as usize].dialect;
+        let log = self.topics.log_of(topic, dialect);
+        let mut flags = LOOK | UNRESOLVED | REPLAYING;
+        if wish.conflate {
+            flags |= CONFLATE;
+        }
+        if wish.every_ms > 0 {
+            flags |= PACED;
+        }
+        if wish.counted {
+            flags |= COUNTED;
+        }
+        let membership = self.topics.join(log, slot, flags, wish.every_ms);
+        let connection = &mut self.connections[slot as usize];
+        if let Some(first) = self.topics.memberships.get_mut(connection.first as usize).filter(|_| wish.counted) {
+            // The first one measures for all.
+            self.topics.memberships[membership as usize].measure = std::mem::take(&mut first.measure);
+        }
+        connection.first = self.topics.link(connection.first, membership, connection.subscriptions);
+        connection.subscriptions += 1;
+        let (generation, second) = (connection.generation, connection.subscriptions == 2);
+        if second {
+            // From now on the walk must not send to this connection by itself.
+            let other = self.topics.memberships[membership as usize].next;
+            self.topics.subscriber_mut(other).flags |= LOOK;
+            self.has_news(slot, other);
+        }
+        let from = start_of(wish.since);
+        let serial = self.next_serial();
+        let ticket =
+            Ticket { slot, generation, purpose: Purpose::Subscribe, detail: membership, serial, token: wish.token };
+        let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
+        assert!(asked, "room was looked for");
+        self.asked(Way::to(home, Lane::Bulk));
+        self.topics.memberships[membership as usize].serial = serial;
+        self.active(slot).replays += 1;
+        Outcome::Done
+    }
+
+    /// Returns the connection's membership of a topic.
+    pub(in crate::shard) fn membership_of(&self, slot: Slot, topic: &str) -> Option<u32> {
+        let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
+        let Connection { first, subscriptions, .. } = self.connections[slot as usize];
+        self.topics.membership_of(slot, first, subscriptions, topic)
+    }
+
+    /// Changes the options of a subscription.
+    pub(in crate::shard) fn change(&mut self, slot: Slot, membership: u32, conflate: bool, every_ms: u32) {
+        self.topics.set_pace(membership, every_ms);
+        let subscriber = self.topics.subscriber_mut(membership);
+        subscriber.flags &= !(CONFLATE | PACED);
+        if conflate {
+            subscriber.flags |= CONFLATE;
+        }
+        if every_ms > 0 {
+            subscriber.flags |= PACED;
+        }
+        self.look_at(slot);
+        self.has_news(slot, membership);
+        self.make_ready(slot);
+    }
+
+    /// Ends a subscription. A frame that was sent in part is completed first; false if there is no memory for that.
+    #[must_use]
+    pub(in crate::shard) fn unsubscribe<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
+        let mut whole = true;
+        let subscriber = *self.topics.subscriber(membership);
+        let log = self.topics.memberships[membership as usize].log;
+        if subscriber.partial > 0 {
+            let frame = self.topics.logs[log as usize].chain.record(&self.store, driver.memory(), subscriber.next);
+            let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
+            whole = self.queue_span_first(driver, slot, rest);
+            self.whole_again(slot, membership);
+            if whole {
+                self.pass(membership);
+            }
+        }
+        self.leave(slot, membership);
+        self.make_ready(slot);
+        whole
+    }
+
+    /// Ends all subscriptions of a connection that is sent a last word. A frame that was sent in part is completed first; false
+    /// if there is no memory for that.
+    #[must_use]
+    pub(in crate::shard) fn unsubscribe_in_order<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let partial = self.connections[slot as usize].partial;
+        if partial != NONE && !self.unsubscribe(driver, slot, partial) {
+            return false;
+        }
+        self.depart(slot);
+        true
+    }
+
+    /// Ends all subscriptions of a connection that will be sent nothing more of them: those of one request, 64 at most.
+    pub(in crate::shard) fn unsubscribe_all(&mut self, slot: Slot) {
+        while self.connections[slot as usize].first != NONE {
+            self.leave(slot, self.connections[slot as usize].first);
+        }
+        self.connections[slot as usize].partial = NONE;
+    }
+
+    /// Ends all subscriptions of a connection that ends, whose frames are whole or will never be: a few at once, more of them
+    /// in slices, one a turn. The connection's slot is not free before that.
+    pub(in crate::shard) fn depart(&mut self, slot: Slot) {
+        let Connection { generation, first, subscriptions, .. } = self.connections[slot as usize];
+        if first == NONE || subscriptions as usize <= LEFT_AT_ONCE && self.left < LEFT_PER_TURN {
+            return self.unsubscribe_all(slot);
+        }
+        if self.connections[slot as usize].partial != NONE {
+            self.topics.whole_again(self.connections[slot as usize].partial);
+            self.connections[slot as usize].partial = NONE;
+        }
+        // The walk must not send to it meanwhile.
+        self.look_at(slot);
+        self.departing.push_back((slot, generation));
+    }
+
+    /// Goes on with connections that depart, a bounded number of subscriptions; says whether there were any.
+    fn depart_some<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut left = std::mem::take(&mut self.left).min(LEFT_PER_TURN - LEFT_AT_ONCE);
+        let worked = !self.departing.is_empty();
+        while let Some((slot, generation)) = self.departing.front().copied() {
+            let Connection { generation: present, first, .. } = self.connections[slot as usize];
+            if present == generation && first != NONE {
+                if left >= LEFT_PER_TURN {
+                    break;
+                }
+                left += 1;
+                self.leave(slot, first);
+                continue;
+            }
+            self.departing.pop_front();
+            self.bury(driver, slot);
+        }
+        self.left = 0;
+        worked
+    }
+
+    fn leave(&mut self, slot: Slot, membership: u32) {
+        let news = self.connections[slot as usize].news;
+        self.connections[slot as usize].news = self.topics.take_news(news, membership);
+        self.replay_is_over(slot, membership);
+        let connection = &mut self.connections[slot as usize];
+        connection.subscriptions -= 1;
+        if connection.sender == membership {
+            connection.sender = NONE;
+        }
+        connection.first = self.topics.unlink(connection.first, membership, connection.subscriptions);
+        self.left += 1;
+        self.leave_log(membership);
+    }
+
+    fn leave_log(&mut self, membership: u32) {
+        let (log, gone) = self.topics.leave(membership);
+        let frame_log = &mut self.topics.logs[log as usize];
+        if gone.flags & UNRESOLVED == 0 {
+            let next = frame_log.chain.next();
+            self.stats.abandoned = self.stats.abandoned.wrapping_add(next.saturating_sub(gone.next));
+            // A replay may have brought it further than a log that is catching up: that was not owed here yet.
+            self.stats.owed = self.stats.owed.wrapping_add(gone.next.saturating_sub(next));
+        }
+        if !frame_log.subscribers.is_empty() {
+            self.release_later(log);
+            return;
+        }
+        frame_log.chain.restart(&mut self.store, 0);
+        let topic = frame_log.topic;
+        self.topics.unlink_log(log);
+        let frame_log = &mut self.topics.logs[log as usize];
+        if frame_log.queued || frame_log.releasing {
+            // Some queue still names it; whoever takes it from there finds it empty and removes it.
+            frame_log.topic = NONE;
+        } else {
+            self.topics.logs.remove(log as usize);
+        }
+        let topic_left = self.topics.topic_mut(topic);
+        if topic_left.logs == NONE {
+            topic_left.leaving = true;
+            if !std::mem::replace(&mut topic_left.leaves, true) {
+                let home = topic_left.home as usize;
+                self.leaving[home].push_back(topic);
+                self.homes_left.insert(home);
+            }
+        }
+    }
+
+    /// Says Leave for topics without subscribers, a bounded number, and as far as a quarter of the ring stays free: less than
+    /// replays leave, more than messages do, so that none of the three keeps another from going on. Says whether it did anything.
+    /// Goes on with connections that depart, too: it is they who leave many.
+    pub(in crate::shard) fn leave_topics<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let mut worked = self.depart_some(driver);
+        let share = (LEAVES_PER_TURN / self.links.shards()).max(1);
+        std::mem::take(&mut self.homes_left).each(|home| {
+            for _ in 0..share {
+                let Some(id) = self.leaving[home].pop_front() else { break };
+                let topic = self.topics.topic(id);
+                if topic.leaving {
+                    if self.links.room(home) < self.links.ring_bytes() / 4 + PREFIX_BYTES_MAX {
+                        self.leaving[home].push_front(id);
+                        break;
+                    }
+                    let (name, generation) = (topic.name(), topic.generation);
+                    let left = self.links.send(home, &Packet::Leave { topic: name, id, generation });
+                    assert!(left, "room was looked for");
+                    self.topics.remove(id);
+                } else {
+                    // Somebody subscribed to it again.
+                    self.topics.topic_mut(id).leaves = false;
+                }
+                worked = true;
+            }
+            if !self.leaving[home].is_empty() {
+                self.homes_left.insert(home);
+            }
+        });
+        worked
+    }
+}
+
+/// Says to a home where a client wants to start.
+pub(in crate::shard) fn start_of(since: Since) -> Start {
+    match since {
+        Since::Latest => Start::Latest,
+        Since::Live => Start::Live,
+        Since::Earliest => Start::Earliest,
+        Since::Last(n) => Start::Last(n),
+        Since::After(cursor) => Start::After { epoch: cursor.epoch, seq: cursor.seq },
+    }
+}

@@ -1,0 +1,628 @@
+//! Topics with subscribers on this shard, their frame logs, and who subscribes.
+//!
+//! ```text
+//!   connection ──first──▶ membership ◀─next, previous─▶ membership …  (a list per connection)
+//!                             │ log, index
+//!                             ▼
+//!   topic ──logs──▶ frame log: subscribers [ next | slot | membership | partial | flags ] …
+//!                      │       chain of encoded frames
+//!                      └─next─▶ the log of the next dialect in use ──▶ …
+//! ```
+//!
+//! A connection with more than [`FEW`] memberships finds them by topic in a table of all such connections; one with fewer
+//! looks through its list, and costs the table nothing.
+//!
+//! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
+//! a topic exists exactly while one of its logs has a subscriber (or its Leave could not be sent yet).
+
+use slab::Slab;
+
+use crate::mesh::Name;
+use crate::shard::dialect::Dialect;
+use crate::shard::memory::pool::Owner;
+use crate::shard::session::length::LOOK_BYTES;
+use crate::shard::topic::chain::Chain;
+use crate::shard::topic::places::{Places, half};
+
+/// No index.
+pub(in crate::shard) const NONE: u32 = u32::MAX;
+
+/// Memberships of a connection that are looked through: about as many as one look into the table costs.
+pub(in crate::shard) const FEW: u32 = 8;
+
+/// A topic with subscribers here.
+#[derive(Debug)]
+pub(in crate::shard) struct Topic {
+    hash: u64,
+    name: Box<str>,
+    /// Shard of its home.
+    pub(in crate::shard) home: u32,
+    /// Tells one life of the index from the next.
+    pub(in crate::shard) generation: u32,
+    /// The home has told us its epoch and head.
+    pub(in crate::shard) joined: bool,
+    /// The home did not find room for a message; a replay is to be asked for or under way.
+    pub(in crate::shard) catching_up: bool,
+    /// It has no subscriber, and its home is to be told.
+    pub(in crate::shard) leaving: bool,
+    /// It stands among those whose home is to be told; it may have a subscriber again.
+    pub(in crate::shard) leaves: bool,
+    /// While catching up: the number after the batch that is arriving, and whether it is the last one.
+    pub(in crate::shard) batch: (u64, bool),
+    /// Epoch, once joined.
+    pub(in crate::shard) epoch: u32,
+    /// Number of the next message to come, once joined.
+    pub(in crate::shard) next: u64,
+    /// Its first frame log, or [`NONE`]; there is one per dialect in use, hardly ever more than three.
+    pub(in crate::shard) logs: u32,
+}
+
+impl Topic {
+    /// Returns the topic's name.
+    #[must_use]
+    pub(in crate::shard) fn name(&self) -> Name<'_> {
+        Name { hash: self.hash, text: &self.name }
+    }
+}
+
+/// The subscriber must be looked at: the walk leaves it to [`crate::shard::Shard`]'s sender.
+pub(in crate::shard) const LOOK: u32 = 1;
+/// It is counted in its log's `behind`.
+pub(in crate::shard) const BEHIND: u32 = 2;
+/// It wants the newest message only.
+pub(in crate::shard) const CONFLATE: u32 = 4;
+/// It wants at most one message per interval.
+pub(in crate::shard) const PACED: u32 = 8;
+/// Where it starts is not known yet; the home was asked.
+pub(in crate::shard) const UNRESOLVED: u32 = 16;
+/// It is served from the home's history, not from the log.
+pub(in crate::shard) const REPLAYING: u32 = 32;
+/// Its stream is long enough, and ends once everything before number `measure` was sent.
+pub(in crate::shard) const ENOUGH: u32 = 64;
+/// It is served by the sender only, and what its stream was sent is counted.
+pub(in crate::shard) const COUNTED: u32 = 128;
+
+/// Its membership stands among those of its connection that have news.
+pub(in crate::shard) const NEWS: u32 = 256;
+
+/// A subscriber's place in a frame log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Subscriber {
+    /// Number of the next message to send.
+    pub(in crate::shard) next: u64,
+    /// The connection.
+    pub(in crate::shard) slot: u32,
+    /// Its membership.
+    pub(in crate::shard) membership: u32,
+    /// Bytes of frame `next` that were sent already.
+    pub(in crate::shard) partial: u32,
+    /// `LOOK`, ...
+    pub(in crate::shard) flags: u32,
+}
+
+/// The encoded messages of a topic in one dialect, and everybody who reads them.
+#[derive(Debug)]
+pub(in crate::shard) struct FrameLog {
+    /// The topic.
+    pub(in crate::shard) topic: u32,
+    /// The encoding.
+    pub(in crate::shard) dialect: Dialect,
+    /// The topic's next log, or [`NONE`].
+    pub(in crate::shard) next: u32,
+    /// The frames.
+    pub(in crate::shard) chain: Chain,
+    /// The readers, in no order.
+    pub(in crate::shard) subscribers: Vec<Subscriber>,
+    /// The subscriber that the walk visits next.
+    pub(in crate::shard) walk: u32,
+    /// Visits left in this round.
+    pub(in crate::shard) pending: u32,
+    /// The round must be followed by another one: somebody got only a part.
+    pub(in crate::shard) again: bool,
+    /// Subscribers flagged `BEHIND`.
+    pub(in crate::shard) behind: u32,
+    /// Subscribers flagged `UNRESOLVED`.
+    pub(in crate::shard) unresolved: u32,
+    /// Subscribers that were sent a frame in part.
+    pub(in crate::shard) partials: u32,
+    /// It stands in the queue of dirty logs.
+    pub(in crate::shard) queued: bool,
+    /// It stands in the list of logs that may give their blocks back.
+    pub(in crate::shard) releasing: bool,
+    /// Bytes that the last round took: the next one starts with a block of that size.
+    pub(in crate::shard) block_bytes: u32,
+    /// Tick of the newest message.
+    pub(in crate::shard) appended_tick: u32,
+    /// Bytes that were ever appended, as a reader has them after decompression.
+    pub(in crate::shard) appended: u64,
+    /// The same bytes as they stood here.
+    pub(in crate::shard) packed: u64,
+    /// Bytes appended when its streams are looked at the next time: are they long?
+    pub(in crate::shard) look_at: u64,
+    /// The subscriber that is looked at next.
+    pub(in crate::shard) look: u32,
+}
+
+impl FrameLog {
+    /// Returns how many bytes a reader has after decompression of so many that it is sent, going by all there were.
+    #[must_use]
+    pub(in crate::shard) fn unpacked(&self, bytes: u64) -> u64 {
+        if self.appended == self.packed {
+            return bytes;
+        }
+        let unpacked = u128::from(bytes) * u128::from(self.appended) / u128::from(self.packed.max(1));
+        u64::try_from(unpacked).unwrap_or(u64::MAX)
+    }
+}
+
+/// One subscription, as its connection sees it.
+#[derive(Debug)]
+pub(in crate::shard) struct Membership {
+    /// The connection.
+    pub(in crate::shard) slot: u32,
+    /// The frame log.
+    pub(in crate::shard) log: u32,
+    /// The subscriber's index there.
+    pub(in crate::shard) index: u32,
+    /// The connection's next membership.
+    pub(in crate::shard) next: u32,
+    /// The connection's next membership that has news, and the one before, in a circle; or [`NONE`].
+    pub(in crate::shard) news_next: u32,
+    pub(in crate::shard) news_previous: u32,
+    /// The replay on its way to it, or 0.
+    pub(in crate::shard) serial: u32,
+    /// The one before it.
+    pub(in crate::shard) previous: u32,
+    /// Its pace, or [`NONE`].
+    pace: u32,
+    /// Its place among the topics of one request.
+    pub(in crate::shard) order: u8,
+    /// What its stream is measured by; see [`crate::shard::session::length`].
+    pub(in crate::shard) measure: u64,
+}
+
+/// The pace of a subscription that wants at most one message per interval; few have one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Pace {
+    /// Least time between two messages, in milliseconds.
+    pub(in crate::shard) every_ms: u32,
+    /// When the next message may be sent, in milliseconds.
+    pub(in crate::shard) due_ms: u64,
+    /// The time for which it stands among those that wait for theirs.
+    pub(in crate::shard) waits_for: u64,
+}
+
+/// All topics, logs and memberships of a shard.
+#[derive(Debug)]
+pub(in crate::shard) struct Topics {
+    topics: Slab<Topic>,
+    by_name: Places,
+    generation: u32,
+    /// Memberships of connections with many, by connection and topic.
+    by_place: Places,
+    /// Frame logs.
+    pub(in crate::shard) logs: Slab<FrameLog>,
+    /// Memberships.
+    pub(in crate::shard) memberships: Slab<Membership>,
+    paces: Slab<Pace>,
+}
+
+impl Topics {
+    /// Makes an empty set.
+    #[must_use]
+    pub(in crate::shard) fn new() -> Topics {
+        Topics {
+            topics: Slab::new(),
+            by_name: Places::default(),
+            generation: 0,
+            by_place: Places::default(),
+            logs: Slab::new(),
+            memberships: Slab::new(),
+            paces: Slab::new(),
+        }
+    }
+
+    /// Returns how many topics there are.
+    #[must_use]
+    pub(in crate::shard) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Returns of every topic with subscribers its name, and epoch and number of its newest message here, once joined.
+    pub(in crate::shard) fn heads(&self) -> impl Iterator<Item = (&str, Option<(u32, u64)>)> {
+        let read = self.topics.iter().filter(|(_, topic)| topic.logs != NONE);
+        read.map(|(_, topic)| (&*topic.name, topic.joined.then(|| (topic.epoch, topic.next - 1))))
+    }
+
+    /// Describes every topic that is catching up.
+    pub(in crate::shard) fn each_catching(&self, mut tell: impl FnMut(String)) {
+        for (index, topic) in self.topics.iter().filter(|(_, topic)| topic.catching_up) {
+            tell(format!("{index}: {topic:?}"));
+        }
+    }
+
+    /// Finds a topic.
+    #[must_use]
+    pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
+        let same = |index: u32| {
+            let topic = &self.topics[index as usize];
+            topic.hash == name.hash && *topic.name == *name.text
+        };
+        self.by_name.find(half(name.hash), same)
+    }
+
+    /// Makes a topic that is not there yet.
+    pub(in crate::shard) fn make(&mut self, name: Name<'_>, home: u32) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let topic = Topic {
+            hash: name.hash,
+            name: name.text.into(),
+            home,
+            generation: self.generation,
+            joined: false,
+            catching_up: false,
+            leaving: false,
+            leaves: false,
+            batch: (0, false),
+            epoch: 0,
+            next: 0,
+            logs: NONE,
+        };
+        let index = u32::try_from(self.topics.insert(topic)).expect("fewer topics than 2^32");
+        self.by_name.insert(half(name.hash), index);
+        index
+    }
+
+    /// Returns a topic.
+    #[must_use]
+    pub(in crate::shard) fn topic(&self, index: u32) -> &Topic {
+        &self.topics[index as usize]
+    }
+
+    /// Returns a topic, for changing.
+    pub(in crate::shard) fn topic_mut(&mut self, index: u32) -> &mut Topic {
+        &mut self.topics[index as usize]
+    }
+
+    /// Returns the topic that another shard means by index and generation, if it still lives.
+    #[must_use]
+    pub(in crate::shard) fn living(&self, index: u32, generation: u32) -> bool {
+        self.topics.get(index as usize).is_some_and(|topic| topic.generation == generation)
+    }
+
+    /// Forgets a topic without logs.
+    pub(in crate::shard) fn remove(&mut self, index: u32) {
+        let topic = self.topics.remove(index as usize);
+        debug_assert_eq!(topic.logs, NONE);
+        self.by_name.remove(half(topic.hash), index);
+    }
+
+    /// Returns the topic's log in a dialect; makes it if need be.
+    pub(in crate::shard) fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
+        let first = self.topics[topic as usize].logs;
+        let mut known = first;
+        while known != NONE {
+            let log = &self.logs[known as usize];
+            if log.dialect == dialect {
+                return known;
+            }
+            known = log.next;
+        }
+        let log = FrameLog {
+            topic,
+            dialect,
+            next: first,
+            chain: Chain::new(Owner::Log, self.topics[topic as usize].next),
+            subscribers: Vec::with_capacity(1),
+            walk: 0,
+            pending: 0,
+            again: false,
+            behind: 0,
+            unresolved: 0,
+            partials: 0,
+            queued: false,
+            releasing: false,
+            block_bytes: 0,
+            appended_tick: 0,
+            appended: 0,
+            packed: 0,
+            look_at: LOOK_BYTES,
+            look: 0,
+        };
+        let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
+        self.topics[topic as usize].logs = index;
+        index
+    }
+
+    /// Takes a log out of its topic's list.
+    pub(in crate::shard) fn unlink_log(&mut self, log: u32) {
+        let FrameLog { topic, next, .. } = self.logs[log as usize];
+        let topic = &mut self.topics[topic as usize];
+        if topic.logs == log {
+            topic.logs = next;
+            return;
+        }
+        let mut before = topic.logs;
+        while self.logs[before as usize].next != log {
+            before = self.logs[before as usize].next;
+        }
+        self.logs[before as usize].next = next;
+    }
+
+    /// Returns a subscriber by its membership.
+    #[must_use]
+    pub(in crate::shard) fn subscriber(&self, membership: u32) -> &Subscriber {
+        let place = &self.memberships[membership as usize];
+        &self.logs[place.log as usize].subscribers[place.index as usize]
+    }
+
+    /// Returns a subscriber by its membership, for changing.
+    pub(in crate::shard) fn subscriber_mut(&mut self, membership: u32) -> &mut Subscriber {
+        let place = &self.memberships[membership as usize];
+        &mut self.logs[place.log as usize].subscribers[place.index as usize]
+    }
+
+    /// Puts a membership before a connection's others; says which is the first now.
+    #[must_use]
+    pub(in crate::shard) fn link(&mut self, first: u32, membership: u32, others: u32) -> u32 {
+        self.memberships[membership as usize].next = first;
+        if let Some(second) = self.memberships.get_mut(first as usize) {
+            second.previous = membership;
+        }
+        if others == FEW {
+            // From now on they are too many to be looked through.
+            let mut each = membership;
+            while each != NONE {
+                self.enter(each);
+                each = self.memberships[each as usize].next;
+            }
+        } else if others > FEW {
+            self.enter(membership);
+        }
+        membership
+    }
+
+    /// Takes a membership out of its connection's list, of which it leaves so many others; says which is the first now.
+    #[must_use]
+    pub(in crate::shard) fn unlink(&mut self, first: u32, membership: u32, others: u32) -> u32 {
+        if others > FEW {
+            self.strike_out(membership);
+        } else if others == FEW {
+            let mut each = first;
+            while each != NONE {
+                self.strike_out(each);
+                each = self.memberships[each as usize].next;
+            }
+        }
+        let Membership { next, previous, .. } = self.memberships[membership as usize];
+        if let Some(after) = self.memberships.get_mut(next as usize) {
+            after.previous = previous;
+        }
+        match self.memberships.get_mut(previous as usize) {
+            Some(before) => {
+                before.next = next;
+                first
+            }
+            None => next,
+        }
+    }
+
+    /// Finds a connection's membership of a topic, in its list that begins with `first` and has so many of them.
+    #[must_use]
+    pub(in crate::shard) fn membership_of(&self, slot: u32, first: u32, count: u32, topic: u32) -> Option<u32> {
+        if count > FEW {
+            let hash = self.place_hash(slot, topic);
+            let same = |membership: u32| {
+                let at = &self.memberships[membership as usize];
+                at.slot == slot && self.logs[at.log as usize].topic == topic
+            };
+            return self.by_place.find(hash, same);
+        }
+        let mut membership = first;
+        while membership != NONE {
+            let place = &self.memberships[membership as usize];
+            if self.logs[place.log as usize].topic == topic {
+                return Some(membership);
+            }
+            membership = place.next;
+        }
+        None
+    }
+
+    /// Says whether a membership stands in the table, for checks.
+    #[must_use]
+    pub(in crate::shard) fn is_entered(&self, membership: u32) -> bool {
+        let hash = self.hash_of(membership);
+        self.by_place.find(hash, |other| other == membership).is_some()
+    }
+
+    /// Returns how many memberships stand in the table, for checks.
+    #[must_use]
+    pub(in crate::shard) fn entered(&self) -> usize {
+        self.by_place.len()
+    }
+
+    fn enter(&mut self, membership: u32) {
+        let hash = self.hash_of(membership);
+        self.by_place.insert(hash, membership);
+    }
+
+    fn strike_out(&mut self, membership: u32) {
+        let hash = self.hash_of(membership);
+        self.by_place.remove(hash, membership);
+    }
+
+    fn hash_of(&self, membership: u32) -> u32 {
+        let place = &self.memberships[membership as usize];
+        self.place_hash(place.slot, self.logs[place.log as usize].topic)
+    }
+
+    /// The topic's hash is keyed, so no choice of topics makes places meet more often than chance does.
+    fn place_hash(&self, slot: u32, topic: u32) -> u32 {
+        let hash = self.topics[topic as usize].hash;
+        (hash >> 32) as u32 ^ slot.wrapping_mul(0x9E37_79B9)
+    }
+
+    /// A subscriber has no frame in part any more.
+    pub(in crate::shard) fn whole_again(&mut self, membership: u32) {
+        let place = &self.memberships[membership as usize];
+        let log = &mut self.logs[place.log as usize];
+        let partial = std::mem::take(&mut log.subscribers[place.index as usize].partial);
+        log.partials -= u32::from(partial > 0);
+    }
+
+    /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
+    pub(in crate::shard) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
+        let index = self.logs[log as usize].subscribers.len() as u32;
+        let membership = Membership {
+            slot,
+            log,
+            index,
+            next: NONE,
+            previous: NONE,
+            news_next: NONE,
+            news_previous: NONE,
+            serial: 0,
+            pace: NONE,
+            order: 0,
+            measure: 0,
+        };
+        let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
+        self.set_pace(membership, every_ms);
+        let log = &mut self.logs[log as usize];
+        log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });
+        // The walk goes round: one more place lies between it and the end of its round.
+        if log.pending > 0 {
+            log.pending += 1;
+        }
+        log.unresolved += u32::from(flags & UNRESOLVED != 0);
+        membership
+    }
+
+    /// Gives a membership a pace of one message in `every_ms`, or none (0).
+    pub(in crate::shard) fn set_pace(&mut self, membership: u32, every_ms: u32) {
+        let Some(place) = self.memberships.get_mut(membership as usize) else { return };
+        match (place.pace, every_ms) {
+            (NONE, 0) => {}
+            (NONE, _) => {
+                let pace = Pace { every_ms, due_ms: 0, waits_for: 0 };
+                place.pace = u32::try_from(self.paces.insert(pace)).expect("fewer paces than memberships");
+            }
+            (pace, 0) => {
+                self.paces.remove(pace as usize);
+                place.pace = NONE;
+            }
+            (pace, _) => {
+                let pace = &mut self.paces[pace as usize];
+                if pace.due_ms > 0 {
+                    // The interval counts from the last message.
+                    pace.due_ms = pace.due_ms - u64::from(pace.every_ms) + u64::from(every_ms);
+                }
+                pace.every_ms = every_ms;
+            }
+        }
+    }
+
+    /// Returns a membership's pace, if it has one and exists.
+    #[must_use]
+    pub(in crate::shard) fn pace_mut(&mut self, membership: u32) -> Option<&mut Pace> {
+        let place = self.memberships.get(membership as usize)?;
+        self.paces.get_mut(place.pace as usize)
+    }
+
+    /// Returns a membership's pace, if it has one and exists.
+    #[must_use]
+    pub(in crate::shard) fn pace(&self, membership: u32) -> Option<&Pace> {
+        self.paces.get(self.memberships.get(membership as usize)?.pace as usize)
+    }
+
+    /// A paced membership was sent a message just now: the next may be sent an interval later.
+    pub(in crate::shard) fn sent_in_pace(&mut self, membership: u32, now_ms: u64) {
+        if let Some(pace) = self.pace_mut(membership) {
+            pace.due_ms = now_ms + u64::from(pace.every_ms);
+        }
+    }
+
+    /// Takes a subscriber out of its log and forgets its membership; unlinking it from its connection is the caller's.
+    ///
+    /// Returns the log and the subscriber as it was.
+    pub(in crate::shard) fn leave(&mut self, membership: u32) -> (u32, Subscriber) {
+        self.set_pace(membership, 0);
+        let place = self.memberships.remove(membership as usize);
+        let log = &mut self.logs[place.log as usize];
+        let gone = log.subscribers.swap_remove(place.index as usize);
+        if gone.flags & BEHIND != 0 {
+            log.behind -= 1;
+        }
+        if gone.flags & UNRESOLVED != 0 {
+            log.unresolved -= 1;
+        }
+        log.partials -= u32::from(gone.partial > 0);
+        let count = log.subscribers.len() as u32;
+        if let Some(moved) = log.subscribers.get(place.index as usize) {
+            self.memberships[moved.membership as usize].index = place.index;
+            // The last one came to a place that the walk may have passed already.
+            if log.pending > 0 && moved.next < log.chain.next() {
+                log.pending = count;
+            }
+        }
+        log.pending = log.pending.min(count);
+        if log.walk >= count {
+            log.walk = 0;
+        }
+        (place.log, gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::dialect::{Coding, Shape};
+
+    /// However many topics a connection has, each is found by its name, and no other: subscriptions that come and go in any
+    /// order, on several connections, are those of plain lists; the table holds those of connections with many, and nothing
+    /// else. (Finding one used to cost a look at each.)
+    #[test]
+    fn like_plain_lists() {
+        let mut topics = Topics::new();
+        let ids: Vec<u32> = (0..40u64)
+            .map(|n| topics.make(Name { hash: n.wrapping_mul(0x9E37_79B9_7F4A_7C15), text: "t" }, 0))
+            .collect();
+        let dialect = Dialect::new(Shape::Line, Coding::Plain);
+        let mut lists: Vec<Vec<(u32, u32)>> = vec![Vec::new(); 4];
+        let mut firsts = [NONE; 4];
+        let mut seed = 5u64;
+        let mut entered_max = 0;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let dice = (seed >> 33) as usize;
+            let slot = dice % lists.len();
+            let topic = ids[dice / 4 % ids.len()];
+            let others = lists[slot].len() as u32;
+            let known = lists[slot].iter().position(|(other, _)| *other == topic);
+            let found = topics.membership_of(slot as u32, firsts[slot], others, topic);
+            assert_eq!(found, known.map(|at| lists[slot][at].1));
+            // Towards many in the first half of every thousand, towards few in the other.
+            let grows = dice / 160 % 3 > usize::from((dice / 500).is_multiple_of(2));
+            match known {
+                None if grows => {
+                    let log = topics.log_of(topic, dialect);
+                    let membership = topics.join(log, slot as u32, LOOK, 0);
+                    firsts[slot] = topics.link(firsts[slot], membership, others);
+                    lists[slot].push((topic, membership));
+                }
+                Some(at) if !grows => {
+                    let (_, membership) = lists[slot].swap_remove(at);
+                    firsts[slot] = topics.unlink(firsts[slot], membership, others - 1);
+                    topics.leave(membership);
+                }
+                _ => {}
+            }
+            let many = lists.iter().map(Vec::len).filter(|count| *count > FEW as usize);
+            let entered: usize = many.sum();
+            assert_eq!(topics.entered(), entered);
+            entered_max = entered_max.max(entered);
+        }
+        assert!(entered_max > 20, "the connections never had many: the test is too tame");
+    }
+}
