@@ -205,7 +205,7 @@ impl Shard {
     /// A connection with little to say gives its multishot receive back: that costs the kernel three times as much.
     fn choose_receive<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
-        let quiet = connection.reads < super::serve::READS_FOR_STREAM;
+        let quiet = connection.reads < super::slot::inbox::READS_FOR_STREAM;
         connection.reads = 0;
         if quiet && connection.armed == Some(Interest::Stream) && !connection.cancelling {
             connection.cancelling = true;

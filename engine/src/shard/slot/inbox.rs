@@ -1,0 +1,319 @@
+//! The inbox: what a peer sends, handled a slice at a time, and carried over as long as it has to wait.
+
+use crate::io::driver::{Driver, Interest, Slot};
+use crate::shard::Shard;
+use crate::shard::memory::buffer::Buffer;
+use crate::shard::memory::pool::Owner;
+use crate::shard::slot::connection::{Active, Asked, Body, Connection, Kind, Waiting};
+use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
+use crate::shard::work::REQUEST_NS;
+
+/// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
+pub(in crate::shard) const READS_FOR_STREAM: u8 = 8;
+
+/// Bytes that a connection may have carried over. It is not read any more as soon as it waits with any; but what is in the
+/// receive buffers by then still comes, and they may all be this connection's (4,096 of 2 KiB). With less, a peer that sends much
+/// at once and has to wait would be shed, where it is only to be read no more.
+const CARRY_BYTES_MAX: u32 = 9 << 20;
+
+/// Bytes of what was carried over that are handled at once, to begin with: enough for most heads, and little to copy.
+const CARRIED_AT_ONCE: u32 = 4 << 10;
+
+/// The most, if nothing has to wait: beyond that, larger slices cost no less for each byte.
+const CARRIED_AT_ONCE_MAX: u32 = 64 << 10;
+
+impl Shard {
+    pub(in crate::shard) fn disarmed(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        connection.armed = None;
+        connection.cancelling = false;
+    }
+
+    /// Arms a receive, if none is armed and one is wanted; stops one that is not wanted.
+    pub(in crate::shard) fn rearm<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let wanted = self.reads_wanted(slot);
+        let watches = self.watches(slot);
+        let connection = &mut self.connections[slot as usize];
+        match connection.kind {
+            Kind::Free | Kind::Closing => return,
+            Kind::Dead => return self.bury(driver, slot),
+            _ => {}
+        }
+        let generation = connection.generation;
+        match connection.armed {
+            None if wanted => {
+                let interest = match connection.kind {
+                    _ if connection.reads >= READS_FOR_STREAM => Interest::Stream,
+                    // Who has just come is about to say what it wants: LOG says what an order less saves. And who has said more
+                    // than its slice says more, a buffer at a time: a multishot receive would take all that it has.
+                    _ if connection.reads == 0 => Interest::Next,
+                    Kind::Line if connection.reads == 1 && connection.first == NONE => Interest::Next,
+                    _ => Interest::Readiness,
+                };
+                connection.armed = Some(interest);
+                driver.receive(slot, generation, interest);
+            }
+            // Who waits and is not read may go away meanwhile, and its slot would wait for it.
+            None if watches => {
+                connection.armed = Some(Interest::Ending);
+                driver.receive(slot, generation, Interest::Ending);
+            }
+            Some(interest @ Interest::Stream) if !wanted && !connection.cancelling => {
+                connection.cancelling = true;
+                driver.cancel_receive(slot, generation, interest);
+            }
+            Some(interest @ Interest::Ending) if wanted && !connection.cancelling => {
+                connection.cancelling = true;
+                driver.cancel_receive(slot, generation, interest);
+            }
+            _ => {}
+        }
+    }
+
+    pub(in crate::shard) fn reads_wanted(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        if connection.ended {
+            return false;
+        }
+        connection.active == NONE || {
+            let active = &self.actives[connection.active as usize];
+            active.waiting == Waiting::No || active.carry.is_empty()
+        }
+    }
+
+    /// Says whether a connection that is not read may wait for so long that its end has to be watched for.
+    fn watches(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let soon = |active: &Active| matches!(active.waiting, Waiting::No | Waiting::Turn);
+        !connection.ended && !connection.ends && !self.actives.get(connection.active as usize).is_none_or(soon)
+    }
+
+    pub(in crate::shard) fn received<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
+        let tick = self.tick;
+        let connection = &mut self.connections[slot as usize];
+        connection.heard_tick = tick;
+        connection.pinged = false;
+        connection.reads = connection.reads.saturating_add(1);
+        if matches!(connection.kind, Kind::Lingering | Kind::Dead | Kind::Stream)
+            || self.is_closing(slot) && !self.is_websocket(slot)
+        {
+            return;
+        }
+        let held =
+            self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No || !active.carry.is_empty());
+        if !held {
+            self.take(driver, slot, bytes);
+            return;
+        }
+        let index = self.connections[slot as usize].active as usize;
+        let active = &mut self.actives[index];
+        let fits =
+            active.carry.len() <= CARRY_BYTES_MAX && active.carry.push(&mut self.store, driver.memory_mut(), bytes);
+        let waits = active.waiting != Waiting::No;
+        if !fits {
+            self.shed(driver, slot);
+        } else if !waits {
+            self.take_carried(driver, slot);
+        }
+    }
+
+    fn is_websocket(&self, slot: Slot) -> bool {
+        self.connections[slot as usize].is_websocket()
+    }
+
+    /// Handles what was carried over, a slice at a time: of a megabyte that a publisher sent ahead, little is copied for each
+    /// message that it has to wait for.
+    pub(in crate::shard) fn take_carried<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.carry.is_empty() {
+            return;
+        }
+        // Taken out, so that whatever ends a request on the way does not begin with the same bytes again.
+        let mut carry = std::mem::replace(&mut active.carry, Buffer::new(Owner::Inbound));
+        let generation = self.connections[slot as usize].generation;
+        let start_ns = self.work.spent_ns();
+        let mut slice = CARRIED_AT_ONCE;
+        loop {
+            let span = carry.span();
+            let len = span.len.min(slice);
+            let mut bytes = std::mem::take(&mut self.carried);
+            bytes.clear();
+            bytes.extend_from_slice(driver.memory().bytes(span.part(0, len)));
+            let used = self.handle(driver, slot, &mut bytes, start_ns) as u32;
+            let begun = !bytes[used as usize..].iter().all(u8::is_ascii_whitespace);
+            self.carried = bytes;
+            carry.consume(used);
+            let over = !self.is_living(slot, generation)
+                || self.connections[slot as usize].kind == Kind::Stream
+                || used == 0 && self.is_closing(slot);
+            if over || carry.is_empty() {
+                carry.clear(&mut self.store);
+                break;
+            }
+            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            if waits || used == 0 && len == span.len {
+                if begun {
+                    self.time_head(slot);
+                }
+                let kept = &mut self.active(slot).carry;
+                debug_assert!(kept.is_empty(), "nothing else is carried meanwhile");
+                *kept = carry;
+                break;
+            }
+            // A head may be longer than a slice; and whoever need not wait goes on in larger ones.
+            slice = if used == 0 { slice.saturating_mul(2) } else { (slice * 2).min(CARRIED_AT_ONCE_MAX) };
+        }
+        if self.is_living(slot, generation) {
+            self.make_ready_or_settle(slot);
+        }
+    }
+
+    /// Handles bytes in order, until they are used up, or the connection has to wait; what is left is carried over.
+    fn take<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
+        let generation = self.connections[slot as usize].generation;
+        let start_ns = self.work.slice_of(slot);
+        let at = self.handle(driver, slot, bytes, start_ns);
+        if !self.is_living(slot, generation) {
+            return;
+        }
+        if at < bytes.len() && self.connections[slot as usize].kind != Kind::Stream {
+            self.active(slot);
+            if !bytes[at..].iter().all(u8::is_ascii_whitespace) {
+                self.time_head(slot);
+            }
+            let index = self.connections[slot as usize].active as usize;
+            let active = &mut self.actives[index];
+            if !active.closing && !active.carry.push(&mut self.store, driver.memory_mut(), &bytes[at..]) {
+                self.shed(driver, slot);
+                return;
+            }
+        }
+        self.make_ready_or_settle(slot);
+    }
+
+    /// A head that has begun has its time; that of the first one runs since the connection stands.
+    fn time_head(&mut self, slot: Slot) {
+        let Connection { kind, opened_tick, .. } = self.connections[slot as usize];
+        let active = self.active(slot);
+        let between = active.arriving == Body::Done && active.waiting == Waiting::No && !active.closing;
+        if kind == Kind::Http && opened_tick > 0 && between && !std::mem::replace(&mut active.heading, true) {
+            self.wheel.set(slot, self.tick, self.limits.head_ms);
+        }
+    }
+
+    /// Handles bytes in order, until they are used up, or the connection, whose slice of the turn began at `start_ns`, has to wait
+    /// or is gone; returns how many it used.
+    fn handle<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8], start_ns: u64) -> usize {
+        let generation = self.connections[slot as usize].generation;
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &mut bytes[at..];
+            let used = match self.connections[slot as usize].kind {
+                Kind::Http => {
+                    self.work.spend(REQUEST_NS);
+                    self.http(driver, slot, rest)
+                }
+                Kind::Payload | Kind::Line | Kind::Echo => self.frames(driver, slot, rest),
+                _ => break,
+            };
+            at += used;
+            self.work.spend_on(used);
+            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            if used == 0 || waits || !self.is_living(slot, generation) {
+                break;
+            }
+            // Also with nothing left: what it sent besides stands behind what others have sent.
+            if self.is_slice_over(driver, start_ns) {
+                self.postpone(slot);
+                break;
+            }
+        }
+        at
+    }
+
+    /// Puts the connection into the sender's queue if it became busy, and notes when a message was begun.
+    fn make_ready_or_settle(&mut self, slot: Slot) {
+        if self.is_websocket(slot) {
+            self.time_message(slot);
+        }
+        if self.connections[slot as usize].active != NONE {
+            self.make_ready(slot);
+        }
+    }
+
+    /// A message that has begun to come has as long as a body: from its first byte on, whatever else comes meanwhile.
+    fn time_message(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        let begun = connection.decoder.mid_message()
+            || self.actives.get(connection.active as usize).is_some_and(Active::carries_part);
+        if !begun {
+            connection.opened_tick = 0;
+        } else if connection.opened_tick == 0 {
+            connection.opened_tick = self.tick;
+            self.wheel.set_earlier(slot, self.tick, self.limits.request_ms);
+        }
+    }
+
+    /// The peer of a connection that is not read has ended its direction, or is gone.
+    pub(in crate::shard) fn ends_unread<D: Driver>(&mut self, driver: &mut D, slot: Slot, failed: bool) {
+        if failed {
+            self.kill(driver, slot);
+            return;
+        }
+        // It is owed what it asked for, and may have said something more before the end: that is read when its turn comes. But a
+        // message that has not been published yet is not waited for.
+        self.connections[slot as usize].ends = true;
+        if self.active_if_any(slot).is_some_and(|active| active.pending.what == Asked::LongPoll) {
+            self.answer_long_poll(driver, slot);
+        }
+    }
+
+    /// The peer ended its direction: it is gone, or has asked for everything and waits for what is due.
+    pub(in crate::shard) fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.connections[slot as usize].ended = true;
+        let Some(active) = self.active_if_any(slot) else {
+            // A stream may have to be sent what is there.
+            match self.connections[slot as usize].kind {
+                Kind::Stream => self.make_ready(slot),
+                _ => self.kill(driver, slot),
+            }
+            return;
+        };
+        let works = active.is_at_work();
+        let polls = active.pending.what == Asked::LongPoll;
+        match self.connections[slot as usize].kind {
+            // Nobody knows whether it still waits for a message that has not been published: it is told that there is none.
+            Kind::Http if polls => self.answer_long_poll(driver, slot),
+            Kind::Http | Kind::Stream => self.make_ready(slot),
+            _ if works || self.is_closing(slot) => self.make_ready(slot),
+            _ => self.kill(driver, slot),
+        }
+    }
+
+    /// Says whether a peer that has ended its direction has all that it asked for, so that the connection ends.
+    pub(in crate::shard) fn is_done(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let active = self.actives.get(connection.active as usize);
+        connection.ended
+            && match connection.kind {
+                Kind::Http => active.is_none_or(|active| active.waiting == Waiting::No),
+                Kind::Payload | Kind::Line | Kind::Echo => active.is_none_or(|active| !active.is_at_work()),
+                _ => false,
+            }
+    }
+
+    /// Says whether a stream whose peer has ended its direction was sent everything there is: what is still to be published is not due.
+    pub(in crate::shard) fn is_over(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let mut over = connection.ended && connection.kind == Kind::Stream && !self.is_closing(slot);
+        if let Some(active) = self.actives.get(connection.active as usize) {
+            over &= active.pending.what != Asked::Subscribe && active.queue.is_empty() && active.replays == 0;
+        }
+        let mut membership = connection.first;
+        while over && membership != NONE {
+            over = self.topics.subscriber(membership).flags & (UNRESOLVED | REPLAYING) == 0;
+            membership = self.topics.memberships[membership as usize].next;
+        }
+        over
+    }
+}
