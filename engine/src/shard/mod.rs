@@ -130,6 +130,8 @@ pub struct Shard {
     releasing: Vec<u32>,
     /// Connections whose queue is sent by this submit.
     sent_private: Vec<Slot>,
+    /// Where among the busy connections the next search for memory begins.
+    keep_from: usize,
     /// Number of the submit being prepared.
     submit: u32,
 
@@ -220,6 +222,7 @@ impl Shard {
             dirty: VecDeque::new(),
             releasing: Vec::new(),
             sent_private: Vec::new(),
+            keep_from: 0,
             submit: 1,
             crossings: (0..shards).map(|_| Crossing::default()).collect(),
             crowded: Shards::default(),

@@ -11,10 +11,10 @@ use crate::stage::{Stage, post};
 
 const SMALL_MEMORY: u64 = 64 << 10;
 
-/// Takes memory away: each of these requests stands half-read in a block of 256 bytes.
-fn begin_requests(stage: &mut Stage, count: usize) {
+/// Takes memory away: each of these answers waits for a peer that reads nothing, in a block of some hundred bytes.
+fn leave_answers(stage: &mut Stage, count: usize) {
     for _ in 0..count {
-        stage.open(4096, b"GET /topics/other HTTP/1.1\r\n");
+        stage.open(1, b"GET /topics/other?transport=value HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     stage.turns();
 }
@@ -29,7 +29,7 @@ fn a_waiting_poll_is_always_answered() {
         let poll =
             scene.open(4096, b"GET /topics/t?transport=long-poll&since=live&wait=60 HTTP/1.1\r\nHost: x\r\n\r\n");
         scene.turns();
-        begin_requests(&mut scene, taken);
+        leave_answers(&mut scene, taken);
         if !scene.publish("t", &"m".repeat(700)) {
             continue;
         }
@@ -79,7 +79,7 @@ fn a_ping_behind_a_begun_frame_without_memory() {
         let slow = scene.open(400, upgrade);
         scene.turns();
         scene.text(slow);
-        begin_requests(&mut scene, taken);
+        leave_answers(&mut scene, taken);
         // The first message is begun, and forgotten when others come. There is a ping in every turn.
         let post = post("t", &"m".repeat(1000));
         for _ in 0..8 {

@@ -24,6 +24,7 @@ mod following;
 mod forever_frame;
 mod ghosts;
 mod glutton;
+mod holders;
 mod item;
 mod kernel;
 mod kernel_tests;

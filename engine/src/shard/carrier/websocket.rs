@@ -9,6 +9,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::crossing::Way;
 use crate::shard::slot::connection::{Kind, Waiting};
+use crate::shard::slot::keep::Shelf;
 use crate::shard::work::{INFLATED_BYTE_NS, PIECE_NS};
 
 /// What became of a message.
@@ -68,9 +69,7 @@ impl Shard {
     /// Keeps a piece of a message; says false if there is no memory for it.
     #[must_use]
     fn piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, piece: &[u8]) -> bool {
-        self.active(slot);
-        let index = self.connections[slot as usize].active as usize;
-        let kept = self.actives[index].body.push(&mut self.store, driver.memory_mut(), piece);
+        let kept = self.keep(driver, slot, Shelf::Body, piece);
         if !kept {
             self.shed(driver, slot);
         }

@@ -32,6 +32,12 @@ impl Buffer {
         self.start == self.end
     }
 
+    /// Returns the memory that it holds, in bytes.
+    #[must_use]
+    pub(in crate::shard) fn block_bytes(&self) -> u32 {
+        self.block.map_or(0, |block| block.bytes())
+    }
+
     /// Returns where the bytes lie.
     #[must_use]
     pub(in crate::shard) fn span(&self) -> Span {

@@ -10,6 +10,9 @@
 //! nothing. Per region of 64 KiB it counts the units of blocks that are not a history's; a smaller hole is looked for in the
 //! states of the units.
 //!
+//! What peers are sending has a share of its own, so that whoever begins messages and does not end them takes nothing from what is
+//! remembered.
+//!
 //! Invariants: a byte belongs to at most one block; `used` per owner is the sum of the blocks it holds.
 
 use crate::io::memory::Span;
@@ -113,6 +116,8 @@ pub(in crate::shard) struct Pool {
     fresh: u32,
     units: u32,
     used: [u64; 4],
+    /// Bytes that messages which are still arriving may hold at most.
+    inbound_max: u64,
 }
 
 const FREE: u8 = 0x80;
@@ -138,13 +143,15 @@ impl Pool {
             fresh: 0,
             units,
             used: [0; 4],
+            // The largest message needs one and a half of the largest block while it grows, and that may be a quarter.
+            inbound_max: memory_bytes / 8 * 3,
         }
     }
 
     /// Returns a block of at least so many bytes, or `None` if there is none.
     pub(in crate::shard) fn take(&mut self, owner: Owner, bytes: u32) -> Option<Block> {
         let order = order_for(bytes);
-        if order > self.order_max {
+        if order > self.order_max || owner == Owner::Inbound && self.used(owner) + (1 << order) > self.inbound_max {
             return None;
         }
         let mut from = order;

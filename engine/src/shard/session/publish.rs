@@ -9,6 +9,7 @@ use crate::mesh::{Content, Name, Packet, Purpose, Reason, Standing, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::slot::connection::{Asked, Kind, Waiting};
+use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::subscribe::Outcome;
 
 impl Shard {
@@ -189,7 +190,7 @@ impl Shard {
         active.body.clear(&mut self.store);
         active.text = text;
         active.complete = true;
-        if !active.body.push(&mut self.store, driver.memory_mut(), bytes) {
+        if !self.keep(driver, slot, Shelf::Body, bytes) {
             self.shed(driver, slot);
         }
     }

@@ -384,6 +384,13 @@ impl Active {
         }
     }
 
+    /// Returns the memory that holds what is arriving, in bytes.
+    #[must_use]
+    pub(in crate::shard) fn inbound_bytes(&self) -> u64 {
+        let buffers = [&self.carry, &self.body, &self.plan, &self.conditions];
+        buffers.iter().map(|buffer| u64::from(buffer.block_bytes())).sum()
+    }
+
     /// Returns the topic of the request.
     #[must_use]
     pub(in crate::shard) fn topic(&self) -> &str {

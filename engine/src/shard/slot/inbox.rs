@@ -5,6 +5,7 @@ use crate::shard::Shard;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::slot::connection::{Active, Asked, Body, Connection, Kind, Waiting};
+use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 use crate::shard::work::REQUEST_NS;
 
@@ -105,12 +106,9 @@ impl Shard {
             self.take(driver, slot, bytes);
             return;
         }
-        let index = self.connections[slot as usize].active as usize;
-        let active = &mut self.actives[index];
-        let fits =
-            active.carry.len() <= CARRY_BYTES_MAX && active.carry.push(&mut self.store, driver.memory_mut(), bytes);
-        let waits = active.waiting != Waiting::No;
-        if !fits {
+        let active = self.active(slot);
+        let (waits, much) = (active.waiting != Waiting::No, active.carry.len() > CARRY_BYTES_MAX);
+        if much || !self.keep(driver, slot, Shelf::Carry, bytes) {
             self.shed(driver, slot);
         } else if !waits {
             self.take_carried(driver, slot);
@@ -177,13 +175,10 @@ impl Shard {
             return;
         }
         if at < bytes.len() && self.connections[slot as usize].kind != Kind::Stream {
-            self.active(slot);
             if !bytes[at..].iter().all(u8::is_ascii_whitespace) {
                 self.time_head(slot);
             }
-            let index = self.connections[slot as usize].active as usize;
-            let active = &mut self.actives[index];
-            if !active.closing && !active.carry.push(&mut self.store, driver.memory_mut(), &bytes[at..]) {
+            if !self.is_closing(slot) && !self.keep(driver, slot, Shelf::Carry, &bytes[at..]) {
                 self.shed(driver, slot);
                 return;
             }

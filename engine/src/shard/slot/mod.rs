@@ -3,6 +3,7 @@
 pub(in crate::shard) mod close;
 pub(in crate::shard) mod connection;
 pub(in crate::shard) mod inbox;
+pub(in crate::shard) mod keep;
 pub(in crate::shard) mod outbox;
 pub(in crate::shard) mod pong;
 pub(in crate::shard) mod sender;

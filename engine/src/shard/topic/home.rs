@@ -513,9 +513,9 @@ mod tests {
         let limits = Limits::default();
         let mut homes = Homes::new(1);
         // In every 64 KiB, somebody holds 256 bytes, and a history half of it.
-        let held: Vec<_> = std::iter::from_fn(|| store.pool.take(Owner::Inbound, 256)).collect();
+        let held: Vec<_> = std::iter::from_fn(|| store.pool.take(Owner::Private, 256)).collect();
         for block in held.into_iter().filter(|block| !block.span().start.is_multiple_of(64 << 10)) {
-            store.pool.give(Owner::Inbound, block);
+            store.pool.give(Owner::Private, block);
         }
         let names: Vec<String> = (0..16).map(|n| format!("topic/{n:02}")).collect();
         for name_text in &names {

@@ -17,6 +17,7 @@ use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::session::request::origin;
 use crate::shard::slot::connection::{Asked, Body, Kind, Pending, Waiting};
+use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::subscribe::{Outcome, start_of};
 
 /// What the first byte of a TLS connection says: a handshake (RFC 8446 section 5.1).
@@ -174,15 +175,15 @@ impl Shard {
                 self.too_large(driver, slot);
                 return bytes.len();
             }
-            if !active.body.push(&mut self.store, driver.memory_mut(), &bytes[data]) {
-                active.pending.keep_alive = false;
+            if !self.keep(driver, slot, Shelf::Body, &bytes[data]) {
+                self.active(slot).pending.keep_alive = false;
                 self.answer_full(driver, slot);
                 self.end_after_answer(slot);
                 return bytes.len();
             }
         }
         if done {
-            active.arriving = Body::Done;
+            self.active(slot).arriving = Body::Done;
             self.whole_body(driver, slot);
         }
         used
@@ -241,8 +242,7 @@ impl Shard {
                 }
             }
             Asked::Batch => {
-                let index = self.connections[slot as usize].active as usize;
-                if self.actives[index].body.push(&mut self.store, driver.memory_mut(), body) {
+                if self.keep(driver, slot, Shelf::Body, body) {
                     self.begin_batch(driver, slot);
                 } else {
                     self.answer_full(driver, slot);

@@ -1,0 +1,91 @@
+//! Keeping what is still arriving, and whose is given up when there is no more memory for it.
+//!
+//! All of it has one share of the memory. When that is used up somebody has to go, and it is not who comes last: it is who holds
+//! much and has been silent for long, for that is what a body that is never ended looks like.
+
+use crate::io::driver::{Driver, Slot};
+use crate::shard::Shard;
+use crate::shard::slot::connection::{Body, Kind};
+
+/// Where bytes of a connection are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Shelf {
+    /// What it sent ahead.
+    Carry,
+    /// The message or body that is arriving.
+    Body,
+}
+
+/// Connections given up for one piece at most, and busy ones looked at for each, which takes some 10 µs.
+const GIVEN_UP_MAX: usize = 64;
+const LOOKS_MAX: usize = 256;
+const SEARCH_NS: u64 = 10_000;
+
+impl Shard {
+    /// Keeps bytes of a connection; says false if there is no memory for them, not even that of somebody worse.
+    #[must_use]
+    pub(in crate::shard) fn keep<D: Driver>(&mut self, driver: &mut D, slot: Slot, shelf: Shelf, bytes: &[u8]) -> bool {
+        self.active(slot);
+        for _ in 0..GIVEN_UP_MAX {
+            let index = self.connections[slot as usize].active as usize;
+            let active = &mut self.actives[index];
+            let buffer = match shelf {
+                Shelf::Carry => &mut active.carry,
+                Shelf::Body => &mut active.body,
+            };
+            if buffer.push(&mut self.store, driver.memory_mut(), bytes) {
+                return true;
+            }
+            self.work.spend(SEARCH_NS);
+            let Some(worst) = self.worst_holder(slot, bytes.len() as u64) else { return false };
+            tracing::debug!(
+                shard = self.index,
+                peer = %self.connections[worst as usize].peer(),
+                "given up: it holds most of the memory for what is arriving"
+            );
+            self.give_up(driver, worst);
+        }
+        false
+    }
+
+    /// Gives up what is arriving of a connection, and tells it: a request is answered, a WebSocket closed.
+    fn give_up<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.connections[slot as usize].kind != Kind::Http || self.active(slot).arriving == Body::Done {
+            self.shed(driver, slot);
+            return;
+        }
+        let index = self.connections[slot as usize].active as usize;
+        let active = &mut self.actives[index];
+        active.body.clear(&mut self.store);
+        active.carry.clear(&mut self.store);
+        active.pending.keep_alive = false;
+        self.answer_full(driver, slot);
+        self.end_after_answer(slot);
+    }
+
+    /// Finds, of the next busy connections, the one that holds most for longest, if that is more than this one does with `more` bytes.
+    fn worst_holder(&mut self, slot: Slot, more: u64) -> Option<Slot> {
+        let own = self.held_for(slot, more);
+        let mut worst = None;
+        let mut most = own;
+        let (first, capacity) = (self.keep_from, self.actives.capacity());
+        for step in 0..capacity.min(LOOKS_MAX) {
+            let index = (first + step) % capacity;
+            self.keep_from = index + 1;
+            let Some(other) = self.actives.get(index).map(|active| active.slot) else { continue };
+            let held = self.held_for(other, 0);
+            if other != slot && held > most {
+                (worst, most) = (Some(other), held);
+            }
+        }
+        worst
+    }
+
+    /// Returns what a connection holds of what is arriving, times the ticks since it was heard.
+    fn held_for(&self, slot: Slot, more: u64) -> u64 {
+        let connection = &self.connections[slot as usize];
+        let held = self.actives.get(connection.active as usize).map_or(0, |active| active.inbound_bytes());
+        let silent = u64::from(self.tick.wrapping_sub(connection.heard_tick));
+        (held + more) * (silent + 1)
+    }
+}
