@@ -95,6 +95,21 @@ fn the_shard_is_plain() {
     forbid("the shard is plain", sources.iter().filter(|s| s.under("engine/src/shard/")), &words);
 }
 
+/// What speaks with clients is replaced and added to in its own folder: nothing else of a shard knows which sessions there are.
+#[test]
+fn sessions_stay_in_their_rooms() {
+    let sources = sources();
+    let rooms = ["engine/src/shard/session/", "engine/src/shard/carrier/"];
+    let inside = || sources.iter().filter(|s| rooms.iter().any(|room| s.under(room)));
+    let outside = sources.iter().filter(|s| s.under("engine/src/") && !rooms.iter().any(|room| s.under(room)));
+    let names = ["Session::Request", "Session::Stream", "Session::Raw", "Session::Line", "Session::Echo"];
+    for name in names {
+        let named = inside().any(|source| source.code().any(|(_, line)| holds(line, name)));
+        assert!(named, "{name} is a session: this test knows all of them");
+    }
+    forbid("a session is named in session/ and carrier/ only", outside, &names);
+}
+
 /// What the compiler cannot check has two homes: what cores share, and what is shared with the kernel.
 #[test]
 fn danger_is_visible_in_ls() {

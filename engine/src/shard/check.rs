@@ -3,7 +3,7 @@
 //! The numbers are those of ARCHITECTURE.md.
 
 use super::Shard;
-use super::slot::connection::{Connection, Kind};
+use super::slot::connection::{Connection, Life};
 use super::topic::topics::{BEHIND, CONFLATE, ENOUGH, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
@@ -43,8 +43,8 @@ impl Shard {
                 unresolved += u32::from(subscriber.flags & UNRESOLVED != 0);
                 let connection = &self.connections[subscriber.slot as usize];
                 // Those that end with many subscriptions end them bit by bit.
-                let departs = matches!(connection.kind, Kind::Lingering | Kind::Dead);
-                let subscribes = connection.is_subscriber() || connection.kind == Kind::Http || departs;
+                let departs = matches!(connection.life, Life::Lingering | Life::Dead);
+                let subscribes = connection.life == Life::Open || departs;
                 assert!(subscribes, "invariant 3: only living connections subscribe");
                 let needs_look = connection.subscriptions > 1
                     || connection.active != NONE
@@ -88,12 +88,12 @@ impl Shard {
             self.check_news(connection);
             entered += if count > FEW { count as usize } else { 0 };
             subscriptions += count;
-            open += u64::from(connection.kind != Kind::Free);
+            open += u64::from(connection.life != Life::Free);
             if connection.active != NONE {
                 let active = &self.actives[connection.active as usize];
                 assert_eq!(active.slot as usize, slot, "invariant 1: a slot is its own");
             }
-            if matches!(connection.kind, Kind::Free | Kind::Closing) {
+            if matches!(connection.life, Life::Free | Life::Closing) {
                 assert!(connection.armed.is_none() && !connection.blocked, "invariant 6: closed while armed");
             }
         }
@@ -255,16 +255,16 @@ impl Shard {
                 }
                 membership = self.topics.memberships[membership as usize].next;
             }
-            let Connection { kind, armed, blocked, ready, subscriptions, partial, .. } = *connection;
-            if kind != Kind::Free {
+            let Connection { life, session, armed, blocked, ready, subscriptions, partial, .. } = *connection;
+            if life != Life::Free {
                 all.push(format!(
-                    "slot {slot} {kind:?} armed {armed:?} cancelling {} ended {} reads {}",
+                    "slot {slot} {life:?} {session:?} armed {armed:?} cancelling {} ended {} reads {}",
                     connection.cancelling, connection.ended, connection.reads
                 ));
             }
             let Some(active) = self.actives.get(connection.active as usize) else { continue };
             all.push(format!(
-                "slot {slot}, {kind:?}, armed {armed:?}, blocked {blocked}, ready {ready}, subscriptions \
+                "slot {slot}, {life:?} {session:?}, armed {armed:?}, blocked {blocked}, ready {ready}, subscriptions \
                  {subscriptions}, partial {partial}: waiting {:?}, complete {}, pending {:?}, queue {}, sending {}, \
                  carry {}, body {}, tickets {}, closing {}, {:?}",
                 active.waiting,

@@ -55,7 +55,7 @@ use crossing::{Crossing, Way};
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
 use memory::wheel::Wheel;
-use slot::connection::{Active, Connection, Kind};
+use slot::connection::{Active, Connection, Life};
 use topic::chain::Store;
 use topic::home::Homes;
 use topic::topics::{NONE, Topics};
@@ -393,10 +393,9 @@ impl Shard {
     }
 
     fn is_living(&self, slot: Slot, generation: u16) -> bool {
-        self.connections.get(slot as usize).is_some_and(|connection| {
-            connection.generation == generation
-                && !matches!(connection.kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing)
-        })
+        self.connections
+            .get(slot as usize)
+            .is_some_and(|connection| connection.generation == generation && connection.life == Life::Open)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears. What is done with bytes is the inbox's.
 
 use super::Shard;
-use super::slot::connection::{Connection, Kind};
+use super::slot::connection::{Connection, Life};
 use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 
@@ -92,7 +92,7 @@ impl Shard {
                     return;
                 }
                 let connection = &mut self.connections[slot as usize];
-                if !cancelled && connection.kind != Kind::Dead && self.reads_wanted(slot) {
+                if !cancelled && connection.life != Life::Dead && self.reads_wanted(slot) {
                     self.connections[slot as usize].armed = Some(Interest::Once);
                     driver.receive(slot, generation, Interest::Once);
                 } else {
@@ -103,7 +103,7 @@ impl Shard {
                 let tick = self.tick;
                 let connection = &mut self.connections[slot as usize];
                 connection.blocked = false;
-                if connection.kind == Kind::Dead {
+                if connection.life == Life::Dead {
                     self.bury(driver, slot);
                     return;
                 }
@@ -139,7 +139,7 @@ impl Shard {
         }
         let full = self.stats.connections > u64::from(self.limits.connections_max);
         let connection = &mut self.connections[slot as usize];
-        assert_eq!(connection.kind, Kind::Free, "the kernel hands out free slots only");
+        assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(listener, peer, self.tick);
         if self.draining {
             self.kill(driver, slot);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::Shard;
-use super::slot::connection::Kind;
+use super::slot::connection::Life;
 use super::slot::pong::Front;
 use super::topic::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
@@ -124,7 +124,7 @@ impl Shard {
     fn settle_private<D: Driver>(&mut self, driver: &mut D) {
         let mut sent = std::mem::take(&mut self.sent_private);
         for slot in sent.drain(..) {
-            if matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Dead | Kind::Closing) {
+            if matches!(self.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
                 continue;
             }
             let index = self.connections[slot as usize].active;

@@ -8,8 +8,12 @@ use corecast_protocol::ws::{close, frame};
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::crossing::Way;
-use crate::shard::slot::connection::{Kind, Waiting};
+use crate::shard::limits::Limits;
+use crate::shard::memory::wheel::TICK_MS;
+use crate::shard::session::Session;
+use crate::shard::slot::connection::{Life, Waiting};
 use crate::shard::slot::keep::Shelf;
+use crate::shard::topic::topics::LOOK;
 use crate::shard::work::{INFLATED_BYTE_NS, PIECE_NS};
 
 /// What became of a message.
@@ -108,7 +112,7 @@ impl Shard {
 
     /// Returns the largest message that the connection may send, in bytes.
     fn bytes_max(&self, slot: Slot) -> usize {
-        let head = if self.connections[slot as usize].kind == Kind::Line { line::HEADER_BYTES_MAX } else { 0 };
+        let head = if self.connections[slot as usize].session == Session::Line { line::HEADER_BYTES_MAX } else { 0 };
         self.limits.message_bytes_max as usize + head
     }
 
@@ -117,10 +121,10 @@ impl Shard {
         if self.is_closing(slot) {
             return; // It waited, and meanwhile the last word was said.
         }
-        let handled = match self.connections[slot as usize].kind {
-            Kind::Payload => self.publish_payload(driver, slot, text, bytes),
-            Kind::Line => self.command(driver, slot, bytes),
-            Kind::Echo => {
+        let handled = match self.connections[slot as usize].session {
+            Session::Raw => self.publish_payload(driver, slot, text, bytes),
+            Session::Line => self.command(driver, slot, bytes),
+            Session::Echo => {
                 self.echo(driver, slot, text, bytes);
                 Handled::Done
             }
@@ -151,6 +155,79 @@ impl Shard {
         let mut bytes = [0; 2];
         let len = frame::write_header(&mut bytes, true, false, frame::Opcode::Ping, 0, None);
         self.push(driver, slot, &bytes[..len]);
+    }
+
+    /// A WebSocket is to be looked at: is a message late, has it to be pinged, is its peer dead?
+    pub(in crate::shard) fn expire_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Limits { ping_ms, dead_ms, .. } = self.limits;
+        if self.is_closing(slot) {
+            self.expire_farewell(driver, slot);
+            return;
+        }
+        let begun_tick = self.connections[slot as usize].opened_tick;
+        let message_ms = match begun_tick {
+            0 => u64::MAX,
+            tick => self.limits.request_ms.saturating_sub(u64::from(self.tick - tick) * TICK_MS),
+        };
+        if message_ms == 0 {
+            self.violated(driver, slot, Violation::MessageTooSlow);
+            return;
+        }
+        self.choose_receive(driver, slot);
+        let late = |waiting| matches!(waiting, Waiting::Room(_) | Waiting::Answer | Waiting::Turn);
+        if self.active_if_any(slot).is_some_and(|active| late(active.waiting)) {
+            // It is we who are late, and may not have read what it says. It is pinged like others, for its own sake.
+            let connection = &mut self.connections[slot as usize];
+            connection.pinged = false;
+            if u64::from(self.tick - connection.heard_tick) * TICK_MS >= ping_ms {
+                connection.heard_tick = self.tick;
+                self.ping(driver, slot);
+                if self.connections[slot as usize].life == Life::Dead {
+                    return;
+                }
+            }
+        }
+        let connection = &self.connections[slot as usize];
+        let silent_ms = u64::from(self.tick - connection.heard_tick) * TICK_MS;
+        let pinged = connection.pinged;
+        // What was delivered and taken shows that the peer lives as well as a pong does; the kernel gives up a
+        // connection that does not acknowledge (TCP_USER_TIMEOUT). Whom the walk serves has been sent what its log has got; others
+        // may wait for their time, or for a replay, while their topic is busy.
+        let walked_tick = match self.topics.memberships.get(connection.first as usize) {
+            Some(place) if self.topics.subscriber(connection.first).flags & LOOK == 0 => {
+                self.topics.logs[place.log as usize].appended_tick
+            }
+            _ => 0,
+        };
+        let flowed_ms = match connection.sent_tick.max(walked_tick) {
+            0 => u64::MAX,
+            _ if connection.blocked => u64::MAX,
+            tick => u64::from(self.tick.saturating_sub(tick)) * TICK_MS,
+        };
+        let quiet_ms = silent_ms.min(flowed_ms);
+        let after_ms = if pinged && silent_ms >= dead_ms {
+            tracing::debug!(shard = self.index, peer = %connection.peer(), silent_ms, "peer is silent, closing");
+            self.kill(driver, slot);
+            return;
+        } else if pinged {
+            dead_ms - silent_ms
+        } else if quiet_ms >= ping_ms {
+            // Silent for longer than that (data flowed instead), it still gets its time to answer.
+            let since_tick = self.tick.saturating_sub((ping_ms / TICK_MS) as u32);
+            let connection = &mut self.connections[slot as usize];
+            connection.heard_tick = connection.heard_tick.max(since_tick);
+            connection.pinged = true;
+            self.ping(driver, slot);
+            if self.connections[slot as usize].life == Life::Dead {
+                return;
+            }
+            // If it answers now, it can have been silent for so long again by then.
+            ping_ms.min(dead_ms - ping_ms)
+        } else {
+            ping_ms - quiet_ms
+        };
+        let after_ms = self.with_jitter(after_ms).min(message_ms);
+        self.wheel.set(slot, self.tick, after_ms);
     }
 }
 

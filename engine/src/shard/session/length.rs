@@ -17,6 +17,7 @@
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
+use crate::shard::session::Session;
 use crate::shard::topic::topics::{COUNTED, ENOUGH, LOOK, NONE, REPLAYING, UNRESOLVED};
 
 /// Bytes of a log between two looks at those who follow it: a block of a busy log. A look costs a subscriber a few hundred
@@ -60,6 +61,9 @@ impl Shard {
     /// Sees to it that a stream ends, if it is long, once it was sent what there is for it now.
     pub(in crate::shard) fn end_if_long(&mut self, slot: Slot) {
         let connection = &self.connections[slot as usize];
+        if !connection.is(Session::Stream) {
+            return;
+        }
         let limit = self.limits.stream_bytes;
         // Up to an eighth less: streams that began together would end together, and their clients come back in one rush.
         let life = u64::from(slot) << 16 | u64::from(connection.generation);

@@ -9,7 +9,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Purpose};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::{Handled, is_utf8};
-use crate::shard::slot::connection::Kind;
+use crate::shard::session::Session;
 use crate::shard::topic::subscribe::{Outcome, Wish};
 use crate::shard::topic::topics::UNRESOLVED;
 
@@ -172,7 +172,7 @@ impl Shard {
 
     /// Writes a close frame's worth of farewell in the line protocol.
     pub(in crate::shard) fn say_bye<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        if self.connections[slot as usize].kind == Kind::Line && !reason.is_empty() {
+        if self.connections[slot as usize].is(Session::Line) && !reason.is_empty() {
             self.tell(driver, slot, |w| answer::bye(w, code, reason));
         }
     }

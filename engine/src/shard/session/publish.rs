@@ -8,7 +8,8 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Name, Packet, Purpose, Reason, Standing, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
-use crate::shard::slot::connection::{Asked, Kind, Waiting};
+use crate::shard::session::Session;
+use crate::shard::slot::connection::{Asked, Waiting};
 use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::subscribe::Outcome;
 
@@ -119,7 +120,7 @@ impl Shard {
                 }
                 self.make_ready(slot);
             }
-            (_, Err(_)) if self.connections[slot as usize].kind == Kind::Line => {
+            (_, Err(_)) if self.connections[slot as usize].is(Session::Line) => {
                 self.tell_err(driver, slot, None, ErrCode::Full, "the engine is full");
             }
             (_, Err(_)) => self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full"),

@@ -20,11 +20,13 @@ use corecast_protocol::{json, percent, topic};
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::memory::wheel::TICK_MS;
+use crate::shard::session::Session;
 use crate::shard::session::request::answer::Answer;
 use crate::shard::session::request::condition::{Broken, EMPTIED, asks_for_the_remembered};
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::plan;
-use crate::shard::slot::connection::{Asked, Connection, Kind, Pending, Waiting};
+use crate::shard::slot::connection::{Asked, Connection, Pending, Waiting};
 use crate::shard::topic::subscribe::{Outcome, Wish};
 use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 
@@ -198,7 +200,7 @@ impl Shard {
             return;
         }
         let connection = &mut self.connections[slot as usize];
-        connection.kind = Kind::Stream;
+        connection.session = Session::Stream;
         connection.dialect = Dialect::new(shape, coding);
         connection.opened_tick = self.tick;
         let active = self.active(slot);
@@ -224,7 +226,7 @@ impl Shard {
             Shape::Multipart => w.put(multipart::PROLOGUE),
             _ => w.put(stream::HEARTBEAT),
         });
-        if self.connections[slot as usize].kind != Kind::Stream {
+        if !self.connections[slot as usize].is(Session::Stream) {
             return;
         }
         // A second sign of life: some scanners let the first pass only when the second has come.
@@ -283,7 +285,7 @@ impl Shard {
                     self.active(slot).complete = true;
                     break;
                 }
-                Outcome::Full if self.connections[slot as usize].kind == Kind::Stream => {
+                Outcome::Full if self.connections[slot as usize].is(Session::Stream) => {
                     self.end_stream(driver, slot);
                     break;
                 }
@@ -298,8 +300,8 @@ impl Shard {
 
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let Connection { kind, ended, ends, .. } = self.connections[slot as usize];
-        let streams = kind == Kind::Stream;
+        let Connection { session, ended, ends, .. } = self.connections[slot as usize];
+        let streams = session == Session::Stream;
         self.clear_plan(slot);
         let active = self.active(slot);
         if streams {
@@ -415,7 +417,7 @@ impl Shard {
             _ => None,
         };
         self.unsubscribe_all(slot);
-        self.connections[slot as usize].kind = Kind::Http;
+        self.connections[slot as usize].session = Session::Request;
         let active = &mut self.actives[index];
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
@@ -579,7 +581,7 @@ impl Shard {
         if self.connections[slot as usize].dialect.chunked() {
             self.push(driver, slot, response::LAST_CHUNK);
         }
-        if self.connections[slot as usize].kind == Kind::Stream {
+        if self.connections[slot as usize].is(Session::Stream) {
             self.clear_plan(slot);
             let active = self.active(slot);
             active.complete = false;
@@ -587,6 +589,44 @@ impl Shard {
             self.wheel.set(slot, self.tick, self.limits.linger_ms);
             self.make_ready(slot);
         }
+    }
+
+    /// A stream has been silent, or is old.
+    pub(in crate::shard) fn expire_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.is_closing(slot) {
+            self.expire_farewell(driver, slot);
+            return;
+        }
+        let connection = &self.connections[slot as usize];
+        let age_ms = u64::from(self.tick - connection.opened_tick) * TICK_MS;
+        if age_ms >= self.limits.stream_ms {
+            // The client comes back with its cursor: memory of proxies and browsers does not grow without end.
+            self.end_stream(driver, slot);
+            return;
+        }
+        // The first time comes soon after the beginning: the second sign of life.
+        self.heartbeat(driver, slot);
+        if !self.connections[slot as usize].is(Session::Stream) {
+            return;
+        }
+        let after_ms = self.limits.ping_ms.min(self.limits.stream_ms.saturating_sub(age_ms).max(TICK_MS));
+        let after_ms = self.with_jitter(after_ms);
+        self.wheel.set(slot, self.tick, after_ms);
+    }
+
+    /// Says whether a stream whose peer has ended its direction was sent everything there is: what is still to be published is not due.
+    pub(in crate::shard) fn is_over(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let mut over = connection.ended && connection.is(Session::Stream) && !self.is_closing(slot);
+        if let Some(active) = self.actives.get(connection.active as usize) {
+            over &= active.pending.what != Asked::Subscribe && active.queue.is_empty() && active.replays == 0;
+        }
+        let mut membership = connection.first;
+        while over && membership != NONE {
+            over = self.topics.subscriber(membership).flags & (UNRESOLVED | REPLAYING) == 0;
+            membership = self.topics.memberships[membership as usize].next;
+        }
+        over
     }
 }
 

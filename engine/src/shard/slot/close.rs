@@ -7,7 +7,8 @@ use corecast_protocol::ws::{close, frame};
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::slot::connection::{Connection, Kind};
+use crate::shard::carrier::Carrier;
+use crate::shard::slot::connection::{Connection, Life};
 use crate::shard::topic::topics::NONE;
 
 impl Shard {
@@ -38,23 +39,15 @@ impl Shard {
         }
     }
 
-    /// Ends a WebSocket or a stream in order.
-    pub(in crate::shard) fn end_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        match self.connections[slot as usize].kind {
-            Kind::Stream => self.end_stream(driver, slot),
-            _ => self.close_websocket(driver, slot, code, reason),
-        }
-    }
-
     /// Ends a connection that we have no memory for.
     pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.stats.refused += 1;
         if self.connections[slot as usize].partial == NONE {
             self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
         }
-        if matches!(self.connections[slot as usize].kind, Kind::Http | Kind::Stream)
-            || self.connections[slot as usize].partial != NONE
-        {
+        let Connection { life, session, partial, .. } = self.connections[slot as usize];
+        // What is not in frames has no word for it in the midst of something.
+        if life == Life::Open && (session.traits().carrier == Carrier::Plain || partial != NONE) {
             self.kill(driver, slot);
         }
     }
@@ -70,7 +63,7 @@ impl Shard {
         self.depart(slot);
         self.drop_active(slot);
         let connection = &mut self.connections[slot as usize];
-        connection.kind = Kind::Lingering;
+        connection.life = Life::Lingering;
         if connection.ended {
             self.kill(driver, slot);
             return;
@@ -82,15 +75,14 @@ impl Shard {
 
     /// Ends a connection at once.
     pub(in crate::shard) fn kill<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let kind = self.connections[slot as usize].kind;
-        if matches!(kind, Kind::Free | Kind::Dead | Kind::Closing) {
+        if matches!(self.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
             return;
         }
         self.depart(slot);
         self.drop_active(slot);
         self.wheel.cancel(slot);
         let connection = &mut self.connections[slot as usize];
-        connection.kind = Kind::Dead;
+        connection.life = Life::Dead;
         let generation = connection.generation;
         if let Some(interest) = connection.armed
             && !std::mem::replace(&mut connection.cancelling, true)
@@ -110,8 +102,8 @@ impl Shard {
     pub(in crate::shard) fn bury<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
         let named = connection.armed.is_some() || connection.blocked;
-        if connection.kind == Kind::Dead && !named && connection.first == NONE {
-            connection.kind = Kind::Closing;
+        if connection.life == Life::Dead && !named && connection.first == NONE {
+            connection.life = Life::Closing;
             driver.close(slot);
         }
     }
@@ -119,7 +111,7 @@ impl Shard {
     /// The kernel has closed the slot.
     pub(in crate::shard) fn closed(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
-        assert_eq!(connection.kind, Kind::Closing, "only what was to be closed is closed");
+        assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
         let (generation, ready) = (connection.generation, connection.ready);
         *connection = Connection { generation, ready, ..Connection::free() };
         self.stats.connections -= 1;

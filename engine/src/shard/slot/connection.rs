@@ -11,29 +11,23 @@ use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use crate::io::driver::{Interest, Slot};
 use crate::mesh::Standing;
+use crate::shard::carrier::Carrier;
 use crate::shard::crossing::Way;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
+use crate::shard::session::Session;
 use crate::shard::session::stream::Transport;
 use crate::shard::slot::pong::Front;
 use crate::shard::topic::topics::NONE;
 
-/// What a connection is.
+/// How far a connection has come in its life; what it says meanwhile is its session's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Kind {
+pub(in crate::shard) enum Life {
     /// The slot is not in use.
     Free,
-    /// Waits for a request, or is in the middle of one.
-    Http,
-    /// A WebSocket of one topic: payloads both ways.
-    Payload,
-    /// A WebSocket that speaks `corecast.v1`.
-    Line,
-    /// A WebSocket that gets everything back.
-    Echo,
-    /// An HTTP answer that goes on and on; what the peer sends is thrown away.
-    Stream,
+    /// It stands: its session says what it may do.
+    Open,
     /// We said our last word; what still comes is thrown away until the peer closes.
     Lingering,
     /// To be closed as soon as the kernel names it no more.
@@ -47,8 +41,10 @@ pub(in crate::shard) enum Kind {
 pub(in crate::shard) struct Connection {
     /// Tells one life of the slot from the next.
     pub(in crate::shard) generation: u16,
-    /// What it is.
-    pub(in crate::shard) kind: Kind,
+    /// How far it has come in its life.
+    pub(in crate::shard) life: Life,
+    /// What its bytes mean, as long as it is open.
+    pub(in crate::shard) session: Session,
     /// The receive, or wait for readability, that is armed.
     pub(in crate::shard) armed: Option<Interest>,
     /// The armed receive was cancelled.
@@ -113,7 +109,8 @@ impl Connection {
     pub(in crate::shard) fn free() -> Connection {
         Connection {
             generation: 0,
-            kind: Kind::Free,
+            life: Life::Free,
+            session: Session::FIRST,
             armed: None,
             cancelling: false,
             blocked: false,
@@ -147,7 +144,7 @@ impl Connection {
     /// Starts a new life of the slot.
     pub(in crate::shard) fn open(&mut self, listener: u8, peer: SocketAddr, tick: u32) {
         let generation = self.generation.wrapping_add(1);
-        *self = Connection { generation, kind: Kind::Http, listener, heard_tick: tick, ..Connection::free() };
+        *self = Connection { generation, life: Life::Open, listener, heard_tick: tick, ..Connection::free() };
         self.port = peer.port();
         self.address = match peer.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -164,13 +161,19 @@ impl Connection {
     /// Says whether it is a WebSocket or a stream in use.
     #[must_use]
     pub(in crate::shard) fn is_subscriber(&self) -> bool {
-        self.is_websocket() || self.kind == Kind::Stream
+        self.life == Life::Open && self.session.traits().subscribes
+    }
+
+    /// Says whether it is open, and this is its session.
+    #[must_use]
+    pub(in crate::shard) fn is(&self, session: Session) -> bool {
+        self.life == Life::Open && self.session == session
     }
 
     /// Says whether it is a WebSocket in use.
     #[must_use]
     pub(in crate::shard) fn is_websocket(&self) -> bool {
-        matches!(self.kind, Kind::Payload | Kind::Line | Kind::Echo)
+        self.life == Life::Open && self.session.traits().carrier == Carrier::WebSocket
     }
 }
 

@@ -4,10 +4,9 @@ use crate::io::driver::{Driver, Interest, Slot};
 use crate::shard::Shard;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
-use crate::shard::slot::connection::{Active, Asked, Body, Connection, Kind, Waiting};
+use crate::shard::slot::connection::{Active, Asked, Life, Waiting};
 use crate::shard::slot::keep::Shelf;
-use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
-use crate::shard::work::REQUEST_NS;
+use crate::shard::topic::topics::NONE;
 
 /// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
 pub(in crate::shard) const READS_FOR_STREAM: u8 = 8;
@@ -35,20 +34,21 @@ impl Shard {
         let wanted = self.reads_wanted(slot);
         let watches = self.watches(slot);
         let connection = &mut self.connections[slot as usize];
-        match connection.kind {
-            Kind::Free | Kind::Closing => return,
-            Kind::Dead => return self.bury(driver, slot),
-            _ => {}
+        match connection.life {
+            Life::Free | Life::Closing => return,
+            Life::Dead => return self.bury(driver, slot),
+            Life::Open | Life::Lingering => {}
         }
         let generation = connection.generation;
         match connection.armed {
             None if wanted => {
-                let interest = match connection.kind {
-                    _ if connection.reads >= READS_FOR_STREAM => Interest::Stream,
+                let speaks_first = connection.life == Life::Open && connection.session.traits().speaks_first;
+                let interest = match connection.reads {
+                    READS_FOR_STREAM.. => Interest::Stream,
                     // Who has just come is about to say what it wants: LOG says what an order less saves. And who has said more
                     // than its slice says more, a buffer at a time: a multishot receive would take all that it has.
-                    _ if connection.reads == 0 => Interest::Next,
-                    Kind::Line if connection.reads == 1 && connection.first == NONE => Interest::Next,
+                    0 => Interest::Next,
+                    1 if speaks_first && connection.first == NONE => Interest::Next,
                     _ => Interest::Readiness,
                 };
                 connection.armed = Some(interest);
@@ -95,9 +95,8 @@ impl Shard {
         connection.heard_tick = tick;
         connection.pinged = false;
         connection.reads = connection.reads.saturating_add(1);
-        if matches!(connection.kind, Kind::Lingering | Kind::Dead | Kind::Stream)
-            || self.is_closing(slot) && !self.is_websocket(slot)
-        {
+        let understands = connection.life == Life::Open && connection.session.traits().understands;
+        if !understands || self.is_closing(slot) && !self.is_websocket(slot) {
             return;
         }
         let held =
@@ -142,7 +141,7 @@ impl Shard {
             self.carried = bytes;
             carry.consume(used);
             let over = !self.is_living(slot, generation)
-                || self.connections[slot as usize].kind == Kind::Stream
+                || !self.connections[slot as usize].session.traits().understands
                 || used == 0 && self.is_closing(slot);
             if over || carry.is_empty() {
                 carry.clear(&mut self.store);
@@ -174,7 +173,7 @@ impl Shard {
         if !self.is_living(slot, generation) {
             return;
         }
-        if at < bytes.len() && self.connections[slot as usize].kind != Kind::Stream {
+        if at < bytes.len() && self.connections[slot as usize].session.traits().understands {
             if !bytes[at..].iter().all(u8::is_ascii_whitespace) {
                 self.time_head(slot);
             }
@@ -186,16 +185,6 @@ impl Shard {
         self.make_ready_or_settle(slot);
     }
 
-    /// A head that has begun has its time; that of the first one runs since the connection stands.
-    fn time_head(&mut self, slot: Slot) {
-        let Connection { kind, opened_tick, .. } = self.connections[slot as usize];
-        let active = self.active(slot);
-        let between = active.arriving == Body::Done && active.waiting == Waiting::No && !active.closing;
-        if kind == Kind::Http && opened_tick > 0 && between && !std::mem::replace(&mut active.heading, true) {
-            self.wheel.set(slot, self.tick, self.limits.head_ms);
-        }
-    }
-
     /// Handles bytes in order, until they are used up, or the connection, whose slice of the turn began at `start_ns`, has to wait
     /// or is gone; returns how many it used.
     fn handle<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8], start_ns: u64) -> usize {
@@ -203,14 +192,12 @@ impl Shard {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &mut bytes[at..];
-            let used = match self.connections[slot as usize].kind {
-                Kind::Http => {
-                    self.work.spend(REQUEST_NS);
-                    self.http(driver, slot, rest)
-                }
-                Kind::Payload | Kind::Line | Kind::Echo => self.frames(driver, slot, rest),
-                _ => break,
-            };
+            if self.connections[slot as usize].life != Life::Open
+                || !self.connections[slot as usize].session.traits().understands
+            {
+                break;
+            }
+            let used = self.understand(driver, slot, rest);
             at += used;
             self.work.spend_on(used);
             let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
@@ -263,52 +250,12 @@ impl Shard {
         }
     }
 
-    /// The peer ended its direction: it is gone, or has asked for everything and waits for what is due.
+    /// The peer ended its direction.
     pub(in crate::shard) fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.connections[slot as usize].ended = true;
-        let Some(active) = self.active_if_any(slot) else {
-            // A stream may have to be sent what is there.
-            match self.connections[slot as usize].kind {
-                Kind::Stream => self.make_ready(slot),
-                _ => self.kill(driver, slot),
-            }
-            return;
-        };
-        let works = active.is_at_work();
-        let polls = active.pending.what == Asked::LongPoll;
-        match self.connections[slot as usize].kind {
-            // Nobody knows whether it still waits for a message that has not been published: it is told that there is none.
-            Kind::Http if polls => self.answer_long_poll(driver, slot),
-            Kind::Http | Kind::Stream => self.make_ready(slot),
-            _ if works || self.is_closing(slot) => self.make_ready(slot),
+        match self.connections[slot as usize].life {
+            Life::Open => self.ended(driver, slot),
             _ => self.kill(driver, slot),
         }
-    }
-
-    /// Says whether a peer that has ended its direction has all that it asked for, so that the connection ends.
-    pub(in crate::shard) fn is_done(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        let active = self.actives.get(connection.active as usize);
-        connection.ended
-            && match connection.kind {
-                Kind::Http => active.is_none_or(|active| active.waiting == Waiting::No),
-                Kind::Payload | Kind::Line | Kind::Echo => active.is_none_or(|active| !active.is_at_work()),
-                _ => false,
-            }
-    }
-
-    /// Says whether a stream whose peer has ended its direction was sent everything there is: what is still to be published is not due.
-    pub(in crate::shard) fn is_over(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        let mut over = connection.ended && connection.kind == Kind::Stream && !self.is_closing(slot);
-        if let Some(active) = self.actives.get(connection.active as usize) {
-            over &= active.pending.what != Asked::Subscribe && active.queue.is_empty() && active.replays == 0;
-        }
-        let mut membership = connection.first;
-        while over && membership != NONE {
-            over = self.topics.subscriber(membership).flags & (UNRESOLVED | REPLAYING) == 0;
-            membership = self.topics.memberships[membership as usize].next;
-        }
-        over
     }
 }

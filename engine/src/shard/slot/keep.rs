@@ -5,7 +5,8 @@
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::slot::connection::{Body, Kind};
+use crate::shard::carrier::Carrier;
+use crate::shard::slot::connection::Body;
 
 /// Where bytes of a connection are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,9 @@ impl Shard {
 
     /// Gives up what is arriving of a connection, and tells it: a request is answered, a WebSocket closed.
     fn give_up<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.connections[slot as usize].kind != Kind::Http || self.active(slot).arriving == Body::Done {
+        if self.connections[slot as usize].session.traits().carrier != Carrier::Plain
+            || self.active(slot).arriving == Body::Done
+        {
             self.shed(driver, slot);
             return;
         }

@@ -3,13 +3,12 @@
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
 use crate::shard::Shard;
-use crate::shard::slot::connection::{Kind, Waiting};
+use crate::shard::slot::connection::{Life, Waiting};
 
 impl Shard {
     /// Puts bytes into the connection's queue; sheds the connection if there is no memory for them.
     pub(in crate::shard) fn push<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) {
-        let gone =
-            matches!(self.connections[slot as usize].kind, Kind::Free | Kind::Lingering | Kind::Dead | Kind::Closing);
+        let gone = self.connections[slot as usize].life != Life::Open;
         if gone || self.is_closing(slot) {
             return; // Nobody reads it any more, or our last word stands in the queue already.
         }

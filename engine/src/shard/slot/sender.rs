@@ -8,7 +8,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::flush::SEND_BYTES_MAX;
 use crate::shard::limits::LagPolicy;
-use crate::shard::slot::connection::{Connection, Kind, Waiting};
+use crate::shard::slot::connection::{Connection, Life, Waiting};
 use crate::shard::topic::chain::Runs;
 use crate::shard::topic::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 
@@ -47,7 +47,7 @@ impl Shard {
     /// Sends the next thing a connection has to send; says whether it ordered a send.
     pub(in crate::shard) fn send_next<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         let connection = &self.connections[slot as usize];
-        if connection.blocked || matches!(connection.kind, Kind::Free | Kind::Dead | Kind::Closing | Kind::Lingering) {
+        if connection.blocked || connection.life != Life::Open {
             return false;
         }
         if connection.submit == self.submit {
@@ -73,14 +73,8 @@ impl Shard {
             self.finish(driver, slot);
             return false;
         }
-        let sent = match self.connections[slot as usize].kind {
-            Kind::Http => {
-                self.collect(driver, slot);
-                false
-            }
-            _ => self.send_subscribed(driver, slot),
-        };
-        if !sent && matches!(self.connections[slot as usize].kind, Kind::Dead | Kind::Closing) {
+        let sent = self.send_news(driver, slot);
+        if !sent && matches!(self.connections[slot as usize].life, Life::Dead | Life::Closing) {
             return false;
         }
         if !sent && self.is_over(slot) {
@@ -128,7 +122,7 @@ impl Shard {
     }
 
     /// Sends what is new for a connection, of all its logs as far as one send takes it; says whether there was anything.
-    fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+    pub(in crate::shard) fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         let Connection { first, subscriptions, .. } = self.connections[slot as usize];
         if first != NONE && self.topics.subscriber(first).flags & COUNTED != 0 {
             // Now, not when it was counted: the kernel may not have taken it.
@@ -395,7 +389,7 @@ impl Shard {
         let subscriber = self.topics.subscriber_mut(membership);
         let from = std::mem::replace(&mut subscriber.next, to);
         self.stats.conflated = self.stats.conflated.wrapping_add(to - from);
-        if self.connections[slot as usize].kind != Kind::Payload {
+        if self.connections[slot as usize].session.traits().is_told_gaps {
             // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
             // between them for ever.
             let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });

@@ -16,7 +16,7 @@ use crate::shard::crossing::{Lane, Way};
 use crate::shard::dialect::Shape;
 use crate::shard::dialect::encode::Effort;
 use crate::shard::session::stream::Told;
-use crate::shard::slot::connection::{Asked, Kind, Waiting};
+use crate::shard::slot::connection::{Asked, Waiting};
 use crate::shard::topic::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
 
 /// Replays of the newest message that may be on their way to one connection: it subscribes to so many topics at once.
@@ -255,9 +255,7 @@ impl Shard {
             self.measure_by_log(driver, membership);
         }
         self.has_news(slot, membership);
-        if self.connections[slot as usize].kind == Kind::Stream {
-            self.end_if_long(slot);
-        }
+        self.end_if_long(slot);
         self.make_ready(slot);
         if waits {
             self.go_on(driver, slot);

@@ -15,8 +15,10 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Purpose, Start};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::limits::Limits;
+use crate::shard::session::Session;
 use crate::shard::session::request::origin;
-use crate::shard::slot::connection::{Asked, Body, Kind, Pending, Waiting};
+use crate::shard::slot::connection::{Asked, Body, Pending, Waiting};
 use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::subscribe::{Outcome, start_of};
 
@@ -316,6 +318,78 @@ impl Shard {
     }
 
     pub(in crate::shard) fn is_http(&self, slot: Slot) -> bool {
-        self.connections[slot as usize].kind == Kind::Http
+        self.connections[slot as usize].is(Session::Request)
+    }
+
+    /// The time of a request, or of its answer, is over.
+    pub(in crate::shard) fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let answered = self.is_answered(slot);
+        let (kept_alive, draining) = (self.connections[slot as usize].opened_tick > 0, self.draining);
+        let Limits { request_ms, linger_ms, .. } = self.limits;
+        let patience_ms = if draining { linger_ms } else { request_ms };
+        let Some(active) = self.active_if_any(slot) else {
+            self.kill(driver, slot); // Nothing was begun.
+            return;
+        };
+        let idle = active.queue.is_empty() && active.sending == 0 && !active.closing;
+        let begun = active.arriving != Body::Done || active.heading || !kept_alive && !active.carry.is_empty();
+        if active.pending.what == Asked::LongPoll {
+            self.answer_long_poll(driver, slot);
+        } else if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) {
+            // The answer is late, not the peer.
+            self.wheel.set(slot, self.tick, request_ms);
+        } else if active.is_read_in(patience_ms) {
+            self.wheel.set(slot, self.tick, patience_ms);
+        } else if idle && begun && !answered {
+            if active.arriving == Body::Done {
+                let span = active.carry.span();
+                let head_only = head::is_for_head(driver.memory().bytes(span));
+                let active = self.active(slot);
+                active.origin_len = 0;
+                active.pending = Pending { head_only, ..Pending::default() };
+            }
+            self.stats.violations += 1;
+            self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
+            self.wheel.set(slot, self.tick, linger_ms);
+        } else {
+            // It has its answer, or does not read it.
+            self.kill(driver, slot);
+        }
+    }
+
+    /// The engine is asked to finish: what was asked for is answered, and nothing after it.
+    pub(in crate::shard) fn finish_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.active_if_any(slot) {
+            Some(active) if active.pending.what == Asked::LongPoll => {
+                active.pending.keep_alive = false;
+                self.answer_long_poll(driver, slot);
+            }
+            // Its body is on its way, and has its time: what ends first, that or the time to finish.
+            Some(active) if active.arriving != Body::Done && active.pending.what != Asked::Discard => {
+                active.pending.keep_alive = false;
+            }
+            // It gets its answer, and nothing after it.
+            Some(active) if active.waiting != Waiting::No || !active.queue.is_empty() => {
+                active.pending.keep_alive = false;
+                active.closing |= active.waiting == Waiting::No;
+                self.wheel.set(slot, self.tick, self.limits.linger_ms);
+            }
+            // Its head is on its way.
+            Some(active) if !active.carry.is_empty() => {
+                self.wheel.set(slot, self.tick, self.limits.linger_ms);
+            }
+            _ => self.kill(driver, slot),
+        }
+    }
+
+    /// A head that has begun has its time; that of the first one runs since the connection stands.
+    pub(in crate::shard) fn time_head(&mut self, slot: Slot) {
+        let connection = &self.connections[slot as usize];
+        let (requests, opened_tick) = (connection.is(Session::Request), connection.opened_tick);
+        let active = self.active(slot);
+        let between = active.arriving == Body::Done && active.waiting == Waiting::No && !active.closing;
+        if requests && opened_tick > 0 && between && !std::mem::replace(&mut active.heading, true) {
+            self.wheel.set(slot, self.tick, self.limits.head_ms);
+        }
     }
 }

@@ -11,18 +11,19 @@ use corecast_protocol::ws::handshake;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::session::Session;
 use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
 use crate::shard::session::request::route::{NAMED_TWICE, names_topics, since};
-use crate::shard::slot::connection::{Kind, Pending};
+use crate::shard::slot::connection::Pending;
 use crate::shard::slot::pong::Front;
 use crate::shard::topic::subscribe::{Outcome, Wish};
 
 /// A WebSocket that was asked for.
 #[derive(Clone, Copy, Debug)]
 struct Upgrade<'a> {
-    kind: Kind,
+    session: Session,
     accept: [u8; 28],
     subprotocol: Option<&'a str>,
     deflate: Option<Agreement>,
@@ -30,7 +31,7 @@ struct Upgrade<'a> {
 
 impl Upgrade<'_> {
     fn dialect(&self) -> Dialect {
-        let shape = if self.kind == Kind::Line { Shape::Line } else { Shape::Payload };
+        let shape = if self.session == Session::Line { Shape::Line } else { Shape::Payload };
         Dialect::new(shape, self.deflate.map_or(Coding::Plain, |agreed| Coding::Deflate(agreed.window)))
     }
 }
@@ -77,7 +78,11 @@ impl Shard {
         match request.path {
             "/ws" => {
                 let session = crate::shard::random(&mut self.random);
-                self.become_websocket(driver, slot, Upgrade { kind: Kind::Line, accept, subprotocol: line, deflate });
+                self.become_websocket(
+                    driver,
+                    slot,
+                    Upgrade { session: Session::Line, accept, subprotocol: line, deflate },
+                );
                 let mut text = [0; 16];
                 let mut w = Writer::new(&mut text);
                 w.hex8((session >> 32) as u32);
@@ -88,11 +93,15 @@ impl Shard {
                 });
             }
             "/echo" if self.limits.echo => {
-                self.become_websocket(driver, slot, Upgrade { kind: Kind::Echo, accept, subprotocol: None, deflate });
+                self.become_websocket(
+                    driver,
+                    slot,
+                    Upgrade { session: Session::Echo, accept, subprotocol: None, deflate },
+                );
             }
             path => match path.strip_prefix("/topics/") {
                 Some(name) => {
-                    let upgrade = Upgrade { kind: Kind::Payload, accept, subprotocol: None, deflate };
+                    let upgrade = Upgrade { session: Session::Raw, accept, subprotocol: None, deflate };
                     return self.upgrade_topic(driver, slot, request, used, name, upgrade);
                 }
                 None => self.answer_error(driver, slot, 404, "no such resource", true),
@@ -138,10 +147,10 @@ impl Shard {
             self.park(slot, way);
             return 0;
         }
-        self.connections[slot as usize].kind = Kind::Payload;
+        self.connections[slot as usize].session = Session::Raw;
         self.connections[slot as usize].dialect = upgrade.dialect();
         if self.subscribe(slot, wish) == Outcome::Full {
-            self.connections[slot as usize].kind = Kind::Http;
+            self.connections[slot as usize].session = Session::Request;
             self.active(slot).pending.keep_alive = false;
             self.answer_full(driver, slot);
             self.end_after_answer(slot);
@@ -158,7 +167,7 @@ impl Shard {
         let len = w.finish().expect("the answer to a handshake is short");
         self.active(slot).pending = Pending::default();
         let connection = &mut self.connections[slot as usize];
-        connection.kind = upgrade.kind;
+        connection.session = upgrade.session;
         connection.dialect = upgrade.dialect();
         connection.decoder = Decoder::new(Role::Server);
         connection.opened_tick = 0; // No message has begun.
