@@ -465,6 +465,7 @@ impl Shard {
 }
 
 /// Orders a send of all these runs.
+#[inline]
 pub(in crate::shard) fn send<D: Driver>(driver: &mut D, slot: Slot, runs: &Runs) {
     match runs.parts() {
         [one] => driver.send(slot, *one),
