@@ -353,6 +353,7 @@ impl Shard {
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
         active.conditions.clear(&mut self.store);
+        active.words.clear(&mut self.store);
         self.actives.remove(index as usize);
         self.connections[slot as usize].active = NONE;
     }

@@ -116,6 +116,11 @@ impl Buffer {
         self.block.map_or(Span::default(), |block| block.span().part(self.start - len, self.len() + len))
     }
 
+    /// Forgets what is behind the first `len` bytes.
+    pub(in crate::shard) fn truncate(&mut self, len: u32) {
+        self.end = self.end.min(self.start + len);
+    }
+
     /// Takes `len` bytes off the front.
     ///
     /// # Panics

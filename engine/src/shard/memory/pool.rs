@@ -15,6 +15,8 @@
 //!
 //! Invariants: a byte belongs to at most one block; `used` per owner is the sum of the blocks it holds.
 
+use std::num::NonZeroU8;
+
 use crate::io::memory::Span;
 
 /// Smallest block: 256 bytes hold a short message with its frame and mark.
@@ -72,7 +74,8 @@ pub(in crate::shard) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Block {
     unit: u32,
-    order: u8,
+    /// Never zero, so that no block is as large as one: every busy connection has several of either.
+    order: NonZeroU8,
 }
 
 impl Block {
@@ -85,7 +88,7 @@ impl Block {
     /// Returns its length in bytes.
     #[must_use]
     pub(in crate::shard) fn bytes(self) -> u32 {
-        1 << self.order
+        1 << self.order.get()
     }
 }
 
@@ -180,7 +183,7 @@ impl Pool {
         if owner != Owner::History {
             self.count_foreign(unit, order, true);
         }
-        Some(Block { unit, order })
+        Some(Block { unit, order: NonZeroU8::new(order)? })
     }
 
     /// Takes a block back.
@@ -188,7 +191,8 @@ impl Pool {
     /// # Panics
     /// If the block is not in use.
     pub(in crate::shard) fn give(&mut self, owner: Owner, block: Block) {
-        let Block { mut unit, mut order } = block;
+        let Block { mut unit, order } = block;
+        let mut order = order.get();
         let state = if owner == Owner::History { HISTORY | order } else { order };
         assert_eq!(self.state[unit as usize], state, "a block that is not in use was given back");
         self.used[owner as usize] -= 1 << order;

@@ -152,7 +152,7 @@ impl Shard {
                     self.begin_stream(driver, slot, request, shape);
                 }
                 Transport::Poll | Transport::LongPoll | Transport::Value | Transport::Jsonp => {
-                    self.begin_long_poll(slot, request, transport, options.wait_s)
+                    self.begin_long_poll(driver, slot, request, transport, options.wait_s)
                 }
             }
         });
@@ -234,19 +234,29 @@ impl Shard {
         self.subscribe_step(driver, slot);
     }
 
-    fn begin_long_poll(&mut self, slot: Slot, request: &Request<'_>, transport: Transport, wait_s: Option<u32>) {
+    fn begin_long_poll<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        transport: Transport,
+        wait_s: Option<u32>,
+    ) {
         let mut callback = [0; 64];
         let callback = match callback_of(request, &mut callback) {
+            _ if transport != Transport::Jsonp => "",
             "" => JSONP_CALLBACK,
             named => named,
         };
+        if !self.name(driver, slot, "", callback) {
+            return;
+        }
         let wait_s = wait_s.or_else(|| prefer::wait_s(request.headers.prefer));
         let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
         let connection = &mut self.connections[slot as usize];
         connection.dialect = Dialect::new(Shape::Object, Coding::Plain);
         let active = self.active(slot);
         active.transport = transport;
-        active.set_event(if callback.is_empty() { "callback" } else { callback });
         active.wait_ms = if transport == Transport::Poll { 0 } else { u64::from(wait_s) * 1000 };
         active.pending.what = Asked::Subscribe;
     }

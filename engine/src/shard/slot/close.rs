@@ -128,6 +128,7 @@ impl Shard {
         active.body.clear(&mut self.store);
         active.plan.clear(&mut self.store);
         active.conditions.clear(&mut self.store);
+        active.words.clear(&mut self.store);
         self.connections[slot as usize].active = NONE;
     }
 }

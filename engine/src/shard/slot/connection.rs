@@ -17,6 +17,7 @@ use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::Session;
+use crate::shard::session::request::words::Words;
 use crate::shard::session::stream::Transport;
 use crate::shard::slot::pong::Front;
 use crate::shard::topic::topics::NONE;
@@ -301,16 +302,10 @@ pub(in crate::shard) struct Active {
     pub(in crate::shard) waiting: Waiting,
     /// The request in progress.
     pub(in crate::shard) pending: Pending,
-    /// Topic of the request, and its event name.
-    pub(in crate::shard) topic: [u8; 255],
-    /// Length of the topic.
-    pub(in crate::shard) topic_len: u8,
+    /// Words of the request that its answer needs.
+    pub(in crate::shard) words: Words,
     /// Where the request starts.
     pub(in crate::shard) since: Since,
-    /// Event name of the request.
-    pub(in crate::shard) event: [u8; 64],
-    /// Length of the event name.
-    pub(in crate::shard) event_len: u8,
     /// How the request wants its messages.
     pub(in crate::shard) transport: Transport,
     /// Topics and options of a request that subscribes, as they stood in its query.
@@ -319,10 +314,6 @@ pub(in crate::shard) struct Active {
     pub(in crate::shard) step: u8,
     /// How long a long poll waits, in milliseconds.
     pub(in crate::shard) wait_ms: u64,
-    /// Origin of the page that asks, if it may; empty otherwise.
-    pub(in crate::shard) origin: [u8; ORIGIN_BYTES_MAX],
-    /// Length of the origin.
-    pub(in crate::shard) origin_len: u16,
     /// The batch in progress.
     pub(in crate::shard) batch: Batch,
     /// Replays on their way to its subscriptions.
@@ -363,17 +354,12 @@ impl Active {
             complete: false,
             waiting: Waiting::No,
             pending: Pending::default(),
-            topic: [0; 255],
-            topic_len: 0,
+            words: Words::new(),
             since: Since::Latest,
-            event: [0; 64],
-            event_len: 0,
             transport: Transport::Poll,
             plan: Buffer::new(Owner::Inbound),
             step: 0,
             wait_ms: 0,
-            origin: [0; ORIGIN_BYTES_MAX],
-            origin_len: 0,
             batch: Batch::default(),
             replays: 0,
             cursor: Cursor { epoch: 0, seq: 0 },
@@ -391,31 +377,8 @@ impl Active {
     #[must_use]
     pub(in crate::shard) fn inbound_bytes(&self) -> u64 {
         let buffers = [&self.carry, &self.body, &self.plan, &self.conditions];
-        buffers.iter().map(|buffer| u64::from(buffer.block_bytes())).sum()
-    }
-
-    /// Returns the topic of the request.
-    #[must_use]
-    pub(in crate::shard) fn topic(&self) -> &str {
-        std::str::from_utf8(&self.topic[..usize::from(self.topic_len)]).expect("only checked topics are kept")
-    }
-
-    /// Returns the event name, or the callback, of the request; empty for none.
-    #[must_use]
-    pub(in crate::shard) fn event(&self) -> &str {
-        std::str::from_utf8(&self.event[..usize::from(self.event_len)]).expect("only checked events are kept")
-    }
-
-    /// Keeps the topic of the request.
-    pub(in crate::shard) fn set_topic(&mut self, topic: &str) {
-        self.topic[..topic.len()].copy_from_slice(topic.as_bytes());
-        self.topic_len = topic.len() as u8;
-    }
-
-    /// Keeps the event name of the request.
-    pub(in crate::shard) fn set_event(&mut self, event: &str) {
-        self.event[..event.len()].copy_from_slice(event.as_bytes());
-        self.event_len = event.len() as u8;
+        let words = u64::from(self.words.block_bytes());
+        buffers.iter().map(|buffer| u64::from(buffer.block_bytes())).sum::<u64>() + words
     }
 
     /// Says whether what a WebSocket sent waits to be handled, or to be answered.
@@ -468,5 +431,12 @@ mod tests {
         let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>()];
         assert!(sizes[0] <= 112 && sizes[1] == 24 && sizes[2] <= 48, "{sizes:?}");
         assert!(sizes.iter().sum::<usize>() <= 184, "{sizes:?}");
+    }
+
+    /// What a long poll that waits costs here: it is busy, but with nothing.
+    #[test]
+    fn a_waiting_long_poll_is_small() {
+        let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>(), size_of::<Active>()];
+        assert!(sizes.iter().sum::<usize>() <= 480, "{sizes:?}");
     }
 }

@@ -15,6 +15,7 @@ use crate::mesh::{Content, Lost, Reason, Standing};
 use crate::shard::Shard;
 use crate::shard::session::request::condition::{Broken, TAG_BYTES_MAX, asks_for_the_remembered, tag_of};
 use crate::shard::session::stream::Transport;
+use crate::shard::slot::connection::ORIGIN_BYTES_MAX;
 use crate::shard::slot::connection::{Asked, Batch, Pending, Waiting};
 
 pub(in crate::shard) const JSON: &str = "application/json";
@@ -56,7 +57,7 @@ impl Shard {
                 // Escaping makes a topic at most six times as long.
                 let mut body = [0; 6 * topic::TOPIC_BYTES_MAX + 128];
                 let mut w = Writer::new(&mut body);
-                json::publish_answer(&mut w, active.topic(), cursor);
+                json::publish_answer(&mut w, active.words.topic(driver.memory()).text(), cursor);
                 let len = w.finish().expect("room for the longest topic was made");
                 self.answer(driver, slot, ok(JSON), &body[..len]);
             }
@@ -112,7 +113,7 @@ impl Shard {
         let mut w = Writer::new(&mut gap);
         w.byte(b'[');
         if let Some(lost) = lost {
-            write_gap(&mut w, self.active(slot).topic(), head.epoch, first, lost);
+            write_gap(&mut w, self.active(slot).words.topic(driver.memory()).text(), head.epoch, first, lost);
         }
         let len = w.finish().expect("room for the longest topic was made");
         let index = self.connections[slot as usize].active as usize;
@@ -148,9 +149,9 @@ impl Shard {
             return;
         }
         let comma = usize::from(active.body.len() > 1);
-        let (name, name_len) = (active.topic, usize::from(active.topic_len));
+        let name = active.words.topic(driver.memory());
         let message = Message {
-            topic: std::str::from_utf8(&name[..name_len]).expect("only checked topics are kept"),
+            topic: name.text(),
             cursor: Cursor { epoch: active.cursor.epoch, seq },
             event: Some(content.event).filter(|event| !event.is_empty()),
             payload: content.payload,
@@ -260,8 +261,8 @@ impl Shard {
         let pending = active.pending;
         // What the connection's end is said with: its last answer, before the rest of a body, or to who has nothing more to ask.
         let last = pending.cut || ended && active.carry.is_empty();
-        let (origin, origin_len) = (active.origin, usize::from(active.origin_len));
-        let origin = std::str::from_utf8(&origin[..origin_len]).expect("an origin that was read is text");
+        let origin = active.words.origin::<ORIGIN_BYTES_MAX>(driver.memory());
+        let origin = origin.text();
         // What is answered depends on who asks, whether or not this one is a page.
         let cross = [
             ("Vary", "Origin"),
@@ -319,7 +320,7 @@ impl Shard {
         if unchanged {
             self.answer(driver, slot, Answer { status: 304, content_type: None, extra: &extra }, b"");
         } else if transport == Transport::Jsonp {
-            let script = self.script(slot, body);
+            let script = self.script(driver, slot, body);
             let answer =
                 Answer { status: 200, content_type: Some("application/javascript; charset=utf-8"), extra: &extra };
             self.answer(driver, slot, answer, &script);
@@ -331,12 +332,12 @@ impl Shard {
     }
 
     /// Makes the script of a JSONP answer: nothing in it ends a script or a line (U+2028, U+2029) of the page it runs in.
-    fn script(&mut self, slot: Slot, body: &[u8]) -> Vec<u8> {
+    fn script<D: Driver>(&mut self, driver: &D, slot: Slot, body: &[u8]) -> Vec<u8> {
         let active = self.active(slot);
-        let callback = active.event().to_owned();
+        let callback = active.words.event(driver.memory());
         let mut start = [0; 128];
         let mut w = Writer::new(&mut start);
-        json::jsonp_start(&mut w, &callback);
+        json::jsonp_start(&mut w, callback.text());
         let len = w.finish().expect("callbacks are short");
         let mut script = start[..len].to_vec();
         let mut at = 0;
@@ -378,6 +379,7 @@ impl Shard {
         active.closing |= !keep_alive;
         let index = self.connections[slot as usize].active as usize;
         self.actives[index].conditions.clear(&mut self.store);
+        self.actives[index].words.clear(&mut self.store);
         self.wheel.set(slot, tick, request_ms);
         self.make_ready(slot);
     }

@@ -69,8 +69,8 @@ impl Shard {
         let active = self.active(slot);
         active.pending = pending;
         active.heading = false;
-        active.origin[..origin.len()].copy_from_slice(origin.as_bytes());
-        active.origin_len = origin.len() as u16;
+        let index = self.connections[slot as usize].active as usize;
+        let kept = self.actives[index].words.begin(&mut self.store, driver.memory_mut(), origin);
         self.connections[slot as usize].opened_tick = self.tick;
         self.wheel.set(slot, self.tick, self.limits.request_ms);
         if misdirected {
@@ -81,7 +81,7 @@ impl Shard {
         if request.headers.connection_upgrade && request.headers.upgrade_websocket && !request.http10 {
             return self.upgrade(driver, slot, request, used);
         }
-        let body_bytes_max = if !self.keep_conditions(driver, slot, request) {
+        let body_bytes_max = if !kept || !self.keep_conditions(driver, slot, request) {
             self.answer_full(driver, slot);
             self.limits.message_bytes_max.into()
         } else {
@@ -210,10 +210,8 @@ impl Shard {
     /// Does what the pending request asks for, its body being complete. What has to wait for room is kept.
     pub(in crate::shard) fn request<D: Driver>(&mut self, driver: &mut D, slot: Slot, body: &[u8]) {
         let active = self.active(slot);
-        let (topic, topic_len) = (active.topic, usize::from(active.topic_len));
-        let (event, event_len) = (active.event, usize::from(active.event_len));
-        let topic = std::str::from_utf8(&topic[..topic_len]).expect("only checked topics are kept");
-        let event = std::str::from_utf8(&event[..event_len]).expect("only checked events are kept");
+        let (topic, event) = (active.words.topic(driver.memory()), active.words.event(driver.memory()));
+        let (topic, event) = (topic.text(), event.text());
         active.pending.cut = false;
         let (what, expected, asks_first) = (active.pending.what, active.expected, active.awaits_condition());
         let outcome = match what {
@@ -286,6 +284,24 @@ impl Shard {
         self.answer_error(driver, slot, 413, "the payload is too large", true);
     }
 
+    /// Forgets what an earlier request has left.
+    fn forget_words(&mut self, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        self.actives[index].words.clear(&mut self.store);
+    }
+
+    /// Keeps the topic and the event name, or callback, of a request; says false, and answers so, if there is no memory for them.
+    #[must_use]
+    pub(in crate::shard) fn name<D: Driver>(&mut self, driver: &mut D, slot: Slot, topic: &str, event: &str) -> bool {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        let named = self.actives[index].words.name(&mut self.store, driver.memory_mut(), topic, event);
+        if !named {
+            self.answer_full(driver, slot);
+        }
+        named
+    }
+
     /// A head makes no sense: the sender is told, and nothing after it is believed.
     fn broken_head<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation, bytes: &[u8]) {
         if bytes.first() == Some(&TLS_HANDSHAKE) && self.now_us >= self.tls_warn_us {
@@ -293,9 +309,8 @@ impl Shard {
             let peer = self.connections[slot as usize].peer();
             tracing::warn!(shard = self.index, %peer, "a client speaks TLS to a port that speaks plain HTTP");
         }
-        let active = self.active(slot);
-        active.origin_len = 0;
-        active.pending = Pending { head_only: head::is_for_head(bytes), ..Pending::default() };
+        self.active(slot).pending = Pending { head_only: head::is_for_head(bytes), ..Pending::default() };
+        self.forget_words(slot);
         self.broken(driver, slot, violation);
     }
 
@@ -344,9 +359,8 @@ impl Shard {
             if active.arriving == Body::Done {
                 let span = active.carry.span();
                 let head_only = head::is_for_head(driver.memory().bytes(span));
-                let active = self.active(slot);
-                active.origin_len = 0;
-                active.pending = Pending { head_only, ..Pending::default() };
+                self.active(slot).pending = Pending { head_only, ..Pending::default() };
+                self.forget_words(slot);
             }
             self.stats.violations += 1;
             self.answer_error(driver, slot, 408, "the request did not arrive in time", true);

@@ -10,3 +10,4 @@ pub(in crate::shard) mod origin;
 pub(in crate::shard) mod plan;
 pub(in crate::shard) mod route;
 pub(in crate::shard) mod upgrade;
+pub(in crate::shard) mod words;

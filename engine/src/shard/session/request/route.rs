@@ -145,16 +145,15 @@ impl Shard {
                 if !event.is_empty() {
                     check_event(event)?;
                 }
-                let active = self.active(slot);
-                active.set_topic(name);
-                active.set_event(event);
-                active.pending.what = Asked::Publish;
+                if self.name(driver, slot, name, event) {
+                    self.active(slot).pending.what = Asked::Publish;
+                }
             }
             Method::Delete => {
                 let name = topic::from_path(name, &mut room)?;
-                let active = self.active(slot);
-                active.set_topic(name);
-                active.pending.what = Asked::Clear;
+                if self.name(driver, slot, name, "") {
+                    self.active(slot).pending.what = Asked::Clear;
+                }
             }
             _ => {
                 topic::from_path_subscribe(name, &mut room)?;
@@ -208,10 +207,11 @@ impl Shard {
             let mut room = [0; topic::TOPIC_BYTES_MAX];
             let name = topic::from_path_subscribe(name, &mut room)?;
             let since = since(request)?;
-            let active = self.active(slot);
-            active.set_topic(name);
-            active.since = since;
-            active.pending.what = what;
+            if self.name(driver, slot, name, "") {
+                let active = self.active(slot);
+                active.since = since;
+                active.pending.what = what;
+            }
             return Ok(());
         }
         let streams = matches!(transport, Transport::Stream(_));
