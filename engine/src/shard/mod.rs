@@ -24,6 +24,7 @@ mod close;
 mod compress;
 mod condition;
 mod connection;
+mod control;
 mod crossing;
 mod dialect;
 mod embed;
@@ -82,8 +83,9 @@ pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use compress::fuzz_inflate;
 pub use connection::ORIGIN_BYTES_MAX;
+pub use control::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wish};
 pub use limits::{LagPolicy, Limits};
-pub(crate) use origin::{MISDIRECTED, is_host_allowed};
+pub(crate) use origin::{MISDIRECTED, allowed as is_origin_allowed, is_host_allowed};
 pub use pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub use stats::Stats;
 pub use turn::Busy;
@@ -201,6 +203,8 @@ pub struct Shard {
     frame_policy: String,
     /// Number of the newest replay asked for.
     serial: u32,
+    /// What the control plane asked, while it is being answered.
+    look: Option<Box<control::Look>>,
     draining: bool,
     drain_next: Slot,
 }
@@ -266,6 +270,7 @@ impl Shard {
             tls_warn_us: 0,
             frame_policy: embed::frame_policy(&limits.origins, &limits.loopback),
             serial: 0,
+            look: None,
             draining: false,
             drain_next: 0,
             random: random_state,
