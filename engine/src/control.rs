@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::io::check::{StartError, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
+use crate::log;
 use crate::mesh::Control;
 use crate::shard::{Order, Question, Said, Wish};
 
@@ -218,6 +219,7 @@ impl Plane {
                 Ok((config, changed)) => {
                     let limits = config.limits();
                     self.sources.hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
+                    log::set_level(config.log_level);
                     self.sources.config = config;
                     task.changed = changed;
                     self.order(&mut task, || Wish::Set(Box::new(limits.clone())));

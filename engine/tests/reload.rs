@@ -141,6 +141,19 @@ fn a_hangup_reads_the_configuration_again() {
     engine.has_logged(&["read again, and is as before"]);
 }
 
+/// The level of the log changes too, on the threads of the shards.
+#[test]
+fn the_log_level_changes() {
+    let engine = Engine::start("level", "log-level = \"error\"\n", &[]);
+    let nonsense = || (0..4).for_each(|_| assert_eq!(ask(engine.public, "nonsense\r\n\r\n").0, 400));
+    nonsense();
+    engine.write("log-level = \"debug\"\n");
+    assert_eq!(engine.reload(""), (200, json!({ "changed": ["log-level"] })));
+    assert!(!engine.log.lock().unwrap().contains("violation"));
+    nonsense();
+    engine.has_logged(&["DEBUG", "violation"]);
+}
+
 /// Without a file there is nothing to read, which is said; the process goes on.
 #[test]
 fn a_hangup_without_a_file() {

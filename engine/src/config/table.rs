@@ -535,7 +535,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "info",
         help: "Least important level that is logged: off, error, warn, info, debug or trace",
         kind: Kind::One,
-        reloads: false,
+        reloads: true,
         set: |c, text, _| one_of(text, LEVELS).map(|v| c.log_level = v),
         show: |c| c.log_level.to_string(),
     },

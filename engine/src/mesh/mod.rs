@@ -20,6 +20,7 @@
 
 pub mod board;
 pub mod control;
+pub mod dial;
 mod fields;
 mod own;
 pub mod packet;
@@ -35,6 +36,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 pub use board::Board;
 pub use control::Control;
 use control::Ear;
+pub use dial::Dial;
 use own::Own;
 pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
 pub use shards::Shards;

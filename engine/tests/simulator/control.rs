@@ -173,7 +173,7 @@ fn questions_are_answered_in_pieces() {
             break answer;
         }
     };
-    assert!(turns >= IDLE / 1024 && turns < 20, "{turns}");
+    assert!((IDLE / 1024..20).contains(&turns), "{turns}");
     assert!(came > 0 && came < turns, "the message did not wait for the answer: {came} of {turns}");
     let Said::Connections(rows) = answer.said else { panic!("{answer:?}") };
     assert!(rows.len() <= 2, "the reader, and perhaps the publisher: {rows:?}");
