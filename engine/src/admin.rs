@@ -32,7 +32,7 @@ use peer::Peer;
 const HEAD_BYTES_MAX: usize = 4096;
 /// Time a peer has to send its request and take the answer.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Time that the control plane has beyond its own patience to say what became of a demand.
+/// Time that the control plane has, beyond that of the shards, to say what became of a demand: it may have waited in line.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Rows of a list, unless `limit` says otherwise.
 const ROWS: usize = 100;

@@ -28,7 +28,8 @@ use crate::log;
 use crate::mesh::Control;
 use crate::shard::{Order, Question, Said, Wish};
 
-/// Time that the shards have to answer. A turn takes milliseconds at worst; a second is a shard that stands still.
+/// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
+/// a shard that stands still.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Demands that wait at the same time; the admin listener has no more peers.
 const DEMANDS_MAX: usize = 64;
@@ -193,7 +194,7 @@ impl Plane {
         }
         while self.waiting.front().is_some_and(|task| self.may_begin(task)) {
             let Some(task) = self.waiting.pop_front() else { break };
-            self.begin(task);
+            self.begin(task, now);
         }
         while let Some(mut task) = self.waiting.pop_front_if(|task| now >= task.deadline) {
             task.owed.extend(self.without_room());
@@ -211,7 +212,8 @@ impl Plane {
         !reloads && self.without_room().next().is_none()
     }
 
-    fn begin(&mut self, mut task: Task) {
+    fn begin(&mut self, mut task: Task, now: Instant) {
+        task.deadline = now + PATIENCE;
         match task.demand {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wish::Ask(question, rows_max)),
             Demand::Reload => match reload::read(&self.sources) {
@@ -245,9 +247,13 @@ impl Plane {
 
 /// Says what became of a demand whose orders are answered, or whose time is over.
 fn finish(task: Task) {
-    let Task { demand, reply: to, owed, said, changed, .. } = task;
+    let Task { demand, reply: to, number, owed, said, changed, .. } = task;
     let late: Vec<usize> = owed.into_iter().collect();
     let outcome = match demand {
+        _ if number == 0 => {
+            tracing::warn!(?demand, ?late, "nothing was asked of the shards: these stand still");
+            page::late(&late)
+        }
         Demand::Reload => reload::outcome(&changed, &late),
         Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
         Demand::Look(..) => page::late(&late),
@@ -360,6 +366,23 @@ mod tests {
         links.iter_mut().for_each(answer);
         plane.turn(now);
         assert_eq!(outcome.try_recv().unwrap().status, 200);
+    }
+
+    /// A reload that no shard could be told of has changed nothing, and is not said to have.
+    #[test]
+    fn a_reload_waits_in_line_too() {
+        let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
+        let new = Config { history_messages: 7, ..config.clone() };
+        let (asker, mut plane, _links) = plane(1, Some(Box::new(move || Ok(new.clone()))));
+        let now = Instant::now();
+        let questions: Vec<_> = (0..9).map(|_| demand(&asker, Demand::Look(Question::Slow, 10))).collect();
+        let reload = demand(&asker, Demand::Reload);
+        plane.turn(now);
+        plane.turn(now + PATIENCE);
+        assert!(questions.iter().all(|outcome| outcome.try_recv().unwrap().status == 504));
+        let outcome = reload.try_recv().unwrap();
+        assert!(outcome.status == 504 && !outcome.body.contains("changed"), "{outcome:?}");
+        assert_eq!(plane.sources.config, config);
     }
 
     /// A reload is done when all shards hold to it; the next one waits for that, and is read only then.

@@ -109,6 +109,30 @@ fn limits_change_under_messages() {
     assert_eq!(held, [false, true, true, true], "{answer}");
 }
 
+/// Origins, names and what is served hold from the next request on, and so does what was made from them.
+#[test]
+fn new_origins_hold_at_once() {
+    let (mut stage, mut control) = Stage::with_control(1, &limits(), 64);
+    let said = |stage: &mut Stage, line: &str, lines: &str| {
+        let conn = stage.open(1 << 16, format!("GET {line} HTTP/1.1\r\nHost: x\r\n{lines}\r\n").as_bytes());
+        stage.turns();
+        stage.text(conn)
+    };
+    let frame = "/topics/t?transport=forever-frame&callback=c";
+    let app = "Origin: https://app.example\r\n";
+    assert!(!said(&mut stage, frame, "").contains("app.example"));
+    assert!(said(&mut stage, "/topics/t?transport=sse", app).starts_with("HTTP/1.1 403 "));
+    assert!(said(&mut stage, "/topics/t?transport=jsonp&callback=c", "").starts_with("HTTP/1.1 200 "));
+    let new = Limits { origins: vec!["https://app.example".to_owned()], jsonp: false, ..limits() };
+    assert!(order(&stage, &mut control, 0, 1, Wish::Set(Box::new(new))));
+    stage.turns();
+    let Some(Answer { said: Said::Applied(old), .. }) = control.receive(0) else { panic!("no answer") };
+    assert!(old.origins.is_empty() && old.jsonp, "the old ones come back");
+    assert!(said(&mut stage, frame, "").contains(" https://app.example"));
+    assert!(said(&mut stage, "/topics/t?transport=sse", app).starts_with("HTTP/1.1 200 "));
+    assert!(!said(&mut stage, "/topics/t?transport=jsonp&callback=c", "").starts_with("HTTP/1.1 200 "));
+}
+
 /// A control plane that orders whenever it can, and never reads an answer, is told no: shards come to rest, and serve.
 #[test]
 fn nobody_waits_for_the_control_plane() {
