@@ -1,7 +1,8 @@
-//! The admin listener: health, readiness and statistics over plain HTTP.
+//! The admin listener: health, readiness, statistics, and what the control plane is asked, over plain HTTP.
 //!
 //! Owns: one listening socket and one thread of the control plane. Touches: what [`Watched`] lets it read. Never: a shard, or
-//! anything a message passes through. Small on purpose: one request per connection, a head of at most [`HEAD_BYTES_MAX`],
+//! anything a message passes through; what a shard has to say comes through [`crate::control`], and whoever asked for it waits
+//! for itself. Small on purpose: one request per connection, a head of at most [`HEAD_BYTES_MAX`],
 //! [`DEADLINE`] for everything, [`PEERS_MAX`] connections. A peer that stalls costs nobody but itself: the thread waits for all
 //! of them at once, and where there are too many, the oldest gives way to the newest.
 
@@ -10,23 +11,31 @@ mod peer;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
+use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use corecast_protocol::http::head::{Method, Request};
-use crossbeam_channel::{Sender, bounded};
+use corecast_protocol::http::query;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 
-use crate::io::check::{StartError, no_thread};
+use crate::control::{self, Asker, Demand, Hosts, Outcome};
+use crate::io::check::{StartError, fault, no_thread};
+use crate::io::doorbell::Doorbell;
 use crate::io::listen::until_free;
 use crate::io::poll::{self, For};
-use crate::shard::is_host_allowed;
+use crate::shard::{Question, ROWS_MAX, is_host_allowed, is_origin_allowed};
 use peer::Peer;
 
 /// Largest request head in bytes; probes send a tenth of it.
 const HEAD_BYTES_MAX: usize = 4096;
 /// Time a peer has to send its request and take the answer.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// Time that the control plane has, beyond that of the shards, to say what became of a demand: it may have waited in line.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Rows of a list, unless `limit` says otherwise.
+const ROWS: usize = 100;
 /// Connections at the same time; further ones take the place of the oldest.
 const PEERS_MAX: usize = 64;
 /// How long nothing is accepted when that failed: out of descriptors, most likely, and they come back when somebody closes.
@@ -58,7 +67,9 @@ pub struct Watched {
     /// Says whether new connections are welcome, or why not.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The names this host may be asked for by, as the setting `allowed-hosts` has them.
-    pub hosts: Vec<String>,
+    pub hosts: Hosts,
+    /// Asks the control plane; none: there is none.
+    pub control: Option<Asker>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -81,11 +92,12 @@ impl Listener {
     /// The thread cannot be started, the port is taken, or the address is not one of this host.
     pub fn bind(address: SocketAddr) -> Result<Listener, StartError> {
         let (begin, begun) = bounded(1);
+        let bell = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
         let (give, given) = bounded::<TcpListener>(1);
         let spawned = thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // Whoever drops the other end does not want to serve after all.
             let (Ok(socket), Ok(watched)) = (given.recv(), begun.recv()) else { return };
-            serve(&socket, &watched);
+            serve(&socket, &bell, &watched);
         });
         spawned.map_err(|error| no_thread("admin", &error))?;
         let bound = until_free(|| {
@@ -116,15 +128,21 @@ impl Listener {
 }
 
 /// Serves all peers, none of which is waited for alone.
-fn serve(socket: &TcpListener, watched: &Watched) {
+fn serve(socket: &TcpListener, bell: &Doorbell, watched: &Watched) {
     let own = socket.local_addr().ok();
     let answer = |request: &Request<'_>| {
         let (on_loopback, port) =
             own.map_or((false, None), |own| (own.ip().to_canonical().is_loopback(), Some(own.port())));
-        if !is_host_allowed(request.headers.host, &watched.hosts, on_loopback, port) {
-            return Reply::text(421, crate::shard::MISDIRECTED);
+        let hosts = watched.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        if !is_host_allowed(request.headers.host, &hosts, on_loopback, port) {
+            return Reply::text(421, crate::shard::MISDIRECTED).into();
         }
-        reply_to(request, watched)
+        // Anybody's page can send this, though it could not read the answer. No list opens it: it is for operators.
+        let headers = &request.headers;
+        if request.method == Method::Post && !is_origin_allowed(headers.origin, headers.host, &[], on_loopback) {
+            return Reply::text(403, "pages of other origins may not do that").into();
+        }
+        reply_to(request, watched, bell)
     };
     let mut peers: Vec<Peer> = Vec::new();
     let mut accept_at = Instant::now();
@@ -132,7 +150,7 @@ fn serve(socket: &TcpListener, watched: &Watched) {
         let now = Instant::now();
         let accepts = now >= accept_at;
         let deadline = peers.iter().map(Peer::deadline).chain((!accepts).then_some(accept_at)).min();
-        let waiting = peers.iter().map(Peer::waits_for);
+        let waiting = [(bell.as_fd(), For::Reading)].into_iter().chain(peers.iter().map(Peer::waits_for));
         let waiting: Vec<_> = waiting.chain(accepts.then_some((socket.as_fd(), For::Reading))).collect();
         let ready = poll::wait(&waiting, deadline.map(|deadline| deadline.saturating_duration_since(now)));
         let Ok(ready) = ready else {
@@ -141,9 +159,12 @@ fn serve(socket: &TcpListener, watched: &Watched) {
         };
         let now = Instant::now();
         let mut ready = ready.into_iter();
+        if ready.next() == Some(true) {
+            bell.hear();
+        }
         peers.retain_mut(|peer| {
             let is_ready = ready.next() == Some(true);
-            if is_ready { peer.go_on(&answer) } else { now < peer.deadline() || peer.late() }
+            if is_ready || peer.is_answered() { peer.go_on(&answer) } else { now < peer.deadline() || peer.late() }
         });
         if ready.next() == Some(true)
             && let Err(error) = accept(socket, &mut peers)
@@ -185,25 +206,80 @@ struct Reply {
     body: String,
     /// HEAD: all but the body.
     head_only: bool,
+    /// What is allowed instead, if it is not.
+    allow: &'static str,
+}
+
+/// What a request is told.
+#[derive(Debug)]
+enum Said {
+    /// This.
+    Now(Reply),
+    /// What comes from the control plane.
+    Later { outcome: Receiver<Outcome>, head_only: bool },
+}
+
+impl From<Reply> for Said {
+    fn from(reply: Reply) -> Said {
+        Said::Now(reply)
+    }
 }
 
 impl Reply {
     fn text(status: u16, body: impl Into<String>) -> Reply {
-        Reply { status, content_type: "text/plain; charset=utf-8", body: body.into() + "\n", head_only: false }
+        let body = body.into() + "\n";
+        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, allow: "" }
+    }
+
+    fn json(status: u16, body: impl Into<String>) -> Reply {
+        Reply { content_type: "application/json", ..Reply::text(status, body) }
+    }
+
+    fn not_allowed(allow: &'static str) -> Reply {
+        Reply { allow, ..Reply::text(405, format!("only {allow} are answered here")) }
     }
 }
 
-fn reply_to(request: &Request<'_>, watched: &Watched) -> Reply {
+fn reply_to(request: &Request<'_>, watched: &Watched, bell: &Doorbell) -> Said {
     let page: fn(&Watched) -> Reply = match request.path {
         "/healthz" => |_| Reply::text(200, "ok"),
         "/readyz" => readiness,
         "/stats" => statistics,
-        _ => return Reply::text(404, "no such page; there are /healthz, /readyz and /stats"),
+        "/connections" => return look(Question::Connections, request, watched, bell),
+        "/topics" => return look(Question::Topics, request, watched, bell),
+        "/slow" => return look(Question::Slow, request, watched, bell),
+        "/reload" if request.method == Method::Post => return demand(Demand::Reload, false, watched, bell),
+        "/reload" => return Reply::not_allowed("POST").into(),
+        _ => {
+            let pages = "/healthz, /readyz, /stats, /connections, /topics, /slow, and POST /reload";
+            return Reply::text(404, format!("no such page; there are {pages}")).into();
+        }
     };
     match request.method {
-        Method::Get => page(watched),
-        Method::Head => Reply { head_only: true, ..page(watched) },
-        _ => Reply::text(405, "only GET and HEAD are answered here"),
+        Method::Get => page(watched).into(),
+        Method::Head => Reply { head_only: true, ..page(watched) }.into(),
+        _ => Reply::not_allowed("GET, HEAD").into(),
+    }
+}
+
+/// Asks the shards a question, for so many rows as the query says.
+fn look(question: Question, request: &Request<'_>, watched: &Watched, bell: &Doorbell) -> Said {
+    if !matches!(request.method, Method::Get | Method::Head) {
+        return Reply::not_allowed("GET, HEAD").into();
+    }
+    let limit = query::value(request.query, "limit").map(|limit| limit.parse::<usize>().unwrap_or(0));
+    match limit.unwrap_or(ROWS) {
+        rows @ 1..=ROWS_MAX => demand(Demand::Look(question, rows), request.method == Method::Head, watched, bell),
+        _ => Reply::text(400, format!("limit is a number from 1 to {ROWS_MAX}")).into(),
+    }
+}
+
+fn demand(demand: Demand, head_only: bool, watched: &Watched, bell: &Doorbell) -> Said {
+    let (to, outcome) = bounded(1);
+    let reply = control::Reply { to, bell: bell.clone() };
+    match &watched.control {
+        Some(control) if control.ask(demand, Some(reply)) => Said::Later { outcome, head_only },
+        _ => Reply::text(503, "too much is asked already").into(),
     }
 }
 
@@ -232,7 +308,7 @@ fn statistics(watched: &Watched) -> Reply {
         .map(|((name, _), value)| ((*name).to_owned(), value.into()))
         .collect();
     let body = serde_json::json!({ "process": process, "total": object(&reading.total), "shards": shards });
-    Reply { content_type: "application/json", ..Reply::text(200, body.to_string()) }
+    Reply::json(200, body.to_string())
 }
 
 #[cfg(test)]
@@ -240,9 +316,17 @@ mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, RwLock};
+
+    use crate::config::{Config, Host};
+    use crate::mesh::{Links, join_with_control};
+    use crate::shard::{Answer, Wish};
 
     fn running(ready: Arc<Mutex<Result<(), String>>>) -> SocketAddr {
+        with_control(ready, None)
+    }
+
+    fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -> SocketAddr {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();
         listener.serve(Watched {
@@ -253,7 +337,8 @@ mod tests {
                 process: [4, 5],
             }),
             ready: Box::new(move || ready.lock().unwrap().clone()),
-            hosts: vec!["stats.example".to_owned()],
+            hosts: Arc::new(RwLock::new(vec!["stats.example".to_owned()])),
+            control,
         });
         address
     }
@@ -364,6 +449,60 @@ mod tests {
         assert_eq!(asked(format!("stats.example:{port}")).0, 200);
         assert_eq!(asked(format!("127.0.0.1:{port}")).0, 200);
         assert_eq!(ask(address, "GET /stats HTTP/1.0\r\n\r\n").0, 200, "no Host at all");
+    }
+
+    /// A control plane whose shards answer only if this test does it for them.
+    fn control(shards: usize) -> (Asker, Vec<Links>) {
+        let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
+        let (links, control) = join_with_control(shards, 1, 4096);
+        let end = control::End { control, bell: Doorbell::new().unwrap(), cores: Doorbell::several(1).unwrap() };
+        let sources = control::Sources { config, read_again: None, hosts: Hosts::default() };
+        (control::start(end, sources).unwrap(), links)
+    }
+
+    fn post(address: SocketAddr, lines: &str) -> (u16, String) {
+        ask(address, &format!("POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{lines}\r\n"))
+    }
+
+    /// While a shard keeps somebody waiting for an answer, others are served; a shard that does not answer at all is named.
+    #[test]
+    fn a_question_delays_nobody_else() {
+        let (asker, mut links) = control(2);
+        let address = with_control(Arc::new(Mutex::new(Ok(()))), Some(asker));
+        let asking = thread::spawn(move || get(address, "/slow?limit=1000"));
+        let late = Instant::now() + Duration::from_secs(10);
+        while !links[1].has_orders() {
+            assert!(Instant::now() < late, "the shards are asked");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(get(address, "/healthz"), (200, "ok\n".to_owned()));
+        assert!(!asking.is_finished(), "nobody has answered the question");
+        let order = links[0].next_order().unwrap();
+        assert!(matches!(order.wish, Wish::Ask(Question::Slow, 1000)));
+        links[0].answer(Answer { number: order.number, said: crate::shard::Said::Slow(Vec::new()) });
+        let (status, body) = asking.join().unwrap();
+        assert!(status == 504 && body.contains("\"late\":[1]"), "{status} {body}");
+    }
+
+    /// What is asked wrongly is refused; pages of other origins cannot have the configuration loaded, and no GET can.
+    #[test]
+    fn demands_are_refused() {
+        let (asker, _links) = control(1);
+        let address = with_control(Arc::new(Mutex::new(Ok(()))), Some(asker));
+        for limit in ["0", "1001", "x", ""] {
+            assert_eq!(get(address, &format!("/topics?limit={limit}")).0, 400, "{limit}");
+        }
+        assert_eq!(get(address, "/reload").0, 405);
+        assert_eq!(ask(address, "POST /topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").0, 405);
+        for origin in ["https://evil.example", "null", "http://stats.example"] {
+            assert_eq!(post(address, &format!("Origin: {origin}\r\n")).0, 403, "{origin}");
+        }
+        for lines in ["", "Origin: http://localhost:3000\r\n", "Origin: http://127.0.0.1\r\n"] {
+            let (status, body) = post(address, lines);
+            assert!(status == 200 && body.contains("no configuration file"), "{lines}: {status} {body}");
+        }
+        let (status, _) = post(running(Arc::new(Mutex::new(Ok(())))), "");
+        assert_eq!(status, 503, "no control plane");
     }
 
     /// A taken port is told with a cure.

@@ -3,8 +3,10 @@
 //! Owns: [`Config`]. One table, [`SETTINGS`], defines every setting: its flag, its key in the TOML file, its environment
 //! variable, its default and its help. Flags, file, environment, `docs/configuration.md` and `corecast check` are all
 //! made from it, so they cannot drift.
-//! Touches: the file and the environment, once, at start. Never: used while running, changed after start.
+//! Touches: the file and the environment, at start and when told to read them again. Never: used by a shard, which has
+//! [`Limits`] instead.
 
+mod changes;
 mod document;
 mod host;
 mod names;
@@ -17,6 +19,7 @@ use std::net::SocketAddr;
 use crate::io::check::StartError;
 use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, SHARD_BYTES_MAX, block_bytes_max};
 
+pub use changes::changes;
 pub use document::document;
 pub use host::Host;
 pub use sources::{Flags, Loaded, Origin, load};
@@ -140,6 +143,32 @@ impl Config {
                     "listen on 127.0.0.1, or say --insecure if the network around it is trusted",
                 );
             }
+        }
+    }
+
+    /// Returns the limits of a shard, as far as they are settings.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            message_bytes_max: self.message_bytes_max,
+            subscriptions_max: self.subscriptions_max,
+            history_messages: self.history_messages,
+            history_bytes: self.history_bytes,
+            history_ms: u64::from(self.history_seconds) * 1000,
+            log_bytes_max: self.log_bytes_max,
+            lag: self.lag,
+            head_ms: self.header_timeout_ms,
+            request_ms: self.request_timeout_ms,
+            ping_ms: self.ping_interval_ms,
+            dead_ms: self.dead_after_ms,
+            stream_ms: self.stream_ms,
+            compress_from: self.compress_from,
+            stream_bytes: self.stream_bytes,
+            echo: self.echo,
+            origins: self.origins.clone(),
+            hosts: self.hosts.clone(),
+            jsonp: self.jsonp,
+            ..Limits::default()
         }
     }
 

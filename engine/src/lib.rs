@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod control;
 mod core_loop;
 mod gate;
 pub mod io;

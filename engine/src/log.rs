@@ -6,6 +6,7 @@
 //! one that is logged, or when the window is over. Information lines are written by us, not caused by peers, and pass.
 
 mod outlet;
+mod threshold;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
@@ -31,6 +33,7 @@ use crate::config::{Config, LogFormat};
 use crate::io::check::{self, StartError};
 use crate::mesh::Tally;
 use outlet::{Outlet, outlet};
+use threshold::Threshold;
 
 /// Warnings and errors one place in the source may log per window.
 const BURST: u32 = 10;
@@ -48,6 +51,7 @@ static STARTED: OnceLock<Started> = OnceLock::new();
 struct Started {
     outlet: Outlet,
     places: Places,
+    threshold: Threshold,
 }
 
 /// Sends the logs of the whole process to stderr, as the configuration asks; panics, too, so that none of them waits for a
@@ -66,9 +70,10 @@ pub fn start(config: &Config) -> Result<(), StartError> {
         .name("log".to_owned())
         .spawn(move || writer.run(File::from(stderr), 2 * WINDOW, |lost| say_missing(lost, &left_out)))
         .map_err(|error| check::no_thread("log", &error))?;
-    let subscriber = subscriber(config, colours, outlet.clone(), places.clone());
-    let begun =
-        STARTED.set(Started { outlet, places }).is_ok() && tracing::subscriber::set_global_default(subscriber).is_ok();
+    let threshold = Threshold::new(config.log_level);
+    let subscriber = subscriber(config.log_format, threshold.clone(), colours, outlet.clone(), places.clone());
+    let begun = STARTED.set(Started { outlet, places, threshold }).is_ok()
+        && tracing::subscriber::set_global_default(subscriber).is_ok();
     if !begun {
         let cause = "the logs were started before".to_owned();
         return Err(StartError { cause, cure: "start one engine in a process".to_owned() });
@@ -83,6 +88,13 @@ pub fn start(config: &Config) -> Result<(), StartError> {
         say_last(&text);
     }));
     Ok(())
+}
+
+/// Sets the least important level that is logged from now on.
+pub fn set_level(level: LevelFilter) {
+    if let Some(started) = STARTED.get() {
+        started.threshold.set(level);
+    }
 }
 
 /// Writes the last words of the process behind all that was logged; waits for that, but not for long.
@@ -115,13 +127,19 @@ fn say_missing(lost: u64, places: &Places) {
     }
 }
 
-fn subscriber<W>(config: &Config, colours: bool, writer: W, places: Places) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    log_format: LogFormat,
+    threshold: Threshold,
+    colours: bool,
+    writer: W,
+    places: Places,
+) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     let format = tracing_subscriber::fmt::format().with_target(false);
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match log_format {
         LogFormat::Human => {
             let format = format.compact();
             lines.event_format(Bounded { inner: format, places: places.clone(), json: false }).boxed()
@@ -132,7 +150,7 @@ where
             lines.event_format(Bounded { inner: format, places: places.clone(), json: true }).boxed()
         }
     };
-    tracing_subscriber::registry().with(lines).with(Bound { places }).with(config.log_level)
+    tracing_subscriber::registry().with(lines).with(Bound { places }).with(threshold)
 }
 
 /// One place in the source and what it logged of late.
@@ -256,7 +274,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Host;
     use tracing::level_filters::LevelFilter;
 
     /// A writer that keeps what is written.
@@ -277,12 +294,14 @@ mod tests {
         logged_from(LevelFilter::INFO, format, body)
     }
 
-    fn logged_from(log_level: LevelFilter, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
-        let host = Host { cores: vec![0], memory_bytes: 1 << 30 };
-        let config = Config { log_format: format, log_level, ..Config::default_on(&host) };
+    fn logged_from(level: LevelFilter, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
+        logged_at(Threshold::new(level), format, body)
+    }
+
+    fn logged_at(threshold: Threshold, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = subscriber(&config, false, move || writer.clone(), Places::default());
+        let subscriber = subscriber(format, threshold, false, move || writer.clone(), Places::default());
         tracing::subscriber::with_default(subscriber, body);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
@@ -299,6 +318,25 @@ mod tests {
         assert!(lines[0].ends_with("ready shards=2"), "{lines:?}");
         assert!(lines[0].contains(" INFO "), "{lines:?}");
         assert!(!lines[0].contains('\u{1b}'), "no colours into a file: {lines:?}");
+    }
+
+    /// The level can change while the process runs, up and down, for places that have logged before as for others.
+    #[test]
+    fn the_level_changes() {
+        let threshold = Threshold::new(LevelFilter::INFO);
+        let lines = logged_at(threshold.clone(), LogFormat::Human, || {
+            for level in [LevelFilter::INFO, LevelFilter::DEBUG, LevelFilter::ERROR, LevelFilter::INFO] {
+                threshold.set(level);
+                tracing::info!(%level, "one");
+                tracing::debug!(%level, "two");
+            }
+        });
+        let ends: Vec<_> =
+            lines.iter().map(|line| line.split_once("Z ").map_or(line.as_str(), |(_, end)| end.trim())).collect();
+        assert_eq!(
+            ends,
+            ["INFO one level=info", "INFO one level=debug", "DEBUG two level=debug", "INFO one level=info"]
+        );
     }
 
     /// JSON lines are objects with level, message and fields; bytes of peers cannot break out of them.

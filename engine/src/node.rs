@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::control;
 use crate::core_loop::CoreLoop;
 use crate::gate::{GateKeeper, gate};
 use crate::io::check::{self, StartError};
@@ -49,6 +50,7 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     board: Arc<Board>,
     doorbells: Vec<Doorbell>,
+    control: Option<control::End>,
     slots_max: u32,
     over: Receiver<()>,
 }
@@ -90,7 +92,10 @@ impl Node {
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.
         let core_count = shards.min(cores.len().max(1));
         let bells = Doorbell::several(core_count).map_err(|error| check::fault("make doorbells", &error))?;
-        let doorbells: Vec<Doorbell> = bells.iter().cycle().take(shards).cloned().collect();
+        let control_bell = Doorbell::new().map_err(|error| check::fault("make doorbells", &error))?;
+        // Behind those of the shards stands that of the control plane, as for the mesh.
+        let doorbells = bells.iter().cycle().take(shards).chain([&control_bell]);
+        let doorbells: Vec<Doorbell> = doorbells.cloned().collect();
         let config = RingConfig {
             slots: connections,
             memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
@@ -114,7 +119,8 @@ impl Node {
             })
             .unzip();
         drop(alive);
-        for (index, (ring, links)) in rings.into_iter().zip(mesh::join(shards, core_count, ring_bytes)).enumerate() {
+        let (links, control) = mesh::join_with_control(shards, core_count, ring_bytes);
+        for (index, (ring, links)) in rings.into_iter().zip(links).enumerate() {
             let setup = Setup {
                 index,
                 limits: limits.clone(),
@@ -132,6 +138,7 @@ impl Node {
             shards,
             addresses: Vec::new(),
             board,
+            control: Some(control::End { control, bell: control_bell, cores: bells.clone() }),
             doorbells: bells,
             slots_max,
             over,
@@ -219,6 +226,11 @@ impl Node {
     #[must_use]
     pub fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// Takes the control plane's end of the mesh; there is one.
+    pub fn control(&mut self) -> Option<control::End> {
+        self.control.take()
     }
 
     /// Asks all shards to stop accepting, to close their connections, and to finish.

@@ -104,14 +104,18 @@ def test_sub_ends_though_nobody_reads_it(engine):
         assert sub.wait(DEADLINE) in (0, 1)
 
 
-def test_a_hangup_drains(_):
-    """SIGHUP, as of a terminal that goes away, ends the engine as SIGTERM does, however often it is said."""
+def test_a_hangup_ends_nothing(_):
+    """SIGHUP reads the configuration again, and ends neither the engine nor a connection, however often it is said; SIGTERM does."""
     # The tests themselves may be run where it is ignored, as by nohup, and their children would inherit that.
     heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with Engine("--shards", "2", preexec_fn=heard) as engine:
         stubborn = WebSocket(engine)
         assert stubborn.frame()[1].startswith(b"HI ")
-        engine.process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            engine.process.send_signal(signal.SIGHUP)
+        eventually(lambda: any("no configuration file to read again" in line for line in engine.errors), "it says so")
+        engine.publish(topic(), "still here")
+        engine.process.send_signal(signal.SIGTERM)
         frames = iter(stubborn.frame, None)
         assert next(payload for first, payload in frames if first == 0x88)[:2] == b"\x03\xe9"
         engine.process.send_signal(signal.SIGHUP)
@@ -167,9 +171,9 @@ def test_too_few_threads(_):
                 out, errors = process.communicate(timeout=DEADLINE)
                 assert process.returncode == 2 and "ulimit -u" in errors and "cure:" in errors, (threads, errors)
             assert "panicked" not in errors, (threads, errors)
-        # The first, the log's, the signals', the admin listener's, and one for each core: and with that many it does start.
+        # The first, the log's, the signals', the control plane's, the admin listener's, and one for each core: and with that many it does start.
         shards = min(2, os.cpu_count())
-        assert started == list(range(4 + shards, 11)), started
+        assert started == list(range(5 + shards, 11)), started
 
 
 def test_check_counts_threads(_):

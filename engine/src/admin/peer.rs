@@ -10,8 +10,10 @@ use corecast_protocol::http::head::{self, Request};
 use corecast_protocol::http::response::{self, Framing, Head};
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
+use crossbeam_channel::{Receiver, TryRecvError};
 
-use super::{DEADLINE, HEAD_BYTES_MAX, Reply};
+use super::{ANSWER, DEADLINE, HEAD_BYTES_MAX, Reply, Said};
+use crate::control::{Outcome, PATIENCE};
 use crate::io::clock::unix_s;
 use crate::io::poll::For;
 
@@ -33,6 +35,8 @@ pub(super) struct Peer {
 enum Step {
     /// Its request arrives.
     Asking(Vec<u8>),
+    /// The control plane will say what it is answered, with or without a body.
+    Waiting(Receiver<Outcome>, bool),
     /// Its answer goes out; so many bytes have.
     Answering(Vec<u8>, usize),
     /// It has its answer; so many bytes of it were thrown away since.
@@ -54,15 +58,29 @@ impl Peer {
 
     /// Returns what it is waited for.
     pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, For) {
-        let what = if matches!(self.step, Step::Answering(..)) { For::Writing } else { For::Reading };
+        let what = match self.step {
+            Step::Answering(..) => For::Writing,
+            Step::Waiting(..) => For::Ending,
+            Step::Asking(_) | Step::Leaving(_) => For::Reading,
+        };
         (self.stream.as_fd(), what)
     }
 
+    /// Says whether the control plane has said what it is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(&self.step, Step::Waiting(outcome, _) if !outcome.is_empty())
+    }
+
     /// Goes on as far as it can; says false when it is over.
-    pub(super) fn go_on(&mut self, answer: &impl Fn(&Request<'_>) -> Reply) -> bool {
+    pub(super) fn go_on(&mut self, answer: &impl Fn(&Request<'_>) -> Said) -> bool {
         loop {
             let went = match &mut self.step {
-                Step::Asking(_) => self.ask(answer),
+                Step::Asking(_) => match self.ask(answer) {
+                    // It is too early to ask whether it has gone.
+                    Ok(true) if matches!(self.step, Step::Waiting(..)) && !self.is_answered() => return true,
+                    went => went,
+                },
+                Step::Waiting(..) => Ok(self.take_outcome()),
                 Step::Answering(..) => self.answer(),
                 Step::Leaving(_) => self.leave(),
             };
@@ -77,16 +95,17 @@ impl Peer {
 
     /// Its time is over; says false if so is the connection.
     pub(super) fn late(&mut self) -> bool {
-        if !matches!(self.step, Step::Asking(_)) {
-            return false;
+        match self.step {
+            Step::Asking(_) => self.reply(&Reply::text(408, "the request did not arrive in time")),
+            Step::Waiting(..) => self.reply(&Reply::text(504, "the control plane did not answer in time")),
+            Step::Answering(..) | Step::Leaving(_) => return false,
         }
-        self.reply(&Reply::text(408, "the request did not arrive in time"));
         self.deadline = Instant::now() + LEAVE;
         true
     }
 
     /// Reads what there is of the request; says whether to go on at once.
-    fn ask(&mut self, answer: &impl Fn(&Request<'_>) -> Reply) -> io::Result<bool> {
+    fn ask(&mut self, answer: &impl Fn(&Request<'_>) -> Said) -> io::Result<bool> {
         let Step::Asking(bytes) = &mut self.step else { return Ok(true) };
         let mut piece = [0; HEAD_BYTES_MAX];
         let count = self.stream.read(&mut piece[..HEAD_BYTES_MAX - bytes.len()])?;
@@ -95,13 +114,33 @@ impl Peer {
         }
         bytes.extend_from_slice(&piece[..count]);
         let reply = match head::parse(bytes, HEAD_BYTES_MAX) {
-            Ok(Some((request, _))) => answer(&request),
+            Ok(Some((request, _))) => match answer(&request) {
+                Said::Now(reply) => reply,
+                Said::Later { outcome, head_only } => {
+                    self.step = Step::Waiting(outcome, head_only);
+                    self.deadline = Instant::now() + PATIENCE + ANSWER;
+                    return Ok(true);
+                }
+            },
             Ok(None) if bytes.len() == HEAD_BYTES_MAX => Reply::text(Violation::HeadTooLarge.status(), "too large"),
             Ok(None) => return Ok(true),
             Err(violation) => Reply::text(violation.status(), violation.text()),
         };
         self.reply(&reply);
         Ok(true)
+    }
+
+    /// Takes what the control plane says; says false if there is nothing yet: so it is the peer that was heard of, and it has gone.
+    fn take_outcome(&mut self) -> bool {
+        let Step::Waiting(outcome, head_only) = &self.step else { return true };
+        let reply = match outcome.try_recv() {
+            Ok(Outcome { status, body }) => Reply { head_only: *head_only, ..Reply::json(status, body) },
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => Reply::text(503, "the control plane is gone"),
+        };
+        self.reply(&reply);
+        self.deadline = Instant::now() + DEADLINE;
+        true
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -132,7 +171,7 @@ impl Peer {
 fn encode(reply: &Reply) -> Vec<u8> {
     let mut out = [0; 1024];
     let mut writer = Writer::new(&mut out);
-    let allow = [("Allow", "GET, HEAD")];
+    let allow = [("Allow", reply.allow)];
     let date = date(unix_s());
     let head = Head {
         date: std::str::from_utf8(&date).ok(),
@@ -142,7 +181,7 @@ fn encode(reply: &Reply) -> Vec<u8> {
         framing: Framing::Sized(reply.body.len() as u64),
         http10: false,
         keep_alive: false,
-        extra: if reply.status == 405 { &allow } else { &[] },
+        extra: if reply.allow.is_empty() { &[] } else { &allow },
     };
     response::head(&mut writer, &head);
     let length = writer.finish().expect("a head of constants fits 1 KiB");

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use corecast::admin::{Reading, Watched};
 use corecast::config::Config;
+use corecast::control::{self, Asker, Hosts};
 use corecast::io::check::StartError;
 use corecast::log;
 use corecast::node::{Node, Settings};
-use corecast::shard::{Limits, Stats};
+use corecast::shard::Stats;
 use crossbeam_channel::Receiver;
 
 /// A running engine.
@@ -50,7 +51,7 @@ impl Engine {
     }
 
     /// Returns what the admin listener may look at.
-    pub(super) fn watched(&self, config: &Config) -> Watched {
+    pub(super) fn watched(&self, hosts: Hosts, control: Asker) -> Watched {
         let (board, state) = (self.node.board().clone(), self.node.board().clone());
         Watched {
             read: Box::new(move || {
@@ -67,8 +68,14 @@ impl Engine {
             ready: Box::new(
                 move || if state.draining() { Err("the engine is shutting down".to_owned()) } else { Ok(()) },
             ),
-            hosts: config.hosts.clone(),
+            hosts,
+            control: Some(control),
         }
+    }
+
+    /// Takes the control plane's end of the mesh; there is one.
+    pub(super) fn control(&mut self) -> Option<control::End> {
+        self.node.control()
     }
 
     /// Says whether the shards were asked to drain, by us or by one of them that failed.
@@ -88,34 +95,13 @@ impl Engine {
 }
 
 fn settings(config: &Config) -> Settings {
-    let limits = Limits {
-        message_bytes_max: config.message_bytes_max,
-        subscriptions_max: config.subscriptions_max,
-        history_messages: config.history_messages,
-        history_bytes: config.history_bytes,
-        history_ms: u64::from(config.history_seconds) * 1000,
-        log_bytes_max: config.log_bytes_max,
-        lag: config.lag,
-        head_ms: config.header_timeout_ms,
-        request_ms: config.request_timeout_ms,
-        ping_ms: config.ping_interval_ms,
-        dead_ms: config.dead_after_ms,
-        stream_ms: config.stream_ms,
-        compress_from: config.compress_from,
-        stream_bytes: config.stream_bytes,
-        echo: config.echo,
-        origins: config.origins.clone(),
-        hosts: config.hosts.clone(),
-        jsonp: config.jsonp,
-        ..Limits::default()
-    };
     Settings {
         listen: config.listen.clone(),
         shards: config.shards as usize,
         cores: config.cores.clone(),
         connections: config.connections,
         memory_bytes: config.memory_bytes,
-        limits,
+        limits: config.limits(),
         drain_ms: config.shutdown_timeout_ms,
     }
 }

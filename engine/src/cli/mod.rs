@@ -154,11 +154,20 @@ const SECOND_SIGNAL: Duration = Duration::from_millis(50);
 /// What the process may take to end after a second signal.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// What SIGHUP is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hangup {
+    /// Like SIGTERM: the terminal went away.
+    Ends,
+    /// A word to a process that goes on, however often it is said.
+    IsTold,
+}
+
 /// Catches SIGTERM, SIGINT and, unless it was ignored as by nohup, SIGHUP from now on, and returns where they arrive.
 ///
-/// The first is to end the process, a second SIGTERM or SIGINT at once. Whatever the rest of the process waits for: `patience`
+/// The first, other than a SIGHUP that [`Hangup::IsTold`], is to end the process, a second SIGTERM or SIGINT at once. Whatever the rest of the process waits for: `patience`
 /// after the first, and a moment after a second, its thread ends it with status 1.
-fn signals(patience: Duration) -> Result<Receiver<i32>, StartError> {
+fn signals(patience: Duration, hangup: Hangup) -> Result<Receiver<i32>, StartError> {
     let mut caught = Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError {
         cause: format!("cannot catch signals: {error}"),
         cure: "check the limits of this process (ulimit -a)".to_owned(),
@@ -169,7 +178,17 @@ fn signals(patience: Duration) -> Result<Receiver<i32>, StartError> {
     let (heard, signals) = crossbeam_channel::unbounded();
     let thread = thread::Builder::new().name("signals".to_owned());
     let spawned = thread.spawn(move || {
-        let Some(first) = caught.forever().next() else { return };
+        let mut first = None;
+        for signal in caught.forever() {
+            if signal != SIGHUP || hangup == Hangup::Ends {
+                first = Some(signal);
+                break;
+            }
+            if heard.send(signal).is_err() {
+                return;
+            }
+        }
+        let Some(first) = first else { return };
         let mut end_at = Instant::now() + patience;
         // Nobody listens any more when the process is about to end.
         let _ = heard.send(first);

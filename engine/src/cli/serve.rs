@@ -1,23 +1,26 @@
 //! `corecast serve`: runs the engine until it is told to stop.
 //!
 //! Owns: the order of start and stop. Start: configuration, logs, signals, threads and memory of the shards, and only when
-//! nothing more can be wanting, ports and greeting. Stop: the first SIGTERM, SIGINT or SIGHUP asks the shards to drain, so that
-//! every WebSocket is closed with 1001 and requests are answered; a second SIGTERM or SIGINT, or the end of
-//! `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
+//! nothing more can be wanting, ports and greeting. Meanwhile: SIGHUP has the control plane read the configuration again. Stop:
+//! the first SIGTERM or SIGINT asks the shards to drain, so that every WebSocket is closed with 1001 and requests are answered; a
+//! second one, or the end of `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
 //! who reads what is written.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use corecast::config::{Config, Flags};
+use corecast::config::{self, Config, Flags, Host};
+use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources};
 use corecast::io::check::StartError;
 use corecast::io::poll;
 use corecast::{admin, log};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use signal_hook::consts::SIGHUP;
 
-use super::Outcome;
 use super::engine::Engine;
+use super::{Hangup, Outcome};
 
 pub(super) fn run(flags: &Flags) -> Outcome {
     let loaded = match super::configuration(flags) {
@@ -31,7 +34,7 @@ pub(super) fn run(flags: &Flags) -> Outcome {
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
-    match start(&config) {
+    match start(&config, flags) {
         Ok(running) => running.until_stopped(&config),
         Err(problem) => Outcome::CannotStart(vec![problem]),
     }
@@ -46,8 +49,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long somebody has to read the greeting.
 const GREETING: Duration = Duration::from_secs(1);
 
-/// Threads that a process has besides its first and those of its cores: the log's, the signals', the admin listener's.
-const THREADS: usize = 3;
+/// Threads that a process has besides its first and those of its cores: the log's, the signals', the control plane's,
+/// the admin listener's.
+const THREADS: usize = 4;
 
 /// Returns how many threads the engine starts.
 pub(super) fn threads(config: &Config) -> usize {
@@ -59,16 +63,20 @@ pub(super) fn threads(config: &Config) -> usize {
 struct Running {
     engine: Engine,
     signals: Receiver<i32>,
+    control: Asker,
 }
 
-fn start(config: &Config) -> Result<Running, StartError> {
+fn start(config: &Config, flags: &Flags) -> Result<Running, StartError> {
     // Before the engine: a signal that comes while it starts must stop it too.
-    let signals = super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS)?;
+    let signals =
+        super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
     let mut engine = Engine::prepare(config)?;
-    let listening = config.admin.map(admin::Listener::bind).transpose();
-    let listening = listening.and_then(|admin| engine.listen(config).map(|()| admin));
-    let admin = match listening {
-        Ok(admin) => admin,
+    let hosts = Hosts::default();
+    let control = control(&mut engine, config, flags, &hosts);
+    let listening = control.and_then(|control| Ok((control, config.admin.map(admin::Listener::bind).transpose()?)));
+    let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
+    let (control, admin) = match listening {
+        Ok(listening) => listening,
         Err(problem) => {
             engine.give_up();
             return Err(problem);
@@ -76,14 +84,36 @@ fn start(config: &Config) -> Result<Running, StartError> {
     };
     let admin_address = admin.as_ref().map(admin::Listener::address);
     if let Some(listener) = admin {
-        listener.serve(engine.watched(config));
+        listener.serve(engine.watched(hosts, control.clone()));
     }
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), admin_address);
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
-    Ok(Running { engine, signals })
+    Ok(Running { engine, signals, control })
+}
+
+/// Starts the control plane, which reads the configuration again from where it came from.
+fn control(engine: &mut Engine, config: &Config, flags: &Flags, hosts: &Hosts) -> Result<Asker, StartError> {
+    hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
+    let (flags, host) = (flags.clone(), Host::read());
+    let has_file = flags.file.is_some() || std::env::var_os("CORECAST_CONFIG").is_some_and(|path| !path.is_empty());
+    let read_again: ReadAgain = Box::new(move || {
+        // The host as it was: what follows from it must not seem to have been changed.
+        let loaded = config::load(&flags, std::env::vars_os(), &host)?;
+        loaded.config.check()?;
+        for note in &loaded.notes {
+            tracing::warn!("{note}");
+        }
+        Ok(loaded.config)
+    });
+    let sources = Sources { config: config.clone(), read_again: has_file.then_some(read_again), hosts: hosts.clone() };
+    let end = engine.control().ok_or_else(|| StartError {
+        cause: "the control plane was started before".to_owned(),
+        cure: "start one engine in a process".to_owned(),
+    })?;
+    control::start(end, sources)
 }
 
 /// Says where the engine listens and what to try next.
@@ -95,7 +125,8 @@ fn greeting(config: &Config, listen: &[SocketAddr], admin: Option<SocketAddr>) -
         text += &format!("listening on http://{address}\n");
     }
     if let Some(address) = admin {
-        text += &format!("admin on http://{address} (/healthz /readyz /stats)\n");
+        text +=
+            &format!("admin on http://{address} (/healthz /readyz /stats /connections /topics /slow, POST /reload)\n");
     }
     if let Some(first) = listen.first() {
         let url = reachable(*first);
@@ -120,6 +151,10 @@ impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
         let by_signal = loop {
             match self.signals.recv_timeout(LOOK_EVERY) {
+                Ok(SIGHUP) => {
+                    // What comes of it is logged; if there is no room for it, many are on their way already.
+                    self.control.ask(Demand::Reload, None);
+                }
                 Ok(signal) => break Some(signal),
                 // A shard that cannot go on asks all others to drain: without it nobody would be served right.
                 Err(RecvTimeoutError::Timeout) if self.engine.draining() => break None,
@@ -134,7 +169,7 @@ impl Running {
             Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
             None => tracing::error!("a shard ended by itself, stopping"),
         }
-        let Running { engine, signals } = self;
+        let Running { engine, signals, .. } = self;
         engine.stop();
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {
@@ -166,9 +201,9 @@ mod tests {
     fn threads_are_counted() {
         let host = Host { cores: vec![0, 1, 2, 3], memory_bytes: 1 << 30 };
         let config = Config::default_on(&host);
-        assert_eq!(threads(&config), 7);
-        assert_eq!(threads(&Config { shards: 2, admin: None, ..config.clone() }), 4);
-        assert_eq!(threads(&Config { shards: 64, ..config }), 7);
+        assert_eq!(threads(&config), 8);
+        assert_eq!(threads(&Config { shards: 2, admin: None, ..config.clone() }), 5);
+        assert_eq!(threads(&Config { shards: 64, ..config }), 8);
     }
 
     /// The greeting names every listener, and its commands can be pasted even if the engine listens everywhere.

@@ -181,7 +181,7 @@ fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
         stood: false,
         printer: Printer::new(shape),
         left: arguments.count,
-        signals: super::signals(PATIENCE_AT_END)?,
+        signals: super::signals(PATIENCE_AT_END, super::Hangup::Ends)?,
     })
 }
 

@@ -10,7 +10,7 @@ pub fn document() -> String {
     for setting in SETTINGS {
         if setting.heading != heading {
             heading = setting.heading;
-            text += &format!("\n## {heading}\n\n| key | environment | default | |\n|---|---|---|---|\n");
+            text += &format!("\n## {heading}\n\n| key | environment | default | reload | |\n|---|---|---|---|---|\n");
         }
         let note = match setting.kind {
             Kind::One => "",
@@ -18,7 +18,8 @@ pub fn document() -> String {
             Kind::Switch => " (the flag alone means `true`)",
         };
         let (key, variable, default, help) = (setting.key, setting.variable(), setting.default, setting.help);
-        text += &format!("| `{key}` | `{variable}` | `{default}` | {help}{note}. |\n");
+        let reload = if setting.reloads { "yes" } else { "no" };
+        text += &format!("| `{key}` | `{variable}` | `{default}` | {reload} | {help}{note}. |\n");
     }
     text
 }
@@ -32,6 +33,9 @@ environment, the environment beats the file, and the file beats the default. An 
 
 `corecast check` takes the same flags, says everything that is wrong with the configuration, or prints the effective
 one, as a TOML file with the origin of every value.
+
+SIGHUP, and `POST /reload` on the admin listener, read all of this again. Settings with a yes under \"reload\" change while the
+engine runs; if any other one has another value, nothing changes, and it is named.
 
 * Sizes: a whole number and `k`, `M`, `G` or `T`, powers of 1,024: `64k`, `2G`.
 * Times: a whole number and `ms`, `s`, `m` or `h`: `250ms`, `25s`.

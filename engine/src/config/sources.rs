@@ -33,7 +33,8 @@ impl clap::Args for Flags {
             .long("config")
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .help("TOML file with any of the settings below, by the same names [env: CORECAST_CONFIG]");
+            .help("TOML file with any of the settings below, by the same names; read again on SIGHUP, when those marked [reload] can \
+                   change [env: CORECAST_CONFIG]");
         SETTINGS.iter().fold(command.arg(file), |command, setting| command.arg(flag(setting)))
     }
 
@@ -61,11 +62,12 @@ impl clap::FromArgMatches for Flags {
 }
 
 fn flag(setting: &'static Setting) -> Arg {
+    let reload = if setting.reloads { " [reload]" } else { "" };
     let arg = Arg::new(setting.key)
         .long(setting.key)
         .value_name(setting.value)
         .help_heading(setting.heading)
-        .help(format!("{} [default: {}]", setting.help, setting.default));
+        .help(format!("{} [default: {}]{reload}", setting.help, setting.default));
     match setting.kind {
         Kind::One => arg,
         Kind::Many => arg.action(ArgAction::Append),

@@ -37,6 +37,9 @@ pub struct Setting {
     pub help: &'static str,
     /// How it is given.
     pub kind: Kind,
+    /// It can change while the engine runs: when the configuration is read again. Others are fixed at start, because threads,
+    /// listeners, rings or memory were made from them.
+    pub reloads: bool,
     pub(super) set: fn(&mut Config, &str, &Host) -> Result<(), String>,
     pub(super) show: fn(&Config) -> String,
 }
@@ -176,6 +179,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "127.0.0.1:8080",
         help: "Public address to listen on, an IP address and a port. Port 0 takes a free one",
         kind: Kind::Many,
+        reloads: false,
         set: |c, text, _| each(text, units::address).map(|v| c.listen = v),
         show: |c| joined(&c.listen),
     },
@@ -184,8 +188,9 @@ pub const SETTINGS: &[Setting] = &[
         key: "admin",
         value: "ADDR",
         default: "127.0.0.1:8081",
-        help: "Address of the admin listener (/healthz, /readyz, /stats), or `off`",
+        help: "Address of the admin listener (/healthz, /readyz, /stats and more), or `off`",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| {
             c.admin = if text == "off" { None } else { Some(units::address(text)?) };
             Ok(())
@@ -199,6 +204,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "false",
         help: "Allows addresses that other hosts can reach although nothing asks who connects",
         kind: Kind::Switch,
+        reloads: false,
         set: |c, text, _| units::switch(text).map(|v| c.insecure = v),
         show: |c| c.insecure.to_string(),
     },
@@ -210,6 +216,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "Origins of pages that may connect besides those of the same host, as in https://example.com or \
                capacitor://localhost; `*` allows all",
         kind: Kind::Many,
+        reloads: true,
         set: |c, text, _| {
             c.origins = if text == "same-host" { Vec::new() } else { each(text, names::origin)? };
             Ok(())
@@ -227,6 +234,7 @@ pub const SETTINGS: &[Setting] = &[
                below it too, `*` for all. `auto`: a listener on loopback takes no other name with its own port, which keeps \
                out DNS rebinding; others take all",
         kind: Kind::Many,
+        reloads: true,
         set: |c, text, _| {
             c.hosts = if text == "auto" { Vec::new() } else { each(text, names::host)? };
             Ok(())
@@ -242,6 +250,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "auto",
         help: "Cores to pin shards to, round robin, as in 0,2-3; `auto`: all that this process may use",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, host| {
             c.cores = if text == "auto" { host.cores.clone() } else { units::cores(text)? };
             match c.cores.iter().find(|core| !host.cores.contains(core)) {
@@ -261,6 +270,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "auto",
         help: "Number of shards; `auto`: one per core. More than cores is allowed, and raises the number of connections",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| {
             let auto = c.cores.len().min(SHARDS_MAX as usize) as u64;
             let number = if text == "auto" { Ok(auto) } else { units::number(text, 1, SHARDS_MAX) };
@@ -275,6 +285,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "auto",
         help: "Memory for history, frame logs and what is on its way, of all shards together; `auto`: a quarter of the RAM",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, host| {
             // Whole MiB: an odd number of bytes would only look precise.
             let auto = (host.memory_bytes / 4) >> 20 << 20;
@@ -290,6 +301,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "1048576",
         help: "Connections per shard that room is asked for; the file limit (ulimit -n) may allow fewer",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| small(text, 1, CONNECTIONS_MAX as u32).map(|v| c.connections = v),
         show: |c| c.connections.to_string(),
     },
@@ -300,6 +312,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "64k",
         help: "Largest payload of a message",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| small_size(text, 1, MESSAGE_BYTES_MAX).map(|v| c.message_bytes_max = v),
         show: |c| units::size_text(c.message_bytes_max.into()),
     },
@@ -310,6 +323,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "64",
         help: "Messages remembered per topic, for replay; the newest is kept even if this is 0",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| small(text, 0, 1 << 20).map(|v| c.history_messages = v),
         show: |c| c.history_messages.to_string(),
     },
@@ -320,6 +334,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "auto",
         help: "Bytes remembered per topic; `auto`: 64k, or one largest message if that is more",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| {
             let auto = c.message_bytes_max.max(HISTORY_BYTES_AUTO);
             let bytes = if text == "auto" { Ok(auto) } else { small_size(text, 0, 1 << 30) };
@@ -334,6 +349,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "300",
         help: "Age in seconds up to which messages are remembered",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| small(text, 0, 31_536_000).map(|v| c.history_seconds = v),
         show: |c| c.history_seconds.to_string(),
     },
@@ -345,6 +361,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "Frame log of one topic in one dialect on one shard: how far a subscriber may fall behind without a replay; \
                `auto`: 256k, or four largest messages if that is more",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| {
             let auto = c.message_bytes_max.saturating_mul(4).max(LOG_BYTES_AUTO);
             let bytes = if text == "auto" { Ok(auto) } else { small_size(text, 4 << 10, 1 << 30) };
@@ -359,6 +376,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "replay",
         help: "What happens to a subscriber that fell behind the frame log: `replay` what is remembered, or `close`",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| {
             one_of(text, &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)]).map(|v| c.lag = v)
         },
@@ -371,6 +389,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "1024",
         help: "Subscriptions of one connection",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| small(text, 1, 1 << 20).map(|v| c.subscriptions_max = v),
         show: |c| c.subscriptions_max.to_string(),
     },
@@ -381,6 +400,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "10s",
         help: "Time a peer has for the head of its request or handshake, from the connection or the byte before it",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.header_timeout_ms = v),
         show: |c| units::duration_text(c.header_timeout_ms),
     },
@@ -391,6 +411,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "60s",
         help: "Time a connection may be idle between two requests, and time the body of a request, or a WebSocket message, may take",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.request_timeout_ms = v),
         show: |c| units::duration_text(c.request_timeout_ms),
     },
@@ -401,6 +422,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "25s",
         help: "Silence after which a peer is pinged, with jitter",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| duration_within(text, 1_000, HOUR_MS).map(|v| c.ping_interval_ms = v),
         show: |c| units::duration_text(c.ping_interval_ms),
     },
@@ -411,6 +433,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "60s",
         help: "Silence after which a peer is taken for dead and closed",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| duration_within(text, 1_000, 24 * HOUR_MS).map(|v| c.dead_after_ms = v),
         show: |c| units::duration_text(c.dead_after_ms),
     },
@@ -421,6 +444,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "30m",
         help: "Age at which an HTTP stream ends in order, a number of seconds or a time; its client comes back with its cursor",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| {
             // The name says the unit, so the number alone will do.
             let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -436,6 +460,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "1k",
         help: "Messages of at least this size are compressed for clients that accept it (permessage-deflate, gzip), or `off`",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| {
             let least = small_size(text, 1, MESSAGE_BYTES_MAX);
             c.compress_from = if text == "off" { None } else { Some(least?) };
@@ -450,6 +475,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "64M",
         help: "Bytes of messages after which an HTTP stream ends in order, up to an eighth less; 0: never",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| {
             let bytes = if units::size(text) == Ok(0) { Ok(0) } else { size_within(text, 64 << 10, 1 << 40) };
             bytes.map(|v| c.stream_bytes = v)
@@ -463,6 +489,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "true",
         help: "Answers transport=jsonp: any page that reaches this listener can read topics that way, whatever `origins` says",
         kind: Kind::Switch,
+        reloads: true,
         set: |c, text, _| units::switch(text).map(|v| c.jsonp = v),
         show: |c| c.jsonp.to_string(),
     },
@@ -473,6 +500,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "10s",
         help: "Time a shutdown may take to close connections politely before they are cut off",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| duration_within(text, 0, HOUR_MS).map(|v| c.shutdown_timeout_ms = v),
         show: |c| units::duration_text(c.shutdown_timeout_ms),
     },
@@ -483,6 +511,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "false",
         help: "Serves GET /echo, a WebSocket that sends back what it gets, for conformance suites and latency",
         kind: Kind::Switch,
+        reloads: true,
         set: |c, text, _| units::switch(text).map(|v| c.echo = v),
         show: |c| c.echo.to_string(),
     },
@@ -493,6 +522,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "human",
         help: "How log lines on stderr look: `human` or `json`",
         kind: Kind::One,
+        reloads: false,
         set: |c, text, _| {
             one_of(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)]).map(|v| c.log_format = v)
         },
@@ -505,6 +535,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "info",
         help: "Least important level that is logged: off, error, warn, info, debug or trace",
         kind: Kind::One,
+        reloads: true,
         set: |c, text, _| one_of(text, LEVELS).map(|v| c.log_level = v),
         show: |c| c.log_level.to_string(),
     },

@@ -44,6 +44,13 @@ impl Doorbell {
         // SAFETY: eight readable bytes, as eventfd(2) wants. It could block only at 2^64 - 2 unheard rings.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
+
+    /// Takes all rings; waits for one if there is none. For a thread that has nothing else to wait for, or has asked poll(2).
+    pub fn hear(&self) {
+        let mut count = [0_u8; 8];
+        // SAFETY: eight writable bytes, as eventfd(2) wants.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
 }
 
 impl AsFd for Doorbell {

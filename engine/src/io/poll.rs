@@ -20,6 +20,8 @@ pub enum For {
     Reading,
     /// Room.
     Writing,
+    /// Nothing but that its other end is gone altogether.
+    Ending,
 }
 
 /// Waits until at least one of these descriptors is ready, at most so long, and says of each whether it is. One that failed
@@ -29,7 +31,11 @@ pub enum For {
 /// What the kernel said (`ENOMEM`); a signal is no error but the end of the wait.
 pub fn wait(descriptors: &[(BorrowedFd<'_>, For)], patience: Option<Duration>) -> io::Result<Vec<bool>> {
     let asked = |(fd, what): &(BorrowedFd<'_>, For)| {
-        let events = if *what == For::Reading { libc::POLLIN } else { libc::POLLOUT };
+        let events = match what {
+            For::Reading => libc::POLLIN,
+            For::Writing => libc::POLLOUT,
+            For::Ending => 0,
+        };
         libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }
     };
     let mut polled: Vec<libc::pollfd> = descriptors.iter().map(asked).collect();

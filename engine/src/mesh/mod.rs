@@ -11,12 +11,16 @@
 //!   resting[0] resting[1]                announce, look again, sleep    | leave mail, then look who rests
 //! ```
 //!
+//! One more end belongs to the control plane ([`control`]): orders to each shard, and one answer to each order.
+//!
 //! Shards may be more than cores, and then those of a core take turns on its thread: shard `n` on core `n % cores`. Mail
 //! says which of them has something to hear, and from whom, so that nobody looks into all the rings of all of them.
 //!
 //! Why it is sound: the one `unsafe` below commits a chunk of a ring after every byte of it was written.
 
 pub mod board;
+pub mod control;
+pub mod dial;
 mod fields;
 mod own;
 pub mod packet;
@@ -30,15 +34,23 @@ use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 pub use board::Board;
+pub use control::Control;
+use control::Ear;
+pub use dial::Dial;
 use own::Own;
 pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
 pub use shards::Shards;
 pub use tally::Tally;
 
-/// The shards that have sent something since the receiver last took its mail, on a cache line of its own.
+/// Who has sent something since the receiver last took its mail, on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Mail([AtomicU64; Shards::WORDS]);
+struct Mail {
+    /// The shards.
+    senders: [AtomicU64; Shards::WORDS],
+    /// The control plane; or an order of it is not done yet.
+    order: AtomicBool,
+}
 
 /// A flag on a cache line of its own.
 #[derive(Debug, Default)]
@@ -69,6 +81,8 @@ pub struct Links {
     incoming: Vec<Consumer<u8>>,
     own: Own,
     ring_bytes: usize,
+    /// Its end towards the control plane.
+    ear: Ear,
     /// Shards that were sent something since the last `bells`.
     touched: Shards,
     shared: Arc<Shared>,
@@ -81,6 +95,15 @@ pub struct Links {
 /// would not fit into half a ring.
 #[must_use]
 pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
+    join_with_control(shards, cores, ring_bytes).0
+}
+
+/// Makes the same, and the end of the control plane.
+///
+/// # Panics
+/// As [`join`].
+#[must_use]
+pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec<Links>, Control) {
     assert!(cores > 0 && shards <= Shards::MAX, "shards run on cores, and are not more than a set holds");
     assert!(ring_bytes / 2 >= packet::PREFIX_BYTES_MAX, "a ring must hold the largest packet twice");
     let mail = (0..shards).map(|_| Mail::default()).collect();
@@ -94,11 +117,12 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
             incoming.push(consumer);
         }
     }
-    out.into_iter()
-        .zip(incoming)
-        .enumerate()
-        .map(|(shard, (out, incoming))| Links {
+    let (control, ears) = Control::to(shards, &shared);
+    let links = out.into_iter().zip(incoming).zip(ears).enumerate();
+    let links = links
+        .map(|(shard, ((out, incoming), ear))| Links {
             shard,
+            ear,
             touched: Shards::default(),
             out,
             incoming,
@@ -106,7 +130,8 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
             ring_bytes,
             shared: shared.clone(),
         })
-        .collect()
+        .collect();
+    (links, control)
 }
 
 impl Links {
@@ -197,7 +222,7 @@ impl Links {
         touched.each(|to| {
             // Pairs with the swap in `take_mail`. Each change is a read and a write in one, so those of several senders are a
             // release sequence: who takes the mail sees what each of them pushed before.
-            self.shared.mail[to].0[word].fetch_or(bit, Ordering::AcqRel);
+            self.shared.mail[to].senders[word].fetch_or(bit, Ordering::AcqRel);
         });
         // Pairs with the fence in `announce_rest`: either the resting core sees our mail, or we see its flag.
         fence(Ordering::SeqCst);
@@ -212,16 +237,17 @@ impl Links {
         });
     }
 
-    /// Says whether there is mail of any shard.
+    /// Says whether there is mail of any shard, or of the control plane.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        self.shared.mail[self.shard].0.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+        let mail = &self.shared.mail[self.shard];
+        mail.order.load(Ordering::Relaxed) || mail.senders.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Takes the mail, before a look into the rings of those who sent it: what they send after that look is mail again.
     pub fn take_mail(&self) -> Shards {
         let mut senders = Shards::default();
-        for (word, senders) in self.shared.mail[self.shard].0.iter().zip(senders.words_mut()) {
+        for (word, senders) in self.shared.mail[self.shard].senders.iter().zip(senders.words_mut()) {
             if word.load(Ordering::Relaxed) != 0 {
                 *senders = word.swap(0, Ordering::AcqRel);
             }

@@ -25,6 +25,7 @@
 
 mod carrier;
 mod check;
+mod control;
 mod crossing;
 mod dialect;
 mod expire;
@@ -63,11 +64,12 @@ use work::{Postponed, Work};
 
 #[doc(hidden)]
 pub use check::{Head, Standing};
+pub use control::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wish};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
-pub(crate) use session::request::origin::{MISDIRECTED, is_host_allowed};
+pub(crate) use session::request::origin::{MISDIRECTED, allowed as is_origin_allowed, is_host_allowed};
 pub use slot::connection::ORIGIN_BYTES_MAX;
 pub use stats::Stats;
 pub use turn::Busy;
@@ -187,6 +189,8 @@ pub struct Shard {
     frame_policy: String,
     /// Number of the newest replay asked for.
     serial: u32,
+    /// What the control plane asked, while it is being answered.
+    look: Option<Box<control::Look>>,
     draining: bool,
     drain_next: Slot,
 }
@@ -253,6 +257,7 @@ impl Shard {
             tls_warn_us: 0,
             frame_policy: session::request::embed::frame_policy(&limits.origins, &limits.loopback),
             serial: 0,
+            look: None,
             draining: false,
             drain_next: 0,
             random: random_state,

@@ -1,6 +1,6 @@
 //! The turn: everything a shard does, in order. Each phase has a budget, so that nothing starves anything.
 //!
-//! 1. read the clock once, and `reap` what the kernel said since the last turn
+//! 1. read the clock once, and `reap` what the kernel said since the last turn; `obey` the control plane, if it wants something
 //! 2. `hear` what other shards sent; first, because it frees their rings
 //! 3. `serve` what the kernel said: bytes, connections, room to write
 //! 4. `expire` timers
@@ -39,6 +39,10 @@ impl Shard {
         self.encoder.refill(start_us);
 
         let mut worked = self.reap(driver);
+        if self.links.has_orders() {
+            self.obey(driver);
+            worked = true;
+        }
         worked |= self.hear(driver);
         worked |= self.serve(driver);
         // What these have left for the next turn is not seen below: they say so.

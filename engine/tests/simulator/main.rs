@@ -3,6 +3,7 @@
 //! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
 //! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
+//! In every world a control plane asks, and sets the limits again, all the while; `control` has its scenes.
 //! `manners` and `letters` put one shard at a `table`, and say what HTTP asks of it.
 //!
 //! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
@@ -14,6 +15,7 @@ mod body;
 mod broad;
 mod burden;
 mod client;
+mod control;
 mod draft;
 mod echo;
 mod endings;

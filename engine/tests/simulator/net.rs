@@ -70,7 +70,8 @@ impl Net {
             refusing: vec![false; shards],
             // Not zero, so that a deadline of zero is seen to be in the past.
             now_us: 1_000_000,
-            doorbells: vec![false; shards],
+            // That of the control plane stands behind those of the shards.
+            doorbells: vec![false; shards + 1],
             stalls: BTreeMap::new(),
         }
     }

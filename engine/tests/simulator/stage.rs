@@ -35,6 +35,13 @@ impl Stage {
         Stage::of(limits, sizes, mesh::join(shards, shards, limits.ring_bytes(1)))
     }
 
+    /// Makes shards with room for so many connections each, and the control plane's end of their mesh.
+    pub(crate) fn with_control(shards: usize, limits: &Limits, slots: u32) -> (Stage, mesh::Control) {
+        let sizes = Sizes { slots, ..Stage::sizes(limits) };
+        let (links, control) = mesh::join_with_control(shards, shards, limits.ring_bytes(1));
+        (Stage::of(limits, sizes, links), control)
+    }
+
     /// Makes one shard with so many receive buffers of so many bytes.
     pub(crate) fn with_buffers(limits: &Limits, buffers: u16, buffer_bytes: usize) -> Stage {
         let sizes = Sizes { buffers, buffer_bytes, ..Stage::sizes(limits) };

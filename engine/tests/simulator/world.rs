@@ -6,7 +6,7 @@
 
 use corecast::io::driver::Driver;
 use corecast::mesh;
-use corecast::shard::{Busy, Setup, Shard, Stats};
+use corecast::shard::{Busy, Limits, Order, Question, ROWS_MAX, Setup, Shard, Stats, Wish};
 
 use crate::ask::TRANSPORTS;
 use crate::client::{Client, Phase, Plan, Scene};
@@ -31,6 +31,9 @@ const QUIET_US: u64 = 300_000;
 /// Steps after which a world that makes no end of it is stuck in a circle.
 const STEPS_MAX: u64 = 10_000_000;
 
+/// So many steps lie between two orders of the control plane. A prime, so that all shards get all kinds.
+const STEPS_AN_ORDER: u64 = 61;
+
 /// A shard and where it stands.
 struct Berth {
     shard: Shard,
@@ -53,6 +56,8 @@ pub(crate) struct World {
     rng: Rng,
     net: SharedNet,
     berths: Vec<Berth>,
+    control: mesh::Control,
+    limits: Limits,
     /// For each core, whether it rests: all its shards have announced it. Shard `n` is one of core `n % cores`.
     resting: Vec<bool>,
     clients: Vec<Client>,
@@ -112,7 +117,8 @@ impl World {
         let Draft { shards, cores, ring_bytes, faults, sizes, .. } = draft;
         let net = Net::shared(shards);
         let hash_key = rng.next();
-        let berths = mesh::join(shards, cores, ring_bytes)
+        let (links, control) = mesh::join_with_control(shards, cores, ring_bytes);
+        let berths = links
             .into_iter()
             .enumerate()
             .map(|(index, links)| {
@@ -131,6 +137,8 @@ impl World {
             rng,
             net,
             berths,
+            control,
+            limits: draft.limits.clone(),
             resting: vec![false; cores],
             clients,
             oracle: draft.oracle(now_us),
@@ -265,6 +273,9 @@ impl World {
             }
             net.now_us()
         };
+        if self.steps.is_multiple_of(STEPS_AN_ORDER) {
+            self.step_control();
+        }
         let mut acted = self.step_shard(now_us);
         for _ in 0..1 + self.rng.below(4) {
             let index = self.rng.below(self.clients.len());
@@ -276,6 +287,25 @@ impl World {
         // Among very many clients, chance alone would hardly ever find the few that have something to do.
         if !acted && !self.step_somebody() && !self.shards_can_act(now_us) {
             self.skip_to_next_deadline();
+        }
+    }
+
+    /// Gives a shard an order that changes nothing that a client could see, and reads its answers now and then. Draws nothing, or
+    /// worlds would not be those that they were without it.
+    fn step_control(&mut self) {
+        let turn = self.steps / STEPS_AN_ORDER;
+        let shard = turn as usize % self.berths.len();
+        let wish = match turn / self.berths.len() as u64 % 4 {
+            0 => Wish::Set(Box::new(self.limits.clone())),
+            1 => Wish::Ask(Question::Connections, 10),
+            2 => Wish::Ask(Question::Topics, ROWS_MAX),
+            _ => Wish::Ask(Question::Slow, 3),
+        };
+        // It may owe too many answers.
+        let _ =
+            self.control.send(shard, Order { number: turn, wish }, |shard| self.net.borrow_mut().ring_doorbell(shard));
+        if turn.is_multiple_of(7) {
+            (0..self.berths.len()).for_each(|shard| while self.control.receive(shard).is_some() {});
         }
     }
 
@@ -293,8 +323,12 @@ impl World {
         if self.resting[core] {
             let bell =
                 self.of_core(core).fold(false, |bell, shard| self.net.borrow_mut().answer_doorbell(shard) | bell);
-            let sleeps_over = self.of_core(core).find(|shard| self.berths[*shard].shard.anything());
-            assert!(bell || sleeps_over.is_none(), "shard {sleeps_over:?} sleeps over a packet: a lost wake-up");
+            let has_something = |shard: &Shard| shard.anything() || shard.has_mail();
+            let sleeps_over = self.of_core(core).find(|shard| has_something(&self.berths[*shard].shard));
+            assert!(
+                bell || sleeps_over.is_none(),
+                "shard {sleeps_over:?} sleeps over a packet or an order: a lost wake-up"
+            );
             if !bell && !self.of_core(core).any(|shard| self.berths[shard].is_due(now_us)) {
                 return false;
             }

@@ -37,8 +37,13 @@ impl Shard {
     /// A log has got [`LOOK_BYTES`] since the last look: looks at some of those who follow it, or the next ones.
     pub(in crate::shard) fn look_for_long_streams(&mut self, index: u32) {
         let log = &mut self.topics.logs[index as usize];
-        if self.limits.stream_bytes == 0 || !log.dialect.shape.is_stream() {
+        if !log.dialect.shape.is_stream() {
             log.look_at = u64::MAX;
+            return;
+        }
+        if self.limits.stream_bytes == 0 {
+            // There may be a limit when this much more has come.
+            log.look_at = log.appended + LOOK_BYTES;
             return;
         }
         let count = log.subscribers.len();

@@ -20,6 +20,7 @@ use corecast_protocol::ws::close;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
+use crate::shard::dialect::Shape;
 use crate::shard::slot::connection::{Active, Asked, Life, Waiting};
 use crate::shard::work::REQUEST_NS;
 
@@ -153,6 +154,26 @@ impl Shard {
         match self.connections[slot as usize].session {
             Session::Request => self.finish_request(driver, slot),
             _ => self.end_subscriber(driver, slot, close::GOING_AWAY, "the engine is shutting down"),
+        }
+    }
+
+    /// Returns what operators call a connection.
+    pub(in crate::shard) fn name_of(&self, slot: Slot) -> &'static str {
+        let connection = &self.connections[slot as usize];
+        let asked = self.actives.get(connection.active as usize).map_or(Asked::Nothing, |active| active.pending.what);
+        match connection.session {
+            _ if connection.life != Life::Open => "closing",
+            Session::Request if asked == Asked::LongPoll => "long-poll",
+            Session::Request => "http",
+            Session::Raw => "websocket",
+            Session::Line => "line",
+            Session::Echo => "echo",
+            Session::Stream => match connection.dialect.shape {
+                Shape::Stream => "ndjson",
+                Shape::Multipart => "multipart",
+                Shape::ForeverFrame => "forever-frame",
+                _ => "sse",
+            },
         }
     }
 }

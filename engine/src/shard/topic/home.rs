@@ -21,6 +21,9 @@ const FORGET_LOOKS_MAX: usize = 64;
 /// Histories forgotten for one message at most: some 3 ms. If that is not enough it is refused, and the next one finds more room.
 pub(in crate::shard) const FORGOTTEN_MAX: usize = 16 << 10;
 
+/// Messages of one topic forgotten at once, some 100 µs: where limits were lowered there may be very many, and the rest goes next time.
+const FORGOTTEN_AT_ONCE: usize = 4096;
+
 /// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
 const RECORD_HEAD: usize = 10;
 
@@ -90,7 +93,10 @@ impl Home {
 
     /// Forgets what is too old, keeping the newest message.
     pub(in crate::shard) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
-        while self.history.first() + 1 < self.history.next() {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if self.history.first() + 1 >= self.history.next() {
+                break;
+            }
             let time = record_time(memory, self.history.record(store, memory, self.history.first()));
             if time + limits.history_ms >= now_ms {
                 break;
@@ -195,6 +201,18 @@ impl Homes {
         self.homes.iter().map(|(_, home)| (&*home.name, home.epoch, home.head()))
     }
 
+    /// Returns a bound of the places that homes stand at.
+    pub(in crate::shard) fn places(&self) -> usize {
+        self.homes.capacity()
+    }
+
+    /// Returns of the home at a place, if there is one, its name, epoch and head, and how many messages and bytes it remembers.
+    pub(in crate::shard) fn remembered(&self, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
+        let home = self.homes.get(place)?;
+        let messages = home.history.next() - home.history.first();
+        Some((&home.name, home.epoch, home.head(), messages, home.payload_bytes))
+    }
+
     /// Finds a home.
     #[must_use]
     pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
@@ -292,9 +310,11 @@ impl Homes {
         let home = &mut self.homes[index as usize];
         home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
         let (messages_max, bytes_max) = (u64::from(limits.history_messages), u64::from(limits.history_bytes));
-        while home.history.first() + 1 < home.history.next()
-            && (home.history.next() - home.history.first() > messages_max || home.payload_bytes > bytes_max)
-        {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let count = home.history.next() - home.history.first();
+            if count <= 1 || count <= messages_max && home.payload_bytes <= bytes_max {
+                break;
+            }
             home.forget_first(store, memory);
         }
         home.forget_old(store, memory, limits, now_ms);

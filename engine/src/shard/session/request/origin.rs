@@ -76,7 +76,7 @@ impl Shard {
 /// Allowed are: no origin at all (not a browser), the host itself, what the list names (`*`: everything), and on a
 /// loopback listener every loopback origin.
 #[must_use]
-fn allowed(origin: Option<&str>, host: Option<&str>, listed: &[String], on_loopback: bool) -> bool {
+pub(crate) fn allowed(origin: Option<&str>, host: Option<&str>, listed: &[String], on_loopback: bool) -> bool {
     let Some(origin) = origin else { return true };
     if origin.len() > ORIGIN_BYTES_MAX {
         return false;
