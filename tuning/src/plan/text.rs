@@ -100,7 +100,7 @@ impl Plan {
         limit("fs.file-max", format!("{:>10}", grouped(wish.connections + 100_000)));
         limit("net.ipv4.tcp_mem, third number, at least", format!("{:>10} pages", grouped(self.pages)));
         if wish.bytes > needs::MESSAGE_BYTES_DEFAULT {
-            limit("--max-message", format!("{:>10} bytes; --log-bytes twice that", grouped(wish.bytes)));
+            limit("--max-message", format!("{:>10} bytes; --log-bytes follows", grouped(wish.bytes)));
         }
     }
 }
