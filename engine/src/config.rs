@@ -63,6 +63,8 @@ pub struct Config {
     pub lag: LagPolicy,
     /// Subscriptions allowed per connection.
     pub subscriptions_max: u32,
+    /// Topics with subscribers on a shard, and topics with a history there.
+    pub topics_max: u32,
     /// Time for the head of a request, or the handshake, to arrive.
     pub header_timeout_ms: u64,
     /// Time between two requests on one connection, and for the body of a request.
@@ -152,6 +154,7 @@ impl Config {
         Limits {
             message_bytes_max: self.message_bytes_max,
             subscriptions_max: self.subscriptions_max,
+            topics_max: self.topics_max,
             history_messages: self.history_messages,
             history_bytes: self.history_bytes,
             history_ms: u64::from(self.history_seconds) * 1000,

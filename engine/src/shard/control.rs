@@ -229,7 +229,6 @@ impl Shard {
         limits.head_bytes_max = old.head_bytes_max;
         limits.private_bytes_max = old.private_bytes_max;
         limits.connections_max = old.connections_max;
-        limits.topics_max = old.topics_max;
         limits.memory_bytes = old.memory_bytes;
         limits.loopback.clone_from(&old.loopback);
         limits.ports.clone_from(&old.ports);
