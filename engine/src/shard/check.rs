@@ -187,6 +187,8 @@ pub struct Standing {
     pub next: u64,
     /// Nothing but its turn keeps the subscriber from what is new in the log.
     pub free: bool,
+    /// Connections in the line of those that need a look, if it stands there.
+    pub line: u64,
 }
 
 impl Shard {
@@ -212,6 +214,7 @@ impl Shard {
                     subscriptions: connection.subscriptions,
                     next: subscriber.next,
                     free,
+                    line: if connection.ready { self.ready.len() as u64 } else { 0 },
                 });
             }
         }

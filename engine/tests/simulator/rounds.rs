@@ -2,7 +2,8 @@
 //!
 //! A round is as many sends of a log as it has readers. What is compared is what `Shard::standings` tells after every turn: who is
 //! free to be sent what is new (its socket takes bytes, nothing else comes first) waits while the others are sent that message, or
-//! what comes behind it, twice each at most.
+//! what comes behind it, twice each at most. Who needs a look stands in line with all others of the shard that do, and may have to wait
+//! a turn for each of them, where a kernel takes few orders at a time.
 
 use std::collections::HashMap;
 
@@ -30,6 +31,8 @@ struct Reader {
     next: u64,
     /// Sends to others that went beyond what it waits for.
     passed: u64,
+    /// The longest line that it stood in meanwhile.
+    line: u64,
     seen: u64,
 }
 
@@ -94,14 +97,15 @@ impl Books {
         let Standing { log: number, slot, next, .. } = *standing;
         // Its wait begins anew with whatever it is sent, and when it was not free.
         let waits = standing.free && next < standing.log_next;
-        let passed = match self.before(standing) {
+        let (passed, line) = match self.before(standing) {
             Some(before) if waits && before.next == next => {
-                before.passed + log.sent.iter().filter(|sent| **sent > next).count() as u64
+                let passed = log.sent.iter().filter(|sent| **sent > next).count() as u64;
+                (before.passed + passed, before.line.max(standing.line))
             }
-            _ => 0,
+            _ => (0, standing.line),
         };
-        self.readers.insert(standing.membership, Reader { log: number, slot, next, passed, seen: self.turns });
-        let rounds_max = ROUNDS_MAX + u64::from(standing.subscriptions) - 1;
+        self.readers.insert(standing.membership, Reader { log: number, slot, next, passed, line, seen: self.turns });
+        let rounds_max = ROUNDS_MAX + u64::from(standing.subscriptions) - 1 + line;
         assert!(
             passed <= rounds_max * log.readers,
             "{standing:?} waits while others are sent what it waits for: {passed} sends to {} readers",
