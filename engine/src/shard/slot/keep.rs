@@ -6,7 +6,7 @@
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
-use crate::shard::slot::connection::Body;
+use crate::shard::slot::connection::{Body, Waiting};
 
 /// Where bytes of a connection are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +84,14 @@ impl Shard {
         worst
     }
 
-    /// Returns what a connection holds of what is arriving, times the ticks since it was heard.
+    /// Returns what a connection holds of what is arriving, times the ticks since it was heard. Who waits for us is not silent.
     fn held_for(&self, slot: Slot, more: u64) -> u64 {
         let connection = &self.connections[slot as usize];
-        let held = self.actives.get(connection.active as usize).map_or(0, |active| active.inbound_bytes());
-        let silent = u64::from(self.tick.wrapping_sub(connection.heard_tick));
-        (held + more) * (silent + 1)
+        let Some(active) = self.actives.get(connection.active as usize) else { return more };
+        let silent = match active.waiting {
+            Waiting::No => u64::from(self.tick.wrapping_sub(connection.heard_tick)),
+            _ => 0,
+        };
+        (active.inbound_bytes() + more) * (silent + 1)
     }
 }
