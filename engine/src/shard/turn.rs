@@ -71,6 +71,7 @@ impl Shard {
             || !self.postponed.is_empty()
             || !self.ready.is_empty()
             || !self.dirty.is_empty()
+            || !self.departing.is_empty()
         {
             return Busy::Yes;
         }

@@ -105,7 +105,9 @@ impl Books {
             _ => (0, standing.line),
         };
         self.readers.insert(standing.membership, Reader { log: number, slot, next, passed, line, seen: self.turns });
-        let rounds_max = ROUNDS_MAX + u64::from(standing.subscriptions) - 1 + line;
+        // Each reader that leaves may move the last one to a place that the walk has passed.
+        let left = log.readers - u64::from(standing.readers);
+        let rounds_max = ROUNDS_MAX + u64::from(standing.subscriptions) - 1 + line + left;
         assert!(
             passed <= rounds_max * log.readers,
             "{standing:?} waits while others are sent what it waits for: {passed} sends to {} readers",
