@@ -47,10 +47,11 @@ impl Shard {
         let is_full =
             |stats: &Stats, bytes_max: u64| stats.bytes_sent.wrapping_sub(before).cast_signed() > bytes_max as i64;
         // Each connection once: what it still has to send afterwards is for the next submit.
-        // Half is the walk's: otherwise enough busy connections would keep every log from being walked.
+        // Half is the walk's: otherwise enough busy connections would keep every log from being walked. A single one is its in every
+        // second turn.
         let (for_ready, bytes_for_ready) = match self.dirty.is_empty() {
             true => (budget, BYTES_PER_TURN),
-            false => (budget.div_ceil(2), BYTES_PER_TURN / 2),
+            false => ((budget + (self.submit & 1) as usize) / 2, BYTES_PER_TURN / 2),
         };
         for _ in 0..self.ready.len().min(for_ready) {
             if is_full(&self.stats, bytes_for_ready) {
