@@ -43,7 +43,9 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
     });
 }
 
-scene('the demo page shows what others publish as text, whatever it is, and opens with the transport of its address', { flags: ['--shards', '1'] },
+// An engine of its own: all demo pages of an engine read one chat, and who polls it would be told of a gap by what is said there at once.
+scene('the demo page shows what others publish as text, whatever it is, and opens with the transport of its address',
+  { flags: ['--shards', '1', '--history-messages', '1000'] },
   async ({ engine, page }) => {
     const topic = newTopic('demo');
     const nasty = texts.filter((text) => text.length < 500);
