@@ -23,6 +23,12 @@ pub(super) const REQUEST_NS: u64 = 1_000;
 const SLICE_NS: u64 = 40_000;
 const SLICE_OF_ROOM_NS: u64 = 2_000;
 
+/// So much at a time if nobody else waits: what is published to many topics at once shall leave at once.
+const SLICE_ALONE_NS: u64 = 200_000;
+
+/// From so many that wait for their turn on, those that are put off are read a buffer at a time.
+const CROWD: usize = 4;
+
 /// The clock is looked at whenever the estimates add up to so much.
 const LOOK_NS: u64 = 50_000;
 
@@ -96,7 +102,11 @@ pub(super) type Postponed = VecDeque<(Slot, u16)>;
 impl Shard {
     /// Says whether a connection that began at `start_ns` has to let others go first now.
     pub(super) fn is_slice_over<D: Driver>(&mut self, driver: &mut D, start_ns: u64) -> bool {
-        let slice_ns = if self.unparking.is_some() { SLICE_OF_ROOM_NS } else { SLICE_NS };
+        let slice_ns = match self.unparking {
+            Some(_) => SLICE_OF_ROOM_NS,
+            None if self.postponed.is_empty() => SLICE_ALONE_NS,
+            None => SLICE_NS,
+        };
         self.work.spent_ns() - start_ns >= slice_ns || self.work.is_over(driver)
     }
 
@@ -104,8 +114,10 @@ impl Shard {
     pub(super) fn postpone(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
         let generation = connection.generation;
-        // It is read a buffer at a time, until it has less to say.
-        connection.reads = 0;
+        if self.postponed.len() >= CROWD {
+            // It is read a buffer at a time, until it has less to say.
+            connection.reads = 0;
+        }
         self.active(slot).waiting = Waiting::Turn;
         self.postponed.push_back((slot, generation));
         self.stats.postponed += 1;
