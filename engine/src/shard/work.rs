@@ -124,17 +124,14 @@ impl Shard {
     }
 
     /// Lets connections go on whose turn has come, for at most half of the phase: what the kernel says is heard as well.
-    pub(super) fn go_on_in_turn<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let mut worked = false;
+    pub(super) fn go_on_in_turn<D: Driver>(&mut self, driver: &mut D) {
         while !self.work.is_half_over(driver) {
             let Some((slot, generation)) = self.postponed.pop_front() else { break };
-            worked = true;
             self.work.spend(PIECE_NS);
             if self.is_living(slot, generation) {
                 self.go_on(driver, slot);
             }
         }
-        worked
     }
 }
 
