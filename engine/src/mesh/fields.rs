@@ -1,6 +1,6 @@
 //! The fields of packets, as they are written and read: little-endian numbers, short texts behind their length.
 
-use super::packet::{Content, Lost, Name, PREFIX_BYTES_MAX, Purpose, Standing, Start, Ticket};
+use super::packet::{Asker, Content, Lost, Name, PREFIX_BYTES_MAX, Standing, Start, Ticket};
 
 /// A packet that is being written.
 pub(super) struct Fields<'o> {
@@ -39,8 +39,8 @@ impl Fields<'_> {
     pub(super) fn ticket(&mut self, ticket: Ticket<'_>) {
         self.u32(ticket.slot);
         self.put(&ticket.generation.to_le_bytes());
-        self.byte(ticket.purpose as u8);
-        self.u32(ticket.detail);
+        self.byte(ticket.asker as u8);
+        self.u32(ticket.word);
         self.u32(ticket.serial);
         self.short(ticket.token);
     }
@@ -123,19 +123,13 @@ impl<'a> Reader<'a> {
         Some(Ticket {
             slot: self.u32()?,
             generation: self.u16()?,
-            purpose: match self.byte()? {
-                0 => Purpose::Silent,
-                1 => Purpose::Http,
-                2 => Purpose::Batch,
-                3 => Purpose::Line,
-                4 => Purpose::Subscribe,
-                5 => Purpose::Continue,
-                6 => Purpose::Poll,
-                7 => Purpose::Value,
-                8 => Purpose::CatchUp,
+            asker: match self.byte()? {
+                0 => Asker::Nobody,
+                1 => Asker::Connection,
+                2 => Asker::Topic,
                 _ => return None,
             },
-            detail: self.u32()?,
+            word: self.u32()?,
             serial: self.u32()?,
             token: self.short()?,
         })

@@ -38,7 +38,7 @@ pub use control::Control;
 use control::Ear;
 pub use dial::Dial;
 use own::Own;
-pub use packet::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
+pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Ticket};
 pub use shards::Shards;
 pub use tally::Tally;
 
@@ -314,7 +314,7 @@ mod tests {
     fn publish(payload: &[u8]) -> Packet<'_> {
         Packet::Publish {
             topic: Name { hash: 7, text: "a/b" },
-            ticket: Ticket { slot: 1, generation: 2, purpose: Purpose::Silent, detail: 3, serial: 4, token: "" },
+            ticket: Ticket { slot: 1, generation: 2, asker: Asker::Nobody, word: 3, serial: 4, token: "" },
             content: Content { event: "tick", payload, text: false },
         }
     }

@@ -44,28 +44,16 @@ pub struct Content<'a> {
     pub text: bool,
 }
 
-/// What an answer is for; it travels to the home and back unread.
+/// Who is told what became of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Purpose {
-    /// A publication that is answered only when it is refused.
-    Silent,
-    /// A publication (or clearing) by HTTP: answered.
-    Http,
-    /// One line of an NDJSON batch by HTTP: counted.
-    Batch,
-    /// A publication with a token on the line protocol: answered.
-    Line,
-    /// The start of a subscription.
-    Subscribe,
-    /// A subscription that lags, or whose start takes several batches.
-    Continue,
-    /// One `poll`.
-    Poll,
-    /// One `value`.
-    Value,
-    /// A shard that fell behind on a topic.
-    CatchUp,
+pub enum Asker {
+    /// Nobody, unless it is refused: then the connection.
+    Nobody,
+    /// The connection.
+    Connection,
+    /// A topic of the asking shard that fell behind.
+    Topic,
 }
 
 /// Who waits for an answer.
@@ -75,10 +63,10 @@ pub struct Ticket<'a> {
     pub slot: u32,
     /// Its generation.
     pub generation: u16,
-    /// What for.
-    pub purpose: Purpose,
-    /// The subscription that a replay is for, or the topic that catches up, on the asking shard.
-    pub detail: u32,
+    /// Who is told.
+    pub asker: Asker,
+    /// What the asking shard wants to hear again with the answer; of a topic, its number there. The home looks at no other.
+    pub word: u32,
     /// Tells a replay from earlier ones, whose messages may still come.
     pub serial: u32,
     /// The client's token, empty for none.
@@ -492,25 +480,9 @@ mod tests {
         let content = Content { event: &event, payload: b"payload", text: true };
         let expected = Standing { epoch: u32::MAX, head: u64::MAX, remembers: true };
         let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };
-        for purpose in [
-            Purpose::Silent,
-            Purpose::Http,
-            Purpose::Batch,
-            Purpose::Line,
-            Purpose::Subscribe,
-            Purpose::Continue,
-            Purpose::Poll,
-            Purpose::Value,
-            Purpose::CatchUp,
-        ] {
-            let ticket = Ticket {
-                slot: u32::MAX,
-                generation: u16::MAX,
-                purpose,
-                detail: u32::MAX,
-                serial: u32::MAX,
-                token: &token,
-            };
+        for asker in [Asker::Nobody, Asker::Connection, Asker::Topic] {
+            let ticket =
+                Ticket { slot: u32::MAX, generation: u16::MAX, asker, word: u32::MAX, serial: u32::MAX, token: &token };
             let froms = [
                 Start::Latest,
                 Start::Live,

@@ -269,15 +269,15 @@ impl Shard {
             all.push(format!(
                 "slot {slot}, {life:?} {session:?}, armed {armed:?}, blocked {blocked}, ready {ready}, subscriptions \
                  {subscriptions}, partial {partial}: waiting {:?}, complete {}, pending {:?}, queue {}, sending {}, \
-                 carry {}, body {}, tickets {}, closing {}, {:?}",
+                 carry {}, body {}, owed {}, closing {}, {:?}",
                 active.waiting,
                 active.complete,
-                active.pending.what,
+                self.asks_for(slot as Slot),
                 active.queue.len(),
                 active.sending,
                 active.carry.len(),
                 active.body.len(),
-                active.tickets,
+                active.owed,
                 active.closing,
                 active.replays
             ));

@@ -24,7 +24,7 @@ use super::slot::connection::Waiting;
 use super::topic::topics::Topics;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Packet, Purpose, Start, Ticket};
+use crate::mesh::{Asker, Packet, Start, Ticket};
 
 /// Answers of one lane that a home may owe a shard at once. More would let a full ring grow a queue without bound.
 const ASKED_MAX: u32 = 4096;
@@ -85,7 +85,7 @@ impl Size {
     /// Returns the size of the answer to a request.
     pub(super) fn of(request: &Packet<'_>) -> Size {
         match request {
-            Packet::Replay { ticket, .. } if ticket.purpose == Purpose::CatchUp => Size::Missed,
+            Packet::Replay { ticket, .. } if ticket.asker == Asker::Topic => Size::Missed,
             Packet::Replay { from: Start::Latest | Start::Live, .. } => Size::Newest,
             _ => Size::Much,
         }
@@ -357,7 +357,6 @@ impl Shard {
 fn catch_up_request(topics: &Topics, id: u32, generation: u32) -> Packet<'_> {
     let topic = topics.topic(id);
     // The ticket's slot carries the topic's generation: catching up is nobody's in particular.
-    let ticket =
-        Ticket { slot: generation, generation: 0, purpose: Purpose::CatchUp, detail: id, serial: 0, token: "" };
+    let ticket = Ticket { slot: generation, generation: 0, asker: Asker::Topic, word: id, serial: 0, token: "" };
     Packet::Replay { topic: topic.name(), ticket, from: Start::Seq(topic.next), generation }
 }

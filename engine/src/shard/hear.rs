@@ -5,7 +5,7 @@ use corecast_protocol::cursor::Cursor;
 use super::Shard;
 use super::crossing::Lane;
 use crate::io::driver::Driver;
-use crate::mesh::{Packet, Purpose};
+use crate::mesh::{Asker, Packet};
 
 /// Packets heard from one shard before the next one's turn.
 const PACKETS_PER_RING: usize = 256;
@@ -89,13 +89,13 @@ impl Shard {
 
             Packet::Published { ticket, epoch, seq } => {
                 self.answered(from, Lane::Short);
-                self.published(driver, ticket, Ok(Cursor { epoch, seq }));
+                self.order_is_done(driver, ticket, Ok(Cursor { epoch, seq }));
             }
             Packet::Refused { ticket, reason } => {
-                if ticket.purpose != Purpose::Silent {
+                if ticket.asker != Asker::Nobody {
                     self.answered(from, Lane::Short);
                 }
-                self.published(driver, ticket, Err(reason));
+                self.order_is_done(driver, ticket, Err(reason));
             }
             Packet::Joined { id, generation, epoch, head } => {
                 self.answered(from, Lane::Short);
@@ -116,7 +116,7 @@ impl Shard {
                 }
             }
             Packet::Replayed { ticket, epoch, head, first, count, lost } => {
-                if ticket.purpose == Purpose::CatchUp {
+                if ticket.asker == Asker::Topic {
                     self.catch_up_begins(driver, ticket, head, first, count, lost);
                 } else {
                     self.answered(from, Lane::Bulk);
@@ -124,7 +124,7 @@ impl Shard {
                 }
             }
             Packet::Message { ticket, seq, rest, content } => {
-                if ticket.purpose == Purpose::CatchUp {
+                if ticket.asker == Asker::Topic {
                     self.caught_up_message(driver, ticket, seq, content);
                 } else {
                     self.replay_message(driver, ticket, seq, rest, content);

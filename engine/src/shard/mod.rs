@@ -56,6 +56,8 @@ use crossing::{Crossing, Way};
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
 use memory::wheel::Wheel;
+use session::reading::Reading;
+use session::request::exchange::Exchange;
 use slot::connection::{Active, Connection, Life};
 use topic::chain::Store;
 use topic::home::Homes;
@@ -69,8 +71,8 @@ pub use control::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRo
 pub use dialect::compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
+pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, allowed as is_origin_allowed, is_host_allowed};
-pub use slot::connection::ORIGIN_BYTES_MAX;
 pub use stats::Stats;
 pub use turn::Busy;
 
@@ -115,6 +117,9 @@ pub struct Shard {
 
     connections: Vec<Connection>,
     actives: Slab<Active>,
+    /// What sessions are in the middle of, as far as they keep it: see [`Active::state`].
+    exchanges: Slab<Exchange>,
+    readings: Slab<Reading>,
     topics: Topics,
     homes: Homes,
     store: Store,
@@ -215,6 +220,8 @@ impl Shard {
             // Reserved, not touched: growing by doubling would copy hundreds of megabytes in one turn.
             connections: Vec::with_capacity(slots_max as usize),
             actives: Slab::new(),
+            exchanges: Slab::new(),
+            readings: Slab::new(),
             topics: Topics::new(),
             homes: Homes::new(random(&mut random_state)),
             store: Store::new(limits.memory_bytes),
@@ -355,10 +362,7 @@ impl Shard {
         if active.complete || !active.is_idle() {
             return;
         }
-        active.body.clear(&mut self.store);
-        active.plan.clear(&mut self.store);
-        active.conditions.clear(&mut self.store);
-        active.words.clear(&mut self.store);
+        active.clear(&mut self.store);
         self.actives.remove(index as usize);
         self.connections[slot as usize].active = NONE;
     }

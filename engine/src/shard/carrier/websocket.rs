@@ -1,31 +1,18 @@
 //! WebSockets: frames in, and messages out of them.
 
-use corecast_protocol::line;
 use corecast_protocol::violation::Violation;
 use corecast_protocol::ws::decoder::Event;
 use corecast_protocol::ws::{close, frame};
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::crossing::Way;
 use crate::shard::limits::Limits;
 use crate::shard::memory::wheel::TICK_MS;
-use crate::shard::session::Session;
 use crate::shard::slot::connection::{Life, Waiting};
 use crate::shard::slot::keep::Shelf;
+use crate::shard::slot::wait::Outcome;
 use crate::shard::topic::topics::LOOK;
 use crate::shard::work::{INFLATED_BYTE_NS, PIECE_NS};
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Handled {
-    /// It is done.
-    Done,
-    /// It has to wait for room in the ring to a home.
-    Room(Way),
-    /// It has to wait for an answer that is on its way.
-    Answer,
-}
 
 impl Shard {
     /// Takes the next frame, or part of one; returns the bytes used, 0 if more are needed.
@@ -82,12 +69,7 @@ impl Shard {
 
     /// Handles a message whose last piece was kept.
     fn last_piece<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: bool) {
-        let index = self.connections[slot as usize].active as usize;
-        let span = self.actives[index].body.span();
-        let mut bytes = std::mem::take(&mut self.whole);
-        bytes.clear();
-        bytes.extend_from_slice(driver.memory().bytes(span));
-        self.actives[index].body.clear(&mut self.store);
+        let mut bytes = self.take_whole(driver, slot);
         if compressed {
             self.compressed_message(driver, slot, text, &bytes);
         } else {
@@ -112,8 +94,7 @@ impl Shard {
 
     /// Returns the largest message that the connection may send, in bytes.
     fn bytes_max(&self, slot: Slot) -> usize {
-        let head = if self.connections[slot as usize].session == Session::Line { line::HEADER_BYTES_MAX } else { 0 };
-        self.limits.message_bytes_max as usize + head
+        self.limits.message_bytes_max as usize + self.connections[slot as usize].session.traits().header_bytes
     }
 
     /// Handles a whole message; one that has to wait is kept.
@@ -121,26 +102,18 @@ impl Shard {
         if self.is_closing(slot) {
             return; // It waited, and meanwhile the last word was said.
         }
-        let handled = match self.connections[slot as usize].session {
-            Session::Raw => self.publish_payload(driver, slot, text, bytes),
-            Session::Line => self.command(driver, slot, bytes),
-            Session::Echo => {
-                self.echo(driver, slot, text, bytes);
-                Handled::Done
-            }
-            _ => Handled::Done,
-        };
-        match handled {
-            Handled::Done => {}
-            Handled::Room(way) => {
-                self.park(slot, way);
-                self.stash(driver, slot, text, bytes);
-            }
-            Handled::Answer => {
-                self.active(slot).waiting = Waiting::Answer;
-                self.stash(driver, slot, text, bytes);
-            }
+        if let Outcome::Wait(wait) = self.handle_message(driver, slot, text, bytes) {
+            self.wait(slot, wait);
+            self.stash(driver, slot, text, bytes);
         }
+    }
+
+    /// Handles a message that had to wait.
+    pub(in crate::shard) fn resume_message<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let text = self.active(slot).text;
+        let mut bytes = self.take_whole(driver, slot);
+        self.message(driver, slot, text, &mut bytes);
+        self.whole = bytes;
     }
 
     pub(in crate::shard) fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {

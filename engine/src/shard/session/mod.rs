@@ -1,27 +1,42 @@
 //! Sessions: what a peer's messages mean, and how it is told what became of them.
 //!
 //! ```text
-//!   request/   HTTP: publish, poll, value, clear, batch, and how a stream or a WebSocket begins
-//!   stream     subscriptions over HTTP, long polls
+//!   request/   HTTP: publish, poll, value, clear, batch, and how everything else begins
+//!   reading    what polls and streams have in common: a plan of topics
+//!   poll       the first messages of its topics, in one answer
+//!   stream     the messages of its topics, in an answer that goes on and on
 //!   line       the line protocol, on `/ws`
-//!   raw        payloads of one topic, on `/topics/...`; the echo
-//!   publish    what all of them share: to the topic's home, and on when there is room again
+//!   raw        payloads of one topic, on `/topics/...`
+//!   echo       everything back, on `/echo`
+//!
+//!   order      what they order, and what all of them share: limits, room in a ring, who is told
 //! ```
+//!
+//! A session gives [orders](order) and is told *news*, by the verbs below. Messages never pass through it: they are in the frame log,
+//! in its dialect. Whoever adds a session adds a file, a row of [`Session::traits`], and a line to the verbs that concern it.
 
+pub(in crate::shard) mod echo;
 pub(in crate::shard) mod length;
 pub(in crate::shard) mod line;
-pub(in crate::shard) mod publish;
+pub(in crate::shard) mod order;
+pub(in crate::shard) mod poll;
 pub(in crate::shard) mod raw;
+pub(in crate::shard) mod reading;
 pub(in crate::shard) mod request;
 pub(in crate::shard) mod stream;
 
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::line::HEADER_BYTES_MAX;
+use corecast_protocol::message::Gap;
 use corecast_protocol::ws::close;
 
 use crate::io::driver::{Driver, Slot};
+use crate::io::memory::Span;
+use crate::mesh::{Content, Lost, Reason};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
-use crate::shard::dialect::Shape;
-use crate::shard::slot::connection::{Active, Asked, Life, Waiting};
+use crate::shard::slot::connection::{Active, Life, Waiting};
+use crate::shard::slot::wait::Outcome;
 use crate::shard::work::REQUEST_NS;
 
 /// What the bytes of a connection mean.
@@ -29,6 +44,8 @@ use crate::shard::work::REQUEST_NS;
 pub(in crate::shard) enum Session {
     /// It waits for a request, or is in the middle of one.
     Request,
+    /// A request whose answer waits for the first messages of its topics.
+    Poll,
     /// An HTTP answer that goes on and on; what the peer sends is thrown away.
     Stream,
     /// A WebSocket of one topic: payloads both ways.
@@ -44,7 +61,7 @@ pub(in crate::shard) enum Session {
 pub(in crate::shard) struct Traits {
     /// How its bytes become messages.
     pub(in crate::shard) carrier: Carrier,
-    /// It may have subscriptions, and is sent what is new in them.
+    /// It is sent what is new in its subscriptions as it comes.
     pub(in crate::shard) subscribes: bool,
     /// What its peer sends is understood; otherwise it is thrown away.
     pub(in crate::shard) understands: bool,
@@ -52,6 +69,10 @@ pub(in crate::shard) struct Traits {
     pub(in crate::shard) speaks_first: bool,
     /// It can be told of messages that were passed over.
     pub(in crate::shard) is_told_gaps: bool,
+    /// Bytes that one of its messages may have besides a payload.
+    pub(in crate::shard) header_bytes: usize,
+    /// Orders whose outcome may be on its way at once.
+    pub(in crate::shard) orders_max: u32,
 }
 
 impl Session {
@@ -62,18 +83,22 @@ impl Session {
     #[must_use]
     pub(in crate::shard) const fn traits(self) -> Traits {
         use Carrier::{Plain, WebSocket};
-        let (carrier, subscribes, understands, speaks_first, is_told_gaps) = match self {
-            Session::Request => (Plain, false, true, true, true),
-            Session::Stream => (Plain, true, false, false, true),
-            Session::Raw => (WebSocket, true, true, false, false),
-            Session::Line => (WebSocket, true, true, true, true),
-            Session::Echo => (WebSocket, true, true, false, true),
+        const ALL: u32 = u32::MAX;
+        const HEAD: usize = HEADER_BYTES_MAX;
+        let (carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max) = match self {
+            //                   carrier   subscribes understands speaks first  gaps  header orders
+            Session::Request => (Plain, false, true, true, true, 0, ALL),
+            Session::Poll => (Plain, false, true, false, true, 0, ALL),
+            Session::Stream => (Plain, true, false, false, true, 0, ALL),
+            Session::Raw => (WebSocket, true, true, false, false, 0, ALL),
+            Session::Line => (WebSocket, true, true, true, true, HEAD, line::ORDERS_MAX),
+            Session::Echo => (WebSocket, true, true, false, true, 0, ALL),
         };
-        Traits { carrier, subscribes, understands, speaks_first, is_told_gaps }
+        Traits { carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max }
     }
 }
 
-/// The verbs: what happens to every connection, and whose business it is.
+/// What a peer says.
 impl Shard {
     /// Takes the next piece of what a connection sent, which is open; returns the bytes used, 0 if more are needed.
     pub(in crate::shard) fn understand<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> usize {
@@ -82,28 +107,34 @@ impl Shard {
                 self.work.spend(REQUEST_NS);
                 self.http(driver, slot, bytes)
             }
+            Session::Poll => 0, // The next request waits for the answer to this one.
             Session::Raw | Session::Line | Session::Echo => self.frames(driver, slot, bytes),
             Session::Stream => bytes.len(),
         }
     }
 
-    /// Sends the next of what an open connection reads or asked for; says whether it ordered a send.
-    pub(in crate::shard) fn send_news<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+    /// Handles a whole message that a carrier has unpacked.
+    pub(in crate::shard) fn handle_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        text: bool,
+        bytes: &mut [u8],
+    ) -> Outcome {
         match self.connections[slot as usize].session {
-            Session::Request => {
-                self.collect(driver, slot);
-                false
-            }
-            _ => self.send_subscribed(driver, slot),
+            Session::Raw => self.publish_payload(driver, slot, text, bytes),
+            Session::Line => self.command(driver, slot, bytes),
+            Session::Echo => self.echo(driver, slot, text, bytes),
+            Session::Request | Session::Poll | Session::Stream => Outcome::Done,
         }
     }
 
-    /// The timer of an open connection is over.
-    pub(in crate::shard) fn due<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+    /// Goes on with what stands complete and had to wait.
+    pub(in crate::shard) fn resume<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         match self.connections[slot as usize].session {
-            Session::Request => self.expire_request(driver, slot),
-            Session::Raw | Session::Line | Session::Echo => self.expire_websocket(driver, slot),
-            Session::Stream => self.expire_stream(driver, slot),
+            Session::Request => self.resume_request(driver, slot),
+            Session::Poll | Session::Stream => self.subscribe_step(driver, slot),
+            Session::Raw | Session::Line | Session::Echo => self.resume_message(driver, slot),
         }
     }
 
@@ -118,27 +149,154 @@ impl Shard {
             }
             return;
         };
-        let (works, polls) = (active.is_at_work(), active.pending.what == Asked::LongPoll);
+        let works = active.is_at_work();
         match session {
             // Nobody knows whether it still waits for a message that has not been published: it is told that there is none.
-            Session::Request if polls => self.answer_long_poll(driver, slot),
-            Session::Request | Session::Stream => self.make_ready(slot),
+            Session::Poll if self.is_polling(slot) => self.answer_poll(driver, slot),
+            Session::Request | Session::Poll | Session::Stream => self.make_ready(slot),
             _ if works || self.is_closing(slot) => self.make_ready(slot),
             _ => self.kill(driver, slot),
         }
     }
 
-    /// Says whether a peer that has ended its direction has all that it asked for, so that the connection ends.
-    pub(in crate::shard) fn is_done(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        let active: Option<&Active> = self.actives.get(connection.active as usize);
-        connection.ended
-            && connection.life == Life::Open
-            && match connection.session {
-                Session::Request => active.is_none_or(|active| active.waiting == Waiting::No),
-                Session::Raw | Session::Line | Session::Echo => active.is_none_or(|active| !active.is_at_work()),
-                Session::Stream => false,
+    /// The same was seen of a connection that is not read: it may have said something more before. But a message that has not been
+    /// published yet is not waited for.
+    pub(in crate::shard) fn ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.is_polling(slot) {
+            self.answer_poll(driver, slot);
+        }
+    }
+}
+
+/// News: what a session is told.
+impl Shard {
+    /// A subscription stands, and everything behind `head` will come.
+    pub(in crate::shard) fn tell_subscribed<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        token: &str,
+        head: Cursor,
+    ) {
+        if self.connections[slot as usize].session == Session::Line && !token.is_empty() {
+            self.tell_ok(driver, slot, token, Some(head));
+        }
+    }
+
+    /// A home has done what was ordered, or refused it; what was ordered silently is told of only if it was refused.
+    pub(in crate::shard) fn tell_outcome<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        token: Option<&str>,
+        outcome: Result<Cursor, Reason>,
+    ) {
+        match self.connections[slot as usize].session {
+            Session::Request => self.request_is_done(driver, slot, outcome),
+            Session::Line => self.command_is_done(driver, slot, token, outcome),
+            Session::Raw => self.payload_is_done(driver, slot, outcome),
+            Session::Poll | Session::Stream | Session::Echo => {}
+        }
+    }
+
+    /// A home begins to answer what a session asked for, besides its subscriptions: how many messages come, and what is lost.
+    pub(in crate::shard) fn tell_asked<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        head: Cursor,
+        first: u64,
+        count: u32,
+        lost: Option<Lost>,
+    ) {
+        if self.connections[slot as usize].session == Session::Request {
+            self.answer_begins(driver, slot, head, first, count, lost);
+        }
+    }
+
+    /// One message of such an answer.
+    pub(in crate::shard) fn tell_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        seq: u64,
+        content: Content<'_>,
+    ) {
+        if self.connections[slot as usize].session == Session::Request {
+            self.answer_message(driver, slot, seq, content);
+        }
+    }
+
+    /// Makes room for a message of a subscription that only this connection is sent, and returns the place; `None` if there is no
+    /// memory.
+    pub(in crate::shard) fn place_for<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        len: u32,
+    ) -> Option<Span> {
+        match self.connections[slot as usize].session {
+            Session::Poll => {
+                let place = self.place_in_answer(driver, slot, len)?;
+                self.is_in_answer(slot, membership);
+                Some(place)
             }
+            _ => self.place_in_queue(driver, slot, len),
+        }
+    }
+
+    /// Messages of a subscription are lost, or were passed over.
+    pub(in crate::shard) fn tell_gap<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, gap: &Gap<'_>) {
+        self.stats.gaps += 1;
+        match self.connections[slot as usize].session {
+            Session::Poll => self.gap_in_answer(driver, slot, gap),
+            Session::Stream => self.gap_in_stream(driver, slot, gap),
+            Session::Line => self.gap_in_lines(driver, slot, gap),
+            Session::Raw | Session::Echo => self.gap_in_payloads(driver, slot, membership, gap),
+            Session::Request => {}
+        }
+    }
+
+    /// Says whether a connection that waits for answers goes on, now that a replay of one of its subscriptions is over.
+    pub(in crate::shard) fn goes_on_after_replay(&self, slot: Slot) -> bool {
+        let replays =
+            self.actives.get(self.connections[slot as usize].active as usize).map_or(0, |active| active.replays);
+        match self.connections[slot as usize].session {
+            Session::Poll | Session::Stream => replays == 0 && self.is_subscribing(slot),
+            Session::Raw | Session::Line | Session::Echo => true,
+            Session::Request => false,
+        }
+    }
+
+    /// Sends the next of what an open connection reads or asked for; says whether it ordered a send.
+    pub(in crate::shard) fn send_news<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        match self.connections[slot as usize].session {
+            Session::Request => false,
+            Session::Poll => {
+                self.collect(driver, slot);
+                false
+            }
+            Session::Stream | Session::Raw | Session::Line | Session::Echo => self.send_subscribed(driver, slot),
+        }
+    }
+
+    /// The timer of an open connection is over.
+    pub(in crate::shard) fn due<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.connections[slot as usize].session {
+            Session::Request => self.expire_request(driver, slot),
+            Session::Poll => self.expire_poll(driver, slot),
+            Session::Stream => self.expire_stream(driver, slot),
+            Session::Raw | Session::Line | Session::Echo => self.expire_websocket(driver, slot),
+        }
+    }
+
+    /// What is arriving of a connection takes too much memory for too long: it is given up, and told so.
+    pub(in crate::shard) fn give_up<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.connections[slot as usize].session {
+            Session::Request if self.is_arriving(slot) => self.give_up_request(driver, slot),
+            _ => self.shed(driver, slot),
+        }
     }
 
     /// Ends a subscriber in order.
@@ -153,27 +311,64 @@ impl Shard {
     pub(in crate::shard) fn farewell<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         match self.connections[slot as usize].session {
             Session::Request => self.finish_request(driver, slot),
+            Session::Poll => self.finish_poll(driver, slot),
             _ => self.end_subscriber(driver, slot, close::GOING_AWAY, "the engine is shutting down"),
+        }
+    }
+
+    /// A WebSocket is closed: what its session says before the close frame.
+    pub(in crate::shard) fn last_words<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
+        if self.connections[slot as usize].is(Session::Line) {
+            self.say_bye(driver, slot, code, reason);
+        }
+    }
+}
+
+/// What the rest of the shard asks of a session.
+impl Shard {
+    /// Says whether a peer that has ended its direction has all that it asked for, so that the connection ends.
+    pub(in crate::shard) fn is_done(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        let active: Option<&Active> = self.actives.get(connection.active as usize);
+        connection.ended
+            && connection.life == Life::Open
+            && match connection.session {
+                Session::Request => active.is_none_or(|active| active.waiting == Waiting::No),
+                Session::Raw | Session::Line | Session::Echo => active.is_none_or(|active| !active.is_at_work()),
+                Session::Poll | Session::Stream => false,
+            }
+    }
+
+    /// Returns the memory that a session holds for what it is in the middle of, in bytes.
+    #[must_use]
+    pub(in crate::shard) fn state_bytes(&self, slot: Slot) -> u64 {
+        match self.connections[slot as usize].session {
+            Session::Request => self.exchange_if_any(slot).map_or(0, |exchange| exchange.block_bytes()),
+            Session::Poll | Session::Stream => self.reading_if_any(slot).map_or(0, |reading| reading.block_bytes()),
+            Session::Raw | Session::Line | Session::Echo => 0,
+        }
+    }
+
+    /// Forgets what a session is in the middle of: its connection ends, or becomes another's.
+    pub(in crate::shard) fn forget_state(&mut self, slot: Slot) {
+        match self.connections[slot as usize].session {
+            Session::Request => self.end_exchange(slot),
+            Session::Poll | Session::Stream => self.end_reading(slot),
+            Session::Raw | Session::Line | Session::Echo => {}
         }
     }
 
     /// Returns what operators call a connection.
     pub(in crate::shard) fn name_of(&self, slot: Slot) -> &'static str {
         let connection = &self.connections[slot as usize];
-        let asked = self.actives.get(connection.active as usize).map_or(Asked::Nothing, |active| active.pending.what);
         match connection.session {
             _ if connection.life != Life::Open => "closing",
-            Session::Request if asked == Asked::LongPoll => "long-poll",
             Session::Request => "http",
+            Session::Poll => "long-poll",
             Session::Raw => "websocket",
             Session::Line => "line",
             Session::Echo => "echo",
-            Session::Stream => match connection.dialect.shape {
-                Shape::Stream => "ndjson",
-                Shape::Multipart => "multipart",
-                Shape::ForeverFrame => "forever-frame",
-                _ => "sse",
-            },
+            Session::Stream => self.name_of_stream(slot),
         }
     }
 }

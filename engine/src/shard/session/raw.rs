@@ -1,28 +1,29 @@
-//! Raw WebSockets: each message is a payload, of the topic in the path of the handshake; and the echo.
+//! Raw WebSockets: each message is a payload, of the topic in the path of the handshake.
 
 use corecast_protocol::cursor::Cursor;
-use corecast_protocol::message::Message;
+use corecast_protocol::message::Gap;
 use corecast_protocol::ws::close;
 
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Purpose};
+use crate::mesh::{Asker, Content, Reason};
 use crate::shard::Shard;
-use crate::shard::carrier::websocket::{Handled, is_utf8};
-use crate::shard::dialect::encode::Effort;
-use crate::shard::topic::subscribe::Outcome;
-use crate::shard::topic::topics::NONE;
+use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::session::order::Order;
+use crate::shard::slot::wait::Outcome;
+use crate::shard::topic::topics::{CONFLATE, NONE};
 
 impl Shard {
+    /// Publishes a payload.
     pub(in crate::shard) fn publish_payload<D: Driver>(
         &mut self,
         driver: &mut D,
         slot: Slot,
         text: bool,
         bytes: &[u8],
-    ) -> Handled {
+    ) -> Outcome {
         let membership = self.connections[slot as usize].first;
         if membership == NONE {
-            return Handled::Done;
+            return Outcome::Done;
         }
         let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
         let mut topic = [0; 255];
@@ -30,32 +31,41 @@ impl Shard {
         let topic = &mut topic[..name.len()];
         topic.copy_from_slice(name);
         let topic = std::str::from_utf8(topic).expect("topics are text");
-        if corecast_protocol::topic::is_system(topic) {
-            self.close_websocket(driver, slot, close::POLICY, "topics that start with $ belong to the engine");
-            return Handled::Done;
-        }
         let text = text || is_utf8(bytes);
-        match self.publish(slot, topic, Content { event: "", payload: bytes, text }, Purpose::Silent, "") {
-            Outcome::NoRoom(way) => Handled::Room(way),
-            Outcome::Done | Outcome::Full => Handled::Done,
+        let content = Content { event: "", payload: bytes, text };
+        let order = Order::Publish { topic, content, expected: None, asker: Asker::Nobody, token: "" };
+        match self.order(slot, order) {
+            Outcome::Refused(_) => {
+                self.close_websocket(driver, slot, close::POLICY, "topics that start with $ belong to the engine");
+                Outcome::Done
+            }
+            outcome => outcome,
         }
     }
 
-    pub(in crate::shard) fn echo<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
-        let message = Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
-        let dialect = self.connections[slot as usize].dialect;
-        let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
-        let len = self.encoder.measure(dialect, &message, effort) as u32;
-        self.work.spend(self.encoder.cost_ns);
-        self.active(slot);
-        let index = self.connections[slot as usize].active as usize;
-        let memory = driver.memory_mut();
-        match self.actives[index].queue.reserve(&mut self.store, memory, len) {
-            Some(place) => {
-                self.encoder.write(dialect, &message, memory.bytes_mut(place));
-                self.queued(slot);
-            }
-            None => self.shed(driver, slot),
+    /// A home has refused a payload: the one way to tell is to end it.
+    pub(in crate::shard) fn payload_is_done<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        outcome: Result<Cursor, Reason>,
+    ) {
+        if outcome.is_err() {
+            self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
+        }
+    }
+
+    /// A raw WebSocket carries payloads only: the one way to tell of a gap is to end it, with the reason. Who wants the newest only is
+    /// not told of what was passed over.
+    pub(in crate::shard) fn gap_in_payloads<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        membership: u32,
+        gap: &Gap<'_>,
+    ) {
+        if self.topics.subscriber(membership).flags & CONFLATE == 0 && gap.count > 0 {
+            self.close_websocket(driver, slot, close::TRY_AGAIN, "messages were lost; subscribe again");
         }
     }
 }

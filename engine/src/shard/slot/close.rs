@@ -26,7 +26,7 @@ impl Shard {
             active.body.clear(&mut self.store);
             active.carry.clear(&mut self.store);
         }
-        self.say_bye(driver, slot, code, reason);
+        self.last_words(driver, slot, code, reason);
         let mut bytes = [0; 131];
         let written = frame::write_close(&mut bytes, code, reason);
         let len = written.expect("the longest close frame has 129 bytes");
@@ -118,17 +118,10 @@ impl Shard {
     }
 
     fn drop_active(&mut self, slot: Slot) {
-        let index = self.connections[slot as usize].active;
-        if index == NONE {
-            return;
+        self.forget_state(slot);
+        let index = std::mem::replace(&mut self.connections[slot as usize].active, NONE);
+        if let Some(mut active) = self.actives.try_remove(index as usize) {
+            active.clear(&mut self.store);
         }
-        let mut active = self.actives.remove(index as usize);
-        active.queue.clear(&mut self.store);
-        active.carry.clear(&mut self.store);
-        active.body.clear(&mut self.store);
-        active.plan.clear(&mut self.store);
-        active.conditions.clear(&mut self.store);
-        active.words.clear(&mut self.store);
-        self.connections[slot as usize].active = NONE;
     }
 }

@@ -6,20 +6,17 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use crate::io::driver::{Interest, Slot};
-use crate::mesh::Standing;
 use crate::shard::carrier::Carrier;
 use crate::shard::crossing::Way;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::Session;
-use crate::shard::session::request::words::Words;
-use crate::shard::session::stream::Transport;
 use crate::shard::slot::pong::Front;
+use crate::shard::topic::chain::Store;
 use crate::shard::topic::topics::NONE;
 
 /// How far a connection has come in its life; what it says meanwhile is its session's.
@@ -194,86 +191,10 @@ pub(in crate::shard) enum Waiting {
     Turn,
 }
 
-/// A request that is being received or answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::shard) struct Pending {
-    /// What its answer depends on.
-    pub(in crate::shard) what: Asked,
-    /// The connection is kept after the answer.
-    pub(in crate::shard) keep_alive: bool,
-    /// An answer before the end of its body ends the connection: nobody knows where that would be, or it is far.
-    pub(in crate::shard) cut: bool,
-    /// What is answered depends on Accept.
-    pub(in crate::shard) by_accept: bool,
-    /// The peer speaks HTTP/1.0.
-    pub http10: bool,
-    /// `HEAD`: the answer has no body.
-    pub(in crate::shard) head_only: bool,
-}
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::shard) enum Asked {
-    /// Nothing is pending.
-    #[default]
-    Nothing,
-    /// To publish the body.
-    Publish,
-    /// To publish the lines of the body.
-    Batch,
-    /// To clear a topic.
-    Clear,
-    /// The messages after a cursor.
-    Poll,
-    /// The newest payload.
-    Value,
-    /// To subscribe the topics of its plan, one after another.
-    Subscribe,
-    /// The first messages to come, or to be told that none came in time.
-    LongPoll,
-    /// Nothing: the answer stands, the body is thrown away.
-    Discard,
-}
-
-/// Progress of an NDJSON batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::shard) struct Batch {
-    /// Bytes of the body whose lines were checked; once all are, bytes of records that were sent to their homes.
-    pub(in crate::shard) offset: u32,
-    /// All lines are checked.
-    pub(in crate::shard) checked: bool,
-    /// Lines checked, empty ones among them.
-    pub(in crate::shard) line: u32,
-    /// Bytes of records.
-    pub(in crate::shard) packed: u32,
-    /// Lines sent to their homes.
-    pub(in crate::shard) sent: u32,
-    /// Answers that came.
-    pub(in crate::shard) answered: u32,
-    /// Answers that said no.
-    pub(in crate::shard) refused: u32,
-}
-
-/// How a body arrives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::shard) enum Body {
-    /// There is none, or all of it is here.
-    #[default]
-    Done,
-    /// So many bytes are still to come.
-    Sized(u64),
-    /// In chunks.
-    Chunked(corecast_protocol::http::body::Chunked),
-}
-
-/// Longest origin that there can be, in bytes: a host name (253), its port (6), and a scheme, the longest of which that we
-/// know is `safari-web-extension://` (23). A longer one is refused.
-pub const ORIGIN_BYTES_MAX: usize = 320;
-
 /// What a peer has to read of an answer to be waited for, in bytes a millisecond: a thousandth of what a slow telephone does is less.
 const READ_BYTES_A_MS_MIN: u64 = 1;
 
-/// What a busy connection costs on top.
+/// What any busy connection costs on top; what its session is in the middle of is kept by the session, in its own [`Active::state`].
 #[derive(Debug)]
 pub(in crate::shard) struct Active {
     /// The connection.
@@ -288,50 +209,22 @@ pub(in crate::shard) struct Active {
     pub(in crate::shard) carry: Buffer,
     /// The message or body that is being received.
     pub(in crate::shard) body: Buffer,
-    /// A head after the first is on its way, and has its time.
-    pub(in crate::shard) heading: bool,
     /// Bytes of the queue that the kernel took since the timer last looked, of sends that were not done in full.
     pub(in crate::shard) taken: u32,
-    /// What has arrived of a body.
-    pub(in crate::shard) arriving: Body,
+    /// Why nothing is handled now.
+    pub(in crate::shard) waiting: Waiting,
+    /// Replays on their way to its subscriptions.
+    pub(in crate::shard) replays: u32,
+    /// Orders of its session whose outcome is on its way.
+    pub(in crate::shard) owed: u32,
+    /// Where its session keeps what it is in the middle of, or [`NONE`].
+    pub(in crate::shard) state: u32,
     /// The body is text.
     pub(in crate::shard) text: bool,
     /// A whole message stands in `body` and waits to be handled.
     pub(in crate::shard) complete: bool,
-    /// Why nothing is handled now.
-    pub(in crate::shard) waiting: Waiting,
-    /// The request in progress.
-    pub(in crate::shard) pending: Pending,
-    /// Words of the request that its answer needs.
-    pub(in crate::shard) words: Words,
-    /// Where the request starts.
-    pub(in crate::shard) since: Since,
-    /// How the request wants its messages.
-    pub(in crate::shard) transport: Transport,
-    /// Topics and options of a request that subscribes, as they stood in its query.
-    pub(in crate::shard) plan: Buffer,
-    /// The number of the topic that is next in the plan.
-    pub(in crate::shard) step: u8,
-    /// How long a long poll waits, in milliseconds.
-    pub(in crate::shard) wait_ms: u64,
-    /// The batch in progress.
-    pub(in crate::shard) batch: Batch,
-    /// Replays on their way to its subscriptions.
-    pub(in crate::shard) replays: u32,
-    /// Cursor of the answer that is being put together (`poll`, `value`).
-    pub(in crate::shard) cursor: Cursor,
-    /// Conditions on what is there: the lines of If-Match and If-None-Match, with their names.
-    pub(in crate::shard) conditions: Buffer,
-    /// What was there when they held; what is done is done only if it still is.
-    pub(in crate::shard) expected: Option<Standing>,
-    /// By place in the plan: topics with messages none of which is in the answer, though it asked for what is remembered.
-    pub(in crate::shard) emptied: u64,
-    /// Tells the replay of this request from earlier ones, whose messages may still come.
-    pub(in crate::shard) serial: u32,
-    /// Messages of a `poll` that are still to come.
-    pub(in crate::shard) poll_left: u32,
-    /// Answers that clients of the line protocol are still owed.
-    pub(in crate::shard) tickets: u32,
+    /// What is carried over is the beginning of something that has its time.
+    pub(in crate::shard) heading: bool,
     /// When the queue has drained, our direction ends.
     pub(in crate::shard) closing: bool,
 }
@@ -347,28 +240,14 @@ impl Active {
             front: Front::default(),
             carry: Buffer::new(Owner::Inbound),
             body: Buffer::new(Owner::Inbound),
-            heading: false,
             taken: 0,
-            arriving: Body::Done,
+            waiting: Waiting::No,
+            replays: 0,
+            owed: 0,
+            state: NONE,
             text: false,
             complete: false,
-            waiting: Waiting::No,
-            pending: Pending::default(),
-            words: Words::new(),
-            since: Since::Latest,
-            transport: Transport::Poll,
-            plan: Buffer::new(Owner::Inbound),
-            step: 0,
-            wait_ms: 0,
-            batch: Batch::default(),
-            replays: 0,
-            cursor: Cursor { epoch: 0, seq: 0 },
-            conditions: Buffer::new(Owner::Inbound),
-            expected: None,
-            emptied: 0,
-            serial: 0,
-            poll_left: 0,
-            tickets: 0,
+            heading: false,
             closing: false,
         }
     }
@@ -376,9 +255,14 @@ impl Active {
     /// Returns the memory that holds what is arriving, in bytes.
     #[must_use]
     pub(in crate::shard) fn inbound_bytes(&self) -> u64 {
-        let buffers = [&self.carry, &self.body, &self.plan, &self.conditions];
-        let words = u64::from(self.words.block_bytes());
-        buffers.iter().map(|buffer| u64::from(buffer.block_bytes())).sum::<u64>() + words
+        u64::from(self.carry.block_bytes()) + u64::from(self.body.block_bytes())
+    }
+
+    /// Gives all of its memory back.
+    pub(in crate::shard) fn clear(&mut self, store: &mut Store) {
+        for buffer in [&mut self.queue, &mut self.carry, &mut self.body] {
+            buffer.clear(store);
+        }
     }
 
     /// Says whether what a WebSocket sent waits to be handled, or to be answered.
@@ -386,7 +270,7 @@ impl Active {
     pub(in crate::shard) fn is_at_work(&self) -> bool {
         self.waiting != Waiting::No
             || self.complete
-            || self.tickets > 0
+            || self.owed > 0
             || self.replays > 0
             || !self.queue.is_empty()
             || self.sending > 0
@@ -410,12 +294,11 @@ impl Active {
             && self.sending == 0
             && self.carry.is_empty()
             && self.body.is_empty()
-            && self.arriving == Body::Done
             && !self.complete
             && self.waiting == Waiting::No
-            && self.pending.what == Asked::Nothing
             && self.replays == 0
-            && self.tickets == 0
+            && self.owed == 0
+            && self.state == NONE
             && !self.closing
     }
 }
@@ -431,12 +314,5 @@ mod tests {
         let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>()];
         assert!(sizes[0] <= 112 && sizes[1] == 24 && sizes[2] <= 48, "{sizes:?}");
         assert!(sizes.iter().sum::<usize>() <= 184, "{sizes:?}");
-    }
-
-    /// What a long poll that waits costs here: it is busy, but with nothing.
-    #[test]
-    fn a_waiting_long_poll_is_small() {
-        let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>(), size_of::<Active>()];
-        assert!(sizes.iter().sum::<usize>() <= 480, "{sizes:?}");
     }
 }

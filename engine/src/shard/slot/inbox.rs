@@ -4,7 +4,7 @@ use crate::io::driver::{Driver, Interest, Slot};
 use crate::shard::Shard;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
-use crate::shard::slot::connection::{Active, Asked, Life, Waiting};
+use crate::shard::slot::connection::{Active, Life, Waiting};
 use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::topics::NONE;
 
@@ -147,7 +147,7 @@ impl Shard {
                 carry.clear(&mut self.store);
                 break;
             }
-            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            let waits = self.waits(slot);
             if waits || used == 0 && len == span.len {
                 if begun {
                     self.time_head(slot);
@@ -200,7 +200,7 @@ impl Shard {
             let used = self.understand(driver, slot, rest);
             at += used;
             self.work.spend_on(used);
-            let waits = self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No);
+            let waits = self.waits(slot);
             if used == 0 || waits || !self.is_living(slot, generation) {
                 break;
             }
@@ -245,9 +245,7 @@ impl Shard {
         // It is owed what it asked for, and may have said something more before the end: that is read when its turn comes. But a
         // message that has not been published yet is not waited for.
         self.connections[slot as usize].ends = true;
-        if self.active_if_any(slot).is_some_and(|active| active.pending.what == Asked::LongPoll) {
-            self.answer_long_poll(driver, slot);
-        }
+        self.ends(driver, slot);
     }
 
     /// The peer ended its direction.

@@ -5,8 +5,7 @@
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::carrier::Carrier;
-use crate::shard::slot::connection::{Body, Waiting};
+use crate::shard::slot::connection::Waiting;
 
 /// Where bytes of a connection are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,23 +48,6 @@ impl Shard {
         false
     }
 
-    /// Gives up what is arriving of a connection, and tells it: a request is answered, a WebSocket closed.
-    fn give_up<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.connections[slot as usize].session.traits().carrier != Carrier::Plain
-            || self.active(slot).arriving == Body::Done
-        {
-            self.shed(driver, slot);
-            return;
-        }
-        let index = self.connections[slot as usize].active as usize;
-        let active = &mut self.actives[index];
-        active.body.clear(&mut self.store);
-        active.carry.clear(&mut self.store);
-        active.pending.keep_alive = false;
-        self.answer_full(driver, slot);
-        self.end_after_answer(slot);
-    }
-
     /// Finds, of the next busy connections, the one that holds most for longest, if that is more than this one does with `more` bytes.
     fn worst_holder(&mut self, slot: Slot, more: u64) -> Option<Slot> {
         let own = self.held_for(slot, more);
@@ -92,6 +74,6 @@ impl Shard {
             Waiting::No => u64::from(self.tick.wrapping_sub(connection.heard_tick)),
             _ => 0,
         };
-        (active.inbound_bytes() + more) * (silent + 1)
+        (active.inbound_bytes() + self.state_bytes(slot) + more) * (silent + 1)
     }
 }

@@ -21,6 +21,14 @@ impl Shard {
         }
     }
 
+    /// Makes room in the connection's queue; `None` if there is no memory.
+    pub(in crate::shard) fn place_in_queue<D: Driver>(&mut self, driver: &mut D, slot: Slot, len: u32) -> Option<Span> {
+        self.active(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.cursor_due = true;
+        self.actives[connection.active as usize].queue.reserve(&mut self.store, driver.memory_mut(), len)
+    }
+
     /// Copies a frame into the connection's queue; says false if there is no memory.
     #[must_use]
     pub(in crate::shard) fn queue_span<D: Driver>(&mut self, driver: &mut D, slot: Slot, frame: Span) -> bool {

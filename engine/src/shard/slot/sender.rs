@@ -393,7 +393,7 @@ impl Shard {
             // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
             // between them for ever.
             let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
-            self.tell_gap(driver, slot, membership, before, last, to - from, GapReason::Conflated);
+            self.subscription_lost(driver, slot, membership, before, last, to - from, GapReason::Conflated);
             if !self.connections[slot as usize].is_subscriber() {
                 return false;
             }

@@ -5,7 +5,7 @@
 
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Content, Lost, Name, Packet, Purpose, Reason, Rest, Standing, Start, Ticket};
+use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Owed, Size};
 use crate::shard::topic::home::{Hearing, Member, Resolved};
@@ -62,7 +62,7 @@ impl Shard {
                 self.crowded.insert(shard);
             }
         }
-        if ticket.purpose != Purpose::Silent {
+        if ticket.asker != Asker::Nobody {
             self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
         }
     }
@@ -191,9 +191,9 @@ impl Shard {
             sent &= self.links.send(asker, &Packet::Message { ticket, seq, rest, content });
         }
         assert!(sent, "the batch was measured against the ring's room");
-        if ticket.purpose == Purpose::CatchUp && next > head {
+        if ticket.asker == Asker::Topic && next > head {
             for member in &mut home.members {
-                if member.shard as usize == asker && member.id == ticket.detail && member.generation == generation {
+                if member.shard as usize == asker && member.id == ticket.word && member.generation == generation {
                     member.hearing = Hearing::Live;
                 }
             }
@@ -207,7 +207,7 @@ impl Shard {
         if owed.is_empty() && self.links.send(asker, packet) {
             return;
         }
-        let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.purpose == Purpose::Silent);
+        let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.asker == Asker::Nobody);
         if !uncounted || owed.len() < OWED_MAX {
             owed.push_back(Owed::Packet(packet.to_bytes()));
             self.crowded.insert(asker);

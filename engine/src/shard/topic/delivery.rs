@@ -142,7 +142,7 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        let (id, generation) = (ticket.detail, ticket.slot);
+        let (id, generation) = (ticket.word, ticket.slot);
         if !self.topics.living(id, generation) {
             return;
         }
@@ -181,7 +181,7 @@ impl Shard {
         seq: u64,
         content: Content<'_>,
     ) {
-        let (id, generation) = (ticket.detail, ticket.slot);
+        let (id, generation) = (ticket.word, ticket.slot);
         if !self.topics.living(id, generation) {
             return;
         }

@@ -6,18 +6,16 @@
 
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::line::GapReason;
-use corecast_protocol::message::Message;
-use corecast_protocol::ws::close;
+use corecast_protocol::message::{Gap, Message};
+use corecast_protocol::topic::TOPIC_BYTES_MAX;
 
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Lost, Packet, Purpose, Rest, Start, Ticket};
+use crate::mesh::{Asker, Content, Lost, Packet, Rest, Start, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
-use crate::shard::dialect::Shape;
 use crate::shard::dialect::encode::Effort;
-use crate::shard::session::stream::Told;
-use crate::shard::slot::connection::{Asked, Waiting};
-use crate::shard::topic::topics::{BEHIND, CONFLATE, NONE, REPLAYING, UNRESOLVED};
+use crate::shard::slot::connection::Waiting;
+use crate::shard::topic::topics::{BEHIND, NONE, REPLAYING, Topics, UNRESOLVED};
 
 /// Replays of the newest message that may be on their way to one connection: it subscribes to so many topics at once.
 const REPLAYS_MAX: u32 = 64;
@@ -53,7 +51,7 @@ impl Shard {
         let topic =
             self.topics.topic(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
         let generation = self.connections[slot as usize].generation;
-        let ticket = Ticket { slot, generation, purpose: Purpose::Continue, detail: membership, serial, token: "" };
+        let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: "" };
         let from = Start::Seq(self.topics.subscriber(membership).next);
         let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
@@ -87,25 +85,19 @@ impl Shard {
             return;
         }
         let slot = ticket.slot;
-        match ticket.purpose {
-            Purpose::Poll | Purpose::Value if self.expects(slot, ticket.serial) => {
-                self.answer_begins(driver, slot, head, first, count, lost);
+        if ticket.word == NONE {
+            if self.expects(slot, ticket.serial) {
+                self.tell_asked(driver, slot, head, first, count, lost);
             }
-            Purpose::Poll | Purpose::Value => {}
-            _ if self.is_replaying(ticket) => self.subscription_continues(driver, ticket, head, first, count, lost),
-            _ => {}
+        } else if self.is_replaying(ticket) {
+            self.subscription_continues(driver, ticket, head, first, count, lost);
         }
     }
 
     /// Says whether an answer is that to what was asked last for a subscription, which has not ended meanwhile.
     fn is_replaying(&self, ticket: Ticket<'_>) -> bool {
-        let place = self.topics.memberships.get(ticket.detail as usize);
+        let place = self.topics.memberships.get(ticket.word as usize);
         place.is_some_and(|place| place.slot == ticket.slot && place.serial == ticket.serial)
-    }
-
-    /// Says whether an answer is that of the connection's present request.
-    fn expects(&mut self, slot: Slot, serial: u32) -> bool {
-        self.active_if_any(slot).is_some_and(|active| active.serial == serial)
     }
 
     fn subscription_continues<D: Driver>(
@@ -117,7 +109,7 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        let (slot, membership) = (ticket.slot, ticket.detail);
+        let (slot, membership) = (ticket.slot, ticket.word);
         let place = &self.topics.memberships[membership as usize];
         let log = place.log;
         let subscriber = *self.topics.subscriber(membership);
@@ -128,11 +120,9 @@ impl Shard {
             let subscriber = self.topics.subscriber_mut(membership);
             subscriber.flags &= !UNRESOLVED;
             subscriber.next = first;
-            if !ticket.token.is_empty() {
-                self.tell_ok(driver, slot, ticket.token, Some(head));
-                if !self.is_living(slot, ticket.generation) {
-                    return; // No memory for the answer: the connection and its memberships are gone.
-                }
+            self.tell_subscribed(driver, slot, ticket.token, head);
+            if !self.is_living(slot, ticket.generation) {
+                return; // No memory for the answer: the connection and its memberships are gone.
             }
             if let Some(lost) = lost {
                 self.stats.owed = self.stats.owed.wrapping_add(lost.count);
@@ -167,10 +157,10 @@ impl Shard {
         if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
             return;
         }
-        let (slot, membership) = (ticket.slot, ticket.detail);
-        if matches!(ticket.purpose, Purpose::Poll | Purpose::Value) {
+        let (slot, membership) = (ticket.slot, ticket.word);
+        if membership == NONE {
             if self.expects(slot, ticket.serial) {
-                self.answer_message(driver, slot, seq, content);
+                self.tell_message(driver, slot, seq, content);
             }
             return;
         }
@@ -195,38 +185,13 @@ impl Shard {
         seq: u64,
         content: Content<'_>,
     ) -> bool {
-        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
-        let topic = self.topics.topic(log.topic);
-        let message = Message {
-            topic: topic.name().text,
-            cursor: Cursor { epoch: topic.epoch, seq },
-            event: Some(content.event).filter(|event| !event.is_empty()),
-            payload: content.payload,
-            text: content.text,
-        };
-        let dialect = log.dialect;
+        let message = message_of(&self.topics, membership, seq, content);
+        let dialect = self.topics.logs[self.topics.memberships[membership as usize].log as usize].dialect;
         let len = self.encoder.measure(dialect, &message, Effort::None) as u32;
         self.work.spend(self.encoder.cost_ns);
-        if dialect.shape == Shape::Object {
-            // A long poll: its messages go into the body of its answer.
-            let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) else {
-                return false;
-            };
-            let memory = driver.memory_mut();
-            let comma = u32::from(!active.body.is_empty());
-            let Some(place) = active.body.reserve(&mut self.store, memory, len + comma) else { return false };
-            let out = memory.bytes_mut(place);
-            out[..comma as usize].fill(b',');
-            self.encoder.write(dialect, &message, &mut out[comma as usize..]);
-            self.is_in_answer(slot, membership);
-            self.passed(membership, seq);
-            return true;
-        }
-        let index = self.connections[slot as usize].active as usize;
-        let memory = driver.memory_mut();
-        let Some(place) = self.actives[index].queue.reserve(&mut self.store, memory, len) else { return false };
-        self.encoder.write(dialect, &message, memory.bytes_mut(place));
-        self.connections[slot as usize].cursor_due = true;
+        let Some(place) = self.place_for(driver, slot, membership, len) else { return false };
+        let message = message_of(&self.topics, membership, seq, content);
+        self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
         self.lengthen(slot, NONE, self.encoder.plain_bytes as i64);
         self.passed(membership, seq);
         true
@@ -244,12 +209,7 @@ impl Shard {
     fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, all: bool) {
         self.replay_is_over(slot, membership);
         let Some(active) = self.active_if_any(slot) else { return };
-        let waits = active.waiting == Waiting::Answer
-            && match active.pending.what {
-                Asked::Nothing => true,
-                Asked::Subscribe => active.replays == 0,
-                _ => false,
-            };
+        let waits = active.waiting == Waiting::Answer && self.goes_on_after_replay(slot);
         if all {
             self.topics.subscriber_mut(membership).flags &= !REPLAYING;
             self.measure_by_log(driver, membership);
@@ -295,12 +255,12 @@ impl Shard {
             Cursor { epoch, seq: lost.after_seq }
         };
         let to = Cursor { epoch, seq: first - 1 };
-        self.tell_gap(driver, slot, membership, from, to, lost.count, reason);
+        self.subscription_lost(driver, slot, membership, from, to, lost.count, reason);
     }
 
-    /// Tells a subscriber of a gap, in the way of its dialect.
+    /// Tells a subscriber of a gap.
     #[allow(clippy::too_many_arguments)]
-    pub(in crate::shard) fn tell_gap<D: Driver>(
+    pub(in crate::shard) fn subscription_lost<D: Driver>(
         &mut self,
         driver: &mut D,
         slot: Slot,
@@ -310,23 +270,22 @@ impl Shard {
         count: u64,
         reason: GapReason,
     ) {
-        self.stats.gaps += 1;
-        let log = self.topics.memberships[membership as usize].log;
-        let shape = self.connections[slot as usize].dialect.shape;
-        if !matches!(shape, Shape::Line | Shape::Payload) {
-            self.tell_gap_over_http(driver, slot, log, Told { from, to, count, reason });
-        } else if shape == Shape::Line {
-            let topic = self.topics.topic(self.topics.logs[log as usize].topic);
-            let mut text = std::mem::take(&mut self.text);
-            let written = corecast_protocol::dialect::line::text_frame(&mut text, |w| {
-                corecast_protocol::dialect::line::gap(w, topic.name().text, from, to, count, reason);
-            });
-            let len = written.expect("the scratch holds the longest line");
-            self.push(driver, slot, &text[..len]);
-            self.text = text;
-        } else if self.topics.subscriber(membership).flags & CONFLATE == 0 && count > 0 {
-            // A raw WebSocket carries payloads only: the one way to tell is to end it, with the reason.
-            self.close_websocket(driver, slot, close::TRY_AGAIN, "messages were lost; subscribe again");
-        }
+        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        let text = self.topics.topic(log.topic).name().text.as_bytes();
+        let mut name = [0; TOPIC_BYTES_MAX];
+        name[..text.len()].copy_from_slice(text);
+        let topic = std::str::from_utf8(&name[..text.len()]).expect("topics are text");
+        self.tell_gap(driver, slot, membership, &Gap { topic, from, to, count, reason });
+    }
+}
+
+fn message_of<'a>(topics: &'a Topics, membership: u32, seq: u64, content: Content<'a>) -> Message<'a> {
+    let topic = topics.topic(topics.logs[topics.memberships[membership as usize].log as usize].topic);
+    Message {
+        topic: topic.name().text,
+        cursor: Cursor { epoch: topic.epoch, seq },
+        event: Some(content.event).filter(|event| !event.is_empty()),
+        payload: content.payload,
+        text: content.text,
     }
 }

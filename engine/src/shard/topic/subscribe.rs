@@ -4,10 +4,11 @@ use corecast_protocol::cursor::Since;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Name, Packet, Purpose, Start, Ticket};
+use crate::mesh::{Asker, Name, Packet, Start, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::slot::connection::Connection;
+use crate::shard::slot::wait::{Outcome, Refusal, Wait};
 use crate::shard::topic::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 
 /// Subscriptions of a connection that end at once when it does: all that one request can have, and most WebSockets have.
@@ -24,8 +25,8 @@ const LEAVES_PER_TURN: usize = 256;
 pub(in crate::shard) struct Wish<'a> {
     /// The topic, checked.
     pub topic: &'a str,
-    /// Where to start.
-    pub since: Since,
+    /// Where to start; if it does not say, with the newest message, or where it is already.
+    pub since: Option<Since>,
     /// Only the newest message matters.
     pub conflate: bool,
     /// At most one message per so many milliseconds; 0: all.
@@ -36,29 +37,20 @@ pub(in crate::shard) struct Wish<'a> {
     pub token: &'a str,
 }
 
-/// What became of an order that needs a home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Outcome {
-    /// Done, or on its way.
-    Done,
-    /// Nothing was done: the ring has no room, or others wait for it.
-    NoRoom(Way),
-    /// Nothing was done: a limit is reached.
-    Full,
-}
-
 impl Shard {
-    /// Subscribes a WebSocket to a topic. The caller made sure that no replay is on its way to the connection.
+    /// Subscribes a connection to a topic that it has not. The caller made sure that no replay is on its way to the connection.
     pub(in crate::shard) fn subscribe(&mut self, slot: Slot, wish: Wish<'_>) -> Outcome {
         let hash = self.hash(wish.topic);
         let name = Name { hash, text: wish.topic };
         let home = self.home_of(hash);
         if let Err(way) = self.may_subscribe(home) {
-            return Outcome::NoRoom(way);
+            return Outcome::Wait(Wait::Room(way));
         }
         let topic = match self.topics.find(name) {
             Some(topic) => topic,
-            None if self.topics.len() >= self.limits.topics_max as usize => return Outcome::Full,
+            None if self.topics.len() >= self.limits.topics_max as usize => {
+                return Outcome::Refused(Refusal::Full);
+            }
             None => {
                 let topic = self.topics.make(name, home as u32);
                 let generation = self.topics.topic(topic).generation;
@@ -97,10 +89,9 @@ impl Shard {
             self.topics.subscriber_mut(other).flags |= LOOK;
             self.has_news(slot, other);
         }
-        let from = start_of(wish.since);
+        let from = start_of(wish.since.unwrap_or_default());
         let serial = self.next_serial();
-        let ticket =
-            Ticket { slot, generation, purpose: Purpose::Subscribe, detail: membership, serial, token: wish.token };
+        let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: wish.token };
         let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.asked(Way::to(home, Lane::Bulk));
@@ -111,8 +102,11 @@ impl Shard {
 
     /// Returns the connection's membership of a topic.
     pub(in crate::shard) fn membership_of(&self, slot: Slot, topic: &str) -> Option<u32> {
-        let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
         let Connection { first, subscriptions, .. } = self.connections[slot as usize];
+        if first == NONE {
+            return None;
+        }
+        let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
         self.topics.membership_of(slot, first, subscriptions, topic)
     }
 

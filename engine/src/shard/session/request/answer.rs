@@ -13,10 +13,10 @@ use corecast_protocol::{json, topic};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Reason, Standing};
 use crate::shard::Shard;
+use crate::shard::session::reading::Transport;
 use crate::shard::session::request::condition::{Broken, TAG_BYTES_MAX, asks_for_the_remembered, tag_of};
-use crate::shard::session::stream::Transport;
-use crate::shard::slot::connection::ORIGIN_BYTES_MAX;
-use crate::shard::slot::connection::{Asked, Batch, Pending, Waiting};
+use crate::shard::session::request::exchange::{Asked, ORIGIN_BYTES_MAX};
+use crate::shard::slot::connection::Waiting;
 
 pub(in crate::shard) const JSON: &str = "application/json";
 pub(in crate::shard) const TEXT: &str = "text/plain; charset=utf-8";
@@ -38,6 +38,21 @@ pub(in crate::shard) struct Answer<'a> {
     pub(in crate::shard) extra: &'a [(&'a str, &'a str)],
 }
 
+/// What an answer says that has messages of several topics.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct List<'a> {
+    /// Where it ends, a cursor for each topic.
+    pub(in crate::shard) cursors: &'a str,
+    /// Its entity tag.
+    pub(in crate::shard) tag: &'a str,
+    /// The messages.
+    pub(in crate::shard) body: &'a [u8],
+    /// How they are wanted.
+    pub(in crate::shard) transport: Transport,
+    /// They were waited for.
+    pub(in crate::shard) waited: bool,
+}
+
 /// Returns the answer that all is well.
 pub(in crate::shard) const fn ok(content_type: &str) -> Answer<'_> {
     Answer { status: 200, content_type: Some(content_type), extra: &[] }
@@ -51,13 +66,13 @@ impl Shard {
         slot: Slot,
         answer: Result<Cursor, Reason>,
     ) {
-        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(exchange) = self.exchange_if_any(slot) else { return };
         match answer {
             Ok(cursor) => {
                 // Escaping makes a topic at most six times as long.
                 let mut body = [0; 6 * topic::TOPIC_BYTES_MAX + 128];
                 let mut w = Writer::new(&mut body);
-                json::publish_answer(&mut w, active.words.topic(driver.memory()).text(), cursor);
+                json::publish_answer(&mut w, exchange.words.topic(driver.memory()).text(), cursor);
                 let len = w.finish().expect("room for the longest topic was made");
                 self.answer(driver, slot, ok(JSON), &body[..len]);
             }
@@ -77,28 +92,28 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        let Some(active) = self.active_if_any(slot) else { return };
-        if matches!(active.pending.what, Asked::Publish | Asked::Clear) {
+        let Some(exchange) = self.exchange_if_any_mut(slot) else { return };
+        if matches!(exchange.pending.what, Asked::Publish | Asked::Clear) {
             let standing = Standing { epoch: head.epoch, head: head.seq, remembers: count > 0 };
             self.condition_resolves(driver, slot, standing);
             return;
         }
-        let value = active.pending.what == Asked::Value;
+        let value = exchange.pending.what == Asked::Value;
         let cursor = Cursor { epoch: head.epoch, seq: first + u64::from(count) - 1 };
-        active.cursor = cursor;
-        active.poll_left = if value { count.min(1) } else { count };
+        exchange.cursor = cursor;
+        exchange.poll_left = if value { count.min(1) } else { count };
         if value && count == 0 {
             self.answer_error(driver, slot, 404, "the topic has no message", false);
             self.request_ends_and_goes_on(driver, slot);
             return;
         }
-        let emptied = !value && count == 0 && cursor.seq > 0 && asks_for_the_remembered(active.since);
-        active.emptied = u64::from(emptied);
+        let emptied = !value && count == 0 && cursor.seq > 0 && asks_for_the_remembered(exchange.since);
+        exchange.emptied = emptied;
         let mut tag = [0; TAG_BYTES_MAX];
         let tag = tag_of(cursor, emptied, &mut tag);
         let broken = self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: count > 0 });
         if broken == Some(Broken::Match) || broken.is_some() && lost.is_none() {
-            self.active(slot).poll_left = 0;
+            self.exchange(slot).poll_left = 0;
             match broken {
                 Some(Broken::Match) => self.answer_failed_condition(driver, slot),
                 _ => self.answer_with_cursor(driver, slot, 304, None, cursor, b""),
@@ -113,12 +128,12 @@ impl Shard {
         let mut w = Writer::new(&mut gap);
         w.byte(b'[');
         if let Some(lost) = lost {
-            write_gap(&mut w, self.active(slot).words.topic(driver.memory()).text(), head.epoch, first, lost);
+            write_gap(&mut w, self.exchange(slot).words.topic(driver.memory()).text(), head.epoch, first, lost);
         }
         let len = w.finish().expect("room for the longest topic was made");
         let index = self.connections[slot as usize].active as usize;
         if !self.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
-            self.actives[index].poll_left = 0;
+            self.exchange(slot).poll_left = 0;
             self.answer_full(driver, slot);
             self.request_ends_and_goes_on(driver, slot);
             return;
@@ -136,23 +151,23 @@ impl Shard {
         seq: u64,
         content: Content<'_>,
     ) {
-        let Some(active) = self.active_if_any(slot) else { return };
-        if active.poll_left == 0 {
+        let Some(exchange) = self.exchange_if_any_mut(slot) else { return };
+        if exchange.poll_left == 0 {
             return; // It was answered already.
         }
-        active.poll_left -= 1;
-        if active.pending.what == Asked::Value {
+        exchange.poll_left -= 1;
+        if exchange.pending.what == Asked::Value {
             let content_type = if content.text { TEXT } else { "application/octet-stream" };
-            let cursor = active.cursor;
+            let cursor = exchange.cursor;
             self.answer_with_cursor(driver, slot, 200, Some(content_type), cursor, content.payload);
             self.request_ends_and_goes_on(driver, slot);
             return;
         }
-        let comma = usize::from(active.body.len() > 1);
-        let name = active.words.topic(driver.memory());
+        let name = exchange.words.topic(driver.memory());
+        let (epoch, last) = (exchange.cursor.epoch, exchange.poll_left == 0);
         let message = Message {
             topic: name.text(),
-            cursor: Cursor { epoch: active.cursor.epoch, seq },
+            cursor: Cursor { epoch, seq },
             event: Some(content.event).filter(|event| !event.is_empty()),
             payload: content.payload,
             text: content.text,
@@ -160,10 +175,11 @@ impl Shard {
         let len = object::encoded_len(&message);
         self.work.spend_on(2 * len);
         let index = self.connections[slot as usize].active as usize;
+        let comma = usize::from(self.actives[index].body.len() > 1);
         let memory = driver.memory_mut();
         let reserved = self.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);
         let Some(place) = reserved else {
-            self.actives[index].poll_left = 0;
+            self.exchange(slot).poll_left = 0;
             self.answer_full(driver, slot);
             self.request_ends_and_goes_on(driver, slot);
             return;
@@ -171,14 +187,14 @@ impl Shard {
         let out = memory.bytes_mut(place);
         out[..comma].fill(b',');
         object::encode(&message, &mut out[comma..]);
-        if self.actives[index].poll_left == 0 {
+        if last {
             self.answer_ends(driver, slot);
         }
     }
 
     fn answer_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let index = self.connections[slot as usize].active as usize;
-        let cursor = self.actives[index].cursor;
+        let cursor = self.exchange(slot).cursor;
         let span = self.actives[index].body.span();
         let mut body = driver.memory().bytes(span).to_vec();
         body.push(b']');
@@ -196,7 +212,7 @@ impl Shard {
         body: &[u8],
     ) {
         let (mut text, mut tag) = ([0; corecast_protocol::cursor::TEXT_BYTES_MAX], [0; TAG_BYTES_MAX]);
-        let etag = format!("\"{}\"", tag_of(cursor, self.active(slot).emptied & 1 == 1, &mut tag));
+        let etag = format!("\"{}\"", tag_of(cursor, self.exchange(slot).emptied, &mut tag));
         let cursor = cursor.text(&mut text);
         let extra = [("Corecast-Cursor", cursor), ("ETag", etag.as_str())];
         self.answer(driver, slot, Answer { status, content_type, extra: &extra }, body);
@@ -218,7 +234,7 @@ impl Shard {
         ends: bool,
     ) {
         if ends {
-            self.active(slot).pending.keep_alive = false;
+            self.exchange(slot).pending.keep_alive = false;
         }
         let mut body = [0; 512];
         let mut w = Writer::new(&mut body);
@@ -232,7 +248,7 @@ impl Shard {
 
     /// Puts an answer into the connection's queue.
     pub(in crate::shard) fn answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Answer<'_>, body: &[u8]) {
-        let head_only = self.active(slot).pending.head_only;
+        let head_only = self.exchange(slot).pending.head_only;
         let framing = match answer.status {
             204 | 304 => response::Framing::Empty,
             _ => response::Framing::Sized(body.len() as u64),
@@ -241,8 +257,8 @@ impl Shard {
         if !head_only && self.is_http(slot) {
             self.push(driver, slot, body);
         }
-        if self.is_http(slot) && self.active(slot).pending.what != Asked::Discard {
-            self.active(slot).pending.what = Asked::Discard;
+        if self.is_http(slot) && self.exchange(slot).pending.what != Asked::Discard {
+            self.exchange(slot).pending.what = Asked::Discard;
         }
     }
 
@@ -257,11 +273,13 @@ impl Shard {
         let date = self.date();
         let date = std::str::from_utf8(&date).expect("a date is ASCII");
         let ended = self.connections[slot as usize].ended;
-        let active = self.active(slot);
-        let pending = active.pending;
+        self.exchange(slot);
+        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let exchange = &self.exchanges[active.state as usize];
+        let pending = exchange.pending;
         // What the connection's end is said with: its last answer, before the rest of a body, or to who has nothing more to ask.
         let last = pending.cut || ended && active.carry.is_empty();
-        let origin = active.words.origin::<ORIGIN_BYTES_MAX>(driver.memory());
+        let origin = exchange.words.origin::<ORIGIN_BYTES_MAX>(driver.memory());
         let origin = origin.text();
         // What is answered depends on who asks, whether or not this one is a page.
         let cross = [
@@ -309,12 +327,10 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        (cursors, tag): (&str, &str),
-        body: &[u8],
+        list: List<'_>,
         unchanged: bool,
     ) {
-        let active = self.active(slot);
-        let (transport, waited) = (active.transport, active.wait_ms > 0);
+        let List { cursors, tag, body, transport, waited } = list;
         let etag = format!("\"{tag}\"");
         let extra = [("Corecast-Cursor", cursors), ("ETag", etag.as_str())];
         if unchanged {
@@ -333,8 +349,7 @@ impl Shard {
 
     /// Makes the script of a JSONP answer: nothing in it ends a script or a line (U+2028, U+2029) of the page it runs in.
     fn script<D: Driver>(&mut self, driver: &D, slot: Slot, body: &[u8]) -> Vec<u8> {
-        let active = self.active(slot);
-        let callback = active.words.event(driver.memory());
+        let callback = self.exchange(slot).words.event(driver.memory());
         let mut start = [0; 128];
         let mut w = Writer::new(&mut start);
         json::jsonp_start(&mut w, callback.text());
@@ -365,25 +380,19 @@ impl Shard {
         if !self.is_http(slot) {
             return;
         }
-        let tick = self.tick;
-        let request_ms = self.limits.request_ms;
+        let keep_alive = self.exchange_if_any(slot).is_some_and(|exchange| exchange.pending.keep_alive);
+        self.end_exchange(slot);
         let active = self.active(slot);
-        let keep_alive = active.pending.keep_alive;
-        active.pending = Pending::default();
-        active.batch = Batch::default();
-        active.expected = None;
         active.taken = 0;
         if active.waiting == Waiting::Answer {
             active.waiting = Waiting::No;
         }
         active.closing |= !keep_alive;
-        let index = self.connections[slot as usize].active as usize;
-        self.actives[index].conditions.clear(&mut self.store);
-        self.actives[index].words.clear(&mut self.store);
-        self.wheel.set(slot, tick, request_ms);
+        self.wheel.set(slot, self.tick, self.limits.request_ms);
         self.make_ready(slot);
     }
 
+    /// The same, and what came behind the request is handled.
     pub(in crate::shard) fn request_ends_and_goes_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let index = self.connections[slot as usize].active as usize;
         let Some(active) = self.actives.get_mut(index) else { return };

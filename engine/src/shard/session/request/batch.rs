@@ -12,12 +12,14 @@ use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Purpose};
+use crate::mesh::{Asker, Content};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::session::order::Order;
 use crate::shard::session::request::answer::{Answer, JSON, RETRY, ok};
-use crate::shard::slot::connection::{Batch, Waiting};
-use crate::shard::topic::subscribe::Outcome;
+use crate::shard::session::request::exchange::Batch;
+use crate::shard::slot::connection::Waiting;
+use crate::shard::slot::wait::Outcome;
 
 /// Bodies of batches may be so many times as large as a message.
 pub(in crate::shard) const BATCH_MESSAGES: u64 = 16;
@@ -38,46 +40,53 @@ enum Line {
 impl Shard {
     /// Begins with a batch whose body is complete, in the connection's body buffer.
     pub(in crate::shard) fn begin_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.active(slot).batch = Batch::default();
+        self.exchange(slot).batch = Batch::default();
         self.batch_step(driver, slot);
     }
 
     /// Checks and then publishes lines of a batch, as far as its slice of the turn and the rings allow.
     pub(in crate::shard) fn batch_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let start_ns = self.work.spent_ns();
-        let index = self.connections[slot as usize].active as usize;
-        while !self.actives[index].batch.checked {
+        while !self.exchange(slot).batch.checked {
             if self.is_slice_over(driver, start_ns) {
                 return self.batch_waits(slot);
             }
             match self.check_line(driver, slot) {
                 Line::Checked => {}
                 Line::End => {
-                    let batch = &mut self.actives[index].batch;
+                    let batch = &mut self.exchange(slot).batch;
                     batch.checked = true;
                     batch.offset = 0;
                 }
                 Line::Wrong(text) => {
-                    self.actives[index].body.clear(&mut self.store);
+                    self.clear_body(slot);
                     self.answer_error(driver, slot, 400, &text, false);
                     self.request_ends(slot);
                     return;
                 }
             }
         }
-        while self.actives[index].batch.offset < self.actives[index].batch.packed {
+        while let Batch { offset, packed, .. } = self.exchange(slot).batch
+            && offset < packed
+        {
             if self.is_slice_over(driver, start_ns) {
                 return self.batch_waits(slot);
             }
-            if let Outcome::NoRoom(way) = self.publish_record(driver, slot) {
-                self.park(slot, way);
-                self.actives[index].complete = true;
+            if let Outcome::Wait(wait) = self.publish_record(driver, slot) {
+                self.wait(slot, wait);
+                self.active(slot).complete = true;
                 return;
             }
         }
-        self.actives[index].body.clear(&mut self.store);
-        self.actives[index].waiting = Waiting::Answer;
+        self.clear_body(slot);
+        self.active(slot).waiting = Waiting::Answer;
         self.end_batch(driver, slot);
+    }
+
+    /// Forgets the body that was received.
+    pub(in crate::shard) fn clear_body(&mut self, slot: Slot) {
+        let index = self.connections[slot as usize].active as usize;
+        self.actives[index].body.clear(&mut self.store);
     }
 
     fn batch_waits(&mut self, slot: Slot) {
@@ -90,7 +99,7 @@ impl Shard {
         let payload_bytes_max = self.limits.message_bytes_max as usize;
         let active = &mut self.actives[self.connections[slot as usize].active as usize];
         let body = driver.memory_mut().bytes_mut(active.body.span());
-        let batch = &mut active.batch;
+        let batch = &mut self.exchanges[active.state as usize].batch;
         let (start, end) = loop {
             let start = batch.offset as usize;
             if start >= body.len() {
@@ -136,7 +145,8 @@ impl Shard {
     fn publish_record<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Outcome {
         let active = &self.actives[self.connections[slot as usize].active as usize];
         let body = driver.memory().bytes(active.body.span());
-        let record = &body[active.batch.offset as usize..active.batch.packed as usize];
+        let Batch { offset, packed, .. } = self.exchanges[active.state as usize].batch;
+        let record = &body[offset as usize..packed as usize];
         let (head, rest) = record.split_at(RECORD_HEAD);
         let data_len = u32::from_le_bytes([head[3], head[4], head[5], head[6]]) as usize;
         let (topic, rest) = rest.split_at(usize::from(head[0]));
@@ -145,30 +155,30 @@ impl Shard {
         let event = std::str::from_utf8(event).expect("only checked events are kept");
         let content = Content { event, payload: &rest[..data_len], text: head[2] == 1 };
         let len = RECORD_HEAD + topic.len() + event.len() + data_len;
-        let outcome = self.publish(slot, topic, content, Purpose::Batch, "");
+        let order = Order::Publish { topic, content, expected: None, asker: Asker::Connection, token: "" };
+        let outcome = self.order(slot, order);
         if outcome == Outcome::Done {
             self.work.spend_on(len);
-            let batch = &mut self.active(slot).batch;
+            let batch = &mut self.exchange(slot).batch;
             batch.sent += 1;
             batch.offset += len as u32;
         }
         outcome
     }
 
-    pub(in crate::shard) fn answer_line_of_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot, published: bool) {
-        let Some(active) = self.active_if_any(slot) else { return };
-        active.batch.answered += 1;
-        active.batch.refused += u32::from(!published);
+    /// A line of a batch is published, or refused.
+    pub(in crate::shard) fn line_is_done<D: Driver>(&mut self, driver: &mut D, slot: Slot, published: bool) {
+        self.exchange(slot).batch.refused += u32::from(!published);
         self.end_batch(driver, slot);
     }
 
     /// Answers a batch, once all its lines are sent and answered.
     fn end_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let Some(active) = self.active_if_any(slot) else { return };
-        let batch = active.batch;
-        if active.waiting != Waiting::Answer || batch.answered < batch.sent {
+        let active = self.active(slot);
+        if active.waiting != Waiting::Answer || active.owed > 0 {
             return;
         }
+        let batch = self.exchange(slot).batch;
         let mut body = [0; 128];
         let mut w = Writer::new(&mut body);
         let published = u64::from(batch.sent - batch.refused);

@@ -13,7 +13,7 @@ use corecast_protocol::write::Writer;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::Standing;
 use crate::shard::Shard;
-use crate::shard::slot::connection::Active;
+use crate::shard::session::request::exchange::Exchange;
 
 /// Behind the cursor in the entity tag of an answer without a message, where there were some that are forgotten: it is not the answer
 /// that ended there with them.
@@ -32,7 +32,7 @@ pub(in crate::shard) enum Broken {
 }
 
 impl Shard {
-    /// Keeps the conditions of a request until there is something to hold them against; says false if there is no memory.
+    /// Keeps the conditions of a request that has just begun until there is something to hold them against; says false if there is no memory.
     #[must_use]
     pub(in crate::shard) fn keep_conditions<D: Driver>(
         &mut self,
@@ -40,17 +40,15 @@ impl Shard {
         slot: Slot,
         request: &Request<'_>,
     ) -> bool {
-        self.active(slot);
-        let index = self.connections[slot as usize].active as usize;
-        let active = &mut self.actives[index];
-        active.conditions.clear(&mut self.store);
-        active.expected = None;
+        let store = &mut self.store;
+        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let conditions = &mut self.exchanges[active.state as usize].conditions;
         let headers = &request.headers;
         let mut keep = |name: &str, field: Field<'_>| {
             field.values().all(|value| {
                 [name.as_bytes(), b": ", value, b"\r\n"]
                     .into_iter()
-                    .all(|part| active.conditions.push(&mut self.store, driver.memory_mut(), part))
+                    .all(|part| conditions.push(store, driver.memory_mut(), part))
             })
         };
         keep("if-match", headers.if_match) && keep("if-none-match", headers.if_none_match)
@@ -63,11 +61,11 @@ impl Shard {
         slot: Slot,
         current: Current<'_>,
     ) -> Option<Broken> {
-        let active = self.actives.get(self.connections[slot as usize].active as usize)?;
-        if active.conditions.is_empty() {
+        let conditions = &self.exchange_if_any(slot)?.conditions;
+        if conditions.is_empty() {
             return None;
         }
-        let lines = driver.memory().bytes(active.conditions.span());
+        let lines = driver.memory().bytes(conditions.span());
         if !etag::if_match(Field::within("if-match", lines), current) {
             Some(Broken::Match)
         } else if !etag::if_none_match(Field::within("if-none-match", lines), current) {
@@ -83,14 +81,13 @@ impl Shard {
         let cursor = Cursor { epoch: standing.epoch, seq: standing.head };
         let tag = tag_of(cursor, !standing.remembers && standing.head > 0, &mut tag);
         let broken = self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: standing.remembers });
-        let active = self.active(slot);
-        active.poll_left = 0;
+        self.exchange(slot).poll_left = 0;
         if broken.is_some() {
-            active.complete = false;
+            self.active(slot).complete = false;
             self.answer_failed_condition(driver, slot);
             self.request_ends_and_goes_on(driver, slot);
         } else {
-            active.expected = Some(standing);
+            self.exchange(slot).expected = Some(standing);
             self.go_on(driver, slot);
         }
     }
@@ -100,7 +97,7 @@ impl Shard {
     }
 }
 
-impl Active {
+impl Exchange {
     /// Says whether what the request does depends on what is there, and that is not known yet.
     #[must_use]
     pub(in crate::shard) fn awaits_condition(&self) -> bool {

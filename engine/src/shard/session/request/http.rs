@@ -6,21 +6,25 @@
 //! A request has one answer. Where that comes before the end of the body (`route` refused it), and it is not known where the
 //! body ends or that is far, the answer says that the connection ends, and so it does.
 
+use corecast_protocol::cursor::Cursor;
 use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::head::{self, BodyLength, Method, Request};
 use corecast_protocol::http::response;
 use corecast_protocol::violation::Violation;
 
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Purpose, Start};
+use crate::mesh::{Asker, Content, Reason, Start};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::limits::Limits;
 use crate::shard::session::Session;
+use crate::shard::session::order::Order;
+use crate::shard::session::request::exchange::{Asked, Body, Pending};
 use crate::shard::session::request::origin;
-use crate::shard::slot::connection::{Asked, Body, Pending, Waiting};
+use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::keep::Shelf;
-use crate::shard::topic::subscribe::{Outcome, start_of};
+use crate::shard::slot::wait::Outcome;
+use crate::shard::topic::subscribe::start_of;
 
 /// What the first byte of a TLS connection says: a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -34,7 +38,7 @@ impl Shard {
         if self.is_closing(slot) {
             return bytes.len(); // Nothing behind our last word is believed.
         }
-        if self.active_if_any(slot).is_some_and(|active| active.arriving != Body::Done) {
+        if self.is_arriving(slot) {
             return self.body(driver, slot, bytes);
         }
         match head::parse(bytes, self.limits.head_bytes_max as usize) {
@@ -66,11 +70,12 @@ impl Shard {
         };
         let misdirected = self.is_misdirected(slot, request);
         let origin = if misdirected { "" } else { self.origin_answered(slot, request) };
-        let active = self.active(slot);
-        active.pending = pending;
+        self.end_exchange(slot);
+        self.exchange(slot).pending = pending;
+        let active = &mut self.actives[self.connections[slot as usize].active as usize];
         active.heading = false;
-        let index = self.connections[slot as usize].active as usize;
-        let kept = self.actives[index].words.begin(&mut self.store, driver.memory_mut(), origin);
+        let words = &mut self.exchanges[active.state as usize].words;
+        let kept = words.begin(&mut self.store, driver.memory_mut(), origin);
         self.connections[slot as usize].opened_tick = self.tick;
         self.wheel.set(slot, self.tick, self.limits.request_ms);
         if misdirected {
@@ -96,7 +101,7 @@ impl Shard {
         if !self.is_http(slot) || self.is_closing(slot) {
             return used;
         }
-        if self.active(slot).pending.what == Asked::Discard && pending.cut {
+        if self.asks_for(slot) == Asked::Discard && pending.cut {
             self.end_after_answer(slot); // Its answer said so.
             return used;
         }
@@ -108,14 +113,13 @@ impl Shard {
                 return used;
             }
             BodyLength::Sized(len) if len as usize <= rest.len() => {
-                self.active(slot).arriving = Body::Done;
                 self.request(driver, slot, &rest[..len as usize]);
                 return used + len as usize;
             }
             BodyLength::Sized(len) => Body::Sized(len),
             BodyLength::Chunked => Body::Chunked(Chunked::default()),
         };
-        self.active(slot).arriving = arriving;
+        self.exchange(slot).arriving = arriving;
         if arriving == Body::Done {
             self.request(driver, slot, &[]);
         } else if request.expect_continue && rest.is_empty() {
@@ -150,12 +154,14 @@ impl Shard {
     /// Takes the next part of a body; returns the bytes used.
     fn body<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> usize {
         let index = self.connections[slot as usize].active as usize;
-        let active = &mut self.actives[index];
-        let bytes_max = match active.pending.what {
+        let active = &self.actives[index];
+        let held = u64::from(active.body.len());
+        let exchange = &mut self.exchanges[active.state as usize];
+        let bytes_max = match exchange.pending.what {
             Asked::Batch => self.limits.batch_bytes_max(),
             _ => u64::from(self.limits.message_bytes_max),
         };
-        let (used, data, done, announced) = match &mut active.arriving {
+        let (used, data, done, announced) = match &mut exchange.arriving {
             Body::Sized(left) => {
                 let taken = (*left).min(bytes.len() as u64) as usize;
                 *left -= taken as u64;
@@ -170,62 +176,59 @@ impl Shard {
             },
             Body::Done => return 0,
         };
-        let discards = active.pending.what == Asked::Discard;
-        if !discards {
-            let held = u64::from(active.body.len()) + data.len() as u64;
-            if held.saturating_add(announced) > bytes_max {
+        if exchange.pending.what != Asked::Discard {
+            if held.saturating_add(data.len() as u64).saturating_add(announced) > bytes_max {
                 self.too_large(driver, slot);
                 return bytes.len();
             }
             if !self.keep(driver, slot, Shelf::Body, &bytes[data]) {
-                self.active(slot).pending.keep_alive = false;
+                self.exchange(slot).pending.keep_alive = false;
                 self.answer_full(driver, slot);
                 self.end_after_answer(slot);
                 return bytes.len();
             }
         }
         if done {
-            self.active(slot).arriving = Body::Done;
+            self.exchange(slot).arriving = Body::Done;
             self.whole_body(driver, slot);
         }
         used
     }
 
     fn whole_body<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let index = self.connections[slot as usize].active as usize;
-        if self.actives[index].pending.what == Asked::Batch {
-            self.actives[index].pending.cut = false;
+        if self.asks_for(slot) == Asked::Batch {
+            self.exchange(slot).pending.cut = false;
             self.begin_batch(driver, slot); // It is read where it stands.
             return;
         }
-        let span = self.actives[index].body.span();
-        let mut body = std::mem::take(&mut self.whole);
-        body.clear();
-        body.extend_from_slice(driver.memory().bytes(span));
-        self.actives[index].body.clear(&mut self.store);
+        self.resume_request(driver, slot);
+    }
+
+    /// Goes on with a request whose body stands complete.
+    pub(in crate::shard) fn resume_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.asks_for(slot) == Asked::Batch {
+            self.batch_step(driver, slot);
+            return;
+        }
+        let body = self.take_whole(driver, slot);
         self.request(driver, slot, &body);
         self.whole = body;
     }
 
     /// Does what the pending request asks for, its body being complete. What has to wait for room is kept.
     pub(in crate::shard) fn request<D: Driver>(&mut self, driver: &mut D, slot: Slot, body: &[u8]) {
-        let active = self.active(slot);
-        let (topic, event) = (active.words.topic(driver.memory()), active.words.event(driver.memory()));
+        let exchange = self.exchange(slot);
+        let (topic, event) = (exchange.words.topic(driver.memory()), exchange.words.event(driver.memory()));
         let (topic, event) = (topic.text(), event.text());
-        active.pending.cut = false;
-        let (what, expected, asks_first) = (active.pending.what, active.expected, active.awaits_condition());
+        exchange.pending.cut = false;
+        let (what, expected, asks_first) = (exchange.pending.what, exchange.expected, exchange.awaits_condition());
+        let since = exchange.since;
         let outcome = match what {
-            Asked::Nothing | Asked::LongPoll => return,
-            Asked::Subscribe => {
-                self.subscribe_step(driver, slot);
-                return;
-            }
-            Asked::Discard => {
-                self.request_ends(slot);
-                return;
-            }
+            Asked::Nothing => return,
+            Asked::Subscribe => return self.poll(driver, slot),
+            Asked::Discard => return self.request_ends(slot),
             Asked::Publish | Asked::Clear if asks_first => {
-                let outcome = self.ask_replay(slot, topic, Purpose::Value, Start::Latest);
+                let outcome = self.ask_topic(slot, topic, Start::Latest);
                 if outcome == Outcome::Done {
                     // It comes back here when it is known what there is.
                     self.active(slot).waiting = Waiting::Answer;
@@ -236,10 +239,8 @@ impl Shard {
             }
             Asked::Publish => {
                 let content = Content { event, payload: body, text: is_utf8(body) };
-                match expected {
-                    Some(expected) => self.order_if(slot, topic, expected, Some(content)),
-                    None => self.publish(slot, topic, content, Purpose::Http, ""),
-                }
+                let asker = Asker::Connection;
+                self.order(slot, Order::Publish { topic, content, expected, asker, token: "" })
             }
             Asked::Batch => {
                 if self.keep(driver, slot, Shelf::Body, body) {
@@ -250,31 +251,63 @@ impl Shard {
                 }
                 return;
             }
-            Asked::Clear => match expected {
-                Some(expected) => self.order_if(slot, topic, expected, None),
-                None => self.publish_clear(slot, topic),
-            },
-            Asked::Poll => {
-                let start = start_of(active.since);
-                self.ask_replay(slot, topic, Purpose::Poll, start)
-            }
-            Asked::Value => self.ask_replay(slot, topic, Purpose::Value, Start::Latest),
+            Asked::Clear => self.order(slot, Order::Clear { topic, expected }),
+            Asked::Poll => self.ask_topic(slot, topic, start_of(since)),
+            Asked::Value => self.ask_topic(slot, topic, Start::Latest),
         };
         match outcome {
-            Outcome::NoRoom(way) => {
-                self.park(slot, way);
+            Outcome::Wait(wait) => {
+                self.wait(slot, wait);
                 self.stash(driver, slot, false, body);
             }
-            Outcome::Done | Outcome::Full => self.active(slot).waiting = Waiting::Answer,
+            Outcome::Done => self.active(slot).waiting = Waiting::Answer,
+            Outcome::Refused(_) => {
+                self.answer_full(driver, slot);
+                self.request_ends(slot);
+            }
         }
+    }
+
+    /// Asks for messages of a topic; answers to what was asked before are none of this request.
+    fn ask_topic(&mut self, slot: Slot, topic: &str, from: Start) -> Outcome {
+        let serial = self.next_serial();
+        self.exchange(slot).serial = serial;
+        self.order(slot, Order::Ask { topic, from, serial })
+    }
+
+    /// Says whether an answer is that to what the present request of a connection has asked.
+    pub(in crate::shard) fn expects(&self, slot: Slot, serial: u32) -> bool {
+        self.exchange_if_any(slot).is_some_and(|exchange| exchange.serial == serial)
+    }
+
+    /// A home has done what a request ordered, or has not.
+    pub(in crate::shard) fn request_is_done<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        outcome: Result<Cursor, Reason>,
+    ) {
+        match self.asks_for(slot) {
+            Asked::Batch => self.line_is_done(driver, slot, outcome.is_ok()),
+            _ => self.answer_publication(driver, slot, outcome),
+        }
+    }
+
+    /// A body takes too much memory for too long.
+    pub(in crate::shard) fn give_up_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        active.body.clear(&mut self.store);
+        active.carry.clear(&mut self.store);
+        self.exchange(slot).pending.keep_alive = false;
+        self.answer_full(driver, slot);
+        self.end_after_answer(slot);
     }
 
     /// Nothing more is taken: when the queue has drained, the connection ends.
     pub(in crate::shard) fn end_after_answer(&mut self, slot: Slot) {
         if self.is_http(slot) {
-            let active = self.active(slot);
-            active.arriving = Body::Done;
-            active.closing = true;
+            self.exchange(slot).arriving = Body::Done;
+            self.active(slot).closing = true;
             self.make_ready(slot);
         }
     }
@@ -284,18 +317,12 @@ impl Shard {
         self.answer_error(driver, slot, 413, "the payload is too large", true);
     }
 
-    /// Forgets what an earlier request has left.
-    fn forget_words(&mut self, slot: Slot) {
-        let index = self.connections[slot as usize].active as usize;
-        self.actives[index].words.clear(&mut self.store);
-    }
-
     /// Keeps the topic and the event name, or callback, of a request; says false, and answers so, if there is no memory for them.
     #[must_use]
     pub(in crate::shard) fn name<D: Driver>(&mut self, driver: &mut D, slot: Slot, topic: &str, event: &str) -> bool {
-        self.active(slot);
-        let index = self.connections[slot as usize].active as usize;
-        let named = self.actives[index].words.name(&mut self.store, driver.memory_mut(), topic, event);
+        self.exchange(slot);
+        let index = self.actives[self.connections[slot as usize].active as usize].state as usize;
+        let named = self.exchanges[index].words.name(&mut self.store, driver.memory_mut(), topic, event);
         if !named {
             self.answer_full(driver, slot);
         }
@@ -309,8 +336,8 @@ impl Shard {
             let peer = self.connections[slot as usize].peer();
             tracing::warn!(shard = self.index, %peer, "a client speaks TLS to a port that speaks plain HTTP");
         }
-        self.active(slot).pending = Pending { head_only: head::is_for_head(bytes), ..Pending::default() };
-        self.forget_words(slot);
+        self.end_exchange(slot);
+        self.exchange(slot).pending.head_only = head::is_for_head(bytes);
         self.broken(driver, slot, violation);
     }
 
@@ -327,9 +354,8 @@ impl Shard {
     }
 
     /// Says whether the request whose body is on its way has its answer.
-    pub(in crate::shard) fn is_answered(&mut self, slot: Slot) -> bool {
-        self.active_if_any(slot)
-            .is_some_and(|active| active.arriving != Body::Done && active.pending.what == Asked::Discard)
+    pub(in crate::shard) fn is_answered(&self, slot: Slot) -> bool {
+        self.is_arriving(slot) && self.asks_for(slot) == Asked::Discard
     }
 
     pub(in crate::shard) fn is_http(&self, slot: Slot) -> bool {
@@ -342,25 +368,23 @@ impl Shard {
         let (kept_alive, draining) = (self.connections[slot as usize].opened_tick > 0, self.draining);
         let Limits { request_ms, linger_ms, .. } = self.limits;
         let patience_ms = if draining { linger_ms } else { request_ms };
+        let arriving = self.is_arriving(slot);
         let Some(active) = self.active_if_any(slot) else {
             self.kill(driver, slot); // Nothing was begun.
             return;
         };
         let idle = active.queue.is_empty() && active.sending == 0 && !active.closing;
-        let begun = active.arriving != Body::Done || active.heading || !kept_alive && !active.carry.is_empty();
-        if active.pending.what == Asked::LongPoll {
-            self.answer_long_poll(driver, slot);
-        } else if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) {
+        let begun = arriving || active.heading || !kept_alive && !active.carry.is_empty();
+        if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) {
             // The answer is late, not the peer.
             self.wheel.set(slot, self.tick, request_ms);
         } else if active.is_read_in(patience_ms) {
             self.wheel.set(slot, self.tick, patience_ms);
         } else if idle && begun && !answered {
-            if active.arriving == Body::Done {
-                let span = active.carry.span();
-                let head_only = head::is_for_head(driver.memory().bytes(span));
-                self.active(slot).pending = Pending { head_only, ..Pending::default() };
-                self.forget_words(slot);
+            if !arriving {
+                let head_only = head::is_for_head(driver.memory().bytes(active.carry.span()));
+                self.end_exchange(slot);
+                self.exchange(slot).pending.head_only = head_only;
             }
             self.stats.violations += 1;
             self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
@@ -373,19 +397,16 @@ impl Shard {
 
     /// The engine is asked to finish: what was asked for is answered, and nothing after it.
     pub(in crate::shard) fn finish_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let body_comes = self.is_arriving(slot) && !self.is_answered(slot);
         match self.active_if_any(slot) {
-            Some(active) if active.pending.what == Asked::LongPoll => {
-                active.pending.keep_alive = false;
-                self.answer_long_poll(driver, slot);
-            }
             // Its body is on its way, and has its time: what ends first, that or the time to finish.
-            Some(active) if active.arriving != Body::Done && active.pending.what != Asked::Discard => {
-                active.pending.keep_alive = false;
-            }
+            Some(_) if body_comes => self.exchange(slot).pending.keep_alive = false,
             // It gets its answer, and nothing after it.
             Some(active) if active.waiting != Waiting::No || !active.queue.is_empty() => {
-                active.pending.keep_alive = false;
                 active.closing |= active.waiting == Waiting::No;
+                if let Some(exchange) = self.exchange_if_any_mut(slot) {
+                    exchange.pending.keep_alive = false;
+                }
                 self.wheel.set(slot, self.tick, self.limits.linger_ms);
             }
             // Its head is on its way.
@@ -400,8 +421,9 @@ impl Shard {
     pub(in crate::shard) fn time_head(&mut self, slot: Slot) {
         let connection = &self.connections[slot as usize];
         let (requests, opened_tick) = (connection.is(Session::Request), connection.opened_tick);
+        let arriving = self.is_arriving(slot);
         let active = self.active(slot);
-        let between = active.arriving == Body::Done && active.waiting == Waiting::No && !active.closing;
+        let between = !arriving && active.waiting == Waiting::No && !active.closing;
         if requests && opened_tick > 0 && between && !std::mem::replace(&mut active.heading, true) {
             self.wheel.set(slot, self.tick, self.limits.head_ms);
         }

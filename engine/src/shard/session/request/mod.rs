@@ -4,6 +4,7 @@ pub(in crate::shard) mod answer;
 pub(in crate::shard) mod batch;
 pub(in crate::shard) mod condition;
 pub(in crate::shard) mod embed;
+pub(in crate::shard) mod exchange;
 pub(in crate::shard) mod http;
 pub(in crate::shard) mod options;
 pub(in crate::shard) mod origin;

@@ -11,7 +11,7 @@ use corecast_protocol::http::head::Request;
 
 use crate::io::driver::Slot;
 use crate::shard::Shard;
-use crate::shard::slot::connection::ORIGIN_BYTES_MAX;
+use crate::shard::session::request::exchange::ORIGIN_BYTES_MAX;
 
 /// What a page of an origin is told that is not allowed.
 pub(in crate::shard) const REFUSED: &str =

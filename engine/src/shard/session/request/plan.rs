@@ -11,8 +11,8 @@ use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::http::query;
 use corecast_protocol::{json, percent, topic};
 
+use crate::shard::session::reading::{CURSORS_BYTES_MAX, TOPICS_MAX};
 use crate::shard::session::request::options::Options;
-use crate::shard::session::stream::{CURSORS_BYTES_MAX, TOPICS_MAX};
 
 /// Bytes of a record before its topic: options (1), pace (4), kind of start (1), epoch (4), number (8), length of the topic (1).
 const RECORD_HEAD: usize = 19;

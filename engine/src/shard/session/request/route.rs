@@ -18,11 +18,11 @@ use corecast_protocol::{percent, topic};
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
+use crate::shard::session::reading::{self, Transport};
 use crate::shard::session::request::answer::{Answer, JSON, RETRY, TEXT, ok};
+use crate::shard::session::request::exchange::Asked;
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
-use crate::shard::session::stream::{self, Transport};
-use crate::shard::slot::connection::{Asked, Batch};
 
 /// Headers that a page of another origin may send: those that have a meaning here.
 const PREFLIGHT_HEADERS: &str =
@@ -100,7 +100,7 @@ impl Shard {
         let headers = &request.headers;
         match request.path {
             "/" => {
-                self.active(slot).pending.by_accept = true;
+                self.exchange(slot).pending.by_accept = true;
                 if prefer::accepts_html(headers.accept) {
                     self.answer(driver, slot, ok(PAGE_TYPE), PAGE);
                 } else {
@@ -115,9 +115,7 @@ impl Shard {
                     // A batch goes to many topics, and none of them is what this resource is.
                     self.answer_failed_condition(driver, slot);
                 } else {
-                    let active = self.active(slot);
-                    active.pending.what = Asked::Batch;
-                    active.batch = Batch::default();
+                    self.exchange(slot).pending.what = Asked::Batch;
                     return Ok(self.limits.batch_bytes_max());
                 }
             }
@@ -146,13 +144,13 @@ impl Shard {
                     check_event(event)?;
                 }
                 if self.name(driver, slot, name, event) {
-                    self.active(slot).pending.what = Asked::Publish;
+                    self.exchange(slot).pending.what = Asked::Publish;
                 }
             }
             Method::Delete => {
                 let name = topic::from_path(name, &mut room)?;
                 if self.name(driver, slot, name, "") {
-                    self.active(slot).pending.what = Asked::Clear;
+                    self.exchange(slot).pending.what = Asked::Clear;
                 }
             }
             _ => {
@@ -171,8 +169,8 @@ impl Shard {
         request: &Request<'_>,
         name: Option<&str>,
     ) -> Result<(), Violation> {
-        self.active(slot).pending.by_accept = query::value(request.query, "transport").is_none();
-        let transport = match stream::transport(request) {
+        self.exchange(slot).pending.by_accept = query::value(request.query, "transport").is_none();
+        let transport = match reading::transport(request) {
             Ok(transport) => transport,
             Err(text) => {
                 self.answer_error(driver, slot, 400, text, false);
@@ -208,9 +206,9 @@ impl Shard {
             let name = topic::from_path_subscribe(name, &mut room)?;
             let since = since(request)?;
             if self.name(driver, slot, name, "") {
-                let active = self.active(slot);
-                active.since = since;
-                active.pending.what = what;
+                let exchange = self.exchange(slot);
+                exchange.since = since;
+                exchange.pending.what = what;
             }
             return Ok(());
         }
@@ -247,7 +245,7 @@ impl Shard {
 
     /// What goes on and on is not begun any more.
     pub(in crate::shard) fn answer_stopping<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.active(slot).pending.keep_alive = false;
+        self.exchange(slot).pending.keep_alive = false;
         let answer = Answer { status: 503, content_type: Some(JSON), extra: &RETRY };
         self.answer(driver, slot, answer, b"{\"error\":\"the engine is shutting down\"}");
         self.end_after_answer(slot);

@@ -16,9 +16,9 @@ use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
 use crate::shard::session::request::route::{NAMED_TWICE, names_topics, since};
-use crate::shard::slot::connection::Pending;
 use crate::shard::slot::pong::Front;
-use crate::shard::topic::subscribe::{Outcome, Wish};
+use crate::shard::slot::wait::Outcome;
+use crate::shard::topic::subscribe::Wish;
 
 /// A WebSocket that was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Shard {
             Err(Violation::BadWebSocketVersion) => {
                 let version = [("Sec-WebSocket-Version", "13")];
                 let answer = Answer { status: 426, content_type: Some(JSON), extra: &version };
-                self.active(slot).pending.keep_alive = false;
+                self.exchange(slot).pending.keep_alive = false;
                 self.answer(driver, slot, answer, b"{\"error\":\"the WebSocket version is 13\"}");
                 self.end_after_answer(slot);
                 return used;
@@ -139,22 +139,22 @@ impl Shard {
                 return used;
             }
         };
-        let wish = Wish { topic, since, conflate, every_ms, counted: false, token: "" };
-        let home = self.home_of(self.hash(wish.topic));
-        if let Err(way) = self.may_subscribe(home) {
-            // The head is read once more when there is room.
-            self.active(slot).pending = Pending::default();
-            self.park(slot, way);
-            return 0;
-        }
-        self.connections[slot as usize].session = Session::Raw;
+        let wish = Wish { topic, since: Some(since), conflate, every_ms, counted: false, token: "" };
         self.connections[slot as usize].dialect = upgrade.dialect();
-        if self.subscribe(slot, wish) == Outcome::Full {
-            self.connections[slot as usize].session = Session::Request;
-            self.active(slot).pending.keep_alive = false;
-            self.answer_full(driver, slot);
-            self.end_after_answer(slot);
-            return used;
+        match self.order_subscription(driver, slot, wish) {
+            Outcome::Done => {}
+            Outcome::Wait(wait) => {
+                // The head is read once more when what it waits for has come.
+                self.end_exchange(slot);
+                self.wait(slot, wait);
+                return 0;
+            }
+            Outcome::Refused(_) => {
+                self.exchange(slot).pending.keep_alive = false;
+                self.answer_full(driver, slot);
+                self.end_after_answer(slot);
+                return used;
+            }
         }
         self.become_websocket(driver, slot, upgrade);
         used
@@ -165,7 +165,7 @@ impl Shard {
         let mut w = Writer::new(&mut head);
         handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol, upgrade.deflate);
         let len = w.finish().expect("the answer to a handshake is short");
-        self.active(slot).pending = Pending::default();
+        self.forget_state(slot);
         let connection = &mut self.connections[slot as usize];
         connection.session = upgrade.session;
         connection.dialect = upgrade.dialect();

@@ -1,0 +1,213 @@
+//! Orders: what a session wants done, and what became of it.
+//!
+//! ```text
+//!   session ──order──▶ may it? ─▶ limits ─▶ room in the ring ─▶ home
+//!           ◀─ Done, Wait or Refused, at once              │
+//!           ◀─ news: subscribed, outcome, asked ◀──────────┘ later
+//! ```
+//!
+//! All sessions share what is here: a rule that is added to these orders holds for each of them.
+
+use corecast_protocol::cursor::Cursor;
+use corecast_protocol::topic::is_system;
+
+use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Asker, Content, Name, Packet, Reason, Standing, Start, Ticket};
+use crate::shard::Shard;
+use crate::shard::crossing::{Lane, Way};
+use crate::shard::slot::connection::Waiting;
+use crate::shard::slot::wait::{Outcome, Refusal, Wait};
+use crate::shard::topic::subscribe::Wish;
+use crate::shard::topic::topics::{NONE, UNRESOLVED};
+
+/// What a session wants a home to do.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) enum Order<'a> {
+    /// A message.
+    Publish {
+        /// Its topic.
+        topic: &'a str,
+        /// What it says.
+        content: Content<'a>,
+        /// What the topic has to be for that.
+        expected: Option<Standing>,
+        /// Who is told.
+        asker: Asker,
+        /// What it is told with.
+        token: &'a str,
+    },
+    /// That a topic forgets its history.
+    Clear {
+        /// Which.
+        topic: &'a str,
+        /// What it has to be for that.
+        expected: Option<Standing>,
+    },
+    /// Messages that a topic remembers, once.
+    Ask {
+        /// Which.
+        topic: &'a str,
+        /// From where on.
+        from: Start,
+        /// What its answer is known by.
+        serial: u32,
+    },
+}
+
+impl Shard {
+    /// Sends a home what a session wants it to do.
+    pub(in crate::shard) fn order(&mut self, slot: Slot, order: Order<'_>) -> Outcome {
+        match order {
+            Order::Publish { topic, content, expected, asker, token } => {
+                if content.payload.len() > self.limits.message_bytes_max as usize {
+                    return Outcome::Refused(Refusal::TooLarge);
+                }
+                if is_system(topic) {
+                    return Outcome::Refused(Refusal::Forbidden);
+                }
+                if asker == Asker::Connection && self.owes_all(slot) {
+                    return Outcome::Wait(Wait::Answer);
+                }
+                let topic = self.name_topic(topic);
+                let ticket = self.ticket(slot, asker, token);
+                let packet = match expected {
+                    None => Packet::Publish { topic, ticket, content },
+                    Some(expected) => Packet::PublishIf { topic, ticket, expected, content },
+                };
+                let bytes = Packet::bytes_max(content.payload.len());
+                let lane = Lane::of(bytes, self.links.ring_bytes());
+                self.send_order(slot, &packet, Way::to(self.home_of(topic.hash), lane), bytes, asker)
+            }
+            Order::Clear { topic, expected } => {
+                let topic = self.name_topic(topic);
+                let ticket = self.ticket(slot, Asker::Connection, "");
+                let packet = match expected {
+                    None => Packet::Clear { topic, ticket },
+                    Some(expected) => Packet::ClearIf { topic, ticket, expected },
+                };
+                let way = Way::to(self.home_of(topic.hash), Lane::Short);
+                self.send_order(slot, &packet, way, Packet::bytes_max(0), Asker::Connection)
+            }
+            Order::Ask { topic, from, serial } => {
+                let topic = self.name_topic(topic);
+                let ticket = Ticket { serial, ..self.ticket(slot, Asker::Connection, "") };
+                let way = Way::to(self.home_of(topic.hash), Lane::Bulk);
+                let bytes = Packet::bytes_max(0);
+                if !self.has_room(way, bytes, 1) {
+                    return Outcome::Wait(Wait::Room(way));
+                }
+                let sent = self.links.send(way.home as usize, &Packet::Replay { topic, ticket, from, generation: 0 });
+                assert!(sent, "room was looked for");
+                self.asked(way);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Subscribes a connection to a topic; a subscription that it has is changed, or begins anew.
+    pub(in crate::shard) fn order_subscription<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        wish: Wish<'_>,
+    ) -> Outcome {
+        match self.membership_of(slot, wish.topic) {
+            Some(membership) if wish.since.is_none() => {
+                self.change(slot, membership, wish.conflate, wish.every_ms);
+                let log = self.topics.memberships[membership as usize].log;
+                let topic = self.topics.topic(self.topics.logs[log as usize].topic);
+                let head = Cursor { epoch: topic.epoch, seq: topic.next.saturating_sub(1) };
+                self.tell_subscribed(driver, slot, wish.token, head);
+                return Outcome::Done;
+            }
+            // A new start is a new subscription; room for it is looked for before the old one ends.
+            Some(membership) => {
+                if let Err(way) = self.may_subscribe(self.home_of(self.hash(wish.topic))) {
+                    return Outcome::Wait(Wait::Room(way));
+                }
+                if !self.unsubscribe(driver, slot, membership) {
+                    self.kill(driver, slot);
+                    return Outcome::Done;
+                }
+            }
+            None if self.connections[slot as usize].subscriptions >= self.limits.subscriptions_max => {
+                return Outcome::Refused(Refusal::TooMany);
+            }
+            None => {}
+        }
+        self.subscribe(slot, wish)
+    }
+
+    /// Ends a subscription of a connection, if it has it.
+    pub(in crate::shard) fn order_unsubscription<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        topic: &str,
+    ) -> Outcome {
+        let Some(membership) = self.membership_of(slot, topic) else { return Outcome::Done };
+        if self.topics.subscriber(membership).flags & UNRESOLVED != 0 {
+            // That it stands is still to be told, and comes first.
+            return Outcome::Wait(Wait::Answer);
+        }
+        if !self.unsubscribe(driver, slot, membership) {
+            self.kill(driver, slot);
+        }
+        Outcome::Done
+    }
+
+    /// Says whether a connection has as many orders on their way as its session may.
+    fn owes_all(&self, slot: Slot) -> bool {
+        let Some(active) = self.actives.get(self.connections[slot as usize].active as usize) else { return false };
+        active.owed >= self.connections[slot as usize].session.traits().orders_max
+    }
+
+    fn name_topic<'a>(&self, topic: &'a str) -> Name<'a> {
+        Name { hash: self.hash(topic), text: topic }
+    }
+
+    fn ticket<'t>(&self, slot: Slot, asker: Asker, token: &'t str) -> Ticket<'t> {
+        Ticket { slot, generation: self.connections[slot as usize].generation, asker, word: NONE, serial: 0, token }
+    }
+
+    /// Sends a home what a connection orders, in at most so many bytes.
+    fn send_order(&mut self, slot: Slot, packet: &Packet<'_>, way: Way, bytes: usize, asker: Asker) -> Outcome {
+        let answered = asker != Asker::Nobody;
+        if !self.has_room(way, bytes, u32::from(answered)) {
+            return Outcome::Wait(Wait::Room(way));
+        }
+        let sent = self.links.send(way.home as usize, packet);
+        assert!(sent, "room was looked for");
+        if answered {
+            self.asked(way);
+            self.active(slot).owed += 1;
+        }
+        Outcome::Done
+    }
+
+    /// A home has done what was ordered, or has not.
+    pub(in crate::shard) fn order_is_done<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ticket: Ticket<'_>,
+        outcome: Result<Cursor, Reason>,
+    ) {
+        let Ticket { slot, generation, asker, token, .. } = ticket;
+        if !self.is_living(slot, generation) {
+            return;
+        }
+        let answered = asker == Asker::Connection;
+        let owed_all = answered && self.owes_all(slot);
+        if answered && let Some(active) = self.active_if_any(slot) {
+            active.owed -= 1;
+        }
+        self.tell_outcome(driver, slot, answered.then_some(token), outcome);
+        if !answered || !self.is_living(slot, generation) {
+            return;
+        }
+        if owed_all && self.active_if_any(slot).is_some_and(|active| active.waiting == Waiting::Answer) {
+            self.go_on(driver, slot);
+        }
+        self.make_ready(slot);
+    }
+}

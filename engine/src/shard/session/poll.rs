@@ -1,0 +1,264 @@
+//! Long polls, and polls of several topics: the first messages to come are one answer.
+//!
+//! What there is, and then what comes, is read from the logs into the body of the answer; once it has gone, the connection takes
+//! requests again. A million may wait: see the test of what each costs.
+
+use corecast_protocol::http::etag::Current;
+use corecast_protocol::http::head::Request;
+use corecast_protocol::http::prefer;
+use corecast_protocol::message::Gap;
+use corecast_protocol::write::Writer;
+use corecast_protocol::{json, topic};
+
+use crate::io::driver::{Driver, Slot};
+use crate::io::memory::Span;
+use crate::shard::Shard;
+use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::memory::buffer::Buffer;
+use crate::shard::memory::pool::Owner;
+use crate::shard::session::Session;
+use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, Transport, callback_of};
+use crate::shard::session::request::answer::List;
+use crate::shard::session::request::condition::{Broken, EMPTIED};
+use crate::shard::session::request::exchange::Asked;
+use crate::shard::slot::connection::{Connection, Waiting};
+use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
+
+/// Longest wait of a long poll, and what it waits if it does not say, in seconds.
+const WAIT_S_MAX: u32 = 120;
+const WAIT_S: u32 = 25;
+
+/// The callback of a script that names none.
+const JSONP_CALLBACK: &str = "callback";
+
+impl Shard {
+    /// Keeps what a poll needs; it begins when the body of its request, which most have not, has come.
+    pub(in crate::shard) fn begin_poll<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        transport: Transport,
+        wait_s: Option<u32>,
+    ) {
+        let mut callback = [0; 64];
+        let callback = match callback_of(request, &mut callback) {
+            _ if transport != Transport::Jsonp => "",
+            "" => JSONP_CALLBACK,
+            named => named,
+        };
+        if !self.name(driver, slot, "", callback) {
+            return;
+        }
+        let wait_s = wait_s.or_else(|| prefer::wait_s(request.headers.prefer));
+        let wait_s = wait_s.unwrap_or(if transport == Transport::Jsonp { 0 } else { WAIT_S }).min(WAIT_S_MAX);
+        let exchange = self.exchange(slot);
+        exchange.pending.what = Asked::Subscribe;
+        let index = exchange.reading as usize;
+        self.readings[index].wait_ms = if transport == Transport::Poll { 0 } else { wait_s * 1000 };
+    }
+
+    /// All of its request has come: it subscribes the topics of its plan.
+    pub(in crate::shard) fn poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.connections[slot as usize].dialect = Dialect::new(Shape::Object, Coding::Plain);
+        self.become_reading(slot, Session::Poll);
+        self.subscribe_step(driver, slot);
+    }
+
+    /// All topics are subscribed, and what there was of them is in the answer: it waits for the first message, if there is none.
+    pub(in crate::shard) fn wait_for_the_first<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Connection { ended, ends, .. } = self.connections[slot as usize];
+        self.active(slot).waiting = Waiting::Answer;
+        let Some(reading) = self.reading_if_any_mut(slot) else { return };
+        reading.subscribed = true;
+        let wait_ms = reading.wait_ms;
+        let mut plan = std::mem::replace(&mut reading.plan, Buffer::new(Owner::Inbound));
+        plan.clear(&mut self.store);
+        self.wheel.set(slot, self.tick, wait_ms.into());
+        // A peer that has ended its direction waits for no message that is still to come.
+        if wait_ms == 0 || self.draining || ended || ends {
+            self.answer_poll(driver, slot);
+            return;
+        }
+        self.make_ready(slot);
+    }
+
+    /// Says whether a poll has subscribed all its topics, and waits for the first message.
+    #[must_use]
+    pub(in crate::shard) fn is_polling(&self, slot: Slot) -> bool {
+        self.connections[slot as usize].is(Session::Poll)
+            && self.reading_if_any(slot).is_some_and(|reading| reading.subscribed)
+    }
+
+    /// It takes requests again, and is about to answer the one that it was.
+    fn become_request(&mut self, slot: Slot) {
+        let active = self.active(slot);
+        let index = std::mem::replace(&mut active.state, NONE);
+        let mut reading = self.readings.remove(index as usize);
+        reading.plan.clear(&mut self.store);
+        let Reading { mut pending, words, conditions, .. } = reading;
+        pending.what = Asked::Poll;
+        self.connections[slot as usize].session = Session::Request;
+        let exchange = self.exchange(slot);
+        (exchange.pending, exchange.words, exchange.conditions) = (pending, words, conditions);
+    }
+
+    /// Reads what is new in the logs of a long poll into its answer, and answers if there is anything.
+    pub(in crate::shard) fn collect<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let mut fits = true;
+        let mut membership = self.connections[slot as usize].first;
+        while membership != NONE {
+            let following = self.topics.memberships[membership as usize].next;
+            let subscriber = *self.topics.subscriber(membership);
+            let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+            let (first, next) = (log.chain.first(), log.chain.next());
+            if subscriber.flags & UNRESOLVED != 0 || subscriber.next >= next {
+                // Nothing of it yet.
+            } else if subscriber.flags & REPLAYING != 0 || subscriber.next < first {
+                if subscriber.next < first {
+                    self.lag(membership);
+                }
+                let _ = self.want_more(slot, membership);
+            } else {
+                for seq in subscriber.next..next {
+                    let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+                    let object = log.chain.record(&self.store, driver.memory(), seq);
+                    let Some(place) = self.place_in_answer(driver, slot, object.len) else {
+                        fits = false;
+                        break;
+                    };
+                    driver.memory_mut().copy(object, place, object.len);
+                    self.is_in_answer(slot, membership);
+                    self.pass(membership);
+                }
+            }
+            membership = following;
+        }
+        if !self.is_polling(slot) {
+            return;
+        }
+        let active = self.active(slot);
+        if active.replays > 0 {
+            return;
+        }
+        if !active.body.is_empty() {
+            self.answer_poll(driver, slot);
+        } else if !fits {
+            // There is a message, and nothing would look at it again before the wait is over.
+            self.refuse_poll(driver, slot);
+        }
+    }
+
+    /// Answers a poll that there is no memory for.
+    pub(in crate::shard) fn refuse_poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.unsubscribe_all(slot);
+        self.become_request(slot);
+        self.answer_full(driver, slot);
+        self.request_ends_and_goes_on(driver, slot);
+    }
+
+    /// Makes room for an object in the answer of a poll; `None` if there is no memory, or the answer is long enough.
+    pub(in crate::shard) fn place_in_answer<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        len: u32,
+    ) -> Option<Span> {
+        let active = self.actives.get_mut(self.connections[slot as usize].active as usize)?;
+        let comma = u32::from(!active.body.is_empty());
+        let memory = driver.memory_mut();
+        let place = active.body.reserve(&mut self.store, memory, len + comma)?;
+        memory.bytes_mut(place.part(0, comma)).fill(b',');
+        Some(place.part(comma, len))
+    }
+
+    /// Answers a poll with what it has; with nothing, when its time is over.
+    pub(in crate::shard) fn answer_poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let Some(reading) = self.reading_if_any(slot) else { return };
+        let (transport, waited) = (reading.transport, reading.wait_ms > 0);
+        let mut cursors = [0; CURSORS_BYTES_MAX];
+        let cursors = self.cursors(slot, &mut cursors).to_owned();
+        let tag = self.tag(slot, &cursors);
+        self.unsubscribe_all(slot);
+        self.become_request(slot);
+        let active = self.active(slot);
+        let mut body = vec![b'['];
+        body.extend_from_slice(driver.memory().bytes(active.body.span()));
+        body.push(b']');
+        const GAP: &[u8] = b"{\"gap\":";
+        let gap = body.windows(GAP.len()).any(|bytes| bytes == GAP);
+        let broken = match transport {
+            Transport::Poll => {
+                self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: body != b"[]" })
+            }
+            _ => None,
+        };
+        if broken == Some(Broken::Match) {
+            self.answer_failed_condition(driver, slot);
+        } else {
+            let list = List { cursors: &cursors, tag: &tag, body: &body, transport, waited };
+            self.answer_list(driver, slot, list, broken.is_some() && !gap);
+        }
+        self.request_ends_and_goes_on(driver, slot);
+    }
+
+    /// A poll that is asked to finish, with the engine.
+    pub(in crate::shard) fn finish_poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let polling = self.is_polling(slot);
+        let Some(reading) = self.reading_if_any_mut(slot) else { return };
+        reading.pending.keep_alive = false;
+        if polling {
+            self.answer_poll(driver, slot);
+        } else {
+            self.wheel.set(slot, self.tick, self.limits.linger_ms);
+        }
+    }
+
+    /// The time of a poll is over.
+    pub(in crate::shard) fn expire_poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.is_polling(slot) {
+            self.answer_poll(driver, slot);
+        } else {
+            // It is we who are late with its topics.
+            self.wheel.set(slot, self.tick, self.limits.request_ms);
+        }
+    }
+
+    /// Tells of a gap in the answer.
+    pub(in crate::shard) fn gap_in_answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, gap: &Gap<'_>) {
+        let mut object = [0; 6 * topic::TOPIC_BYTES_MAX + 256];
+        let mut w = Writer::new(&mut object);
+        w.text("{\"gap\":");
+        json::gap(&mut w, gap);
+        w.byte(b'}');
+        let len = w.finish().expect("room for the longest topic was made");
+        match self.place_in_answer(driver, slot, len as u32) {
+            Some(place) => driver.memory_mut().bytes_mut(place).copy_from_slice(&object[..len]),
+            None => self.shed(driver, slot),
+        }
+    }
+
+    /// Notes that a message of a topic is in the answer.
+    pub(in crate::shard) fn is_in_answer(&mut self, slot: Slot, membership: u32) {
+        let place = self.topics.memberships[membership as usize].order;
+        if let Some(reading) = self.reading_if_any_mut(slot) {
+            reading.emptied &= !(1 << place);
+        }
+    }
+
+    /// Makes the entity tag of an answer that ends at these cursors.
+    fn tag(&self, slot: Slot, cursors: &str) -> String {
+        let emptied = self.reading_if_any(slot).map_or(0, |reading| reading.emptied);
+        let mut tag = String::with_capacity(cursors.len());
+        for (place, cursor) in cursors.split(',').enumerate() {
+            if place > 0 {
+                tag.push(',');
+            }
+            tag.push_str(cursor);
+            if emptied >> place & 1 == 1 && !cursor.ends_with("-0") {
+                tag.push_str(EMPTIED);
+            }
+        }
+        tag
+    }
+}

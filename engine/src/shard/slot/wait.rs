@@ -1,0 +1,111 @@
+//! Waiting: what a connection ordered and could not be done at once, and how it goes on.
+//!
+//! A message that has to wait is kept whole, and what the peer sends behind it is carried over; nothing else of the connection is
+//! handled meanwhile, so that its order is kept. Whatever it waited for leads back to [`Shard::go_on`].
+
+use crate::io::driver::{Driver, Slot};
+use crate::shard::Shard;
+use crate::shard::crossing::Way;
+use crate::shard::slot::connection::Waiting;
+use crate::shard::slot::keep::Shelf;
+
+/// What has to come before something can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Wait {
+    /// Room in the ring to a home, on this lane.
+    Room(Way),
+    /// An answer that is on its way.
+    Answer,
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Outcome {
+    /// It is done, or on its way.
+    Done,
+    /// Nothing was done, and something has to come before.
+    Wait(Wait),
+    /// Nothing was done, and nothing will be.
+    Refused(Refusal),
+}
+
+/// Why nothing will be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Refusal {
+    /// The engine is full.
+    Full,
+    /// The connection has as many as it may.
+    TooMany,
+    /// It is too large.
+    TooLarge,
+    /// Nobody may.
+    Forbidden,
+}
+
+impl Shard {
+    /// Makes a connection wait.
+    pub(in crate::shard) fn wait(&mut self, slot: Slot, wait: Wait) {
+        match wait {
+            Wait::Room(way) => self.park(slot, way),
+            Wait::Answer => self.active(slot).waiting = Waiting::Answer,
+        }
+    }
+
+    /// Says whether a connection waits for something.
+    #[must_use]
+    pub(in crate::shard) fn waits(&self, slot: Slot) -> bool {
+        let active = self.actives.get(self.connections[slot as usize].active as usize);
+        active.is_some_and(|active| active.waiting != Waiting::No)
+    }
+
+    /// Keeps a complete message or body until it can be handled.
+    pub(in crate::shard) fn stash<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
+        self.active(slot);
+        let index = self.connections[slot as usize].active as usize;
+        let active = &mut self.actives[index];
+        active.body.clear(&mut self.store);
+        active.text = text;
+        active.complete = true;
+        if !self.keep(driver, slot, Shelf::Body, bytes) {
+            self.shed(driver, slot);
+        }
+    }
+
+    /// Lets a connection handle what has waited, and then what it received meanwhile.
+    pub(in crate::shard) fn go_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let generation = self.connections[slot as usize].generation;
+        let private_bytes_max = self.limits.private_bytes_max;
+        let Some(active) = self.active_if_any(slot) else { return };
+        if active.queue.len() > private_bytes_max {
+            // Whoever does not read its answers is not given more of them: `drained` comes back here.
+            active.waiting = Waiting::Drain;
+            self.make_ready(slot);
+            return;
+        }
+        active.waiting = Waiting::No;
+        if std::mem::take(&mut active.complete) {
+            self.resume(driver, slot);
+        }
+        if !self.is_living(slot, generation) {
+            return;
+        }
+        if !self.waits(slot) {
+            self.take_carried(driver, slot);
+        }
+        if self.is_living(slot, generation) {
+            self.rearm(driver, slot);
+            self.make_ready(slot);
+        }
+    }
+
+    /// Takes the message or body that stands complete out of the connection's body buffer, into the shard's scratch; whoever is done
+    /// with it puts it back.
+    pub(in crate::shard) fn take_whole<D: Driver>(&mut self, driver: &D, slot: Slot) -> Vec<u8> {
+        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let mut bytes = std::mem::take(&mut self.whole);
+        bytes.clear();
+        bytes.extend_from_slice(driver.memory().bytes(active.body.span()));
+        active.body.clear(&mut self.store);
+        bytes
+    }
+}
