@@ -65,6 +65,9 @@ pub struct Limits {
     pub loopback: Vec<bool>,
     /// For each listener: its port, once it is known.
     pub ports: Vec<u16>,
+    /// The listener whose connections speak lines over bare TCP.
+    #[cfg(feature = "telnet")]
+    pub telnet: Option<u8>,
 }
 
 impl Default for Limits {
@@ -99,6 +102,8 @@ impl Default for Limits {
             jsonp: true,
             loopback: vec![true],
             ports: Vec::new(),
+            #[cfg(feature = "telnet")]
+            telnet: None,
         }
     }
 }

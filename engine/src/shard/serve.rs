@@ -1,6 +1,7 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears. What is done with bytes is the inbox's.
 
 use super::Shard;
+use super::session::Session;
 use super::slot::connection::{Connection, Life};
 use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
@@ -138,16 +139,16 @@ impl Shard {
             self.refusing.retain(|other| *other != listener);
         }
         let full = self.stats.connections > u64::from(self.limits.connections_max);
+        let session = Session::first(&self.limits, listener);
         let connection = &mut self.connections[slot as usize];
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
-        connection.open(listener, peer, self.tick);
+        connection.open(session, listener, peer, self.tick);
         if self.draining {
             self.kill(driver, slot);
             return;
         }
         if full {
-            self.answer_full(driver, slot);
-            self.end_after_answer(slot);
+            self.refuse_connection(driver, slot);
         }
         self.wheel.set(slot, self.tick, self.limits.head_ms);
         self.rearm(driver, slot);

@@ -56,6 +56,7 @@ mod stage;
 mod starvation;
 mod stream;
 mod table;
+mod telnet;
 mod unfinished;
 mod waiting;
 mod wire;

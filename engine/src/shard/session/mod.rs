@@ -24,6 +24,8 @@ pub(in crate::shard) mod raw;
 pub(in crate::shard) mod reading;
 pub(in crate::shard) mod request;
 pub(in crate::shard) mod stream;
+#[cfg(feature = "telnet")]
+pub(in crate::shard) mod telnet;
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::HEADER_BYTES_MAX;
@@ -35,14 +37,16 @@ use crate::io::memory::Span;
 use crate::mesh::{Content, Lost, Reason};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
+use crate::shard::limits::Limits;
 use crate::shard::slot::connection::{Active, Life, Waiting};
 use crate::shard::slot::wait::Outcome;
 use crate::shard::work::REQUEST_NS;
 
 /// What the bytes of a connection mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) enum Session {
     /// It waits for a request, or is in the middle of one.
+    #[default]
     Request,
     /// A request whose answer waits for the first messages of its topics.
     Poll,
@@ -54,6 +58,9 @@ pub(in crate::shard) enum Session {
     Line,
     /// A WebSocket that gets everything back.
     Echo,
+    /// Lines over bare TCP.
+    #[cfg(feature = "telnet")]
+    Telnet,
 }
 
 /// What the rest of the shard asks of a session without knowing which it is.
@@ -76,8 +83,16 @@ pub(in crate::shard) struct Traits {
 }
 
 impl Session {
-    /// What every connection begins with.
-    pub(in crate::shard) const FIRST: Session = Session::Request;
+    /// What the connections of a listener begin with.
+    #[must_use]
+    #[cfg_attr(not(feature = "telnet"), expect(unused_variables, reason = "all listeners begin with requests"))]
+    pub(in crate::shard) fn first(limits: &Limits, listener: u8) -> Session {
+        #[cfg(feature = "telnet")]
+        if limits.telnet == Some(listener) {
+            return Session::Telnet;
+        }
+        Session::Request
+    }
 
     /// Returns its row of the table.
     #[must_use]
@@ -85,14 +100,17 @@ impl Session {
         use Carrier::{Plain, WebSocket};
         const ALL: u32 = u32::MAX;
         const HEAD: usize = HEADER_BYTES_MAX;
+        #[rustfmt::skip]
         let (carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max) = match self {
-            //                   carrier   subscribes understands speaks first  gaps  header orders
-            Session::Request => (Plain, false, true, true, true, 0, ALL),
-            Session::Poll => (Plain, false, true, false, true, 0, ALL),
-            Session::Stream => (Plain, true, false, false, true, 0, ALL),
-            Session::Raw => (WebSocket, true, true, false, false, 0, ALL),
-            Session::Line => (WebSocket, true, true, true, true, HEAD, line::ORDERS_MAX),
-            Session::Echo => (WebSocket, true, true, false, true, 0, ALL),
+            //                  carrier    subscribes understands speaks first gaps  header orders
+            Session::Request => (Plain,     false,     true,       true,        true,  0,    ALL),
+            Session::Poll =>    (Plain,     false,     true,       false,       true,  0,    ALL),
+            Session::Stream =>  (Plain,     true,      false,      false,       true,  0,    ALL),
+            Session::Raw =>     (WebSocket, true,      true,       false,       false, 0,    ALL),
+            Session::Line =>    (WebSocket, true,      true,       true,        true,  HEAD, line::ORDERS_MAX),
+            Session::Echo =>    (WebSocket, true,      true,       false,       true,  0,    ALL),
+            #[cfg(feature = "telnet")]
+            Session::Telnet =>  (Plain,     true,      true,       true,        true,  0,    telnet::ORDERS_MAX),
         };
         Traits { carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max }
     }
@@ -110,6 +128,8 @@ impl Shard {
             Session::Poll => 0, // The next request waits for the answer to this one.
             Session::Raw | Session::Line | Session::Echo => self.frames(driver, slot, bytes),
             Session::Stream => bytes.len(),
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.telnet(driver, slot, bytes),
         }
     }
 
@@ -125,7 +145,7 @@ impl Shard {
             Session::Raw => self.publish_payload(driver, slot, text, bytes),
             Session::Line => self.command(driver, slot, bytes),
             Session::Echo => self.echo(driver, slot, text, bytes),
-            Session::Request | Session::Poll | Session::Stream => Outcome::Done,
+            _ => Outcome::Done, // It has no carrier but its bytes.
         }
     }
 
@@ -135,6 +155,8 @@ impl Shard {
             Session::Request => self.resume_request(driver, slot),
             Session::Poll | Session::Stream => self.subscribe_step(driver, slot),
             Session::Raw | Session::Line | Session::Echo => self.resume_message(driver, slot),
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.resume_telnet(driver, slot),
         }
     }
 
@@ -178,8 +200,12 @@ impl Shard {
         token: &str,
         head: Cursor,
     ) {
-        if self.connections[slot as usize].session == Session::Line && !token.is_empty() {
-            self.tell_ok(driver, slot, token, Some(head));
+        match self.connections[slot as usize].session {
+            _ if token.is_empty() => {} // It did not ask.
+            Session::Line => self.tell_ok(driver, slot, token, Some(head)),
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.telnet_subscribed(driver, slot, token, head),
+            _ => {}
         }
     }
 
@@ -196,6 +222,8 @@ impl Shard {
             Session::Line => self.command_is_done(driver, slot, token, outcome),
             Session::Raw => self.payload_is_done(driver, slot, outcome),
             Session::Poll | Session::Stream | Session::Echo => {}
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.telnet_is_done(driver, slot, outcome),
         }
     }
 
@@ -255,6 +283,8 @@ impl Shard {
             Session::Line => self.gap_in_lines(driver, slot, gap),
             Session::Raw | Session::Echo => self.gap_in_payloads(driver, slot, membership, gap),
             Session::Request => {}
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.gap_in_telnet(driver, slot, gap),
         }
     }
 
@@ -264,8 +294,8 @@ impl Shard {
             self.actives.get(self.connections[slot as usize].active as usize).map_or(0, |active| active.replays);
         match self.connections[slot as usize].session {
             Session::Poll | Session::Stream => replays == 0 && self.is_subscribing(slot),
-            Session::Raw | Session::Line | Session::Echo => true,
             Session::Request => false,
+            _ => true,
         }
     }
 
@@ -277,7 +307,7 @@ impl Shard {
                 self.collect(driver, slot);
                 false
             }
-            Session::Stream | Session::Raw | Session::Line | Session::Echo => self.send_subscribed(driver, slot),
+            _ => self.send_subscribed(driver, slot),
         }
     }
 
@@ -288,6 +318,19 @@ impl Shard {
             Session::Poll => self.expire_poll(driver, slot),
             Session::Stream => self.expire_stream(driver, slot),
             Session::Raw | Session::Line | Session::Echo => self.expire_websocket(driver, slot),
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.expire_telnet(driver, slot),
+        }
+    }
+
+    /// There are as many connections as there may be: one that was accepted just now is told so.
+    pub(in crate::shard) fn refuse_connection<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.connections[slot as usize].session {
+            Session::Request => {
+                self.answer_full(driver, slot);
+                self.end_after_answer(slot);
+            }
+            _ => self.shed(driver, slot),
         }
     }
 
@@ -303,6 +346,8 @@ impl Shard {
     pub(in crate::shard) fn end_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
         match self.connections[slot as usize].session {
             Session::Stream => self.end_stream(driver, slot),
+            #[cfg(feature = "telnet")]
+            Session::Telnet => self.end_telnet(driver, slot, reason),
             _ => self.close_websocket(driver, slot, code, reason),
         }
     }
@@ -334,8 +379,8 @@ impl Shard {
             && connection.life == Life::Open
             && match connection.session {
                 Session::Request => active.is_none_or(|active| active.waiting == Waiting::No),
-                Session::Raw | Session::Line | Session::Echo => active.is_none_or(|active| !active.is_at_work()),
                 Session::Poll | Session::Stream => false,
+                _ => active.is_none_or(|active| !active.is_at_work()),
             }
     }
 
@@ -345,7 +390,7 @@ impl Shard {
         match self.connections[slot as usize].session {
             Session::Request => self.exchange_if_any(slot).map_or(0, |exchange| exchange.block_bytes()),
             Session::Poll | Session::Stream => self.reading_if_any(slot).map_or(0, |reading| reading.block_bytes()),
-            Session::Raw | Session::Line | Session::Echo => 0,
+            _ => 0,
         }
     }
 
@@ -354,7 +399,7 @@ impl Shard {
         match self.connections[slot as usize].session {
             Session::Request => self.end_exchange(slot),
             Session::Poll | Session::Stream => self.end_reading(slot),
-            Session::Raw | Session::Line | Session::Echo => {}
+            _ => {}
         }
     }
 
@@ -368,6 +413,8 @@ impl Shard {
             Session::Raw => "websocket",
             Session::Line => "line",
             Session::Echo => "echo",
+            #[cfg(feature = "telnet")]
+            Session::Telnet => "telnet",
             Session::Stream => self.name_of_stream(slot),
         }
     }

@@ -108,7 +108,7 @@ impl Connection {
         Connection {
             generation: 0,
             life: Life::Free,
-            session: Session::FIRST,
+            session: Session::default(),
             armed: None,
             cancelling: false,
             blocked: false,
@@ -140,9 +140,9 @@ impl Connection {
     }
 
     /// Starts a new life of the slot.
-    pub(in crate::shard) fn open(&mut self, listener: u8, peer: SocketAddr, tick: u32) {
+    pub(in crate::shard) fn open(&mut self, session: Session, listener: u8, peer: SocketAddr, tick: u32) {
         let generation = self.generation.wrapping_add(1);
-        *self = Connection { generation, life: Life::Open, listener, heard_tick: tick, ..Connection::free() };
+        *self = Connection { generation, life: Life::Open, session, listener, heard_tick: tick, ..Connection::free() };
         self.port = peer.port();
         self.address = match peer.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
