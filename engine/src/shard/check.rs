@@ -18,8 +18,10 @@ impl Shard {
         self.check_connections();
         self.check_accounting();
         let mut crowded = Shards::default();
-        (0..self.links.shards()).filter(|shard| self.is_crowded(*shard)).for_each(|shard| crowded.insert(shard));
-        assert_eq!(self.crowded, crowded, "who waits for room is known");
+        (0..self.crossings.links.shards())
+            .filter(|shard| self.crossings.is_crowded(*shard))
+            .for_each(|shard| crowded.insert(shard));
+        assert_eq!(self.crossings.crowded, crowded, "who waits for room is known");
         let pool = &self.store.pool;
         assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
     }
@@ -41,7 +43,7 @@ impl Shard {
                 );
                 behind += u32::from(subscriber.flags & BEHIND != 0);
                 unresolved += u32::from(subscriber.flags & UNRESOLVED != 0);
-                let connection = &self.connections[subscriber.slot as usize];
+                let connection = &self.slots.connections[subscriber.slot as usize];
                 // Those that end with many subscriptions end them bit by bit.
                 let departs = matches!(connection.life, Life::Lingering | Life::Dead);
                 let subscribes = connection.life == Life::Open || departs;
@@ -68,7 +70,7 @@ impl Shard {
         let mut subscriptions = 0;
         let mut entered = 0;
         let mut open = 0;
-        for (slot, connection) in self.connections.iter().enumerate() {
+        for (slot, connection) in self.slots.connections.iter().enumerate() {
             let mut count = 0;
             let (mut previous, mut membership) = (NONE, connection.first);
             while membership != NONE {
@@ -90,7 +92,7 @@ impl Shard {
             subscriptions += count;
             open += u64::from(connection.life != Life::Free);
             if connection.active != NONE {
-                let active = &self.actives[connection.active as usize];
+                let active = &self.slots.actives[connection.active as usize];
                 assert_eq!(active.slot as usize, slot, "invariant 1: a slot is its own");
             }
             if matches!(connection.life, Life::Free | Life::Closing) {
@@ -100,8 +102,8 @@ impl Shard {
         assert_eq!(subscriptions as usize, self.topics.memberships.len(), "invariant 3: every membership is linked");
         assert_eq!(entered, self.topics.entered(), "invariant 3: nothing else stands in the table of memberships");
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
-        let busy = self.connections.iter().filter(|connection| connection.active != NONE).count();
-        assert_eq!(busy, self.actives.len(), "invariant 1: every busy state belongs to a connection");
+        let busy = self.slots.connections.iter().filter(|connection| connection.active != NONE).count();
+        assert_eq!(busy, self.slots.actives.len(), "invariant 1: every busy state belongs to a connection");
     }
 
     /// A connection with several subscriptions has noted all of them that it could send something of.
@@ -198,12 +200,13 @@ impl Shard {
         for (index, log) in self.topics.logs.iter().filter(|(_, log)| log.topic != NONE) {
             let life = self.topics.topic(log.topic).generation;
             for subscriber in &log.subscribers {
-                let connection = &self.connections[subscriber.slot as usize];
-                let own = self.actives.get(connection.active as usize).is_some_and(|active| !active.queue.is_empty());
+                let connection = &self.slots.connections[subscriber.slot as usize];
+                let own =
+                    self.slots.actives.get(connection.active as usize).is_some_and(|active| !active.queue.is_empty());
                 let free = subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING | ENOUGH) == 0
                     && subscriber.next >= log.chain.first()
                     && connection.is_subscriber()
-                    && !(connection.blocked || own || self.is_closing(subscriber.slot));
+                    && !(connection.blocked || own || self.slots.is_closing(subscriber.slot));
                 tell(Standing {
                     log: index as u32,
                     life,
@@ -214,7 +217,7 @@ impl Shard {
                     subscriptions: connection.subscriptions,
                     next: subscriber.next,
                     free,
-                    line: if connection.ready { self.ready.len() as u64 } else { 0 },
+                    line: if connection.ready { self.slots.ready.len() as u64 } else { 0 },
                 });
             }
         }
@@ -235,11 +238,13 @@ impl Shard {
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for (shard, crossing) in self.crossings.iter().enumerate().filter(|(shard, _)| self.is_crowded(*shard)) {
-            all.push(format!("to shard {shard}: {crossing:?}, room {}", self.links.room(shard)));
+        for (shard, crossing) in
+            self.crossings.all.iter().enumerate().filter(|(shard, _)| self.crossings.is_crowded(*shard))
+        {
+            all.push(format!("to shard {shard}: {crossing:?}, room {}", self.crossings.links.room(shard)));
         }
         self.topics.each_catching(|topic| all.push(format!("catches up: {topic}")));
-        for (slot, connection) in self.connections.iter().enumerate() {
+        for (slot, connection) in self.slots.connections.iter().enumerate() {
             let mut membership = connection.first;
             while membership != NONE {
                 let subscriber = self.topics.subscriber(membership);
@@ -265,7 +270,7 @@ impl Shard {
                     connection.cancelling, connection.ended, connection.reads
                 ));
             }
-            let Some(active) = self.actives.get(connection.active as usize) else { continue };
+            let Some(active) = self.slots.actives.get(connection.active as usize) else { continue };
             all.push(format!(
                 "slot {slot}, {life:?} {session:?}, armed {armed:?}, blocked {blocked}, ready {ready}, subscriptions \
                  {subscriptions}, partial {partial}: waiting {:?}, complete {}, pending {:?}, queue {}, sending {}, \

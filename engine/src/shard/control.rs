@@ -200,10 +200,10 @@ impl Shard {
     /// Does one order of the control plane, or a part of it. To be called if [`Links::has_orders`](crate::mesh::Links::has_orders).
     #[cold]
     pub(super) fn obey<D: Driver>(&mut self, driver: &mut D) {
-        self.links.take_orders();
+        self.crossings.links.take_orders();
         let answer = match self.look.take() {
             Some(look) => self.look_on(look),
-            None => match self.links.next_order() {
+            None => match self.crossings.links.next_order() {
                 None => return,
                 Some(Order { number, wish: Wish::Set(limits) }) => {
                     Some(Answer { number, said: Said::Applied(self.hold_to(limits)) })
@@ -214,11 +214,11 @@ impl Shard {
             },
         };
         if let Some(answer) = answer {
-            self.links.answer(answer);
-            driver.wake(self.links.shards());
+            self.crossings.links.answer(answer);
+            driver.wake(self.crossings.links.shards());
         }
-        if self.look.is_some() || self.links.has_next_order() {
-            self.links.put_off_orders();
+        if self.look.is_some() || self.crossings.links.has_next_order() {
+            self.crossings.links.put_off_orders();
         }
     }
 
@@ -255,12 +255,12 @@ impl Shard {
     }
 
     fn look_at_connections(&self, next: &mut usize, rows_max: usize, rows: &mut Vec<ConnectionRow>) -> bool {
-        let end = self.connections.len().min(*next + LOOKS);
+        let end = self.slots.connections.len().min(*next + LOOKS);
         for slot in *next..end {
             if rows.len() >= rows_max {
                 return true;
             }
-            let connection = &self.connections[slot];
+            let connection = &self.slots.connections[slot];
             if connection.life != Life::Free {
                 rows.push(ConnectionRow {
                     slot: slot as Slot,
@@ -268,12 +268,12 @@ impl Shard {
                     kind: self.name_of(slot as Slot),
                     subscriptions: connection.subscriptions,
                     queued_bytes: self.queued_bytes(slot),
-                    heard_ms: u64::from(self.tick.wrapping_sub(connection.heard_tick)) * TICK_MS,
+                    heard_ms: u64::from(self.clock.tick.wrapping_sub(connection.heard_tick)) * TICK_MS,
                 });
             }
         }
         *next = end;
-        end == self.connections.len() || rows.len() >= rows_max
+        end == self.slots.connections.len() || rows.len() >= rows_max
     }
 
     fn look_at_homes(&self, next: &mut usize, rows_max: usize, rows: &mut Most<TopicRow>) -> bool {
@@ -314,7 +314,7 @@ impl Shard {
                 let slot = subscriber.slot;
                 rows.keep(behind, rows_max, || SlowRow {
                     slot,
-                    peer: self.connections[slot as usize].peer(),
+                    peer: self.slots.connections[slot as usize].peer(),
                     topic: self.topics.topic(frame_log.topic).name().text.to_owned(),
                     behind,
                     queued_bytes: self.queued_bytes(slot as usize),
@@ -333,7 +333,7 @@ impl Shard {
     }
 
     fn queued_bytes(&self, slot: usize) -> u32 {
-        self.actives.get(self.connections[slot].active as usize).map_or(0, |active| active.queue.len())
+        self.slots.actives.get(self.slots.connections[slot].active as usize).map_or(0, |active| active.queue.len())
     }
 }
 

@@ -24,7 +24,7 @@ use super::slot::connection::Waiting;
 use super::topic::topics::Topics;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Asker, Packet, Start, Ticket};
+use crate::mesh::{Asker, Links, Packet, Shards, Start, Ticket};
 
 /// Answers of one lane that a home may owe a shard at once. More would let a full ring grow a queue without bound.
 const ASKED_MAX: u32 = 4096;
@@ -160,15 +160,45 @@ impl Crossing {
     }
 }
 
-impl Shard {
+/// All that waits for room, and the rings.
+#[derive(Debug)]
+pub(super) struct Crossings {
+    /// This shard's ends of the rings.
+    pub(super) links: Links,
+    /// By shard.
+    pub(super) all: Vec<Crossing>,
+    /// The shards whose crossing has something.
+    pub(super) crowded: Shards,
+    /// Shards whose ring still has packets, which were left to be fair to the other phases of the turn.
+    pub(super) unheard: Shards,
+    /// The shard that is heard first in the next turn: a ring that took all the time goes last.
+    pub(super) hear_from: usize,
+    /// The lane whose waiting connections are let go on just now.
+    pub(super) unparking: Option<Way>,
+}
+
+impl Crossings {
+    /// Makes one in which nothing waits.
+    #[must_use]
+    pub(super) fn new(links: Links) -> Crossings {
+        Crossings {
+            all: (0..links.shards()).map(|_| Crossing::default()).collect(),
+            crowded: Shards::default(),
+            unheard: Shards::default(),
+            hear_from: 0,
+            unparking: None,
+            links,
+        }
+    }
+
     /// Says whether something waits for room in the ring to a shard.
     pub(super) fn is_crowded(&self, shard: usize) -> bool {
-        !self.crossings[shard].is_empty()
+        !self.all[shard].is_empty()
     }
 
     /// Returns the bytes that the live lane may put into the ring to a shard now.
     pub(super) fn room_live(&self, shard: usize) -> usize {
-        if self.crossings[shard].is_impatient() {
+        if self.all[shard].is_impatient() {
             return 0;
         }
         let (room, ring) = (self.links.room(shard), self.links.ring_bytes());
@@ -179,7 +209,7 @@ impl Shard {
     /// Says whether a lane has room for a packet of at most so many bytes that asks a home for something, and its turn has come.
     pub(super) fn has_room(&self, way: Way, bytes: usize, answers: u32) -> bool {
         let home = way.home as usize;
-        let crossing = &self.crossings[home];
+        let crossing = &self.all[home];
         // Who comes now comes after those that wait; but who waited is let go on by [`Shard::unpark`].
         let first = crossing.parked[way.lane as usize].is_empty() || self.unparking == Some(way);
         let room = match way.lane {
@@ -196,59 +226,68 @@ impl Shard {
         let bulk = Way::to(home, Lane::Bulk);
         let bytes = 2 * PREFIX_BYTES_MAX;
         // One queue is enough to wait in: that of the lane that its second packet takes.
-        let joins = self.crossings[home].asked[Lane::Short.answers()] < ASKED_MAX;
+        let joins = self.all[home].asked[Lane::Short.answers()] < ASKED_MAX;
         if joins && self.has_room(bulk, bytes, 1) { Ok(()) } else { Err(bulk) }
     }
 
     /// Counts an answer that a home owes us from now on.
     pub(super) fn asked(&mut self, way: Way) {
-        self.crossings[way.home as usize].asked[way.lane.answers()] += 1;
+        self.all[way.home as usize].asked[way.lane.answers()] += 1;
     }
 
     /// A home has answered.
     pub(super) fn answered(&mut self, home: usize, lane: Lane) {
-        self.crossings[home].asked[lane.answers()] -= 1;
+        self.all[home].asked[lane.answers()] -= 1;
     }
 
+    /// Says whether a connection that lags can ask a home for more. It comes back by [`Shard::want`], so nobody is before it.
+    pub(super) fn may_ask_for_more(&self, home: usize) -> bool {
+        let crossing = &self.all[home];
+        crossing.asked[Lane::Bulk.answers()] < ASKED_MAX
+            && self.links.room(home) >= self.links.ring_bytes() / 8 + PREFIX_BYTES_MAX
+    }
+}
+
+impl Shard {
     /// Makes a connection wait until a lane of the ring to a home has room.
     pub(super) fn park(&mut self, slot: Slot, way: Way) {
-        let generation = self.connections[slot as usize].generation;
+        let generation = self.slots.connections[slot as usize].generation;
         self.active(slot).waiting = Waiting::Room(way);
-        let parked = &mut self.crossings[way.home as usize].parked[way.lane as usize];
-        if self.unparking == Some(way) {
+        let parked = &mut self.crossings.all[way.home as usize].parked[way.lane as usize];
+        if self.crossings.unparking == Some(way) {
             // It has waited already, and its turn is not over.
             parked.push_front((slot, generation));
         } else {
             parked.push_back((slot, generation));
         }
-        self.crowded.insert(way.home as usize);
+        self.crossings.crowded.insert(way.home as usize);
         self.stats.parked += 1;
     }
 
     /// A connection waits until its home may be asked for more.
     pub(super) fn want(&mut self, slot: Slot, home: usize) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         if std::mem::replace(&mut connection.wanting, true) {
             return;
         }
         let generation = connection.generation;
-        self.crossings[home].wanting.push_back((slot, generation));
-        self.crowded.insert(home);
+        self.crossings.all[home].wanting.push_back((slot, generation));
+        self.crossings.crowded.insert(home);
     }
 
     /// A topic is behind, and is to ask its home for what it missed.
     pub(super) fn catch_up(&mut self, id: u32) {
         let topic = self.topics.topic(id);
         let (home, generation) = (topic.home as usize, topic.generation);
-        self.crossings[home].catching.push_back((id, generation));
-        self.crowded.insert(home);
+        self.crossings.all[home].catching.push_back((id, generation));
+        self.crossings.crowded.insert(home);
     }
 
     /// Does what waited for room in crowded rings, as far as there is some now; says whether anything was done.
     #[cold]
     pub(super) fn relieve<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = false;
-        let crowded = self.crowded;
+        let crowded = self.crossings.crowded;
         crowded.each(|shard| {
             worked |= self.ask_to_catch_up(shard);
             // By turns: each of the two could take all the room that the other waits for.
@@ -260,8 +299,8 @@ impl Shard {
                 worked |= self.pay(driver, shard);
             }
             worked |= self.let_ask(shard);
-            if !self.is_crowded(shard) {
-                self.crowded.remove(shard);
+            if !self.crossings.is_crowded(shard) {
+                self.crossings.crowded.remove(shard);
             }
         });
         worked
@@ -274,7 +313,7 @@ impl Shard {
         let first = (self.stats.turns / 2) as usize;
         for n in 0..Lane::ALL.len() {
             let lane = Lane::ALL[(first + n) % Lane::ALL.len()];
-            for _ in 0..self.crossings[home].parked[lane as usize].len().min(UNPARKED_PER_TURN) {
+            for _ in 0..self.crossings.all[home].parked[lane as usize].len().min(UNPARKED_PER_TURN) {
                 if self.work.is_over(driver) || !self.unpark_one(driver, Way::to(home, lane)) {
                     break;
                 }
@@ -288,65 +327,64 @@ impl Shard {
     fn unpark_one<D: Driver>(&mut self, driver: &mut D, way: Way) -> bool {
         let (home, lane) = (way.home as usize, way.lane);
         // Half a ring holds the largest packet; with less, the same connections would come and go.
-        let enough = if lane == Lane::Short { self.links.ring_bytes() / 4 } else { self.links.ring_bytes() / 2 };
-        let room = self.links.room(home) >= enough;
-        let crossing = &mut self.crossings[home];
+        let enough = if lane == Lane::Short {
+            self.crossings.links.ring_bytes() / 4
+        } else {
+            self.crossings.links.ring_bytes() / 2
+        };
+        let room = self.crossings.links.room(home) >= enough;
+        let crossing = &mut self.crossings.all[home];
         if !room || crossing.is_impatient() || crossing.asked[lane.answers()] >= ASKED_MAX / 2 {
             return false;
         }
         let Some((slot, generation)) = crossing.parked[lane as usize].pop_front() else { return false };
-        if self.is_living(slot, generation) {
+        if self.slots.is_living(slot, generation) {
             self.work.spend(super::work::PIECE_NS);
-            self.unparking = Some(way);
+            self.crossings.unparking = Some(way);
             self.go_on(driver, slot);
-            self.unparking = None;
+            self.crossings.unparking = None;
         }
         !self.waits_for(slot, generation, way)
     }
 
     fn waits_for(&self, slot: Slot, generation: u16, way: Way) -> bool {
-        self.is_living(slot, generation)
+        self.slots.is_living(slot, generation)
             && self
+                .slots
                 .actives
-                .get(self.connections[slot as usize].active as usize)
+                .get(self.slots.connections[slot as usize].active as usize)
                 .is_some_and(|active| active.waiting == Waiting::Room(way))
     }
 
     /// Lets connections that lag ask for more, as far as their home may owe it; says whether any may.
     fn let_ask(&mut self, home: usize) -> bool {
         let mut worked = false;
-        let crossing = &mut self.crossings[home];
+        let crossing = &mut self.crossings.all[home];
         let owed = ASKED_MAX.saturating_sub(crossing.asked[Lane::Bulk.answers()]) as usize;
-        let room = self.links.room(home).saturating_sub(self.links.ring_bytes() / 8) / PREFIX_BYTES_MAX;
+        let room =
+            self.crossings.links.room(home).saturating_sub(self.crossings.links.ring_bytes() / 8) / PREFIX_BYTES_MAX;
         for _ in 0..owed.min(room).min(ASKED_PER_TURN) {
-            let Some((slot, generation)) = self.crossings[home].wanting.pop_front() else { break };
-            if self.is_living(slot, generation) {
-                self.connections[slot as usize].wanting = false;
-                self.make_ready(slot);
+            let Some((slot, generation)) = self.crossings.all[home].wanting.pop_front() else { break };
+            if self.slots.is_living(slot, generation) {
+                self.slots.connections[slot as usize].wanting = false;
+                self.slots.make_ready(slot);
                 worked = true;
             }
         }
         worked
     }
 
-    /// Says whether a connection that lags can ask a home for more. It comes back by [`Shard::want`], so nobody is before it.
-    pub(super) fn may_ask_for_more(&self, home: usize) -> bool {
-        let crossing = &self.crossings[home];
-        crossing.asked[Lane::Bulk.answers()] < ASKED_MAX
-            && self.links.room(home) >= self.links.ring_bytes() / 8 + PREFIX_BYTES_MAX
-    }
-
     /// Asks a home for what topics missed, as far as there is room; says whether it asked.
     fn ask_to_catch_up(&mut self, home: usize) -> bool {
         let mut worked = false;
         // There is one for each topic at most, so nobody has to count them.
-        while self.links.room(home) >= PREFIX_BYTES_MAX {
-            let Some((id, generation)) = self.crossings[home].catching.pop_front() else { break };
+        while self.crossings.links.room(home) >= PREFIX_BYTES_MAX {
+            let Some((id, generation)) = self.crossings.all[home].catching.pop_front() else { break };
             worked = true;
             if !self.topics.living(id, generation) {
                 continue;
             }
-            let asked = self.links.send(home, &catch_up_request(&self.topics, id, generation));
+            let asked = self.crossings.links.send(home, &catch_up_request(&self.topics, id, generation));
             assert!(asked, "room was looked for");
             self.stats.replays += 1;
         }

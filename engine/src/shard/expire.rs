@@ -21,18 +21,18 @@ impl Shard {
     pub(super) fn expire<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = self.expire_paced();
         worked |= self.retry();
-        let mut due = std::mem::take(&mut self.due);
-        let more = self.wheel.expire(self.tick, TIMERS_PER_TURN, &mut due);
+        let mut due = std::mem::take(&mut self.timers.due);
+        let more = self.timers.wheel.expire(self.clock.tick, TIMERS_PER_TURN, &mut due);
         worked |= more || !due.is_empty();
         for slot in due.drain(..) {
             self.expire_connection(driver, slot);
         }
-        self.due = due;
+        self.timers.due = due;
         if worked {
             let memory = driver.memory();
-            self.homes.forget_old(&mut self.store, memory, &self.limits, self.now_ms, HOMES_PER_LOOK);
+            self.homes.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms, HOMES_PER_LOOK);
         }
-        if !self.accepting_failed.is_empty() && self.now_us >= self.accept_again_us {
+        if self.accepting.again_us().is_some_and(|again_us| self.clock.now_us >= again_us) {
             self.accept_again(driver);
             worked = true;
         }
@@ -43,7 +43,7 @@ impl Shard {
     }
 
     fn expire_connection<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.connections[slot as usize].life {
+        match self.slots.connections[slot as usize].life {
             Life::Free | Life::Dead | Life::Closing => {}
             Life::Lingering => self.kill(driver, slot),
             Life::Open => self.due(driver, slot),
@@ -53,8 +53,8 @@ impl Shard {
     /// Who does not read what is left for it is given up; who does gets all of it.
     pub(super) fn expire_farewell<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let linger_ms = self.limits.linger_ms;
-        if self.active_if_any(slot).is_some_and(|active| active.is_read_in(linger_ms)) {
-            self.wheel.set(slot, self.tick, linger_ms);
+        if self.slots.active_if_any(slot).is_some_and(|active| active.is_read_in(linger_ms)) {
+            self.timers.wheel.set(slot, self.clock.tick, linger_ms);
         } else {
             self.kill(driver, slot);
         }
@@ -67,7 +67,7 @@ impl Shard {
 
     /// A connection with little to say gives its multishot receive back: that costs the kernel three times as much.
     pub(super) fn choose_receive<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         let quiet = connection.reads < super::slot::inbox::READS_FOR_STREAM;
         connection.reads = 0;
         if quiet && connection.armed == Some(Interest::Stream) && !connection.cancelling {
@@ -79,15 +79,15 @@ impl Shard {
     /// Connections that could not be sent to, and that nobody says have room, may be tried again.
     fn retry(&mut self) -> bool {
         let mut worked = false;
-        while let Some(std::cmp::Reverse((due_us, slot, generation))) = self.retrying.peek().copied() {
-            if due_us > self.now_us {
+        while let Some(std::cmp::Reverse((due_us, slot, generation))) = self.timers.retrying.peek().copied() {
+            if due_us > self.clock.now_us {
                 break;
             }
-            self.retrying.pop();
-            let connection = &mut self.connections[slot as usize];
+            self.timers.retrying.pop();
+            let connection = &mut self.slots.connections[slot as usize];
             if connection.generation == generation && std::mem::take(&mut connection.retries) {
                 connection.blocked = false;
-                self.make_ready(slot);
+                self.slots.make_ready(slot);
             }
             worked = true;
         }
@@ -97,17 +97,17 @@ impl Shard {
     fn expire_paced(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..PACES_PER_TURN {
-            let Some(std::cmp::Reverse((due_ms, membership))) = self.paced.peek().copied() else { break };
-            if due_ms > self.now_ms {
+            let Some(std::cmp::Reverse((due_ms, membership))) = self.timers.paced.peek().copied() else { break };
+            if due_ms > self.clock.now_ms {
                 break;
             }
-            self.paced.pop();
+            self.timers.paced.pop();
             worked = true;
             // The membership may be another one by now: then its connection is looked at for nothing.
             if let Some(place) = self.topics.memberships.get(membership as usize) {
                 let slot = place.slot;
                 self.has_news(slot, membership);
-                self.make_ready(slot);
+                self.slots.make_ready(slot);
             }
         }
         worked
@@ -127,13 +127,13 @@ impl Shard {
     }
 
     fn drain_some<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let slots = self.connections.len() as u32;
+        let slots = self.slots.connections.len() as u32;
         if self.drain_next >= slots {
             return false;
         }
         let end = slots.min(self.drain_next + DRAINED_PER_TURN as u32);
         for slot in self.drain_next..end {
-            if self.connections[slot as usize].life == Life::Open {
+            if self.slots.connections[slot as usize].life == Life::Open {
                 self.farewell(driver, slot);
             }
         }

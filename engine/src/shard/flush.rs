@@ -39,7 +39,7 @@ const VISITS_PER_SLICE: usize = 4 * SENDS_PER_SLICE;
 impl Shard {
     /// Orders sends, a bounded number; says whether there were any.
     pub(super) fn flush<D: Driver>(&mut self, driver: &mut D) -> bool {
-        self.submit = self.submit.wrapping_add(1);
+        self.sending.submit = self.sending.submit.wrapping_add(1);
         let room = driver.room() / 2;
         let mut budget = SENDS_PER_TURN.min(room);
         let mut worked = false;
@@ -49,26 +49,26 @@ impl Shard {
         // Each connection once: what it still has to send afterwards is for the next submit.
         // Half is the walk's: otherwise enough busy connections would keep every log from being walked. A single one is its in every
         // second turn.
-        let (for_ready, bytes_for_ready) = match self.dirty.is_empty() {
+        let (for_ready, bytes_for_ready) = match self.sending.dirty.is_empty() {
             true => (budget, BYTES_PER_TURN),
-            false => ((budget + (self.submit & 1) as usize) / 2, BYTES_PER_TURN / 2),
+            false => ((budget + (self.sending.submit & 1) as usize) / 2, BYTES_PER_TURN / 2),
         };
-        for _ in 0..self.ready.len().min(for_ready) {
+        for _ in 0..self.slots.ready.len().min(for_ready) {
             if is_full(&self.stats, bytes_for_ready) {
                 break;
             }
-            let Some(slot) = self.ready.pop_front() else { break };
-            self.connections[slot as usize].ready = false;
+            let Some(slot) = self.slots.ready.pop_front() else { break };
+            self.slots.connections[slot as usize].ready = false;
             if self.send_next(driver, slot) {
                 budget -= 1;
             }
             worked = true;
         }
-        for _ in 0..self.dirty.len() {
+        for _ in 0..self.sending.dirty.len() {
             if budget == 0 || is_full(&self.stats, BYTES_PER_TURN) {
                 break;
             }
-            let Some(log) = self.dirty.pop_front() else { break };
+            let Some(log) = self.sending.dirty.pop_front() else { break };
             budget -= self.walk(driver, log, budget.min(SENDS_PER_SLICE));
             worked = true;
         }
@@ -113,13 +113,13 @@ impl Shard {
                     subscriber.flags |= BEHIND;
                     log.behind += 1;
                 }
-                let connection = &mut self.connections[subscriber.slot as usize];
+                let connection = &mut self.slots.connections[subscriber.slot as usize];
                 if connection.subscriptions > 1 && !noted {
                     subscriber.flags |= NEWS;
                     connection.news = link_news(memberships, connection.news, subscriber.membership);
                 }
                 if !connection.blocked && !std::mem::replace(&mut connection.ready, true) {
-                    self.ready.push_back(subscriber.slot);
+                    self.slots.ready.push_back(subscriber.slot);
                 }
                 continue;
             }
@@ -144,7 +144,7 @@ impl Shard {
             log.pending = log.subscribers.len() as u32;
         }
         if log.pending > 0 {
-            self.dirty.push_back(index);
+            self.sending.dirty.push_back(index);
         } else {
             log.queued = false;
             self.release_later(index);
@@ -156,7 +156,7 @@ impl Shard {
     pub(super) fn release_later(&mut self, index: u32) {
         let log = &mut self.topics.logs[index as usize];
         if log.pending == 0 && log.behind == 0 && !std::mem::replace(&mut log.releasing, true) {
-            self.releasing.push(index);
+            self.sending.releasing.push(index);
         }
     }
 }

@@ -19,16 +19,16 @@ const RELIEVE_US: u64 = 500;
 impl Shard {
     /// Hears packets, a bounded number from each shard; says whether there were any.
     pub(super) fn hear<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let mut senders = self.links.take_mail();
-        senders.insert_all(std::mem::take(&mut self.unheard));
+        let mut senders = self.crossings.links.take_mail();
+        senders.insert_all(std::mem::take(&mut self.crossings.unheard));
         if senders.is_empty() {
             return false;
         }
         let mut heard = false;
-        let mut bytes = std::mem::take(&mut self.packet);
+        let mut bytes = std::mem::take(&mut self.scratch.packet);
         self.work.begin(driver, HEAR_US);
         // Round about, from where the last turn had to stop.
-        let first = std::mem::take(&mut self.hear_from);
+        let first = std::mem::take(&mut self.crossings.hear_from);
         let mut stopped = None;
         for later in [false, true] {
             senders.each(|from| {
@@ -40,38 +40,38 @@ impl Shard {
                 }
             });
         }
-        self.hear_from = stopped.unwrap_or(0);
-        self.packet = bytes;
+        self.crossings.hear_from = stopped.unwrap_or(0);
+        self.scratch.packet = bytes;
         heard
     }
 
     /// Hears what this shard has sent itself since the turn began; says whether there was anything.
     pub(super) fn hear_own<D: Driver>(&mut self, driver: &mut D) -> bool {
         let own = self.index as usize;
-        if !self.links.has_packet(own) {
+        if !self.crossings.links.has_packet(own) {
             return false;
         }
-        let mut bytes = std::mem::take(&mut self.packet);
+        let mut bytes = std::mem::take(&mut self.scratch.packet);
         self.work.begin(driver, HEAR_US);
         let heard = self.hear_shard(driver, own, &mut bytes);
-        self.packet = bytes;
+        self.scratch.packet = bytes;
         heard
     }
 
     fn hear_shard<D: Driver>(&mut self, driver: &mut D, from: usize, bytes: &mut Vec<u8>) -> bool {
         for count in 0..PACKETS_PER_RING {
             if self.work.is_over(driver) {
-                self.unheard.insert(from);
+                self.crossings.unheard.insert(from);
                 return count > 0;
             }
-            if !self.links.receive(from, bytes) {
+            if !self.crossings.links.receive(from, bytes) {
                 return count > 0;
             }
             self.work.spend_on(bytes.len());
             let packet = Packet::decode(bytes).expect("both ends of a ring are this program");
             self.take_packet(driver, from, &packet);
         }
-        self.unheard.insert(from);
+        self.crossings.unheard.insert(from);
         true
     }
 
@@ -88,17 +88,17 @@ impl Shard {
             Packet::Replay { .. } => self.replay(driver, from, packet),
 
             Packet::Published { ticket, epoch, seq } => {
-                self.answered(from, Lane::Short);
+                self.crossings.answered(from, Lane::Short);
                 self.order_is_done(driver, ticket, Ok(Cursor { epoch, seq }));
             }
             Packet::Refused { ticket, reason } => {
                 if ticket.asker != Asker::Nobody {
-                    self.answered(from, Lane::Short);
+                    self.crossings.answered(from, Lane::Short);
                 }
                 self.order_is_done(driver, ticket, Err(reason));
             }
             Packet::Joined { id, generation, epoch, head } => {
-                self.answered(from, Lane::Short);
+                self.crossings.answered(from, Lane::Short);
                 if self.topics.living(id, generation) {
                     self.joined(id, epoch, head);
                 }
@@ -119,7 +119,7 @@ impl Shard {
                 if ticket.asker == Asker::Topic {
                     self.catch_up_begins(driver, ticket, head, first, count, lost);
                 } else {
-                    self.answered(from, Lane::Bulk);
+                    self.crossings.answered(from, Lane::Bulk);
                     self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, first, count, lost);
                 }
             }
@@ -136,13 +136,13 @@ impl Shard {
     /// Does what waited for room in the rings; says whether anything was done.
     pub(super) fn ask<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = false;
-        while let Some((slot, generation)) = self.condemned.pop() {
-            if self.is_living(slot, generation) {
+        while let Some((slot, generation)) = self.sending.condemned.pop() {
+            if self.slots.is_living(slot, generation) {
                 self.stats.refused += 1;
                 self.kill(driver, slot);
             }
         }
-        if !self.crowded.is_empty() {
+        if !self.crossings.crowded.is_empty() {
             self.work.begin(driver, RELIEVE_US);
             worked |= self.relieve(driver);
         }

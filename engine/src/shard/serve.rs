@@ -12,12 +12,6 @@ const COMPLETIONS_PER_TURN: usize = 1024;
 /// How long a turn serves what the kernel said, and those that wait for their turn, in microseconds.
 const SERVE_US: u64 = 500;
 
-/// Accepting is tried again when a slot becomes free, and after so many microseconds: what was short may not be slots.
-const ACCEPT_AGAIN_US: u64 = 100_000;
-
-/// That accepting failed is said this often at most, in microseconds.
-const ACCEPT_WARN_US: u64 = 10_000_000;
-
 impl Shard {
     /// Serves what the kernel said, a bounded part of it; says whether it said anything.
     pub(super) fn serve<D: Driver>(&mut self, driver: &mut D) -> bool {
@@ -45,8 +39,8 @@ impl Shard {
         match completion {
             Completion::Accepted { listener, slot, peer } => self.accepted(driver, listener, slot, peer),
             Completion::AcceptFailed { listener, errno } => {
-                if self.now_us >= self.accept_warn_us {
-                    self.accept_warn_us = self.now_us + ACCEPT_WARN_US;
+                let failure = self.accepting.fails(listener, self.clock.now_us);
+                if failure.warns {
                     tracing::warn!(
                         shard = self.index,
                         listener,
@@ -54,25 +48,19 @@ impl Shard {
                         "cannot accept; trying again when a slot is free"
                     );
                 }
-                if !self.refusing.contains(&listener) {
-                    // Once, however often it is tried again in vain: nobody is refused by that.
-                    self.refusing.push(listener);
-                    self.stats.refused += 1;
-                }
-                self.accepting_failed.push(listener);
-                self.accept_again_us = self.now_us + ACCEPT_AGAIN_US;
+                self.stats.refused += u64::from(failure.refuses);
             }
             Completion::Received { slot, lent, more, .. } => {
                 if !more {
                     self.disarmed(slot);
                 }
                 self.stats.bytes_received += u64::from(lent.len);
-                let mut bytes = std::mem::take(&mut self.inbound);
+                let mut bytes = std::mem::take(&mut self.scratch.received);
                 bytes.clear();
                 bytes.extend_from_slice(driver.received(lent));
                 driver.recycle(lent);
                 self.received(driver, slot, &mut bytes);
-                self.inbound = bytes;
+                self.scratch.received = bytes;
                 self.rearm(driver, slot);
             }
             Completion::ReceiveEnded { slot, end, .. } => {
@@ -85,24 +73,24 @@ impl Shard {
                 self.rearm(driver, slot);
             }
             Completion::Readable { slot, generation, cancelled, failed } => {
-                let watched = self.connections[slot as usize].armed == Some(Interest::Ending);
+                let watched = self.slots.connections[slot as usize].armed == Some(Interest::Ending);
                 self.disarmed(slot);
                 if watched && !cancelled {
                     self.ends_unread(driver, slot, failed);
                     self.rearm(driver, slot);
                     return;
                 }
-                let connection = &mut self.connections[slot as usize];
+                let connection = &mut self.slots.connections[slot as usize];
                 if !cancelled && connection.life != Life::Dead && self.reads_wanted(slot) {
-                    self.connections[slot as usize].armed = Some(Interest::Once);
+                    self.slots.connections[slot as usize].armed = Some(Interest::Once);
                     driver.receive(slot, generation, Interest::Once);
                 } else {
                     self.rearm(driver, slot);
                 }
             }
             Completion::Writable { slot, .. } => {
-                let tick = self.tick;
-                let connection = &mut self.connections[slot as usize];
+                let tick = self.clock.tick;
+                let connection = &mut self.slots.connections[slot as usize];
                 connection.blocked = false;
                 if connection.life == Life::Dead {
                     self.bury(driver, slot);
@@ -113,7 +101,7 @@ impl Shard {
                     connection.heard_tick = tick;
                     connection.pinged = false;
                 }
-                self.make_ready(slot);
+                self.slots.make_ready(slot);
             }
             Completion::Closed { slot } => {
                 self.closed(slot);
@@ -126,23 +114,21 @@ impl Shard {
 
     /// Starts to accept again where that failed.
     pub(super) fn accept_again<D: Driver>(&mut self, driver: &mut D) {
-        self.accepting_failed.drain(..).for_each(|listener| driver.accept(listener));
+        self.accepting.again().for_each(|listener| driver.accept(listener));
     }
 
     fn accepted<D: Driver>(&mut self, driver: &mut D, listener: u8, slot: Slot, peer: std::net::SocketAddr) {
-        if self.connections.len() <= slot as usize {
-            self.connections.resize_with(slot as usize + 1, Connection::free);
+        if self.slots.connections.len() <= slot as usize {
+            self.slots.connections.resize_with(slot as usize + 1, Connection::free);
         }
         self.stats.connections += 1;
         self.stats.accepted += 1;
-        if !self.refusing.is_empty() {
-            self.refusing.retain(|other| *other != listener);
-        }
+        self.accepting.accepted(listener);
         let full = self.stats.connections > u64::from(self.limits.connections_max);
         let session = Session::first(&self.limits, listener);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
-        connection.open(session, listener, peer, self.tick);
+        connection.open(session, listener, peer, self.clock.tick);
         if self.draining {
             self.kill(driver, slot);
             return;
@@ -150,7 +136,7 @@ impl Shard {
         if full {
             self.refuse_connection(driver, slot);
         }
-        self.wheel.set(slot, self.tick, self.limits.head_ms);
+        self.timers.wheel.set(slot, self.clock.tick, self.limits.head_ms);
         self.rearm(driver, slot);
     }
 }

@@ -61,7 +61,7 @@ impl Shard {
             }
         };
         self.move_back(driver, slot, asked - taken);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         if !std::mem::replace(&mut connection.blocked, true) {
             if shortage {
                 // There is room in the socket: a wait for that would be over at once, again and again.
@@ -70,8 +70,8 @@ impl Shard {
                 connection.retries = true;
                 // Soon to who reads, and seldom to who does not.
                 connection.retry_shift = if taken > 0 { 0 } else { (connection.retry_shift + 1).min(RETRY_SHIFT_MAX) };
-                let due_us = self.now_us + (RETRY_US << connection.retry_shift);
-                self.retrying.push(Reverse((due_us, slot, connection.generation)));
+                let due_us = self.clock.now_us + (RETRY_US << connection.retry_shift);
+                self.timers.retrying.push(Reverse((due_us, slot, connection.generation)));
             } else {
                 driver.wait_writable(slot, connection.generation);
             }
@@ -81,8 +81,8 @@ impl Shard {
 
     fn move_back<D: Driver>(&mut self, driver: &mut D, slot: Slot, unsent: u32) {
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_sub(u64::from(unsent));
-        let frames = self.connections[slot as usize].is_websocket();
-        if let Some(active) = self.active_if_any(slot)
+        let frames = self.slots.connections[slot as usize].is_websocket();
+        if let Some(active) = self.slots.active_if_any(slot)
             && active.sending > 0
         {
             let taken = active.sending - unsent;
@@ -94,7 +94,7 @@ impl Shard {
             }
             return;
         }
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         let membership = if connection.subscriptions == 1 { connection.first } else { connection.sender };
         debug_assert_ne!(membership, NONE, "somebody sent");
         let place = &self.topics.memberships[membership as usize];
@@ -112,7 +112,7 @@ impl Shard {
             log.behind += 1;
         }
         if partial > 0 {
-            self.connections[slot as usize].partial = membership;
+            self.slots.connections[slot as usize].partial = membership;
         }
         self.has_news(slot, membership);
         if counted {
@@ -122,16 +122,16 @@ impl Shard {
 
     /// Queues that were sent in full are gone, and what waited for that goes on.
     fn settle_private<D: Driver>(&mut self, driver: &mut D) {
-        let mut sent = std::mem::take(&mut self.sent_private);
+        let mut sent = std::mem::take(&mut self.sending.private);
         for slot in sent.drain(..) {
-            if matches!(self.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
+            if matches!(self.slots.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
                 continue;
             }
-            let index = self.connections[slot as usize].active;
+            let index = self.slots.connections[slot as usize].active;
             if index == NONE {
                 continue;
             }
-            let active = &mut self.actives[index as usize];
+            let active = &mut self.slots.actives[index as usize];
             active.sending = 0;
             if active.queue.is_empty() {
                 active.front = Front::default();
@@ -139,12 +139,12 @@ impl Shard {
                 self.drained(driver, slot);
             }
         }
-        self.sent_private = sent;
+        self.sending.private = sent;
     }
 
     /// Logs that everybody has read to the end give their blocks back.
     fn release(&mut self) {
-        while let Some(index) = self.releasing.pop() {
+        while let Some(index) = self.sending.releasing.pop() {
             let log = &mut self.topics.logs[index as usize];
             log.releasing = false;
             if log.topic == NONE {

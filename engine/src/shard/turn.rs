@@ -32,14 +32,11 @@ impl Shard {
     /// Takes one turn.
     pub fn turn<D: Driver>(&mut self, driver: &mut D) -> Busy {
         let start_us = driver.now_us();
-        self.now_us = start_us;
-        self.now_ms = start_us / 1000;
-        self.tick = super::memory::wheel::tick_of(start_us);
-
+        self.clock.turn(start_us);
         self.encoder.refill(start_us);
 
         let mut worked = self.reap(driver);
-        if self.links.has_orders() {
+        if self.crossings.links.has_orders() {
             self.obey(driver);
             worked = true;
         }
@@ -52,11 +49,11 @@ impl Shard {
         worked |= self.hear_own(driver);
         again |= self.ask(driver);
         // Before the flush, which may take its time: the other shards begin meanwhile.
-        self.links.bells(|shard| driver.wake(shard));
+        self.crossings.links.bells(|shard| driver.wake(shard));
         worked |= again | self.flush(driver);
         driver.submit();
         again |= self.settle(driver);
-        self.links.bells(|shard| driver.wake(shard));
+        self.crossings.links.bells(|shard| driver.wake(shard));
 
         self.stats.turns += 1;
         if worked | again {
@@ -69,34 +66,21 @@ impl Shard {
         if again
             || !self.completions.is_empty()
             || !self.postponed.is_empty()
-            || !self.ready.is_empty()
-            || !self.dirty.is_empty()
-            || !self.departing.is_empty()
+            || !self.slots.ready.is_empty()
+            || !self.sending.dirty.is_empty()
+            || !self.leaving.connections.is_empty()
         {
             return Busy::Yes;
         }
-        if !self.unheard.is_empty() || self.links.has_mail() {
+        if !self.crossings.unheard.is_empty() || self.crossings.links.has_mail() {
             return Busy::Yes;
         }
-        let mut until = self.wheel.next_us();
-        if let Some(std::cmp::Reverse((due_ms, _))) = self.paced.peek() {
-            let due_us = *due_ms * 1000;
-            until = Some(until.map_or(due_us, |until| until.min(due_us)));
-        }
-        if let Some(std::cmp::Reverse((due_us, ..))) = self.retrying.peek() {
-            until = Some(until.map_or(*due_us, |until| until.min(*due_us)));
-        }
-        if !self.accepting_failed.is_empty() {
-            until = Some(until.map_or(self.accept_again_us, |until| until.min(self.accept_again_us)));
-        }
-        if self.waits_for_room() {
-            let retry_us = start_us + RETRY_US;
-            until = Some(until.map_or(retry_us, |until| until.min(retry_us)));
-        }
+        let again_us = self.waits_for_room().then_some(start_us + RETRY_US);
+        let until = [self.timers.next_us(), self.accepting.again_us(), again_us].into_iter().flatten().min();
         Busy::RestUntil(until)
     }
 
     fn waits_for_room(&self) -> bool {
-        !self.homes_left.is_empty() || !self.crowded.is_empty()
+        !self.leaving.homes.is_empty() || !self.crossings.crowded.is_empty()
     }
 }

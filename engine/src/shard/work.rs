@@ -102,7 +102,7 @@ pub(super) type Postponed = VecDeque<(Slot, u16)>;
 impl Shard {
     /// Says whether a connection that began at `start_ns` has to let others go first now.
     pub(super) fn is_slice_over<D: Driver>(&mut self, driver: &mut D, start_ns: u64) -> bool {
-        let slice_ns = match self.unparking {
+        let slice_ns = match self.crossings.unparking {
             Some(_) => SLICE_OF_ROOM_NS,
             None if self.postponed.is_empty() => SLICE_ALONE_NS,
             None => SLICE_NS,
@@ -112,7 +112,7 @@ impl Shard {
 
     /// Makes a connection go on in its next turn.
     pub(super) fn postpone(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         let generation = connection.generation;
         if self.postponed.len() >= CROWD {
             // It is read a buffer at a time, until it has less to say.
@@ -128,7 +128,7 @@ impl Shard {
         while !self.work.is_half_over(driver) {
             let Some((slot, generation)) = self.postponed.pop_front() else { break };
             self.work.spend(PIECE_NS);
-            if self.is_living(slot, generation) {
+            if self.slots.is_living(slot, generation) {
                 self.go_on(driver, slot);
             }
         }

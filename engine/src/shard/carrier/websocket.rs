@@ -18,20 +18,20 @@ impl Shard {
     /// Takes the next frame, or part of one; returns the bytes used, 0 if more are needed.
     pub(in crate::shard) fn frames<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> usize {
         let bytes_max = self.bytes_max(slot);
-        let step = match self.connections[slot as usize].decoder.next(bytes, bytes_max) {
+        let step = match self.slots.connections[slot as usize].decoder.next(bytes, bytes_max) {
             Ok(step) => step,
             Err(violation) => {
                 self.violated(driver, slot, violation);
                 return bytes.len();
             }
         };
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         if step.event.is_some() && !connection.decoder.mid_message() {
             // What was begun is complete: the time of the next message begins with its first byte.
             connection.opened_tick = 0;
         }
         match step.event {
-            _ if self.is_closing(slot) && !matches!(step.event, Some(Event::Close { .. })) => {}
+            _ if self.slots.is_closing(slot) && !matches!(step.event, Some(Event::Close { .. })) => {}
             None | Some(Event::Pong(_)) => {}
             Some(Event::Data { text, compressed: false, data, first: true, last: true }) => {
                 self.message(driver, slot, text, &mut bytes[data]);
@@ -46,9 +46,9 @@ impl Shard {
             }
             Some(Event::Ping(payload)) => self.pong(driver, slot, &bytes[payload]),
             Some(Event::Close { code, .. }) => {
-                if self.is_closing(slot) {
-                    self.connections[slot as usize].ended = true;
-                    self.make_ready(slot);
+                if self.slots.is_closing(slot) {
+                    self.slots.connections[slot as usize].ended = true;
+                    self.slots.make_ready(slot);
                 } else {
                     self.close_websocket(driver, slot, code.unwrap_or(close::NORMAL), "");
                 }
@@ -75,13 +75,13 @@ impl Shard {
         } else {
             self.message(driver, slot, text, &mut bytes);
         }
-        self.whole = bytes;
+        self.scratch.whole = bytes;
     }
 
     /// Handles a whole message that came compressed.
     fn compressed_message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, compressed: &[u8]) {
         let bytes_max = self.bytes_max(slot);
-        let mut bytes = std::mem::take(&mut self.inflated);
+        let mut bytes = std::mem::take(&mut self.scratch.inflated);
         let inflated = self.inflater.inflate(compressed, bytes_max, &mut bytes);
         self.work.spend(PIECE_NS + bytes.len() as u64 * INFLATED_BYTE_NS);
         match inflated {
@@ -89,17 +89,17 @@ impl Shard {
             Ok(()) => self.message(driver, slot, text, &mut bytes),
             Err(violation) => self.violated(driver, slot, violation),
         }
-        self.inflated = bytes;
+        self.scratch.inflated = bytes;
     }
 
     /// Returns the largest message that the connection may send, in bytes.
     fn bytes_max(&self, slot: Slot) -> usize {
-        self.limits.message_bytes_max as usize + self.connections[slot as usize].session.traits().header_bytes
+        self.limits.message_bytes_max as usize + self.slots.connections[slot as usize].session.traits().header_bytes
     }
 
     /// Handles a whole message; one that has to wait is kept.
     pub(in crate::shard) fn message<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &mut [u8]) {
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             return; // It waited, and meanwhile the last word was said.
         }
         if let Outcome::Wait(wait) = self.handle_message(driver, slot, text, bytes) {
@@ -113,12 +113,12 @@ impl Shard {
         let text = self.active(slot).text;
         let mut bytes = self.take_whole(driver, slot);
         self.message(driver, slot, text, &mut bytes);
-        self.whole = bytes;
+        self.scratch.whole = bytes;
     }
 
     pub(in crate::shard) fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
         self.stats.violations += 1;
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         tracing::debug!(shard = self.index, peer = %connection.peer(), rule = violation.text(), "violation");
         self.close_websocket(driver, slot, violation.close_code(), violation.text());
     }
@@ -133,14 +133,14 @@ impl Shard {
     /// A WebSocket is to be looked at: is a message late, has it to be pinged, is its peer dead?
     pub(in crate::shard) fn expire_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Limits { ping_ms, dead_ms, .. } = self.limits;
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             self.expire_farewell(driver, slot);
             return;
         }
-        let begun_tick = self.connections[slot as usize].opened_tick;
+        let begun_tick = self.slots.connections[slot as usize].opened_tick;
         let message_ms = match begun_tick {
             0 => u64::MAX,
-            tick => self.limits.request_ms.saturating_sub(u64::from(self.tick - tick) * TICK_MS),
+            tick => self.limits.request_ms.saturating_sub(u64::from(self.clock.tick - tick) * TICK_MS),
         };
         if message_ms == 0 {
             self.violated(driver, slot, Violation::MessageTooSlow);
@@ -148,20 +148,20 @@ impl Shard {
         }
         self.choose_receive(driver, slot);
         let late = |waiting| matches!(waiting, Waiting::Room(_) | Waiting::Answer | Waiting::Turn);
-        if self.active_if_any(slot).is_some_and(|active| late(active.waiting)) {
+        if self.slots.active_if_any(slot).is_some_and(|active| late(active.waiting)) {
             // It is we who are late, and may not have read what it says. It is pinged like others, for its own sake.
-            let connection = &mut self.connections[slot as usize];
+            let connection = &mut self.slots.connections[slot as usize];
             connection.pinged = false;
-            if u64::from(self.tick - connection.heard_tick) * TICK_MS >= ping_ms {
-                connection.heard_tick = self.tick;
+            if u64::from(self.clock.tick - connection.heard_tick) * TICK_MS >= ping_ms {
+                connection.heard_tick = self.clock.tick;
                 self.ping(driver, slot);
-                if self.connections[slot as usize].life == Life::Dead {
+                if self.slots.connections[slot as usize].life == Life::Dead {
                     return;
                 }
             }
         }
-        let connection = &self.connections[slot as usize];
-        let silent_ms = u64::from(self.tick - connection.heard_tick) * TICK_MS;
+        let connection = &self.slots.connections[slot as usize];
+        let silent_ms = u64::from(self.clock.tick - connection.heard_tick) * TICK_MS;
         let pinged = connection.pinged;
         // What was delivered and taken shows that the peer lives as well as a pong does; the kernel gives up a
         // connection that does not acknowledge (TCP_USER_TIMEOUT). Whom the walk serves has been sent what its log has got; others
@@ -175,7 +175,7 @@ impl Shard {
         let flowed_ms = match connection.sent_tick.max(walked_tick) {
             0 => u64::MAX,
             _ if connection.blocked => u64::MAX,
-            tick => u64::from(self.tick.saturating_sub(tick)) * TICK_MS,
+            tick => u64::from(self.clock.tick.saturating_sub(tick)) * TICK_MS,
         };
         let quiet_ms = silent_ms.min(flowed_ms);
         let after_ms = if pinged && silent_ms >= dead_ms {
@@ -186,12 +186,12 @@ impl Shard {
             dead_ms - silent_ms
         } else if quiet_ms >= ping_ms {
             // Silent for longer than that (data flowed instead), it still gets its time to answer.
-            let since_tick = self.tick.saturating_sub((ping_ms / TICK_MS) as u32);
-            let connection = &mut self.connections[slot as usize];
+            let since_tick = self.clock.tick.saturating_sub((ping_ms / TICK_MS) as u32);
+            let connection = &mut self.slots.connections[slot as usize];
             connection.heard_tick = connection.heard_tick.max(since_tick);
             connection.pinged = true;
             self.ping(driver, slot);
-            if self.connections[slot as usize].life == Life::Dead {
+            if self.slots.connections[slot as usize].life == Life::Dead {
                 return;
             }
             // If it answers now, it can have been silent for so long again by then.
@@ -200,7 +200,7 @@ impl Shard {
             ping_ms - quiet_ms
         };
         let after_ms = self.with_jitter(after_ms).min(message_ms);
-        self.wheel.set(slot, self.tick, after_ms);
+        self.timers.wheel.set(slot, self.clock.tick, after_ms);
     }
 }
 

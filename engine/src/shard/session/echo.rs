@@ -18,14 +18,14 @@ impl Shard {
         bytes: &[u8],
     ) -> Outcome {
         let message = Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
-        let dialect = self.connections[slot as usize].dialect;
+        let dialect = self.slots.connections[slot as usize].dialect;
         let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
         let len = self.encoder.measure(dialect, &message, effort) as u32;
         self.work.spend(self.encoder.cost_ns);
         self.active(slot);
-        let index = self.connections[slot as usize].active as usize;
+        let index = self.slots.connections[slot as usize].active as usize;
         let memory = driver.memory_mut();
-        match self.actives[index].queue.reserve(&mut self.store, memory, len) {
+        match self.slots.actives[index].queue.reserve(&mut self.store, memory, len) {
             Some(place) => {
                 self.encoder.write(dialect, &message, memory.bytes_mut(place));
                 self.queued(slot);

@@ -65,7 +65,7 @@ impl Shard {
 
     /// Sees to it that a stream ends, if it is long, once it was sent what there is for it now.
     pub(in crate::shard) fn end_if_long(&mut self, slot: Slot) {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         if !connection.is(Session::Stream) {
             return;
         }
@@ -87,13 +87,13 @@ impl Shard {
         subscriber.flags |= ENOUGH | LOOK;
         let first = connection.first;
         self.has_news(slot, first);
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
     }
 
     /// Adds to the length of a stream what it was sent in another way than by the walk, or takes off what the kernel did not take:
     /// so many bytes of a log, or uncompressed ones of no log.
     pub(in crate::shard) fn lengthen(&mut self, slot: Slot, log: u32, bytes: i64) {
-        let first = self.connections[slot as usize].first;
+        let first = self.slots.connections[slot as usize].first;
         if first == NONE {
             return;
         }

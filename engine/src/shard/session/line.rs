@@ -127,11 +127,11 @@ impl Shard {
         slot: Slot,
         write: impl FnOnce(&mut Writer<'_>),
     ) {
-        let mut text = std::mem::take(&mut self.text);
+        let mut text = std::mem::take(&mut self.scratch.text);
         let written = answer::text_frame(&mut text, write);
         let len = written.expect("the scratch holds the longest line");
         self.push(driver, slot, &text[..len]);
-        self.text = text;
+        self.scratch.text = text;
     }
 
     /// Writes a close frame's worth of farewell in the line protocol.

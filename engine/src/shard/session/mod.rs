@@ -120,7 +120,7 @@ impl Session {
 impl Shard {
     /// Takes the next piece of what a connection sent, which is open; returns the bytes used, 0 if more are needed.
     pub(in crate::shard) fn understand<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> usize {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => {
                 self.work.spend(REQUEST_NS);
                 self.http(driver, slot, bytes)
@@ -141,7 +141,7 @@ impl Shard {
         text: bool,
         bytes: &mut [u8],
     ) -> Outcome {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Raw => self.publish_payload(driver, slot, text, bytes),
             Session::Line => self.command(driver, slot, bytes),
             Session::Echo => self.echo(driver, slot, text, bytes),
@@ -151,7 +151,7 @@ impl Shard {
 
     /// Goes on with what stands complete and had to wait.
     pub(in crate::shard) fn resume<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => self.resume_request(driver, slot),
             Session::Poll | Session::Stream => self.subscribe_step(driver, slot),
             Session::Raw | Session::Line | Session::Echo => self.resume_message(driver, slot),
@@ -162,11 +162,11 @@ impl Shard {
 
     /// The peer of an open connection ended its direction: it is gone, or has asked for everything and waits for what is due.
     pub(in crate::shard) fn ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let session = self.connections[slot as usize].session;
-        let Some(active) = self.active_if_any(slot) else {
+        let session = self.slots.connections[slot as usize].session;
+        let Some(active) = self.slots.active_if_any(slot) else {
             // A stream may have to be sent what is there.
             match session {
-                Session::Stream => self.make_ready(slot),
+                Session::Stream => self.slots.make_ready(slot),
                 _ => self.kill(driver, slot),
             }
             return;
@@ -175,8 +175,8 @@ impl Shard {
         match session {
             // Nobody knows whether it still waits for a message that has not been published: it is told that there is none.
             Session::Poll if self.is_polling(slot) => self.answer_poll(driver, slot),
-            Session::Request | Session::Poll | Session::Stream => self.make_ready(slot),
-            _ if works || self.is_closing(slot) => self.make_ready(slot),
+            Session::Request | Session::Poll | Session::Stream => self.slots.make_ready(slot),
+            _ if works || self.slots.is_closing(slot) => self.slots.make_ready(slot),
             _ => self.kill(driver, slot),
         }
     }
@@ -200,7 +200,7 @@ impl Shard {
         token: &str,
         head: Cursor,
     ) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             _ if token.is_empty() => {} // It did not ask.
             Session::Line => self.tell_ok(driver, slot, token, Some(head)),
             #[cfg(feature = "telnet")]
@@ -217,7 +217,7 @@ impl Shard {
         token: Option<&str>,
         outcome: Result<Cursor, Reason>,
     ) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => self.request_is_done(driver, slot, outcome),
             Session::Line => self.command_is_done(driver, slot, token, outcome),
             Session::Raw => self.payload_is_done(driver, slot, outcome),
@@ -237,7 +237,7 @@ impl Shard {
         count: u32,
         lost: Option<Lost>,
     ) {
-        if self.connections[slot as usize].session == Session::Request {
+        if self.slots.connections[slot as usize].session == Session::Request {
             self.answer_begins(driver, slot, head, first, count, lost);
         }
     }
@@ -250,7 +250,7 @@ impl Shard {
         seq: u64,
         content: Content<'_>,
     ) {
-        if self.connections[slot as usize].session == Session::Request {
+        if self.slots.connections[slot as usize].session == Session::Request {
             self.answer_message(driver, slot, seq, content);
         }
     }
@@ -264,7 +264,7 @@ impl Shard {
         membership: u32,
         len: u32,
     ) -> Option<Span> {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Poll => {
                 let place = self.place_in_answer(driver, slot, len)?;
                 self.is_in_answer(slot, membership);
@@ -277,7 +277,7 @@ impl Shard {
     /// Messages of a subscription are lost, or were passed over.
     pub(in crate::shard) fn tell_gap<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, gap: &Gap<'_>) {
         self.stats.gaps += 1;
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Poll => self.gap_in_answer(driver, slot, gap),
             Session::Stream => self.gap_in_stream(driver, slot, gap),
             Session::Line => self.gap_in_lines(driver, slot, gap),
@@ -290,9 +290,12 @@ impl Shard {
 
     /// Says whether a connection that waits for answers goes on, now that a replay of one of its subscriptions is over.
     pub(in crate::shard) fn goes_on_after_replay(&self, slot: Slot) -> bool {
-        let replays =
-            self.actives.get(self.connections[slot as usize].active as usize).map_or(0, |active| active.replays);
-        match self.connections[slot as usize].session {
+        let replays = self
+            .slots
+            .actives
+            .get(self.slots.connections[slot as usize].active as usize)
+            .map_or(0, |active| active.replays);
+        match self.slots.connections[slot as usize].session {
             Session::Poll | Session::Stream => replays == 0 && self.is_subscribing(slot),
             Session::Request => false,
             _ => true,
@@ -301,7 +304,7 @@ impl Shard {
 
     /// Sends the next of what an open connection reads or asked for; says whether it ordered a send.
     pub(in crate::shard) fn send_news<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => false,
             Session::Poll => {
                 self.collect(driver, slot);
@@ -313,7 +316,7 @@ impl Shard {
 
     /// The timer of an open connection is over.
     pub(in crate::shard) fn due<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => self.expire_request(driver, slot),
             Session::Poll => self.expire_poll(driver, slot),
             Session::Stream => self.expire_stream(driver, slot),
@@ -325,7 +328,7 @@ impl Shard {
 
     /// There are as many connections as there may be: one that was accepted just now is told so.
     pub(in crate::shard) fn refuse_connection<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => {
                 self.answer_full(driver, slot);
                 self.end_after_answer(slot);
@@ -336,7 +339,7 @@ impl Shard {
 
     /// What is arriving of a connection takes too much memory for too long: it is given up, and told so.
     pub(in crate::shard) fn give_up<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request if self.is_arriving(slot) => self.give_up_request(driver, slot),
             _ => self.shed(driver, slot),
         }
@@ -344,7 +347,7 @@ impl Shard {
 
     /// Ends a subscriber in order.
     pub(in crate::shard) fn end_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Stream => self.end_stream(driver, slot),
             #[cfg(feature = "telnet")]
             Session::Telnet => self.end_telnet(driver, slot, reason),
@@ -354,7 +357,7 @@ impl Shard {
 
     /// The engine is asked to finish: an open connection is told, and gets what is due.
     pub(in crate::shard) fn farewell<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => self.finish_request(driver, slot),
             Session::Poll => self.finish_poll(driver, slot),
             _ => self.end_subscriber(driver, slot, close::GOING_AWAY, "the engine is shutting down"),
@@ -363,7 +366,7 @@ impl Shard {
 
     /// A WebSocket is closed: what its session says before the close frame.
     pub(in crate::shard) fn last_words<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        if self.connections[slot as usize].is(Session::Line) {
+        if self.slots.connections[slot as usize].is(Session::Line) {
             self.say_bye(driver, slot, code, reason);
         }
     }
@@ -373,8 +376,8 @@ impl Shard {
 impl Shard {
     /// Says whether a peer that has ended its direction has all that it asked for, so that the connection ends.
     pub(in crate::shard) fn is_done(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        let active: Option<&Active> = self.actives.get(connection.active as usize);
+        let connection = &self.slots.connections[slot as usize];
+        let active: Option<&Active> = self.slots.actives.get(connection.active as usize);
         connection.ended
             && connection.life == Life::Open
             && match connection.session {
@@ -387,7 +390,7 @@ impl Shard {
     /// Returns the memory that a session holds for what it is in the middle of, in bytes.
     #[must_use]
     pub(in crate::shard) fn state_bytes(&self, slot: Slot) -> u64 {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => self.exchange_if_any(slot).map_or(0, |exchange| exchange.block_bytes()),
             Session::Poll | Session::Stream => self.reading_if_any(slot).map_or(0, |reading| reading.block_bytes()),
             _ => 0,
@@ -396,7 +399,7 @@ impl Shard {
 
     /// Forgets what a session is in the middle of: its connection ends, or becomes another's.
     pub(in crate::shard) fn forget_state(&mut self, slot: Slot) {
-        match self.connections[slot as usize].session {
+        match self.slots.connections[slot as usize].session {
             Session::Request => self.end_exchange(slot),
             Session::Poll | Session::Stream => self.end_reading(slot),
             _ => {}
@@ -405,7 +408,7 @@ impl Shard {
 
     /// Returns what operators call a connection.
     pub(in crate::shard) fn name_of(&self, slot: Slot) -> &'static str {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         match connection.session {
             _ if connection.life != Life::Open => "closing",
             Session::Request => "http",

@@ -75,7 +75,7 @@ impl Shard {
                     Some(expected) => Packet::PublishIf { topic, ticket, expected, content },
                 };
                 let bytes = Packet::bytes_max(content.payload.len());
-                let lane = Lane::of(bytes, self.links.ring_bytes());
+                let lane = Lane::of(bytes, self.crossings.links.ring_bytes());
                 self.send_order(slot, &packet, Way::to(self.home_of(topic.hash), lane), bytes, asker)
             }
             Order::Clear { topic, expected } => {
@@ -93,12 +93,15 @@ impl Shard {
                 let ticket = Ticket { serial, ..self.ticket(slot, Asker::Connection, "") };
                 let way = Way::to(self.home_of(topic.hash), Lane::Bulk);
                 let bytes = Packet::bytes_max(0);
-                if !self.has_room(way, bytes, 1) {
+                if !self.crossings.has_room(way, bytes, 1) {
                     return Outcome::Wait(Wait::Room(way));
                 }
-                let sent = self.links.send(way.home as usize, &Packet::Replay { topic, ticket, from, generation: 0 });
+                let sent = self
+                    .crossings
+                    .links
+                    .send(way.home as usize, &Packet::Replay { topic, ticket, from, generation: 0 });
                 assert!(sent, "room was looked for");
-                self.asked(way);
+                self.crossings.asked(way);
                 Outcome::Done
             }
         }
@@ -122,7 +125,7 @@ impl Shard {
             }
             // A new start is a new subscription; room for it is looked for before the old one ends.
             Some(membership) => {
-                if let Err(way) = self.may_subscribe(self.home_of(self.hash(wish.topic))) {
+                if let Err(way) = self.crossings.may_subscribe(self.home_of(self.hash(wish.topic))) {
                     return Outcome::Wait(Wait::Room(way));
                 }
                 if !self.unsubscribe(driver, slot, membership) {
@@ -130,7 +133,7 @@ impl Shard {
                     return Outcome::Done;
                 }
             }
-            None if self.connections[slot as usize].subscriptions >= self.limits.subscriptions_max => {
+            None if self.slots.connections[slot as usize].subscriptions >= self.limits.subscriptions_max => {
                 return Outcome::Refused(Refusal::TooMany);
             }
             None => {}
@@ -158,8 +161,10 @@ impl Shard {
 
     /// Says whether a connection has as many orders on their way as its session may.
     fn owes_all(&self, slot: Slot) -> bool {
-        let Some(active) = self.actives.get(self.connections[slot as usize].active as usize) else { return false };
-        active.owed >= self.connections[slot as usize].session.traits().orders_max
+        let Some(active) = self.slots.actives.get(self.slots.connections[slot as usize].active as usize) else {
+            return false;
+        };
+        active.owed >= self.slots.connections[slot as usize].session.traits().orders_max
     }
 
     fn name_topic<'a>(&self, topic: &'a str) -> Name<'a> {
@@ -167,19 +172,26 @@ impl Shard {
     }
 
     fn ticket<'t>(&self, slot: Slot, asker: Asker, token: &'t str) -> Ticket<'t> {
-        Ticket { slot, generation: self.connections[slot as usize].generation, asker, word: NONE, serial: 0, token }
+        Ticket {
+            slot,
+            generation: self.slots.connections[slot as usize].generation,
+            asker,
+            word: NONE,
+            serial: 0,
+            token,
+        }
     }
 
     /// Sends a home what a connection orders, in at most so many bytes.
     fn send_order(&mut self, slot: Slot, packet: &Packet<'_>, way: Way, bytes: usize, asker: Asker) -> Outcome {
         let answered = asker != Asker::Nobody;
-        if !self.has_room(way, bytes, u32::from(answered)) {
+        if !self.crossings.has_room(way, bytes, u32::from(answered)) {
             return Outcome::Wait(Wait::Room(way));
         }
-        let sent = self.links.send(way.home as usize, packet);
+        let sent = self.crossings.links.send(way.home as usize, packet);
         assert!(sent, "room was looked for");
         if answered {
-            self.asked(way);
+            self.crossings.asked(way);
             self.active(slot).owed += 1;
         }
         Outcome::Done
@@ -193,21 +205,21 @@ impl Shard {
         outcome: Result<Cursor, Reason>,
     ) {
         let Ticket { slot, generation, asker, token, .. } = ticket;
-        if !self.is_living(slot, generation) {
+        if !self.slots.is_living(slot, generation) {
             return;
         }
         let answered = asker == Asker::Connection;
         let owed_all = answered && self.owes_all(slot);
-        if answered && let Some(active) = self.active_if_any(slot) {
+        if answered && let Some(active) = self.slots.active_if_any(slot) {
             active.owed -= 1;
         }
         self.tell_outcome(driver, slot, answered.then_some(token), outcome);
-        if !answered || !self.is_living(slot, generation) {
+        if !answered || !self.slots.is_living(slot, generation) {
             return;
         }
-        if owed_all && self.active_if_any(slot).is_some_and(|active| active.waiting == Waiting::Answer) {
+        if owed_all && self.slots.active_if_any(slot).is_some_and(|active| active.waiting == Waiting::Answer) {
             self.go_on(driver, slot);
         }
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
     }
 }

@@ -60,33 +60,33 @@ impl Shard {
 
     /// All of its request has come: it subscribes the topics of its plan.
     pub(in crate::shard) fn poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.connections[slot as usize].dialect = Dialect::new(Shape::Object, Coding::Plain);
+        self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Object, Coding::Plain);
         self.become_reading(slot, Session::Poll);
         self.subscribe_step(driver, slot);
     }
 
     /// All topics are subscribed, and what there was of them is in the answer: it waits for the first message, if there is none.
     pub(in crate::shard) fn wait_for_the_first<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let Connection { ended, ends, .. } = self.connections[slot as usize];
+        let Connection { ended, ends, .. } = self.slots.connections[slot as usize];
         self.active(slot).waiting = Waiting::Answer;
         let Some(reading) = self.reading_if_any_mut(slot) else { return };
         reading.subscribed = true;
         let wait_ms = reading.wait_ms;
         let mut plan = std::mem::replace(&mut reading.plan, Buffer::new(Owner::Inbound));
         plan.clear(&mut self.store);
-        self.wheel.set(slot, self.tick, wait_ms.into());
+        self.timers.wheel.set(slot, self.clock.tick, wait_ms.into());
         // A peer that has ended its direction waits for no message that is still to come.
         if wait_ms == 0 || self.draining || ended || ends {
             self.answer_poll(driver, slot);
             return;
         }
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
     }
 
     /// Says whether a poll has subscribed all its topics, and waits for the first message.
     #[must_use]
     pub(in crate::shard) fn is_polling(&self, slot: Slot) -> bool {
-        self.connections[slot as usize].is(Session::Poll)
+        self.slots.connections[slot as usize].is(Session::Poll)
             && self.reading_if_any(slot).is_some_and(|reading| reading.subscribed)
     }
 
@@ -98,7 +98,7 @@ impl Shard {
         reading.plan.clear(&mut self.store);
         let Reading { mut pending, words, conditions, .. } = reading;
         pending.what = Asked::Poll;
-        self.connections[slot as usize].session = Session::Request;
+        self.slots.connections[slot as usize].session = Session::Request;
         let exchange = self.exchange(slot);
         (exchange.pending, exchange.words, exchange.conditions) = (pending, words, conditions);
     }
@@ -106,7 +106,7 @@ impl Shard {
     /// Reads what is new in the logs of a long poll into its answer, and answers if there is anything.
     pub(in crate::shard) fn collect<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut fits = true;
-        let mut membership = self.connections[slot as usize].first;
+        let mut membership = self.slots.connections[slot as usize].first;
         while membership != NONE {
             let following = self.topics.memberships[membership as usize].next;
             let subscriber = *self.topics.subscriber(membership);
@@ -164,7 +164,7 @@ impl Shard {
         slot: Slot,
         len: u32,
     ) -> Option<Span> {
-        let active = self.actives.get_mut(self.connections[slot as usize].active as usize)?;
+        let active = self.slots.actives.get_mut(self.slots.connections[slot as usize].active as usize)?;
         let comma = u32::from(!active.body.is_empty());
         let memory = driver.memory_mut();
         let place = active.body.reserve(&mut self.store, memory, len + comma)?;
@@ -210,7 +210,7 @@ impl Shard {
         if polling {
             self.answer_poll(driver, slot);
         } else {
-            self.wheel.set(slot, self.tick, self.limits.linger_ms);
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
         }
     }
 
@@ -220,7 +220,7 @@ impl Shard {
             self.answer_poll(driver, slot);
         } else {
             // It is we who are late with its topics.
-            self.wheel.set(slot, self.tick, self.limits.request_ms);
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.request_ms);
         }
     }
 

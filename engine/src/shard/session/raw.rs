@@ -21,7 +21,7 @@ impl Shard {
         text: bool,
         bytes: &[u8],
     ) -> Outcome {
-        let membership = self.connections[slot as usize].first;
+        let membership = self.slots.connections[slot as usize].first;
         if membership == NONE {
             return Outcome::Done;
         }

@@ -133,8 +133,8 @@ pub(in crate::shard) fn transport(request: &Request<'_>) -> Result<Transport, &'
 impl Shard {
     /// Returns what a connection reads that is a poll, or a stream that has not subscribed all its topics.
     pub(in crate::shard) fn reading_if_any(&self, slot: Slot) -> Option<&Reading> {
-        let connection = &self.connections[slot as usize];
-        let active = self.actives.get(connection.active as usize)?;
+        let connection = &self.slots.connections[slot as usize];
+        let active = self.slots.actives.get(connection.active as usize)?;
         match connection.session {
             Session::Poll | Session::Stream => self.readings.get(active.state as usize),
             _ => None,
@@ -143,8 +143,8 @@ impl Shard {
 
     /// Returns the same, for changing.
     pub(in crate::shard) fn reading_if_any_mut(&mut self, slot: Slot) -> Option<&mut Reading> {
-        let connection = &self.connections[slot as usize];
-        let active = self.actives.get(connection.active as usize)?;
+        let connection = &self.slots.connections[slot as usize];
+        let active = self.slots.actives.get(connection.active as usize)?;
         match connection.session {
             Session::Poll | Session::Stream => self.readings.get_mut(active.state as usize),
             _ => None,
@@ -168,14 +168,14 @@ impl Shard {
         let reading = &mut self.readings[index as usize];
         (reading.pending, reading.words, reading.conditions) = (pending, words, conditions);
         self.end_exchange(slot);
-        self.connections[slot as usize].session = session;
+        self.slots.connections[slot as usize].session = session;
         self.active(slot).state = index;
     }
 
     /// Forgets what a connection reads.
     pub(in crate::shard) fn end_reading(&mut self, slot: Slot) {
         if self.reading_if_any(slot).is_some() {
-            let active = &mut self.actives[self.connections[slot as usize].active as usize];
+            let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
             let index = std::mem::replace(&mut active.state, NONE);
             self.drop_reading(index);
         }
@@ -198,7 +198,7 @@ impl Shard {
         transport: Transport,
         options: Options,
     ) -> Result<(), &'static str> {
-        let mut plan = std::mem::take(&mut self.carried_plan);
+        let mut plan = std::mem::take(&mut self.scratch.plan);
         let (query, last_event_id) = (request.query, request.headers.last_event_id);
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         let path_topic = match path_topic.map(|topic| topic::from_path_subscribe(topic, &mut room)) {
@@ -237,13 +237,13 @@ impl Shard {
                 }
             }
         });
-        self.carried_plan = plan;
+        self.scratch.plan = plan;
         begun
     }
 
     /// Subscribes the next topic of the plan, as far as answers and rings allow; what has to wait comes back here.
     pub(in crate::shard) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let mut plan = std::mem::take(&mut self.carried_plan);
+        let mut plan = std::mem::take(&mut self.scratch.plan);
         while let Some(reading) = self.reading_if_any(slot) {
             let (span, order) = (reading.plan.span(), reading.step);
             plan.clear();
@@ -263,7 +263,7 @@ impl Shard {
             let wish = Wish { topic, since: Some(since), conflate, every_ms, counted, token: "" };
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
-                    let first = self.connections[slot as usize].first;
+                    let first = self.slots.connections[slot as usize].first;
                     self.topics.memberships[first as usize].order = order;
                     if let Some(reading) = self.reading_if_any_mut(slot) {
                         reading.plan.consume(len as u32);
@@ -283,12 +283,12 @@ impl Shard {
                 }
             }
         }
-        self.carried_plan = plan;
+        self.scratch.plan = plan;
     }
 
     /// There is no room for what it asks for: a stream ends, and comes back; a poll is answered so.
     fn refuse_reading<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.connections[slot as usize].session == Session::Stream {
+        if self.slots.connections[slot as usize].session == Session::Stream {
             self.end_stream(driver, slot);
         } else {
             self.refuse_poll(driver, slot);
@@ -297,10 +297,10 @@ impl Shard {
 
     /// All topics of the plan are subscribed, and what there was of them is queued.
     fn plan_is_done<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.connections[slot as usize].session == Session::Stream {
+        if self.slots.connections[slot as usize].session == Session::Stream {
             self.end_reading(slot);
             self.active(slot).waiting = Waiting::No;
-            self.make_ready(slot);
+            self.slots.make_ready(slot);
         } else {
             self.wait_for_the_first(driver, slot);
         }
@@ -310,7 +310,7 @@ impl Shard {
     pub(in crate::shard) fn cursors<'o>(&self, slot: Slot, out: &'o mut [u8; CURSORS_BYTES_MAX]) -> &'o str {
         let mut places = [Cursor { epoch: 0, seq: 0 }; TOPICS_MAX];
         let mut count = 0;
-        let mut membership = self.connections[slot as usize].first;
+        let mut membership = self.slots.connections[slot as usize].first;
         while membership != NONE {
             let place = &self.topics.memberships[membership as usize];
             let subscriber = self.topics.subscriber(membership);

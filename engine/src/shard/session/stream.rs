@@ -73,9 +73,9 @@ impl Shard {
             return;
         }
         self.become_reading(slot, Session::Stream);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         connection.dialect = Dialect::new(shape, coding);
-        connection.opened_tick = self.tick;
+        connection.opened_tick = self.clock.tick;
         let mut callback = [0; 64];
         let callback = callback_of(request, &mut callback);
         if coding == Coding::Gzip {
@@ -97,17 +97,17 @@ impl Shard {
             Shape::Multipart => w.put(multipart::PROLOGUE),
             _ => w.put(stream::HEARTBEAT),
         });
-        if !self.connections[slot as usize].is(Session::Stream) {
+        if !self.slots.connections[slot as usize].is(Session::Stream) {
             return;
         }
         // A second sign of life: some scanners let the first pass only when the second has come.
-        self.wheel.set(slot, self.tick, SECOND_SIGN_MS);
+        self.timers.wheel.set(slot, self.clock.tick, SECOND_SIGN_MS);
         self.subscribe_step(driver, slot);
     }
 
     /// Brings the combined cursor of an EventSource with several topics up to date, if it is known for all of them.
     pub(in crate::shard) fn tell_cursors<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         if connection.dialect.shape.is_shared() {
             let mut membership = connection.first;
             while membership != NONE {
@@ -125,13 +125,13 @@ impl Shard {
             // Of many topics with small messages, it is most of what is sent.
             self.lengthen(slot, NONE, cursors.len() as i64);
         }
-        self.connections[slot as usize].cursor_due = false;
+        self.slots.connections[slot as usize].cursor_due = false;
     }
 
     /// Puts text of a stream's own into its queue, in the framing of its dialect.
     pub(in crate::shard) fn say<D: Driver>(&mut self, driver: &mut D, slot: Slot, write: impl FnOnce(&mut Writer<'_>)) {
-        let coding = self.connections[slot as usize].dialect.coding;
-        let mut text = std::mem::take(&mut self.text);
+        let coding = self.slots.connections[slot as usize].dialect.coding;
+        let mut text = std::mem::take(&mut self.scratch.text);
         let written = response::piece(&mut text, coding == Coding::Chunked, write);
         let len = written.expect("the scratch holds the longest line");
         if coding == Coding::Gzip && len > 0 {
@@ -141,12 +141,12 @@ impl Shard {
         } else {
             self.push(driver, slot, &text[..len]);
         }
-        self.text = text;
+        self.scratch.text = text;
     }
 
     /// Tells a stream of a gap.
     pub(in crate::shard) fn gap_in_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot, gap: &Gap<'_>) {
-        let shape = self.connections[slot as usize].dialect.shape;
+        let shape = self.slots.connections[slot as usize].dialect.shape;
         self.say(driver, slot, |w| match shape {
             Shape::Sse | Shape::SseEnveloped => sse::gap(w, gap),
             Shape::SseShared | Shape::SseSharedEnveloped => sse::gap_without_id(w, gap),
@@ -155,12 +155,12 @@ impl Shard {
             Shape::ForeverFrame => forever_frame::gap(w, gap),
             Shape::Line | Shape::Payload | Shape::Object => {}
         });
-        self.connections[slot as usize].cursor_due |= shape.is_shared();
+        self.slots.connections[slot as usize].cursor_due |= shape.is_shared();
     }
 
     /// Returns what operators call a stream.
     pub(in crate::shard) fn name_of_stream(&self, slot: Slot) -> &'static str {
-        match self.connections[slot as usize].dialect.shape {
+        match self.slots.connections[slot as usize].dialect.shape {
             Shape::Stream => "ndjson",
             Shape::Multipart => "multipart",
             Shape::ForeverFrame => "forever-frame",
@@ -170,7 +170,7 @@ impl Shard {
 
     /// A sign of life, in the way of the dialect.
     pub(in crate::shard) fn heartbeat<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let shape = self.connections[slot as usize].dialect.shape;
+        let shape = self.slots.connections[slot as usize].dialect.shape;
         self.say(driver, slot, |w| match shape {
             _ if shape.is_sse() => w.put(sse::HEARTBEAT),
             Shape::ForeverFrame => w.put(forever_frame::HEARTBEAT),
@@ -182,37 +182,37 @@ impl Shard {
 
     /// Ends a stream in order: what was begun is completed, and the client knows that it has everything so far.
     pub(in crate::shard) fn end_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             return;
         }
         if !self.unsubscribe_in_order(driver, slot) {
             self.kill(driver, slot);
             return;
         }
-        if self.connections[slot as usize].dialect.shape == Shape::Multipart {
+        if self.slots.connections[slot as usize].dialect.shape == Shape::Multipart {
             self.say(driver, slot, |w| w.put(multipart::END));
         }
-        if self.connections[slot as usize].dialect.chunked() {
+        if self.slots.connections[slot as usize].dialect.chunked() {
             self.push(driver, slot, response::LAST_CHUNK);
         }
-        if self.connections[slot as usize].is(Session::Stream) {
+        if self.slots.connections[slot as usize].is(Session::Stream) {
             self.end_reading(slot);
             let active = self.active(slot);
             active.complete = false;
             active.closing = true;
-            self.wheel.set(slot, self.tick, self.limits.linger_ms);
-            self.make_ready(slot);
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
+            self.slots.make_ready(slot);
         }
     }
 
     /// A stream has been silent, or is old.
     pub(in crate::shard) fn expire_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             self.expire_farewell(driver, slot);
             return;
         }
-        let connection = &self.connections[slot as usize];
-        let age_ms = u64::from(self.tick - connection.opened_tick) * TICK_MS;
+        let connection = &self.slots.connections[slot as usize];
+        let age_ms = u64::from(self.clock.tick - connection.opened_tick) * TICK_MS;
         if age_ms >= self.limits.stream_ms {
             // The client comes back with its cursor: memory of proxies and browsers does not grow without end.
             self.end_stream(driver, slot);
@@ -220,19 +220,19 @@ impl Shard {
         }
         // The first time comes soon after the beginning: the second sign of life.
         self.heartbeat(driver, slot);
-        if !self.connections[slot as usize].is(Session::Stream) {
+        if !self.slots.connections[slot as usize].is(Session::Stream) {
             return;
         }
         let after_ms = self.limits.ping_ms.min(self.limits.stream_ms.saturating_sub(age_ms).max(TICK_MS));
         let after_ms = self.with_jitter(after_ms);
-        self.wheel.set(slot, self.tick, after_ms);
+        self.timers.wheel.set(slot, self.clock.tick, after_ms);
     }
 
     /// Says whether a stream whose peer has ended its direction was sent everything there is: what is still to be published is not due.
     pub(in crate::shard) fn is_over(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        let mut over = connection.ended && connection.is(Session::Stream) && !self.is_closing(slot);
-        if let Some(active) = self.actives.get(connection.active as usize) {
+        let connection = &self.slots.connections[slot as usize];
+        let mut over = connection.ended && connection.is(Session::Stream) && !self.slots.is_closing(slot);
+        if let Some(active) = self.slots.actives.get(connection.active as usize) {
             over &= active.queue.is_empty() && active.replays == 0;
         }
         over = over && !self.is_subscribing(slot);

@@ -45,7 +45,7 @@ impl Shard {
     pub(in crate::shard) fn resume_telnet<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let line = self.take_whole(driver, slot);
         self.telnet_line(driver, slot, &line);
-        self.whole = line;
+        self.scratch.whole = line;
     }
 
     fn telnet_line<D: Driver>(&mut self, driver: &mut D, slot: Slot, line: &[u8]) {
@@ -75,7 +75,7 @@ impl Shard {
                 if !self.may_replay(slot, Default::default()) {
                     return Ok(Outcome::Wait(Wait::Answer));
                 }
-                self.connections[slot as usize].dialect = Dialect::new(Shape::Stream, Coding::Plain);
+                self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Stream, Coding::Plain);
                 let wish = Wish { topic: rest, since: None, conflate: false, every_ms: 0, counted: false, token: rest };
                 self.order_subscription(driver, slot, wish)
             }
@@ -144,17 +144,17 @@ impl Shard {
 
     /// Nothing was heard of it for a while: a sign of life.
     pub(in crate::shard) fn expire_telnet<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             self.expire_farewell(driver, slot);
             return;
         }
         self.push(driver, slot, b"\n");
-        self.wheel.set(slot, self.tick, self.limits.ping_ms);
+        self.timers.wheel.set(slot, self.clock.tick, self.limits.ping_ms);
     }
 
     /// Ends it in order, with the reason.
     pub(in crate::shard) fn end_telnet<D: Driver>(&mut self, driver: &mut D, slot: Slot, reason: &str) {
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             return;
         }
         if !self.unsubscribe_in_order(driver, slot) {
@@ -165,20 +165,20 @@ impl Shard {
             w.text("BYE ");
             w.text(reason);
         });
-        if self.connections[slot as usize].is_subscriber() {
+        if self.slots.connections[slot as usize].is_subscriber() {
             self.active(slot).closing = true;
-            self.wheel.set(slot, self.tick, self.limits.linger_ms);
-            self.make_ready(slot);
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
+            self.slots.make_ready(slot);
         }
     }
 
     fn tell_line<D: Driver>(&mut self, driver: &mut D, slot: Slot, write: impl FnOnce(&mut Writer<'_>)) {
-        let mut text = std::mem::take(&mut self.text);
+        let mut text = std::mem::take(&mut self.scratch.text);
         let mut w = Writer::new(&mut text);
         write(&mut w);
         w.byte(b'\n');
         let len = w.finish().expect("the scratch holds the longest line");
         self.push(driver, slot, &text[..len]);
-        self.text = text;
+        self.scratch.text = text;
     }
 }

@@ -14,14 +14,14 @@ use crate::shard::topic::topics::NONE;
 impl Shard {
     /// Ends a WebSocket with a close frame, after what is in its queue.
     pub(in crate::shard) fn close_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        if !self.connections[slot as usize].is_websocket() || self.is_closing(slot) {
+        if !self.slots.connections[slot as usize].is_websocket() || self.slots.is_closing(slot) {
             return;
         }
         if !self.unsubscribe_in_order(driver, slot) {
             self.kill(driver, slot);
             return;
         }
-        if let Some(active) = self.actives.get_mut(self.connections[slot as usize].active as usize) {
+        if let Some(active) = self.slots.actives.get_mut(self.slots.connections[slot as usize].active as usize) {
             // What it has not finished is not waited for.
             active.body.clear(&mut self.store);
             active.carry.clear(&mut self.store);
@@ -31,57 +31,51 @@ impl Shard {
         let written = frame::write_close(&mut bytes, code, reason);
         let len = written.expect("the longest close frame has 129 bytes");
         self.push(driver, slot, &bytes[..len]);
-        if self.connections[slot as usize].is_websocket() {
+        if self.slots.connections[slot as usize].is_websocket() {
             self.active(slot).closing = true;
             // A peer that does not read its farewell has as long as one that does not answer it.
-            self.wheel.set(slot, self.tick, self.limits.linger_ms);
-            self.make_ready(slot);
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
+            self.slots.make_ready(slot);
         }
     }
 
     /// Ends a connection that we have no memory for.
     pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.stats.refused += 1;
-        if self.connections[slot as usize].partial == NONE {
+        if self.slots.connections[slot as usize].partial == NONE {
             self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
         }
-        let Connection { life, session, partial, .. } = self.connections[slot as usize];
+        let Connection { life, session, partial, .. } = self.slots.connections[slot as usize];
         // What is not in frames has no word for it in the midst of something.
         if life == Life::Open && (session.traits().carrier == Carrier::Plain || partial != NONE) {
             self.kill(driver, slot);
         }
     }
 
-    /// Says whether our last word is in the queue.
-    pub(in crate::shard) fn is_closing(&self, slot: Slot) -> bool {
-        let active = self.connections[slot as usize].active;
-        active != NONE && self.actives[active as usize].closing
-    }
-
     /// Everything was said: ends our direction, and waits a moment for the peer to end its own.
     pub(in crate::shard) fn finish<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.depart(slot);
         self.drop_active(slot);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         connection.life = Life::Lingering;
         if connection.ended {
             self.kill(driver, slot);
             return;
         }
         driver.finish_sending(slot);
-        self.wheel.set(slot, self.tick, self.limits.linger_ms);
+        self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
         self.rearm(driver, slot);
     }
 
     /// Ends a connection at once.
     pub(in crate::shard) fn kill<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if matches!(self.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
+        if matches!(self.slots.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
             return;
         }
         self.depart(slot);
         self.drop_active(slot);
-        self.wheel.cancel(slot);
-        let connection = &mut self.connections[slot as usize];
+        self.timers.wheel.cancel(slot);
+        let connection = &mut self.slots.connections[slot as usize];
         connection.life = Life::Dead;
         let generation = connection.generation;
         if let Some(interest) = connection.armed
@@ -100,7 +94,7 @@ impl Shard {
 
     /// Closes a dead connection, if neither the kernel nor a log names it any more.
     pub(in crate::shard) fn bury<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         let named = connection.armed.is_some() || connection.blocked;
         if connection.life == Life::Dead && !named && connection.first == NONE {
             connection.life = Life::Closing;
@@ -110,7 +104,7 @@ impl Shard {
 
     /// The kernel has closed the slot.
     pub(in crate::shard) fn closed(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
         let (generation, ready) = (connection.generation, connection.ready);
         *connection = Connection { generation, ready, ..Connection::free() };
@@ -119,8 +113,8 @@ impl Shard {
 
     fn drop_active(&mut self, slot: Slot) {
         self.forget_state(slot);
-        let index = std::mem::replace(&mut self.connections[slot as usize].active, NONE);
-        if let Some(mut active) = self.actives.try_remove(index as usize) {
+        let index = std::mem::replace(&mut self.slots.connections[slot as usize].active, NONE);
+        if let Some(mut active) = self.slots.actives.try_remove(index as usize) {
             active.clear(&mut self.store);
         }
     }

@@ -24,7 +24,7 @@ const CARRIED_AT_ONCE_MAX: u32 = 64 << 10;
 
 impl Shard {
     pub(in crate::shard) fn disarmed(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         connection.armed = None;
         connection.cancelling = false;
     }
@@ -33,7 +33,7 @@ impl Shard {
     pub(in crate::shard) fn rearm<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let wanted = self.reads_wanted(slot);
         let watches = self.watches(slot);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         match connection.life {
             Life::Free | Life::Closing => return,
             Life::Dead => return self.bury(driver, slot),
@@ -72,35 +72,37 @@ impl Shard {
     }
 
     pub(in crate::shard) fn reads_wanted(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         if connection.ended {
             return false;
         }
         connection.active == NONE || {
-            let active = &self.actives[connection.active as usize];
+            let active = &self.slots.actives[connection.active as usize];
             active.waiting == Waiting::No || active.carry.is_empty()
         }
     }
 
     /// Says whether a connection that is not read may wait for so long that its end has to be watched for.
     fn watches(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         let soon = |active: &Active| matches!(active.waiting, Waiting::No | Waiting::Turn);
-        !connection.ended && !connection.ends && !self.actives.get(connection.active as usize).is_none_or(soon)
+        !connection.ended && !connection.ends && !self.slots.actives.get(connection.active as usize).is_none_or(soon)
     }
 
     pub(in crate::shard) fn received<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
-        let tick = self.tick;
-        let connection = &mut self.connections[slot as usize];
+        let tick = self.clock.tick;
+        let connection = &mut self.slots.connections[slot as usize];
         connection.heard_tick = tick;
         connection.pinged = false;
         connection.reads = connection.reads.saturating_add(1);
         let understands = connection.life == Life::Open && connection.session.traits().understands;
-        if !understands || self.is_closing(slot) && !self.is_websocket(slot) {
+        if !understands || self.slots.is_closing(slot) && !self.is_websocket(slot) {
             return;
         }
-        let held =
-            self.active_if_any(slot).is_some_and(|active| active.waiting != Waiting::No || !active.carry.is_empty());
+        let held = self
+            .slots
+            .active_if_any(slot)
+            .is_some_and(|active| active.waiting != Waiting::No || !active.carry.is_empty());
         if !held {
             self.take(driver, slot, bytes);
             return;
@@ -115,39 +117,39 @@ impl Shard {
     }
 
     fn is_websocket(&self, slot: Slot) -> bool {
-        self.connections[slot as usize].is_websocket()
+        self.slots.connections[slot as usize].is_websocket()
     }
 
     /// Handles what was carried over, a slice at a time: of a megabyte that a publisher sent ahead, little is copied for each
     /// message that it has to wait for.
     pub(in crate::shard) fn take_carried<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(active) = self.slots.active_if_any(slot) else { return };
         if active.carry.is_empty() {
             return;
         }
         // Taken out, so that whatever ends a request on the way does not begin with the same bytes again.
         let mut carry = std::mem::replace(&mut active.carry, Buffer::new(Owner::Inbound));
-        let generation = self.connections[slot as usize].generation;
+        let generation = self.slots.connections[slot as usize].generation;
         let start_ns = self.work.spent_ns();
         let mut slice = CARRIED_AT_ONCE;
         loop {
             let span = carry.span();
             let len = span.len.min(slice);
-            let mut bytes = std::mem::take(&mut self.carried);
+            let mut bytes = std::mem::take(&mut self.scratch.carried);
             bytes.clear();
             bytes.extend_from_slice(driver.memory().bytes(span.part(0, len)));
             let used = self.handle(driver, slot, &mut bytes, start_ns) as u32;
             let begun = !bytes[used as usize..].iter().all(u8::is_ascii_whitespace);
-            self.carried = bytes;
+            self.scratch.carried = bytes;
             carry.consume(used);
-            let over = !self.is_living(slot, generation)
-                || !self.connections[slot as usize].session.traits().understands
-                || used == 0 && self.is_closing(slot);
+            let over = !self.slots.is_living(slot, generation)
+                || !self.slots.connections[slot as usize].session.traits().understands
+                || used == 0 && self.slots.is_closing(slot);
             if over || carry.is_empty() {
                 carry.clear(&mut self.store);
                 break;
             }
-            let waits = self.waits(slot);
+            let waits = self.slots.waits(slot);
             if waits || used == 0 && len == span.len {
                 if begun {
                     self.time_head(slot);
@@ -160,24 +162,24 @@ impl Shard {
             // A head may be longer than a slice; and whoever need not wait goes on in larger ones.
             slice = if used == 0 { slice.saturating_mul(2) } else { (slice * 2).min(CARRIED_AT_ONCE_MAX) };
         }
-        if self.is_living(slot, generation) {
+        if self.slots.is_living(slot, generation) {
             self.make_ready_or_settle(slot);
         }
     }
 
     /// Handles bytes in order, until they are used up, or the connection has to wait; what is left is carried over.
     fn take<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) {
-        let generation = self.connections[slot as usize].generation;
+        let generation = self.slots.connections[slot as usize].generation;
         let start_ns = self.work.slice_of(slot);
         let at = self.handle(driver, slot, bytes, start_ns);
-        if !self.is_living(slot, generation) {
+        if !self.slots.is_living(slot, generation) {
             return;
         }
-        if at < bytes.len() && self.connections[slot as usize].session.traits().understands {
+        if at < bytes.len() && self.slots.connections[slot as usize].session.traits().understands {
             if !bytes[at..].iter().all(u8::is_ascii_whitespace) {
                 self.time_head(slot);
             }
-            if !self.is_closing(slot) && !self.keep(driver, slot, Shelf::Carry, &bytes[at..]) {
+            if !self.slots.is_closing(slot) && !self.keep(driver, slot, Shelf::Carry, &bytes[at..]) {
                 self.shed(driver, slot);
                 return;
             }
@@ -188,20 +190,20 @@ impl Shard {
     /// Handles bytes in order, until they are used up, or the connection, whose slice of the turn began at `start_ns`, has to wait
     /// or is gone; returns how many it used.
     fn handle<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8], start_ns: u64) -> usize {
-        let generation = self.connections[slot as usize].generation;
+        let generation = self.slots.connections[slot as usize].generation;
         let mut at = 0;
         while at < bytes.len() {
             let rest = &mut bytes[at..];
-            if self.connections[slot as usize].life != Life::Open
-                || !self.connections[slot as usize].session.traits().understands
+            if self.slots.connections[slot as usize].life != Life::Open
+                || !self.slots.connections[slot as usize].session.traits().understands
             {
                 break;
             }
             let used = self.understand(driver, slot, rest);
             at += used;
             self.work.spend_on(used);
-            let waits = self.waits(slot);
-            if used == 0 || waits || !self.is_living(slot, generation) {
+            let waits = self.slots.waits(slot);
+            if used == 0 || waits || !self.slots.is_living(slot, generation) {
                 break;
             }
             // Also with nothing left: what it sent besides stands behind what others have sent.
@@ -218,21 +220,21 @@ impl Shard {
         if self.is_websocket(slot) {
             self.time_message(slot);
         }
-        if self.connections[slot as usize].active != NONE {
-            self.make_ready(slot);
+        if self.slots.connections[slot as usize].active != NONE {
+            self.slots.make_ready(slot);
         }
     }
 
     /// A message that has begun to come has as long as a body: from its first byte on, whatever else comes meanwhile.
     fn time_message(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         let begun = connection.decoder.mid_message()
-            || self.actives.get(connection.active as usize).is_some_and(Active::carries_part);
+            || self.slots.actives.get(connection.active as usize).is_some_and(Active::carries_part);
         if !begun {
             connection.opened_tick = 0;
         } else if connection.opened_tick == 0 {
-            connection.opened_tick = self.tick;
-            self.wheel.set_earlier(slot, self.tick, self.limits.request_ms);
+            connection.opened_tick = self.clock.tick;
+            self.timers.wheel.set_earlier(slot, self.clock.tick, self.limits.request_ms);
         }
     }
 
@@ -244,14 +246,14 @@ impl Shard {
         }
         // It is owed what it asked for, and may have said something more before the end: that is read when its turn comes. But a
         // message that has not been published yet is not waited for.
-        self.connections[slot as usize].ends = true;
+        self.slots.connections[slot as usize].ends = true;
         self.ends(driver, slot);
     }
 
     /// The peer ended its direction.
     pub(in crate::shard) fn peer_ended<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.connections[slot as usize].ended = true;
-        match self.connections[slot as usize].life {
+        self.slots.connections[slot as usize].ended = true;
+        match self.slots.connections[slot as usize].life {
             Life::Open => self.ended(driver, slot),
             _ => self.kill(driver, slot),
         }

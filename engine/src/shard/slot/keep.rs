@@ -27,8 +27,8 @@ impl Shard {
     pub(in crate::shard) fn keep<D: Driver>(&mut self, driver: &mut D, slot: Slot, shelf: Shelf, bytes: &[u8]) -> bool {
         self.active(slot);
         for _ in 0..GIVEN_UP_MAX {
-            let index = self.connections[slot as usize].active as usize;
-            let active = &mut self.actives[index];
+            let index = self.slots.connections[slot as usize].active as usize;
+            let active = &mut self.slots.actives[index];
             let buffer = match shelf {
                 Shelf::Carry => &mut active.carry,
                 Shelf::Body => &mut active.body,
@@ -40,7 +40,7 @@ impl Shard {
             let Some(worst) = self.worst_holder(slot, bytes.len() as u64) else { return false };
             tracing::debug!(
                 shard = self.index,
-                peer = %self.connections[worst as usize].peer(),
+                peer = %self.slots.connections[worst as usize].peer(),
                 "given up: it holds most of the memory for what is arriving"
             );
             self.give_up(driver, worst);
@@ -53,11 +53,11 @@ impl Shard {
         let own = self.held_for(slot, more);
         let mut worst = None;
         let mut most = own;
-        let (first, capacity) = (self.keep_from, self.actives.capacity());
+        let (first, capacity) = (self.keep_from, self.slots.actives.capacity());
         for step in 0..capacity.min(LOOKS_MAX) {
             let index = (first + step) % capacity;
             self.keep_from = index + 1;
-            let Some(other) = self.actives.get(index).map(|active| active.slot) else { continue };
+            let Some(other) = self.slots.actives.get(index).map(|active| active.slot) else { continue };
             let held = self.held_for(other, 0);
             if other != slot && held > most {
                 (worst, most) = (Some(other), held);
@@ -68,10 +68,10 @@ impl Shard {
 
     /// Returns what a connection holds of what is arriving, times the ticks since it was heard. Who waits for us is not silent.
     fn held_for(&self, slot: Slot, more: u64) -> u64 {
-        let connection = &self.connections[slot as usize];
-        let Some(active) = self.actives.get(connection.active as usize) else { return more };
+        let connection = &self.slots.connections[slot as usize];
+        let Some(active) = self.slots.actives.get(connection.active as usize) else { return more };
         let silent = match active.waiting {
-            Waiting::No => u64::from(self.tick.wrapping_sub(connection.heard_tick)),
+            Waiting::No => u64::from(self.clock.tick.wrapping_sub(connection.heard_tick)),
             _ => 0,
         };
         (active.inbound_bytes() + self.state_bytes(slot) + more) * (silent + 1)

@@ -74,13 +74,13 @@ impl Shard {
         let active = self.active(slot);
         let front = active.front;
         active.front.pongs += len as u32;
-        let index = self.connections[slot as usize].active as usize;
-        let queue = &mut self.actives[index].queue;
+        let index = self.slots.connections[slot as usize].active as usize;
+        let queue = &mut self.slots.actives[index].queue;
         self.work.spend_on(queue.len() as usize);
         if queue.insert(&mut self.store, driver.memory_mut(), front.begun + front.pongs, &bytes[..len]) {
             self.queued(slot);
         } else {
-            self.actives[index].front = front;
+            self.slots.actives[index].front = front;
             self.shed(driver, slot);
         }
     }

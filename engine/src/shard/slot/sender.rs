@@ -46,12 +46,12 @@ enum Gathered {
 impl Shard {
     /// Sends the next thing a connection has to send; says whether it ordered a send.
     pub(in crate::shard) fn send_next<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         if connection.blocked || connection.life != Life::Open {
             return false;
         }
-        if connection.submit == self.submit {
-            self.make_ready(slot);
+        if connection.submit == self.sending.submit {
+            self.slots.make_ready(slot);
             return false;
         }
         // A frame that was begun comes first.
@@ -59,7 +59,7 @@ impl Shard {
             self.send_run(driver, slot, connection.partial);
             return true;
         }
-        if self.connections[slot as usize].cursor_due {
+        if self.slots.connections[slot as usize].cursor_due {
             self.tell_cursors(driver, slot);
         }
         if self.has_short_queue(slot) {
@@ -69,19 +69,19 @@ impl Shard {
         if self.send_private(driver, slot) {
             return true;
         }
-        if self.is_closing(slot) || self.is_done(slot) {
+        if self.slots.is_closing(slot) || self.is_done(slot) {
             self.finish(driver, slot);
             return false;
         }
         let sent = self.send_news(driver, slot);
-        if !sent && matches!(self.connections[slot as usize].life, Life::Dead | Life::Closing) {
+        if !sent && matches!(self.slots.connections[slot as usize].life, Life::Dead | Life::Closing) {
             return false;
         }
         if !sent && self.is_over(slot) {
             self.end_stream(driver, slot);
             return false;
         }
-        if !sent && !self.connections[slot as usize].ready {
+        if !sent && !self.slots.connections[slot as usize].ready {
             self.settle_down(slot);
             self.look_no_more(slot);
         }
@@ -90,21 +90,21 @@ impl Shard {
 
     /// Says whether what a subscriber with several subscriptions has in its own queue is so little that more may come behind it.
     fn has_short_queue(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         connection.subscriptions > 1
             && connection.is_subscriber()
-            && self.actives.get(connection.active as usize).is_some_and(|active| {
+            && self.slots.actives.get(connection.active as usize).is_some_and(|active| {
                 !active.closing && !active.queue.is_empty() && active.queue.len() <= GATHERED_BYTES_MAX / 4
             })
     }
 
     /// Sends what is in the connection's own queue; says whether there was anything.
     fn send_private<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let index = self.connections[slot as usize].active;
+        let index = self.slots.connections[slot as usize].active;
         if index == NONE {
             return false;
         }
-        let active = &mut self.actives[index as usize];
+        let active = &mut self.slots.actives[index as usize];
         if active.queue.is_empty() {
             return false;
         }
@@ -114,16 +114,16 @@ impl Shard {
         driver.send(slot, span);
         self.stats.sends += 1;
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(span.len));
-        self.sent_private.push(slot);
-        let connection = &mut self.connections[slot as usize];
-        connection.submit = self.submit;
-        connection.sent_tick = self.tick;
+        self.sending.private.push(slot);
+        let connection = &mut self.slots.connections[slot as usize];
+        connection.submit = self.sending.submit;
+        connection.sent_tick = self.clock.tick;
         true
     }
 
     /// Sends what is new for a connection, of all its logs as far as one send takes it; says whether there was anything.
     pub(in crate::shard) fn send_subscribed<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let Connection { first, subscriptions, .. } = self.connections[slot as usize];
+        let Connection { first, subscriptions, .. } = self.slots.connections[slot as usize];
         if first != NONE && self.topics.subscriber(first).flags & COUNTED != 0 {
             // Now, not when it was counted: the kernel may not have taken it.
             self.end_if_long(slot);
@@ -146,15 +146,15 @@ impl Shard {
     ///
     /// What is short is copied into the connection's own queue, so that it leaves in one send; what is long is sent from its log.
     fn gather<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let last = self.topics.last_news(self.connections[slot as usize].news);
+        let last = self.topics.last_news(self.slots.connections[slot as usize].news);
         self.active(slot);
         loop {
-            let membership = self.connections[slot as usize].news;
+            let membership = self.slots.connections[slot as usize].news;
             if membership == NONE {
                 break;
             }
             if self.gather_plain(driver, slot, membership) {
-                self.connections[slot as usize].news = self.topics.take_news(membership, membership);
+                self.slots.connections[slot as usize].news = self.topics.take_news(membership, membership);
                 if membership == last {
                     break;
                 }
@@ -171,7 +171,7 @@ impl Shard {
                     Gathered::All => {}
                 }
             }
-            self.connections[slot as usize].news = self.topics.take_news(membership, membership);
+            self.slots.connections[slot as usize].news = self.topics.take_news(membership, membership);
             if news == News::Later || self.has_more(membership) {
                 self.has_news(slot, membership);
             }
@@ -182,7 +182,7 @@ impl Shard {
                 break;
             }
         }
-        if self.connections[slot as usize].cursor_due {
+        if self.slots.connections[slot as usize].cursor_due {
             self.tell_cursors(driver, slot);
         }
         self.send_private(driver, slot)
@@ -200,8 +200,8 @@ impl Shard {
             return false;
         }
         let run = log.chain.run(&self.store, driver.memory(), from, 0);
-        let connection = &mut self.connections[slot as usize];
-        let queue = &mut self.actives[connection.active as usize].queue;
+        let connection = &mut self.slots.connections[slot as usize];
+        let queue = &mut self.slots.actives[connection.active as usize].queue;
         if run.next < next || queue.len() + run.span.len > GATHERED_BYTES_MAX {
             return false;
         }
@@ -235,13 +235,13 @@ impl Shard {
         let log = &self.topics.logs[index as usize];
         let next = log.subscribers[place.index as usize].next;
         let run = log.chain.run(&self.store, driver.memory(), next, 0);
-        let queued = self.active_if_any(slot).map_or(0, |active| active.queue.len());
+        let queued = self.slots.active_if_any(slot).map_or(0, |active| active.queue.len());
         let fits = queued + run.span.len <= GATHERED_BYTES_MAX;
         if fits && self.queue_span(driver, slot, run.span) {
             self.pass_run(membership, run.next);
-            self.topics.sent_in_pace(membership, self.now_ms);
+            self.topics.sent_in_pace(membership, self.clock.now_ms);
             self.lengthen(slot, index, run.span.len.into());
-            self.connections[slot as usize].cursor_due = true;
+            self.slots.connections[slot as usize].cursor_due = true;
             Gathered::All
         } else if queued == 0 {
             self.send_run(driver, slot, membership);
@@ -261,7 +261,7 @@ impl Shard {
 
     /// Notes that a subscription is to be looked at when its connection is.
     pub(in crate::shard) fn has_news(&mut self, slot: Slot, membership: u32) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         if connection.subscriptions > 1 {
             connection.news = self.topics.add_news(connection.news, membership);
         }
@@ -301,10 +301,10 @@ impl Shard {
     fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
         let place = &self.topics.memberships[membership as usize];
         let index = place.log;
-        let active = self.connections[slot as usize].active;
+        let active = self.slots.connections[slot as usize].active;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
-        let pongs = self.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
+        let pongs = self.slots.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
         let (bytes, next) = if pongs && subscriber.partial > 0 {
             // Only the rest of what was begun: the pong comes next.
             let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
@@ -332,32 +332,32 @@ impl Shard {
             log.behind -= 1;
             self.release_later(index);
         }
-        self.topics.sent_in_pace(membership, self.now_ms);
+        self.topics.sent_in_pace(membership, self.clock.now_ms);
         if counted {
             self.lengthen(slot, index, bytes.into());
         }
-        let connection = &mut self.connections[slot as usize];
-        connection.submit = self.submit;
-        connection.sent_tick = self.tick;
+        let connection = &mut self.slots.connections[slot as usize];
+        connection.submit = self.sending.submit;
+        connection.sent_tick = self.clock.tick;
         connection.sender = membership;
         connection.partial = NONE;
         connection.cursor_due = true;
         if more {
             self.has_news(slot, membership);
         }
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
     }
 
     /// Says whether a subscriber's next message has to wait; if so, sees to it that it is looked at in time.
     fn paces(&mut self, membership: u32) -> bool {
-        let Some(pace) = self.topics.pace_mut(membership).filter(|pace| pace.due_ms > self.now_ms) else {
+        let Some(pace) = self.topics.pace_mut(membership).filter(|pace| pace.due_ms > self.clock.now_ms) else {
             return false;
         };
         // Messages that come while it waits must not each leave an entry.
         let due_ms = pace.due_ms;
         if pace.waits_for != due_ms {
             pace.waits_for = due_ms;
-            self.paced.push(std::cmp::Reverse((due_ms, membership)));
+            self.timers.paced.push(std::cmp::Reverse((due_ms, membership)));
             self.forget_stale_paces();
         }
         true
@@ -366,15 +366,15 @@ impl Shard {
     /// Entries of ended subscriptions stay until they are due; when they are most of all, they go at once.
     fn forget_stale_paces(&mut self) {
         let topics = &self.topics;
-        if self.paced.len() > 2 * topics.memberships.len() + PACED_STALE_MAX {
-            let mut entries = std::mem::take(&mut self.paced).into_vec();
+        if self.timers.paced.len() > 2 * topics.memberships.len() + PACED_STALE_MAX {
+            let mut entries = std::mem::take(&mut self.timers.paced).into_vec();
             entries.retain(|std::cmp::Reverse((due_ms, membership))| {
                 topics.pace(*membership).is_some_and(|pace| pace.waits_for == *due_ms)
             });
             // Whoever changes its pace to and fro may have left the same one more than once.
             entries.sort_unstable();
             entries.dedup();
-            self.paced = entries.into();
+            self.timers.paced = entries.into();
         }
     }
 
@@ -389,12 +389,12 @@ impl Shard {
         let subscriber = self.topics.subscriber_mut(membership);
         let from = std::mem::replace(&mut subscriber.next, to);
         self.stats.conflated = self.stats.conflated.wrapping_add(to - from);
-        if self.connections[slot as usize].session.traits().is_told_gaps {
+        if self.slots.connections[slot as usize].session.traits().is_told_gaps {
             // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
             // between them for ever.
             let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
             self.subscription_lost(driver, slot, membership, before, last, to - from, GapReason::Conflated);
-            if !self.connections[slot as usize].is_subscriber() {
+            if !self.slots.connections[slot as usize].is_subscriber() {
                 return false;
             }
         }
@@ -406,8 +406,8 @@ impl Shard {
         }
         self.pass(membership);
         self.lengthen(slot, index, frame.len.into());
-        self.connections[slot as usize].cursor_due = true;
-        self.topics.sent_in_pace(membership, self.now_ms);
+        self.slots.connections[slot as usize].cursor_due = true;
+        self.topics.sent_in_pace(membership, self.clock.now_ms);
         true
     }
 
@@ -438,6 +438,7 @@ impl Shard {
             return News::None; // Its answer is on its way.
         }
         let busy = self
+            .slots
             .active_if_any(slot)
             .is_some_and(|active| active.replays > 0 || !active.queue.is_empty() || active.sending > 0);
         if busy {
@@ -455,9 +456,9 @@ impl Shard {
 
     /// The connection's own queue has drained: what waited for that goes on.
     pub(in crate::shard) fn drained<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(active) = self.slots.active_if_any(slot) else { return };
         let waits = active.waiting == Waiting::Drain;
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
         if waits {
             self.go_on(driver, slot);
         }

@@ -51,18 +51,11 @@ impl Shard {
         }
     }
 
-    /// Says whether a connection waits for something.
-    #[must_use]
-    pub(in crate::shard) fn waits(&self, slot: Slot) -> bool {
-        let active = self.actives.get(self.connections[slot as usize].active as usize);
-        active.is_some_and(|active| active.waiting != Waiting::No)
-    }
-
     /// Keeps a complete message or body until it can be handled.
     pub(in crate::shard) fn stash<D: Driver>(&mut self, driver: &mut D, slot: Slot, text: bool, bytes: &[u8]) {
         self.active(slot);
-        let index = self.connections[slot as usize].active as usize;
-        let active = &mut self.actives[index];
+        let index = self.slots.connections[slot as usize].active as usize;
+        let active = &mut self.slots.actives[index];
         active.body.clear(&mut self.store);
         active.text = text;
         active.complete = true;
@@ -73,36 +66,36 @@ impl Shard {
 
     /// Lets a connection handle what has waited, and then what it received meanwhile.
     pub(in crate::shard) fn go_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let generation = self.connections[slot as usize].generation;
+        let generation = self.slots.connections[slot as usize].generation;
         let private_bytes_max = self.limits.private_bytes_max;
-        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(active) = self.slots.active_if_any(slot) else { return };
         if active.queue.len() > private_bytes_max {
             // Whoever does not read its answers is not given more of them: `drained` comes back here.
             active.waiting = Waiting::Drain;
-            self.make_ready(slot);
+            self.slots.make_ready(slot);
             return;
         }
         active.waiting = Waiting::No;
         if std::mem::take(&mut active.complete) {
             self.resume(driver, slot);
         }
-        if !self.is_living(slot, generation) {
+        if !self.slots.is_living(slot, generation) {
             return;
         }
-        if !self.waits(slot) {
+        if !self.slots.waits(slot) {
             self.take_carried(driver, slot);
         }
-        if self.is_living(slot, generation) {
+        if self.slots.is_living(slot, generation) {
             self.rearm(driver, slot);
-            self.make_ready(slot);
+            self.slots.make_ready(slot);
         }
     }
 
     /// Takes the message or body that stands complete out of the connection's body buffer, into the shard's scratch; whoever is done
     /// with it puts it back.
     pub(in crate::shard) fn take_whole<D: Driver>(&mut self, driver: &D, slot: Slot) -> Vec<u8> {
-        let active = &mut self.actives[self.connections[slot as usize].active as usize];
-        let mut bytes = std::mem::take(&mut self.whole);
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
+        let mut bytes = std::mem::take(&mut self.scratch.whole);
         bytes.clear();
         bytes.extend_from_slice(driver.memory().bytes(active.body.span()));
         active.body.clear(&mut self.store);

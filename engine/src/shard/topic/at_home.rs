@@ -30,7 +30,7 @@ impl Shard {
     ) {
         let memory = driver.memory_mut();
         let recorded = self.homes.find_or_make(topic, &mut self.store, &self.limits).and_then(|index| {
-            let seq = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.now_ms);
+            let seq = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.clock.now_ms);
             if seq.is_none() {
                 self.homes.remove_if_idle(index);
             }
@@ -53,13 +53,13 @@ impl Shard {
             let shard = shard as usize;
             let deliver = Packet::Deliver { id, generation, seq, content };
             let bytes = MESSAGE_FIELDS + content.event.len() + content.payload.len();
-            if bytes > self.room_live(shard) || !self.links.send(shard, &deliver) {
+            if bytes > self.crossings.room_live(shard) || !self.crossings.links.send(shard, &deliver) {
                 if let Some(home) = self.homes.home_mut(index) {
                     home.members[place].hearing = Hearing::Behind;
                 }
                 self.stats.behind += 1;
-                self.crossings[shard].behind.push_back(index);
-                self.crowded.insert(shard);
+                self.crossings.all[shard].behind.push_back(index);
+                self.crossings.crowded.insert(shard);
             }
         }
         if ticket.asker != Asker::Nobody {
@@ -104,10 +104,10 @@ impl Shard {
         let Some(home) = self.homes.home_mut(index) else { return };
         let (epoch, head) = (home.epoch, home.head());
         let joined = Packet::Joined { id, generation, epoch, head };
-        let told = self.crossings[shard].owed.is_empty() && self.links.send(shard, &joined);
+        let told = self.crossings.all[shard].owed.is_empty() && self.crossings.links.send(shard, &joined);
         if !told {
-            self.crossings[shard].owed.push_back(Owed::Joined(index, id, generation));
-            self.crowded.insert(shard);
+            self.crossings.all[shard].owed.push_back(Owed::Joined(index, id, generation));
+            self.crossings.crowded.insert(shard);
         }
         let hearing = if told { Hearing::Live } else { Hearing::Joining };
         if let Some(home) = self.homes.home_mut(index) {
@@ -126,12 +126,12 @@ impl Shard {
     /// Answers a replay now, or later if the asker's ring has no room.
     pub(in crate::shard) fn replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) {
         let size = Size::of(request) as usize;
-        let crossing = &self.crossings[asker];
+        let crossing = &self.crossings.all[asker];
         // Not before the answer to its Join, and not before those that wait.
         let first = crossing.owed.is_empty() && crossing.replays[size].is_empty();
         if !first || !self.try_replay(driver, asker, request) {
-            self.crossings[asker].replays[size].push_back(request.to_bytes());
-            self.crowded.insert(asker);
+            self.crossings.all[asker].replays[size].push_back(request.to_bytes());
+            self.crossings.crowded.insert(asker);
         }
     }
 
@@ -139,7 +139,7 @@ impl Shard {
         let Packet::Replay { topic, ticket, from, generation } = *request else {
             unreachable!("only replays are answered here")
         };
-        let (room, ring) = (self.links.room(asker), self.links.ring_bytes());
+        let (room, ring) = (self.crossings.links.room(asker), self.crossings.links.ring_bytes());
         // What one message may take, and what several may.
         let (one, several) = match Size::of(request) {
             Size::Missed => (room, room.saturating_sub(ring / 8)),
@@ -155,11 +155,11 @@ impl Shard {
                 _ => None,
             };
             let nothing = Packet::Replayed { ticket, epoch: own, head: 0, first: 1, count: 0, lost };
-            return one >= PREFIX_BYTES_MAX && self.links.send(asker, &nothing);
+            return one >= PREFIX_BYTES_MAX && self.crossings.links.send(asker, &nothing);
         };
         let memory = driver.memory();
         let Some(home) = self.homes.home_mut(index) else { return true };
-        home.forget_old(&mut self.store, memory, &self.limits, self.now_ms);
+        home.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms);
         let (epoch, head) = (home.epoch, home.head());
         let resolved = home.resolve(from);
         // How many fit: all of them must, because the asker is told their number first.
@@ -179,7 +179,7 @@ impl Shard {
             return false;
         }
         let Resolved { first, lost } = resolved;
-        let mut sent = self.links.send(asker, &Packet::Replayed { ticket, epoch, head, first, count, lost });
+        let mut sent = self.crossings.links.send(asker, &Packet::Replayed { ticket, epoch, head, first, count, lost });
         let next = first + u64::from(count);
         for seq in first..next {
             let content = home.content(&self.store, memory, seq);
@@ -188,7 +188,7 @@ impl Shard {
                 behind if behind <= head => Rest::Later,
                 _ => Rest::Nothing,
             };
-            sent &= self.links.send(asker, &Packet::Message { ticket, seq, rest, content });
+            sent &= self.crossings.links.send(asker, &Packet::Message { ticket, seq, rest, content });
         }
         assert!(sent, "the batch was measured against the ring's room");
         if ticket.asker == Asker::Topic && next > head {
@@ -203,37 +203,40 @@ impl Shard {
 
     /// Tells an asker something now, or later if its ring has no room.
     fn tell_shard(&mut self, asker: usize, packet: &Packet<'_>) {
-        let owed = &mut self.crossings[asker].owed;
-        if owed.is_empty() && self.links.send(asker, packet) {
+        let owed = &mut self.crossings.all[asker].owed;
+        if owed.is_empty() && self.crossings.links.send(asker, packet) {
             return;
         }
         let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.asker == Asker::Nobody);
         if !uncounted || owed.len() < OWED_MAX {
             owed.push_back(Owed::Packet(packet.to_bytes()));
-            self.crowded.insert(asker);
+            self.crossings.crowded.insert(asker);
         }
     }
 
     /// Pays what is owed to a shard, as far as its ring has room; says whether anything was done.
     pub(in crate::shard) fn pay<D: Driver>(&mut self, driver: &mut D, shard: usize) -> bool {
         let mut worked = false;
-        while let Some(owed) = self.crossings[shard].owed.pop_front() {
+        while let Some(owed) = self.crossings.all[shard].owed.pop_front() {
             let paid = match &owed {
-                Owed::Packet(bytes) => self.links.send_encoded(shard, bytes),
+                Owed::Packet(bytes) => self.crossings.links.send_encoded(shard, bytes),
                 Owed::Joined(index, id, generation) => self.tell_joined(shard, *index, *id, *generation),
             };
             if !paid {
-                self.crossings[shard].owed.push_front(owed);
+                self.crossings.all[shard].owed.push_front(owed);
                 return worked;
             }
             worked = true;
         }
-        while self.links.room(shard) >= PREFIX_BYTES_MAX {
-            let Some(index) = self.crossings[shard].behind.pop_front() else { break };
+        while self.crossings.links.room(shard) >= PREFIX_BYTES_MAX {
+            let Some(index) = self.crossings.all[shard].behind.pop_front() else { break };
             let Some(home) = self.homes.home_mut(index) else { continue };
             for member in &home.members {
                 if member.shard as usize == shard && member.hearing == Hearing::Behind {
-                    let told = self.links.send(shard, &Packet::Behind { id: member.id, generation: member.generation });
+                    let told = self
+                        .crossings
+                        .links
+                        .send(shard, &Packet::Behind { id: member.id, generation: member.generation });
                     assert!(told, "a shard is a member once, and there is room for it");
                 }
             }
@@ -246,13 +249,13 @@ impl Shard {
     fn pay_replays<D: Driver>(&mut self, driver: &mut D, shard: usize) -> bool {
         let mut served = [false; Size::COUNT];
         let mut fits = [true; Size::COUNT];
-        if let Some(first) = self.crossings[shard].impatient() {
+        if let Some(first) = self.crossings.all[shard].impatient() {
             fits = std::array::from_fn(|size| size == first);
         }
         while fits.contains(&true) {
             for size in 0..Size::COUNT {
                 for _ in 0..Size::IN_TURN[size] {
-                    let request = if fits[size] { self.crossings[shard].replays[size].pop_front() } else { None };
+                    let request = if fits[size] { self.crossings.all[shard].replays[size].pop_front() } else { None };
                     let Some(bytes) = request else {
                         fits[size] = false;
                         break;
@@ -261,12 +264,12 @@ impl Shard {
                     fits[size] = self.try_replay(driver, shard, &request);
                     served[size] |= fits[size];
                     if !fits[size] {
-                        self.crossings[shard].replays[size].push_front(bytes);
+                        self.crossings.all[shard].replays[size].push_front(bytes);
                     }
                 }
             }
         }
-        let crossing = &mut self.crossings[shard];
+        let crossing = &mut self.crossings.all[shard];
         for (size, served) in served.iter().enumerate() {
             let starved = !served && !crossing.replays[size].is_empty();
             crossing.waited[size] = if starved { crossing.waited[size] + 1 } else { 0 };
@@ -285,7 +288,7 @@ impl Shard {
             (Some(home), Some(_)) => (home.epoch, home.head()),
             _ => (0, 0),
         };
-        let told = self.links.send(shard, &Packet::Joined { id, generation, epoch, head });
+        let told = self.crossings.links.send(shard, &Packet::Joined { id, generation, epoch, head });
         if let (true, Some(home), Some(place)) = (told, &mut home, place) {
             home.members[place].hearing = Hearing::Live;
         }

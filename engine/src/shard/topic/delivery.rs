@@ -58,12 +58,12 @@ impl Shard {
                 }
             }
             let log = &mut self.topics.logs[index as usize];
-            log.appended_tick = self.tick;
+            log.appended_tick = self.clock.tick;
             self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
             log.pending = log.subscribers.len() as u32;
             let look = log.appended >= log.look_at;
             if !std::mem::replace(&mut log.queued, true) {
-                self.dirty.push_back(index);
+                self.sending.dirty.push_back(index);
             }
             if look {
                 self.look_for_long_streams(index);
@@ -121,7 +121,7 @@ impl Shard {
                 self.pass(membership);
             } else {
                 // It can be told nothing more. It goes before anything is sent; now, somebody may be counting on the log.
-                self.condemned.push((slot, self.connections[slot as usize].generation));
+                self.sending.condemned.push((slot, self.slots.connections[slot as usize].generation));
             }
         }
     }
@@ -129,7 +129,7 @@ impl Shard {
     /// A subscriber has no frame in part any more.
     pub(in crate::shard) fn whole_again(&mut self, slot: crate::io::driver::Slot, membership: u32) {
         self.topics.whole_again(membership);
-        self.connections[slot as usize].partial = NONE;
+        self.slots.connections[slot as usize].partial = NONE;
         self.has_news(slot, membership);
     }
 
@@ -164,7 +164,7 @@ impl Shard {
                 log.chain.restart(&mut self.store, first);
                 log.pending = log.subscribers.len() as u32;
                 if !std::mem::replace(&mut log.queued, true) {
-                    self.dirty.push_back(index);
+                    self.sending.dirty.push_back(index);
                 }
                 index = self.topics.logs[index as usize].next;
             }

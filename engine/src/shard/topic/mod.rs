@@ -4,6 +4,7 @@ pub(in crate::shard) mod at_home;
 pub(in crate::shard) mod chain;
 pub(in crate::shard) mod delivery;
 pub(in crate::shard) mod home;
+pub(in crate::shard) mod leaving;
 pub(in crate::shard) mod news;
 pub(in crate::shard) mod places;
 pub(in crate::shard) mod replay;

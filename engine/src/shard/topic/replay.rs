@@ -31,7 +31,7 @@ impl Shard {
     /// Says whether one more replay may be on its way to a connection: of those that bring the newest message several, of those
     /// that bring a history one.
     pub(in crate::shard) fn may_replay(&self, slot: Slot, since: Since) -> bool {
-        let active = self.actives.get(self.connections[slot as usize].active as usize);
+        let active = self.slots.actives.get(self.slots.connections[slot as usize].active as usize);
         let replays = active.map_or(0, |active| active.replays);
         match since {
             Since::Latest | Since::Live => replays < REPLAYS_MAX,
@@ -44,18 +44,19 @@ impl Shard {
         let place = &self.topics.memberships[membership as usize];
         let topic = self.topics.topic(self.topics.logs[place.log as usize].topic);
         let home = topic.home as usize;
-        if !self.may_ask_for_more(home) {
+        if !self.crossings.may_ask_for_more(home) {
             return false;
         }
         let serial = self.next_serial();
         let topic =
             self.topics.topic(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
-        let generation = self.connections[slot as usize].generation;
+        let generation = self.slots.connections[slot as usize].generation;
         let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: "" };
         let from = Start::Seq(self.topics.subscriber(membership).next);
-        let asked = self.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
+        let asked =
+            self.crossings.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
-        self.asked(Way::to(home, Lane::Bulk));
+        self.crossings.asked(Way::to(home, Lane::Bulk));
         self.stats.replays += 1;
         self.topics.memberships[membership as usize].serial = serial;
         self.active(slot).replays += 1;
@@ -65,7 +66,7 @@ impl Shard {
     /// No answer is expected any more to what was asked for a subscription.
     pub(in crate::shard) fn replay_is_over(&mut self, slot: Slot, membership: u32) {
         if std::mem::take(&mut self.topics.memberships[membership as usize].serial) != 0
-            && let Some(active) = self.active_if_any(slot)
+            && let Some(active) = self.slots.active_if_any(slot)
         {
             active.replays -= 1;
         }
@@ -81,7 +82,7 @@ impl Shard {
         lost: Option<Lost>,
     ) {
         // Nothing comes behind our last word, though its subscriptions may not all have ended yet.
-        if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
+        if !self.slots.is_living(ticket.slot, ticket.generation) || self.slots.is_closing(ticket.slot) {
             return;
         }
         let slot = ticket.slot;
@@ -121,7 +122,7 @@ impl Shard {
             subscriber.flags &= !UNRESOLVED;
             subscriber.next = first;
             self.tell_subscribed(driver, slot, ticket.token, head);
-            if !self.is_living(slot, ticket.generation) {
+            if !self.slots.is_living(slot, ticket.generation) {
                 return; // No memory for the answer: the connection and its memberships are gone.
             }
             if let Some(lost) = lost {
@@ -133,17 +134,17 @@ impl Shard {
             self.topics.subscriber_mut(membership).next = first;
             self.tell_lost(driver, slot, membership, head.epoch, first, lost, GapReason::Overflow);
         }
-        if !self.is_living(slot, ticket.generation) || !self.is_replaying(ticket) {
+        if !self.slots.is_living(slot, ticket.generation) || !self.is_replaying(ticket) {
             return; // What it was told has ended it.
         }
-        let held = self.active_if_any(slot).map_or(0, |active| active.queue.len());
+        let held = self.slots.active_if_any(slot).map_or(0, |active| active.queue.len());
         if count == 0 {
             self.batch_ends(driver, slot, membership, first > head.seq);
         } else if held > self.limits.private_bytes_max {
             // Others of its replays brought more than it has read: this one is asked for again.
             self.batch_ends(driver, slot, membership, false);
         }
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
     }
 
     pub(in crate::shard) fn replay_message<D: Driver>(
@@ -154,7 +155,7 @@ impl Shard {
         rest: Rest,
         content: Content<'_>,
     ) {
-        if !self.is_living(ticket.slot, ticket.generation) || self.is_closing(ticket.slot) {
+        if !self.slots.is_living(ticket.slot, ticket.generation) || self.slots.is_closing(ticket.slot) {
             return;
         }
         let (slot, membership) = (ticket.slot, ticket.word);
@@ -208,7 +209,7 @@ impl Shard {
     /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
     fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, all: bool) {
         self.replay_is_over(slot, membership);
-        let Some(active) = self.active_if_any(slot) else { return };
+        let Some(active) = self.slots.active_if_any(slot) else { return };
         let waits = active.waiting == Waiting::Answer && self.goes_on_after_replay(slot);
         if all {
             self.topics.subscriber_mut(membership).flags &= !REPLAYING;
@@ -216,7 +217,7 @@ impl Shard {
         }
         self.has_news(slot, membership);
         self.end_if_long(slot);
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
         if waits {
             self.go_on(driver, slot);
         }

@@ -43,7 +43,7 @@ impl Shard {
         let hash = self.hash(wish.topic);
         let name = Name { hash, text: wish.topic };
         let home = self.home_of(hash);
-        if let Err(way) = self.may_subscribe(home) {
+        if let Err(way) = self.crossings.may_subscribe(home) {
             return Outcome::Wait(Wait::Room(way));
         }
         let topic = match self.topics.find(name) {
@@ -54,15 +54,15 @@ impl Shard {
             None => {
                 let topic = self.topics.make(name, home as u32);
                 let generation = self.topics.topic(topic).generation;
-                let joined = self.links.send(home, &Packet::Join { topic: name, id: topic, generation });
+                let joined = self.crossings.links.send(home, &Packet::Join { topic: name, id: topic, generation });
                 assert!(joined, "room was looked for");
-                self.asked(Way::to(home, Lane::Short));
+                self.crossings.asked(Way::to(home, Lane::Short));
                 topic
             }
         };
         // A Leave that was not sent yet need not be sent any more.
         self.topics.topic_mut(topic).leaving = false;
-        let dialect = self.connections[slot as usize].dialect;
+        let dialect = self.slots.connections[slot as usize].dialect;
         let log = self.topics.log_of(topic, dialect);
         let mut flags = LOOK | UNRESOLVED | REPLAYING;
         if wish.conflate {
@@ -75,7 +75,7 @@ impl Shard {
             flags |= COUNTED;
         }
         let membership = self.topics.join(log, slot, flags, wish.every_ms);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         if let Some(first) = self.topics.memberships.get_mut(connection.first as usize).filter(|_| wish.counted) {
             // The first one measures for all.
             self.topics.memberships[membership as usize].measure = std::mem::take(&mut first.measure);
@@ -92,9 +92,9 @@ impl Shard {
         let from = start_of(wish.since.unwrap_or_default());
         let serial = self.next_serial();
         let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: wish.token };
-        let asked = self.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
+        let asked = self.crossings.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
-        self.asked(Way::to(home, Lane::Bulk));
+        self.crossings.asked(Way::to(home, Lane::Bulk));
         self.topics.memberships[membership as usize].serial = serial;
         self.active(slot).replays += 1;
         Outcome::Done
@@ -102,7 +102,7 @@ impl Shard {
 
     /// Returns the connection's membership of a topic.
     pub(in crate::shard) fn membership_of(&self, slot: Slot, topic: &str) -> Option<u32> {
-        let Connection { first, subscriptions, .. } = self.connections[slot as usize];
+        let Connection { first, subscriptions, .. } = self.slots.connections[slot as usize];
         if first == NONE {
             return None;
         }
@@ -123,7 +123,7 @@ impl Shard {
         }
         self.look_at(slot);
         self.has_news(slot, membership);
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
     }
 
     /// Ends a subscription. A frame that was sent in part is completed first; false if there is no memory for that.
@@ -142,7 +142,7 @@ impl Shard {
             }
         }
         self.leave(slot, membership);
-        self.make_ready(slot);
+        self.slots.make_ready(slot);
         whole
     }
 
@@ -150,7 +150,7 @@ impl Shard {
     /// if there is no memory for that.
     #[must_use]
     pub(in crate::shard) fn unsubscribe_in_order<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
-        let partial = self.connections[slot as usize].partial;
+        let partial = self.slots.connections[slot as usize].partial;
         if partial != NONE && !self.unsubscribe(driver, slot, partial) {
             return false;
         }
@@ -160,34 +160,34 @@ impl Shard {
 
     /// Ends all subscriptions of a connection that will be sent nothing more of them: those of one request, 64 at most.
     pub(in crate::shard) fn unsubscribe_all(&mut self, slot: Slot) {
-        while self.connections[slot as usize].first != NONE {
-            self.leave(slot, self.connections[slot as usize].first);
+        while self.slots.connections[slot as usize].first != NONE {
+            self.leave(slot, self.slots.connections[slot as usize].first);
         }
-        self.connections[slot as usize].partial = NONE;
+        self.slots.connections[slot as usize].partial = NONE;
     }
 
     /// Ends all subscriptions of a connection that ends, whose frames are whole or will never be: a few at once, more of them
     /// in slices, one a turn. The connection's slot is not free before that.
     pub(in crate::shard) fn depart(&mut self, slot: Slot) {
-        let Connection { generation, first, subscriptions, .. } = self.connections[slot as usize];
-        if first == NONE || subscriptions as usize <= LEFT_AT_ONCE && self.left < LEFT_PER_TURN {
+        let Connection { generation, first, subscriptions, .. } = self.slots.connections[slot as usize];
+        if first == NONE || subscriptions as usize <= LEFT_AT_ONCE && self.leaving.left < LEFT_PER_TURN {
             return self.unsubscribe_all(slot);
         }
-        if self.connections[slot as usize].partial != NONE {
-            self.topics.whole_again(self.connections[slot as usize].partial);
-            self.connections[slot as usize].partial = NONE;
+        if self.slots.connections[slot as usize].partial != NONE {
+            self.topics.whole_again(self.slots.connections[slot as usize].partial);
+            self.slots.connections[slot as usize].partial = NONE;
         }
         // The walk must not send to it meanwhile.
         self.look_at(slot);
-        self.departing.push_back((slot, generation));
+        self.leaving.connections.push_back((slot, generation));
     }
 
     /// Goes on with connections that depart, a bounded number of subscriptions; says whether there were any.
     fn depart_some<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let mut left = std::mem::take(&mut self.left).min(LEFT_PER_TURN - LEFT_AT_ONCE);
-        let worked = !self.departing.is_empty();
-        while let Some((slot, generation)) = self.departing.front().copied() {
-            let Connection { generation: present, first, .. } = self.connections[slot as usize];
+        let mut left = std::mem::take(&mut self.leaving.left).min(LEFT_PER_TURN - LEFT_AT_ONCE);
+        let worked = !self.leaving.connections.is_empty();
+        while let Some((slot, generation)) = self.leaving.connections.front().copied() {
+            let Connection { generation: present, first, .. } = self.slots.connections[slot as usize];
             if present == generation && first != NONE {
                 if left >= LEFT_PER_TURN {
                     break;
@@ -196,24 +196,24 @@ impl Shard {
                 self.leave(slot, first);
                 continue;
             }
-            self.departing.pop_front();
+            self.leaving.connections.pop_front();
             self.bury(driver, slot);
         }
-        self.left = 0;
+        self.leaving.left = 0;
         worked
     }
 
     fn leave(&mut self, slot: Slot, membership: u32) {
-        let news = self.connections[slot as usize].news;
-        self.connections[slot as usize].news = self.topics.take_news(news, membership);
+        let news = self.slots.connections[slot as usize].news;
+        self.slots.connections[slot as usize].news = self.topics.take_news(news, membership);
         self.replay_is_over(slot, membership);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         connection.subscriptions -= 1;
         if connection.sender == membership {
             connection.sender = NONE;
         }
         connection.first = self.topics.unlink(connection.first, membership, connection.subscriptions);
-        self.left += 1;
+        self.leaving.left += 1;
         self.leave_log(membership);
     }
 
@@ -245,8 +245,7 @@ impl Shard {
             topic_left.leaving = true;
             if !std::mem::replace(&mut topic_left.leaves, true) {
                 let home = topic_left.home as usize;
-                self.leaving[home].push_back(topic);
-                self.homes_left.insert(home);
+                self.leaving.leave(home, topic);
             }
         }
     }
@@ -256,18 +255,18 @@ impl Shard {
     /// Goes on with connections that depart, too: it is they who leave many.
     pub(in crate::shard) fn leave_topics<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = self.depart_some(driver);
-        let share = (LEAVES_PER_TURN / self.links.shards()).max(1);
-        std::mem::take(&mut self.homes_left).each(|home| {
+        let share = (LEAVES_PER_TURN / self.crossings.links.shards()).max(1);
+        std::mem::take(&mut self.leaving.homes).each(|home| {
             for _ in 0..share {
-                let Some(id) = self.leaving[home].pop_front() else { break };
+                let Some(id) = self.leaving.topics[home].pop_front() else { break };
                 let topic = self.topics.topic(id);
                 if topic.leaving {
-                    if self.links.room(home) < self.links.ring_bytes() / 4 + PREFIX_BYTES_MAX {
-                        self.leaving[home].push_front(id);
+                    if self.crossings.links.room(home) < self.crossings.links.ring_bytes() / 4 + PREFIX_BYTES_MAX {
+                        self.leaving.topics[home].push_front(id);
                         break;
                     }
                     let (name, generation) = (topic.name(), topic.generation);
-                    let left = self.links.send(home, &Packet::Leave { topic: name, id, generation });
+                    let left = self.crossings.links.send(home, &Packet::Leave { topic: name, id, generation });
                     assert!(left, "room was looked for");
                     self.topics.remove(id);
                 } else {
@@ -276,8 +275,8 @@ impl Shard {
                 }
                 worked = true;
             }
-            if !self.leaving[home].is_empty() {
-                self.homes_left.insert(home);
+            if !self.leaving.topics[home].is_empty() {
+                self.leaving.homes.insert(home);
             }
         });
         worked

@@ -2,7 +2,6 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::dialect::json as object;
-use corecast_protocol::http::date::{DATE_BYTES, date};
 use corecast_protocol::http::etag::Current;
 use corecast_protocol::http::response;
 use corecast_protocol::line::GapReason;
@@ -131,8 +130,8 @@ impl Shard {
             write_gap(&mut w, self.exchange(slot).words.topic(driver.memory()).text(), head.epoch, first, lost);
         }
         let len = w.finish().expect("room for the longest topic was made");
-        let index = self.connections[slot as usize].active as usize;
-        if !self.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
+        let index = self.slots.connections[slot as usize].active as usize;
+        if !self.slots.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
             self.exchange(slot).poll_left = 0;
             self.answer_full(driver, slot);
             self.request_ends_and_goes_on(driver, slot);
@@ -174,10 +173,10 @@ impl Shard {
         };
         let len = object::encoded_len(&message);
         self.work.spend_on(2 * len);
-        let index = self.connections[slot as usize].active as usize;
-        let comma = usize::from(self.actives[index].body.len() > 1);
+        let index = self.slots.connections[slot as usize].active as usize;
+        let comma = usize::from(self.slots.actives[index].body.len() > 1);
         let memory = driver.memory_mut();
-        let reserved = self.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);
+        let reserved = self.slots.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);
         let Some(place) = reserved else {
             self.exchange(slot).poll_left = 0;
             self.answer_full(driver, slot);
@@ -193,9 +192,9 @@ impl Shard {
     }
 
     fn answer_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let index = self.connections[slot as usize].active as usize;
+        let index = self.slots.connections[slot as usize].active as usize;
         let cursor = self.exchange(slot).cursor;
-        let span = self.actives[index].body.span();
+        let span = self.slots.actives[index].body.span();
         let mut body = driver.memory().bytes(span).to_vec();
         body.push(b']');
         self.answer_with_cursor(driver, slot, 200, Some(JSON), cursor, &body);
@@ -270,11 +269,11 @@ impl Shard {
         answer: Answer<'_>,
         framing: response::Framing,
     ) {
-        let date = self.date();
+        let date = self.clock.date();
         let date = std::str::from_utf8(&date).expect("a date is ASCII");
-        let ended = self.connections[slot as usize].ended;
+        let ended = self.slots.connections[slot as usize].ended;
         self.exchange(slot);
-        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let exchange = &self.exchanges[active.state as usize];
         let pending = exchange.pending;
         // What the connection's end is said with: its last answer, before the rest of a body, or to who has nothing more to ask.
@@ -305,21 +304,12 @@ impl Shard {
             upgrade: (answer.status == 426).then_some("websocket"),
             extra: &extra[..count],
         };
-        let mut text = std::mem::take(&mut self.text);
+        let mut text = std::mem::take(&mut self.scratch.text);
         let mut w = Writer::new(&mut text);
         response::head(&mut w, &head);
         let len = w.finish().expect("heads are far shorter than the scratch");
         self.push(driver, slot, &text[..len]);
-        self.text = text;
-    }
-
-    /// Returns the time of day as answers say it.
-    fn date(&mut self) -> [u8; DATE_BYTES] {
-        let second = self.now_us.wrapping_add(self.wall_offset_us) / 1_000_000;
-        if second != self.date.0 {
-            self.date = (second, date(second));
-        }
-        self.date.1
+        self.scratch.text = text;
     }
 
     /// Answers a poll of several topics, a long poll or a script with its objects, the list of its cursors, and its entity tag.
@@ -388,17 +378,17 @@ impl Shard {
             active.waiting = Waiting::No;
         }
         active.closing |= !keep_alive;
-        self.wheel.set(slot, self.tick, self.limits.request_ms);
-        self.make_ready(slot);
+        self.timers.wheel.set(slot, self.clock.tick, self.limits.request_ms);
+        self.slots.make_ready(slot);
     }
 
     /// The same, and what came behind the request is handled.
     pub(in crate::shard) fn request_ends_and_goes_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let index = self.connections[slot as usize].active as usize;
-        let Some(active) = self.actives.get_mut(index) else { return };
+        let index = self.slots.connections[slot as usize].active as usize;
+        let Some(active) = self.slots.actives.get_mut(index) else { return };
         active.body.clear(&mut self.store);
         self.request_ends(slot);
-        if self.is_http(slot) && !self.is_closing(slot) {
+        if self.is_http(slot) && !self.slots.is_closing(slot) {
             self.go_on(driver, slot);
         }
     }

@@ -85,8 +85,8 @@ impl Shard {
 
     /// Forgets the body that was received.
     pub(in crate::shard) fn clear_body(&mut self, slot: Slot) {
-        let index = self.connections[slot as usize].active as usize;
-        self.actives[index].body.clear(&mut self.store);
+        let index = self.slots.connections[slot as usize].active as usize;
+        self.slots.actives[index].body.clear(&mut self.store);
     }
 
     fn batch_waits(&mut self, slot: Slot) {
@@ -97,7 +97,7 @@ impl Shard {
     /// Reads the next line of the body, and makes a record of it behind those of the lines before.
     fn check_line<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Line {
         let payload_bytes_max = self.limits.message_bytes_max as usize;
-        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory_mut().bytes_mut(active.body.span());
         let batch = &mut self.exchanges[active.state as usize].batch;
         let (start, end) = loop {
@@ -143,7 +143,7 @@ impl Shard {
 
     /// Publishes the next record of a checked batch.
     fn publish_record<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Outcome {
-        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory().bytes(active.body.span());
         let Batch { offset, packed, .. } = self.exchanges[active.state as usize].batch;
         let record = &body[offset as usize..packed as usize];

@@ -41,7 +41,7 @@ impl Shard {
         request: &Request<'_>,
     ) -> bool {
         let store = &mut self.store;
-        let active = &self.actives[self.connections[slot as usize].active as usize];
+        let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let conditions = &mut self.exchanges[active.state as usize].conditions;
         let headers = &request.headers;
         let mut keep = |name: &str, field: Field<'_>| {

@@ -152,9 +152,9 @@ impl Exchange {
 impl Shard {
     /// Returns the exchange of a connection that takes requests, begun if need be.
     pub(in crate::shard) fn exchange(&mut self, slot: Slot) -> &mut Exchange {
-        debug_assert_eq!(self.connections[slot as usize].session, Session::Request);
+        debug_assert_eq!(self.slots.connections[slot as usize].session, Session::Request);
         self.active(slot);
-        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         if active.state == NONE {
             active.state = u32::try_from(self.exchanges.insert(Exchange::new())).expect("fewer than 2^32");
         }
@@ -163,15 +163,15 @@ impl Shard {
 
     /// Returns the exchange of a connection, if it is in one.
     pub(in crate::shard) fn exchange_if_any(&self, slot: Slot) -> Option<&Exchange> {
-        let connection = &self.connections[slot as usize];
-        let active = self.actives.get(connection.active as usize)?;
+        let connection = &self.slots.connections[slot as usize];
+        let active = self.slots.actives.get(connection.active as usize)?;
         if connection.session == Session::Request { self.exchanges.get(active.state as usize) } else { None }
     }
 
     /// Returns the same, for changing.
     pub(in crate::shard) fn exchange_if_any_mut(&mut self, slot: Slot) -> Option<&mut Exchange> {
-        let connection = &self.connections[slot as usize];
-        let active = self.actives.get(connection.active as usize)?;
+        let connection = &self.slots.connections[slot as usize];
+        let active = self.slots.actives.get(connection.active as usize)?;
         if connection.session == Session::Request { self.exchanges.get_mut(active.state as usize) } else { None }
     }
 
@@ -190,7 +190,7 @@ impl Shard {
     /// Forgets the exchange of a connection, if it is in one.
     pub(in crate::shard) fn end_exchange(&mut self, slot: Slot) {
         if self.exchange_if_any(slot).is_some() {
-            let active = &mut self.actives[self.connections[slot as usize].active as usize];
+            let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
             let mut exchange = self.exchanges.remove(std::mem::replace(&mut active.state, NONE) as usize);
             exchange.clear(&mut self.store);
             self.drop_reading(exchange.reading);

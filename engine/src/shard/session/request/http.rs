@@ -35,7 +35,7 @@ const TLS_WARN_US: u64 = 10_000_000;
 impl Shard {
     /// Takes a request, or the next part of one; returns the bytes used, 0 if more are needed.
     pub(in crate::shard) fn http<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> usize {
-        if self.is_closing(slot) {
+        if self.slots.is_closing(slot) {
             return bytes.len(); // Nothing behind our last word is believed.
         }
         if self.is_arriving(slot) {
@@ -72,12 +72,12 @@ impl Shard {
         let origin = if misdirected { "" } else { self.origin_answered(slot, request) };
         self.end_exchange(slot);
         self.exchange(slot).pending = pending;
-        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.heading = false;
         let words = &mut self.exchanges[active.state as usize].words;
         let kept = words.begin(&mut self.store, driver.memory_mut(), origin);
-        self.connections[slot as usize].opened_tick = self.tick;
-        self.wheel.set(slot, self.tick, self.limits.request_ms);
+        self.slots.connections[slot as usize].opened_tick = self.clock.tick;
+        self.timers.wheel.set(slot, self.clock.tick, self.limits.request_ms);
         if misdirected {
             self.answer_error(driver, slot, 421, origin::MISDIRECTED, true);
             return used;
@@ -98,7 +98,7 @@ impl Shard {
                 }
             }
         };
-        if !self.is_http(slot) || self.is_closing(slot) {
+        if !self.is_http(slot) || self.slots.is_closing(slot) {
             return used;
         }
         if self.asks_for(slot) == Asked::Discard && pending.cut {
@@ -153,8 +153,8 @@ impl Shard {
 
     /// Takes the next part of a body; returns the bytes used.
     fn body<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> usize {
-        let index = self.connections[slot as usize].active as usize;
-        let active = &self.actives[index];
+        let index = self.slots.connections[slot as usize].active as usize;
+        let active = &self.slots.actives[index];
         let held = u64::from(active.body.len());
         let exchange = &mut self.exchanges[active.state as usize];
         let bytes_max = match exchange.pending.what {
@@ -212,7 +212,7 @@ impl Shard {
         }
         let body = self.take_whole(driver, slot);
         self.request(driver, slot, &body);
-        self.whole = body;
+        self.scratch.whole = body;
     }
 
     /// Does what the pending request asks for, its body being complete. What has to wait for room is kept.
@@ -295,7 +295,7 @@ impl Shard {
 
     /// A body takes too much memory for too long.
     pub(in crate::shard) fn give_up_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let active = &mut self.actives[self.connections[slot as usize].active as usize];
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.body.clear(&mut self.store);
         active.carry.clear(&mut self.store);
         self.exchange(slot).pending.keep_alive = false;
@@ -308,7 +308,7 @@ impl Shard {
         if self.is_http(slot) {
             self.exchange(slot).arriving = Body::Done;
             self.active(slot).closing = true;
-            self.make_ready(slot);
+            self.slots.make_ready(slot);
         }
     }
 
@@ -321,7 +321,7 @@ impl Shard {
     #[must_use]
     pub(in crate::shard) fn name<D: Driver>(&mut self, driver: &mut D, slot: Slot, topic: &str, event: &str) -> bool {
         self.exchange(slot);
-        let index = self.actives[self.connections[slot as usize].active as usize].state as usize;
+        let index = self.slots.actives[self.slots.connections[slot as usize].active as usize].state as usize;
         let named = self.exchanges[index].words.name(&mut self.store, driver.memory_mut(), topic, event);
         if !named {
             self.answer_full(driver, slot);
@@ -331,9 +331,9 @@ impl Shard {
 
     /// A head makes no sense: the sender is told, and nothing after it is believed.
     fn broken_head<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation, bytes: &[u8]) {
-        if bytes.first() == Some(&TLS_HANDSHAKE) && self.now_us >= self.tls_warn_us {
-            self.tls_warn_us = self.now_us + TLS_WARN_US;
-            let peer = self.connections[slot as usize].peer();
+        if bytes.first() == Some(&TLS_HANDSHAKE) && self.clock.now_us >= self.tls_warn_us {
+            self.tls_warn_us = self.clock.now_us + TLS_WARN_US;
+            let peer = self.slots.connections[slot as usize].peer();
             tracing::warn!(shard = self.index, %peer, "a client speaks TLS to a port that speaks plain HTTP");
         }
         self.end_exchange(slot);
@@ -344,7 +344,7 @@ impl Shard {
     /// The bytes make no sense: the sender is told, unless it has its answer, and nothing after them is believed.
     fn broken<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
         self.stats.violations += 1;
-        let peer = self.connections[slot as usize].peer();
+        let peer = self.slots.connections[slot as usize].peer();
         tracing::debug!(shard = self.index, %peer, rule = violation.text(), "violation");
         if self.is_answered(slot) {
             self.end_after_answer(slot);
@@ -359,17 +359,17 @@ impl Shard {
     }
 
     pub(in crate::shard) fn is_http(&self, slot: Slot) -> bool {
-        self.connections[slot as usize].is(Session::Request)
+        self.slots.connections[slot as usize].is(Session::Request)
     }
 
     /// The time of a request, or of its answer, is over.
     pub(in crate::shard) fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let answered = self.is_answered(slot);
-        let (kept_alive, draining) = (self.connections[slot as usize].opened_tick > 0, self.draining);
+        let (kept_alive, draining) = (self.slots.connections[slot as usize].opened_tick > 0, self.draining);
         let Limits { request_ms, linger_ms, .. } = self.limits;
         let patience_ms = if draining { linger_ms } else { request_ms };
         let arriving = self.is_arriving(slot);
-        let Some(active) = self.active_if_any(slot) else {
+        let Some(active) = self.slots.active_if_any(slot) else {
             self.kill(driver, slot); // Nothing was begun.
             return;
         };
@@ -377,9 +377,9 @@ impl Shard {
         let begun = arriving || active.heading || !kept_alive && !active.carry.is_empty();
         if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) {
             // The answer is late, not the peer.
-            self.wheel.set(slot, self.tick, request_ms);
+            self.timers.wheel.set(slot, self.clock.tick, request_ms);
         } else if active.is_read_in(patience_ms) {
-            self.wheel.set(slot, self.tick, patience_ms);
+            self.timers.wheel.set(slot, self.clock.tick, patience_ms);
         } else if idle && begun && !answered {
             if !arriving {
                 let head_only = head::is_for_head(driver.memory().bytes(active.carry.span()));
@@ -388,7 +388,7 @@ impl Shard {
             }
             self.stats.violations += 1;
             self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
-            self.wheel.set(slot, self.tick, linger_ms);
+            self.timers.wheel.set(slot, self.clock.tick, linger_ms);
         } else {
             // It has its answer, or does not read it.
             self.kill(driver, slot);
@@ -398,7 +398,7 @@ impl Shard {
     /// The engine is asked to finish: what was asked for is answered, and nothing after it.
     pub(in crate::shard) fn finish_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let body_comes = self.is_arriving(slot) && !self.is_answered(slot);
-        match self.active_if_any(slot) {
+        match self.slots.active_if_any(slot) {
             // Its body is on its way, and has its time: what ends first, that or the time to finish.
             Some(_) if body_comes => self.exchange(slot).pending.keep_alive = false,
             // It gets its answer, and nothing after it.
@@ -407,11 +407,11 @@ impl Shard {
                 if let Some(exchange) = self.exchange_if_any_mut(slot) {
                     exchange.pending.keep_alive = false;
                 }
-                self.wheel.set(slot, self.tick, self.limits.linger_ms);
+                self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
             }
             // Its head is on its way.
             Some(active) if !active.carry.is_empty() => {
-                self.wheel.set(slot, self.tick, self.limits.linger_ms);
+                self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
             }
             _ => self.kill(driver, slot),
         }
@@ -419,13 +419,13 @@ impl Shard {
 
     /// A head that has begun has its time; that of the first one runs since the connection stands.
     pub(in crate::shard) fn time_head(&mut self, slot: Slot) {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.slots.connections[slot as usize];
         let (requests, opened_tick) = (connection.is(Session::Request), connection.opened_tick);
         let arriving = self.is_arriving(slot);
         let active = self.active(slot);
         let between = !arriving && active.waiting == Waiting::No && !active.closing;
         if requests && opened_tick > 0 && between && !std::mem::replace(&mut active.heading, true) {
-            self.wheel.set(slot, self.tick, self.limits.head_ms);
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.head_ms);
         }
     }
 }

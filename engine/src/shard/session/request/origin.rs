@@ -40,7 +40,7 @@ impl Shard {
         if self.is_origin_allowed(slot, request) {
             return origin;
         }
-        let (shard, peer) = (self.index, self.connections[slot as usize].peer());
+        let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
         let (origin, host) = (shown(origin), shown(request.headers.host.unwrap_or("")));
         tracing::warn!(shard, %peer, origin, host, "a page of this origin is refused; the setting origins lists the allowed");
         ""
@@ -57,7 +57,7 @@ impl Shard {
         if is_host_allowed(request.headers.host, &self.limits.hosts, on_loopback, port) {
             return false;
         }
-        let (shard, peer) = (self.index, self.connections[slot as usize].peer());
+        let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
         let host = shown(request.headers.host.unwrap_or(""));
         tracing::warn!(shard, %peer, host, "a request for another host is refused; the setting allowed-hosts lists the allowed");
         true
@@ -65,7 +65,7 @@ impl Shard {
 
     /// Says whether the connection's listener is on loopback, and what port it has, if that is known.
     fn listener_of(&self, slot: Slot) -> (bool, Option<u16>) {
-        let listener = usize::from(self.connections[slot as usize].listener);
+        let listener = usize::from(self.slots.connections[slot as usize].listener);
         let on_loopback = self.limits.loopback.get(listener).copied().unwrap_or(false);
         (on_loopback, self.limits.ports.get(listener).copied())
     }

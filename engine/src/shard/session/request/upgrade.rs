@@ -140,7 +140,7 @@ impl Shard {
             }
         };
         let wish = Wish { topic, since: Some(since), conflate, every_ms, counted: false, token: "" };
-        self.connections[slot as usize].dialect = upgrade.dialect();
+        self.slots.connections[slot as usize].dialect = upgrade.dialect();
         match self.order_subscription(driver, slot, wish) {
             Outcome::Done => {}
             Outcome::Wait(wait) => {
@@ -166,7 +166,7 @@ impl Shard {
         handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol, upgrade.deflate);
         let len = w.finish().expect("the answer to a handshake is short");
         self.forget_state(slot);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.slots.connections[slot as usize];
         connection.session = upgrade.session;
         connection.dialect = upgrade.dialect();
         connection.decoder = Decoder::new(Role::Server);
@@ -175,9 +175,9 @@ impl Shard {
             connection.decoder = connection.decoder.with_deflate();
         }
         let after_ms = self.with_jitter(self.limits.ping_ms);
-        self.wheel.set(slot, self.tick, after_ms);
+        self.timers.wheel.set(slot, self.clock.tick, after_ms);
         self.push(driver, slot, &head[..len]);
-        if let Some(active) = self.active_if_any(slot) {
+        if let Some(active) = self.slots.active_if_any(slot) {
             // Whatever stands there now is not frames.
             active.front = Front::begun(active.queue.len());
         }

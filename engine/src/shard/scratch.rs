@@ -1,0 +1,41 @@
+//! Scratch: memory that a turn uses and leaves to the next one, so that nothing on the way of a message allocates.
+//!
+//! Whoever uses a piece takes it out meanwhile, so that nobody else finds it half written.
+
+/// Room for heads, lines and short bodies: the longest is a head with the list of 64 cursors in it twice (4 KiB).
+const TEXT_BYTES: usize = 16 << 10;
+
+/// The pieces.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// What was received just now.
+    pub(super) received: Vec<u8>,
+    /// A message after decompression.
+    pub(super) inflated: Vec<u8>,
+    /// A slice of what was carried over.
+    pub(super) carried: Vec<u8>,
+    /// A message or body that was put together.
+    pub(super) whole: Vec<u8>,
+    /// The plan of a request that subscribes, or a step of it.
+    pub(super) plan: Vec<u8>,
+    /// A packet of another shard.
+    pub(super) packet: Vec<u8>,
+    /// Text that is being written.
+    pub(super) text: Vec<u8>,
+}
+
+impl Scratch {
+    /// Makes the pieces, with room for a packet of so many bytes.
+    #[must_use]
+    pub(super) fn new(packet_bytes_max: usize) -> Scratch {
+        Scratch {
+            received: Vec::with_capacity(64 << 10),
+            inflated: Vec::new(),
+            carried: Vec::new(),
+            whole: Vec::new(),
+            plan: Vec::new(),
+            packet: Vec::with_capacity(packet_bytes_max),
+            text: vec![0; TEXT_BYTES],
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Timers: of connections, of sends that are tried again, of subscribers with a pace.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::io::driver::Slot;
+use crate::shard::memory::wheel::Wheel;
+
+/// All that is to be done later.
+#[derive(Debug)]
+pub(super) struct Timers {
+    /// One for each connection.
+    pub(super) wheel: Wheel,
+    /// Connections whose time has come, as they are looked at.
+    pub(super) due: Vec<u32>,
+    /// Connections that are tried again to be sent to, and when.
+    pub(super) retrying: BinaryHeap<Reverse<(u64, Slot, u16)>>,
+    /// Subscribers with a pace, by the time their next message may be sent.
+    pub(super) paced: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+impl Timers {
+    /// Makes none, for so many slots.
+    #[must_use]
+    pub(super) fn new(slots_max: u32) -> Timers {
+        let (retrying, paced) = (BinaryHeap::new(), BinaryHeap::new());
+        Timers { wheel: Wheel::new(0, slots_max), due: Vec::new(), retrying, paced }
+    }
+
+    /// Returns when the first of them is due, in microseconds.
+    #[must_use]
+    pub(super) fn next_us(&mut self) -> Option<u64> {
+        let paced_us = self.paced.peek().map(|Reverse((due_ms, _))| *due_ms * 1000);
+        let retried_us = self.retrying.peek().map(|Reverse((due_us, ..))| *due_us);
+        [self.wheel.next_us(), paced_us, retried_us].into_iter().flatten().min()
+    }
+}
