@@ -210,7 +210,7 @@ fn answers_are_written_and_read() {
 /// Every word for a code or a reason is read back, and no other.
 #[test]
 fn words_are_read_back() {
-    for word in ["bad-command", "bad-topic", "too-large", "forbidden", "too-many", "full", "rate"] {
+    for word in ["bad-command", "bad-topic", "too-large", "forbidden", "too-many", "full", "rate", "expired", "moved"] {
         assert_eq!(ErrCode::parse(word).map(ErrCode::as_str), Some(word));
     }
     for word in ["overflow", "expired", "epoch", "conflated"] {

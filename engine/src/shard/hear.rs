@@ -4,6 +4,7 @@ use corecast_protocol::cursor::Cursor;
 
 use super::Shard;
 use super::crossing::Lane;
+use super::refusal::Refusal;
 use crate::io::driver::Driver;
 use crate::mesh::{Asker, Packet};
 
@@ -138,7 +139,7 @@ impl Shard {
         let mut worked = false;
         while let Some((slot, generation)) = self.sending.condemned.pop() {
             if self.slots.is_living(slot, generation) {
-                self.stats.refused += 1;
+                self.refused(Refusal::Full);
                 self.kill(driver, slot);
             }
         }

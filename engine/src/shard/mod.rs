@@ -35,6 +35,7 @@ mod flush;
 mod hear;
 mod limits;
 mod memory;
+mod refusal;
 mod scratch;
 mod sending;
 mod serve;
@@ -80,6 +81,7 @@ pub use control::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRo
 pub use dialect::compress::fuzz_inflate;
 pub use limits::{LagPolicy, Limits};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
+pub use refusal::{Refusal, Row as RefusalRow};
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, allowed as is_origin_allowed, is_host_allowed};
 pub use stats::Stats;

@@ -1,6 +1,7 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears. What is done with bytes is the inbox's.
 
 use super::Shard;
+use super::refusal::Refusal;
 use super::session::Session;
 use super::slot::connection::{Connection, Life};
 use super::work::PIECE_NS;
@@ -48,7 +49,9 @@ impl Shard {
                         "cannot accept; trying again when a slot is free"
                     );
                 }
-                self.stats.refused += u64::from(failure.refuses);
+                if failure.refuses {
+                    self.refused(Refusal::Full);
+                }
             }
             Completion::Received { slot, lent, more, .. } => {
                 if !more {
@@ -130,11 +133,12 @@ impl Shard {
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
         if self.draining {
+            self.refused(Refusal::Draining);
             self.kill(driver, slot);
             return;
         }
         if full {
-            self.refuse_connection(driver, slot);
+            self.refuse_connection(driver, slot, Refusal::Full);
         }
         self.timers.wheel.set(slot, self.clock.tick, self.limits.head_ms);
         self.rearm(driver, slot);

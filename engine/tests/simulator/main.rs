@@ -47,6 +47,7 @@ mod promptness;
 mod raw;
 mod reader_tests;
 mod reading;
+mod refusals;
 mod rest;
 mod rng;
 mod rounds;

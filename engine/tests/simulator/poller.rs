@@ -220,7 +220,7 @@ impl Poller {
                 Request::Value(value) => {
                     let Some(answer) = wire.take_answer(false) else { return };
                     self.closing |= answer.header("connection") == Some("close");
-                    if [408, 503].contains(&answer.status) {
+                    if [408, 429, 503].contains(&answer.status) {
                         assert!(excused, "poller {}: refused without a reason", self.name);
                     } else if let Some(cursor) = value_cursor(scene.oracle, value, &answer) {
                         self.value = Some((value.topic.clone(), cursor));

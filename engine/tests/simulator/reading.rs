@@ -194,7 +194,7 @@ impl Reading {
         }
         let answer = wire.take_answer(false)?;
         self.closing |= answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        if [408, 503].contains(&answer.status) {
+        if [408, 429, 503].contains(&answer.status) {
             return Some(self.refused());
         }
         assert!(!self.ask.transport.streams(), "{} for {:?}", answer.status, self.ask);

@@ -34,11 +34,24 @@ pub enum ErrCode {
     Full,
     /// The client is too fast.
     Rate,
+    /// The client might, and its time is over.
+    Expired,
+    /// It is somewhere else now.
+    Moved,
 }
 
 impl ErrCode {
-    const ALL: [Self; 7] =
-        [Self::BadCommand, Self::BadTopic, Self::TooLarge, Self::Forbidden, Self::TooMany, Self::Full, Self::Rate];
+    const ALL: [Self; 9] = [
+        Self::BadCommand,
+        Self::BadTopic,
+        Self::TooLarge,
+        Self::Forbidden,
+        Self::TooMany,
+        Self::Full,
+        Self::Rate,
+        Self::Expired,
+        Self::Moved,
+    ];
 
     /// Says the word that stands for it on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +63,8 @@ impl ErrCode {
             Self::TooMany => "too-many",
             Self::Full => "full",
             Self::Rate => "rate",
+            Self::Expired => "expired",
+            Self::Moved => "moved",
         }
     }
 

@@ -16,6 +16,8 @@ pub const POLICY: u16 = 1008;
 pub const TOO_BIG: u16 = 1009;
 /// The server met something it did not expect.
 pub const INTERNAL: u16 = 1011;
+/// The server goes on elsewhere, or anew: the client may connect again at once (IANA registry, 1012).
+pub const SERVICE_RESTART: u16 = 1012;
 /// The server is full; the client may try again later (IANA registry, 1013).
 pub const TRY_AGAIN: u16 = 1013;
 

@@ -8,6 +8,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::limits::Limits;
 use crate::shard::memory::wheel::TICK_MS;
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::{Life, Waiting};
 use crate::shard::slot::keep::Shelf;
 use crate::shard::slot::wait::Outcome;
@@ -117,6 +118,10 @@ impl Shard {
     }
 
     pub(in crate::shard) fn violated<D: Driver>(&mut self, driver: &mut D, slot: Slot, violation: Violation) {
+        if violation == Violation::MessageTooLarge {
+            self.refuse_connection(driver, slot, Refusal::TooLarge); // It breaks a limit of ours, not a rule.
+            return;
+        }
         self.stats.violations += 1;
         let connection = &self.slots.connections[slot as usize];
         tracing::debug!(shard = self.index, peer = %connection.peer(), rule = violation.text(), "violation");

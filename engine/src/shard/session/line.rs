@@ -11,7 +11,7 @@ use crate::mesh::{Asker, Content, Reason};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::session::order::Order;
-use crate::shard::slot::wait::{Outcome, Refusal, Wait};
+use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
 
 /// Publications with a token that one connection may have on their way.
@@ -61,19 +61,9 @@ impl Shard {
             }
         };
         if let Outcome::Refused(refusal) = outcome {
-            self.tell_refused(driver, slot, id, refusal);
+            self.refuse_command(driver, slot, id, refusal);
         }
         outcome
-    }
-
-    fn tell_refused<D: Driver>(&mut self, driver: &mut D, slot: Slot, id: Option<&str>, refusal: Refusal) {
-        let (code, text) = match refusal {
-            Refusal::Full => (ErrCode::Full, "the engine is full"),
-            Refusal::TooMany => (ErrCode::TooMany, "too many subscriptions"),
-            Refusal::TooLarge => (ErrCode::TooLarge, "the payload is too large"),
-            Refusal::Forbidden => (ErrCode::BadTopic, "topics that start with $ belong to the engine"),
-        };
-        self.tell_err(driver, slot, id, code, text);
     }
 
     /// A home has done what a command ordered, or has not.
@@ -87,7 +77,7 @@ impl Shard {
         match (outcome, token) {
             (Ok(cursor), Some(token)) => self.tell_ok(driver, slot, token, Some(cursor)),
             (Ok(_), None) => {}
-            (Err(_), token) => self.tell_err(driver, slot, token, ErrCode::Full, "the engine is full"),
+            (Err(reason), token) => self.refuse_command(driver, slot, token, reason.into()),
         }
     }
 

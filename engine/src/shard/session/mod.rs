@@ -22,6 +22,7 @@ pub(in crate::shard) mod order;
 pub(in crate::shard) mod poll;
 pub(in crate::shard) mod raw;
 pub(in crate::shard) mod reading;
+pub(in crate::shard) mod refuse;
 pub(in crate::shard) mod request;
 pub(in crate::shard) mod stream;
 #[cfg(feature = "telnet")]
@@ -30,7 +31,6 @@ pub(in crate::shard) mod telnet;
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::HEADER_BYTES_MAX;
 use corecast_protocol::message::Gap;
-use corecast_protocol::ws::close;
 
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
@@ -38,6 +38,7 @@ use crate::mesh::{Content, Lost, Reason};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
 use crate::shard::limits::Limits;
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::{Active, Life, Waiting};
 use crate::shard::slot::wait::Outcome;
 use crate::shard::work::REQUEST_NS;
@@ -326,17 +327,6 @@ impl Shard {
         }
     }
 
-    /// There are as many connections as there may be: one that was accepted just now is told so.
-    pub(in crate::shard) fn refuse_connection<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        match self.slots.connections[slot as usize].session {
-            Session::Request => {
-                self.answer_full(driver, slot);
-                self.end_after_answer(slot);
-            }
-            _ => self.shed(driver, slot),
-        }
-    }
-
     /// What is arriving of a connection takes too much memory for too long: it is given up, and told so.
     pub(in crate::shard) fn give_up<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         match self.slots.connections[slot as usize].session {
@@ -345,22 +335,12 @@ impl Shard {
         }
     }
 
-    /// Ends a subscriber in order.
-    pub(in crate::shard) fn end_subscriber<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        match self.slots.connections[slot as usize].session {
-            Session::Stream => self.end_stream(driver, slot),
-            #[cfg(feature = "telnet")]
-            Session::Telnet => self.end_telnet(driver, slot, reason),
-            _ => self.close_websocket(driver, slot, code, reason),
-        }
-    }
-
     /// The engine is asked to finish: an open connection is told, and gets what is due.
     pub(in crate::shard) fn farewell<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         match self.slots.connections[slot as usize].session {
             Session::Request => self.finish_request(driver, slot),
             Session::Poll => self.finish_poll(driver, slot),
-            _ => self.end_subscriber(driver, slot, close::GOING_AWAY, "the engine is shutting down"),
+            _ => self.refuse_connection(driver, slot, Refusal::Draining),
         }
     }
 

@@ -15,8 +15,9 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Name, Packet, Reason, Standing, Start, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Waiting;
-use crate::shard::slot::wait::{Outcome, Refusal, Wait};
+use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
 use crate::shard::topic::topics::{NONE, UNRESOLVED};
 

@@ -16,6 +16,7 @@ use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::Session;
 use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, Transport, callback_of};
 use crate::shard::session::request::answer::List;
@@ -145,15 +146,21 @@ impl Shard {
             self.answer_poll(driver, slot);
         } else if !fits {
             // There is a message, and nothing would look at it again before the wait is over.
-            self.refuse_poll(driver, slot);
+            self.refuse_connection(driver, slot, Refusal::Full);
         }
     }
 
-    /// Answers a poll that there is no memory for.
-    pub(in crate::shard) fn refuse_poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+    /// Answers a poll with a refusal.
+    pub(in crate::shard) fn refuse_poll<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        refusal: Refusal,
+        text: &str,
+    ) {
         self.unsubscribe_all(slot);
         self.become_request(slot);
-        self.answer_full(driver, slot);
+        self.refuse_request_because(driver, slot, refusal, text, false);
         self.request_ends_and_goes_on(driver, slot);
     }
 
@@ -194,7 +201,7 @@ impl Shard {
             _ => None,
         };
         if broken == Some(Broken::Match) {
-            self.answer_failed_condition(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Changed, false);
         } else {
             let list = List { cursors: &cursors, tag: &tag, body: &body, transport, waited };
             self.answer_list(driver, slot, list, broken.is_some() && !gap);

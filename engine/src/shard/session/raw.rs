@@ -2,15 +2,18 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Gap;
-use corecast_protocol::ws::close;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Reason};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::slot::wait::Outcome;
 use crate::shard::topic::topics::{CONFLATE, NONE};
+
+/// Why nobody publishes there.
+const SYSTEM_TOPIC: &str = "topics that start with $ belong to the engine";
 
 impl Shard {
     /// Publishes a payload.
@@ -35,8 +38,12 @@ impl Shard {
         let content = Content { event: "", payload: bytes, text };
         let order = Order::Publish { topic, content, expected: None, asker: Asker::Nobody, token: "" };
         match self.order(slot, order) {
-            Outcome::Refused(_) => {
-                self.close_websocket(driver, slot, close::POLICY, "topics that start with $ belong to the engine");
+            Outcome::Refused(Refusal::Forbidden) => {
+                self.refuse_connection_because(driver, slot, Refusal::Forbidden, SYSTEM_TOPIC);
+                Outcome::Done
+            }
+            Outcome::Refused(refusal) => {
+                self.refuse_connection(driver, slot, refusal);
                 Outcome::Done
             }
             outcome => outcome,
@@ -50,8 +57,8 @@ impl Shard {
         slot: Slot,
         outcome: Result<Cursor, Reason>,
     ) {
-        if outcome.is_err() {
-            self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
+        if let Err(reason) = outcome {
+            self.refuse_connection(driver, slot, reason.into());
         }
     }
 
@@ -65,7 +72,7 @@ impl Shard {
         gap: &Gap<'_>,
     ) {
         if self.topics.subscriber(membership).flags & CONFLATE == 0 && gap.count > 0 {
-            self.close_websocket(driver, slot, close::TRY_AGAIN, "messages were lost; subscribe again");
+            self.refuse_connection(driver, slot, Refusal::Lost);
         }
     }
 }

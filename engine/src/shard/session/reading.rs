@@ -17,6 +17,7 @@ use crate::shard::Shard;
 use crate::shard::dialect::Shape;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::Session;
 use crate::shard::session::request::condition::asks_for_the_remembered;
 use crate::shard::session::request::exchange::Pending;
@@ -198,13 +199,13 @@ impl Shard {
         transport: Transport,
         options: Options,
     ) -> Result<(), &'static str> {
-        let mut plan = std::mem::take(&mut self.scratch.plan);
         let (query, last_event_id) = (request.query, request.headers.last_event_id);
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         let path_topic = match path_topic.map(|topic| topic::from_path_subscribe(topic, &mut room)) {
             None => None,
             Some(topic) => Some(topic.map_err(|violation| violation.text())?),
         };
+        let mut plan = std::mem::take(&mut self.scratch.plan);
         let read = plan::read(&plan::Request { path_topic, query, last_event_id, options }, &mut plan);
         self.work.spend_on(4 * query.len());
         let framed = transport == Transport::Stream(Shape::ForeverFrame);
@@ -214,10 +215,17 @@ impl Shard {
             let sound = !framed || callback.is_empty() || json::valid_frame_callback(callback);
             if sound { Ok(several) } else { Err(Violation::BadFrameCallback.text()) }
         });
+        // Who waits for a stream, and gets none, does not send another request on this connection.
+        let ends = matches!(transport, Transport::Stream(_));
         let begun = checked.map(|several| {
+            if plan::count(&plan) > self.limits.subscriptions_max as usize {
+                // Before its head: a stream would end, and come back for the same.
+                self.refuse_request(driver, slot, Refusal::TooMany, ends);
+                return;
+            }
             let mut kept = Buffer::new(Owner::Inbound);
             if !kept.push(&mut self.store, driver.memory_mut(), &plan) {
-                self.answer_full(driver, slot);
+                self.refuse_request(driver, slot, Refusal::Full, ends);
                 return;
             }
             let reading = self.readings.insert(Reading::new(transport, kept));
@@ -277,22 +285,13 @@ impl Shard {
                     self.active(slot).complete = true;
                     break;
                 }
-                Outcome::Refused(_) => {
-                    self.refuse_reading(driver, slot);
+                Outcome::Refused(refusal) => {
+                    self.refuse_connection(driver, slot, refusal);
                     break;
                 }
             }
         }
         self.scratch.plan = plan;
-    }
-
-    /// There is no room for what it asks for: a stream ends, and comes back; a poll is answered so.
-    fn refuse_reading<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.slots.connections[slot as usize].session == Session::Stream {
-            self.end_stream(driver, slot);
-        } else {
-            self.refuse_poll(driver, slot);
-        }
     }
 
     /// All topics of the plan are subscribed, and what there was of them is queued.

@@ -17,6 +17,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Reason};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
@@ -55,7 +56,7 @@ impl Shard {
                 self.wait(slot, wait);
                 self.stash(driver, slot, true, line);
             }
-            Ok(Outcome::Refused(_)) => self.tell_line(driver, slot, |w| w.text("ERR refused")),
+            Ok(Outcome::Refused(refusal)) => self.refuse_telnet(driver, slot, refusal),
             Err(text) => {
                 self.stats.violations += 1;
                 self.tell_line(driver, slot, |w| {
@@ -123,12 +124,21 @@ impl Shard {
         slot: Slot,
         outcome: Result<Cursor, Reason>,
     ) {
-        self.tell_line(driver, slot, |w| match outcome {
-            Ok(cursor) => {
+        match outcome {
+            Ok(cursor) => self.tell_line(driver, slot, |w| {
                 w.text("OK ");
                 cursor.write(w);
-            }
-            Err(_) => w.text("ERR refused"),
+            }),
+            Err(reason) => self.refuse_telnet(driver, slot, reason.into()),
+        }
+    }
+
+    /// Tells why an order is not done.
+    fn refuse_telnet<D: Driver>(&mut self, driver: &mut D, slot: Slot, refusal: Refusal) {
+        self.refused(refusal);
+        self.tell_line(driver, slot, |w| {
+            w.text("ERR ");
+            w.text(refusal.row().text);
         });
     }
 

@@ -3,11 +3,12 @@
 //! A slot is closed only when nothing is armed on it (teardown is a join) and none of its subscriptions is left: of very many, a
 //! bounded number ends in a turn. It is used again only after the kernel said that it is closed.
 
-use corecast_protocol::ws::{close, frame};
+use corecast_protocol::ws::frame;
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::{Connection, Life};
 use crate::shard::topic::topics::NONE;
 
@@ -41,13 +42,14 @@ impl Shard {
 
     /// Ends a connection that we have no memory for.
     pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.stats.refused += 1;
-        if self.slots.connections[slot as usize].partial == NONE {
-            self.close_websocket(driver, slot, close::TRY_AGAIN, "the engine is full");
+        let Connection { session, partial, .. } = self.slots.connections[slot as usize];
+        if partial == NONE && session.traits().carrier == Carrier::WebSocket {
+            self.refuse_connection(driver, slot, Refusal::Full);
+            return;
         }
-        let Connection { life, session, partial, .. } = self.slots.connections[slot as usize];
+        self.refused(Refusal::Full);
         // What is not in frames has no word for it in the midst of something.
-        if life == Life::Open && (session.traits().carrier == Carrier::Plain || partial != NONE) {
+        if self.slots.connections[slot as usize].life == Life::Open {
             self.kill(driver, slot);
         }
     }

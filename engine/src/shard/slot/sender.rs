@@ -2,12 +2,12 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::GapReason;
-use corecast_protocol::ws::close;
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::flush::SEND_BYTES_MAX;
 use crate::shard::limits::LagPolicy;
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::{Connection, Life, Waiting};
 use crate::shard::topic::chain::Runs;
 use crate::shard::topic::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
@@ -287,7 +287,7 @@ impl Shard {
             News::Newest
         } else if subscriber.next < first {
             if self.limits.lag == LagPolicy::Close {
-                self.end_subscriber(driver, slot, close::TRY_AGAIN, "too slow");
+                self.refuse_connection(driver, slot, Refusal::TooSlow);
                 return News::Ended;
             }
             self.lag(membership);

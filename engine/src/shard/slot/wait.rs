@@ -6,6 +6,7 @@
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::crossing::Way;
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::keep::Shelf;
 
@@ -27,19 +28,6 @@ pub(in crate::shard) enum Outcome {
     Wait(Wait),
     /// Nothing was done, and nothing will be.
     Refused(Refusal),
-}
-
-/// Why nothing will be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Refusal {
-    /// The engine is full.
-    Full,
-    /// The connection has as many as it may.
-    TooMany,
-    /// It is too large.
-    TooLarge,
-    /// Nobody may.
-    Forbidden,
 }
 
 impl Shard {

@@ -7,8 +7,9 @@ use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Name, Packet, Start, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
+use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Connection;
-use crate::shard::slot::wait::{Outcome, Refusal, Wait};
+use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
 
 /// Subscriptions of a connection that end at once when it does: all that one request can have, and most WebSockets have.

@@ -12,6 +12,7 @@ use corecast_protocol::{json, topic};
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Content, Lost, Reason, Standing};
 use crate::shard::Shard;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::Transport;
 use crate::shard::session::request::condition::{Broken, TAG_BYTES_MAX, asks_for_the_remembered, tag_of};
 use crate::shard::session::request::exchange::{Asked, ORIGIN_BYTES_MAX};
@@ -19,9 +20,6 @@ use crate::shard::slot::connection::Waiting;
 
 pub(in crate::shard) const JSON: &str = "application/json";
 pub(in crate::shard) const TEXT: &str = "text/plain; charset=utf-8";
-
-/// When to come back to an engine that is full, in seconds.
-pub(in crate::shard) const RETRY: [(&str, &str); 1] = [("Retry-After", "1")];
 
 /// Headers of an answer besides the usual ones.
 const EXTRA_MAX: usize = 10;
@@ -75,8 +73,7 @@ impl Shard {
                 let len = w.finish().expect("room for the longest topic was made");
                 self.answer(driver, slot, ok(JSON), &body[..len]);
             }
-            Err(Reason::Full) => self.answer_full(driver, slot),
-            Err(Reason::Changed) => self.answer_failed_condition(driver, slot),
+            Err(reason) => self.refuse_request(driver, slot, reason.into(), false),
         }
         self.request_ends_and_goes_on(driver, slot);
     }
@@ -114,7 +111,7 @@ impl Shard {
         if broken == Some(Broken::Match) || broken.is_some() && lost.is_none() {
             self.exchange(slot).poll_left = 0;
             match broken {
-                Some(Broken::Match) => self.answer_failed_condition(driver, slot),
+                Some(Broken::Match) => self.refuse_request(driver, slot, Refusal::Changed, false),
                 _ => self.answer_with_cursor(driver, slot, 304, None, cursor, b""),
             }
             self.request_ends_and_goes_on(driver, slot);
@@ -133,7 +130,7 @@ impl Shard {
         let index = self.slots.connections[slot as usize].active as usize;
         if !self.slots.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
             self.exchange(slot).poll_left = 0;
-            self.answer_full(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Full, false);
             self.request_ends_and_goes_on(driver, slot);
             return;
         }
@@ -179,7 +176,7 @@ impl Shard {
         let reserved = self.slots.actives[index].body.reserve(&mut self.store, memory, (len + comma) as u32);
         let Some(place) = reserved else {
             self.exchange(slot).poll_left = 0;
-            self.answer_full(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Full, false);
             self.request_ends_and_goes_on(driver, slot);
             return;
         };
@@ -215,12 +212,6 @@ impl Shard {
         let cursor = cursor.text(&mut text);
         let extra = [("Corecast-Cursor", cursor), ("ETag", etag.as_str())];
         self.answer(driver, slot, Answer { status, content_type, extra: &extra }, body);
-    }
-
-    pub(in crate::shard) fn answer_full<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.stats.refused += 1;
-        let answer = Answer { status: 503, content_type: Some(JSON), extra: &RETRY };
-        self.answer(driver, slot, answer, b"{\"error\":\"the engine is full\"}");
     }
 
     /// Answers with an error, and with `ends` closes the connection afterwards.

@@ -15,8 +15,9 @@ use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
-use crate::shard::session::request::answer::{Answer, JSON, RETRY, ok};
+use crate::shard::session::request::answer::{JSON, ok};
 use crate::shard::session::request::exchange::Batch;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::Outcome;
@@ -182,17 +183,19 @@ impl Shard {
         let mut body = [0; 128];
         let mut w = Writer::new(&mut body);
         let published = u64::from(batch.sent - batch.refused);
-        let answer = if batch.refused == 0 {
+        if batch.refused == 0 {
             json::batch_answer(&mut w, published);
-            ok(JSON)
+            let len = w.finish().expect("a number fits");
+            self.answer(driver, slot, ok(JSON), &body[..len]);
         } else {
             w.text("{\"published\":");
             w.decimal(published);
-            w.text(",\"error\":\"the engine is full\"}");
-            Answer { status: 503, content_type: Some(JSON), extra: &RETRY }
-        };
-        let len = w.finish().expect("a number fits");
-        self.answer(driver, slot, answer, &body[..len]);
+            w.text(",\"error\":");
+            json::string(&mut w, Refusal::Full.row().text);
+            w.byte(b'}');
+            let len = w.finish().expect("a number and a reason fit");
+            self.refuse_request_with(driver, slot, Refusal::Full, &body[..len], false);
+        }
         self.request_ends_and_goes_on(driver, slot);
     }
 }

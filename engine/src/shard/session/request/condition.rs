@@ -13,6 +13,7 @@ use corecast_protocol::write::Writer;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::Standing;
 use crate::shard::Shard;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::request::exchange::Exchange;
 
 /// Behind the cursor in the entity tag of an answer without a message, where there were some that are forgotten: it is not the answer
@@ -84,16 +85,12 @@ impl Shard {
         self.exchange(slot).poll_left = 0;
         if broken.is_some() {
             self.active(slot).complete = false;
-            self.answer_failed_condition(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Changed, false);
             self.request_ends_and_goes_on(driver, slot);
         } else {
             self.exchange(slot).expected = Some(standing);
             self.go_on(driver, slot);
         }
-    }
-
-    pub(in crate::shard) fn answer_failed_condition<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.answer_error(driver, slot, 412, "a condition does not hold: the topic is not what it was", false);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::mesh::{Asker, Content, Reason, Start};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::limits::Limits;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::Session;
 use crate::shard::session::order::Order;
 use crate::shard::session::request::exchange::{Asked, Body, Pending};
@@ -87,7 +88,7 @@ impl Shard {
             return self.upgrade(driver, slot, request, used);
         }
         let body_bytes_max = if !kept || !self.keep_conditions(driver, slot, request) {
-            self.answer_full(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Full, false);
             self.limits.message_bytes_max.into()
         } else {
             match self.route(driver, slot, request) {
@@ -182,9 +183,7 @@ impl Shard {
                 return bytes.len();
             }
             if !self.keep(driver, slot, Shelf::Body, &bytes[data]) {
-                self.exchange(slot).pending.keep_alive = false;
-                self.answer_full(driver, slot);
-                self.end_after_answer(slot);
+                self.refuse_request(driver, slot, Refusal::Full, true);
                 return bytes.len();
             }
         }
@@ -246,7 +245,7 @@ impl Shard {
                 if self.keep(driver, slot, Shelf::Body, body) {
                     self.begin_batch(driver, slot);
                 } else {
-                    self.answer_full(driver, slot);
+                    self.refuse_request(driver, slot, Refusal::Full, false);
                     self.request_ends(slot);
                 }
                 return;
@@ -261,8 +260,8 @@ impl Shard {
                 self.stash(driver, slot, false, body);
             }
             Outcome::Done => self.active(slot).waiting = Waiting::Answer,
-            Outcome::Refused(_) => {
-                self.answer_full(driver, slot);
+            Outcome::Refused(refusal) => {
+                self.refuse_request(driver, slot, refusal, false);
                 self.request_ends(slot);
             }
         }
@@ -298,9 +297,7 @@ impl Shard {
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.body.clear(&mut self.store);
         active.carry.clear(&mut self.store);
-        self.exchange(slot).pending.keep_alive = false;
-        self.answer_full(driver, slot);
-        self.end_after_answer(slot);
+        self.refuse_request(driver, slot, Refusal::Full, true);
     }
 
     /// Nothing more is taken: when the queue has drained, the connection ends.
@@ -313,8 +310,7 @@ impl Shard {
     }
 
     fn too_large<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.stats.violations += 1;
-        self.answer_error(driver, slot, 413, "the payload is too large", true);
+        self.refuse_request(driver, slot, Refusal::TooLarge, true);
     }
 
     /// Keeps the topic and the event name, or callback, of a request; says false, and answers so, if there is no memory for them.
@@ -324,7 +320,7 @@ impl Shard {
         let index = self.slots.actives[self.slots.connections[slot as usize].active as usize].state as usize;
         let named = self.exchanges[index].words.name(&mut self.store, driver.memory_mut(), topic, event);
         if !named {
-            self.answer_full(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Full, false);
         }
         named
     }

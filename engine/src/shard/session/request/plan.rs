@@ -124,6 +124,11 @@ fn steps(plan: &[u8]) -> impl Iterator<Item = Step<'_>> {
     })
 }
 
+/// Returns the number of topics of a plan.
+pub(in crate::shard) fn count(plan: &[u8]) -> usize {
+    steps(plan).count()
+}
+
 fn put_record(out: &mut Vec<u8>, topic: &str, since: Since, options: Options, count: usize) {
     let counted = options.conflate || options.every_ms > 0 || count > 1;
     let (kind, epoch, number) = match since {

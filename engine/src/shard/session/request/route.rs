@@ -18,8 +18,9 @@ use corecast_protocol::{percent, topic};
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::{self, Transport};
-use crate::shard::session::request::answer::{Answer, JSON, RETRY, TEXT, ok};
+use crate::shard::session::request::answer::{Answer, JSON, TEXT, ok};
 use crate::shard::session::request::exchange::Asked;
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
@@ -70,7 +71,7 @@ impl Shard {
             }
             _ if writes && !self.is_origin_allowed(slot, request) => {
                 // A page of somebody else's can send these without asking first.
-                self.answer_error(driver, slot, 403, origin::REFUSED, false);
+                self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, false);
             }
             _ => return self.route_resource(driver, slot, request, body_bytes_max),
         }
@@ -113,7 +114,7 @@ impl Shard {
                     self.answer_error(driver, slot, 415, "a batch is application/x-ndjson", false);
                 } else if headers.if_match.is_given() {
                     // A batch goes to many topics, and none of them is what this resource is.
-                    self.answer_failed_condition(driver, slot);
+                    self.refuse_request(driver, slot, Refusal::Changed, false);
                 } else {
                     self.exchange(slot).pending.what = Asked::Batch;
                     return Ok(self.limits.batch_bytes_max());
@@ -178,7 +179,7 @@ impl Shard {
             }
         };
         if transport == Transport::Jsonp && !self.limits.jsonp {
-            self.answer_error(driver, slot, 403, origin::JSONP_OFF, false);
+            self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::JSONP_OFF, false);
             return Ok(());
         }
         if name.is_some() && names_topics(request.query) {
@@ -214,9 +215,9 @@ impl Shard {
         }
         let streams = matches!(transport, Transport::Stream(_));
         if streams && !self.is_origin_allowed(slot, request) {
-            self.answer_error(driver, slot, 403, origin::REFUSED, true);
+            self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
         } else if self.draining {
-            self.answer_stopping(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Draining, true);
         } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport, options) {
             self.answer_error(driver, slot, 400, text, false);
         }
@@ -241,14 +242,6 @@ impl Shard {
     fn answer_upgrade<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let answer = Answer { status: 426, content_type: Some(JSON), extra: &[] };
         self.answer(driver, slot, answer, b"{\"error\":\"this is a WebSocket endpoint\"}");
-    }
-
-    /// What goes on and on is not begun any more.
-    pub(in crate::shard) fn answer_stopping<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        self.exchange(slot).pending.keep_alive = false;
-        let answer = Answer { status: 503, content_type: Some(JSON), extra: &RETRY };
-        self.answer(driver, slot, answer, b"{\"error\":\"the engine is shutting down\"}");
-        self.end_after_answer(slot);
     }
 }
 

@@ -11,6 +11,7 @@ use corecast_protocol::ws::handshake;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::refusal::Refusal;
 use crate::shard::session::Session;
 use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::request::options::Options;
@@ -65,11 +66,11 @@ impl Shard {
             return used;
         }
         if !self.is_origin_allowed(slot, request) {
-            self.answer_error(driver, slot, 403, origin::REFUSED, true);
+            self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
             return used;
         }
         if self.draining {
-            self.answer_stopping(driver, slot);
+            self.refuse_request(driver, slot, Refusal::Draining, true);
             return used;
         }
         let accept = handshake::accept_key(offer.key);
@@ -149,10 +150,8 @@ impl Shard {
                 self.wait(slot, wait);
                 return 0;
             }
-            Outcome::Refused(_) => {
-                self.exchange(slot).pending.keep_alive = false;
-                self.answer_full(driver, slot);
-                self.end_after_answer(slot);
+            Outcome::Refused(refusal) => {
+                self.refuse_request(driver, slot, refusal, true);
                 return used;
             }
         }

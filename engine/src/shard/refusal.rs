@@ -1,0 +1,257 @@
+//! What a peer is refused, by name, and how each kind of session is told. One table; the manual is held to it.
+//!
+//! A refusal is ours: there is no room, or the peer may not, or not now. What breaks a rule of the wire is a
+//! [`Violation`](corecast_protocol::violation::Violation), and stays out of here. Whoever refuses names the refusal, and `session/refuse`
+//! tells it and counts it: no other place knows a status, a close code or a word for one.
+
+use corecast_protocol::line::ErrCode;
+use corecast_protocol::ws::close;
+
+use super::stats::Stats;
+use crate::mesh::Reason;
+
+/// How one refusal is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it is called in counters, logs and manuals.
+    pub name: &'static str,
+    /// What the peer is told, in an error body, behind `ERR`, or as the reason of a close frame (at most 123 bytes).
+    pub text: &'static str,
+    /// When this is said.
+    pub when: &'static str,
+    /// What the peer can do about it.
+    pub cure: &'static str,
+    /// The status that answers a request (RFC 9110); none if no request can meet it.
+    pub status: Option<u16>,
+    /// Headers that go with the status.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// The code that closes a WebSocket (RFC 6455 section 7.4 and the IANA registry); none if it closes none.
+    pub close: Option<u16>,
+    /// What answers a command; without one the connection is closed.
+    pub err: Option<ErrCode>,
+    /// It ends a stream that stands, in order; what the next request of the peer is answered says why.
+    pub ends_stream: bool,
+}
+
+/// When to come back, in seconds, if that is all it takes.
+const COME_BACK: &[(&str, &str)] = &[("Retry-After", "1")];
+
+/// What a 401 has to say (RFC 9110 section 15.5.2), in the words for a right that is over (RFC 6750 section 3.1).
+const RENEW: &[(&str, &str)] = &[("WWW-Authenticate", "Bearer error=\"invalid_token\"")];
+
+/// Makes [`Refusal`] and its table: name and counter of each, and its row.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident, $counter:ident: $row:expr;)*) => {
+        /// Why a peer is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Refusal {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Refusal {
+            /// All of them, in the order of [`Refusal::TABLE`].
+            pub const ALL: &[Refusal] = &[$(Refusal::$name,)*];
+            /// How each is told.
+            pub const TABLE: &[Row] = &[$($row,)*];
+
+            /// Counts it, by its name and in the sum.
+            pub(in crate::shard) fn count(self, stats: &mut Stats) {
+                stats.refused += 1;
+                match self {
+                    $(Refusal::$name => stats.$counter += 1,)*
+                }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// There is no memory, no topic or no connection left for it.
+    Full, refused_full: Row {
+        name: "full",
+        text: "the engine is full",
+        when: "there is no memory for it, or `max-topics` or `connections` is reached",
+        cure: "come back later, with your cursor",
+        status: Some(503),
+        headers: COME_BACK,
+        close: Some(close::TRY_AGAIN),
+        err: Some(ErrCode::Full),
+        ends_stream: true,
+    };
+    /// The peer asks or sends more in a time than it may.
+    TooFast, refused_too_fast: Row {
+        name: "too-fast",
+        text: "too much in too short a time",
+        when: "you send or ask for more in a time than you may",
+        cure: "wait, then go on more slowly",
+        status: Some(429),
+        headers: COME_BACK,
+        close: Some(close::TRY_AGAIN),
+        err: Some(ErrCode::Rate),
+        ends_stream: true,
+    };
+    /// The peer has as many of something as it may have at the same time.
+    TooMany, refused_too_many: Row {
+        name: "too-many",
+        text: "too many subscriptions or connections",
+        when: "`max-subscriptions` is reached",
+        cure: "end one that you do not need, or use another connection",
+        status: Some(429),
+        headers: COME_BACK,
+        close: Some(close::TRY_AGAIN),
+        err: Some(ErrCode::TooMany),
+        ends_stream: true,
+    };
+    /// What the peer sends is larger than what is taken.
+    TooLarge, refused_too_large: Row {
+        name: "too-large",
+        text: "the payload is too large",
+        when: "a payload is larger than `max-message`, or the body of a batch than 16 times that",
+        cure: "send less",
+        status: Some(413),
+        headers: &[],
+        close: Some(close::TOO_BIG),
+        err: Some(ErrCode::TooLarge),
+        ends_stream: false,
+    };
+    /// The peer does not take what it asked for as fast as it comes.
+    TooSlow, refused_too_slow: Row {
+        name: "too-slow",
+        text: "too slow",
+        when: "you fell behind further than `log-bytes`, and `lag` is `close`",
+        cure: "come back with your cursor; ask for `conflate` or `every`",
+        status: None,
+        headers: &[],
+        close: Some(close::TRY_AGAIN),
+        err: None,
+        ends_stream: true,
+    };
+    /// Messages were lost to a subscriber that can be told in no other way.
+    Lost, refused_lost: Row {
+        name: "lost",
+        text: "messages were lost; subscribe again",
+        when: "messages are gone that a raw WebSocket had coming: it has no gaps",
+        cure: "subscribe again",
+        status: None,
+        headers: &[],
+        close: Some(close::TRY_AGAIN),
+        err: None,
+        ends_stream: false,
+    };
+    /// The peer may not.
+    Forbidden, refused_forbidden: Row {
+        name: "forbidden",
+        text: "this is not allowed",
+        when: "your page's origin, or you, may not do that; the text says what",
+        cure: "do not ask again as you are",
+        status: Some(403),
+        headers: &[],
+        close: Some(close::POLICY),
+        err: Some(ErrCode::Forbidden),
+        ends_stream: true,
+    };
+    /// The peer was allowed to, and its time is over.
+    Expired, refused_expired: Row {
+        name: "expired",
+        text: "the permission has expired",
+        when: "what allowed you to do that has run out",
+        cure: "get a new permission, and come back with it and your cursor",
+        status: Some(401),
+        headers: RENEW,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::Expired),
+        ends_stream: true,
+    };
+    /// It is somewhere else now.
+    Moved, refused_moved: Row {
+        name: "moved",
+        text: "this is served elsewhere now",
+        when: "another engine has it now; `Location` says which",
+        cure: "go there, with your cursor",
+        status: Some(307),
+        headers: &[],
+        close: Some(close::SERVICE_RESTART),
+        err: Some(ErrCode::Moved),
+        ends_stream: true,
+    };
+    /// It depends on something that is not so.
+    Changed, refused_changed: Row {
+        name: "changed",
+        text: "a condition does not hold: the topic is not what it was",
+        when: "[a condition](#only-if-if-match-if-none-match) does not hold",
+        cure: "fetch what is there now, and decide again",
+        status: Some(412),
+        headers: &[],
+        close: None,
+        err: None,
+        ends_stream: false,
+    };
+    /// The engine is going to end.
+    Draining, refused_draining: Row {
+        name: "draining",
+        text: "the engine is shutting down",
+        when: "the engine is going to end",
+        cure: "come back after a random delay, with your cursor",
+        status: Some(503),
+        headers: COME_BACK,
+        close: Some(close::GOING_AWAY),
+        err: None,
+        ends_stream: true,
+    };
+}
+
+impl Refusal {
+    /// Returns how it is told.
+    #[must_use]
+    pub const fn row(self) -> &'static Row {
+        &Self::TABLE[self as usize]
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Refusal {
+        match reason {
+            Reason::Full => Refusal::Full,
+            Reason::Changed => Refusal::Changed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every refusal has a counter of its name and is in the sum; counting one counts no other.
+    #[test]
+    fn each_is_counted_by_its_name() {
+        for refusal in Refusal::ALL {
+            let mut stats = Stats::default();
+            refusal.count(&mut stats);
+            let counter = format!("refused_{}", refusal.row().name.replace('-', "_"));
+            let counted: Vec<_> = Stats::FIELDS
+                .iter()
+                .zip(stats.values())
+                .filter(|(_, value)| *value == 1)
+                .map(|((name, _), _)| *name)
+                .collect();
+            assert_eq!(counted, ["refused", &counter]);
+            assert_eq!(stats.values().iter().sum::<u64>(), 2);
+        }
+    }
+
+    /// A refusal can be told: by an answer or by an end, in words that fit into a close frame, with what its status has to say.
+    #[test]
+    fn rows_keep_the_standards() {
+        for row in Refusal::TABLE {
+            assert!(row.status.is_some() || row.close.is_some(), "{} is told", row.name);
+            assert!(row.text.len() <= 123 && row.text.is_ascii(), "{}", row.text);
+            assert!(row.close.is_none_or(close::may_be_sent), "{}", row.name);
+            let has = |name| row.headers.iter().any(|(header, _)| *header == name);
+            assert_eq!(has("WWW-Authenticate"), row.status == Some(401), "{}", row.name);
+            assert_eq!(has("Retry-After"), matches!(row.status, Some(429 | 503)), "{}", row.name);
+            // Whoever is told when to come back over HTTP is told over a WebSocket that it may.
+            let comes_back = matches!(row.close, Some(close::GOING_AWAY | close::TRY_AGAIN));
+            assert!(!has("Retry-After") || comes_back, "{}", row.name);
+        }
+    }
+}
