@@ -111,6 +111,56 @@ fn sessions_stay_in_their_rooms() {
     forbid("a session is named in session/ and carrier/ only", outside, &names);
 }
 
+/// Nobody has to read two files at once to understand one: what the files of a shard name of each other never leads back.
+#[test]
+fn no_circles_in_a_shard() {
+    let sources = sources();
+    let folder = "engine/src/shard/";
+    let files: Vec<&Source> = sources.iter().filter(|s| s.is_rust() && s.under(folder)).collect();
+    let module_of = |path: &str| {
+        let path = path[folder.len()..].trim_end_matches(".rs");
+        path.strip_suffix("/mod").unwrap_or(if path == "mod" { "" } else { path }).to_owned()
+    };
+    let modules: Vec<String> = files.iter().map(|source| module_of(&source.path)).collect();
+    // The longest module that a path begins with; what is handed on by one above belongs to the one below.
+    let place = |path: &str| {
+        let longest = (0..modules.len()).filter(|m| {
+            let module = &modules[*m];
+            module.is_empty() || path == module || path.starts_with(&format!("{module}/"))
+        });
+        longest.max_by_key(|m| modules[*m].len())
+    };
+    let imports: Vec<Vec<usize>> = (0..files.len())
+        .map(|n| {
+            let tests = files[n].text.find("#[cfg(test)]\nmod tests").unwrap_or(files[n].text.len());
+            let lines = files[n].text[..tests].lines().filter_map(|line| line.strip_prefix("use "));
+            let paths = lines.filter_map(|line| {
+                let path = line.trim_end_matches(';').split([' ', '{']).next()?.replace("::", "/");
+                let (above, inside) = match path.split_once('/')? {
+                    ("super", rest) => (modules[n].rsplit_once('/').map_or("", |(above, _)| above), rest),
+                    ("crate", rest) => ("", rest.strip_prefix("shard/")?),
+                    (first, _) if modules[n].is_empty() && modules.iter().any(|module| module == first) => {
+                        ("", path.as_str())
+                    }
+                    _ => return None,
+                };
+                let path = format!("{above}/{inside}");
+                Some(path.trim_matches('/').to_owned())
+            });
+            paths.filter_map(|path| place(&path)).filter(|to| *to != n).collect()
+        })
+        .collect();
+    // Files that import nothing which is left go, again and again; what is left then leads back to itself.
+    let mut left: Vec<usize> = (0..files.len()).collect();
+    while let Some(at) = left.iter().position(|n| imports[*n].iter().all(|to| !left.contains(to))) {
+        left.swap_remove(at);
+    }
+    let names: Vec<&str> = left.iter().map(|n| files[*n].path.as_str()).collect();
+    assert!(names.is_empty(), "these files import each other in circles, or such that do: {names:#?}");
+    let edges: usize = imports.iter().map(Vec::len).sum();
+    assert!(edges > 3 * files.len(), "the imports were read: {edges} of {} files", files.len());
+}
+
 /// What the compiler cannot check has two homes: what cores share, and what is shared with the kernel.
 #[test]
 fn danger_is_visible_in_ls() {

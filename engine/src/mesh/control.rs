@@ -18,7 +18,7 @@ use std::sync::atomic::{Ordering, fence};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{Links, Shared};
-use crate::shard::{Answer, Order};
+use crate::shard::errand::{Answer, Order};
 
 /// Orders of which a shard owes the answer, at most: a reload, and a few questions at a time.
 pub const OWED_MAX: usize = 8;

@@ -62,7 +62,7 @@ impl Shard {
 
     /// Adds up to an eighth, so that what was started together does not stay together.
     pub(super) fn with_jitter(&mut self, ms: u64) -> u64 {
-        ms + super::random(&mut self.random) % (ms / 8 + 1)
+        ms + super::random::random(&mut self.random) % (ms / 8 + 1)
     }
 
     /// A connection with little to say gives its multishot receive back: that costs the kernel three times as much.

@@ -11,7 +11,7 @@
 //! all of them, and gathers what is new in all its topics into one send.
 
 use super::Shard;
-use super::slot::sender::send;
+use super::sending::{SEND_BYTES_MAX, send};
 use super::stats::Stats;
 use super::topic::chain::Runs;
 use super::topic::news::link_news;
@@ -23,9 +23,6 @@ const SENDS_PER_TURN: usize = 512;
 
 /// Bytes of the sends of one turn: copying them into the kernel takes a millisecond.
 const BYTES_PER_TURN: u64 = 1 << 20;
-
-/// Bytes of one send of a log, beyond which no further block is begun.
-pub(super) const SEND_BYTES_MAX: u32 = 128 << 10;
 
 /// Sends of one log before the next log's turn: what a small topic waits for at most.
 const SENDS_PER_SLICE: usize = 128;

@@ -128,7 +128,7 @@ impl Limits {
     /// turns, and there are the square of them.
     #[must_use]
     pub fn ring_bytes(&self, shards_per_core: usize) -> usize {
-        let twice = 2 * crate::mesh::Packet::bytes_max(self.message_bytes_max as usize);
+        let twice = 2 * crate::mesh::packet::Packet::bytes_max(self.message_bytes_max as usize);
         twice.max(RING_BYTES / shards_per_core).max(RING_BYTES_MIN)
     }
 }

@@ -30,12 +30,15 @@ mod clock;
 mod control;
 mod crossing;
 mod dialect;
+pub(crate) mod errand;
 mod expire;
 mod flush;
 mod hear;
-mod limits;
+pub(crate) mod limits;
 mod memory;
+mod random;
 mod refusal;
+mod relief;
 mod scratch;
 mod sending;
 mod serve;
@@ -61,6 +64,7 @@ use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use random::random;
 use scratch::Scratch;
 use sending::Sending;
 use session::reading::Reading;
@@ -76,9 +80,9 @@ use work::{Postponed, Work};
 
 #[doc(hidden)]
 pub use check::{Head, Standing};
-pub use control::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wish};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
+pub use errand::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wish};
 pub use limits::{LagPolicy, Limits};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub use refusal::{Refusal, Row as RefusalRow};
@@ -152,7 +156,7 @@ pub struct Shard {
     /// Who may show a forever frame of ours, as a policy says it.
     frame_policy: String,
     /// What the control plane asked, while it is being answered.
-    look: Option<Box<control::Look>>,
+    look: Option<Box<errand::Look>>,
     draining: bool,
     drain_next: Slot,
 }
@@ -314,13 +318,4 @@ impl Shard {
             subscriber.flags &= !LOOK;
         }
     }
-}
-
-/// Draws the next number of a splitmix64 sequence: for jitter and epochs, not for secrets.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

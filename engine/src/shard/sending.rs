@@ -2,7 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::io::driver::Slot;
+use super::topic::chain::Runs;
+use crate::io::driver::{Driver, Slot};
+
+/// Bytes of one send of a log, beyond which no further block is begun.
+pub(super) const SEND_BYTES_MAX: u32 = 128 << 10;
 
 /// What is to be sent, and what was.
 #[derive(Debug)]
@@ -22,5 +26,14 @@ pub(super) struct Sending {
 impl Default for Sending {
     fn default() -> Sending {
         Sending { dirty: VecDeque::new(), releasing: Vec::new(), private: Vec::new(), condemned: Vec::new(), submit: 1 }
+    }
+}
+
+/// Orders a send of all these runs.
+#[inline]
+pub(super) fn send<D: Driver>(driver: &mut D, slot: Slot, runs: &Runs) {
+    match runs.parts() {
+        [one] => driver.send(slot, *one),
+        several => driver.send_parts(slot, several),
     }
 }

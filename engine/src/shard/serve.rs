@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::refusal::Refusal;
-use super::session::Session;
+use super::session::traits::Session;
 use super::slot::connection::{Connection, Life};
 use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};

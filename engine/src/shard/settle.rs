@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::Shard;
 use super::slot::connection::Life;
-use super::slot::pong::Front;
+use super::slot::front::Front;
 use super::topic::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
 

@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 
-use super::Shard;
-use super::slot::connection::Waiting;
 use crate::io::driver::{Driver, Slot};
 
 /// Estimates, in nanoseconds, of a busy core with cold caches: whatever is done with a byte, what inflating makes of one byte,
@@ -20,14 +18,14 @@ pub(super) const REQUEST_NS: u64 = 1_000;
 
 /// So much of one connection's at a time, while others wait; and of one that waited for room, which others wait for as well. The
 /// more there are the shorter each has to be: who has one message to send waits for one slice of each of them.
-const SLICE_NS: u64 = 40_000;
-const SLICE_OF_ROOM_NS: u64 = 2_000;
+pub(super) const SLICE_NS: u64 = 40_000;
+pub(super) const SLICE_OF_ROOM_NS: u64 = 2_000;
 
 /// So much at a time if nobody else waits: what is published to many topics at once shall leave at once.
-const SLICE_ALONE_NS: u64 = 200_000;
+pub(super) const SLICE_ALONE_NS: u64 = 200_000;
 
 /// From so many that wait for their turn on, those that are put off are read a buffer at a time.
-const CROWD: usize = 4;
+pub(super) const CROWD: usize = 4;
 
 /// The clock is looked at whenever the estimates add up to so much.
 const LOOK_NS: u64 = 50_000;
@@ -98,42 +96,6 @@ impl Work {
 
 /// Connections that go on in a later turn, in the order in which they do.
 pub(super) type Postponed = VecDeque<(Slot, u16)>;
-
-impl Shard {
-    /// Says whether a connection that began at `start_ns` has to let others go first now.
-    pub(super) fn is_slice_over<D: Driver>(&mut self, driver: &mut D, start_ns: u64) -> bool {
-        let slice_ns = match self.crossings.unparking {
-            Some(_) => SLICE_OF_ROOM_NS,
-            None if self.postponed.is_empty() => SLICE_ALONE_NS,
-            None => SLICE_NS,
-        };
-        self.work.spent_ns() - start_ns >= slice_ns || self.work.is_over(driver)
-    }
-
-    /// Makes a connection go on in its next turn.
-    pub(super) fn postpone(&mut self, slot: Slot) {
-        let connection = &mut self.slots.connections[slot as usize];
-        let generation = connection.generation;
-        if self.postponed.len() >= CROWD {
-            // It is read a buffer at a time, until it has less to say.
-            connection.reads = 0;
-        }
-        self.active(slot).waiting = Waiting::Turn;
-        self.postponed.push_back((slot, generation));
-        self.stats.postponed += 1;
-    }
-
-    /// Lets connections go on whose turn has come, for at most half of the phase: what the kernel says is heard as well.
-    pub(super) fn go_on_in_turn<D: Driver>(&mut self, driver: &mut D) {
-        while !self.work.is_half_over(driver) {
-            let Some((slot, generation)) = self.postponed.pop_front() else { break };
-            self.work.spend(PIECE_NS);
-            if self.slots.is_living(slot, generation) {
-                self.go_on(driver, slot);
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -206,7 +206,7 @@ mod tests {
         for window in [Window::Bits15, Window::Bits12, Window::Bits9] {
             let mut deflater = Deflater::default();
             for len in [60_000, 60_000, 1, 65_536, 300, 65_536, 20_000, 65_536] {
-                let noise: Vec<u8> = (0..len).map(|_| crate::shard::random(&mut state) as u8).collect();
+                let noise: Vec<u8> = (0..len).map(|_| crate::shard::random::random(&mut state) as u8).collect();
                 assert_eq!(deflater.deflate(window, &noise, &mut vec![0; room(len)], len), None, "{window:?}, {len}");
             }
         }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left() {
         let mut state = 1u64;
-        let noise: Vec<u8> = (0..5_000).map(|_| crate::shard::random(&mut state) as u8).collect();
+        let noise: Vec<u8> = (0..5_000).map(|_| crate::shard::random::random(&mut state) as u8).collect();
         let mut deflater = Deflater::default();
         let mut out = vec![0; room(noise.len())];
         for _ in 0..3 {

@@ -17,12 +17,8 @@
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::session::Session;
-use crate::shard::topic::topics::{COUNTED, ENOUGH, LOOK, NONE, REPLAYING, UNRESOLVED};
-
-/// Bytes of a log between two looks at those who follow it: a block of a busy log. A look costs a subscriber a few hundred
-/// nanoseconds at most; to send it those bytes costs a hundred times that.
-pub(in crate::shard) const LOOK_BYTES: u64 = 64 << 10;
+use crate::shard::session::traits::Session;
+use crate::shard::topic::topics::{COUNTED, ENOUGH, LOOK, LOOK_BYTES, NONE, REPLAYING, UNRESOLVED};
 
 /// Subscribers looked at with one message: so many, and this share of all, so that no turn is long and every look ends.
 const LOOKS_MIN: usize = 64;

@@ -14,9 +14,6 @@ use crate::shard::session::order::Order;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
 
-/// Publications with a token that one connection may have on their way.
-pub(in crate::shard) const ORDERS_MAX: u32 = 64;
-
 impl Shard {
     /// Handles a command.
     pub(in crate::shard) fn command<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> Outcome {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A session gives [orders](order) and is told *news*, by the verbs below. Messages never pass through it: they are in the frame log,
-//! in its dialect. Whoever adds a session adds a file, a row of [`Session::traits`], and a line to the verbs that concern it.
+//! in its dialect. Whoever adds a session adds a file, a row of [`traits`], and a line to the verbs that concern it.
 
 pub(in crate::shard) mod echo;
 pub(in crate::shard) mod length;
@@ -24,98 +24,25 @@ pub(in crate::shard) mod raw;
 pub(in crate::shard) mod reading;
 pub(in crate::shard) mod refuse;
 pub(in crate::shard) mod request;
+pub(in crate::shard) mod states;
 pub(in crate::shard) mod stream;
+pub(in crate::shard) mod subscribing;
 #[cfg(feature = "telnet")]
 pub(in crate::shard) mod telnet;
+pub(in crate::shard) mod traits;
 
 use corecast_protocol::cursor::Cursor;
-use corecast_protocol::line::HEADER_BYTES_MAX;
 use corecast_protocol::message::Gap;
 
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
 use crate::mesh::{Content, Lost, Reason};
 use crate::shard::Shard;
-use crate::shard::carrier::Carrier;
-use crate::shard::limits::Limits;
 use crate::shard::refusal::Refusal;
+use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::{Active, Life, Waiting};
 use crate::shard::slot::wait::Outcome;
 use crate::shard::work::REQUEST_NS;
-
-/// What the bytes of a connection mean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::shard) enum Session {
-    /// It waits for a request, or is in the middle of one.
-    #[default]
-    Request,
-    /// A request whose answer waits for the first messages of its topics.
-    Poll,
-    /// An HTTP answer that goes on and on; what the peer sends is thrown away.
-    Stream,
-    /// A WebSocket of one topic: payloads both ways.
-    Raw,
-    /// A WebSocket that speaks `corecast.v1`.
-    Line,
-    /// A WebSocket that gets everything back.
-    Echo,
-    /// Lines over bare TCP.
-    #[cfg(feature = "telnet")]
-    Telnet,
-}
-
-/// What the rest of the shard asks of a session without knowing which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) struct Traits {
-    /// How its bytes become messages.
-    pub(in crate::shard) carrier: Carrier,
-    /// It is sent what is new in its subscriptions as it comes.
-    pub(in crate::shard) subscribes: bool,
-    /// What its peer sends is understood; otherwise it is thrown away.
-    pub(in crate::shard) understands: bool,
-    /// Its peer says what it wants right after the session has begun.
-    pub(in crate::shard) speaks_first: bool,
-    /// It can be told of messages that were passed over.
-    pub(in crate::shard) is_told_gaps: bool,
-    /// Bytes that one of its messages may have besides a payload.
-    pub(in crate::shard) header_bytes: usize,
-    /// Orders whose outcome may be on its way at once.
-    pub(in crate::shard) orders_max: u32,
-}
-
-impl Session {
-    /// What the connections of a listener begin with.
-    #[must_use]
-    #[cfg_attr(not(feature = "telnet"), expect(unused_variables, reason = "all listeners begin with requests"))]
-    pub(in crate::shard) fn first(limits: &Limits, listener: u8) -> Session {
-        #[cfg(feature = "telnet")]
-        if limits.telnet == Some(listener) {
-            return Session::Telnet;
-        }
-        Session::Request
-    }
-
-    /// Returns its row of the table.
-    #[must_use]
-    pub(in crate::shard) const fn traits(self) -> Traits {
-        use Carrier::{Plain, WebSocket};
-        const ALL: u32 = u32::MAX;
-        const HEAD: usize = HEADER_BYTES_MAX;
-        #[rustfmt::skip]
-        let (carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max) = match self {
-            //                  carrier    subscribes understands speaks first gaps  header orders
-            Session::Request => (Plain,     false,     true,       true,        true,  0,    ALL),
-            Session::Poll =>    (Plain,     false,     true,       false,       true,  0,    ALL),
-            Session::Stream =>  (Plain,     true,      false,      false,       true,  0,    ALL),
-            Session::Raw =>     (WebSocket, true,      true,       false,       false, 0,    ALL),
-            Session::Line =>    (WebSocket, true,      true,       true,        true,  HEAD, line::ORDERS_MAX),
-            Session::Echo =>    (WebSocket, true,      true,       false,       true,  0,    ALL),
-            #[cfg(feature = "telnet")]
-            Session::Telnet =>  (Plain,     true,      true,       true,        true,  0,    telnet::ORDERS_MAX),
-        };
-        Traits { carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max }
-    }
-}
 
 /// What a peer says.
 impl Shard {

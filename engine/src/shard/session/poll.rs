@@ -17,11 +17,12 @@ use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::refusal::Refusal;
-use crate::shard::session::Session;
-use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, Transport, callback_of};
+use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, Transport};
 use crate::shard::session::request::answer::List;
 use crate::shard::session::request::condition::{Broken, EMPTIED};
 use crate::shard::session::request::exchange::Asked;
+use crate::shard::session::subscribing::callback_of;
+use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::{Connection, Waiting};
 use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 

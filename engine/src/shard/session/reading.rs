@@ -5,30 +5,12 @@
 //! Its [plan](crate::shard::session::request::plan) is kept while the topics are subscribed one after another; each needs an answer of
 //! its home, and perhaps room in a ring.
 
-use corecast_protocol::cursor::Cursor;
-use corecast_protocol::http::head::Request;
-use corecast_protocol::http::{prefer, query};
-use corecast_protocol::violation::Violation;
-use corecast_protocol::write::Writer;
-use corecast_protocol::{json, percent, topic};
-
-use crate::io::driver::{Driver, Slot};
-use crate::shard::Shard;
 use crate::shard::dialect::Shape;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
-use crate::shard::refusal::Refusal;
-use crate::shard::session::Session;
-use crate::shard::session::request::condition::asks_for_the_remembered;
 use crate::shard::session::request::exchange::Pending;
-use crate::shard::session::request::options::Options;
-use crate::shard::session::request::plan;
 use crate::shard::session::request::words::Words;
-use crate::shard::slot::connection::Waiting;
-use crate::shard::slot::wait::Outcome;
 use crate::shard::topic::chain::Store;
-use crate::shard::topic::subscribe::Wish;
-use crate::shard::topic::topics::NONE;
 
 /// Topics of one request at most.
 pub(in crate::shard) const TOPICS_MAX: usize = 64;
@@ -77,7 +59,7 @@ pub(in crate::shard) struct Reading {
 impl Reading {
     /// Makes one that has a plan.
     #[must_use]
-    fn new(transport: Transport, plan: Buffer) -> Reading {
+    pub(in crate::shard) fn new(transport: Transport, plan: Buffer) -> Reading {
         Reading {
             plan,
             words: Words::new(),
@@ -99,244 +81,11 @@ impl Reading {
     }
 
     /// Gives all of its memory back.
-    fn clear(&mut self, store: &mut Store) {
+    pub(in crate::shard) fn clear(&mut self, store: &mut Store) {
         self.plan.clear(store);
         self.words.clear(store);
         self.conditions.clear(store);
     }
-}
-
-/// Chooses the transport of a request.
-pub(in crate::shard) fn transport(request: &Request<'_>) -> Result<Transport, &'static str> {
-    let mut value = [0; 32];
-    let named = query::value(request.query, "transport").map(|name| percent::decode(name, &mut value, true));
-    Ok(match named {
-        Some(Ok("poll")) => Transport::Poll,
-        Some(Ok("long-poll")) => Transport::LongPoll,
-        Some(Ok("value")) => Transport::Value,
-        Some(Ok("jsonp")) => Transport::Jsonp,
-        Some(Ok("sse")) => Transport::Stream(Shape::Sse),
-        Some(Ok("stream")) => Transport::Stream(Shape::Stream),
-        Some(Ok("multipart")) => Transport::Stream(Shape::Multipart),
-        Some(Ok("forever-frame")) => Transport::Stream(Shape::ForeverFrame),
-        Some(Ok("websocket")) => return Err("this transport needs an Upgrade to websocket"),
-        Some(_) => {
-            return Err(
-                "unknown transport; there are websocket, sse, stream, multipart, forever-frame, long-poll, poll, \
-                        value and jsonp",
-            );
-        }
-        None if prefer::accepts_event_stream(request.headers.accept) => Transport::Stream(Shape::Sse),
-        None => Transport::Poll,
-    })
-}
-
-impl Shard {
-    /// Returns what a connection reads that is a poll, or a stream that has not subscribed all its topics.
-    pub(in crate::shard) fn reading_if_any(&self, slot: Slot) -> Option<&Reading> {
-        let connection = &self.slots.connections[slot as usize];
-        let active = self.slots.actives.get(connection.active as usize)?;
-        match connection.session {
-            Session::Poll | Session::Stream => self.readings.get(active.state as usize),
-            _ => None,
-        }
-    }
-
-    /// Returns the same, for changing.
-    pub(in crate::shard) fn reading_if_any_mut(&mut self, slot: Slot) -> Option<&mut Reading> {
-        let connection = &self.slots.connections[slot as usize];
-        let active = self.slots.actives.get(connection.active as usize)?;
-        match connection.session {
-            Session::Poll | Session::Stream => self.readings.get_mut(active.state as usize),
-            _ => None,
-        }
-    }
-
-    /// Says whether not all topics of a plan are subscribed yet.
-    #[must_use]
-    pub(in crate::shard) fn is_subscribing(&self, slot: Slot) -> bool {
-        self.reading_if_any(slot).is_some_and(|reading| !reading.subscribed)
-    }
-
-    /// Makes a connection that was in an exchange one that reads: its state is the reading from now on, which takes over how it is
-    /// answered.
-    pub(in crate::shard) fn become_reading(&mut self, slot: Slot, session: Session) {
-        let Some(exchange) = self.exchange_if_any_mut(slot) else { return };
-        let index = std::mem::replace(&mut exchange.reading, NONE);
-        let pending = exchange.pending;
-        let words = std::mem::replace(&mut exchange.words, Words::new());
-        let conditions = std::mem::replace(&mut exchange.conditions, Buffer::new(Owner::Inbound));
-        let reading = &mut self.readings[index as usize];
-        (reading.pending, reading.words, reading.conditions) = (pending, words, conditions);
-        self.end_exchange(slot);
-        self.slots.connections[slot as usize].session = session;
-        self.active(slot).state = index;
-    }
-
-    /// Forgets what a connection reads.
-    pub(in crate::shard) fn end_reading(&mut self, slot: Slot) {
-        if self.reading_if_any(slot).is_some() {
-            let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
-            let index = std::mem::replace(&mut active.state, NONE);
-            self.drop_reading(index);
-        }
-    }
-
-    /// Forgets a reading, if there is one.
-    pub(in crate::shard) fn drop_reading(&mut self, index: u32) {
-        if let Some(mut reading) = self.readings.try_remove(index as usize) {
-            reading.clear(&mut self.store);
-        }
-    }
-
-    /// Begins a stream or a long poll with these options: checks its plan, keeps it, sends the head, and subscribes the first topic.
-    pub(in crate::shard) fn begin_subscriber<D: Driver>(
-        &mut self,
-        driver: &mut D,
-        slot: Slot,
-        request: &Request<'_>,
-        path_topic: Option<&str>,
-        transport: Transport,
-        options: Options,
-    ) -> Result<(), &'static str> {
-        let (query, last_event_id) = (request.query, request.headers.last_event_id);
-        let mut room = [0; topic::TOPIC_BYTES_MAX];
-        let path_topic = match path_topic.map(|topic| topic::from_path_subscribe(topic, &mut room)) {
-            None => None,
-            Some(topic) => Some(topic.map_err(|violation| violation.text())?),
-        };
-        let mut plan = std::mem::take(&mut self.scratch.plan);
-        let read = plan::read(&plan::Request { path_topic, query, last_event_id, options }, &mut plan);
-        self.work.spend_on(4 * query.len());
-        let framed = transport == Transport::Stream(Shape::ForeverFrame);
-        let checked = read.and_then(|several| {
-            let mut callback = [0; 64];
-            let callback = callback_of(request, &mut callback);
-            let sound = !framed || callback.is_empty() || json::valid_frame_callback(callback);
-            if sound { Ok(several) } else { Err(Violation::BadFrameCallback.text()) }
-        });
-        // Who waits for a stream, and gets none, does not send another request on this connection.
-        let ends = matches!(transport, Transport::Stream(_));
-        let begun = checked.map(|several| {
-            if plan::count(&plan) > self.limits.subscriptions_max as usize {
-                // Before its head: a stream would end, and come back for the same.
-                self.refuse_request(driver, slot, Refusal::TooMany, ends);
-                return;
-            }
-            let mut kept = Buffer::new(Owner::Inbound);
-            if !kept.push(&mut self.store, driver.memory_mut(), &plan) {
-                self.refuse_request(driver, slot, Refusal::Full, ends);
-                return;
-            }
-            let reading = self.readings.insert(Reading::new(transport, kept));
-            self.exchange(slot).reading = u32::try_from(reading).expect("fewer than 2^32");
-            match transport {
-                Transport::Stream(shape) => {
-                    let shape = match (shape, several, options.enveloped) {
-                        (Shape::Sse, false, true) => Shape::SseEnveloped,
-                        (Shape::Sse, true, false) => Shape::SseShared,
-                        (Shape::Sse, true, true) => Shape::SseSharedEnveloped,
-                        (shape, ..) => shape,
-                    };
-                    self.begin_stream(driver, slot, request, shape);
-                }
-                Transport::Poll | Transport::LongPoll | Transport::Value | Transport::Jsonp => {
-                    self.begin_poll(driver, slot, request, transport, options.wait_s);
-                }
-            }
-        });
-        self.scratch.plan = plan;
-        begun
-    }
-
-    /// Subscribes the next topic of the plan, as far as answers and rings allow; what has to wait comes back here.
-    pub(in crate::shard) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        let mut plan = std::mem::take(&mut self.scratch.plan);
-        while let Some(reading) = self.reading_if_any(slot) {
-            let (span, order) = (reading.plan.span(), reading.step);
-            plan.clear();
-            plan.extend_from_slice(driver.memory().bytes(span.part(0, span.len.min(plan::RECORD_BYTES_MAX))));
-            let Some(step) = plan::first(&plan) else {
-                let active = self.active(slot);
-                if active.replays == 0 {
-                    self.plan_is_done(driver, slot);
-                } else {
-                    // What there is of each comes first.
-                    active.waiting = Waiting::Answer;
-                    active.complete = true;
-                }
-                break;
-            };
-            let plan::Step { topic, since, conflate, every_ms, counted, len } = step;
-            let wish = Wish { topic, since: Some(since), conflate, every_ms, counted, token: "" };
-            match self.order_subscription(driver, slot, wish) {
-                Outcome::Done => {
-                    let first = self.slots.connections[slot as usize].first;
-                    self.topics.memberships[first as usize].order = order;
-                    if let Some(reading) = self.reading_if_any_mut(slot) {
-                        reading.plan.consume(len as u32);
-                        reading.step += 1;
-                        // Until there is a message of it.
-                        reading.emptied |= u64::from(asks_for_the_remembered(since)) << order;
-                    }
-                }
-                Outcome::Wait(wait) => {
-                    self.wait(slot, wait);
-                    self.active(slot).complete = true;
-                    break;
-                }
-                Outcome::Refused(refusal) => {
-                    self.refuse_connection(driver, slot, refusal);
-                    break;
-                }
-            }
-        }
-        self.scratch.plan = plan;
-    }
-
-    /// All topics of the plan are subscribed, and what there was of them is queued.
-    fn plan_is_done<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
-        if self.slots.connections[slot as usize].session == Session::Stream {
-            self.end_reading(slot);
-            self.active(slot).waiting = Waiting::No;
-            self.slots.make_ready(slot);
-        } else {
-            self.wait_for_the_first(driver, slot);
-        }
-    }
-
-    /// Writes the cursors of all subscriptions, in the order of the request.
-    pub(in crate::shard) fn cursors<'o>(&self, slot: Slot, out: &'o mut [u8; CURSORS_BYTES_MAX]) -> &'o str {
-        let mut places = [Cursor { epoch: 0, seq: 0 }; TOPICS_MAX];
-        let mut count = 0;
-        let mut membership = self.slots.connections[slot as usize].first;
-        while membership != NONE {
-            let place = &self.topics.memberships[membership as usize];
-            let subscriber = self.topics.subscriber(membership);
-            let epoch = self.topics.topic(self.topics.logs[place.log as usize].topic).epoch;
-            if let Some(to) = places.get_mut(usize::from(place.order)) {
-                *to = Cursor { epoch, seq: subscriber.next.saturating_sub(1) };
-            }
-            count += 1;
-            membership = place.next;
-        }
-        let mut w = Writer::new(out);
-        for (n, cursor) in places.iter().take(count).enumerate() {
-            if n > 0 {
-                w.byte(b',');
-            }
-            cursor.write(&mut w);
-        }
-        let len = w.finish().expect("room for the longest list was made");
-        std::str::from_utf8(&out[..len]).expect("cursors are text")
-    }
-}
-
-/// Reads the callback of a request whose plan was checked; empty if it names none.
-pub(in crate::shard) fn callback_of<'o>(request: &Request<'_>, out: &'o mut [u8; 64]) -> &'o str {
-    let named = query::value(request.query, "callback").and_then(|name| percent::decode(name, out, true).ok());
-    let len = named.map_or(0, str::len);
-    std::str::from_utf8(&out[..len]).unwrap_or("")
 }
 
 #[cfg(test)]

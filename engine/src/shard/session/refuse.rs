@@ -8,8 +8,8 @@ use corecast_protocol::write::Writer;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
-use crate::shard::session::Session;
 use crate::shard::session::request::answer::{Answer, JSON};
+use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Life;
 
 impl Shard {

@@ -13,9 +13,10 @@ use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::wheel::TICK_MS;
-use crate::shard::session::Session;
-use crate::shard::session::reading::{CURSORS_BYTES_MAX, callback_of};
+use crate::shard::session::reading::CURSORS_BYTES_MAX;
 use crate::shard::session::request::answer::Answer;
+use crate::shard::session::subscribing::callback_of;
+use crate::shard::session::traits::Session;
 use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 
 /// How long an EventSource waits before it comes back: at least so long, and up to so much more, in milliseconds.
@@ -84,7 +85,7 @@ impl Shard {
             self.push(driver, slot, &start[..len]);
         }
         // Streams that end together, when the engine is restarted, shall not all come back together.
-        let retry_ms = RETRY_MS_MIN + (crate::shard::random(&mut self.random) % RETRY_MS_SPREAD) as u32;
+        let retry_ms = RETRY_MS_MIN + (crate::shard::random::random(&mut self.random) % RETRY_MS_SPREAD) as u32;
         self.say(driver, slot, |w| match shape {
             _ if shape.is_sse() => {
                 sse::retry(w, retry_ms);

@@ -22,9 +22,6 @@ use crate::shard::session::order::Order;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
 
-/// Publications that one connection may have on their way.
-pub(in crate::shard) const ORDERS_MAX: u32 = 16;
-
 /// Bytes of a line besides a payload.
 const LINE_BYTES_MAX: usize = 512;
 

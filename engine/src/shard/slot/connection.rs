@@ -14,8 +14,8 @@ use crate::shard::crossing::Way;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
-use crate::shard::session::Session;
-use crate::shard::slot::pong::Front;
+use crate::shard::session::traits::Session;
+use crate::shard::slot::front::Front;
 use crate::shard::topic::chain::Store;
 use crate::shard::topic::topics::NONE;
 

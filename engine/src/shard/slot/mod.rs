@@ -2,6 +2,7 @@
 
 pub(in crate::shard) mod close;
 pub(in crate::shard) mod connection;
+pub(in crate::shard) mod front;
 pub(in crate::shard) mod inbox;
 pub(in crate::shard) mod keep;
 pub(in crate::shard) mod outbox;

@@ -5,11 +5,10 @@ use corecast_protocol::line::GapReason;
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::flush::SEND_BYTES_MAX;
 use crate::shard::limits::LagPolicy;
 use crate::shard::refusal::Refusal;
+use crate::shard::sending::{SEND_BYTES_MAX, send};
 use crate::shard::slot::connection::{Connection, Life, Waiting};
-use crate::shard::topic::chain::Runs;
 use crate::shard::topic::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
 
 /// Bytes that one send of a connection with several subscriptions gathers: copying them costs less than the sends it saves.
@@ -462,14 +461,5 @@ impl Shard {
         if waits {
             self.go_on(driver, slot);
         }
-    }
-}
-
-/// Orders a send of all these runs.
-#[inline]
-pub(in crate::shard) fn send<D: Driver>(driver: &mut D, slot: Slot, runs: &Runs) {
-    match runs.parts() {
-        [one] => driver.send(slot, *one),
-        several => driver.send_parts(slot, several),
     }
 }

@@ -9,6 +9,7 @@ use crate::shard::crossing::Way;
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::keep::Shelf;
+use crate::shard::work::{CROWD, PIECE_NS, SLICE_ALONE_NS, SLICE_NS, SLICE_OF_ROOM_NS};
 
 /// What has to come before something can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,5 +89,39 @@ impl Shard {
         bytes.extend_from_slice(driver.memory().bytes(active.body.span()));
         active.body.clear(&mut self.store);
         bytes
+    }
+
+    /// Says whether a connection that began at `start_ns` has to let others go first now.
+    pub(in crate::shard) fn is_slice_over<D: Driver>(&mut self, driver: &mut D, start_ns: u64) -> bool {
+        let slice_ns = match self.crossings.unparking {
+            Some(_) => SLICE_OF_ROOM_NS,
+            None if self.postponed.is_empty() => SLICE_ALONE_NS,
+            None => SLICE_NS,
+        };
+        self.work.spent_ns() - start_ns >= slice_ns || self.work.is_over(driver)
+    }
+
+    /// Makes a connection go on in its next turn.
+    pub(in crate::shard) fn postpone(&mut self, slot: Slot) {
+        let connection = &mut self.slots.connections[slot as usize];
+        let generation = connection.generation;
+        if self.postponed.len() >= CROWD {
+            // It is read a buffer at a time, until it has less to say.
+            connection.reads = 0;
+        }
+        self.active(slot).waiting = Waiting::Turn;
+        self.postponed.push_back((slot, generation));
+        self.stats.postponed += 1;
+    }
+
+    /// Lets connections go on whose turn has come, for at most half of the phase: what the kernel says is heard as well.
+    pub(in crate::shard) fn go_on_in_turn<D: Driver>(&mut self, driver: &mut D) {
+        while !self.work.is_half_over(driver) {
+            let Some((slot, generation)) = self.postponed.pop_front() else { break };
+            self.work.spend(PIECE_NS);
+            if self.slots.is_living(slot, generation) {
+                self.go_on(driver, slot);
+            }
+        }
     }
 }

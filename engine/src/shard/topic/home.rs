@@ -435,7 +435,7 @@ impl Homes {
     /// Epoch 0 is the epoch of no topic.
     pub(in crate::shard) fn epoch_of(&self, name: Name<'_>) -> u32 {
         let mut state = self.random ^ name.hash ^ self.lives.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((crate::shard::random(&mut state) >> 32) as u32).max(1)
+        ((crate::shard::random::random(&mut state) >> 32) as u32).max(1)
     }
 }
 

@@ -20,7 +20,6 @@ use slab::Slab;
 use crate::mesh::Name;
 use crate::shard::dialect::Dialect;
 use crate::shard::memory::pool::Owner;
-use crate::shard::session::length::LOOK_BYTES;
 use crate::shard::topic::chain::Chain;
 use crate::shard::topic::places::{Places, half};
 
@@ -29,6 +28,10 @@ pub(in crate::shard) const NONE: u32 = u32::MAX;
 
 /// Memberships of a connection that are looked through: about as many as one look into the table costs.
 pub(in crate::shard) const FEW: u32 = 8;
+
+/// Bytes of a log between two looks at those who follow it: a block of a busy log. A look costs a subscriber a few hundred
+/// nanoseconds at most; to send it those bytes costs a hundred times that.
+pub(in crate::shard) const LOOK_BYTES: u64 = 64 << 10;
 
 /// A topic with subscribers here.
 #[derive(Debug)]

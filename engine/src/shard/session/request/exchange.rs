@@ -5,12 +5,9 @@
 
 use corecast_protocol::cursor::{Cursor, Since};
 
-use crate::io::driver::Slot;
 use crate::mesh::Standing;
-use crate::shard::Shard;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
-use crate::shard::session::Session;
 use crate::shard::session::request::words::Words;
 use crate::shard::topic::chain::Store;
 use crate::shard::topic::topics::NONE;
@@ -146,54 +143,5 @@ impl Exchange {
     pub(in crate::shard) fn clear(&mut self, store: &mut Store) {
         self.words.clear(store);
         self.conditions.clear(store);
-    }
-}
-
-impl Shard {
-    /// Returns the exchange of a connection that takes requests, begun if need be.
-    pub(in crate::shard) fn exchange(&mut self, slot: Slot) -> &mut Exchange {
-        debug_assert_eq!(self.slots.connections[slot as usize].session, Session::Request);
-        self.active(slot);
-        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
-        if active.state == NONE {
-            active.state = u32::try_from(self.exchanges.insert(Exchange::new())).expect("fewer than 2^32");
-        }
-        &mut self.exchanges[active.state as usize]
-    }
-
-    /// Returns the exchange of a connection, if it is in one.
-    pub(in crate::shard) fn exchange_if_any(&self, slot: Slot) -> Option<&Exchange> {
-        let connection = &self.slots.connections[slot as usize];
-        let active = self.slots.actives.get(connection.active as usize)?;
-        if connection.session == Session::Request { self.exchanges.get(active.state as usize) } else { None }
-    }
-
-    /// Returns the same, for changing.
-    pub(in crate::shard) fn exchange_if_any_mut(&mut self, slot: Slot) -> Option<&mut Exchange> {
-        let connection = &self.slots.connections[slot as usize];
-        let active = self.slots.actives.get(connection.active as usize)?;
-        if connection.session == Session::Request { self.exchanges.get_mut(active.state as usize) } else { None }
-    }
-
-    /// Returns what a connection asks for.
-    #[must_use]
-    pub(in crate::shard) fn asks_for(&self, slot: Slot) -> Asked {
-        self.exchange_if_any(slot).map_or(Asked::Nothing, |exchange| exchange.pending.what)
-    }
-
-    /// Says whether a body is on its way.
-    #[must_use]
-    pub(in crate::shard) fn is_arriving(&self, slot: Slot) -> bool {
-        self.exchange_if_any(slot).is_some_and(|exchange| exchange.arriving != Body::Done)
-    }
-
-    /// Forgets the exchange of a connection, if it is in one.
-    pub(in crate::shard) fn end_exchange(&mut self, slot: Slot) {
-        if self.exchange_if_any(slot).is_some() {
-            let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
-            let mut exchange = self.exchanges.remove(std::mem::replace(&mut active.state, NONE) as usize);
-            exchange.clear(&mut self.store);
-            self.drop_reading(exchange.reading);
-        }
     }
 }

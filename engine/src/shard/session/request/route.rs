@@ -19,11 +19,12 @@ use corecast_protocol::{percent, topic};
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
-use crate::shard::session::reading::{self, Transport};
+use crate::shard::session::reading::Transport;
 use crate::shard::session::request::answer::{Answer, JSON, TEXT, ok};
 use crate::shard::session::request::exchange::Asked;
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
+use crate::shard::session::subscribing;
 
 /// Headers that a page of another origin may send: those that have a meaning here.
 const PREFLIGHT_HEADERS: &str =
@@ -171,7 +172,7 @@ impl Shard {
         name: Option<&str>,
     ) -> Result<(), Violation> {
         self.exchange(slot).pending.by_accept = query::value(request.query, "transport").is_none();
-        let transport = match reading::transport(request) {
+        let transport = match subscribing::transport(request) {
             Ok(transport) => transport,
             Err(text) => {
                 self.answer_error(driver, slot, 400, text, false);

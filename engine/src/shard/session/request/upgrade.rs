@@ -12,12 +12,12 @@ use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::refusal::Refusal;
-use crate::shard::session::Session;
 use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
 use crate::shard::session::request::route::{NAMED_TWICE, names_topics, since};
-use crate::shard::slot::pong::Front;
+use crate::shard::session::traits::Session;
+use crate::shard::slot::front::Front;
 use crate::shard::slot::wait::Outcome;
 use crate::shard::topic::subscribe::Wish;
 
@@ -78,7 +78,7 @@ impl Shard {
         let deflate = offer.deflate.filter(|_| self.limits.compress_from.is_some());
         match request.path {
             "/ws" => {
-                let session = crate::shard::random(&mut self.random);
+                let session = crate::shard::random::random(&mut self.random);
                 self.become_websocket(
                     driver,
                     slot,
