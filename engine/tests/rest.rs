@@ -87,7 +87,7 @@ fn echo(turns: u32, way: Way) -> (ShardThread<u32>, SocketAddr) {
             }
             for one in heard.drain(..) {
                 match one {
-                    Completion::Accepted { slot, .. } => ring.receive(slot, 1, Interest::Stream),
+                    Completion::Accepted { slot, .. } => ring.receive(slot, 1, Interest::Multishot),
                     Completion::Received { slot, lent, .. } => {
                         let bytes = ring.received(lent).to_vec();
                         ring.recycle(lent);

@@ -77,7 +77,7 @@ impl Lane {
             completions: Vec::new(),
             say: Vec::new(),
             interest: match rules.plan.waiting() {
-                Waiting::Stream => Interest::Stream,
+                Waiting::Stream => Interest::Multishot,
                 Waiting::Readiness => Interest::Readiness,
             },
             roster,
@@ -409,7 +409,7 @@ impl Lane {
 
     fn arm_usual(&mut self, slot: Slot) {
         let slow = self.client(slot).is_some_and(|client| client.slow);
-        let stream = self.interest == Interest::Stream && !slow;
+        let stream = self.interest == Interest::Multishot && !slow;
         self.arm(slot, if stream { Armed::Stream } else { Armed::Readiness });
     }
 
@@ -418,7 +418,7 @@ impl Lane {
         client.armed = armed;
         let interest = match armed {
             Armed::Nothing => return,
-            Armed::Stream => Interest::Stream,
+            Armed::Stream => Interest::Multishot,
             Armed::Readiness => Interest::Readiness,
             Armed::Once => Interest::Once,
         };
@@ -467,7 +467,7 @@ impl Lane {
                     self.roster.left(number);
                 }
             }
-            Armed::Stream if first => self.ring.cancel_receive(slot, 0, Interest::Stream),
+            Armed::Stream if first => self.ring.cancel_receive(slot, 0, Interest::Multishot),
             Armed::Readiness if first => self.ring.cancel_receive(slot, 0, Interest::Readiness),
             Armed::Stream | Armed::Readiness | Armed::Once => {}
         }

@@ -1,7 +1,7 @@
 //! The dialects that stream over HTTP, against naive readers of the texts: WHATWG HTML "server-sent events", RFC 9112 chunks,
 //! RFC 2046 multipart.
 
-use corecast_protocol::dialect::{forever_frame, multipart, sse, stream};
+use corecast_protocol::dialect::{forever_frame, multipart, ndjson, sse};
 use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::response;
 use corecast_protocol::line::GapReason;
@@ -43,7 +43,7 @@ const DIALECTS: [(Len, Encode); 7] = [
     (sse::encoded_len_without_id, sse::encode_without_id),
     (sse::encoded_len_enveloped, sse::encode_enveloped),
     (sse::encoded_len_enveloped_without_id, sse::encode_enveloped_without_id),
-    (stream::encoded_len, stream::encode),
+    (ndjson::encoded_len, ndjson::encode),
     (multipart::encoded_len, multipart::encode),
     (forever_frame::encoded_len, forever_frame::encode),
 ];
@@ -209,9 +209,9 @@ fn blocks_of_one_connection_are_written() {
 #[test]
 fn stream_lines_are_written() {
     let message = message("t", None, b"a\nb");
-    let line = exact(&message, stream::encoded_len, stream::encode);
+    let line = exact(&message, ndjson::encoded_len, ndjson::encode);
     assert_eq!(line, b"{\"topic\":\"t\",\"cursor\":\"1a2b3c4d-17\",\"data\":\"a\\nb\"}\n");
-    let told = written(|w| stream::gap(w, &gap("a\"b")));
+    let told = written(|w| ndjson::gap(w, &gap("a\"b")));
     let expected = r#"{"gap":{"topic":"a\"b","from":"1a2b3c4d-9","to":"1a2b3c4d-17","count":8,"reason":"expired"}}"#;
     assert_eq!(String::from_utf8(told).unwrap(), format!("{expected}\n"));
 }
@@ -403,7 +403,7 @@ proptest! {
     /// A line of the stream is one line, and holds the message.
     #[test]
     fn stream_lines_are_read(event in prop::option::of("[!-~]{1,64}"), payload in payloads()) {
-        let mut line = exact(&message("t", event.as_deref(), &payload), stream::encoded_len, stream::encode);
+        let mut line = exact(&message("t", event.as_deref(), &payload), ndjson::encoded_len, ndjson::encode);
         prop_assert_eq!(line.iter().filter(|&&byte| byte == b'\n' || byte == b'\r').count(), 1);
         let found = json::publish_line(&mut line).unwrap();
         prop_assert_eq!((found.data, found.event), (&payload[..], event.as_deref()));

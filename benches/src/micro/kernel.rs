@@ -75,7 +75,7 @@ impl QuietKernel {
             self.said.push_back(Completion::Readable { slot, generation, cancelled: false, failed: false });
             return;
         }
-        let more = interest == Interest::Stream;
+        let more = interest == Interest::Multishot;
         if !more {
             self.armed[slot as usize] = None;
         }

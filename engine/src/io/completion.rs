@@ -20,7 +20,7 @@ impl Ring {
                 let sent = if result < 0 { Err(-result as Errno) } else { Ok(result as u32) };
                 (sent != Ok(asked)).then_some(Completion::Unsent { slot, asked, sent })
             }
-            Operation::ReceiveStream | Operation::ReceiveNext => {
+            Operation::ReceiveMultishot | Operation::ReceiveNext => {
                 Some(self.received(token, result, entry.flags(), false))
             }
             Operation::ReceiveOnce => Some(self.received(token, result, entry.flags(), true)),

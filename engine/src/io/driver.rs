@@ -27,13 +27,13 @@ pub const PARTS_MAX: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Multishot receive into provided buffers: cheapest per message, dearest in kernel memory while idle.
-    Stream,
-    /// One-shot poll; `Readable` follows, and then the shard asks for `Once` or `Stream`: cheapest while idle.
+    Multishot,
+    /// One-shot poll; `Readable` follows, and then the shard asks for `Once` or `Multishot`: cheapest while idle.
     Readiness,
     /// One-shot poll for the peer's end or a failure alone, whatever bytes there are: for a connection that is not read now.
     /// `Readable` follows.
     Ending,
-    /// One receive that waits for bytes: one order where `Readiness` and `Once` are two, as dear in kernel memory as `Stream`
+    /// One receive that waits for bytes: one order where `Readiness` and `Once` are two, as dear in kernel memory as `Multishot`
     /// until they come; for who is about to speak once.
     Next,
     /// One receive of what is there now. `Received`, or `ReceiveEnded` with `Again` if nothing is.

@@ -483,7 +483,7 @@ impl Driver for Ring {
     fn receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
         let token = Token::new(receive_operation(interest), generation, slot);
         let entry = match interest {
-            Interest::Stream => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
+            Interest::Multishot => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
             Interest::Readiness => opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build(),
             Interest::Ending => opcode::PollAdd::new(Fixed(slot), libc::POLLRDHUP as u32).build(),
             // With MSG_DONTWAIT the kernel answers EAGAIN and arms nothing.
@@ -674,7 +674,7 @@ fn is_passing(error: &io::Error) -> bool {
 
 fn receive_operation(interest: Interest) -> Operation {
     match interest {
-        Interest::Stream => Operation::ReceiveStream,
+        Interest::Multishot => Operation::ReceiveMultishot,
         Interest::Readiness | Interest::Ending => Operation::PollReadable,
         Interest::Next => Operation::ReceiveNext,
         Interest::Once => Operation::ReceiveOnce,

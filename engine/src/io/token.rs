@@ -22,7 +22,7 @@ pub const SEND_BYTES_MAX: u32 = (1 << 28) - 1;
 #[repr(u8)]
 pub(super) enum Operation {
     Send = 0,
-    ReceiveStream = 1,
+    ReceiveMultishot = 1,
     ReceiveOnce = 2,
     PollReadable = 3,
     PollWritable = 4,
@@ -43,7 +43,7 @@ pub(super) enum Operation {
 
 const OPERATIONS: [Operation; 16] = [
     Operation::Send,
-    Operation::ReceiveStream,
+    Operation::ReceiveMultishot,
     Operation::ReceiveOnce,
     Operation::PollReadable,
     Operation::PollWritable,

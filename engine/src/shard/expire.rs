@@ -68,11 +68,11 @@ impl Shard {
     /// A connection with little to say gives its multishot receive back: that costs the kernel three times as much.
     pub(super) fn choose_receive<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &mut self.slots.connections[slot as usize];
-        let quiet = connection.reads < super::slot::inbox::READS_FOR_STREAM;
+        let quiet = connection.reads < super::slot::inbox::READS_FOR_MULTISHOT;
         connection.reads = 0;
-        if quiet && connection.armed == Some(Interest::Stream) && !connection.cancelling {
+        if quiet && connection.armed == Some(Interest::Multishot) && !connection.cancelling {
             connection.cancelling = true;
-            driver.cancel_receive(slot, connection.generation, Interest::Stream);
+            driver.cancel_receive(slot, connection.generation, Interest::Multishot);
         }
     }
 

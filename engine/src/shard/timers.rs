@@ -6,6 +6,15 @@ use std::collections::BinaryHeap;
 use crate::io::driver::Slot;
 use crate::shard::memory::wheel::Wheel;
 
+/// Returns the earlier of two times, if there are any.
+#[must_use]
+pub(super) fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// All that is to be done later.
 #[derive(Debug)]
 pub(super) struct Timers {
@@ -32,6 +41,6 @@ impl Timers {
     pub(super) fn next_us(&mut self) -> Option<u64> {
         let paced_us = self.paced.peek().map(|Reverse((due_ms, _))| *due_ms * 1000);
         let retried_us = self.retrying.peek().map(|Reverse((due_us, ..))| *due_us);
-        [self.wheel.next_us(), paced_us, retried_us].into_iter().flatten().min()
+        earlier(earlier(self.wheel.next_us(), paced_us), retried_us)
     }
 }

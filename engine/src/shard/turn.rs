@@ -14,6 +14,7 @@
 //! right after submitting, so that no position is a guess while anything else looks at it.
 
 use super::Shard;
+use super::timers::earlier;
 use crate::io::driver::Driver;
 
 /// What a turn found.
@@ -76,7 +77,7 @@ impl Shard {
             return Busy::Yes;
         }
         let again_us = self.waits_for_room().then_some(start_us + RETRY_US);
-        let until = [self.timers.next_us(), self.accepting.again_us(), again_us].into_iter().flatten().min();
+        let until = earlier(earlier(self.timers.next_us(), self.accepting.again_us()), again_us);
         Busy::RestUntil(until)
     }
 

@@ -80,7 +80,7 @@ fn connect() {
         bench.send(slot, b"hello");
         let mut heard = [0; 5];
         accepted.read_exact(&mut heard).unwrap();
-        bench.ring.receive(slot, 5, Interest::Stream);
+        bench.ring.receive(slot, 5, Interest::Multishot);
         accepted.write_all(b"world").unwrap();
         assert_eq!(bench.received(slot), (b"world".to_vec(), 5, true));
         drop(accepted);

@@ -14,7 +14,7 @@ fn echo_through_a_stream() {
     let mut bench = Bench::new(8, 8);
     bench.ring.accept(0);
     let (mut client, slot) = bench.client();
-    bench.ring.receive(slot, 7, Interest::Stream);
+    bench.ring.receive(slot, 7, Interest::Multishot);
     for turn in 0..100_u32 {
         let text = format!("message {turn}");
         client.write_all(text.as_bytes()).unwrap();
@@ -67,9 +67,9 @@ fn cancel() {
     let mut bench = Bench::new(8, 8);
     bench.ring.accept(0);
     let (_client, slot) = bench.client();
-    bench.ring.receive(slot, 1, Interest::Stream);
+    bench.ring.receive(slot, 1, Interest::Multishot);
     bench.ring.submit();
-    bench.ring.cancel_receive(slot, 1, Interest::Stream);
+    bench.ring.cancel_receive(slot, 1, Interest::Multishot);
     assert_eq!(bench.ended(slot), End::Cancelled);
     bench.ring.receive(slot, 2, Interest::Readiness);
     bench.ring.submit();
@@ -84,7 +84,7 @@ fn cancel() {
     bench.ring.cancel_writable(slot, 3);
     bench.wait(|one| (*one == Completion::Writable { slot, generation: 3 }).then_some(()));
     // What is not armed is cancelled in vain, silently.
-    bench.ring.cancel_receive(slot, 4, Interest::Stream);
+    bench.ring.cancel_receive(slot, 4, Interest::Multishot);
     bench.ring.cancel_writable(slot, 4);
     bench.close(slot);
     assert_eq!(bench.heard, []);
@@ -152,14 +152,14 @@ fn no_buffers() {
     let (mut client, slot) = bench.client();
     let text: Vec<u8> = (0..1_024_u32).map(|at| (at * 7 / 3) as u8).collect();
     client.write_all(&text).unwrap();
-    bench.ring.receive(slot, 1, Interest::Stream);
+    bench.ring.receive(slot, 1, Interest::Multishot);
     assert_eq!(bench.ended(slot), End::NoBuffers);
     let mut bytes = Vec::new();
     while bytes.len() < text.len() {
         let held = bench.heard.iter().any(|one| matches!(one, Completion::Received { .. }));
         if !held {
             bench.heard.clear();
-            bench.ring.receive(slot, 1, Interest::Stream);
+            bench.ring.receive(slot, 1, Interest::Multishot);
         }
         bytes.extend(bench.received(slot).0);
     }

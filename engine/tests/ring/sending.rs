@@ -213,7 +213,7 @@ fn finish_and_go_on_receiving() {
     let mut bench = Bench::new(8, 8);
     bench.ring.accept(0);
     let (mut client, slot) = bench.client();
-    bench.ring.receive(slot, 1, Interest::Stream);
+    bench.ring.receive(slot, 1, Interest::Multishot);
     bench.ring.finish_sending(slot);
     bench.ring.submit();
     assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);

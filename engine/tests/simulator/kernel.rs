@@ -226,7 +226,7 @@ impl FakeKernel {
             Interest::Readiness | Interest::Ending => {
                 Completion::Readable { slot, generation, cancelled: true, failed: false }
             }
-            Interest::Stream | Interest::Next | Interest::Once => {
+            Interest::Multishot | Interest::Next | Interest::Once => {
                 Completion::ReceiveEnded { slot, generation, end: End::Cancelled }
             }
         });
@@ -375,7 +375,7 @@ impl FakeKernel {
             Completion::Readable { slot, generation, cancelled: false, failed }
         } else if !readable {
             over(End::Again)
-        } else if armed.interest == Interest::Stream && self.rng.chance(self.faults.rearm / 2) {
+        } else if armed.interest == Interest::Multishot && self.rng.chance(self.faults.rearm / 2) {
             self.tally.rearms += 1;
             over(End::Rearm)
         } else if let Some(id) = self.free_buffer() {
@@ -384,7 +384,7 @@ impl FakeKernel {
             match self.net.borrow_mut().server_read(seat.conn, &mut self.buffers[id][..max]) {
                 Found::Bytes(count) => {
                     self.owners[id] = BufferOwner::Queue;
-                    let more = armed.interest == Interest::Stream && !self.rng.chance(self.faults.rearm / 2);
+                    let more = armed.interest == Interest::Multishot && !self.rng.chance(self.faults.rearm / 2);
                     let lent = Lent { id: id as u16, len: count as u32 };
                     Completion::Received { slot, generation, lent, more }
                 }

@@ -142,7 +142,7 @@ impl EchoShard {
             }
         }
         if echo.rearm && echo.interest.is_none() && !echo.failed && !echo.ended && echo.to + 64 * 8 <= ECHO_BYTES {
-            let interest = if self.stream { Interest::Stream } else { Interest::Readiness };
+            let interest = if self.stream { Interest::Multishot } else { Interest::Readiness };
             kernel.receive(slot, echo.generation, interest);
             echo.interest = Some(interest);
             echo.rearm = false;
@@ -261,7 +261,7 @@ fn next(net: &SharedNet, kernel: &mut FakeKernel) -> Completion {
 #[test]
 fn a_reset_is_told() {
     let (net, mut kernel, slot, conn) = one_open();
-    kernel.receive(slot, 7, Interest::Stream);
+    kernel.receive(slot, 7, Interest::Multishot);
     net.borrow_mut().client_reset(conn, true);
     let told = next(&net, &mut kernel);
     assert_eq!(told, Completion::ReceiveEnded { slot, generation: 7, end: End::Failed(libc::ECONNRESET) });
@@ -365,7 +365,7 @@ fn a_span_outside() {
 #[should_panic(expected = "a second receive")]
 fn a_double_receive() {
     let (_net, mut kernel, slot, _) = one_open();
-    kernel.receive(slot, 1, Interest::Stream);
+    kernel.receive(slot, 1, Interest::Multishot);
     kernel.receive(slot, 1, Interest::Once);
 }
 
@@ -383,7 +383,7 @@ fn a_double_wait() {
 #[should_panic(expected = "closed while something is armed")]
 fn a_close_too_early() {
     let (_net, mut kernel, slot, _) = one_open();
-    kernel.receive(slot, 1, Interest::Stream);
+    kernel.receive(slot, 1, Interest::Multishot);
     kernel.close(slot);
 }
 
@@ -401,7 +401,7 @@ fn an_order_after_close() {
 #[should_panic(expected = "recycled but not lent")]
 fn a_double_recycle() {
     let (net, mut kernel, slot, conn) = one_open();
-    kernel.receive(slot, 1, Interest::Stream);
+    kernel.receive(slot, 1, Interest::Multishot);
     assert_eq!(net.borrow_mut().client_write(conn, b"hello"), Ok(5));
     let Completion::Received { lent, .. } = next(&net, &mut kernel) else { panic!("bytes first") };
     assert_eq!(kernel.received(lent), b"hello");

@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corecast_protocol::cursor::Cursor as Place;
-use corecast_protocol::dialect::{forever_frame, json as object, line, multipart, sse, stream};
+use corecast_protocol::dialect::{forever_frame, json as object, line, multipart, ndjson, sse};
 use corecast_protocol::http::response::{self, Framing, Head};
 use corecast_protocol::json;
 use corecast_protocol::line::GapReason;
@@ -99,7 +99,7 @@ impl Server {
         }
         let content_type = match ask.transport {
             Transport::Sse => sse::CONTENT_TYPE,
-            Transport::Ndjson => stream::CONTENT_TYPE,
+            Transport::Ndjson => ndjson::CONTENT_TYPE,
             Transport::Multipart => multipart::CONTENT_TYPE,
             Transport::ForeverFrame => forever_frame::CONTENT_TYPE,
             Transport::Jsonp => "application/javascript; charset=utf-8",
@@ -145,7 +145,7 @@ impl Server {
             }
             Transport::Multipart => w.put(multipart::PROLOGUE),
             Transport::ForeverFrame => forever_frame::prologue(w, ask.callback()),
-            _ => w.put(stream::HEARTBEAT),
+            _ => w.put(ndjson::HEARTBEAT),
         });
         for say in says {
             if let Some((payload, event)) = self.content(*say) {
@@ -156,7 +156,7 @@ impl Server {
                     Transport::Sse => sse::encode(&message, &mut out),
                     Transport::Multipart => multipart::encode(&message, &mut out),
                     Transport::ForeverFrame => forever_frame::encode(&message, &mut out),
-                    _ => stream::encode(&message, &mut out),
+                    _ => ndjson::encode(&message, &mut out),
                 };
                 piece(&|w| w.put(&out[..len]));
             } else if let Some(gap) = gap(*say) {
@@ -165,14 +165,14 @@ impl Server {
                     Transport::Sse => sse::gap(w, &gap),
                     Transport::Multipart => multipart::gap(w, &gap),
                     Transport::ForeverFrame => forever_frame::gap(w, &gap),
-                    _ => stream::gap(w, &gap),
+                    _ => ndjson::gap(w, &gap),
                 });
             } else {
                 piece(&|w| {
                     w.put(match ask.transport {
                         Transport::Sse => sse::HEARTBEAT,
                         Transport::Multipart => multipart::HEARTBEAT,
-                        _ => stream::HEARTBEAT,
+                        _ => ndjson::HEARTBEAT,
                     });
                 });
             }

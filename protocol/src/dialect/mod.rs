@@ -11,6 +11,6 @@ pub mod forever_frame;
 pub mod json;
 pub mod line;
 pub mod multipart;
+pub mod ndjson;
 pub mod payload;
 pub mod sse;
-pub mod stream;

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     type MakeReader = Box<dyn Fn() -> Reader>;
-    use corecast_protocol::dialect::{forever_frame as frame, multipart as parts, sse as events, stream};
+    use corecast_protocol::dialect::{forever_frame as frame, multipart as parts, ndjson, sse as events};
     use corecast_protocol::write::Writer;
     use corecast_protocol::{self as protocol, dialect};
 
@@ -175,7 +175,7 @@ mod tests {
                 message.payload = b"--corecast-part-7f3e9a51c2d84b06--\n".to_vec();
             }
         }
-        let lines = body(b"\n", stream::HEARTBEAT, (stream::encoded_len, stream::encode), stream::gap);
+        let lines = body(b"\n", ndjson::HEARTBEAT, (ndjson::encoded_len, ndjson::encode), ndjson::gap);
         let mut multipart = body(parts::PROLOGUE, parts::HEARTBEAT, (parts::encoded_len, parts::encode), parts::gap);
         multipart.0.extend_from_slice(parts::END);
         let prologue = said(|w| frame::prologue(w, "parent.corecast"));

@@ -3,7 +3,7 @@
 pub(in crate::shard) mod compress;
 pub(in crate::shard) mod encode;
 
-use corecast_protocol::dialect::{forever_frame, json, line, multipart, payload, sse, stream};
+use corecast_protocol::dialect::{forever_frame, json, line, multipart, ndjson, payload, sse};
 use corecast_protocol::http::response;
 use corecast_protocol::message::Message;
 use corecast_protocol::ws::deflate::Window;
@@ -24,7 +24,7 @@ pub(in crate::shard) enum Shape {
     /// The same without its cursor.
     SseSharedEnveloped,
     /// A line of NDJSON.
-    Stream,
+    Ndjson,
     /// A part of `multipart/x-mixed-replace`.
     Multipart,
     /// A script for a page in a frame.
@@ -93,7 +93,7 @@ impl Dialect {
             Shape::SseShared => sse::encoded_len_without_id(message),
             Shape::SseEnveloped => sse::encoded_len_enveloped(message),
             Shape::SseSharedEnveloped => sse::encoded_len_enveloped_without_id(message),
-            Shape::Stream => stream::encoded_len(message),
+            Shape::Ndjson => ndjson::encoded_len(message),
             Shape::Multipart => multipart::encoded_len(message),
             Shape::ForeverFrame => forever_frame::encoded_len(message),
             Shape::Object => json::encoded_len(message),
@@ -115,7 +115,7 @@ impl Dialect {
             Shape::SseShared => sse::encode_without_id(message, out),
             Shape::SseEnveloped => sse::encode_enveloped(message, out),
             Shape::SseSharedEnveloped => sse::encode_enveloped_without_id(message, out),
-            Shape::Stream => stream::encode(message, out),
+            Shape::Ndjson => ndjson::encode(message, out),
             Shape::Multipart => multipart::encode(message, out),
             Shape::ForeverFrame => forever_frame::encode(message, out),
             Shape::Object => json::encode(message, out),

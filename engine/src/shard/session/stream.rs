@@ -2,7 +2,7 @@
 //!
 //! Its head leaves first, so that a client and the proxies before it know at once that it stands.
 
-use corecast_protocol::dialect::{forever_frame, multipart, sse, stream};
+use corecast_protocol::dialect::{forever_frame, multipart, ndjson, sse};
 use corecast_protocol::http::head::{Method, Request};
 use corecast_protocol::http::{gzip, prefer, response};
 use corecast_protocol::json;
@@ -40,7 +40,7 @@ impl Shard {
     ) {
         let content_type = match shape {
             _ if shape.is_sse() => sse::CONTENT_TYPE,
-            Shape::Stream => "application/x-ndjson",
+            Shape::Ndjson => "application/x-ndjson",
             Shape::Multipart => multipart::CONTENT_TYPE,
             Shape::ForeverFrame => "text/html; charset=utf-8",
             _ => return,
@@ -96,7 +96,7 @@ impl Shard {
                 forever_frame::prologue(w, callback);
             }
             Shape::Multipart => w.put(multipart::PROLOGUE),
-            _ => w.put(stream::HEARTBEAT),
+            _ => w.put(ndjson::HEARTBEAT),
         });
         if !self.slots.connections[slot as usize].is(Session::Stream) {
             return;
@@ -151,7 +151,7 @@ impl Shard {
         self.say(driver, slot, |w| match shape {
             Shape::Sse | Shape::SseEnveloped => sse::gap(w, gap),
             Shape::SseShared | Shape::SseSharedEnveloped => sse::gap_without_id(w, gap),
-            Shape::Stream => stream::gap(w, gap),
+            Shape::Ndjson => ndjson::gap(w, gap),
             Shape::Multipart => multipart::gap(w, gap),
             Shape::ForeverFrame => forever_frame::gap(w, gap),
             Shape::Line | Shape::Payload | Shape::Object => {}
@@ -162,7 +162,7 @@ impl Shard {
     /// Returns what operators call a stream.
     pub(in crate::shard) fn name_of_stream(&self, slot: Slot) -> &'static str {
         match self.slots.connections[slot as usize].dialect.shape {
-            Shape::Stream => "ndjson",
+            Shape::Ndjson => "ndjson",
             Shape::Multipart => "multipart",
             Shape::ForeverFrame => "forever-frame",
             _ => "sse",
@@ -175,7 +175,7 @@ impl Shard {
         self.say(driver, slot, |w| match shape {
             _ if shape.is_sse() => w.put(sse::HEARTBEAT),
             Shape::ForeverFrame => w.put(forever_frame::HEARTBEAT),
-            Shape::Stream => w.put(stream::HEARTBEAT),
+            Shape::Ndjson => w.put(ndjson::HEARTBEAT),
             Shape::Multipart => w.put(multipart::HEARTBEAT),
             _ => {}
         });

@@ -33,7 +33,7 @@ pub(in crate::shard) fn transport(request: &Request<'_>) -> Result<Transport, &'
         Some(Ok("value")) => Transport::Value,
         Some(Ok("jsonp")) => Transport::Jsonp,
         Some(Ok("sse")) => Transport::Stream(Shape::Sse),
-        Some(Ok("stream")) => Transport::Stream(Shape::Stream),
+        Some(Ok("stream")) => Transport::Stream(Shape::Ndjson),
         Some(Ok("multipart")) => Transport::Stream(Shape::Multipart),
         Some(Ok("forever-frame")) => Transport::Stream(Shape::ForeverFrame),
         Some(Ok("websocket")) => return Err("this transport needs an Upgrade to websocket"),

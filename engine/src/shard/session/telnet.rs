@@ -73,7 +73,7 @@ impl Shard {
                 if !self.may_replay(slot, Default::default()) {
                     return Ok(Outcome::Wait(Wait::Answer));
                 }
-                self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Stream, Coding::Plain);
+                self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Ndjson, Coding::Plain);
                 let wish = Wish { topic: rest, since: None, conflate: false, every_ms: 0, counted: false, token: rest };
                 self.order_subscription(driver, slot, wish)
             }

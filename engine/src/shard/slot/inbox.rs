@@ -9,7 +9,7 @@ use crate::shard::slot::keep::Shelf;
 use crate::shard::topic::topics::NONE;
 
 /// So many receives between two looks of the timer make a multishot receive cheaper than poll and receive.
-pub(in crate::shard) const READS_FOR_STREAM: u8 = 8;
+pub(in crate::shard) const READS_FOR_MULTISHOT: u8 = 8;
 
 /// Bytes that a connection may have carried over. It is not read any more as soon as it waits with any; but what is in the
 /// receive buffers by then still comes, and they may all be this connection's (4,096 of 2 KiB). With less, a peer that sends much
@@ -44,7 +44,7 @@ impl Shard {
             None if wanted => {
                 let speaks_first = connection.life == Life::Open && connection.session.traits().speaks_first;
                 let interest = match connection.reads {
-                    READS_FOR_STREAM.. => Interest::Stream,
+                    READS_FOR_MULTISHOT.. => Interest::Multishot,
                     // Who has just come is about to say what it wants: LOG says what an order less saves. And who has said more
                     // than its slice says more, a buffer at a time: a multishot receive would take all that it has.
                     0 => Interest::Next,
@@ -59,7 +59,7 @@ impl Shard {
                 connection.armed = Some(Interest::Ending);
                 driver.receive(slot, generation, Interest::Ending);
             }
-            Some(interest @ Interest::Stream) if !wanted && !connection.cancelling => {
+            Some(interest @ Interest::Multishot) if !wanted && !connection.cancelling => {
                 connection.cancelling = true;
                 driver.cancel_receive(slot, generation, interest);
             }
