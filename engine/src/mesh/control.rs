@@ -13,11 +13,11 @@
 //! for an answer, and neither a shard that stands still nor a control plane that never reads makes anybody wait, or anything grow.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Links, Shared};
+use super::Links;
+use super::bells::Bells;
 use crate::shard::errand::{Answer, Order};
 
 /// Orders of which a shard owes the answer, at most: a reload, and a few questions at a time.
@@ -43,19 +43,19 @@ struct Wire {
 #[derive(Debug)]
 pub struct Control {
     wires: Vec<Wire>,
-    shared: Arc<Shared>,
+    bells: Arc<Bells>,
 }
 
 impl Control {
     /// Makes the rings between the control plane and so many shards.
-    pub(super) fn to(shards: usize, shared: &Arc<Shared>) -> (Control, Vec<Ear>) {
+    pub(super) fn to(shards: usize, bells: &Arc<Bells>) -> (Control, Vec<Ear>) {
         let pair = |_| {
             let (orders, heard) = RingBuffer::new(OWED_MAX);
             let (said, answers) = RingBuffer::new(OWED_MAX);
             (Wire { orders, answers, owed: 0 }, Ear { orders: heard, answers: said })
         };
         let (wires, ears) = (0..shards).map(pair).unzip();
-        (Control { wires, shared: shared.clone() }, ears)
+        (Control { wires, bells: bells.clone() }, ears)
     }
 
     /// Returns how many shards there are.
@@ -81,14 +81,7 @@ impl Control {
             return false;
         }
         wire.owed += 1;
-        // Pairs with the swap in `take_orders`: who takes the flag sees the order.
-        self.shared.mail[to].order.store(true, Ordering::Release);
-        // Pairs with the fence in `announce_rest`, as that in `bells` does.
-        fence(Ordering::SeqCst);
-        let resting = &self.shared.resting[self.shared.core_of(to)].0;
-        if resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
-            wake(to);
-        }
+        self.bells.leave_order(to, wake);
         true
     }
 
@@ -106,17 +99,17 @@ impl Links {
     #[inline]
     #[must_use]
     pub fn has_orders(&self) -> bool {
-        self.shared.mail[self.shard].order.load(Ordering::Relaxed)
+        self.bells.has_order(self.shard)
     }
 
     /// Takes that mail, before a look at the orders: what is ordered after that look is mail again.
     pub fn take_orders(&self) {
-        self.shared.mail[self.shard].order.swap(false, Ordering::AcqRel);
+        self.bells.take_order(self.shard);
     }
 
     /// Leaves mail for the shard itself: an order is not done yet.
     pub fn put_off_orders(&self) {
-        self.shared.mail[self.shard].order.store(true, Ordering::Relaxed);
+        self.bells.put_off_order(self.shard);
     }
 
     /// Takes the next order, in the order in which they were given.

@@ -18,6 +18,7 @@
 //!
 //! Why it is sound: the one `unsafe` below commits a chunk of a ring after every byte of it was written.
 
+mod bells;
 pub mod board;
 pub mod control;
 pub mod dial;
@@ -28,11 +29,13 @@ pub mod shards;
 pub mod tally;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+// Those of `bells`, which takes what it finds here.
+use std::sync::atomic;
 
 use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use bells::Bells;
 pub use board::Board;
 pub use control::Control;
 use control::Ear;
@@ -41,36 +44,6 @@ use own::Own;
 pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Ticket};
 pub use shards::Shards;
 pub use tally::Tally;
-
-/// Who has sent something since the receiver last took its mail, on a cache line of its own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Mail {
-    /// The shards.
-    senders: [AtomicU64; Shards::WORDS],
-    /// The control plane; or an order of it is not done yet.
-    order: AtomicBool,
-}
-
-/// A flag on a cache line of its own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Flag(AtomicBool);
-
-/// What every shard sees of all.
-#[derive(Debug)]
-struct Shared {
-    /// For each shard.
-    mail: Vec<Mail>,
-    /// For each core: it rests, or is about to; whoever sends to one of its shards must wake it.
-    resting: Vec<Flag>,
-}
-
-impl Shared {
-    fn core_of(&self, shard: usize) -> usize {
-        shard % self.resting.len()
-    }
-}
 
 /// One shard's ends of all its rings.
 #[derive(Debug)]
@@ -85,7 +58,7 @@ pub struct Links {
     ear: Ear,
     /// Shards that were sent something since the last `bells`.
     touched: Shards,
-    shared: Arc<Shared>,
+    bells: Arc<Bells>,
 }
 
 /// Makes the rings between `shards` shards on `cores` cores, `ring_bytes` bytes each, and returns each shard's ends.
@@ -106,8 +79,7 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
 pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec<Links>, Control) {
     assert!(cores > 0 && shards <= Shards::MAX, "shards run on cores, and are not more than a set holds");
     assert!(ring_bytes / 2 >= packet::PREFIX_BYTES_MAX, "a ring must hold the largest packet twice");
-    let mail = (0..shards).map(|_| Mail::default()).collect();
-    let shared = Arc::new(Shared { mail, resting: (0..cores).map(|_| Flag::default()).collect() });
+    let bells = Arc::new(Bells::new(shards, cores));
     let mut out: Vec<Vec<Producer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     let mut incoming: Vec<Vec<Consumer<u8>>> = (0..shards).map(|_| Vec::new()).collect();
     for (to, incoming) in incoming.iter_mut().enumerate() {
@@ -117,7 +89,7 @@ pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec
             incoming.push(consumer);
         }
     }
-    let (control, ears) = Control::to(shards, &shared);
+    let (control, ears) = Control::to(shards, &bells);
     let links = out.into_iter().zip(incoming).zip(ears).enumerate();
     let links = links
         .map(|(shard, ((out, incoming), ear))| Links {
@@ -128,7 +100,7 @@ pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec
             incoming,
             own: Own::new(ring_bytes),
             ring_bytes,
-            shared: shared.clone(),
+            bells: bells.clone(),
         })
         .collect();
     (links, control)
@@ -209,7 +181,7 @@ impl Links {
     }
 
     /// Leaves mail for every shard that was sent something since the last call, and calls `wake` for those whose core rests.
-    pub fn bells(&mut self, mut wake: impl FnMut(usize)) {
+    pub fn bells(&mut self, wake: impl FnMut(usize)) {
         if self.touched.is_empty() {
             return;
         }
@@ -218,56 +190,30 @@ impl Links {
         if self.own.is_empty() {
             touched.remove(self.shard);
         }
-        let (word, bit) = Shards::place(self.shard);
-        touched.each(|to| {
-            // Pairs with the swap in `take_mail`. Each change is a read and a write in one, so those of several senders are a
-            // release sequence: who takes the mail sees what each of them pushed before.
-            self.shared.mail[to].senders[word].fetch_or(bit, Ordering::AcqRel);
-        });
-        // Pairs with the fence in `announce_rest`: either the resting core sees our mail, or we see its flag.
-        fence(Ordering::SeqCst);
-        let own = self.shared.core_of(self.shard);
-        touched.each(|to| {
-            let core = self.shared.core_of(to);
-            let resting = &self.shared.resting[core].0;
-            // Our own core is awake: it is us.
-            if core != own && resting.load(Ordering::Relaxed) && resting.swap(false, Ordering::Relaxed) {
-                wake(to);
-            }
-        });
+        self.bells.leave(self.shard, touched, wake);
     }
 
     /// Says whether there is mail of any shard, or of the control plane.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        let mail = &self.shared.mail[self.shard];
-        mail.order.load(Ordering::Relaxed) || mail.senders.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+        self.bells.has_mail(self.shard)
     }
 
     /// Takes the mail, before a look into the rings of those who sent it: what they send after that look is mail again.
     pub fn take_mail(&self) -> Shards {
-        let mut senders = Shards::default();
-        for (word, senders) in self.shared.mail[self.shard].senders.iter().zip(senders.words_mut()) {
-            if word.load(Ordering::Relaxed) != 0 {
-                *senders = word.swap(0, Ordering::AcqRel);
-            }
-        }
-        senders
+        self.bells.take(self.shard)
     }
 
     /// Announces that this shard's core is about to rest, and says whether it may as far as this shard is concerned: false
     /// if there is mail. A core with several shards asks all of them, and takes it back unless all agree.
     #[must_use]
     pub fn announce_rest(&mut self) -> bool {
-        self.shared.resting[self.shared.core_of(self.shard)].0.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `bells`.
-        fence(Ordering::SeqCst);
-        !self.has_mail()
+        self.bells.announce_rest(self.shard)
     }
 
     /// Takes the announcement back, after a rest or instead of one.
     pub fn woke(&mut self) {
-        self.shared.resting[self.shared.core_of(self.shard)].0.store(false, Ordering::Relaxed);
+        self.bells.woke(self.shard);
     }
 
     /// Says whether a packet of shard `from` waits.
