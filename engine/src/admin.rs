@@ -320,7 +320,7 @@ mod tests {
 
     use crate::config::{Config, Host};
     use crate::mesh::{Links, join_with_control};
-    use crate::shard::{Answer, Wish};
+    use crate::shard::{Answer, Wanted};
 
     fn running(ready: Arc<Mutex<Result<(), String>>>) -> SocketAddr {
         with_control(ready, None)
@@ -478,7 +478,7 @@ mod tests {
         assert_eq!(get(address, "/healthz"), (200, "ok\n".to_owned()));
         assert!(!asking.is_finished(), "nobody has answered the question");
         let order = links[0].next_order().unwrap();
-        assert!(matches!(order.wish, Wish::Ask(Question::Slow, 1000)));
+        assert!(matches!(order.wish, Wanted::Ask(Question::Slow, 1000)));
         links[0].answer(Answer { number: order.number, said: crate::shard::Said::Slow(Vec::new()) });
         let (status, body) = asking.join().unwrap();
         assert!(status == 504 && body.contains("\"late\":[1]"), "{status} {body}");

@@ -26,7 +26,7 @@ use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::log;
 use crate::mesh::Control;
-use crate::shard::{Order, Question, Said, Wish};
+use crate::shard::{Errand, Question, Said, Wanted};
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
 /// a shard that stands still.
@@ -215,7 +215,7 @@ impl Plane {
     fn begin(&mut self, mut task: Task, now: Instant) {
         task.deadline = now + PATIENCE;
         match task.demand {
-            Demand::Look(question, rows_max) => self.order(&mut task, || Wish::Ask(question, rows_max)),
+            Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
             Demand::Reload => match reload::read(&self.sources) {
                 Err(outcome) => return reply(task.reply, outcome),
                 Ok((config, changed)) => {
@@ -224,7 +224,7 @@ impl Plane {
                     log::set_level(config.log_level);
                     self.sources.config = config;
                     task.changed = changed;
-                    self.order(&mut task, || Wish::Set(Box::new(limits.clone())));
+                    self.order(&mut task, || Wanted::Set(Box::new(limits.clone())));
                 }
             },
         }
@@ -232,12 +232,12 @@ impl Plane {
     }
 
     /// Gives every shard an order; there is room for it.
-    fn order(&mut self, task: &mut Task, wish: impl Fn() -> Wish) {
+    fn order(&mut self, task: &mut Task, wish: impl Fn() -> Wanted) {
         self.number += 1;
         task.number = self.number;
         let End { control, cores, .. } = &mut self.end;
         for shard in 0..control.shards() {
-            let order = Order { number: task.number, wish: wish() };
+            let order = Errand { number: task.number, wish: wish() };
             let sent = control.send(shard, order, |shard| cores[shard % cores.len()].ring());
             debug_assert!(sent, "it was looked whether there is room");
             task.owed.insert(shard);
@@ -297,10 +297,10 @@ mod tests {
     fn answer(links: &mut Links) {
         let order = links.next_order().unwrap();
         let said = match order.wish {
-            Wish::Set(limits) => Said::Applied(limits),
-            Wish::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
-            Wish::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
-            Wish::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
+            Wanted::Set(limits) => Said::Applied(limits),
+            Wanted::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
+            Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
+            Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
         };
         links.answer(Answer { number: order.number, said });
     }
@@ -400,7 +400,7 @@ mod tests {
         let now = Instant::now();
         plane.turn(now);
         assert_eq!(reads.len(), 1);
-        let Wish::Set(limits) = links[0].next_order().unwrap().wish else { panic!("limits") };
+        let Wanted::Set(limits) = links[0].next_order().unwrap().wish else { panic!("limits") };
         assert_eq!(limits.history_messages, 7);
         links[0].answer(Answer { number: 1, said: Said::Applied(limits) });
         plane.turn(now);

@@ -18,7 +18,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::Links;
 use super::bells::Bells;
-use crate::shard::errand::{Answer, Order};
+use crate::shard::errand::{Answer, Errand};
 
 /// Orders of which a shard owes the answer, at most: a reload, and a few questions at a time.
 pub const OWED_MAX: usize = 8;
@@ -26,14 +26,14 @@ pub const OWED_MAX: usize = 8;
 /// A shard's end.
 #[derive(Debug)]
 pub(super) struct Ear {
-    orders: Consumer<Order>,
+    orders: Consumer<Errand>,
     answers: Producer<Answer>,
 }
 
 /// What the control plane has of one shard.
 #[derive(Debug)]
 struct Wire {
-    orders: Producer<Order>,
+    orders: Producer<Errand>,
     answers: Consumer<Answer>,
     /// Answers that have not been read.
     owed: usize,
@@ -72,7 +72,7 @@ impl Control {
 
     /// Gives a shard an order, and calls `wake` if its core rests; says false, and does nothing, if the shard owes too many answers.
     #[must_use]
-    pub fn send(&mut self, to: usize, order: Order, wake: impl FnOnce(usize)) -> bool {
+    pub fn send(&mut self, to: usize, order: Errand, wake: impl FnOnce(usize)) -> bool {
         if !self.has_room(to) {
             return false;
         }
@@ -113,7 +113,7 @@ impl Links {
     }
 
     /// Takes the next order, in the order in which they were given.
-    pub fn next_order(&mut self) -> Option<Order> {
+    pub fn next_order(&mut self) -> Option<Errand> {
         self.ear.orders.pop().ok()
     }
 
@@ -137,10 +137,10 @@ impl Links {
 mod tests {
     use super::super::join_with_control;
     use super::*;
-    use crate::shard::{Question, Wish};
+    use crate::shard::{Question, Wanted};
 
-    fn order(number: u64) -> Order {
-        Order { number, wish: Wish::Ask(Question::Topics, 1) }
+    fn order(number: u64) -> Errand {
+        Errand { number, wish: Wanted::Ask(Question::Topics, 1) }
     }
 
     /// Orders come in order, wake a core that rests, once, and keep one awake that is about to.

@@ -5,7 +5,7 @@
 //! bounded length. A look that takes several turns is no snapshot: what moves meanwhile may be missing, or stand there twice.
 
 use super::Shard;
-use super::errand::{Answer, ConnectionRow, Look, Most, Order, Rows, Said, SlowRow, TopicRow, Wish};
+use super::errand::{Answer, ConnectionRow, Errand, Look, Most, Rows, Said, SlowRow, TopicRow, Wanted};
 use super::limits::Limits;
 use super::memory::wheel::TICK_MS;
 use super::session::request::embed;
@@ -25,10 +25,10 @@ impl Shard {
             Some(look) => self.look_on(look),
             None => match self.crossings.links.next_order() {
                 None => return,
-                Some(Order { number, wish: Wish::Set(limits) }) => {
+                Some(Errand { number, wish: Wanted::Set(limits) }) => {
                     Some(Answer { number, said: Said::Applied(self.hold_to(limits)) })
                 }
-                Some(Order { number, wish: Wish::Ask(question, rows_max) }) => {
+                Some(Errand { number, wish: Wanted::Ask(question, rows_max) }) => {
                     self.look_on(Look::new(number, question, rows_max))
                 }
             },

@@ -10,16 +10,16 @@ pub const ROWS_MAX: usize = 1000;
 
 /// What the control plane wants.
 #[derive(Debug)]
-pub struct Order {
+pub struct Errand {
     /// Tells the answer to this one from others.
     pub number: u64,
     /// What is wanted.
-    pub wish: Wish,
+    pub wish: Wanted,
 }
 
 /// What can be wanted.
 #[derive(Debug)]
-pub enum Wish {
+pub enum Wanted {
     /// These limits hold from now on, as far as they can change while the shard runs.
     Set(Box<Limits>),
     /// So many rows, at most [`ROWS_MAX`].

@@ -82,7 +82,7 @@ use work::{Postponed, Work};
 pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
-pub use errand::{Answer, ConnectionRow, Order, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wish};
+pub use errand::{Answer, ConnectionRow, Errand, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wanted};
 pub use limits::{LagPolicy, Limits};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub use refusal::{Refusal, Row as RefusalRow};

@@ -3,7 +3,7 @@
 
 use corecast::mesh::Control;
 use corecast::mesh::control::OWED_MAX;
-use corecast::shard::{Answer, Busy, ConnectionRow, LagPolicy, Limits, Order, Question, Said, Wish};
+use corecast::shard::{Answer, Busy, ConnectionRow, Errand, LagPolicy, Limits, Question, Said, Wanted};
 
 use crate::net::ConnId;
 use crate::stage::{Stage, post};
@@ -16,13 +16,13 @@ fn limits() -> Limits {
 }
 
 /// Gives a shard an order; says whether it was taken.
-fn order(stage: &Stage, control: &mut Control, shard: usize, number: u64, wish: Wish) -> bool {
-    control.send(shard, Order { number, wish }, |shard| stage.net.borrow_mut().ring_doorbell(shard))
+fn order(stage: &Stage, control: &mut Control, shard: usize, number: u64, wish: Wanted) -> bool {
+    control.send(shard, Errand { number, wish }, |shard| stage.net.borrow_mut().ring_doorbell(shard))
 }
 
 /// Asks shard 0, and returns its answer and the turns that it took.
 fn ask(stage: &mut Stage, control: &mut Control, question: Question, rows: usize) -> (Said, usize) {
-    assert!(order(stage, control, 0, 9, Wish::Ask(question, rows)));
+    assert!(order(stage, control, 0, 9, Wanted::Ask(question, rows)));
     for turns in 1..1000 {
         stage.turn();
         if let Some(Answer { number, said }) = control.receive(0) {
@@ -76,7 +76,7 @@ fn limits_change_under_messages() {
                 ..limits()
             };
             for shard in 0..3 {
-                assert!(order(&stage, &mut control, shard, n as u64, Wish::Set(Box::new(new.clone()))));
+                assert!(order(&stage, &mut control, shard, n as u64, Wanted::Set(Box::new(new.clone()))));
                 set += 1;
             }
         }
@@ -124,7 +124,7 @@ fn new_origins_hold_at_once() {
     assert!(said(&mut stage, "/topics/t?transport=sse", app).starts_with("HTTP/1.1 403 "));
     assert!(said(&mut stage, "/topics/t?transport=jsonp&callback=c", "").starts_with("HTTP/1.1 200 "));
     let new = Limits { origins: vec!["https://app.example".to_owned()], jsonp: false, ..limits() };
-    assert!(order(&stage, &mut control, 0, 1, Wish::Set(Box::new(new))));
+    assert!(order(&stage, &mut control, 0, 1, Wanted::Set(Box::new(new))));
     stage.turns();
     let Some(Answer { said: Said::Applied(old), .. }) = control.receive(0) else { panic!("no answer") };
     assert!(old.origins.is_empty() && old.jsonp, "the old ones come back");
@@ -142,8 +142,8 @@ fn nobody_waits_for_the_control_plane() {
     for n in 0..200 {
         for shard in 0..2 {
             let wish = match n % 2 {
-                0 => Wish::Ask(Question::Connections, 1000),
-                _ => Wish::Set(Box::new(limits())),
+                0 => Wanted::Ask(Question::Connections, 1000),
+                _ => Wanted::Set(Box::new(limits())),
             };
             taken += usize::from(order(&stage, &mut control, shard, n, wish));
         }
@@ -160,7 +160,7 @@ fn nobody_waits_for_the_control_plane() {
     for shard in 0..2 {
         assert_eq!(std::iter::from_fn(|| control.receive(shard)).count(), OWED_MAX);
     }
-    assert!(order(&stage, &mut control, 0, 1, Wish::Ask(Question::Topics, 1)));
+    assert!(order(&stage, &mut control, 0, 1, Wanted::Ask(Question::Topics, 1)));
     stage.turns();
     assert!(control.receive(0).is_some());
 }
@@ -183,7 +183,7 @@ fn questions_are_answered_in_pieces() {
     // All but the reader are gone: their slots are looked at, some each turn.
     idle.iter().for_each(|conn| stage.net.borrow_mut().client_reset(*conn, true));
     (0..10).for_each(|_| stage.turns());
-    assert!(order(&stage, &mut control, 0, 9, Wish::Ask(Question::Connections, 1000)));
+    assert!(order(&stage, &mut control, 0, 9, Wanted::Ask(Question::Connections, 1000)));
     let publisher = stage.open(4096, post("t", "meanwhile").as_bytes());
     let mut turns = 0;
     let mut came = 0;

@@ -6,7 +6,7 @@
 
 use corecast::io::driver::Driver;
 use corecast::mesh;
-use corecast::shard::{Busy, Limits, Order, Question, ROWS_MAX, Setup, Shard, Stats, Wish};
+use corecast::shard::{Busy, Errand, Limits, Question, ROWS_MAX, Setup, Shard, Stats, Wanted};
 
 use crate::ask::TRANSPORTS;
 use crate::client::{Client, Phase, Plan, Scene};
@@ -296,14 +296,14 @@ impl World {
         let turn = self.steps / STEPS_AN_ORDER;
         let shard = turn as usize % self.berths.len();
         let wish = match turn / self.berths.len() as u64 % 4 {
-            0 => Wish::Set(Box::new(self.limits.clone())),
-            1 => Wish::Ask(Question::Connections, 10),
-            2 => Wish::Ask(Question::Topics, ROWS_MAX),
-            _ => Wish::Ask(Question::Slow, 3),
+            0 => Wanted::Set(Box::new(self.limits.clone())),
+            1 => Wanted::Ask(Question::Connections, 10),
+            2 => Wanted::Ask(Question::Topics, ROWS_MAX),
+            _ => Wanted::Ask(Question::Slow, 3),
         };
         // It may owe too many answers.
         let _ =
-            self.control.send(shard, Order { number: turn, wish }, |shard| self.net.borrow_mut().ring_doorbell(shard));
+            self.control.send(shard, Errand { number: turn, wish }, |shard| self.net.borrow_mut().ring_doorbell(shard));
         if turn.is_multiple_of(7) {
             (0..self.berths.len()).for_each(|shard| while self.control.receive(shard).is_some() {});
         }
