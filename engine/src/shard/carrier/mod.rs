@@ -1,5 +1,6 @@
 //! Carriers: how the bytes of a socket become messages, whatever these mean.
 
+pub(in crate::shard) mod pong;
 pub(in crate::shard) mod websocket;
 
 /// How the bytes of a connection become messages.

@@ -128,6 +128,33 @@ impl Shard {
         self.close_websocket(driver, slot, violation.close_code(), violation.text());
     }
 
+    /// Ends a WebSocket with a close frame, after what is in its queue.
+    pub(in crate::shard) fn close_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
+        if !self.slots.connections[slot as usize].is_websocket() || self.slots.is_closing(slot) {
+            return;
+        }
+        if !self.unsubscribe_in_order(driver, slot) {
+            self.kill(driver, slot);
+            return;
+        }
+        if let Some(active) = self.slots.actives.get_mut(self.slots.connections[slot as usize].active as usize) {
+            // What it has not finished is not waited for.
+            active.body.clear(&mut self.store);
+            active.carry.clear(&mut self.store);
+        }
+        self.last_words(driver, slot, code, reason);
+        let mut bytes = [0; 131];
+        let written = frame::write_close(&mut bytes, code, reason);
+        let len = written.expect("the longest close frame has 129 bytes");
+        self.push(driver, slot, &bytes[..len]);
+        if self.slots.connections[slot as usize].is_websocket() {
+            self.active(slot).closing = true;
+            // A peer that does not read its farewell has as long as one that does not answer it.
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
+            self.slots.make_ready(slot);
+        }
+    }
+
     /// Puts a ping into the connection's queue.
     pub(in crate::shard) fn ping<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut bytes = [0; 2];

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A session gives [orders](order) and is told *news*, by the verbs below. Messages never pass through it: they are in the frame log,
-//! in its dialect. Whoever adds a session adds a file, a row of [`traits`], and a line to the verbs that concern it.
+//! in its dialect. Whoever adds a session adds a file, a row of [`traits`], and a line to the verbs that concern it; what is not said
+//! for one is done as for all that come in WebSocket frames.
 
 pub(in crate::shard) mod echo;
 pub(in crate::shard) mod length;
@@ -54,10 +55,10 @@ impl Shard {
                 self.http(driver, slot, bytes)
             }
             Session::Poll => 0, // The next request waits for the answer to this one.
-            Session::Raw | Session::Line | Session::Echo => self.frames(driver, slot, bytes),
             Session::Stream => bytes.len(),
             #[cfg(feature = "telnet")]
             Session::Telnet => self.telnet(driver, slot, bytes),
+            _ => self.frames(driver, slot, bytes),
         }
     }
 
@@ -82,9 +83,9 @@ impl Shard {
         match self.slots.connections[slot as usize].session {
             Session::Request => self.resume_request(driver, slot),
             Session::Poll | Session::Stream => self.subscribe_step(driver, slot),
-            Session::Raw | Session::Line | Session::Echo => self.resume_message(driver, slot),
             #[cfg(feature = "telnet")]
             Session::Telnet => self.resume_telnet(driver, slot),
+            _ => self.resume_message(driver, slot),
         }
     }
 
@@ -248,9 +249,9 @@ impl Shard {
             Session::Request => self.expire_request(driver, slot),
             Session::Poll => self.expire_poll(driver, slot),
             Session::Stream => self.expire_stream(driver, slot),
-            Session::Raw | Session::Line | Session::Echo => self.expire_websocket(driver, slot),
             #[cfg(feature = "telnet")]
             Session::Telnet => self.expire_telnet(driver, slot),
+            _ => self.expire_websocket(driver, slot),
         }
     }
 

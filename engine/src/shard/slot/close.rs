@@ -3,8 +3,6 @@
 //! A slot is closed only when nothing is armed on it (teardown is a join) and none of its subscriptions is left: of very many, a
 //! bounded number ends in a turn. It is used again only after the kernel said that it is closed.
 
-use corecast_protocol::ws::frame;
-
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::carrier::Carrier;
@@ -13,33 +11,6 @@ use crate::shard::slot::connection::{Connection, Life};
 use crate::shard::topic::topics::NONE;
 
 impl Shard {
-    /// Ends a WebSocket with a close frame, after what is in its queue.
-    pub(in crate::shard) fn close_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        if !self.slots.connections[slot as usize].is_websocket() || self.slots.is_closing(slot) {
-            return;
-        }
-        if !self.unsubscribe_in_order(driver, slot) {
-            self.kill(driver, slot);
-            return;
-        }
-        if let Some(active) = self.slots.actives.get_mut(self.slots.connections[slot as usize].active as usize) {
-            // What it has not finished is not waited for.
-            active.body.clear(&mut self.store);
-            active.carry.clear(&mut self.store);
-        }
-        self.last_words(driver, slot, code, reason);
-        let mut bytes = [0; 131];
-        let written = frame::write_close(&mut bytes, code, reason);
-        let len = written.expect("the longest close frame has 129 bytes");
-        self.push(driver, slot, &bytes[..len]);
-        if self.slots.connections[slot as usize].is_websocket() {
-            self.active(slot).closing = true;
-            // A peer that does not read its farewell has as long as one that does not answer it.
-            self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
-            self.slots.make_ready(slot);
-        }
-    }
-
     /// Ends a connection that we have no memory for.
     pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Connection { session, partial, .. } = self.slots.connections[slot as usize];

@@ -1,4 +1,4 @@
-//! The front of a WebSocket's queue: what was begun, and the pongs behind it; see [`crate::shard::slot::pong`].
+//! The front of a WebSocket's queue: what was begun, and the pongs behind it; see [`crate::shard::carrier::pong`].
 
 /// What stands at the front of a WebSocket's queue, and comes before a new pong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

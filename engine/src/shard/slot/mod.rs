@@ -6,7 +6,6 @@ pub(in crate::shard) mod front;
 pub(in crate::shard) mod inbox;
 pub(in crate::shard) mod keep;
 pub(in crate::shard) mod outbox;
-pub(in crate::shard) mod pong;
 pub(in crate::shard) mod sender;
 pub(in crate::shard) mod slots;
 pub(in crate::shard) mod wait;
