@@ -116,9 +116,10 @@ fn answer(transport: &str, topic: &str, seq: u32, data: &str) -> Vec<u8> {
     sized(&format!("Content-Type: {}\r\nCorecast-Cursor: 0000000a-{seq}", content_type(transport)), &body)
 }
 
-/// Every stream comes back with its cursor, does not print again what comes again, and tells what is missing untold.
+/// Every stream comes back with its cursor, does not print again what comes again, and takes numbers that are left out for nothing
+/// but that.
 #[test]
-fn streams_come_back_and_count() {
+fn streams_come_back() {
     for transport in STREAMS {
         let one = message(transport, "t", 1, "one");
         let two = message(transport, "t", 2, "two");
@@ -130,7 +131,7 @@ fn streams_come_back_and_count() {
         assert_eq!(status, 0, "{transport}: {errors}");
         assert_eq!(out, "t 0000000a-1 one\nt 0000000a-2 two\nt 0000000a-5 five\n", "{transport}");
         assert!(errors.contains("the stream ended; trying again in "), "{transport}: {errors}");
-        assert!(errors.contains("gap: 2 messages of t are missing, and nobody said so"), "{transport}: {errors}");
+        assert!(!errors.contains("gap"), "{transport}: {errors}");
         let first = seen.recv().unwrap();
         assert!(first.contains(&format!("/topics/t?transport={transport}&since=earliest ")), "{first}");
         let second = seen.recv().unwrap();
@@ -139,7 +140,7 @@ fn streams_come_back_and_count() {
     }
 }
 
-/// Polls go on from the cursor of the answer, on one connection, and tell what is missing between the two.
+/// Polls go on from the cursor of the answer, wherever that is, on one connection.
 #[test]
 fn polls_go_on_from_their_cursor() {
     for transport in POLLS {
@@ -153,7 +154,7 @@ fn polls_go_on_from_their_cursor() {
         let (status, out, errors) =
             run(&["t", "--transport", transport, "--since", "earliest", "--count", "3", "--raw", "--url", &url]);
         assert_eq!((status, out.as_str()), (0, "one\ntwo\nfive\n"), "{transport}: {errors}");
-        assert!(errors.contains("gap: 2 messages of t are missing, and nobody said so"), "{transport}: {errors}");
+        assert!(!errors.contains("gap"), "{transport}: {errors}");
         for since in ["earliest", "0000000a-1", "0000000a-4"] {
             let request = seen.recv().unwrap();
             assert!(request.contains(&format!("since={since}")), "{transport}: {request}");

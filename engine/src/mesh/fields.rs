@@ -1,6 +1,6 @@
 //! The fields of packets, as they are written and read: little-endian numbers, short texts behind their length.
 
-use super::packet::{Asker, Content, Lost, Name, PREFIX_BYTES_MAX, Standing, Start, Ticket};
+use super::packet::{Asker, Content, Lost, Name, PREFIX_BYTES_MAX, Standing, Start, Stretch, Ticket};
 
 /// A packet that is being written.
 pub(super) struct Fields<'o> {
@@ -64,11 +64,18 @@ impl Fields<'_> {
             Start::Earliest => (2, 0, 0),
             Start::Last(n) => (3, 0, u64::from(n)),
             Start::After { epoch, seq } => (4, epoch, seq),
-            Start::Seq(seq) => (5, 0, seq),
+            Start::Behind(seq) => (5, 0, seq),
         };
         self.byte(kind);
         self.u32(epoch);
         self.u64(number);
+    }
+
+    pub(super) fn stretch(&mut self, stretch: Stretch) {
+        self.u64(stretch.after);
+        self.u64(stretch.last);
+        self.u32(stretch.count);
+        self.u64(stretch.ahead);
     }
 
     pub(super) fn lost(&mut self, lost: Option<Lost>) {
@@ -153,9 +160,13 @@ impl<'a> Reader<'a> {
             2 => Start::Earliest,
             3 => Start::Last(u32::try_from(number).ok()?),
             4 => Start::After { epoch, seq: number },
-            5 => Start::Seq(number),
+            5 => Start::Behind(number),
             _ => return None,
         })
+    }
+
+    pub(super) fn stretch(&mut self) -> Option<Stretch> {
+        Some(Stretch { after: self.u64()?, last: self.u64()?, count: self.u32()?, ahead: self.u64()? })
     }
 
     pub(super) fn lost(&mut self) -> Option<Option<Lost>> {

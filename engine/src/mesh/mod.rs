@@ -41,7 +41,7 @@ pub use control::Control;
 use control::Ear;
 pub use dial::Dial;
 use own::Own;
-pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Ticket};
+pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
 pub use shards::Shards;
 pub use tally::Tally;
 

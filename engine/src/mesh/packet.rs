@@ -21,7 +21,7 @@ use super::fields::{Fields, Reader};
 /// Bytes of the length field in front of every packet.
 pub const LENGTH_BYTES: usize = 4;
 
-/// No packet is longer than this without its payload: fields (below 64 bytes), topic (255), event (64), token (64).
+/// No packet is longer than this without its payload: fields (below 80 bytes), topic (255), event (64), token (64).
 pub const PREFIX_BYTES_MAX: usize = 512;
 
 /// A topic: its keyed hash, which names its home, and its text.
@@ -91,8 +91,8 @@ pub enum Start {
         /// Its number.
         seq: u64,
     },
-    /// From this number on, which the asking shard knows to be of the present epoch.
-    Seq(u64),
+    /// Everything after this number, which the asking shard was told, and knows to be of the present epoch.
+    Behind(u64),
 }
 
 /// Why a home refuses.
@@ -116,7 +116,7 @@ pub struct Standing {
     pub remembers: bool,
 }
 
-/// A run of messages that is lost to the asker.
+/// A run of messages that is lost to the asker, which ends where the stretch that it is told with begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// Cursor of the last message before the gap, as the asker knows it.
@@ -127,6 +127,28 @@ pub struct Lost {
     pub count: u64,
     /// Because the epoch changed (and how many of the old one are lost nobody knows).
     pub epoch_changed: bool,
+}
+
+/// A stretch of a topic's messages: those that follow, and where they stand. The home counts; others cannot, as numbers may be
+/// left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Number of the message before its first, or before the next one to come.
+    pub after: u64,
+    /// Number of its last message, or of the one before it if it has none.
+    pub last: u64,
+    /// How many it has.
+    pub count: u32,
+    /// How many there are behind `after`; if that is more, ask again behind `last`.
+    pub ahead: u64,
+}
+
+impl Stretch {
+    /// Says whether it reaches to the newest message.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        u64::from(self.count) == self.ahead
+    }
 }
 
 /// What comes behind a message of a replay.
@@ -254,7 +276,7 @@ pub enum Packet<'a> {
         /// Epoch and generation of the asking shard's topic, for catching up.
         generation: u32,
     },
-    /// From the home: `count` [`Packet::Message`]s follow, the first numbered `first`.
+    /// From the home: the [`Packet::Message`]s of this stretch follow.
     Replayed {
         /// Who asked.
         ticket: Ticket<'a>,
@@ -262,11 +284,9 @@ pub enum Packet<'a> {
         epoch: u32,
         /// Number of the newest message, 0 before the first.
         head: u64,
-        /// Number of the first message that follows, or that will come live.
-        first: u64,
-        /// How many follow now; if `first + count` is not past `head`, ask again.
-        count: u32,
-        /// What is lost before `first`.
+        /// What follows now.
+        stretch: Stretch,
+        /// What is lost before it.
         lost: Option<Lost>,
     },
     /// From the home: one message of a replay.
@@ -376,13 +396,12 @@ impl<'a> Packet<'a> {
                 w.from(from);
                 w.u32(generation);
             }
-            Packet::Replayed { ticket, epoch, head, first, count, lost } => {
+            Packet::Replayed { ticket, epoch, head, stretch, lost } => {
                 w.byte(REPLAYED);
                 w.ticket(ticket);
                 w.u32(epoch);
                 w.u64(head);
-                w.u64(first);
-                w.u32(count);
+                w.stretch(stretch);
                 w.lost(lost);
             }
             Packet::Message { ticket, seq, rest, content } => {
@@ -433,8 +452,7 @@ impl<'a> Packet<'a> {
                 ticket: r.ticket()?,
                 epoch: r.u32()?,
                 head: r.u64()?,
-                first: r.u64()?,
-                count: r.u32()?,
+                stretch: r.stretch()?,
                 lost: r.lost()?,
             },
             MESSAGE => Packet::Message {
@@ -479,6 +497,7 @@ mod tests {
         let topic = Name { hash: u64::MAX, text: &long };
         let content = Content { event: &event, payload: b"payload", text: true };
         let expected = Standing { epoch: u32::MAX, head: u64::MAX, remembers: true };
+        let stretch = Stretch { after: 3, last: u64::MAX, count: 4, ahead: 5 };
         let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };
         for asker in [Asker::Nobody, Asker::Connection, Asker::Topic] {
             let ticket =
@@ -489,7 +508,7 @@ mod tests {
                 Start::Earliest,
                 Start::Last(u32::MAX),
                 Start::After { epoch: 9, seq: u64::MAX },
-                Start::Seq(5),
+                Start::Behind(5),
             ];
             let mut packets = vec![
                 Packet::Publish { topic, ticket, content },
@@ -504,8 +523,8 @@ mod tests {
                 Packet::Leave { topic, id: 1, generation: 2 },
                 Packet::Deliver { id: 1, generation: 2, seq: 3, content },
                 Packet::Behind { id: 1, generation: 2 },
-                Packet::Replayed { ticket, epoch: 1, head: 2, first: 3, count: 4, lost: Some(lost) },
-                Packet::Replayed { ticket, epoch: 1, head: 2, first: 3, count: 4, lost: None },
+                Packet::Replayed { ticket, epoch: 1, head: 2, stretch, lost: Some(lost) },
+                Packet::Replayed { ticket, epoch: 1, head: 2, stretch, lost: None },
                 Packet::Message { ticket, seq: 1, rest: Rest::Follows, content },
                 Packet::Message { ticket, seq: 2, rest: Rest::Later, content },
                 Packet::Message { ticket, seq: 3, rest: Rest::Nothing, content },

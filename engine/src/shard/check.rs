@@ -4,7 +4,9 @@
 
 use super::Shard;
 use super::slot::connection::{Connection, Life};
-use super::topic::topics::{BEHIND, CONFLATE, ENOUGH, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
+use super::topic::topics::{
+    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED,
+};
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
 
@@ -53,10 +55,17 @@ impl Shard {
                     || connection.blocked
                     || connection.partial != NONE
                     || departs;
-                assert!(!needs_look || subscriber.flags & LOOK != 0, "invariant 5: the walk must not send to it");
-                if subscriber.partial > 0 {
+                let away = subscriber.flags & AWAY != 0;
+                assert!(
+                    !needs_look && !away || subscriber.flags & LOOK != 0,
+                    "invariant 5: the walk must not send to it"
+                );
+                let stands = (log.chain.first()..=log.chain.next()).contains(&subscriber.next);
+                assert!(away || stands, "invariant 15: a position is held, or the end: {subscriber:?}");
+                let reason = subscriber.flags & (UNRESOLVED | REPLAYING | FALLEN) == 0;
+                assert!(away || reason, "invariant 15: who is served otherwise has no position: {subscriber:?}");
+                if subscriber.partial() > 0 {
                     partials += 1;
-                    assert!(subscriber.next >= log.chain.first(), "invariant 5: a frame that was begun is there");
                     assert_eq!(connection.partial, subscriber.membership, "invariant 5: one frame is begun at a time");
                 }
             }
@@ -118,7 +127,9 @@ impl Shard {
             let waits = match subscriber.flags {
                 flags if flags & UNRESOLVED != 0 => true,
                 flags if flags & REPLAYING != 0 => place.serial != 0,
-                _ if subscriber.next >= log.chain.next() || log.pending > 0 => true,
+                _ if log.pending > 0 => true,
+                flags if flags & (AWAY | FALLEN) == AWAY => subscriber.next >= log.chain.last(&self.store),
+                flags if flags & AWAY == 0 && subscriber.next >= log.chain.next() => true,
                 _ => self.topics.pace(membership).is_some_and(|pace| pace.waits_for == pace.due_ms),
             };
             let sent_else = !connection.is_subscriber() || connection.partial == membership;
@@ -138,7 +149,7 @@ impl Shard {
         for (_, log) in &self.topics.logs {
             for subscriber in &log.subscribers {
                 if subscriber.flags & UNRESOLVED == 0 {
-                    pending = pending.wrapping_add(log.chain.next().wrapping_sub(subscriber.next));
+                    pending += subscriber.pending(log.chain.next());
                 }
             }
         }
@@ -175,7 +186,7 @@ pub struct Standing {
     pub log: u32,
     /// See `log`.
     pub life: u32,
-    /// Number of the message that the log gets next.
+    /// Position of the message that the log gets next.
     pub log_next: u64,
     /// Subscribers of the log.
     pub readers: u32,
@@ -185,7 +196,7 @@ pub struct Standing {
     pub slot: Slot,
     /// Subscriptions of the connection.
     pub subscriptions: u32,
-    /// Number of the message that the subscriber is sent next.
+    /// Position of the message that the subscriber is sent next, or a number if it is served otherwise.
     pub next: u64,
     /// Nothing but its turn keeps the subscriber from what is new in the log.
     pub free: bool,
@@ -203,8 +214,7 @@ impl Shard {
                 let connection = &self.slots.connections[subscriber.slot as usize];
                 let own =
                     self.slots.actives.get(connection.active as usize).is_some_and(|active| !active.queue.is_empty());
-                let free = subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING | ENOUGH) == 0
-                    && subscriber.next >= log.chain.first()
+                let free = subscriber.flags & (CONFLATE | PACED | AWAY | ENOUGH) == 0
                     && connection.is_subscriber()
                     && !(connection.blocked || own || self.slots.is_closing(subscriber.slot));
                 tell(Standing {
@@ -226,7 +236,7 @@ impl Shard {
     /// Tells of every topic that has its home or subscribers here how far this shard is with it.
     #[doc(hidden)]
     pub fn heads(&self, mut tell: impl FnMut(Head<'_>)) {
-        for (topic, epoch, seq) in self.homes.heads() {
+        for (topic, epoch, seq) in self.homes.heads(&self.store) {
             tell(Head { topic, at_home: true, newest: Some((epoch, seq)) });
         }
         for (topic, newest) in self.topics.heads() {
@@ -250,7 +260,7 @@ impl Shard {
                 let subscriber = self.topics.subscriber(membership);
                 let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
                 let (first, next) = (log.chain.first(), log.chain.next());
-                if subscriber.next != next || subscriber.flags & UNRESOLVED != 0 {
+                if subscriber.next != next || subscriber.flags & AWAY != 0 {
                     all.push(format!(
                         "log {first}..{next}, pending {}, queued {}: {subscriber:?}, {:?}, of {} in {}, ready {}",
                         log.pending,

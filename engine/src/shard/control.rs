@@ -100,7 +100,7 @@ impl Shard {
         let places = self.homes.places();
         let end = places.min(*next + LOOKS);
         for place in *next..end {
-            if let Some((name, epoch, head, messages, bytes)) = self.homes.remembered(place) {
+            if let Some((name, epoch, head, messages, bytes)) = self.homes.remembered(&self.store, place) {
                 rows.keep(bytes, rows_max, || TopicRow { topic: name.to_owned(), messages, bytes, epoch, head });
             }
         }
@@ -124,13 +124,13 @@ impl Shard {
                 }
                 continue;
             };
-            let head = frame_log.chain.next();
+            let next = frame_log.chain.next();
             let end = frame_log.subscribers.len().min(*place + LOOKS.saturating_sub(looks));
             for subscriber in frame_log.subscribers.get(*place..end).unwrap_or_default() {
-                let behind = head.saturating_sub(subscriber.next);
-                if behind == 0 || subscriber.flags & UNRESOLVED != 0 {
+                if subscriber.flags & UNRESOLVED != 0 || subscriber.pending(next) == 0 {
                     continue;
                 }
+                let behind = subscriber.pending(next);
                 let slot = subscriber.slot;
                 rows.keep(behind, rows_max, || SlowRow {
                     slot,

@@ -15,7 +15,7 @@ use super::sending::{SEND_BYTES_MAX, send};
 use super::stats::Stats;
 use super::topic::chain::Runs;
 use super::topic::news::link_news;
-use super::topic::topics::{BEHIND, LOOK, NEWS, NONE, REPLAYING, UNRESOLVED};
+use super::topic::topics::{AWAY, BEHIND, LOOK, NEWS, NONE};
 use crate::io::driver::Driver;
 
 /// Sends of one turn: a turn stays short, and one submit amortises its system call well.
@@ -84,7 +84,7 @@ impl Shard {
             return 0;
         }
         let memberships = &mut self.topics.memberships;
-        let (first, next) = (log.chain.first(), log.chain.next());
+        let next = log.chain.next();
         let mut sends = 0;
         let mut visits = 0;
         let mut delivered = 0;
@@ -99,14 +99,12 @@ impl Shard {
             log.pending -= 1;
             visits += 1;
             let subscriber = &mut log.subscribers[place];
-            if subscriber.next >= next {
-                continue;
-            }
-            if subscriber.flags & LOOK != 0 || subscriber.next < first {
-                // Too slow without being blocked: the log went on faster than the walk came round.
+            if subscriber.flags & LOOK != 0 {
+                if subscriber.flags & AWAY == 0 && subscriber.next >= next {
+                    continue;
+                }
                 let noted = subscriber.flags & NEWS != 0;
-                subscriber.flags |= LOOK;
-                if subscriber.flags & (BEHIND | UNRESOLVED | REPLAYING) == 0 {
+                if subscriber.flags & (BEHIND | AWAY) == 0 {
                     subscriber.flags |= BEHIND;
                     log.behind += 1;
                 }
@@ -120,8 +118,11 @@ impl Shard {
                 }
                 continue;
             }
+            if subscriber.next >= next {
+                continue;
+            }
             let runs = match &known {
-                Some((seq, runs)) if *seq == subscriber.next => runs,
+                Some((position, runs)) if *position == subscriber.next => runs,
                 _ => {
                     let runs = log.chain.runs(&self.store, driver.memory(), subscriber.next, 0, SEND_BYTES_MAX);
                     &known.insert((subscriber.next, runs)).1

@@ -116,12 +116,12 @@ impl Shard {
                     self.catch_up(id);
                 }
             }
-            Packet::Replayed { ticket, epoch, head, first, count, lost } => {
+            Packet::Replayed { ticket, epoch, head, stretch, lost } => {
                 if ticket.asker == Asker::Topic {
-                    self.catch_up_begins(driver, ticket, head, first, count, lost);
+                    self.catch_up_begins(driver, ticket, stretch, lost);
                 } else {
                     self.crossings.answered(from, Lane::Bulk);
-                    self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, first, count, lost);
+                    self.replay_begins(driver, ticket, Cursor { epoch, seq: head }, stretch, lost);
                 }
             }
             Packet::Message { ticket, seq, rest, content } => {

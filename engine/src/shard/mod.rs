@@ -89,6 +89,8 @@ pub use refusal::{Refusal, Row as RefusalRow};
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, allowed as is_origin_allowed, is_host_allowed};
 pub use stats::Stats;
+#[doc(hidden)]
+pub use topic::numbering::with_holes;
 pub use turn::Busy;
 
 /// What a shard is made of.
@@ -224,6 +226,13 @@ impl Shard {
         &self.stats
     }
 
+    /// From now on, new topics that have their home here leave numbers out, as [`with_holes`] says: nobody may take numbers for
+    /// dense. For tests.
+    #[doc(hidden)]
+    pub fn leave_out_numbers(&mut self) {
+        self.homes.numbering.leaves_out = true;
+    }
+
     /// Says what the time of day, in microseconds since 1970, is ahead of the driver's clock: it may have been set meanwhile.
     pub fn set_wall_clock(&mut self, wall_offset_us: u64) {
         self.clock.wall_offset_us = wall_offset_us;
@@ -305,7 +314,7 @@ impl Shard {
     ///
     /// Only for a connection that has nothing to send and did not send in this submit: otherwise both would send.
     fn look_no_more(&mut self, slot: Slot) {
-        use topic::topics::{CONFLATE, ENOUGH, LOOK, PACED, REPLAYING, UNRESOLVED};
+        use topic::topics::{AWAY, CONFLATE, ENOUGH, LOOK, PACED};
         let connection = &self.slots.connections[slot as usize];
         let busy = connection.active != NONE || connection.blocked || connection.partial != NONE;
         // The walk knows nothing of cursors that are told behind the messages.
@@ -314,7 +323,7 @@ impl Shard {
         }
         let first = connection.first;
         let subscriber = self.topics.subscriber_mut(first);
-        if subscriber.flags & (CONFLATE | PACED | UNRESOLVED | REPLAYING | ENOUGH) == 0 {
+        if subscriber.flags & (CONFLATE | PACED | AWAY | ENOUGH) == 0 {
             subscriber.flags &= !LOOK;
         }
     }

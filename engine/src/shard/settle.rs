@@ -101,10 +101,10 @@ impl Shard {
         let index = place.log;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
-        let (seq, partial) = log.chain.back(&self.store, driver.memory(), subscriber.next, unsent);
-        self.stats.delivered = self.stats.delivered.wrapping_sub(subscriber.next - seq);
-        subscriber.next = seq;
-        subscriber.partial = partial;
+        let (position, partial) = log.chain.back(&self.store, driver.memory(), subscriber.next, unsent);
+        self.stats.delivered = self.stats.delivered.wrapping_sub(subscriber.next - position);
+        subscriber.next = position;
+        subscriber.set_partial(partial);
         log.partials += u32::from(partial > 0);
         let counted = subscriber.flags & COUNTED != 0;
         if subscriber.flags & BEHIND == 0 {
@@ -155,7 +155,7 @@ impl Shard {
             }
             if log.pending == 0 && log.behind == 0 {
                 log.block_bytes = log.chain.bytes().min(BLOCK_BYTES_MAX);
-                log.chain.forget_before(&mut self.store, log.chain.next());
+                log.chain.clear(&mut self.store);
             }
         }
     }

@@ -176,8 +176,9 @@ impl Following {
         let watch = &mut self.watches[place];
         let unplaced = std::mem::take(&mut self.unplaced[place]);
         let count = unplaced.len() as u64;
-        assert!(last.seq >= count, "{count} messages end at {last}");
-        for (seq, message) in (last.seq - count + 1..).zip(unplaced) {
+        assert!(oracle.numbers.count(last) >= count, "{count} messages end at {last}");
+        for (more, message) in (0..count).rev().zip(unplaced) {
+            let seq = oracle.numbers.back(last, more);
             let (bytes, event) = oracle.restore(watch.topic(), &message);
             watch.message(oracle, Cursor { seq, ..last }, event.as_deref(), &bytes);
         }

@@ -38,6 +38,7 @@ mod multipart;
 mod multitude;
 mod ndjson;
 mod net;
+mod numbers;
 mod oracle;
 mod oracle_tests;
 mod paces;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::ask::TRANSPORTS;
 use crate::item::{Loss, Message};
+use crate::numbers::Numbers;
 use crate::rng::Rng;
 
 /// A publish to put on the wire.
@@ -96,6 +97,8 @@ pub(crate) struct Oracle {
     /// Per topic the newest number of every epoch, in the order they were heard of.
     heads: HashMap<String, Vec<Cursor>>,
     raw_runs: Vec<(String, Vec<PayloadId>)>,
+    /// Which numbers homes give.
+    pub(crate) numbers: Numbers,
     /// Topics are cleared, or memory is so short that snapshots give way.
     pub(crate) may_forget: bool,
     /// What histories hold in a world that does not forget otherwise; `None`: nobody knows.
@@ -272,6 +275,7 @@ impl Oracle {
             Some(before) => assert_eq!(before, cursor, "payload {id} has two cursors"),
             None => {
                 assert!(cursor.seq > 0, "sequence numbers begin at one");
+                assert!(self.numbers.is_given(cursor), "payload {id} has {cursor}, a number that no home gives");
                 published.seen = Some(cursor);
                 let topic = published.topic.clone();
                 if let Some(other) = self.topics.entry(topic.clone()).or_default().insert(cursor, id) {
@@ -403,9 +407,9 @@ impl Watch {
         if let Some(last) = self.last {
             assert_eq!(cursor.epoch, last.epoch, "a new epoch without a gap: {self:?}");
             assert!(cursor.seq > last.seq, "{cursor} again or out of order: {self:?}");
-            assert!(cursor.seq == last.seq + 1, "a jump to {cursor} that nobody told: {self:?}");
+            assert!(cursor.seq == oracle.numbers.after(last), "a jump to {cursor} that nobody told: {self:?}");
         } else if let (Some(head), false) = (self.head, self.begun) {
-            self.check_first(head, cursor);
+            self.check_first(oracle, head, cursor);
         } else if let (Some(floor), false) = (self.floor, self.begun) {
             self.check_floor(oracle, floor, cursor);
         }
@@ -417,7 +421,7 @@ impl Watch {
     /// A message came without its cursor: it can only be the one after the last.
     pub(crate) fn next_message(&mut self, oracle: &mut Oracle, event: Option<&str>, bytes: &[u8]) {
         let last = self.last.expect("the caller knows where this watch stands");
-        self.message(oracle, Cursor { seq: last.seq + 1, ..last }, event, bytes);
+        self.message(oracle, Cursor { seq: oracle.numbers.after(last), ..last }, event, bytes);
     }
 
     /// Checks the first message of a subscription of which only is known what had been numbered before it was asked for.
@@ -427,27 +431,27 @@ impl Watch {
         }
         let earliest = match self.since {
             Since::Latest => floor.seq,
-            Since::Live => floor.seq + 1,
-            Since::Last(count) => (floor.seq + 1).saturating_sub(count),
+            Since::Live | Since::Last(0) => floor.seq + 1,
+            Since::Last(count) => oracle.numbers.back(floor, count - 1),
             Since::Earliest | Since::After(_) => 1,
         };
         assert!(first.seq >= earliest, "the first message is {first}, asked for from {earliest} on: {self:?}");
-        if self.since == Since::Earliest && first.seq > 1 {
-            oracle.check_exceeded(&self.topic, Cursor { seq: first.seq - 1, ..first });
+        if self.since == Since::Earliest && oracle.numbers.count(first) > 1 {
+            oracle.check_exceeded(&self.topic, Cursor { seq: oracle.numbers.back(first, 1), ..first });
         }
     }
 
     /// Checks the first message of a subscription that does not start from a cursor.
-    fn check_first(&self, head: Cursor, first: Cursor) {
+    fn check_first(&self, oracle: &Oracle, head: Cursor, first: Cursor) {
         assert_eq!(head.epoch, first.epoch, "the first message is of the epoch told: {self:?}");
         let earliest = match self.since {
             Since::Latest => head.seq,
-            Since::Last(count) => (head.seq + 1).saturating_sub(count),
-            Since::Live => head.seq + 1,
+            Since::Live | Since::Last(0) => head.seq + 1,
+            Since::Last(count) => oracle.numbers.back(head, count - 1),
             Since::Earliest | Since::After(_) => 1,
         };
         assert!(
-            (earliest..=head.seq + 1).contains(&first.seq),
+            (earliest..=oracle.numbers.after(head)).contains(&first.seq),
             "the first message is {first}, asked for from {earliest} on: {self:?}"
         );
     }
@@ -468,10 +472,11 @@ impl Watch {
         }
         if told.reason == "epoch" {
             // How much of the old epoch is lost nobody knows; of the new one everything before the next message.
-            assert_eq!(told.count, to.seq, "{told:?}");
+            assert_eq!(told.count, oracle.numbers.count(to), "{told:?}");
         } else {
             assert_eq!(from.epoch, to.epoch, "{told:?}");
-            assert_eq!(Some(told.count), to.seq.checked_sub(from.seq), "the count of a gap is exact: {told:?}");
+            let count = oracle.numbers.between(from, to);
+            assert_eq!(Some(told.count), count, "the count of a gap is exact: {told:?}");
             if let Some(last) = self.last {
                 assert_eq!(from, last, "a gap begins after the last message: {told:?}, {self:?}");
             }

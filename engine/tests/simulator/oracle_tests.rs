@@ -1,5 +1,7 @@
 //! The oracle on trial: it must see every lie, and accept the truth.
 
+use corecast::shard::with_holes;
+
 use crate::oracle::{Cursor, Oracle, Since, Told, Watch};
 use crate::rng::Rng;
 
@@ -78,6 +80,37 @@ fn a_wrong_count() {
     let mut watch = Watch::new("t", Since::After(at(3)));
     let told = Told { topic: "t", from: "0000abcd-3", to: "0000abcd-6", count: 2, reason: "expired" };
     watch.gap(&mut oracle, told);
+}
+
+/// Where homes leave numbers out, what they give is accepted, and every lie about it is seen: a hole where one of their numbers
+/// is, a number that they do not give, a count that is the difference of two numbers.
+#[test]
+fn numbers_that_are_left_out() {
+    let lie = |seqs: &[u64], count| {
+        let (mut oracle, payloads) = published(10);
+        oracle.numbers.leaves_out = true;
+        let mut watch = Watch::new("t", Since::After(at(0)));
+        for (seq, payload) in seqs.iter().zip(&payloads) {
+            watch.message(&mut oracle, at(*seq), None, payload);
+        }
+        let (from, to) = (at(seqs[1]), at(with_holes(EPOCH, 7)));
+        let (from, to) = (from.to_string(), to.to_string());
+        watch.gap(&mut oracle, Told { topic: "t", from: &from, to: &to, count, reason: "overflow" });
+    };
+    let seqs: Vec<u64> = (0..8).map(|nth| with_holes(EPOCH, nth)).collect();
+    let given = |number| seqs.contains(&number);
+    lie(&[seqs[1], seqs[2]], 5);
+    assert!(!given(3) || !given(4), "numbers are left out");
+    let not_given = (1..seqs[7]).find(|number| !given(*number)).expect("some are left out");
+    for (seqs, count) in [
+        (vec![seqs[1], seqs[3]], 4),
+        (vec![seqs[1], seqs[1] + not_given], 5),
+        (vec![seqs[1], seqs[2]], seqs[7] - seqs[2]),
+        (vec![seqs[1], seqs[2]], 4),
+    ] {
+        let seen = std::panic::catch_unwind(|| lie(&seqs, count));
+        assert!(seen.is_err(), "{seqs:?}, and a gap of {count}");
+    }
 }
 
 /// A snapshot older than the newest message is seen.

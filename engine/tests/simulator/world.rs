@@ -111,8 +111,10 @@ impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> World {
         let mut rng = Rng::new(seed);
         let draft = Draft::draw(&mut rng, trace);
+        // Half of the worlds; drawn apart, so that they are otherwise those that they were without it.
+        let leaves_out = Rng::new(!seed).chance(500);
         if trace {
-            eprintln!("seed {seed}: {draft:#?}");
+            eprintln!("seed {seed}, numbers are left out: {leaves_out}: {draft:#?}");
         }
         let Draft { shards, cores, ring_bytes, faults, sizes, .. } = draft;
         let net = Net::shared(shards);
@@ -128,11 +130,17 @@ impl World {
                 let seed = rng.next();
                 let limits = draft.limits.clone();
                 let setup = Setup { index, limits, links, seed, slots_max: sizes.slots, hash_key, wall_offset_us: 0 };
-                Berth { shard: Shard::new(setup), kernel, idle: None, stalled_until_us: 0 }
+                let mut shard = Shard::new(setup);
+                if leaves_out {
+                    shard.leave_out_numbers();
+                }
+                Berth { shard, kernel, idle: None, stalled_until_us: 0 }
             })
             .collect();
         let clients = draft.clients(&mut rng);
         let now_us = net.borrow().now_us();
+        let mut oracle = draft.oracle(now_us);
+        oracle.numbers.leaves_out = leaves_out;
         World {
             rng,
             net,
@@ -141,7 +149,7 @@ impl World {
             limits: draft.limits.clone(),
             resting: vec![false; cores],
             clients,
-            oracle: draft.oracle(now_us),
+            oracle,
             promptness: Promptness::new(shards, draft.bounds()),
             rounds: Rounds::new(shards),
             plan: draft.plan,

@@ -18,7 +18,7 @@
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::session::traits::Session;
-use crate::shard::topic::topics::{COUNTED, ENOUGH, LOOK, LOOK_BYTES, NONE, REPLAYING, UNRESOLVED};
+use crate::shard::topic::topics::{AWAY, COUNTED, ENOUGH, LOOK, LOOK_BYTES, NONE, REPLAYING, UNRESOLVED};
 
 /// Subscribers looked at with one message: so many, and this share of all, so that no turn is long and every look ends.
 const LOOKS_MIN: usize = 64;
@@ -79,7 +79,8 @@ impl Shard {
         if limit == 0 || flags & (ENOUGH | UNRESOLVED) != 0 || length < bytes_max {
             return;
         }
-        place.measure = if flags & REPLAYING != 0 { subscriber.next } else { log.chain.next() };
+        // Who has no position there has what it was sent, and may end where it is.
+        place.measure = log.chain.next();
         subscriber.flags |= ENOUGH | LOOK;
         let first = connection.first;
         self.has_news(slot, first);
@@ -111,7 +112,9 @@ impl Shard {
         let log = &self.topics.logs[place.log as usize];
         let subscriber = log.subscribers[place.index as usize];
         if log.dialect.shape.is_stream() && !is_counted(subscriber.flags) && subscriber.flags & ENOUGH == 0 {
-            let ahead = log.chain.bytes_from(&self.store, driver.memory(), subscriber.next);
+            // Who is still away has come further than the log.
+            let from = if subscriber.flags & AWAY == 0 { subscriber.next } else { log.chain.next() };
+            let ahead = log.chain.bytes_from(&self.store, driver.memory(), from);
             place.measure = log.appended.wrapping_sub(log.unpacked(ahead)).wrapping_sub(place.measure);
         }
     }

@@ -37,7 +37,7 @@ use corecast_protocol::message::Gap;
 
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
-use crate::mesh::{Content, Lost, Reason};
+use crate::mesh::{Content, Lost, Reason, Stretch};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::traits::Session;
@@ -162,12 +162,11 @@ impl Shard {
         driver: &mut D,
         slot: Slot,
         head: Cursor,
-        first: u64,
-        count: u32,
+        stretch: Stretch,
         lost: Option<Lost>,
     ) {
         if self.slots.connections[slot as usize].session == Session::Request {
-            self.answer_begins(driver, slot, head, first, count, lost);
+            self.answer_begins(driver, slot, head, stretch, lost);
         }
     }
 

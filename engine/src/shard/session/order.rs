@@ -120,7 +120,7 @@ impl Shard {
                 self.change(slot, membership, wish.conflate, wish.every_ms);
                 let log = self.topics.memberships[membership as usize].log;
                 let topic = self.topics.topic(self.topics.logs[log as usize].topic);
-                let head = Cursor { epoch: topic.epoch, seq: topic.next.saturating_sub(1) };
+                let head = Cursor { epoch: topic.epoch, seq: topic.head };
                 self.tell_subscribed(driver, slot, wish.token, head);
                 return Outcome::Done;
             }

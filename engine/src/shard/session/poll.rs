@@ -24,6 +24,7 @@ use crate::shard::session::request::exchange::Asked;
 use crate::shard::session::subscribing::callback_of;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::{Connection, Waiting};
+use crate::shard::topic::replay::Whereabouts;
 use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 
 /// Longest wait of a long poll, and what it waits if it does not say, in seconds.
@@ -111,20 +112,20 @@ impl Shard {
         let mut membership = self.slots.connections[slot as usize].first;
         while membership != NONE {
             let following = self.topics.memberships[membership as usize].next;
+            let whereabouts = self.whereabouts(driver, membership);
             let subscriber = *self.topics.subscriber(membership);
             let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
-            let (first, next) = (log.chain.first(), log.chain.next());
-            if subscriber.flags & UNRESOLVED != 0 || subscriber.next >= next {
+            if subscriber.flags & UNRESOLVED != 0 || whereabouts == Whereabouts::Ahead {
                 // Nothing of it yet.
-            } else if subscriber.flags & REPLAYING != 0 || subscriber.next < first {
-                if subscriber.next < first {
+            } else if whereabouts == Whereabouts::Elsewhere {
+                if subscriber.flags & REPLAYING == 0 {
                     self.lag(membership);
                 }
                 let _ = self.want_more(slot, membership);
             } else {
-                for seq in subscriber.next..next {
+                for position in subscriber.next..log.chain.next() {
                     let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
-                    let object = log.chain.record(&self.store, driver.memory(), seq);
+                    let object = log.chain.record(&self.store, driver.memory(), position);
                     let Some(place) = self.place_in_answer(driver, slot, object.len) else {
                         fits = false;
                         break;
@@ -185,7 +186,7 @@ impl Shard {
         let Some(reading) = self.reading_if_any(slot) else { return };
         let (transport, waited) = (reading.transport, reading.wait_ms > 0);
         let mut cursors = [0; CURSORS_BYTES_MAX];
-        let cursors = self.cursors(slot, &mut cursors).to_owned();
+        let cursors = self.cursors(driver, slot, &mut cursors).to_owned();
         let tag = self.tag(slot, &cursors);
         self.unsubscribe_all(slot);
         self.become_request(slot);

@@ -21,7 +21,7 @@ use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::Outcome;
 use crate::shard::topic::subscribe::Wish;
-use crate::shard::topic::topics::NONE;
+use crate::shard::topic::topics::{AWAY, NONE};
 
 /// Chooses the transport of a request.
 pub(in crate::shard) fn transport(request: &Request<'_>) -> Result<Transport, &'static str> {
@@ -166,16 +166,26 @@ impl Shard {
     }
 
     /// Writes the cursors of all subscriptions, in the order of the request.
-    pub(in crate::shard) fn cursors<'o>(&self, slot: Slot, out: &'o mut [u8; CURSORS_BYTES_MAX]) -> &'o str {
+    pub(in crate::shard) fn cursors<'o, D: Driver>(
+        &self,
+        driver: &D,
+        slot: Slot,
+        out: &'o mut [u8; CURSORS_BYTES_MAX],
+    ) -> &'o str {
         let mut places = [Cursor { epoch: 0, seq: 0 }; TOPICS_MAX];
         let mut count = 0;
         let mut membership = self.slots.connections[slot as usize].first;
         while membership != NONE {
             let place = &self.topics.memberships[membership as usize];
-            let subscriber = self.topics.subscriber(membership);
-            let epoch = self.topics.topic(self.topics.logs[place.log as usize].topic).epoch;
+            let log = &self.topics.logs[place.log as usize];
+            let subscriber = &log.subscribers[place.index as usize];
+            let epoch = self.topics.topic(log.topic).epoch;
+            let seq = match subscriber.flags & AWAY {
+                0 => log.chain.number_before(&self.store, driver.memory(), subscriber.next),
+                _ => subscriber.next,
+            };
             if let Some(to) = places.get_mut(usize::from(place.order)) {
-                *to = Cursor { epoch, seq: subscriber.next.saturating_sub(1) };
+                *to = Cursor { epoch, seq };
             }
             count += 1;
             membership = place.next;

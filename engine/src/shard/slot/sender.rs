@@ -9,7 +9,10 @@ use crate::shard::limits::LagPolicy;
 use crate::shard::refusal::Refusal;
 use crate::shard::sending::{SEND_BYTES_MAX, send};
 use crate::shard::slot::connection::{Connection, Life, Waiting};
-use crate::shard::topic::topics::{BEHIND, CONFLATE, COUNTED, ENOUGH, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED};
+use crate::shard::topic::replay::Whereabouts;
+use crate::shard::topic::topics::{
+    AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED,
+};
 
 /// Bytes that one send of a connection with several subscriptions gathers: copying them costs less than the sends it saves.
 const GATHERED_BYTES_MAX: u32 = 64 << 10;
@@ -195,7 +198,7 @@ impl Shard {
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let (from, next) = (subscriber.next, log.chain.next());
-        if subscriber.flags & !(LOOK | BEHIND | NEWS) != 0 || from < log.chain.first() || from >= next {
+        if subscriber.flags & !(LOOK | BEHIND | NEWS) != 0 || from >= next {
             return false;
         }
         let run = log.chain.run(&self.store, driver.memory(), from, 0);
@@ -255,7 +258,7 @@ impl Shard {
         let place = &self.topics.memberships[membership as usize];
         let log = &self.topics.logs[place.log as usize];
         let subscriber = &log.subscribers[place.index as usize];
-        subscriber.flags & (UNRESOLVED | REPLAYING) == 0 && subscriber.next < log.chain.next()
+        subscriber.flags & AWAY == 0 && subscriber.next < log.chain.next()
     }
 
     /// Notes that a subscription is to be looked at when its connection is.
@@ -268,23 +271,26 @@ impl Shard {
 
     /// Finds out what there is to send to a subscription, and does what has to be done before.
     fn look_for_news<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> News {
+        if self.whereabouts(driver, membership) == Whereabouts::Ahead {
+            return News::None; // Its log has not come as far.
+        }
         let place = &self.topics.memberships[membership as usize];
         let log = &self.topics.logs[place.log as usize];
-        let (first, next) = (log.chain.first(), log.chain.next());
+        let next = log.chain.next();
         let subscriber = log.subscribers[place.index as usize];
         let flags = subscriber.flags;
-        if flags & ENOUGH != 0 && subscriber.next >= place.measure {
+        if flags & ENOUGH != 0 && (flags & AWAY != 0 || subscriber.next >= place.measure) {
             self.end_stream(driver, slot);
             News::Ended
         } else if flags & UNRESOLVED != 0 {
             News::None // The home was asked.
         } else if flags & REPLAYING != 0 {
             self.want_more(slot, membership)
-        } else if subscriber.next >= next || flags & PACED != 0 && self.paces(membership) {
+        } else if flags & AWAY == 0 && subscriber.next >= next || flags & PACED != 0 && self.paces(membership) {
             News::None // It has everything, or its time has not come.
-        } else if flags & (CONFLATE | PACED) != 0 && next - subscriber.next > 1 && first < next {
+        } else if flags & (CONFLATE | PACED) != 0 && subscriber.pending(next) > 1 && self.may_jump(membership) {
             News::Newest
-        } else if subscriber.next < first {
+        } else if flags & AWAY != 0 {
             if self.limits.lag == LagPolicy::Close {
                 self.refuse_connection(driver, slot, Refusal::TooSlow);
                 return News::Ended;
@@ -296,6 +302,12 @@ impl Shard {
         }
     }
 
+    /// Says whether the newest message can be sent to a subscriber from its log, and how many it skips is known.
+    fn may_jump(&self, membership: u32) -> bool {
+        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        !log.chain.is_empty() && self.topics.subscriber(membership).flags & (AWAY | FALLEN) != AWAY
+    }
+
     /// Sends a run of a log to one subscriber.
     fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
         let place = &self.topics.memberships[membership as usize];
@@ -304,14 +316,14 @@ impl Shard {
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let pongs = self.slots.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
-        let (bytes, next) = if pongs && subscriber.partial > 0 {
+        let (bytes, next) = if pongs && subscriber.partial() > 0 {
             // Only the rest of what was begun: the pong comes next.
             let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
-            let span = frame.part(subscriber.partial, frame.len - subscriber.partial);
+            let span = frame.part(subscriber.partial(), frame.len - subscriber.partial());
             driver.send(slot, span);
             (span.len, subscriber.next + 1)
         } else {
-            let (from, skip) = (subscriber.next, subscriber.partial);
+            let (from, skip) = (subscriber.next, subscriber.partial());
             let runs = log.chain.runs(&self.store, driver.memory(), from, skip, SEND_BYTES_MAX);
             send(driver, slot, &runs);
             (runs.bytes, runs.next)
@@ -322,8 +334,8 @@ impl Shard {
         subscriber.next = next;
         // The walk of this very flush must not send to it again.
         subscriber.flags |= LOOK;
-        log.partials -= u32::from(subscriber.partial > 0);
-        subscriber.partial = 0;
+        log.partials -= u32::from(subscriber.partial() > 0);
+        subscriber.set_partial(0);
         let counted = subscriber.flags & COUNTED != 0;
         let more = next < log.chain.next();
         if !more && subscriber.flags & BEHIND != 0 {
@@ -384,15 +396,18 @@ impl Shard {
         let index = place.log;
         let log = &self.topics.logs[index as usize];
         let epoch = self.topics.topic(log.topic).epoch;
-        let to = log.chain.next() - 1;
-        let subscriber = self.topics.subscriber_mut(membership);
-        let from = std::mem::replace(&mut subscriber.next, to);
-        self.stats.conflated = self.stats.conflated.wrapping_add(to - from);
+        let (to, subscriber) = (log.chain.next() - 1, log.subscribers[place.index as usize]);
+        let skipped = subscriber.pending(to);
+        let number_before = |position| log.chain.number_before(&self.store, driver.memory(), position);
+        let after = if subscriber.flags & AWAY == 0 { number_before(subscriber.next) } else { subscriber.next };
+        let before = number_before(to);
+        self.topics.subscriber_mut(membership).come_back(to);
+        self.stats.conflated = self.stats.conflated.wrapping_add(skipped);
         if self.slots.connections[slot as usize].session.traits().is_told_gaps {
             // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
             // between them for ever.
-            let (before, last) = (Cursor { epoch, seq: from - 1 }, Cursor { epoch, seq: to - 1 });
-            self.subscription_lost(driver, slot, membership, before, last, to - from, GapReason::Conflated);
+            let (from, to) = (Cursor { epoch, seq: after }, Cursor { epoch, seq: before });
+            self.subscription_lost(driver, slot, membership, from, to, skipped, GapReason::Conflated);
             if !self.slots.connections[slot as usize].is_subscriber() {
                 return false;
             }
@@ -416,7 +431,7 @@ impl Shard {
         self.pass_run(membership, next);
     }
 
-    /// Counts the messages of a subscriber before number `next` as delivered: they stand in the connection's own queue.
+    /// Counts the messages of a subscriber before position `next` as delivered: they stand in the connection's own queue.
     fn pass_run(&mut self, membership: u32, next: u64) {
         let place = &self.topics.memberships[membership as usize];
         let index = place.log;

@@ -5,7 +5,7 @@
 
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
-use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Ticket};
+use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Owed, Size};
 use crate::shard::topic::home::{Hearing, Member, Resolved};
@@ -87,7 +87,8 @@ impl Shard {
     ) {
         let home = self.homes.find(topic);
         let nothing = Standing { epoch: self.homes.epoch_of(topic), head: 0, remembers: false };
-        let standing = home.and_then(|index| self.homes.home_mut(index)).map_or(nothing, |home| home.standing());
+        let home = home.and_then(|index| self.homes.home_mut(index));
+        let standing = home.map_or(nothing, |home| home.standing(&self.store));
         match content {
             _ if standing != expected => self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Changed }),
             Some(content) => self.number(driver, asker, topic, ticket, content),
@@ -102,7 +103,7 @@ impl Shard {
             None => self.homes.make(topic),
         };
         let Some(home) = self.homes.home_mut(index) else { return };
-        let (epoch, head) = (home.epoch, home.head());
+        let (epoch, head) = (home.epoch, home.head(&self.store));
         let joined = Packet::Joined { id, generation, epoch, head };
         let told = self.crossings.all[shard].owed.is_empty() && self.crossings.links.send(shard, &joined);
         if !told {
@@ -154,20 +155,21 @@ impl Shard {
                 }
                 _ => None,
             };
-            let nothing = Packet::Replayed { ticket, epoch: own, head: 0, first: 1, count: 0, lost };
+            let stretch = Stretch::default();
+            let nothing = Packet::Replayed { ticket, epoch: own, head: 0, stretch, lost };
             return one >= PREFIX_BYTES_MAX && self.crossings.links.send(asker, &nothing);
         };
         let memory = driver.memory();
         let Some(home) = self.homes.home_mut(index) else { return true };
         home.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms);
-        let (epoch, head) = (home.epoch, home.head());
-        let resolved = home.resolve(from);
+        let (epoch, head, end) = (home.epoch, home.head(&self.store), home.next());
+        let Resolved { first, lost } = home.resolve(&self.store, memory, from);
         // How many fit: all of them must, because the asker is told their number first.
         let overhead = Packet::bytes_max(ticket.token.len());
         let mut bytes = overhead;
         let mut count = 0;
-        while resolved.first + u64::from(count) <= head {
-            let len = home.content_len(&self.store, memory, resolved.first + u64::from(count));
+        while first + u64::from(count) < end {
+            let len = home.content_len(&self.store, memory, first + u64::from(count));
             let next = bytes + len + ticket.token.len() + MESSAGE_FIELDS;
             if next > if count == 0 { one } else { several.min(BATCH_BYTES) } {
                 break;
@@ -175,23 +177,26 @@ impl Shard {
             bytes = next;
             count += 1;
         }
-        if one < overhead || (count == 0 && resolved.first <= head) {
+        if one < overhead || (count == 0 && first < end) {
             return false;
         }
-        let Resolved { first, lost } = resolved;
-        let mut sent = self.crossings.links.send(asker, &Packet::Replayed { ticket, epoch, head, first, count, lost });
         let next = first + u64::from(count);
-        for seq in first..next {
-            let content = home.content(&self.store, memory, seq);
-            let rest = match seq + 1 {
+        let after = home.number_before(&self.store, memory, first);
+        let last = home.number_before(&self.store, memory, next);
+        let stretch = Stretch { after, last, count, ahead: end - first };
+        let mut sent = self.crossings.links.send(asker, &Packet::Replayed { ticket, epoch, head, stretch, lost });
+        for position in first..next {
+            let seq = home.number(&self.store, memory, position);
+            let content = home.content(&self.store, memory, position);
+            let rest = match position + 1 {
                 behind if behind < next => Rest::Follows,
-                behind if behind <= head => Rest::Later,
+                behind if behind < end => Rest::Later,
                 _ => Rest::Nothing,
             };
             sent &= self.crossings.links.send(asker, &Packet::Message { ticket, seq, rest, content });
         }
         assert!(sent, "the batch was measured against the ring's room");
-        if ticket.asker == Asker::Topic && next > head {
+        if ticket.asker == Asker::Topic && next == end {
             for member in &mut home.members {
                 if member.shard as usize == asker && member.id == ticket.word && member.generation == generation {
                     member.hearing = Hearing::Live;
@@ -285,7 +290,7 @@ impl Shard {
         let place = home.as_ref().and_then(|home| home.members.iter().position(is_it));
         // Who has left meanwhile counts its answers all the same.
         let (epoch, head) = match (&home, place) {
-            (Some(home), Some(_)) => (home.epoch, home.head()),
+            (Some(home), Some(_)) => (home.epoch, home.head(&self.store)),
             _ => (0, 0),
         };
         let told = self.crossings.links.send(shard, &Packet::Joined { id, generation, epoch, head });

@@ -1,14 +1,19 @@
-//! A chain: an append-only run of numbered records in pooled blocks. Frame logs and histories are chains.
+//! A chain: an append-only run of records in pooled blocks. Frame logs and histories are chains.
 //!
 //! ```text
 //!   oldest block                 newest block
 //!   ┌──────┬──────┬───┄┄┬─┬─┐   ┌──────┬──────────┬───┄┄┄┄┬─┬─┐
-//!   │ r 17 │ r 18 │     │ │ │──▶│ r 19 │   r 20   │       │ │ │    records grow up, marks (where each record
+//!   │ p 17 │ p 18 │     │ │ │──▶│ p 19 │   p 20   │       │ │ │    records grow up, marks (where each record
 //!   └──────┴──────┴───┄┄┴─┴─┘   └──────┴──────────┴───┄┄┄┄┴─┴─┘    ends, 4 bytes) grow down from the block's end
 //! ```
 //!
 //! Records within a block lie back to back, so that any run of them is one slice. An empty chain holds no memory.
-//! Invariants: the chain holds the numbers `first..next`, each in exactly one block; blocks hold at least one record.
+//!
+//! A record has a *position*, which is this chain's own: positions count from 1 without holes. It also has a *number*, which its
+//! home gave it: numbers grow, and may leave some out. A block knows the number of its first record. If those of the others run
+//! on from it, it costs them nothing; if not, each of its marks has 8 bytes, and says by how much the number is larger than that.
+//!
+//! Invariants: the chain holds the positions `first..next`, each in exactly one block; blocks hold at least one record.
 
 use slab::Slab;
 
@@ -17,16 +22,66 @@ use crate::io::memory::{Memory, Span};
 use crate::shard::memory::pool::{Block, Owner, Pool};
 
 const NONE: u32 = u32::MAX;
+/// Where a record ends.
 const MARK_BYTES: u32 = 4;
+/// The same, and by how much its number is larger than that of the block's first record.
+const WIDE_MARK_BYTES: u32 = 8;
 
 /// A block of a chain.
 #[derive(Debug)]
 struct Link {
     block: Block,
+    /// Position of its first record.
     first: u64,
+    /// Number of its first record.
+    number: u64,
+    /// By how much the number of its last record is larger: `count - 1`, unless numbers were left out.
+    span: u32,
     count: u32,
     used: u32,
     next: u32,
+}
+
+impl Link {
+    /// Says whether its marks are wide, because numbers were left out between its records.
+    fn is_wide(&self) -> bool {
+        self.span >= self.count
+    }
+
+    fn mark_bytes(&self) -> u32 {
+        if self.is_wide() { WIDE_MARK_BYTES } else { MARK_BYTES }
+    }
+
+    /// Returns the position after its last record.
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+
+    /// Returns the number of its last record.
+    fn last(&self) -> u64 {
+        self.number + u64::from(self.span)
+    }
+
+    /// Returns the size of the marks that it has with one more record of this number; `None` if it cannot say that number.
+    fn mark_bytes_with(&self, number: u64) -> Option<u32> {
+        let more = u32::try_from(number - self.number).ok()?;
+        Some(if self.is_wide() || more != self.count { WIDE_MARK_BYTES } else { MARK_BYTES })
+    }
+
+    /// Makes its marks wide. The caller made sure that there is room for that.
+    fn widen(&self, memory: &mut Memory) {
+        // From the last one on, so that none is written over one that is still to be read.
+        for nth in (0..self.count).rev() {
+            let end = mark(self, memory, nth, MARK_BYTES);
+            let place = self.mark_place(nth, WIDE_MARK_BYTES);
+            memory.bytes_mut(place.part(0, 4)).copy_from_slice(&end.to_le_bytes());
+            memory.bytes_mut(place.part(4, 4)).copy_from_slice(&nth.to_le_bytes());
+        }
+    }
+
+    fn mark_place(&self, nth: u32, mark_bytes: u32) -> Span {
+        self.block.span().part(self.block.bytes() - (nth + 1) * mark_bytes, mark_bytes)
+    }
 }
 
 /// Memory for all chains of a shard.
@@ -51,31 +106,33 @@ pub(in crate::shard) struct Chain {
     owner: Owner,
     oldest: u32,
     newest: u32,
-    /// Number of the oldest record held.
+    /// Position of the oldest record held.
     first: u64,
-    /// Number that the next record will get.
+    /// Position that the next record will get.
     next: u64,
+    /// Number of the record before the oldest one held.
+    before: u64,
     /// Bytes of blocks held.
     bytes: u32,
 }
 
-/// Where a run of records lies, and the number after its last one.
+/// Where a run of records lies, and the position after its last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Run {
     /// The bytes, contiguous.
     pub(in crate::shard) span: Span,
-    /// Number of the record after the run.
+    /// Position of the record after the run.
     pub(in crate::shard) next: u64,
 }
 
-/// Where several runs lie that follow each other, and the number after the last record.
+/// Where several runs lie that follow each other, and the position after the last record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Runs {
     parts: [Span; PARTS_MAX],
     count: usize,
     /// Bytes of all of them.
     pub(in crate::shard) bytes: u32,
-    /// Number of the record after them.
+    /// Position of the record after them.
     pub(in crate::shard) next: u64,
 }
 
@@ -87,22 +144,90 @@ impl Runs {
 }
 
 impl Chain {
-    /// Makes an empty chain whose first record will be numbered `next`.
+    /// Makes an empty chain, whose first record will have position 1, and a number above `before`.
     #[must_use]
-    pub(in crate::shard) fn new(owner: Owner, next: u64) -> Chain {
-        Chain { owner, oldest: NONE, newest: NONE, first: next, next, bytes: 0 }
+    pub(in crate::shard) fn new(owner: Owner, before: u64) -> Chain {
+        Chain { owner, oldest: NONE, newest: NONE, first: 1, next: 1, before, bytes: 0 }
     }
 
-    /// Returns the number of the oldest record held (equal to `next` if none is).
+    /// Returns the position of the oldest record held (equal to `next` if none is).
     #[must_use]
     pub(in crate::shard) fn first(&self) -> u64 {
         self.first
     }
 
-    /// Returns the number that the next record gets.
+    /// Returns the position that the next record gets.
     #[must_use]
     pub(in crate::shard) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Returns the number of the record before the oldest one held (equal to `last` if none is).
+    #[must_use]
+    pub(in crate::shard) fn before(&self) -> u64 {
+        self.before
+    }
+
+    /// Returns the number of the newest record there was.
+    #[must_use]
+    pub(in crate::shard) fn last(&self, store: &Store) -> u64 {
+        store.links.get(self.newest as usize).map_or(self.before, Link::last)
+    }
+
+    /// Returns the number of the record at a position.
+    ///
+    /// # Panics
+    /// If it is not held.
+    #[must_use]
+    pub(in crate::shard) fn number(&self, store: &Store, memory: &Memory, position: u64) -> u64 {
+        let link = self.find(store, position);
+        number_in(link, memory, (position - link.first) as u32)
+    }
+
+    /// Returns the number of the record before a position that is held, or before the end.
+    ///
+    /// # Panics
+    /// If it is neither.
+    #[must_use]
+    pub(in crate::shard) fn number_before(&self, store: &Store, memory: &Memory, position: u64) -> u64 {
+        if position == self.first { self.before } else { self.number(store, memory, position - 1) }
+    }
+
+    /// Returns the position of the first record with a larger number; that of the next one to come, if there is none.
+    ///
+    /// # Panics
+    /// If such records may have been forgotten.
+    #[must_use]
+    pub(in crate::shard) fn position_after(&self, store: &Store, memory: &Memory, number: u64) -> u64 {
+        assert!(number >= self.before, "what comes behind {number} is held from {} on", self.before);
+        let Some(newest) = store.links.get(self.newest as usize).filter(|newest| newest.last() > number) else {
+            return self.next;
+        };
+        let mut link = newest;
+        if number < newest.number {
+            link = &store.links[self.oldest as usize];
+            while link.last() <= number {
+                link = &store.links[link.next as usize];
+            }
+        }
+        let nth = match number.checked_sub(link.number) {
+            None => 0,
+            Some(more) if !link.is_wide() => more as u32 + 1,
+            Some(_) => {
+                let (mut from, mut to) = (0, link.count);
+                while from < to {
+                    let middle = from + (to - from) / 2;
+                    if number_in(link, memory, middle) <= number {
+                        from = middle + 1;
+                    } else {
+                        to = middle;
+                    }
+                }
+                from
+            }
+        };
+        // The records before the first one may still lie in its block.
+        self.first.max(link.first + u64::from(nth))
     }
 
     /// Returns the bytes of the blocks held.
@@ -111,15 +236,15 @@ impl Chain {
         self.bytes
     }
 
-    /// Returns the bytes of the records from `seq` on, or of all that are held if some from there are gone.
+    /// Returns the bytes of the records from a position on, or of all that are held if some from there are gone.
     #[must_use]
-    pub(in crate::shard) fn bytes_from(&self, store: &Store, memory: &Memory, seq: u64) -> u64 {
-        if seq >= self.next {
+    pub(in crate::shard) fn bytes_from(&self, store: &Store, memory: &Memory, position: u64) -> u64 {
+        if position >= self.next {
             return 0;
         }
-        let seq = seq.max(self.first);
-        let link = self.find(store, seq);
-        let mut bytes = u64::from(link.used - start_of(link, memory, seq));
+        let position = position.max(self.first);
+        let link = self.find(store, position);
+        let mut bytes = u64::from(link.used - start_of(link, memory, position));
         let mut later = link.next;
         while let Some(link) = store.links.get(later as usize) {
             bytes += u64::from(link.used);
@@ -148,36 +273,40 @@ impl Chain {
 
     /// Says whether there is room for a record of `len` bytes, or would be if histories gave theirs back.
     #[must_use]
-    pub(in crate::shard) fn could_append(&self, store: &mut Store, len: u32) -> bool {
-        self.fits(store, len) || len.checked_add(MARK_BYTES).is_some_and(|bytes| store.pool.could_take(bytes))
+    pub(in crate::shard) fn could_append(&self, store: &mut Store, number: u64, len: u32) -> bool {
+        self.fits(store, number, len) || len.checked_add(MARK_BYTES).is_some_and(|bytes| store.pool.could_take(bytes))
     }
 
     /// Says whether the newest block has room for a record of `len` bytes.
-    fn fits(&self, store: &Store, len: u32) -> bool {
+    fn fits(&self, store: &Store, number: u64, len: u32) -> bool {
         store.links.get(self.newest as usize).is_some_and(|newest| {
-            let marks_bytes = (newest.count + 1) * MARK_BYTES;
+            let Some(mark_bytes) = newest.mark_bytes_with(number) else { return false };
+            let marks_bytes = (newest.count + 1) * mark_bytes;
             len.checked_add(newest.used + marks_bytes).is_some_and(|bytes| bytes <= newest.block.bytes())
         })
     }
 
-    /// Makes room for the next record, `len` bytes, and returns where to write it; `None` if there is no memory.
+    /// Makes room for the next record, `len` bytes, and returns where to write it; `None` if there is no memory. Its number is
+    /// larger than that of all before.
     ///
     /// A new block is at least `block_bytes` long, so that records appended in a row share it.
     pub(in crate::shard) fn append(
         &mut self,
         store: &mut Store,
         memory: &mut Memory,
+        number: u64,
         len: u32,
         block_bytes: u32,
     ) -> Option<Span> {
-        if !self.fits(store, len) {
+        debug_assert!(number > self.last(store), "numbers grow");
+        if !self.fits(store, number, len) {
             let wanted = len.checked_add(MARK_BYTES)?;
             let block = store.pool.take(self.owner, wanted.max(block_bytes)).or_else(|| {
                 // A smaller block than hoped for is better than none.
                 store.pool.take(self.owner, wanted)
             })?;
             self.bytes += block.bytes();
-            let link = Link { block, first: self.next, count: 0, used: 0, next: NONE };
+            let link = Link { block, first: self.next, number, span: 0, count: 0, used: 0, next: NONE };
             let index = u32::try_from(store.links.insert(link)).expect("fewer blocks than 2^32");
             if self.newest == NONE {
                 self.oldest = index;
@@ -189,38 +318,53 @@ impl Chain {
         let newest = &mut store.links[self.newest as usize];
         let place = newest.block.span().part(newest.used, len);
         newest.used += len;
+        let more = (number - newest.number) as u32;
+        if more > newest.count && !newest.is_wide() {
+            newest.widen(memory);
+        }
+        newest.span = more;
         newest.count += 1;
-        let mark = newest.block.span().part(newest.block.bytes() - newest.count * MARK_BYTES, MARK_BYTES);
-        memory.bytes_mut(mark).copy_from_slice(&newest.used.to_le_bytes());
+        let mark = newest.mark_place(newest.count - 1, newest.mark_bytes());
+        memory.bytes_mut(mark.part(0, MARK_BYTES)).copy_from_slice(&newest.used.to_le_bytes());
+        if newest.is_wide() {
+            memory.bytes_mut(mark.part(MARK_BYTES, 4)).copy_from_slice(&more.to_le_bytes());
+        }
         self.next += 1;
         Some(place)
     }
 
-    /// Returns the longest contiguous run that starts with record `seq`, without its first `skip` bytes.
+    /// Returns the longest contiguous run that starts at a position, without its first `skip` bytes.
     ///
     /// # Panics
     /// If the record is not held, or is not longer than `skip`.
     #[must_use]
-    pub(in crate::shard) fn run(&self, store: &Store, memory: &Memory, seq: u64, skip: u32) -> Run {
-        let link = self.find(store, seq);
-        let start = start_of(link, memory, seq) + skip;
-        Run { span: link.block.span().part(start, link.used - start), next: link.first + u64::from(link.count) }
+    pub(in crate::shard) fn run(&self, store: &Store, memory: &Memory, position: u64, skip: u32) -> Run {
+        let link = self.find(store, position);
+        let start = start_of(link, memory, position) + skip;
+        Run { span: link.block.span().part(start, link.used - start), next: link.end() }
     }
 
-    /// Returns all that is held from record `seq` on, without its first `skip` bytes, as far as `PARTS_MAX` runs and about
+    /// Returns all that is held from a position on, without its first `skip` bytes, as far as `PARTS_MAX` runs and about
     /// `bytes_max` bytes reach.
     ///
     /// # Panics
     /// If the record is not held, or is not longer than `skip`.
     #[must_use]
-    pub(in crate::shard) fn runs(&self, store: &Store, memory: &Memory, seq: u64, skip: u32, bytes_max: u32) -> Runs {
-        let first = self.run(store, memory, seq, skip);
+    pub(in crate::shard) fn runs(
+        &self,
+        store: &Store,
+        memory: &Memory,
+        position: u64,
+        skip: u32,
+        bytes_max: u32,
+    ) -> Runs {
+        let first = self.run(store, memory, position, skip);
         let mut runs = Runs { parts: [Span::default(); PARTS_MAX], count: 1, bytes: first.span.len, next: first.next };
         runs.parts[0] = first.span;
         if first.next == self.next {
             return runs;
         }
-        let mut index = self.find(store, seq).next;
+        let mut index = self.find(store, position).next;
         while let Some(link) = store.links.get(index as usize) {
             if runs.count == PARTS_MAX || runs.bytes >= bytes_max {
                 break;
@@ -228,79 +372,88 @@ impl Chain {
             runs.parts[runs.count] = link.block.span().part(0, link.used);
             runs.count += 1;
             runs.bytes += link.used;
-            runs.next = link.first + u64::from(link.count);
+            runs.next = link.end();
             index = link.next;
         }
         runs
     }
 
-    /// Returns where record `seq` lies.
+    /// Returns where the record at a position lies.
     ///
     /// # Panics
     /// If it is not held.
     #[must_use]
-    pub(in crate::shard) fn record(&self, store: &Store, memory: &Memory, seq: u64) -> Span {
-        let link = self.find(store, seq);
-        let start = start_of(link, memory, seq);
-        let end = end_of(link, memory, seq);
+    pub(in crate::shard) fn record(&self, store: &Store, memory: &Memory, position: u64) -> Span {
+        let link = self.find(store, position);
+        let start = start_of(link, memory, position);
+        let end = end_of(link, memory, position);
         link.block.span().part(start, end - start)
     }
 
-    /// Returns the place `bytes` bytes before the start of record `next`: a record, and how much of it lies before.
+    /// Returns the place `bytes` bytes before the record at `next`: a position, and how much of its record lies before.
     ///
     /// # Panics
     /// If fewer bytes are held before `next`.
     #[must_use]
     pub(in crate::shard) fn back(&self, store: &Store, memory: &Memory, next: u64, bytes: u32) -> (u64, u32) {
-        let (mut seq, mut left) = (next, bytes);
+        let (mut position, mut left) = (next, bytes);
         while left > 0 {
-            seq -= 1;
-            let len = self.record(store, memory, seq).len;
+            position -= 1;
+            let len = self.record(store, memory, position).len;
             if left < len {
-                return (seq, len - left);
+                return (position, len - left);
             }
             left -= len;
         }
-        (seq, 0)
+        (position, 0)
     }
 
-    /// Forgets all records before `seq`; a block goes back to the pool when its last record is forgotten.
-    pub(in crate::shard) fn forget_before(&mut self, store: &mut Store, seq: u64) {
-        let seq = seq.min(self.next);
-        if seq <= self.first {
+    /// Forgets all records before a position; a block goes back to the pool when its last record is forgotten.
+    pub(in crate::shard) fn forget_before(&mut self, store: &mut Store, memory: &Memory, position: u64) {
+        let position = position.min(self.next);
+        if position <= self.first {
             return;
         }
-        self.first = seq;
+        self.before = self.number(store, memory, position - 1);
+        self.first = position;
         while self.oldest != NONE {
             let link = &store.links[self.oldest as usize];
-            if link.first + u64::from(link.count) > seq {
+            if link.end() > position {
                 break;
             }
             self.drop_oldest(store);
         }
     }
 
-    /// Returns the number after the last record of the oldest block: what `forget_oldest_block` would leave.
+    /// Returns the position after the last record of the oldest block: what `forget_oldest_block` would leave.
     #[must_use]
     pub(in crate::shard) fn oldest_block_next(&self, store: &Store) -> u64 {
         let link = store.links.get(self.oldest as usize);
-        link.map_or(self.next, |link| link.first + u64::from(link.count))
+        link.map_or(self.next, |link| link.end())
     }
 
     /// Forgets the oldest block with all its records; does nothing if none is held.
     pub(in crate::shard) fn forget_oldest_block(&mut self, store: &mut Store) {
         if self.oldest != NONE {
             let link = &store.links[self.oldest as usize];
-            self.first = link.first + u64::from(link.count);
+            (self.first, self.before) = (link.end(), link.last());
             self.drop_oldest(store);
         }
     }
 
-    /// Forgets everything, and numbers the next record `next`.
-    pub(in crate::shard) fn restart(&mut self, store: &mut Store, next: u64) {
-        self.forget_before(store, self.next);
-        self.first = next;
-        self.next = next;
+    /// Forgets everything.
+    pub(in crate::shard) fn clear(&mut self, store: &mut Store) {
+        (self.first, self.before) = (self.next, self.last(store));
+        while self.oldest != NONE {
+            self.drop_oldest(store);
+        }
+    }
+
+    /// Forgets everything, and goes on behind `count` records that it never gets, the last of which is numbered `last`.
+    pub(in crate::shard) fn skip(&mut self, store: &mut Store, count: u64, last: u64) {
+        self.clear(store);
+        self.next += count;
+        (self.first, self.before) = (self.next, last);
     }
 
     fn drop_oldest(&mut self, store: &mut Store) {
@@ -313,105 +466,150 @@ impl Chain {
         }
     }
 
-    fn find<'s>(&self, store: &'s Store, seq: u64) -> &'s Link {
-        assert!(self.first <= seq && seq < self.next, "record {seq} is not in {}..{}", self.first, self.next);
+    fn find<'s>(&self, store: &'s Store, position: u64) -> &'s Link {
+        assert!(
+            self.first <= position && position < self.next,
+            "record {position} is not in {}..{}",
+            self.first,
+            self.next
+        );
         // Nearly everybody wants the newest block.
         let newest = &store.links[self.newest as usize];
-        if newest.first <= seq {
+        if newest.first <= position {
             return newest;
         }
         let mut link = &store.links[self.oldest as usize];
-        while link.first + u64::from(link.count) <= seq {
+        while link.end() <= position {
             link = &store.links[link.next as usize];
         }
         link
     }
 }
 
-fn mark(link: &Link, memory: &Memory, nth: u32) -> u32 {
-    let place = link.block.span().part(link.block.bytes() - (nth + 1) * MARK_BYTES, MARK_BYTES);
-    u32::from_le_bytes(memory.bytes(place).try_into().expect("a mark has four bytes"))
+/// Returns where a record of a block with marks of this size ends.
+fn mark(link: &Link, memory: &Memory, nth: u32, mark_bytes: u32) -> u32 {
+    let place = link.mark_place(nth, mark_bytes).part(0, MARK_BYTES);
+    u32::from_le_bytes(memory.bytes(place).try_into().expect("it has four bytes"))
 }
 
-fn start_of(link: &Link, memory: &Memory, seq: u64) -> u32 {
-    match (seq - link.first) as u32 {
+fn number_in(link: &Link, memory: &Memory, nth: u32) -> u64 {
+    let more = if link.is_wide() {
+        let place = link.mark_place(nth, WIDE_MARK_BYTES).part(MARK_BYTES, 4);
+        u32::from_le_bytes(memory.bytes(place).try_into().expect("it has four bytes"))
+    } else {
+        nth
+    };
+    link.number + u64::from(more)
+}
+
+fn start_of(link: &Link, memory: &Memory, position: u64) -> u32 {
+    match (position - link.first) as u32 {
         0 => 0,
-        nth => mark(link, memory, nth - 1),
+        nth => mark(link, memory, nth - 1, link.mark_bytes()),
     }
 }
 
-fn end_of(link: &Link, memory: &Memory, seq: u64) -> u32 {
-    mark(link, memory, (seq - link.first) as u32)
+fn end_of(link: &Link, memory: &Memory, position: u64) -> u32 {
+    mark(link, memory, (position - link.first) as u32, link.mark_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bytes_of(seq: u64) -> Vec<u8> {
-        vec![seq as u8; (seq as usize * 53) % 900]
+    fn bytes_of(number: u64) -> Vec<u8> {
+        vec![number as u8; (number as usize * 53) % 900]
     }
 
-    /// A chain answers like a plain list of records, for any order of appending, forgetting and restarting.
+    /// A chain answers like a plain list of records, for any order of appending, forgetting and skipping, whether their numbers
+    /// run on or leave some out.
     #[test]
     fn like_a_list() {
         let mut memory = Memory::reserve(1 << 20).unwrap();
         let mut store = Store::new(1 << 20);
         let mut chain = Chain::new(Owner::Log, 5);
+        // Numbers; the first one has the position of the chain's first record.
         let mut list: std::collections::VecDeque<u64> = [].into();
-        let mut next = 5u64;
+        let (mut next, mut last, mut before) = (1u64, 5u64, 5u64);
+        let (mut wide, mut narrow) = (0, 0);
         let mut seed = 7u64;
-        for _ in 0..5_000 {
+        for round in 0..8_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let dice = (seed >> 33) as u32;
+            let first = next - list.len() as u64;
+            let mut forget = |list: &mut std::collections::VecDeque<u64>, count: u64| {
+                before = list.drain(..(count as usize).min(list.len())).next_back().unwrap_or(before);
+            };
             match dice % 16 {
                 0 => {
-                    let before = chain.first() + u64::from(dice >> 8) % 9;
-                    chain.forget_before(&mut store, before);
-                    list.retain(|seq| *seq >= before);
+                    let count = u64::from(dice >> 8) % 9;
+                    chain.forget_before(&mut store, &memory, first + count);
+                    forget(&mut list, count);
                 }
                 1 => {
                     chain.forget_oldest_block(&mut store);
-                    list.retain(|seq| *seq >= chain.first());
+                    forget(&mut list, chain.first() - first);
                 }
                 2 if dice % 8 == 2 => {
-                    next += 3;
-                    chain.restart(&mut store, next);
+                    let count = u64::from(dice >> 8) % 3;
+                    (next, last) = (next + count, last + 2 * count);
+                    chain.skip(&mut store, count, last);
                     list.clear();
+                    before = last;
                 }
                 _ => {
-                    let bytes = bytes_of(next);
-                    let len = bytes.len() as u32;
-                    let place = chain.append(&mut store, &mut memory, len, 1 << ((dice >> 8) % 14)).unwrap();
+                    // Now and then all numbers run on for a while, and now and then a number is far away.
+                    last += match dice >> 8 {
+                        far if far % 500 == 0 => 1 << 33,
+                        _ if round / 64 % 2 == 0 => 1,
+                        more => 1 + u64::from(more % 4) / 2,
+                    };
+                    let bytes = bytes_of(last);
+                    let (len, block_bytes) = (bytes.len() as u32, 1 << ((dice >> 8) % 14));
+                    let place = chain.append(&mut store, &mut memory, last, len, block_bytes).unwrap();
                     memory.bytes_mut(place).copy_from_slice(&bytes);
-                    list.push_back(next);
+                    list.push_back(last);
                     next += 1;
                 }
             }
-            assert_eq!(chain.next(), next);
-            assert_eq!(chain.first(), list.front().copied().unwrap_or(next));
-            for seq in &list {
-                assert_eq!(memory.bytes(chain.record(&store, &memory, *seq)), bytes_of(*seq));
+            let first = next - list.len() as u64;
+            assert_eq!((chain.first(), chain.next()), (first, next));
+            assert_eq!((chain.before(), chain.last(&store)), (before, last));
+            for (position, number) in (first..).zip(&list) {
+                assert_eq!(memory.bytes(chain.record(&store, &memory, position)), bytes_of(*number));
+                assert_eq!(chain.number(&store, &memory, position), *number);
+                assert_eq!(chain.number_before(&store, &memory, position + 1), *number);
+                assert_eq!(chain.position_after(&store, &memory, *number), position + 1);
+                assert_eq!(chain.position_after(&store, &memory, before.max(*number - 1)), position);
             }
-            if let Some(from) = list.get(dice as usize % list.len().max(1)) {
-                let run = chain.run(&store, &memory, *from, 0);
-                let expected: Vec<u8> = (*from..run.next).flat_map(bytes_of).collect();
+            assert_eq!(chain.number_before(&store, &memory, first), before);
+            assert_eq!(chain.position_after(&store, &memory, last + 9), next);
+            for (_, link) in &store.links {
+                *(if link.is_wide() { &mut wide } else { &mut narrow }) += u32::from(link.count > 1);
+            }
+            if !list.is_empty() {
+                let nth = dice as usize % list.len();
+                let from = first + nth as u64;
+                let all_from = |to: u64| -> Vec<u8> {
+                    list.range(nth..(to - first) as usize).copied().flat_map(bytes_of).collect()
+                };
+                let run = chain.run(&store, &memory, from, 0);
+                let expected = all_from(run.next);
                 assert_eq!(memory.bytes(run.span), expected);
-                let runs = chain.runs(&store, &memory, *from, 0, dice >> 12);
+                let runs = chain.runs(&store, &memory, from, 0, dice >> 12);
                 let all: Vec<u8> = runs.parts().iter().flat_map(|part| memory.bytes(*part)).copied().collect();
-                assert_eq!(all, (*from..runs.next).flat_map(bytes_of).collect::<Vec<u8>>());
+                assert_eq!(all, all_from(runs.next));
                 assert_eq!(runs.bytes as usize, all.len());
                 assert!(runs.next == next || runs.count == PARTS_MAX || runs.bytes >= dice >> 12);
                 let unsent = (dice >> 9) % (run.span.len + 1);
-                let (seq, skip) = chain.back(&store, &memory, run.next, unsent);
-                let before: usize = (*from..seq).map(|seq| bytes_of(seq).len()).sum();
-                assert_eq!(before + skip as usize + unsent as usize, expected.len());
-                let ahead: usize = (*from..next).map(|seq| bytes_of(seq).len()).sum();
-                assert_eq!(chain.bytes_from(&store, &memory, *from), ahead as u64);
+                let (position, skip) = chain.back(&store, &memory, run.next, unsent);
+                assert_eq!(all_from(position).len() + skip as usize + unsent as usize, expected.len());
+                assert_eq!(chain.bytes_from(&store, &memory, from), all_from(next).len() as u64);
                 assert!(chain.bytes_used(&store) >= chain.bytes_from(&store, &memory, 0));
             }
         }
-        chain.restart(&mut store, 0);
+        assert!(wide > 1000 && narrow > 1000, "{wide} blocks with wide marks, {narrow} without: the test is too tame");
+        chain.clear(&mut store);
         assert_eq!((store.pool.used_total(), chain.bytes(), store.links.len()), (0, 0, 0));
     }
 
@@ -420,10 +618,10 @@ mod tests {
     fn out_of_memory_changes_nothing() {
         let mut memory = Memory::reserve(1 << 16).unwrap();
         let mut store = Store::new(1 << 16);
-        let mut chain = Chain::new(Owner::History, 1);
-        while chain.append(&mut store, &mut memory, 1000, 0).is_some() {}
+        let mut chain = Chain::new(Owner::History, 0);
+        while chain.append(&mut store, &mut memory, chain.next(), 1000, 0).is_some() {}
         let (first, next, used) = (chain.first(), chain.next(), store.pool.used_total());
-        assert!(chain.append(&mut store, &mut memory, 1000, 0).is_none());
+        assert!(chain.append(&mut store, &mut memory, next, 1000, 0).is_none());
         assert_eq!((first, next, used), (chain.first(), chain.next(), store.pool.used_total()));
     }
 }

@@ -4,14 +4,17 @@ use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Message;
 
 use crate::io::driver::Driver;
-use crate::mesh::{Content, Lost, Ticket};
+use crate::mesh::{Content, Lost, Stretch, Ticket};
 use crate::shard::Shard;
 use crate::shard::dialect::encode::Effort;
 use crate::shard::topic::home::FORGOTTEN_MAX;
-use crate::shard::topic::topics::{NONE, Topics};
+use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, NONE, PACED, Topics};
 
 /// A log's first block has so many bytes for each reader, up to a quarter of the largest.
 const BLOCK_BYTES_A_READER: u32 = 64;
+
+/// A glance at one subscriber of an array takes about so many nanoseconds.
+const GLANCE_NS: u64 = 2;
 
 /// Smallest and largest block that a frame log starts with, in bytes.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
@@ -21,11 +24,11 @@ impl Shard {
         let topic = self.topics.topic_mut(id);
         topic.joined = true;
         topic.epoch = epoch;
-        topic.next = head + 1;
+        topic.head = head;
         let mut index = topic.logs;
         while index != NONE {
             let log = &mut self.topics.logs[index as usize];
-            log.chain.restart(&mut self.store, head + 1);
+            log.chain.skip(&mut self.store, 0, head);
             debug_assert_eq!(log.unresolved as usize, log.subscribers.len(), "nobody started before the topic did");
             index = log.next;
         }
@@ -34,8 +37,9 @@ impl Shard {
     /// Appends a message to the frame logs of its topic, encoded once per dialect in use.
     pub(in crate::shard) fn deliver<D: Driver>(&mut self, driver: &mut D, id: u32, seq: u64, content: Content<'_>) {
         let topic = self.topics.topic_mut(id);
-        assert_eq!(seq, topic.next, "messages of a topic come in order");
-        topic.next = seq + 1;
+        // A ring keeps the order, and of what did not fit into it the home has told: nothing is missing between the two.
+        assert!(seq > topic.head, "messages of a topic come in the order of their numbers");
+        topic.head = seq;
         let (epoch, mut index) = (topic.epoch, topic.logs);
         while index != NONE {
             let dialect = self.topics.logs[index as usize].dialect;
@@ -43,7 +47,7 @@ impl Shard {
             let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
             let len = self.encoder.measure(dialect, &message, effort) as u32;
             self.work.spend(self.encoder.cost_ns);
-            match self.make_frame(driver, index, len) {
+            match self.make_frame(driver, index, seq, len) {
                 Some(place) => {
                     let message = message_of(&self.topics, id, epoch, seq, content);
                     self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
@@ -53,8 +57,8 @@ impl Shard {
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
                 None => {
-                    self.rescue(driver, index, seq);
-                    self.topics.logs[index as usize].chain.restart(&mut self.store, seq + 1);
+                    self.let_fall(driver, index, u64::MAX);
+                    self.topics.logs[index as usize].chain.skip(&mut self.store, 1, seq);
                 }
             }
             let log = &mut self.topics.logs[index as usize];
@@ -73,17 +77,26 @@ impl Shard {
     }
 
     /// Makes room for a frame in a log, at the cost of its tail, and then of the histories used longest ago.
-    fn make_frame<D: Driver>(&mut self, driver: &mut D, log: u32, len: u32) -> Option<crate::io::memory::Span> {
+    fn make_frame<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        log: u32,
+        seq: u64,
+        len: u32,
+    ) -> Option<crate::io::memory::Span> {
         loop {
-            let chain = &self.topics.logs[log as usize].chain;
+            let frame_log = &self.topics.logs[log as usize];
+            let chain = &frame_log.chain;
             if chain.is_empty() || chain.bytes().saturating_add(len) <= self.limits.log_bytes_max {
                 break;
             }
             let next = chain.oldest_block_next(&self.store);
-            self.rescue(driver, log, next);
+            if frame_log.behind > 0 || frame_log.pending > 0 {
+                self.let_fall(driver, log, next);
+            }
             self.topics.logs[log as usize].chain.forget_oldest_block(&mut self.store);
         }
-        if !self.topics.logs[log as usize].chain.could_append(&mut self.store, len) {
+        if !self.topics.logs[log as usize].chain.could_append(&mut self.store, seq, len) {
             return None; // However much were forgotten for it.
         }
         let mut forgotten = 0;
@@ -93,7 +106,7 @@ impl Shard {
             // With many readers, one block should hold a burst: the walk is faster that way than memory is dear.
             let shared = BLOCK_BYTES_A_READER.saturating_mul(log.subscribers.len() as u32).min(BLOCK_BYTES_MAX / 4);
             let block_bytes = log.chain.bytes().max(log.block_bytes).max(shared).min(BLOCK_BYTES_MAX);
-            let place = log.chain.append(&mut self.store, driver.memory_mut(), len, block_bytes);
+            let place = log.chain.append(&mut self.store, driver.memory_mut(), seq, len, block_bytes);
             if place.is_some() || forgotten >= FORGOTTEN_MAX || !self.homes.make_room(&mut self.store, NONE) {
                 return place;
             }
@@ -101,29 +114,46 @@ impl Shard {
         }
     }
 
-    /// Before frames up to `next` are forgotten: whoever was sent one of them in part gets its rest into its own queue.
-    /// Without a whole frame nothing could be told to it any more.
-    fn rescue<D: Driver>(&mut self, driver: &mut D, index: u32, next: u64) {
-        for place in 0..self.topics.logs[index as usize].subscribers.len() {
+    /// Before frames up to position `next` are forgotten: who has not been sent all of them has no position from now on, but the
+    /// number of the last message that it has, which nobody could find afterwards. It is given the rest when it is looked at.
+    ///
+    /// Whoever was sent one of the frames in part gets its rest into its own queue: without a whole frame nothing could be told to
+    /// it any more. Costs a glance at each subscriber, and touches no connection besides those.
+    fn let_fall<D: Driver>(&mut self, driver: &mut D, index: u32, next: u64) {
+        let mut place = 0;
+        loop {
             let log = &self.topics.logs[index as usize];
-            if log.partials == 0 {
-                return;
-            }
+            let rest = log.subscribers.get(place..).unwrap_or_default();
+            let Some(found) = rest.iter().position(|other| other.flags & AWAY == 0 && other.next < next) else { break };
+            place += found;
             let subscriber = log.subscribers[place];
-            if subscriber.partial == 0 || subscriber.next >= next {
-                continue;
+            if subscriber.partial() > 0 {
+                let (slot, membership) = (subscriber.slot, subscriber.membership);
+                let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
+                let rest = frame.part(subscriber.partial(), frame.len - subscriber.partial());
+                self.whole_again(slot, membership);
+                if self.queue_span_first(driver, slot, rest) {
+                    self.pass(membership);
+                } else {
+                    // It can be told nothing more. It goes before anything is sent; now, somebody may be counting on the log.
+                    self.sending.condemned.push((slot, self.slots.connections[slot as usize].generation));
+                }
             }
-            let (slot, membership) = (subscriber.slot, subscriber.membership);
-            let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
-            let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
-            self.whole_again(slot, membership);
-            if self.queue_span_first(driver, slot, rest) {
-                self.pass(membership);
-            } else {
-                // It can be told nothing more. It goes before anything is sent; now, somebody may be counting on the log.
-                self.sending.condemned.push((slot, self.slots.connections[slot as usize].generation));
+            let log = &mut self.topics.logs[index as usize];
+            let end = log.chain.next();
+            let subscriber = &mut log.subscribers[place];
+            if subscriber.next < next {
+                let number = log.chain.number_before(&self.store, driver.memory(), subscriber.next);
+                subscriber.go_away(number, subscriber.pending(end), end);
+                subscriber.flags |= FALLEN;
+                // The log has the newest message for who wants no other, and nothing any more for who wants all.
+                let (waits, counted) = (subscriber.flags & (CONFLATE | PACED) != 0, subscriber.flags & BEHIND != 0);
+                subscriber.flags = if waits { subscriber.flags | BEHIND } else { subscriber.flags & !BEHIND };
+                log.behind = log.behind + u32::from(waits) - u32::from(counted);
             }
+            place += 1;
         }
+        self.work.spend(self.topics.logs[index as usize].subscribers.len() as u64 * GLANCE_NS);
     }
 
     /// A subscriber has no frame in part any more.
@@ -137,9 +167,7 @@ impl Shard {
         &mut self,
         driver: &mut D,
         ticket: Ticket<'_>,
-        head: u64,
-        first: u64,
-        count: u32,
+        stretch: Stretch,
         lost: Option<Lost>,
     ) {
         let (id, generation) = (ticket.word, ticket.slot);
@@ -148,20 +176,17 @@ impl Shard {
         }
         let topic = self.topics.topic_mut(id);
         debug_assert!(topic.catching_up);
-        let end = first + u64::from(count);
-        topic.batch = (end, end > head);
-        if lost.is_some() {
+        topic.batch = (stretch.last, stretch.is_all());
+        if let Some(lost) = lost {
             // The history does not hold it any more: whoever missed it finds that out from the home.
-            topic.next = first;
+            topic.head = stretch.after;
             let mut index = topic.logs;
             while index != NONE {
-                let end = self.topics.logs[index as usize].chain.next();
-                self.rescue(driver, index, end);
+                self.let_fall(driver, index, u64::MAX);
                 let log = &mut self.topics.logs[index as usize];
                 let resolved = log.subscribers.len() as u64 - u64::from(log.unresolved);
-                let skipped = first - log.chain.next();
-                self.stats.owed = self.stats.owed.wrapping_add(resolved.wrapping_mul(skipped));
-                log.chain.restart(&mut self.store, first);
+                self.stats.owed = self.stats.owed.wrapping_add(resolved.wrapping_mul(lost.count));
+                log.chain.skip(&mut self.store, lost.count, stretch.after);
                 log.pending = log.subscribers.len() as u32;
                 if !std::mem::replace(&mut log.queued, true) {
                     self.sending.dirty.push_back(index);
@@ -169,7 +194,7 @@ impl Shard {
                 index = self.topics.logs[index as usize].next;
             }
         }
-        if count == 0 {
+        if stretch.count == 0 {
             self.catch_up_ends(id);
         }
     }
@@ -186,7 +211,7 @@ impl Shard {
             return;
         }
         self.deliver(driver, id, seq, content);
-        if seq + 1 == self.topics.topic(id).batch.0 {
+        if seq == self.topics.topic(id).batch.0 {
             self.catch_up_ends(id);
         }
     }

@@ -11,6 +11,7 @@ use crate::mesh::{Content, Lost, Name, Standing, Start};
 use crate::shard::limits::Limits;
 use crate::shard::memory::pool::Owner;
 use crate::shard::topic::chain::{Chain, Store};
+use crate::shard::topic::numbering::Numbering;
 use crate::shard::topic::places::{Places, half};
 
 const NONE: u32 = u32::MAX;
@@ -58,6 +59,8 @@ pub(in crate::shard) struct Home {
     name: Box<str>,
     /// Random, so that cursors of an earlier life of the topic are recognised.
     pub(in crate::shard) epoch: u32,
+    numbering: Numbering,
+    /// What it remembers: the nth message of the epoch has position n.
     history: Chain,
     /// Payload bytes in the history.
     payload_bytes: u64,
@@ -72,7 +75,7 @@ pub(in crate::shard) struct Home {
 /// Where a replay starts, and what is lost before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Resolved {
-    /// Number of the first message.
+    /// Position of the first message in the history.
     pub(in crate::shard) first: u64,
     /// What is lost before.
     pub(in crate::shard) lost: Option<Lost>,
@@ -81,14 +84,20 @@ pub(in crate::shard) struct Resolved {
 impl Home {
     /// Returns the number of the newest message, 0 before the first.
     #[must_use]
-    pub(in crate::shard) fn head(&self) -> u64 {
-        self.history.next() - 1
+    pub(in crate::shard) fn head(&self, store: &Store) -> u64 {
+        self.history.last(store)
+    }
+
+    /// Returns the position that the next message gets in the history.
+    #[must_use]
+    pub(in crate::shard) fn next(&self) -> u64 {
+        self.history.next()
     }
 
     /// Says what it is, as far as a condition can depend on it.
     #[must_use]
-    pub(in crate::shard) fn standing(&self) -> Standing {
-        Standing { epoch: self.epoch, head: self.head(), remembers: !self.history.is_empty() }
+    pub(in crate::shard) fn standing(&self, store: &Store) -> Standing {
+        Standing { epoch: self.epoch, head: self.head(store), remembers: !self.history.is_empty() }
     }
 
     /// Forgets what is too old, keeping the newest message.
@@ -105,12 +114,22 @@ impl Home {
         }
     }
 
+    /// Returns how many messages of this epoch with larger numbers than this one are remembered no longer.
+    fn forgotten_after(&self, number: u64) -> u64 {
+        (self.history.first() - 1).saturating_sub(self.numbering.count(self.epoch, number))
+    }
+
     /// Finds out where a replay starts.
     #[must_use]
-    pub(in crate::shard) fn resolve(&self, start: Start) -> Resolved {
+    pub(in crate::shard) fn resolve(&self, store: &Store, memory: &Memory, start: Start) -> Resolved {
         let (first, next) = (self.history.first(), self.history.next());
-        let gap = |after_epoch, after_seq, from: u64, epoch_changed| {
-            Some(Lost { after_epoch, after_seq, count: first.saturating_sub(from), epoch_changed })
+        let behind = |epoch, seq| {
+            if seq >= self.history.before() {
+                return Resolved { first: self.history.position_after(store, memory, seq), lost: None };
+            }
+            let count = self.forgotten_after(seq);
+            let lost = Lost { after_epoch: epoch, after_seq: seq, count, epoch_changed: false };
+            Resolved { first, lost: Some(lost).filter(|_| count > 0) }
         };
         match start {
             Start::Latest => Resolved { first: first.max(next - 1), lost: None },
@@ -119,40 +138,51 @@ impl Home {
             Start::Last(n) => Resolved { first: first.max(next.saturating_sub(u64::from(n))), lost: None },
             // The cursor of a topic that did not exist yet: nothing was missed before its first message.
             Start::After { epoch: 0, seq: 0 } if first == 1 => Resolved { first, lost: None },
-            Start::After { epoch, seq } if epoch != self.epoch || seq >= next => {
-                Resolved { first, lost: gap(epoch, seq, 1, true) }
+            Start::After { epoch, seq } if epoch != self.epoch || seq > self.head(store) => {
+                let count = self.forgotten_after(0);
+                Resolved { first, lost: Some(Lost { after_epoch: epoch, after_seq: seq, count, epoch_changed: true }) }
             }
-            Start::After { epoch, seq } if seq + 1 < first => Resolved { first, lost: gap(epoch, seq, seq + 1, false) },
-            Start::After { seq, .. } => Resolved { first: seq + 1, lost: None },
-            Start::Seq(seq) if seq < first => Resolved { first, lost: gap(self.epoch, seq - 1, seq, false) },
-            Start::Seq(seq) => Resolved { first: seq.min(next), lost: None },
+            Start::After { epoch, seq } => behind(epoch, seq),
+            Start::Behind(seq) => behind(self.epoch, seq),
         }
     }
 
-    /// Returns the content of message `seq`, which the history holds.
+    /// Returns the number of the message at a position that the history holds.
     #[must_use]
-    pub(in crate::shard) fn content<'m>(&self, store: &Store, memory: &'m Memory, seq: u64) -> Content<'m> {
-        let record = memory.bytes(self.history.record(store, memory, seq));
+    pub(in crate::shard) fn number(&self, store: &Store, memory: &Memory, position: u64) -> u64 {
+        self.history.number(store, memory, position)
+    }
+
+    /// Returns the number of the message before a position that the history holds, or before the next one to come.
+    #[must_use]
+    pub(in crate::shard) fn number_before(&self, store: &Store, memory: &Memory, position: u64) -> u64 {
+        self.history.number_before(store, memory, position)
+    }
+
+    /// Returns the content of the message at a position that the history holds.
+    #[must_use]
+    pub(in crate::shard) fn content<'m>(&self, store: &Store, memory: &'m Memory, position: u64) -> Content<'m> {
+        let record = memory.bytes(self.history.record(store, memory, position));
         let event_len = usize::from(record[9]);
         let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
         let event = std::str::from_utf8(event).expect("only checked event names are recorded");
         Content { event, payload, text: record[8] == 1 }
     }
 
-    /// Returns the length of the payload of message `seq` in bytes, with its event name.
+    /// Returns the length of the payload of the message at a position in bytes, with its event name.
     #[must_use]
-    pub(in crate::shard) fn content_len(&self, store: &Store, memory: &Memory, seq: u64) -> usize {
-        self.history.record(store, memory, seq).len as usize - RECORD_HEAD
+    pub(in crate::shard) fn content_len(&self, store: &Store, memory: &Memory, position: u64) -> usize {
+        self.history.record(store, memory, position).len as usize - RECORD_HEAD
     }
 
     fn forget_first(&mut self, store: &mut Store, memory: &Memory) {
         let first = self.history.first();
         self.payload_bytes -= self.content_len(store, memory, first) as u64;
-        self.history.forget_before(store, first + 1);
+        self.history.forget_before(store, memory, first + 1);
     }
 
     fn forget_all(&mut self, store: &mut Store) {
-        self.history.forget_before(store, self.history.next());
+        self.history.clear(store);
         self.payload_bytes = 0;
     }
 }
@@ -173,6 +203,8 @@ pub(in crate::shard) struct Homes {
     /// Where the search for old messages goes on.
     sweep: usize,
     random: u64,
+    /// How new ones number their messages.
+    pub(in crate::shard) numbering: Numbering,
 }
 
 impl Homes {
@@ -187,6 +219,7 @@ impl Homes {
             lives: 0,
             sweep: 0,
             random: seed,
+            numbering: Numbering::default(),
         }
     }
 
@@ -197,8 +230,8 @@ impl Homes {
     }
 
     /// Returns name, epoch and number of the newest message of every topic that has its home here.
-    pub(in crate::shard) fn heads(&self) -> impl Iterator<Item = (&str, u32, u64)> {
-        self.homes.iter().map(|(_, home)| (&*home.name, home.epoch, home.head()))
+    pub(in crate::shard) fn heads(&self, store: &Store) -> impl Iterator<Item = (&str, u32, u64)> {
+        self.homes.iter().map(|(_, home)| (&*home.name, home.epoch, home.head(store)))
     }
 
     /// Returns a bound of the places that homes stand at.
@@ -207,10 +240,10 @@ impl Homes {
     }
 
     /// Returns of the home at a place, if there is one, its name, epoch and head, and how many messages and bytes it remembers.
-    pub(in crate::shard) fn remembered(&self, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
+    pub(in crate::shard) fn remembered(&self, store: &Store, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
         let home = self.homes.get(place)?;
         let messages = home.history.next() - home.history.first();
-        Some((&home.name, home.epoch, home.head(), messages, home.payload_bytes))
+        Some((&home.name, home.epoch, home.head(store), messages, home.payload_bytes))
     }
 
     /// Finds a home.
@@ -241,7 +274,8 @@ impl Homes {
             hash: name.hash,
             name: name.text.into(),
             epoch,
-            history: Chain::new(Owner::History, 1),
+            numbering: self.numbering,
+            history: Chain::new(Owner::History, 0),
             payload_bytes: 0,
             members: Vec::new(),
             older: NONE,
@@ -276,7 +310,9 @@ impl Homes {
     ) -> Option<u64> {
         let len = RECORD_HEAD + content.event.len() + content.payload.len();
         let len = u32::try_from(len).ok()?;
-        if !self.homes[index as usize].history.could_append(store, len) {
+        let home = &self.homes[index as usize];
+        let number = home.numbering.number(home.epoch, home.history.next());
+        if !home.history.could_append(store, number, len) {
             return None; // However much were forgotten for it.
         }
         // Half of the memory is for what is on its way; histories share the other half.
@@ -291,7 +327,7 @@ impl Homes {
         let place = loop {
             let home = &mut self.homes[index as usize];
             let block_bytes = home.history.bytes().min(limits.history_bytes);
-            match home.history.append(store, memory, len, block_bytes) {
+            match home.history.append(store, memory, number, len, block_bytes) {
                 Some(place) => break place,
                 None if forgotten >= FORGOTTEN_MAX => return None,
                 None if self.make_room(store, index) => forgotten += 1,
@@ -319,13 +355,13 @@ impl Homes {
         }
         home.forget_old(store, memory, limits, now_ms);
         self.touch(index);
-        Some(self.homes[index as usize].head())
+        Some(number)
     }
 
     /// Forgets a topic's history; returns its epoch and head.
     pub(in crate::shard) fn clear(&mut self, index: u32, store: &mut Store) -> (u32, u64) {
         let home = &mut self.homes[index as usize];
-        let answer = (home.epoch, home.head());
+        let answer = (home.epoch, home.head(store));
         home.forget_all(store);
         self.unlist(index);
         self.remove_if_idle(index);
@@ -339,7 +375,7 @@ impl Homes {
             self.unlist(index);
             let home = &self.homes[index as usize];
             let hash = home.hash;
-            self.lives += u64::from(home.head() > 0);
+            self.lives += u64::from(home.history.next() > 1);
             self.by_name.remove(half(hash), index);
             self.homes.remove(index as usize);
         }
@@ -463,57 +499,72 @@ mod tests {
             let recorded = homes.record(index, content(b"0123456789"), &mut store, &mut memory, &limits, 0);
             assert_eq!(recorded, Some(seq));
         }
-        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 16);
+        let first = |homes: &Homes, store: &Store, memory: &Memory| {
+            homes.home(index).resolve(store, memory, Start::Earliest).first
+        };
+        assert_eq!(first(&homes, &store, &memory), 16);
         homes.record(index, content(&[b'x'; 990]), &mut store, &mut memory, &limits, 50).unwrap();
-        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 20, "ten bytes of the bound are left");
+        assert_eq!(first(&homes, &store, &memory), 20, "ten bytes of the bound are left");
         homes.record(index, content(&[b'y'; 5000]), &mut store, &mut memory, &limits, 60).unwrap();
-        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 22, "the newest is kept beyond the bound");
+        assert_eq!(first(&homes, &store, &memory), 22, "the newest is kept beyond the bound");
         homes.record(index, content(b"a"), &mut store, &mut memory, &limits, 70).unwrap();
         homes.record(index, content(b"b"), &mut store, &mut memory, &limits, 171).unwrap();
         homes.forget_old(&mut store, &memory, &limits, 10_000, 10);
-        assert_eq!(homes.home(index).resolve(Start::Earliest).first, 24);
+        assert_eq!(first(&homes, &store, &memory), 24);
         assert_eq!(homes.home(index).content(&store, &memory, 24).payload, b"b");
         homes.clear(index, &mut store);
         assert_eq!((homes.len(), store.pool.used_total()), (0, 0));
     }
 
-    /// Every kind of start finds its first message, and loss is told with its number.
+    /// Every kind of start finds its first message, and loss is told with its number and counted, whether or not numbers are
+    /// left out.
     #[test]
     fn starts_resolve() {
-        let mut memory = Memory::reserve(1 << 20).unwrap();
-        let mut store = Store::new(1 << 20);
-        let limits = Limits { history_messages: 5, ..Limits::default() };
-        let mut homes = Homes::new(1);
-        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
-        let empty = homes.home(index);
-        for start in [Start::Latest, Start::Live, Start::Earliest, Start::Last(3), Start::Seq(1)] {
-            assert_eq!(empty.resolve(start), Resolved { first: 1, lost: None }, "{start:?}");
-        }
-        for _ in 0..20 {
-            homes.record(index, content(b"x"), &mut store, &mut memory, &limits, 0).unwrap();
-        }
-        let home = homes.home(index);
-        let epoch = home.epoch;
-        let lost =
-            |after_epoch, after_seq, count, epoch_changed| Some(Lost { after_epoch, after_seq, count, epoch_changed });
-        for (start, first, lost) in [
-            (Start::Latest, 20, None),
-            (Start::Live, 21, None),
-            (Start::Earliest, 16, None),
-            (Start::Last(0), 21, None),
-            (Start::Last(2), 19, None),
-            (Start::Last(99), 16, None),
-            (Start::After { epoch, seq: 20 }, 21, None),
-            (Start::After { epoch, seq: 15 }, 16, None),
-            (Start::After { epoch, seq: 14 }, 16, lost(epoch, 14, 1, false)),
-            (Start::After { epoch, seq: 0 }, 16, lost(epoch, 0, 15, false)),
-            (Start::After { epoch, seq: 21 }, 16, lost(epoch, 21, 15, true)),
-            (Start::After { epoch: epoch ^ 1, seq: 20 }, 16, lost(epoch ^ 1, 20, 15, true)),
-            (Start::Seq(16), 16, None),
-            (Start::Seq(21), 21, None),
-            (Start::Seq(10), 16, lost(epoch, 9, 6, false)),
-        ] {
-            assert_eq!(home.resolve(start), Resolved { first, lost }, "{start:?}");
+        for leaves_out in [false, true] {
+            let mut memory = Memory::reserve(1 << 20).unwrap();
+            let mut store = Store::new(1 << 20);
+            let limits = Limits { history_messages: 5, ..Limits::default() };
+            let numbering = Numbering { leaves_out };
+            let mut homes = Homes { numbering, ..Homes::new(1) };
+            let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
+            let empty = homes.home(index);
+            for start in [Start::Latest, Start::Live, Start::Earliest, Start::Last(3), Start::Behind(0)] {
+                let resolved = empty.resolve(&store, &memory, start);
+                assert_eq!(resolved, Resolved { first: 1, lost: None }, "{start:?}");
+            }
+            let epoch = empty.epoch;
+            let nth = |nth| numbering.number(epoch, nth);
+            for place in 1..=20 {
+                let recorded = homes.record(index, content(b"x"), &mut store, &mut memory, &limits, 0);
+                assert_eq!(recorded, Some(nth(place)));
+            }
+            let home = homes.home(index);
+            let lost = |after_epoch, after_seq, count, epoch_changed| {
+                Some(Lost { after_epoch, after_seq, count, epoch_changed })
+            };
+            let after = |place| Start::After { epoch, seq: nth(place) };
+            let beyond = nth(20) + 1;
+            for (start, first, lost) in [
+                (Start::Latest, 20, None),
+                (Start::Live, 21, None),
+                (Start::Earliest, 16, None),
+                (Start::Last(0), 21, None),
+                (Start::Last(2), 19, None),
+                (Start::Last(99), 16, None),
+                (after(20), 21, None),
+                (after(15), 16, None),
+                (after(14), 16, lost(epoch, nth(14), 1, false)),
+                (after(0), 16, lost(epoch, 0, 15, false)),
+                (Start::After { epoch, seq: beyond }, 16, lost(epoch, beyond, 15, true)),
+                (Start::After { epoch: epoch ^ 1, seq: nth(20) }, 16, lost(epoch ^ 1, nth(20), 15, true)),
+                (Start::Behind(nth(15)), 16, None),
+                (Start::Behind(nth(17)), 18, None),
+                (Start::Behind(nth(20)), 21, None),
+                (Start::Behind(nth(9)), 16, lost(epoch, nth(9), 6, false)),
+            ] {
+                assert_eq!(home.resolve(&store, &memory, start), Resolved { first, lost }, "{start:?}");
+                assert_eq!(home.number_before(&store, &memory, first), nth(first - 1));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ pub(in crate::shard) mod delivery;
 pub(in crate::shard) mod home;
 pub(in crate::shard) mod leaving;
 pub(in crate::shard) mod news;
+pub(in crate::shard) mod numbering;
 pub(in crate::shard) mod places;
 pub(in crate::shard) mod replay;
 pub(in crate::shard) mod subscribe;

@@ -1,7 +1,8 @@
 //! Replays as a connection sees them: the start of a subscription, a subscriber that lagged, `poll` and `value`.
 //!
 //! A replay's messages are encoded into the connection's own queue; when the last of what there is has come, the subscriber goes
-//! on from its frame log. A membership knows the serial number of the replay on its way to it; whatever else comes is of one that
+//! on from its frame log. Until then it has no position there, only the number that the home goes on after; how much it has
+//! coming, and what it lost, is what the home says. A membership knows the serial number of the replay on its way to it; whatever else comes is of one that
 //! has ended.
 
 use corecast_protocol::cursor::{Cursor, Since};
@@ -10,15 +11,26 @@ use corecast_protocol::message::{Gap, Message};
 use corecast_protocol::topic::TOPIC_BYTES_MAX;
 
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Asker, Content, Lost, Packet, Rest, Start, Ticket};
+use crate::mesh::{Asker, Content, Lost, Packet, Rest, Start, Stretch, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::dialect::encode::Effort;
 use crate::shard::slot::connection::Waiting;
-use crate::shard::topic::topics::{BEHIND, NONE, REPLAYING, Topics, UNRESOLVED};
+use crate::shard::topic::topics::{AWAY, BEHIND, FALLEN, NONE, REPLAYING, Topics, UNRESOLVED};
 
 /// Replays of the newest message that may be on their way to one connection: it subscribes to so many topics at once.
 const REPLAYS_MAX: u32 = 64;
+
+/// Where a subscriber stands, seen from its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Whereabouts {
+    /// At a position.
+    Here,
+    /// Further than the log is: its replay was faster.
+    Ahead,
+    /// It is served otherwise, or is to be.
+    Elsewhere,
+}
 
 impl Shard {
     /// Returns a number for a replay.
@@ -52,7 +64,7 @@ impl Shard {
             self.topics.topic(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
         let generation = self.slots.connections[slot as usize].generation;
         let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: "" };
-        let from = Start::Seq(self.topics.subscriber(membership).next);
+        let from = Start::Behind(self.topics.subscriber(membership).next);
         let asked =
             self.crossings.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
@@ -77,8 +89,7 @@ impl Shard {
         driver: &mut D,
         ticket: Ticket<'_>,
         head: Cursor,
-        first: u64,
-        count: u32,
+        stretch: Stretch,
         lost: Option<Lost>,
     ) {
         // Nothing comes behind our last word, though its subscriptions may not all have ended yet.
@@ -88,10 +99,10 @@ impl Shard {
         let slot = ticket.slot;
         if ticket.word == NONE {
             if self.expects(slot, ticket.serial) {
-                self.tell_asked(driver, slot, head, first, count, lost);
+                self.tell_asked(driver, slot, head, stretch, lost);
             }
         } else if self.is_replaying(ticket) {
-            self.subscription_continues(driver, ticket, head, first, count, lost);
+            self.subscription_continues(driver, ticket, head, stretch, lost);
         }
     }
 
@@ -106,45 +117,85 @@ impl Shard {
         driver: &mut D,
         ticket: Ticket<'_>,
         head: Cursor,
-        first: u64,
-        count: u32,
+        stretch: Stretch,
         lost: Option<Lost>,
     ) {
         let (slot, membership) = (ticket.slot, ticket.word);
-        let place = &self.topics.memberships[membership as usize];
-        let log = place.log;
-        let subscriber = *self.topics.subscriber(membership);
-        if subscriber.flags & UNRESOLVED != 0 {
-            let log = &mut self.topics.logs[log as usize];
-            log.unresolved -= 1;
-            self.stats.owed = self.stats.owed.wrapping_add(log.chain.next().wrapping_sub(first));
-            let subscriber = self.topics.subscriber_mut(membership);
-            subscriber.flags &= !UNRESOLVED;
-            subscriber.next = first;
+        let unresolved = self.topics.subscriber(membership).flags & UNRESOLVED != 0;
+        self.home_counts(membership, stretch, lost);
+        if unresolved {
             self.tell_subscribed(driver, slot, ticket.token, head);
             if !self.slots.is_living(slot, ticket.generation) {
                 return; // No memory for the answer: the connection and its memberships are gone.
             }
-            if let Some(lost) = lost {
-                self.stats.owed = self.stats.owed.wrapping_add(lost.count);
-                let reason = if lost.epoch_changed { GapReason::Epoch } else { GapReason::Expired };
-                self.tell_lost(driver, slot, membership, head.epoch, first, lost, reason);
-            }
-        } else if let Some(lost) = lost {
-            self.topics.subscriber_mut(membership).next = first;
-            self.tell_lost(driver, slot, membership, head.epoch, first, lost, GapReason::Overflow);
+        }
+        if let Some(lost) = lost {
+            let reason = match (unresolved, lost.epoch_changed) {
+                (true, true) => GapReason::Epoch,
+                (true, false) => GapReason::Expired,
+                (false, _) => GapReason::Overflow,
+            };
+            self.tell_lost(driver, slot, membership, Cursor { epoch: head.epoch, seq: stretch.after }, lost, reason);
         }
         if !self.slots.is_living(slot, ticket.generation) || !self.is_replaying(ticket) {
             return; // What it was told has ended it.
         }
         let held = self.slots.active_if_any(slot).map_or(0, |active| active.queue.len());
-        if count == 0 {
-            self.batch_ends(driver, slot, membership, first > head.seq);
+        if stretch.count == 0 {
+            self.batch_ends(driver, slot, membership, stretch.is_all());
         } else if held > self.limits.private_bytes_max {
             // Others of its replays brought more than it has read: this one is asked for again.
             self.batch_ends(driver, slot, membership, false);
         }
         self.slots.make_ready(slot);
+    }
+
+    /// A home has said how much a subscriber without a position has coming, and what it lost. That is what it is owed from now on.
+    fn home_counts(&mut self, membership: u32, stretch: Stretch, lost: Option<Lost>) {
+        let place = &self.topics.memberships[membership as usize];
+        let log = &mut self.topics.logs[place.log as usize];
+        let end = log.chain.next();
+        let subscriber = &mut log.subscribers[place.index as usize];
+        let owed = if subscriber.flags & UNRESOLVED != 0 {
+            log.unresolved -= 1;
+            0
+        } else {
+            subscriber.pending(end)
+        };
+        subscriber.flags &= !UNRESOLVED;
+        subscriber.go_away(stretch.after, stretch.ahead, end);
+        let lost_count = lost.map_or(0, |lost| lost.count);
+        let owes = subscriber.pending(end) + lost_count;
+        self.stats.owed = self.stats.owed.wrapping_add(owes).wrapping_sub(owed);
+        self.stats.dropped = self.stats.dropped.wrapping_add(lost_count);
+    }
+
+    /// Finds out where a subscriber stands. Whose replay is over takes its position, if its log has come as far.
+    pub(in crate::shard) fn whereabouts<D: Driver>(&mut self, driver: &D, membership: u32) -> Whereabouts {
+        let place = &self.topics.memberships[membership as usize];
+        let log = &mut self.topics.logs[place.log as usize];
+        let subscriber = &mut log.subscribers[place.index as usize];
+        if subscriber.flags & AWAY == 0 {
+            return Whereabouts::Here;
+        }
+        let number = subscriber.next;
+        if subscriber.flags & (REPLAYING | FALLEN) != 0 || number < log.chain.before() {
+            return Whereabouts::Elsewhere;
+        }
+        if number > log.chain.last(&self.store) {
+            return Whereabouts::Ahead;
+        }
+        let end = log.chain.next();
+        let position = log.chain.position_after(&self.store, driver.memory(), number);
+        // From now on the log says what it has coming.
+        let owed = subscriber.pending(end);
+        self.stats.owed = self.stats.owed.wrapping_add(end - position).wrapping_sub(owed);
+        subscriber.come_back(position);
+        if position < end && subscriber.flags & BEHIND == 0 {
+            subscriber.flags |= BEHIND;
+            log.behind += 1;
+        }
+        Whereabouts::Here
     }
 
     pub(in crate::shard) fn replay_message<D: Driver>(
@@ -200,9 +251,7 @@ impl Shard {
 
     /// A message of a replay stands where it will be sent from.
     fn passed(&mut self, membership: u32, seq: u64) {
-        let subscriber = self.topics.subscriber_mut(membership);
-        debug_assert_eq!(subscriber.next, seq, "a replay has no holes");
-        subscriber.next = seq + 1;
+        self.topics.subscriber_mut(membership).pass_away(seq);
         self.stats.delivered = self.stats.delivered.wrapping_add(1);
     }
 
@@ -212,8 +261,12 @@ impl Shard {
         let Some(active) = self.slots.active_if_any(slot) else { return };
         let waits = active.waiting == Waiting::Answer && self.goes_on_after_replay(slot);
         if all {
+            // If the log begins further on, there is more to ask for.
             self.topics.subscriber_mut(membership).flags &= !REPLAYING;
-            self.measure_by_log(driver, membership);
+            match self.whereabouts(driver, membership) {
+                Whereabouts::Here | Whereabouts::Ahead => self.measure_by_log(driver, membership),
+                Whereabouts::Elsewhere => self.topics.subscriber_mut(membership).flags |= REPLAYING,
+            }
         }
         self.has_news(slot, membership);
         self.end_if_long(slot);
@@ -228,8 +281,9 @@ impl Shard {
         self.measure_by_count(membership);
         let log = self.topics.memberships[membership as usize].log;
         let subscriber = self.topics.subscriber_mut(membership);
+        debug_assert!(subscriber.flags & AWAY != 0, "who has a position is served by the log");
         let counted = subscriber.flags & BEHIND != 0;
-        subscriber.flags = (subscriber.flags & !BEHIND) | REPLAYING | crate::shard::topic::topics::LOOK;
+        subscriber.flags = (subscriber.flags & !(BEHIND | FALLEN)) | REPLAYING;
         if counted {
             let log = &mut self.topics.logs[log as usize];
             log.behind -= 1;
@@ -237,25 +291,18 @@ impl Shard {
         }
     }
 
-    /// Tells a subscriber what it lost; counts it.
-    #[allow(clippy::too_many_arguments)]
+    /// Tells a subscriber what it lost before it goes on behind `to`.
     fn tell_lost<D: Driver>(
         &mut self,
         driver: &mut D,
         slot: Slot,
         membership: u32,
-        epoch: u32,
-        first: u64,
+        to: Cursor,
         lost: Lost,
         reason: GapReason,
     ) {
-        self.stats.dropped = self.stats.dropped.wrapping_add(lost.count);
-        let from = if lost.epoch_changed {
-            Cursor { epoch: lost.after_epoch, seq: lost.after_seq }
-        } else {
-            Cursor { epoch, seq: lost.after_seq }
-        };
-        let to = Cursor { epoch, seq: first - 1 };
+        let epoch = if lost.epoch_changed { lost.after_epoch } else { to.epoch };
+        let from = Cursor { epoch, seq: lost.after_seq };
         self.subscription_lost(driver, slot, membership, from, to, lost.count, reason);
     }
 

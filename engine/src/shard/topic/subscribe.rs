@@ -133,9 +133,9 @@ impl Shard {
         let mut whole = true;
         let subscriber = *self.topics.subscriber(membership);
         let log = self.topics.memberships[membership as usize].log;
-        if subscriber.partial > 0 {
+        if subscriber.partial() > 0 {
             let frame = self.topics.logs[log as usize].chain.record(&self.store, driver.memory(), subscriber.next);
-            let rest = frame.part(subscriber.partial, frame.len - subscriber.partial);
+            let rest = frame.part(subscriber.partial(), frame.len - subscriber.partial());
             whole = self.queue_span_first(driver, slot, rest);
             self.whole_again(slot, membership);
             if whole {
@@ -222,16 +222,14 @@ impl Shard {
         let (log, gone) = self.topics.leave(membership);
         let frame_log = &mut self.topics.logs[log as usize];
         if gone.flags & UNRESOLVED == 0 {
-            let next = frame_log.chain.next();
-            self.stats.abandoned = self.stats.abandoned.wrapping_add(next.saturating_sub(gone.next));
-            // A replay may have brought it further than a log that is catching up: that was not owed here yet.
-            self.stats.owed = self.stats.owed.wrapping_add(gone.next.saturating_sub(next));
+            let pending = gone.pending(frame_log.chain.next());
+            self.stats.abandoned = self.stats.abandoned.wrapping_add(pending);
         }
         if !frame_log.subscribers.is_empty() {
             self.release_later(log);
             return;
         }
-        frame_log.chain.restart(&mut self.store, 0);
+        frame_log.chain.clear(&mut self.store);
         let topic = frame_log.topic;
         self.topics.unlink_log(log);
         let frame_log = &mut self.topics.logs[log as usize];

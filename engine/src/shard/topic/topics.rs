@@ -4,7 +4,7 @@
 //!   connection ──first──▶ membership ◀─next, previous─▶ membership …  (a list per connection)
 //!                             │ log, index
 //!                             ▼
-//!   topic ──logs──▶ frame log: subscribers [ next | slot | membership | partial | flags ] …
+//!   topic ──logs──▶ frame log: subscribers [ next | slot | membership | part | flags ] …
 //!                      │       chain of encoded frames
 //!                      └─next─▶ the log of the next dialect in use ──▶ …
 //! ```
@@ -50,12 +50,12 @@ pub(in crate::shard) struct Topic {
     pub(in crate::shard) leaving: bool,
     /// It stands among those whose home is to be told; it may have a subscriber again.
     pub(in crate::shard) leaves: bool,
-    /// While catching up: the number after the batch that is arriving, and whether it is the last one.
+    /// While catching up: the number of the last message of the batch that is arriving, and whether it is the last batch.
     pub(in crate::shard) batch: (u64, bool),
     /// Epoch, once joined.
     pub(in crate::shard) epoch: u32,
-    /// Number of the next message to come, once joined.
-    pub(in crate::shard) next: u64,
+    /// Number of the newest message that has come, once joined: those that come have larger ones.
+    pub(in crate::shard) head: u64,
     /// Its first frame log, or [`NONE`]; there is one per dialect in use, hardly ever more than three.
     pub(in crate::shard) logs: u32,
 }
@@ -80,27 +80,73 @@ pub(in crate::shard) const PACED: u32 = 8;
 pub(in crate::shard) const UNRESOLVED: u32 = 16;
 /// It is served from the home's history, not from the log.
 pub(in crate::shard) const REPLAYING: u32 = 32;
-/// Its stream is long enough, and ends once everything before number `measure` was sent.
+/// Its stream is long enough, and ends once everything before position `measure` was sent.
 pub(in crate::shard) const ENOUGH: u32 = 64;
 /// It is served by the sender only, and what its stream was sent is counted.
 pub(in crate::shard) const COUNTED: u32 = 128;
 
 /// Its membership stands among those of its connection that have news.
 pub(in crate::shard) const NEWS: u32 = 256;
+/// It has no position in its log: `next` is the number of the last message that it has, or is told that it lost. It is `UNRESOLVED`,
+/// `REPLAYING`, or `FALLEN`; or its replay brought it further than its log is, and it takes its position when the log has come
+/// as far.
+pub(in crate::shard) const AWAY: u32 = 512;
+/// It fell off the tail of its log, and was not looked at since.
+pub(in crate::shard) const FALLEN: u32 = 1024;
 
 /// A subscriber's place in a frame log.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct Subscriber {
-    /// Number of the next message to send.
+    /// Position of the next message to send; or a number, see [`AWAY`].
     pub(in crate::shard) next: u64,
     /// The connection.
     pub(in crate::shard) slot: u32,
     /// Its membership.
     pub(in crate::shard) membership: u32,
-    /// Bytes of frame `next` that were sent already.
-    pub(in crate::shard) partial: u32,
+    /// With a position: bytes of that frame that were sent already. Without: the low half of the position that it would have if the
+    /// log went back so far, which is what it still has coming before the log's end.
+    part: u32,
     /// `LOOK`, ...
     pub(in crate::shard) flags: u32,
+}
+
+impl Subscriber {
+    /// Returns how many bytes of the next frame were sent already.
+    #[must_use]
+    pub(in crate::shard) fn partial(&self) -> u32 {
+        if self.flags & AWAY == 0 { self.part } else { 0 }
+    }
+
+    /// So many bytes of the next frame, which has a position, were sent already.
+    pub(in crate::shard) fn set_partial(&mut self, bytes: u32) {
+        debug_assert_eq!(self.flags & AWAY, 0, "a frame is begun where it stands");
+        self.part = bytes;
+    }
+
+    /// Returns how many messages it has coming, where the log ends before position `end`; of one without a position, as its home
+    /// counted them.
+    #[must_use]
+    pub(in crate::shard) fn pending(&self, end: u64) -> u64 {
+        if self.flags & AWAY == 0 { end - self.next } else { u64::from((end as u32).wrapping_sub(self.part)) }
+    }
+
+    /// It has no position from now on, but all up to a number; so many messages are to come before the log's end.
+    pub(in crate::shard) fn go_away(&mut self, number: u64, pending: u64, end: u64) {
+        self.flags |= AWAY | LOOK;
+        (self.next, self.part) = (number, (end as u32).wrapping_sub(pending as u32));
+    }
+
+    /// It is sent a message with this number otherwise than from the log.
+    pub(in crate::shard) fn pass_away(&mut self, number: u64) {
+        debug_assert!(self.flags & AWAY != 0 && number > self.next, "numbers grow");
+        (self.next, self.part) = (number, self.part.wrapping_add(1));
+    }
+
+    /// It goes on from a position.
+    pub(in crate::shard) fn come_back(&mut self, position: u64) {
+        self.flags &= !(AWAY | FALLEN);
+        (self.next, self.part) = (position, 0);
+    }
 }
 
 /// The encoded messages of a topic in one dialect, and everybody who reads them.
@@ -234,7 +280,7 @@ impl Topics {
     /// Returns of every topic with subscribers its name, and epoch and number of its newest message here, once joined.
     pub(in crate::shard) fn heads(&self) -> impl Iterator<Item = (&str, Option<(u32, u64)>)> {
         let read = self.topics.iter().filter(|(_, topic)| topic.logs != NONE);
-        read.map(|(_, topic)| (&*topic.name, topic.joined.then(|| (topic.epoch, topic.next - 1))))
+        read.map(|(_, topic)| (&*topic.name, topic.joined.then_some((topic.epoch, topic.head))))
     }
 
     /// Describes every topic that is catching up.
@@ -268,7 +314,7 @@ impl Topics {
             leaves: false,
             batch: (0, false),
             epoch: 0,
-            next: 0,
+            head: 0,
             logs: NONE,
         };
         let index = u32::try_from(self.topics.insert(topic)).expect("fewer topics than 2^32");
@@ -315,7 +361,7 @@ impl Topics {
             topic,
             dialect,
             next: first,
-            chain: Chain::new(Owner::Log, self.topics[topic as usize].next),
+            chain: Chain::new(Owner::Log, self.topics[topic as usize].head),
             subscribers: Vec::with_capacity(1),
             walk: 0,
             pending: 0,
@@ -470,8 +516,11 @@ impl Topics {
     pub(in crate::shard) fn whole_again(&mut self, membership: u32) {
         let place = &self.memberships[membership as usize];
         let log = &mut self.logs[place.log as usize];
-        let partial = std::mem::take(&mut log.subscribers[place.index as usize].partial);
-        log.partials -= u32::from(partial > 0);
+        let subscriber = &mut log.subscribers[place.index as usize];
+        if subscriber.partial() > 0 {
+            subscriber.set_partial(0);
+            log.partials -= 1;
+        }
     }
 
     /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
@@ -493,7 +542,11 @@ impl Topics {
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
         self.set_pace(membership, every_ms);
         let log = &mut self.logs[log as usize];
-        log.subscribers.push(Subscriber { next: log.chain.next(), slot, membership, partial: 0, flags });
+        let mut subscriber = Subscriber { next: log.chain.next(), slot, membership, part: 0, flags };
+        if flags & UNRESOLVED != 0 {
+            subscriber.go_away(self.topics[log.topic as usize].head, 0, log.chain.next());
+        }
+        log.subscribers.push(subscriber);
         // The walk goes round: one more place lies between it and the end of its round.
         if log.pending > 0 {
             log.pending += 1;
@@ -560,12 +613,12 @@ impl Topics {
         if gone.flags & UNRESOLVED != 0 {
             log.unresolved -= 1;
         }
-        log.partials -= u32::from(gone.partial > 0);
+        log.partials -= u32::from(gone.partial() > 0);
         let count = log.subscribers.len() as u32;
         if let Some(moved) = log.subscribers.get(place.index as usize) {
             self.memberships[moved.membership as usize].index = place.index;
             // The last one came to a place that the walk may have passed already.
-            if log.pending > 0 && moved.next < log.chain.next() {
+            if log.pending > 0 && (moved.flags & AWAY != 0 || moved.next < log.chain.next()) {
                 log.pending = count;
             }
         }

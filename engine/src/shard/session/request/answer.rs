@@ -10,7 +10,7 @@ use corecast_protocol::write::Writer;
 use corecast_protocol::{json, topic};
 
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Content, Lost, Reason, Standing};
+use crate::mesh::{Content, Lost, Reason, Standing, Stretch};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::Transport;
@@ -84,18 +84,18 @@ impl Shard {
         driver: &mut D,
         slot: Slot,
         head: Cursor,
-        first: u64,
-        count: u32,
+        stretch: Stretch,
         lost: Option<Lost>,
     ) {
         let Some(exchange) = self.exchange_if_any_mut(slot) else { return };
+        let count = stretch.count;
         if matches!(exchange.pending.what, Asked::Publish | Asked::Clear) {
             let standing = Standing { epoch: head.epoch, head: head.seq, remembers: count > 0 };
             self.condition_resolves(driver, slot, standing);
             return;
         }
         let value = exchange.pending.what == Asked::Value;
-        let cursor = Cursor { epoch: head.epoch, seq: first + u64::from(count) - 1 };
+        let cursor = Cursor { epoch: head.epoch, seq: stretch.last };
         exchange.cursor = cursor;
         exchange.poll_left = if value { count.min(1) } else { count };
         if value && count == 0 {
@@ -124,7 +124,8 @@ impl Shard {
         let mut w = Writer::new(&mut gap);
         w.byte(b'[');
         if let Some(lost) = lost {
-            write_gap(&mut w, self.exchange(slot).words.topic(driver.memory()).text(), head.epoch, first, lost);
+            let to = Cursor { epoch: head.epoch, seq: stretch.after };
+            write_gap(&mut w, self.exchange(slot).words.topic(driver.memory()).text(), to, lost);
         }
         let len = w.finish().expect("room for the longest topic was made");
         let index = self.slots.connections[slot as usize].active as usize;
@@ -385,13 +386,12 @@ impl Shard {
     }
 }
 
-fn write_gap(w: &mut Writer<'_>, topic: &str, epoch: u32, first: u64, lost: Lost) {
+fn write_gap(w: &mut Writer<'_>, topic: &str, to: Cursor, lost: Lost) {
     let (from, reason) = if lost.epoch_changed {
         (Cursor { epoch: lost.after_epoch, seq: lost.after_seq }, GapReason::Epoch)
     } else {
-        (Cursor { epoch, seq: lost.after_seq }, GapReason::Expired)
+        (Cursor { epoch: to.epoch, seq: lost.after_seq }, GapReason::Expired)
     };
-    let to = Cursor { epoch, seq: first - 1 };
     w.text("{\"gap\":{\"topic\":");
     json::string(w, topic);
     w.text(",\"from\":\"");
