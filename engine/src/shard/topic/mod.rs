@@ -10,4 +10,5 @@ pub(in crate::shard) mod numbering;
 pub(in crate::shard) mod places;
 pub(in crate::shard) mod replay;
 pub(in crate::shard) mod subscribe;
+pub(in crate::shard) mod subscriber;
 pub(in crate::shard) mod topics;
