@@ -59,7 +59,8 @@ fn is_compressed(subscriber: usize) -> bool {
     subscriber.is_multiple_of(4)
 }
 
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Long: the shards of these tests never rest, and may share two cores with others.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Opens a WebSocket on `path`, with further headers.
 fn open(address: SocketAddr, path: &str, headers: &str) -> TcpStream {
@@ -139,43 +140,261 @@ fn turn_until_done(shard: &mut Shard, ring: &mut Ring, done: &Receiver<()>) -> u
     ALLOCATIONS.get() - before
 }
 
-/// After a warm-up, publishing over WebSocket and HTTP to 21 subscribers, some of them compressed, allocates nothing on the
-/// shard's thread.
-#[test]
-fn no_allocation_per_message() {
+/// A production shard on a real ring, and where it listens. To be made on the thread that gives it its turns.
+fn engine() -> (Shard, Ring, SocketAddr) {
     let listeners = listen("127.0.0.1:0".parse().expect("an address"), 1).expect("loopback can be bound");
     let address = listeners[0].address();
     let config = RingConfig { slots: 256, buffers: 256, memory_bytes: 32 << 20, ..RingConfig::default() };
     let doorbells = Doorbell::several(1).expect("an eventfd");
     let mut ring = Ring::new(&config, 0, doorbells, listeners).expect("an io_uring");
-    let limits = Limits { memory_bytes: 32 << 20, compress_from: Some(100), ..Limits::default() };
+    let limits = Limits { memory_bytes: 32 << 20, compress_from: Some(100), jsonp: true, ..Limits::default() };
     let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
-    let mut shard =
-        Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2, wall_offset_us: 0 });
+    let shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2, wall_offset_us: 0 });
     ring.enable().expect("a ring starts on its thread");
     ring.accept(0);
+    (shard, ring, address)
+}
 
+/// Lets clients do their rounds: the first ones are the warm-up; returns the allocations of the shard's thread in the last one.
+fn allocations_of_the_last_round(
+    rounds: usize,
+    clients: impl FnOnce(SocketAddr, &mut dyn FnMut()) + Send + 'static,
+) -> u64 {
+    let (mut shard, mut ring, address) = engine();
     let (tell, done) = channel();
     let (go_on, next) = channel::<()>();
     let clients = std::thread::spawn(move || {
+        clients(address, &mut || {
+            tell.send(()).expect("somebody waits");
+            next.recv().expect("somebody says go");
+        });
+    });
+    let mut allocations = 0;
+    for round in 0..rounds {
+        allocations = turn_until_done(&mut shard, &mut ring, &done);
+        assert!(round > 0 || allocations > 0, "the counter counts");
+        go_on.send(()).expect("the clients wait");
+    }
+    clients.join().expect("the clients saw every message");
+    allocations
+}
+
+/// After a warm-up, publishing over WebSocket and HTTP to 21 subscribers, some of them compressed, allocates nothing on the
+/// shard's thread.
+#[test]
+fn no_allocation_per_message() {
+    let allocations = allocations_of_the_last_round(2, |address, round_is_over| {
         let mut streams = vec![open(address, "/topics/t?since=live", "")];
         streams.extend((0..SUBSCRIBERS).map(|place| {
             let headers = if is_compressed(place) { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
             open(address, "/topics/t?since=live", headers)
         }));
-        let mut http = TcpStream::connect(address).expect("the engine listens");
-        http.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
+        let mut http = Client::connect(address);
         for messages in [400, 400] {
-            round(&mut streams, &mut http, messages);
-            tell.send(()).expect("somebody waits");
-            next.recv().expect("somebody says go");
+            round(&mut streams, &mut http.stream, messages);
+            round_is_over();
         }
     });
-    let warming = turn_until_done(&mut shard, &mut ring, &done);
-    assert!(warming > 0, "the counter counts");
-    go_on.send(()).expect("the clients wait");
-    let allocations = turn_until_done(&mut shard, &mut ring, &done);
-    go_on.send(()).expect("the clients wait");
-    clients.join().expect("the clients saw every message");
     assert_eq!(allocations, 0, "allocations on the path of a message");
+}
+
+/// A client that keeps its connection.
+struct Client {
+    stream: TcpStream,
+}
+
+/// An answer: its status, the cursor that it names, its entity tag, and its body.
+struct Answered {
+    status: String,
+    cursor: String,
+    etag: String,
+    body: String,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("the engine listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
+        Client { stream }
+    }
+
+    fn send(&mut self, method_and_path: &str, headers: &str, body: &str) {
+        let len = body.len();
+        let head = format!("{method_and_path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len}\r\n\r\n{body}");
+        self.stream.write_all(head.as_bytes()).expect("the engine reads");
+    }
+
+    fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).expect("the engine answers");
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).expect("heads are text")
+    }
+
+    fn receive(&mut self) -> Answered {
+        let head = self.read_head();
+        let of = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+        let mut body = vec![0; of("Content-Length: ").parse().unwrap_or(0)];
+        self.stream.read_exact(&mut body).expect("the body comes");
+        Answered {
+            status: head.split(' ').nth(1).unwrap_or_default().to_owned(),
+            cursor: of("Corecast-Cursor: "),
+            etag: of("ETag: "),
+            body: String::from_utf8(body).expect("bodies are text here"),
+        }
+    }
+
+    fn ask(&mut self, method_and_path: &str, headers: &str, body: &str) -> Answered {
+        self.send(method_and_path, headers, body);
+        self.receive()
+    }
+}
+
+/// Reads the data of a body in chunks.
+struct Chunks {
+    client: Client,
+    left: usize,
+}
+
+impl std::io::Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 {
+            let mut line = String::new();
+            while !line.ends_with("\r\n") || line == "\r\n" {
+                if line == "\r\n" {
+                    line.clear(); // The end of the last chunk.
+                }
+                let mut byte = [0];
+                self.client.stream.read_exact(&mut byte)?;
+                line.push(byte[0].into());
+            }
+            self.left = usize::from_str_radix(line.trim_end(), 16).expect("a chunk begins with its length");
+        }
+        let len = out.len().min(self.left);
+        let read = self.client.stream.read(&mut out[..len])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
+
+/// A stream over HTTP that is read to the last message published.
+struct Reader {
+    bytes: Box<dyn std::io::Read>,
+    read: Vec<u8>,
+}
+
+impl Reader {
+    fn open(address: SocketAddr, path: &str, gzip: bool) -> Reader {
+        let mut client = Client::connect(address);
+        client.send(&format!("GET {path}"), if gzip { "Accept-Encoding: gzip\r\n" } else { "" }, "");
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("Transfer-Encoding: chunked"), "{head}");
+        assert_eq!(head.contains("Content-Encoding: gzip"), gzip, "{head}");
+        let chunks = Chunks { client, left: 0 };
+        let bytes: Box<dyn std::io::Read> =
+            if gzip { Box::new(flate2::read::GzDecoder::new(chunks)) } else { Box::new(chunks) };
+        Reader { bytes, read: Vec::new() }
+    }
+
+    /// Reads on until `text` has come; forgets what was before it.
+    fn read_to(&mut self, text: &str) {
+        loop {
+            if let Some(at) = self.read.windows(text.len()).position(|window| window == text.as_bytes()) {
+                self.read.drain(..at + text.len());
+                return;
+            }
+            let mut more = [0; 16 << 10];
+            let len = self.bytes.read(&mut more).expect("messages come");
+            assert_ne!(len, 0, "a stream goes on");
+            self.read.extend_from_slice(&more[..len]);
+        }
+    }
+}
+
+/// After a warm-up, streams in every shape, in chunks and compressed, of one topic and of two, are sent messages without an
+/// allocation on the shard's thread.
+#[test]
+fn no_allocation_per_message_of_a_stream() {
+    let allocations = allocations_of_the_last_round(2, |address, round_is_over| {
+        let shapes = ["sse", "sse&enveloped", "stream", "multipart", "forever-frame"];
+        let paths = shapes.map(|shape| format!("/topics/t?since=live&transport={shape}"));
+        let several = ["sse", "sse&enveloped"].map(|shape| format!("/topics?topic=t&topic=u&transport={shape}"));
+        let mut readers: Vec<Reader> = paths
+            .iter()
+            .chain(&several)
+            .flat_map(|path| [false, true].map(|gzip| Reader::open(address, path, gzip)))
+            .collect();
+        let mut publisher = Client::connect(address);
+        let padding = "x".repeat(200);
+        for round in 0..2 {
+            for turn in 0..30 {
+                // One at a time, and many at once.
+                let messages = if turn % 3 == 0 { 16 } else { 1 };
+                for message in 0..messages {
+                    publisher.send("POST /topics/t", "", &format!("{padding}<{round}.{turn}.{message}>"));
+                }
+                (0..messages).for_each(|_| assert_eq!(publisher.receive().status, "200"));
+                // A frame of a page holds no angle brackets.
+                let last = format!("{round}.{turn}.{}", messages - 1);
+                readers.iter_mut().for_each(|reader| reader.read_to(&last));
+            }
+            round_is_over();
+        }
+    });
+    assert_eq!(allocations, 0, "allocations on the path of a message to a stream");
+}
+
+/// Times that each kind of request is made in a round.
+const REQUESTS: u64 = 40;
+
+/// Logs that the requests of one time begin to read, each of which nobody else reads: two polls of two topics, a script, and two long
+/// polls. The list of the readers of a log is made with it, and that is all that is allocated.
+const LOGS: u64 = 2 * 2 + 1 + 2;
+
+/// After a warm-up, polls and batches allocate nothing on the shard's thread but the list of a log's readers, where that log begins:
+/// polls of one topic and of several, as they are and as scripts, with news and without; long polls that are answered at once, and
+/// such that wait for a message.
+#[test]
+fn no_allocation_per_request() {
+    let allocations = allocations_of_the_last_round(2, |address, round_is_over| {
+        // Somebody reads the topics all the time: what a topic costs, it costs once.
+        let _subscribers = [Reader::open(address, "/topics?topic=t&topic=u&transport=stream", false)];
+        let (mut client, mut waiting) = (Client::connect(address), Client::connect(address));
+        let batch: String =
+            (0..20).map(|n| format!("{{\"topic\":\"{}\",\"data\":\"x{n}\"}}\n", ["t", "u"][n % 2])).collect();
+        for _ in 0..2 {
+            for _ in 0..REQUESTS {
+                let answer = client.ask("POST /topics", "Content-Type: application/x-ndjson\r\n", &batch);
+                assert_eq!((answer.status.as_str(), answer.body.as_str()), ("200", "{\"published\":20}"));
+
+                let poll = client.ask("GET /topics/t?since=-5&transport=poll", "", "");
+                assert!(poll.status == "200" && poll.body.contains("\"x18\""), "{}", poll.body);
+                let unchanged = format!("If-None-Match: {}\r\n", poll.etag);
+                assert_eq!(client.ask("GET /topics/t?since=-5&transport=poll", &unchanged, "").status, "304");
+                assert_eq!(client.ask("GET /topics/t?transport=value", "", "").body, "x18");
+
+                let both = client.ask("GET /topics?topic=t&topic=u&since=-5&transport=poll", "", "");
+                assert!(both.status == "200" && both.body.contains("\"x19\""), "{}", both.body);
+                let unchanged = format!("If-None-Match: {}\r\n", both.etag);
+                let again = client.ask("GET /topics?topic=t&topic=u&since=-5&transport=poll", &unchanged, "");
+                assert_eq!(again.status, "304");
+                let script = client.ask("GET /topics/t?since=-5&transport=jsonp&callback=f", "", "");
+                assert!(script.status == "200" && script.body.contains("f(["), "{}", script.body);
+
+                let at_once = client.ask("GET /topics/t?since=-5&transport=long-poll", "", "");
+                assert!(at_once.status == "200" && at_once.body.contains("\"x18\""), "{}", at_once.body);
+                waiting.send(&format!("GET /topics/t?since={}&transport=long-poll", at_once.cursor), "", "");
+                // It was read before this is answered.
+                assert_eq!(client.ask("GET /topics/t?transport=value", "", "").status, "200");
+                assert_eq!(client.ask("POST /topics/t", "", "news").status, "200");
+                let waited = waiting.receive();
+                assert!(waited.status == "200" && waited.body.contains("\"news\""), "{}", waited.body);
+            }
+            round_is_over();
+        }
+    });
+    assert!(allocations <= REQUESTS * LOGS, "{allocations} allocations, {LOGS} logs began in each of {REQUESTS} times");
 }

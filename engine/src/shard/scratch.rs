@@ -16,6 +16,8 @@ pub(super) struct Scratch {
     pub(super) carried: Vec<u8>,
     /// A message or body that was put together.
     pub(super) whole: Vec<u8>,
+    /// The body of an answer that was put together.
+    pub(super) answer: Vec<u8>,
     /// The plan of a request that subscribes, or a step of it.
     pub(super) plan: Vec<u8>,
     /// A packet of another shard.
@@ -33,6 +35,7 @@ impl Scratch {
             inflated: Vec::new(),
             carried: Vec::new(),
             whole: Vec::new(),
+            answer: Vec::new(),
             plan: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],

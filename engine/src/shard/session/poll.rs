@@ -17,7 +17,7 @@ use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::refusal::Refusal;
-use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, Transport};
+use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, TOPICS_MAX, Transport};
 use crate::shard::session::request::answer::List;
 use crate::shard::session::request::condition::{Broken, EMPTIED};
 use crate::shard::session::request::exchange::Asked;
@@ -30,6 +30,9 @@ use crate::shard::topic::topics::{NONE, REPLAYING, UNRESOLVED};
 /// Longest wait of a long poll, and what it waits if it does not say, in seconds.
 const WAIT_S_MAX: u32 = 120;
 const WAIT_S: u32 = 25;
+
+/// Longest entity tag of an answer: a list of cursors, perhaps with something behind each, in quotes.
+const ETAG_BYTES_MAX: usize = CURSORS_BYTES_MAX + TOPICS_MAX * EMPTIED.len() + 2;
 
 /// The callback of a script that names none.
 const JSONP_CALLBACK: &str = "callback";
@@ -186,18 +189,23 @@ impl Shard {
         let Some(reading) = self.reading_if_any(slot) else { return };
         let (transport, waited) = (reading.transport, reading.wait_ms > 0);
         let mut cursors = [0; CURSORS_BYTES_MAX];
-        let cursors = self.cursors(driver, slot, &mut cursors).to_owned();
-        let tag = self.tag(slot, &cursors);
+        let cursors = self.cursors(driver, slot, &mut cursors);
+        let mut etag = [0; ETAG_BYTES_MAX];
+        let etag = self.etag(slot, cursors, &mut etag);
         self.unsubscribe_all(slot);
         self.become_request(slot);
         let active = self.active(slot);
-        let mut body = vec![b'['];
-        body.extend_from_slice(driver.memory().bytes(active.body.span()));
+        let span = active.body.span();
+        let mut body = std::mem::take(&mut self.scratch.answer);
+        body.clear();
+        body.push(b'[');
+        body.extend_from_slice(driver.memory().bytes(span));
         body.push(b']');
         const GAP: &[u8] = b"{\"gap\":";
         let gap = body.windows(GAP.len()).any(|bytes| bytes == GAP);
         let broken = match transport {
             Transport::Poll => {
+                let tag = etag.trim_matches('"');
                 self.broken_condition(driver, slot, Current { tag: tag.as_bytes(), exists: body != b"[]" })
             }
             _ => None,
@@ -205,9 +213,10 @@ impl Shard {
         if broken == Some(Broken::Match) {
             self.refuse_request(driver, slot, Refusal::Changed, false);
         } else {
-            let list = List { cursors: &cursors, tag: &tag, body: &body, transport, waited };
+            let list = List { cursors, etag, body: &mut body, transport, waited };
             self.answer_list(driver, slot, list, broken.is_some() && !gap);
         }
+        self.scratch.answer = body;
         self.request_ends_and_goes_on(driver, slot);
     }
 
@@ -255,19 +264,22 @@ impl Shard {
         }
     }
 
-    /// Makes the entity tag of an answer that ends at these cursors.
-    fn tag(&self, slot: Slot, cursors: &str) -> String {
+    /// Writes the entity tag, with its quotes, of an answer that ends at these cursors.
+    fn etag<'o>(&self, slot: Slot, cursors: &str, out: &'o mut [u8; ETAG_BYTES_MAX]) -> &'o str {
         let emptied = self.reading_if_any(slot).map_or(0, |reading| reading.emptied);
-        let mut tag = String::with_capacity(cursors.len());
+        let mut w = Writer::new(out);
+        w.byte(b'"');
         for (place, cursor) in cursors.split(',').enumerate() {
             if place > 0 {
-                tag.push(',');
+                w.byte(b',');
             }
-            tag.push_str(cursor);
+            w.text(cursor);
             if emptied >> place & 1 == 1 && !cursor.ends_with("-0") {
-                tag.push_str(EMPTIED);
+                w.text(EMPTIED);
             }
         }
-        tag
+        w.byte(b'"');
+        let len = w.finish().expect("room for the longest tag was made");
+        std::str::from_utf8(&out[..len]).expect("a tag is ASCII")
     }
 }

@@ -121,8 +121,8 @@ impl Shard {
                 return; // Some of its topics are not subscribed yet.
             }
             let mut cursors = [0; CURSORS_BYTES_MAX];
-            let cursors = self.cursors(driver, slot, &mut cursors).to_owned();
-            self.say(driver, slot, |w| sse::id_only(w, &cursors));
+            let cursors = self.cursors(driver, slot, &mut cursors);
+            self.say(driver, slot, |w| sse::id_only(w, cursors));
             // Of many topics with small messages, it is most of what is sent.
             self.lengthen(slot, NONE, cursors.len() as i64);
         }

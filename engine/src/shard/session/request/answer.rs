@@ -36,14 +36,14 @@ pub(in crate::shard) struct Answer<'a> {
 }
 
 /// What an answer says that has messages of several topics.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(in crate::shard) struct List<'a> {
     /// Where it ends, a cursor for each topic.
     pub(in crate::shard) cursors: &'a str,
-    /// Its entity tag.
-    pub(in crate::shard) tag: &'a str,
-    /// The messages.
-    pub(in crate::shard) body: &'a [u8],
+    /// Its entity tag, with its quotes.
+    pub(in crate::shard) etag: &'a str,
+    /// The messages. If they are wanted as a script, that is put behind them.
+    pub(in crate::shard) body: &'a mut Vec<u8>,
     /// How they are wanted.
     pub(in crate::shard) transport: Transport,
     /// They were waited for.
@@ -193,9 +193,12 @@ impl Shard {
         let index = self.slots.connections[slot as usize].active as usize;
         let cursor = self.exchange(slot).cursor;
         let span = self.slots.actives[index].body.span();
-        let mut body = driver.memory().bytes(span).to_vec();
+        let mut body = std::mem::take(&mut self.scratch.answer);
+        body.clear();
+        body.extend_from_slice(driver.memory().bytes(span));
         body.push(b']');
         self.answer_with_cursor(driver, slot, 200, Some(JSON), cursor, &body);
+        self.scratch.answer = body;
         self.request_ends_and_goes_on(driver, slot);
     }
 
@@ -209,9 +212,12 @@ impl Shard {
         body: &[u8],
     ) {
         let (mut text, mut tag) = ([0; corecast_protocol::cursor::TEXT_BYTES_MAX], [0; TAG_BYTES_MAX]);
-        let etag = format!("\"{}\"", tag_of(cursor, self.exchange(slot).emptied, &mut tag));
+        let tag = tag_of(cursor, self.exchange(slot).emptied, &mut tag);
+        let mut etag = [b'"'; TAG_BYTES_MAX + 2];
+        etag[1..=tag.len()].copy_from_slice(tag.as_bytes());
+        let etag = std::str::from_utf8(&etag[..tag.len() + 2]).expect("a tag is ASCII");
         let cursor = cursor.text(&mut text);
-        let extra = [("Corecast-Cursor", cursor), ("ETag", etag.as_str())];
+        let extra = [("Corecast-Cursor", cursor), ("ETag", etag)];
         self.answer(driver, slot, Answer { status, content_type, extra: &extra }, body);
     }
 
@@ -312,49 +318,50 @@ impl Shard {
         list: List<'_>,
         unchanged: bool,
     ) {
-        let List { cursors, tag, body, transport, waited } = list;
-        let etag = format!("\"{tag}\"");
-        let extra = [("Corecast-Cursor", cursors), ("ETag", etag.as_str())];
+        let List { cursors, etag, body, transport, waited } = list;
+        let extra = [("Corecast-Cursor", cursors), ("ETag", etag)];
         if unchanged {
             self.answer(driver, slot, Answer { status: 304, content_type: None, extra: &extra }, b"");
         } else if transport == Transport::Jsonp {
-            let script = self.script(driver, slot, body);
+            let objects = body.len();
+            self.add_script(driver, slot, body);
             let answer =
                 Answer { status: 200, content_type: Some("application/javascript; charset=utf-8"), extra: &extra };
-            self.answer(driver, slot, answer, &script);
-        } else if body == b"[]" && waited {
+            self.answer(driver, slot, answer, &body[objects..]);
+        } else if *body == b"[]" && waited {
             self.answer(driver, slot, Answer { status: 204, content_type: None, extra: &extra }, b"");
         } else {
             self.answer(driver, slot, Answer { status: 200, content_type: Some(JSON), extra: &extra }, body);
         }
     }
 
-    /// Makes the script of a JSONP answer: nothing in it ends a script or a line (U+2028, U+2029) of the page it runs in.
-    fn script<D: Driver>(&mut self, driver: &D, slot: Slot, body: &[u8]) -> Vec<u8> {
+    /// Puts the script of a JSONP answer behind its objects: nothing in it ends a script or a line (U+2028, U+2029) of the page
+    /// it runs in.
+    fn add_script<D: Driver>(&mut self, driver: &D, slot: Slot, body: &mut Vec<u8>) {
         let callback = self.exchange(slot).words.event(driver.memory());
         let mut start = [0; 128];
         let mut w = Writer::new(&mut start);
         json::jsonp_start(&mut w, callback.text());
         let len = w.finish().expect("callbacks are short");
-        let mut script = start[..len].to_vec();
+        let objects = body.len();
+        body.extend_from_slice(&start[..len]);
         let mut at = 0;
-        while at < body.len() {
+        while at < objects {
             // These bytes stand only inside strings of JSON.
-            match &body[at..] {
-                [b'<', ..] => script.extend_from_slice(b"\\u003c"),
-                [b'>', ..] => script.extend_from_slice(b"\\u003e"),
-                [b'&', ..] => script.extend_from_slice(b"\\u0026"),
+            match body[at..objects] {
+                [b'<', ..] => body.extend_from_slice(b"\\u003c"),
+                [b'>', ..] => body.extend_from_slice(b"\\u003e"),
+                [b'&', ..] => body.extend_from_slice(b"\\u0026"),
                 [0xE2, 0x80, last @ (0xA8 | 0xA9), ..] => {
-                    script.extend_from_slice(if *last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
+                    body.extend_from_slice(if last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
                     at += 2;
                 }
-                [byte, ..] => script.push(*byte),
+                [byte, ..] => body.push(byte),
                 [] => {}
             }
             at += 1;
         }
-        script.extend_from_slice(b");");
-        script
+        body.extend_from_slice(b");");
     }
 
     /// The request is answered and its body is gone: the next one may come, or the connection ends.
