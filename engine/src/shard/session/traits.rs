@@ -39,6 +39,8 @@ pub(in crate::shard) struct Traits {
     pub(in crate::shard) speaks_first: bool,
     /// It can be told of messages that were passed over.
     pub(in crate::shard) is_told_gaps: bool,
+    /// It can be told at any time why it ends, but for the middle of a frame.
+    pub(in crate::shard) is_told_its_end: bool,
     /// Bytes that one of its messages may have besides a payload.
     pub(in crate::shard) header_bytes: usize,
     /// Orders whose outcome may be on its way at once.
@@ -64,17 +66,26 @@ impl Session {
         const ALL: u32 = u32::MAX;
         const HEAD: usize = HEADER_BYTES_MAX;
         #[rustfmt::skip]
-        let (carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max) = match self {
-            //                  carrier    subscribes understands speaks first gaps  header orders
-            Session::Request => (Plain,     false,     true,       true,        true,  0,    ALL),
-            Session::Poll =>    (Plain,     false,     true,       false,       true,  0,    ALL),
-            Session::Stream =>  (Plain,     true,      false,      false,       true,  0,    ALL),
-            Session::Raw =>     (WebSocket, true,      true,       false,       false, 0,    ALL),
-            Session::Line =>    (WebSocket, true,      true,       true,        true,  HEAD, 64),
-            Session::Echo =>    (WebSocket, true,      true,       false,       true,  0,    ALL),
+        let (carrier, subscribes, understands, speaks_first, is_told_gaps, is_told_its_end, header_bytes, orders_max) = match self {
+            //                  carrier    subscribes understands speaks first gaps  end    header orders
+            Session::Request => (Plain,     false,     true,       true,       true,  false, 0,    ALL),
+            Session::Poll =>    (Plain,     false,     true,       false,      true,  true,  0,    ALL),
+            Session::Stream =>  (Plain,     true,      false,      false,      true,  true,  0,    ALL),
+            Session::Raw =>     (WebSocket, true,      true,       false,      false, true,  0,    ALL),
+            Session::Line =>    (WebSocket, true,      true,       true,       true,  true,  HEAD, 64),
+            Session::Echo =>    (WebSocket, true,      true,       false,      true,  true,  0,    ALL),
             #[cfg(feature = "telnet")]
-            Session::Telnet =>  (Plain,     true,      true,       true,        true,  0,    16),
+            Session::Telnet =>  (Plain,     true,      true,       true,       true,  true,  0,    16),
         };
-        Traits { carrier, subscribes, understands, speaks_first, is_told_gaps, header_bytes, orders_max }
+        Traits {
+            carrier,
+            subscribes,
+            understands,
+            speaks_first,
+            is_told_gaps,
+            is_told_its_end,
+            header_bytes,
+            orders_max,
+        }
     }
 }

@@ -5,7 +5,6 @@
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::carrier::Carrier;
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::{Connection, Life};
 use crate::shard::topic::topics::NONE;
@@ -14,12 +13,12 @@ impl Shard {
     /// Ends a connection that we have no memory for.
     pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let Connection { session, partial, .. } = self.slots.connections[slot as usize];
-        if partial == NONE && session.traits().carrier == Carrier::WebSocket {
+        if partial == NONE && session.traits().is_told_its_end {
             self.refuse_connection(driver, slot, Refusal::Full);
             return;
         }
         self.refused(Refusal::Full);
-        // What is not in frames has no word for it in the midst of something.
+        // In the midst of something there is no word for it.
         if self.slots.connections[slot as usize].life == Life::Open {
             self.kill(driver, slot);
         }
