@@ -77,6 +77,7 @@ impl Node {
     /// Why this host cannot run it, with the cure; nothing is left running then.
     pub fn prepare(settings: &Settings) -> Result<Node, StartError> {
         let Settings { shards, connections, .. } = *settings;
+        crate::io::memory::keep_large_pieces_apart();
         check::raise_file_limit().map_err(|error| check::fault("raise the limit of open files", &error))?;
         let facts = check::gather(shards as u32, 0).map_err(|error| check::fault("look at this host", &error))?;
         check::judge(&facts)?;

@@ -284,7 +284,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "memory",
         value: "SIZE",
         default: "auto",
-        help: "Memory for history, frame logs and what is on its way, of all shards together; `auto`: a quarter of the RAM",
+        help: "Memory for history, topics, frame logs and what is on its way, of all shards together; `auto`: a quarter of the RAM",
         kind: Kind::One,
         reloads: false,
         set: |c, text, host| {

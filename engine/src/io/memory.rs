@@ -14,6 +14,21 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+/// Pieces of the allocator from so many bytes on are mapped by themselves, and go back to the kernel when they are freed. That is what
+/// glibc begins with, but it raises the bound each time such a piece is freed, up to 32 MiB: then the chunks of tables, a quarter of a
+/// megabyte each, would stay in its heaps.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES_MIN: libc::c_int = 128 << 10;
+
+/// Keeps large pieces of the allocator apart from each other, for the whole process: see [`MAPPED_BYTES_MIN`].
+pub fn keep_large_pieces_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator; it may be set at any time, from any thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+    }
+}
+
 /// A place in a shard's [`Memory`]: where it starts and how long it is, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {

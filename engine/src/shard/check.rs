@@ -3,9 +3,10 @@
 //! The numbers are those of ARCHITECTURE.md.
 
 use super::Shard;
-use super::slot::connection::{Connection, Life};
+use super::slot::connection::{Active, Connection, Life};
+use super::topic::home::Home;
 use super::topic::topics::{
-    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED,
+    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, Membership, NEWS, NONE, PACED, REPLAYING, Topic, UNRESOLVED,
 };
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
@@ -26,10 +27,29 @@ impl Shard {
         assert_eq!(self.crossings.crowded, crowded, "who waits for room is known");
         let pool = &self.store.pool;
         assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
+        self.check_ledger();
+    }
+
+    /// What is said to be held by tables is at least what all that stands in them takes.
+    fn check_ledger(&self) {
+        let besides = self.besides();
+        let names: usize = self.topics.heads().map(|(name, _)| name.len()).sum();
+        let homes: usize = self.homes.heads(&self.store).map(|(name, ..)| name.len()).sum();
+        let logs: usize =
+            self.topics.logs.iter().map(|(_, log)| size_of_val(log) + log.subscribers.bytes() as usize).sum();
+        let memberships = self.topics.memberships.len() * size_of::<Membership>();
+        let entries = self.topics.len() * size_of::<Topic>() + self.homes.len() * size_of::<Home>();
+        let least = (names + homes + logs + memberships + entries) as u64;
+        assert!(besides.tables >= least, "invariant 10: tables hold {} bytes, {least} at least", besides.tables);
+        assert!(
+            besides.busy >= (self.slots.actives.len() * size_of::<Active>()) as u64,
+            "invariant 10: busy connections"
+        );
+        self.homes.check_costs();
     }
 
     fn check_subscriptions(&self) {
-        for (index, log) in &self.topics.logs {
+        for (index, log) in self.topics.logs.iter() {
             if log.topic == NONE {
                 assert!(log.subscribers.is_empty() && (log.queued || log.releasing), "invariant 3: a forgotten log");
                 continue;
@@ -146,8 +166,8 @@ impl Shard {
     #[must_use]
     pub fn pending(&self) -> u64 {
         let mut pending = 0u64;
-        for (_, log) in &self.topics.logs {
-            for subscriber in &log.subscribers {
+        for (_, log) in self.topics.logs.iter() {
+            for subscriber in log.subscribers.iter() {
                 if subscriber.flags & UNRESOLVED == 0 {
                     pending += subscriber.pending(log.chain.next());
                 }
@@ -210,7 +230,7 @@ impl Shard {
     pub fn standings(&self, mut tell: impl FnMut(Standing)) {
         for (index, log) in self.topics.logs.iter().filter(|(_, log)| log.topic != NONE) {
             let life = self.topics.topic(log.topic).generation;
-            for subscriber in &log.subscribers {
+            for subscriber in log.subscribers.iter() {
                 let connection = &self.slots.connections[subscriber.slot as usize];
                 let own =
                     self.slots.actives.get(connection.active as usize).is_some_and(|active| !active.queue.is_empty());

@@ -116,7 +116,7 @@ impl Shard {
         rows: &mut Most<SlowRow>,
     ) -> bool {
         let mut looks = 0;
-        while *log < self.topics.logs.capacity() {
+        while *log < self.topics.logs.bound() {
             let Some(frame_log) = self.topics.logs.get(*log) else {
                 (*log, *place, looks) = (*log + 1, 0, looks + 1);
                 if looks >= LOOKS {
@@ -135,7 +135,7 @@ impl Shard {
                 rows.keep(behind, rows_max, || SlowRow {
                     slot,
                     peer: self.slots.connections[slot as usize].peer(),
-                    topic: self.topics.topic(frame_log.topic).name().text.to_owned(),
+                    topic: self.topics.name(frame_log.topic).text.to_owned(),
                     behind,
                     queued_bytes: self.queued_bytes(slot as usize),
                 });
@@ -146,7 +146,7 @@ impl Shard {
                 (*log, *place) = (*log + 1, 0);
             }
             if looks >= LOOKS {
-                return *log >= self.topics.logs.capacity();
+                return *log >= self.topics.logs.bound();
             }
         }
         true

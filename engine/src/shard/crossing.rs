@@ -19,12 +19,16 @@
 
 use std::collections::VecDeque;
 
+use super::scratch::bytes_of;
 use crate::io::driver::Slot;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Links, Packet, Shards, Start};
 
 /// Answers of one lane that a home may owe a shard at once. More would let a full ring grow a queue without bound.
 pub(super) const ASKED_MAX: u32 = 4096;
+
+/// What a packet that waits takes, about, in bytes: a name, a token and some fields.
+const REQUEST_BYTES: usize = 128;
 
 /// Turns that the replays owed to a shard may find no room for, before they hold back what is live.
 const PATIENCE_TURNS: u32 = 16;
@@ -137,6 +141,14 @@ impl Crossing {
             && self.owed.is_empty()
             && self.behind.is_empty()
             && self.replays.iter().all(VecDeque::is_empty)
+    }
+
+    /// Returns the bytes of memory that what waits holds.
+    pub(super) fn bytes(&self) -> usize {
+        let parked: usize = self.parked.iter().map(bytes_of).sum();
+        let replays: usize = self.replays.iter().map(|queue| bytes_of(queue) + queue.len() * REQUEST_BYTES).sum();
+        let short = bytes_of(&self.wanting) + bytes_of(&self.catching) + bytes_of(&self.behind);
+        parked + replays + short + bytes_of(&self.owed) + self.owed.len() * REQUEST_BYTES
     }
 
     /// Says whether the live lane is held back, because what was asked for has waited for long.

@@ -79,7 +79,7 @@ impl Shard {
             // Its last subscriber left while it stood in the queue.
             log.queued = false;
             if !log.releasing {
-                self.topics.logs.remove(index as usize);
+                self.topics.forget_log(index);
             }
             return 0;
         }
@@ -90,15 +90,16 @@ impl Shard {
         let mut delivered = 0;
         let mut bytes = 0;
         let mut known: Option<(u64, Runs)> = None;
+        let subscribers = &mut log.subscribers[..];
         while log.pending > 0 && sends < sends_max && visits < VISITS_PER_SLICE && bytes < BYTES_PER_SLICE {
             let place = log.walk as usize;
             log.walk += 1;
-            if log.walk as usize == log.subscribers.len() {
+            if log.walk as usize == subscribers.len() {
                 log.walk = 0;
             }
             log.pending -= 1;
             visits += 1;
-            let subscriber = &mut log.subscribers[place];
+            let subscriber = &mut subscribers[place];
             if subscriber.flags & LOOK != 0 {
                 if subscriber.flags & AWAY == 0 && subscriber.next >= next {
                     continue;

@@ -43,6 +43,7 @@ impl Shard {
         }
         self.crossings.hear_from = stopped.unwrap_or(0);
         self.scratch.packet = bytes;
+        self.tell_given_up(driver);
         heard
     }
 
@@ -56,6 +57,7 @@ impl Shard {
         self.work.begin(driver, HEAR_US);
         let heard = self.hear_shard(driver, own, &mut bytes);
         self.scratch.packet = bytes;
+        self.tell_given_up(driver);
         heard
     }
 

@@ -34,8 +34,10 @@ pub(crate) mod errand;
 mod expire;
 mod flush;
 mod hear;
+mod ledger;
 pub(crate) mod limits;
 mod memory;
+mod pressure;
 mod random;
 mod refusal;
 mod relief;
@@ -55,7 +57,6 @@ use std::collections::VecDeque;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
-use slab::Slab;
 
 use crate::io::driver::{Completion, Slot};
 use crate::mesh::Links;
@@ -64,6 +65,7 @@ use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use memory::slab::Slab;
 use random::random;
 use scratch::Scratch;
 use sending::Sending;
@@ -133,6 +135,10 @@ pub struct Shard {
     readings: Slab<Reading>,
     /// Where among the busy connections the next search for memory begins.
     keep_from: usize,
+    /// Where among the frame logs the search for one to cut goes on.
+    cut_from: usize,
+    /// Tick in which memory was given back last.
+    gave_back_tick: u32,
 
     topics: Topics,
     homes: Homes,
@@ -152,6 +158,8 @@ pub struct Shard {
     encoder: Encoder,
     inflater: Inflater,
     scratch: Scratch,
+    /// Bytes of queues and buffers that were there from the start: they are not of the budget.
+    scratch_at_start: u64,
 
     /// When it may be said again in the log that somebody speaks TLS.
     tls_warn_us: u64,
@@ -171,7 +179,7 @@ impl Shard {
         let shards = links.shards();
         let mut random_state = seed ^ (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let packet_bytes_max = crate::mesh::Packet::bytes_max(limits.message_bytes_max as usize);
-        Shard {
+        let mut shard = Shard {
             index: index as u32,
             stats: Stats::default(),
             hash_key,
@@ -183,6 +191,8 @@ impl Shard {
             exchanges: Slab::new(),
             readings: Slab::new(),
             keep_from: 0,
+            cut_from: 0,
+            gave_back_tick: 0,
             topics: Topics::new(),
             homes: Homes::new(random(&mut random_state)),
             store: Store::new(limits.memory_bytes),
@@ -196,6 +206,7 @@ impl Shard {
             encoder: Encoder::default(),
             inflater: Inflater::new(),
             scratch: Scratch::new(packet_bytes_max),
+            scratch_at_start: 0,
             tls_warn_us: 0,
             frame_policy: session::request::embed::frame_policy(&limits.origins, &limits.loopback),
             look: None,
@@ -203,12 +214,15 @@ impl Shard {
             drain_next: 0,
             random: random_state,
             limits,
-        }
+        };
+        shard.scratch_at_start = shard.scratch_bytes();
+        shard
     }
 
     /// Returns the counters, with the gauges brought up to date.
     pub fn stats(&mut self) -> &Stats {
         use memory::pool::Owner;
+        self.weigh();
         let pool = &self.store.pool;
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;
@@ -223,6 +237,11 @@ impl Shard {
         self.stats.pool_history_bytes = pool.used(Owner::History);
         self.stats.pool_private_bytes = pool.used(Owner::Private);
         self.stats.pool_inbound_bytes = pool.used(Owner::Inbound);
+        let besides = pool.besides();
+        self.stats.table_bytes = besides.tables;
+        self.stats.busy_bytes = besides.busy;
+        self.stats.scratch_bytes = besides.scratch;
+        self.stats.resident_bytes = pool.resident_bytes();
         &self.stats
     }
 

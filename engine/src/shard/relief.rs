@@ -162,5 +162,5 @@ fn catch_up_request(topics: &Topics, id: u32, generation: u32) -> Packet<'_> {
     let topic = topics.topic(id);
     // The ticket's slot carries the topic's generation: catching up is nobody's in particular.
     let ticket = Ticket { slot: generation, generation: 0, asker: Asker::Topic, word: id, serial: 0, token: "" };
-    Packet::Replay { topic: topic.name(), ticket, from: Start::Behind(topic.head), generation }
+    Packet::Replay { topic: topics.name(id), ticket, from: Start::Behind(topic.head), generation }
 }

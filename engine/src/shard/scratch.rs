@@ -2,8 +2,15 @@
 //!
 //! Whoever uses a piece takes it out meanwhile, so that nobody else finds it half written.
 
+use std::collections::VecDeque;
+
 /// Room for heads, lines and short bodies: the longest is a head with the list of 64 cursors in it twice (4 KiB).
 const TEXT_BYTES: usize = 16 << 10;
+
+/// Returns the bytes that a queue holds.
+pub(super) fn bytes_of<T>(queue: &VecDeque<T>) -> usize {
+    queue.capacity() * size_of::<T>()
+}
 
 /// The pieces.
 #[derive(Debug)]
@@ -40,5 +47,12 @@ impl Scratch {
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
         }
+    }
+
+    /// Returns the bytes of memory that they hold.
+    #[must_use]
+    pub(super) fn bytes(&self) -> usize {
+        let pieces = [&self.received, &self.inflated, &self.carried, &self.whole, &self.plan, &self.packet, &self.text];
+        pieces.iter().map(|piece| piece.capacity()).sum()
     }
 }

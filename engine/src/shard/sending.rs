@@ -19,13 +19,31 @@ pub(super) struct Sending {
     pub(super) private: Vec<Slot>,
     /// Connections that lost part of a frame for want of memory: they end before anything more is sent.
     pub(super) condemned: Vec<(Slot, u16)>,
+    /// Connections whose unfinished message was given up: they are told before anything else is done for them.
+    pub(super) given_up: Vec<(Slot, u16)>,
     /// Number of the submit being prepared.
     pub(super) submit: u32,
 }
 
 impl Default for Sending {
     fn default() -> Sending {
-        Sending { dirty: VecDeque::new(), releasing: Vec::new(), private: Vec::new(), condemned: Vec::new(), submit: 1 }
+        Sending {
+            dirty: VecDeque::new(),
+            releasing: Vec::new(),
+            private: Vec::new(),
+            condemned: Vec::new(),
+            given_up: Vec::new(),
+            submit: 1,
+        }
+    }
+}
+
+impl Sending {
+    /// Returns the bytes of memory that the lists hold besides the queue of logs.
+    #[must_use]
+    pub(super) fn bytes(&self) -> usize {
+        (self.releasing.capacity() + self.private.capacity()) * size_of::<u32>()
+            + (self.condemned.capacity() + self.given_up.capacity()) * size_of::<(Slot, u16)>()
     }
 }
 

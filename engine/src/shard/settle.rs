@@ -149,7 +149,7 @@ impl Shard {
             log.releasing = false;
             if log.topic == NONE {
                 if !log.queued {
-                    self.topics.logs.remove(index as usize);
+                    self.topics.forget_log(index);
                 }
                 continue;
             }

@@ -36,6 +36,14 @@ impl Timers {
         Timers { wheel: Wheel::new(0, slots_max), due: Vec::new(), retrying, paced }
     }
 
+    /// Returns the bytes of memory that they hold besides the wheel.
+    #[must_use]
+    pub(super) fn bytes(&self) -> usize {
+        self.due.capacity() * size_of::<u32>()
+            + self.retrying.capacity() * size_of::<(u64, Slot, u16)>()
+            + self.paced.capacity() * size_of::<(u64, u32)>()
+    }
+
     /// Returns when the first of them is due, in microseconds.
     #[must_use]
     pub(super) fn next_us(&mut self) -> Option<u64> {

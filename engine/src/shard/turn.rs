@@ -56,6 +56,9 @@ impl Shard {
         again |= self.settle(driver);
         self.crossings.links.bells(|shard| driver.wake(shard));
 
+        self.give_back(driver);
+        self.weigh_sometimes();
+
         self.stats.turns += 1;
         if worked | again {
             let took_us = driver.now_us().saturating_sub(start_us);
@@ -78,6 +81,7 @@ impl Shard {
         }
         let again_us = self.waits_for_room().then_some(start_us + RETRY_US);
         let until = earlier(earlier(self.timers.next_us(), self.accepting.again_us()), again_us);
+        let until = earlier(until, self.gives_back_us());
         Busy::RestUntil(until)
     }
 

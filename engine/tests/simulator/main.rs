@@ -53,6 +53,7 @@ mod rest;
 mod rng;
 mod rounds;
 mod seat;
+mod shares;
 mod sse;
 mod stage;
 mod starvation;

@@ -57,6 +57,11 @@ pub(in crate::shard) struct Encoder {
 }
 
 impl Encoder {
+    /// Returns the bytes of memory that its buffers hold.
+    pub(in crate::shard) fn scratch_bytes(&self) -> usize {
+        self.plain.capacity() + self.packed.capacity()
+    }
+
     /// Returns the length of the encoded message in bytes; a dialect that compresses does it here.
     #[must_use]
     pub(in crate::shard) fn measure(&mut self, dialect: Dialect, message: &Message<'_>, effort: Effort) -> usize {

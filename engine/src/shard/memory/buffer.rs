@@ -52,9 +52,9 @@ impl Buffer {
         Some(place)
     }
 
-    /// Makes room for `len` more bytes, if there is memory for that.
-    pub(in crate::shard) fn expect(&mut self, store: &mut Store, memory: &mut Memory, len: u32) {
-        let _ = self.make_room(store, memory, len);
+    /// Makes room for `len` more bytes, if there is memory for that; says whether there is.
+    pub(in crate::shard) fn expect(&mut self, store: &mut Store, memory: &mut Memory, len: u32) -> bool {
+        self.make_room(store, memory, len).is_some()
     }
 
     /// Appends bytes; says false, and changes nothing, if there is no memory.

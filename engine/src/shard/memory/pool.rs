@@ -54,8 +54,53 @@ const NONE: u32 = u32::MAX;
 /// A region, for which is counted what others than histories hold: a few hundred units, so that the counts are a small table.
 const ORDER_REGION: u8 = 16;
 
+/// Units of a region.
+const REGION_UNITS: u32 = 1 << (ORDER_REGION - ORDER_MIN);
+
+/// After memory was given back to the pool, its regions are looked at so often: to note that they are unused, and that they still are.
+const LOOKS_UNTIL_UNUSED: u32 = 2;
+
+/// A private queue of up to so many bytes needs a block, but no budget: a kilobyte holds a refusal with its headers.
+const ORDER_SHORT: u8 = 10;
+
+/// Block memory that may be resident and unused: nobody wakes up for less.
+const SPARE_BYTES: u64 = 256 << 10;
+
+/// Regions looked at in one tick at most: some microseconds.
+const LOOKS_A_TICK: u32 = 4096;
+
+/// Whether the kernel has given the memory of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// No, or it was given back.
+    Never,
+    /// Yes, and it was in use since it was last looked at.
+    Lately,
+    /// Yes, but nothing of it was in use when it was last looked at, nor since.
+    Unused,
+}
+
 /// Units looked at in one search for a hole that is smaller than a region: some 100 µs.
 const UNITS_SEARCHED_MAX: u32 = 1 << 16;
+
+/// What is held besides blocks, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Besides {
+    /// Names, topics, subscriptions, homes, and the tables to find them.
+    pub(in crate::shard) tables: u64,
+    /// What busy connections cost.
+    pub(in crate::shard) busy: u64,
+    /// What is kept of blocks, and the queues and buffers of a turn.
+    pub(in crate::shard) scratch: u64,
+}
+
+impl Besides {
+    /// Returns the sum.
+    #[must_use]
+    pub(in crate::shard) fn total(self) -> u64 {
+        self.tables + self.busy + self.scratch
+    }
+}
 
 /// Who holds a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +150,15 @@ pub(in crate::shard) struct Pool {
     /// Per unit: `FREE | order` at the first unit of a free block, `HISTORY | order` or `order` at that of one in use, and
     /// anything else that is not free otherwise.
     state: Vec<u8>,
-    /// Per region: units of blocks that are not a history's.
+    /// Per region: units of blocks that are not a history's, and of those that are.
     foreign: Vec<u32>,
+    histories: Vec<u32>,
+    /// Per region: whether the kernel has given its memory, and whether it was used lately.
+    given: Vec<Given>,
+    given_count: u32,
+    /// Region that is looked at next, whether it is unused, and how many looks it takes to know that of all.
+    sweep: u32,
+    looks: u32,
     /// Region where the next search for a hole begins.
     search: u32,
     /// Free blocks of an order are a doubly linked list through these.
@@ -119,8 +171,11 @@ pub(in crate::shard) struct Pool {
     fresh: u32,
     units: u32,
     used: [u64; 4],
-    /// Bytes that messages which are still arriving may hold at most.
-    inbound_max: u64,
+    /// What is held besides blocks.
+    besides: Besides,
+    /// Bytes that may still be handed out; less than none, if more than the rest was taken besides.
+    left: i64,
+    memory_bytes: u64,
 }
 
 const FREE: u8 = 0x80;
@@ -134,10 +189,16 @@ impl Pool {
         let order_max = order_max(memory_bytes);
         let units = (memory_bytes >> order_max << order_max) >> ORDER_MIN;
         let units = u32::try_from(units).expect("`Config::check` keeps a shard's memory below 1 TiB");
+        let regions = units.div_ceil(REGION_UNITS) as usize;
         // `vec!` of zeroes comes from the kernel's zero pages: units never used cost nothing.
         Pool {
             state: vec![0; units as usize],
-            foreign: vec![0; (units as usize).div_ceil(1 << (ORDER_REGION - ORDER_MIN))],
+            foreign: vec![0; regions],
+            histories: vec![0; regions],
+            given: vec![Given::Never; regions],
+            given_count: 0,
+            sweep: 0,
+            looks: 0,
             search: 0,
             next: vec![0; units as usize],
             previous: vec![0; units as usize],
@@ -146,15 +207,55 @@ impl Pool {
             fresh: 0,
             units,
             used: [0; 4],
-            // The largest message needs one and a half of the largest block while it grows, and that may be a quarter.
-            inbound_max: memory_bytes / 8 * 3,
+            besides: Besides::default(),
+            left: memory_bytes.cast_signed(),
+            memory_bytes,
         }
+    }
+
+    /// Takes note of what is held besides blocks. However much that is, half of the memory is for blocks.
+    pub(in crate::shard) fn set_besides(&mut self, besides: Besides) {
+        self.besides = besides;
+        let taken = besides.total().min(self.memory_bytes / 2) + self.used_total();
+        self.left = self.memory_bytes.cast_signed() - taken.cast_signed();
+    }
+
+    /// Returns what is held besides blocks, as it was weighed last.
+    #[must_use]
+    pub(in crate::shard) fn besides(&self) -> Besides {
+        self.besides
+    }
+
+    /// Returns the bytes that topics which are read, subscriptions and what busy connections cost may take together.
+    #[must_use]
+    pub(in crate::shard) fn tables_max(&self) -> u64 {
+        self.memory_bytes / 8 * 3
+    }
+
+    /// Returns the bytes of what is known of blocks, as far as there are any.
+    #[must_use]
+    pub(in crate::shard) fn bookkeeping_bytes(&self) -> u64 {
+        bookkeeping_bytes(u64::from(self.fresh) << ORDER_MIN).iter().sum()
+    }
+
+    /// Says whether what is arriving would have more than its share with so many bytes more.
+    ///
+    /// Three eighths: the largest message needs one and a half of the largest block while it grows, and that may be a quarter. What busy
+    /// connections cost is of this share, too, with a sixteenth more, so that the largest message fits beside some.
+    fn is_beyond_share(&self, more: u64) -> bool {
+        let (bytes, share) = (self.used(Owner::Inbound) + more, self.memory_bytes / 8 * 3);
+        bytes > share || bytes + self.besides.busy > share + self.memory_bytes / 16
     }
 
     /// Returns a block of at least so many bytes, or `None` if there is none.
     pub(in crate::shard) fn take(&mut self, owner: Owner, bytes: u32) -> Option<Block> {
         let order = order_for(bytes);
-        if order > self.order_max || owner == Owner::Inbound && self.used(owner) + (1 << order) > self.inbound_max {
+        // Who is refused has to be told, whatever else was taken meanwhile.
+        let short = owner == Owner::Private && order <= ORDER_SHORT;
+        if order > self.order_max || 1 << order > self.left && !short {
+            return None;
+        }
+        if owner == Owner::Inbound && self.is_beyond_share(1 << order) {
             return None;
         }
         let mut from = order;
@@ -180,9 +281,8 @@ impl Pool {
         }
         self.state[unit as usize] = if owner == Owner::History { HISTORY | order } else { order };
         self.used[owner as usize] += 1 << order;
-        if owner != Owner::History {
-            self.count_foreign(unit, order, true);
-        }
+        self.left -= 1 << order;
+        self.count(owner, unit, order, true);
         Some(Block { unit, order: NonZeroU8::new(order)? })
     }
 
@@ -196,9 +296,8 @@ impl Pool {
         let state = if owner == Owner::History { HISTORY | order } else { order };
         assert_eq!(self.state[unit as usize], state, "a block that is not in use was given back");
         self.used[owner as usize] -= 1 << order;
-        if owner != Owner::History {
-            self.count_foreign(unit, order, false);
-        }
+        self.left += 1 << order;
+        self.count(owner, unit, order, false);
         self.state[unit as usize] = 0;
         while order < self.order_max {
             let buddy = unit ^ (1 << (order - ORDER_MIN));
@@ -216,7 +315,7 @@ impl Pool {
     /// looked for in a part of the memory only, another one each time: then it may say no although there is one.
     pub(in crate::shard) fn could_take(&mut self, bytes: u32) -> bool {
         let order = order_for(bytes);
-        if order > self.order_max {
+        if order > self.order_max || 1 << order > self.left + self.used(Owner::History).cast_signed() {
             return false;
         }
         if self.fresh < self.units || self.heads[usize::from(order)..].iter().any(|head| *head != NONE) {
@@ -234,7 +333,7 @@ impl Pool {
 
     /// Looks for an aligned block of an order below that of a region in which histories alone hold something.
     fn find_hole(&mut self, order: u8) -> bool {
-        let region_units = 1u32 << (ORDER_REGION - ORDER_MIN);
+        let region_units = REGION_UNITS;
         let hole_units = 1 << (order - ORDER_MIN);
         let mut searched = 0;
         for _ in 0..self.foreign.len() {
@@ -267,15 +366,84 @@ impl Pool {
         true
     }
 
-    fn count_foreign(&mut self, unit: u32, order: u8, takes: bool) {
+    fn count(&mut self, owner: Owner, unit: u32, order: u8, takes: bool) {
         let region = (unit >> (ORDER_REGION - ORDER_MIN)) as usize;
         let (regions, units) = match order.checked_sub(ORDER_REGION) {
             Some(more) => (1 << more, 1u32 << (ORDER_REGION - ORDER_MIN)),
             None => (1, 1 << (order - ORDER_MIN)),
         };
-        for count in &mut self.foreign[region..region + regions] {
+        let counts = if owner == Owner::History { &mut self.histories } else { &mut self.foreign };
+        for count in &mut counts[region..region + regions] {
             *count = if takes { *count + units } else { *count - units };
         }
+        if !takes {
+            self.looks = LOOKS_UNTIL_UNUSED * self.touched_regions();
+            return;
+        }
+        for given in &mut self.given[region..region + regions] {
+            self.given_count += u32::from(*given == Given::Never);
+            *given = Given::Lately;
+        }
+    }
+
+    /// Returns how many regions blocks were ever taken from, or could have been.
+    fn touched_regions(&self) -> u32 {
+        self.fresh.div_ceil(REGION_UNITS)
+    }
+
+    /// Returns how many regions are looked at in one tick: it takes two seconds at least to go round, so that what is needed again and
+    /// again is not given back in between.
+    #[must_use]
+    pub(in crate::shard) fn looks_a_tick(&self) -> u32 {
+        (self.touched_regions() / 16).clamp(1, LOOKS_A_TICK)
+    }
+
+    /// Says whether looking for unused regions may still find some, and that would be worth it.
+    #[must_use]
+    pub(in crate::shard) fn has_looks(&self) -> bool {
+        self.looks > 0 && self.resident_bytes() > self.used_total() + SPARE_BYTES
+    }
+
+    /// Returns the next region that nothing of was in use since the last time round, whose memory can so go back to the kernel; looks at
+    /// so many regions at most, and counts them off.
+    pub(in crate::shard) fn next_unused(&mut self, looks: &mut u32) -> Option<Span> {
+        let touched = self.touched_regions();
+        while *looks > 0 && self.looks > 0 {
+            *looks -= 1;
+            self.looks -= 1;
+            let region = if self.sweep < touched { self.sweep } else { 0 };
+            self.sweep = region + 1;
+            let at = region as usize;
+            if self.foreign[at] + self.histories[at] > 0 {
+                continue;
+            }
+            match self.given[at] {
+                Given::Never => {}
+                Given::Lately => self.given[at] = Given::Unused,
+                Given::Unused => {
+                    self.given[at] = Given::Never;
+                    self.given_count -= 1;
+                    let (first, end) = (region * REGION_UNITS, self.units.min((region + 1) * REGION_UNITS));
+                    return Some(Span { start: u64::from(first) << ORDER_MIN, len: (end - first) << ORDER_MIN });
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns the bytes of the regions that the kernel has given, as far as they were ever used.
+    #[must_use]
+    pub(in crate::shard) fn resident_bytes(&self) -> u64 {
+        u64::from(self.given_count) << ORDER_REGION
+    }
+
+    /// Says whether a block of so many bytes can be had now.
+    #[must_use]
+    pub(in crate::shard) fn has(&self, bytes: u32) -> bool {
+        let order = order_for(bytes);
+        order <= self.order_max
+            && 1 << order <= self.left
+            && (self.fresh < self.units || self.heads[usize::from(order)..].iter().any(|head| *head != NONE))
     }
 
     /// Returns how many bytes an owner holds.
@@ -402,6 +570,75 @@ mod tests {
     fn too_large_is_refused() {
         let mut pool = Pool::new(1 << 20);
         assert_eq!(pool.take(Owner::Inbound, block_bytes_max(1 << 20) as u32 + 1), None);
+    }
+
+    /// What a peak took goes back to the kernel when it was unused for two rounds, and no sooner; what is used again and again stays, and
+    /// when nothing changes any more nobody looks any more.
+    #[test]
+    fn a_peak_is_given_back() {
+        let mut memory = crate::io::memory::Memory::reserve(16 << 20).unwrap();
+        let mut pool = Pool::new(16 << 20);
+        let kept = pool.take(Owner::History, 300).unwrap();
+        memory.bytes_mut(kept.span()).fill(7);
+        let mut peak: Vec<Block> = std::iter::from_fn(|| pool.take(Owner::Log, 5_000)).collect();
+        for block in &peak {
+            memory.bytes_mut(block.span()).fill(1);
+        }
+        let place = peak[900].span();
+        assert!(pool.resident_bytes() > 15 << 20);
+        for block in peak.drain(..) {
+            pool.give(Owner::Log, block);
+        }
+        let mut round = |pool: &mut Pool| {
+            // What comes and goes all the time.
+            let steady = pool.take(Owner::Private, 1_000).unwrap();
+            memory.bytes_mut(steady.span()).fill(3);
+            pool.give(Owner::Private, steady);
+            let mut looks = pool.touched_regions();
+            while let Some(span) = pool.next_unused(&mut looks) {
+                memory.discard(span);
+            }
+            memory.bytes(place)[0]
+        };
+        assert_eq!((round(&mut pool), pool.resident_bytes() > 15 << 20), (1, true), "not at once");
+        assert_eq!(round(&mut pool), 0, "its pages are empty again");
+        assert!(pool.resident_bytes() <= 2 << ORDER_REGION, "{} bytes are left", pool.resident_bytes());
+        round(&mut pool);
+        assert!(pool.resident_bytes() >= 1 << ORDER_REGION, "what is in use is left alone");
+        assert_eq!(memory.bytes(kept.span())[0], 7);
+        let mut looks = u32::MAX;
+        while pool.next_unused(&mut looks).is_some() {}
+        assert!(!pool.has_looks() && looks > 0);
+    }
+
+    /// What is held besides blocks is taken off what there is for blocks, and half is always for them.
+    #[test]
+    fn blocks_and_the_rest_share_a_budget() {
+        let mut pool = Pool::new(1 << 20);
+        pool.set_besides(Besides { tables: 300 << 10, busy: 0, scratch: 0 });
+        let held: Vec<Block> = std::iter::from_fn(|| pool.take(Owner::Log, 4096)).collect();
+        assert_eq!(pool.used_total(), (1 << 20) - (300 << 10));
+        assert!(!pool.has(256) && !pool.could_take(256));
+        let word = pool.take(Owner::Private, 300).expect("who is refused is told");
+        assert!(pool.take(Owner::Private, 3_000).is_none());
+        pool.give(Owner::Private, word);
+        pool.set_besides(Besides { tables: 2 << 20, busy: 0, scratch: 0 });
+        for block in held {
+            pool.give(Owner::Log, block);
+        }
+        let held = std::iter::from_fn(|| pool.take(Owner::Log, 4096)).count();
+        assert_eq!(held as u64 * 4096, 1 << 19);
+    }
+
+    /// Busy connections cost what is arriving a part of its share.
+    #[test]
+    fn busy_connections_are_of_the_share_of_what_arrives() {
+        let mut pool = Pool::new(1 << 20);
+        let arriving = |pool: &mut Pool| std::iter::from_fn(|| pool.take(Owner::Inbound, 1024)).count() << 10;
+        assert_eq!(arriving(&mut pool), 3 << 17);
+        let mut pool = Pool::new(1 << 20);
+        pool.set_besides(Besides { tables: 0, busy: 200 << 10, scratch: 0 });
+        assert_eq!(arriving(&mut pool), (7 << 16) - (200 << 10));
     }
 
     /// Giving a block back twice stops the shard.

@@ -32,24 +32,20 @@ const fn is_counted(flags: u32) -> bool {
 impl Shard {
     /// A log has got [`LOOK_BYTES`] since the last look: looks at some of those who follow it, or the next ones.
     pub(in crate::shard) fn look_for_long_streams(&mut self, index: u32) {
-        let log = &mut self.topics.logs[index as usize];
-        if !log.dialect.shape.is_stream() {
-            log.look_at = u64::MAX;
-            return;
-        }
+        let count = self.topics.logs[index as usize].subscribers.len();
+        let Some(gauge) = self.topics.gauge_mut(index) else { return };
         if self.limits.stream_bytes == 0 {
             // There may be a limit when this much more has come.
-            log.look_at = log.appended + LOOK_BYTES;
+            gauge.look_at = gauge.appended + LOOK_BYTES;
             return;
         }
-        let count = log.subscribers.len();
-        let first = log.look as usize;
+        let first = gauge.look as usize;
         let end = count.min(first + LOOKS_MIN + count / LOOKS_SHARE);
         if end == count {
-            log.look = 0;
-            log.look_at = log.appended + LOOK_BYTES;
+            gauge.look = 0;
+            gauge.look_at = gauge.appended + LOOK_BYTES;
         } else {
-            log.look = end as u32;
+            gauge.look = end as u32;
         }
         for place in first..end {
             let subscriber = self.topics.logs[index as usize].subscribers[place];
@@ -75,7 +71,8 @@ impl Shard {
         let log = &mut self.topics.logs[place.log as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let flags = subscriber.flags;
-        let length = if is_counted(flags) { place.measure } else { log.appended.wrapping_sub(place.measure) };
+        let appended = self.topics.gauges.get(log.gauge as usize).map_or(0, |gauge| gauge.appended);
+        let length = if is_counted(flags) { place.measure } else { appended.wrapping_sub(place.measure) };
         if limit == 0 || flags & (ENOUGH | UNRESOLVED) != 0 || length < bytes_max {
             return;
         }
@@ -94,8 +91,9 @@ impl Shard {
         if first == NONE {
             return;
         }
-        let bytes = self.topics.logs.get(log as usize).map_or(bytes, |log| {
-            let unpacked = i64::try_from(log.unpacked(bytes.unsigned_abs())).unwrap_or(i64::MAX);
+        let gauge = self.topics.logs.get(log as usize).and_then(|log| self.topics.gauges.get(log.gauge as usize));
+        let bytes = gauge.map_or(bytes, |gauge| {
+            let unpacked = i64::try_from(gauge.unpacked(bytes.unsigned_abs())).unwrap_or(i64::MAX);
             if bytes < 0 { -unpacked } else { unpacked }
         });
         let flags = self.topics.subscriber(first).flags;
@@ -111,11 +109,12 @@ impl Shard {
         let place = &mut self.topics.memberships[membership as usize];
         let log = &self.topics.logs[place.log as usize];
         let subscriber = log.subscribers[place.index as usize];
-        if log.dialect.shape.is_stream() && !is_counted(subscriber.flags) && subscriber.flags & ENOUGH == 0 {
+        let Some(gauge) = self.topics.gauges.get(log.gauge as usize) else { return };
+        if !is_counted(subscriber.flags) && subscriber.flags & ENOUGH == 0 {
             // Who is still away has come further than the log.
             let from = if subscriber.flags & AWAY == 0 { subscriber.next } else { log.chain.next() };
             let ahead = log.chain.bytes_from(&self.store, driver.memory(), from);
-            place.measure = log.appended.wrapping_sub(log.unpacked(ahead)).wrapping_sub(place.measure);
+            place.measure = gauge.appended.wrapping_sub(gauge.unpacked(ahead)).wrapping_sub(place.measure);
         }
     }
 
@@ -125,9 +124,10 @@ impl Shard {
         let place = &mut self.topics.memberships[membership as usize];
         let log = &self.topics.logs[place.log as usize];
         let flags = log.subscribers[place.index as usize].flags;
-        if log.dialect.shape.is_stream() && !is_counted(flags) && flags & ENOUGH == 0 {
-            let held = log.unpacked(log.chain.bytes_used(&self.store));
-            let had = log.appended.wrapping_sub(held).wrapping_sub(place.measure);
+        let Some(gauge) = self.topics.gauges.get(log.gauge as usize) else { return };
+        if !is_counted(flags) && flags & ENOUGH == 0 {
+            let held = gauge.unpacked(log.chain.bytes_used(&self.store));
+            let had = gauge.appended.wrapping_sub(held).wrapping_sub(place.measure);
             // It may have begun with a message that the log has forgotten meanwhile.
             place.measure = u64::try_from(had.cast_signed()).unwrap_or(0);
         }

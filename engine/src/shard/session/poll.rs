@@ -258,7 +258,7 @@ impl Shard {
 
     /// Notes that a message of a topic is in the answer.
     pub(in crate::shard) fn is_in_answer(&mut self, slot: Slot, membership: u32) {
-        let place = self.topics.memberships[membership as usize].order;
+        let place = self.topics.memberships[membership as usize].order();
         if let Some(reading) = self.reading_if_any_mut(slot) {
             reading.emptied &= !(1 << place);
         }

@@ -30,7 +30,7 @@ impl Shard {
         }
         let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
         let mut topic = [0; 255];
-        let name = self.topics.topic(log.topic).name().text.as_bytes();
+        let name = self.topics.name(log.topic).text.as_bytes();
         let topic = &mut topic[..name.len()];
         topic.copy_from_slice(name);
         let topic = std::str::from_utf8(topic).expect("topics are text");

@@ -132,7 +132,7 @@ impl Shard {
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
                     let first = self.slots.connections[slot as usize].first;
-                    self.topics.memberships[first as usize].order = order;
+                    self.topics.memberships[first as usize].set_order(order);
                     if let Some(reading) = self.reading_if_any_mut(slot) {
                         reading.plan.consume(len as u32);
                         reading.step += 1;
@@ -184,7 +184,7 @@ impl Shard {
                 0 => log.chain.number_before(&self.store, driver.memory(), subscriber.next),
                 _ => subscriber.next,
             };
-            if let Some(to) = places.get_mut(usize::from(place.order)) {
+            if let Some(to) = places.get_mut(usize::from(place.order())) {
                 *to = Cursor { epoch, seq };
             }
             count += 1;

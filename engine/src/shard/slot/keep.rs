@@ -26,6 +26,7 @@ impl Shard {
     #[must_use]
     pub(in crate::shard) fn keep<D: Driver>(&mut self, driver: &mut D, slot: Slot, shelf: Shelf, bytes: &[u8]) -> bool {
         self.active(slot);
+        let mut made_way = false;
         for _ in 0..GIVEN_UP_MAX {
             let index = self.slots.connections[slot as usize].active as usize;
             let active = &mut self.slots.actives[index];
@@ -37,6 +38,11 @@ impl Shard {
                 return true;
             }
             self.work.spend(SEARCH_NS);
+            let grown = buffer.len().saturating_add(bytes.len() as u32);
+            if !std::mem::replace(&mut made_way, true) && !self.store.pool.has(grown) {
+                self.make_way_without_histories(driver, grown);
+                continue;
+            }
             let Some(worst) = self.worst_holder(slot, bytes.len() as u64) else { return false };
             tracing::debug!(
                 shard = self.index,
@@ -53,7 +59,7 @@ impl Shard {
         let own = self.held_for(slot, more);
         let mut worst = None;
         let mut most = own;
-        let (first, capacity) = (self.keep_from, self.slots.actives.capacity());
+        let (first, capacity) = (self.keep_from, self.slots.actives.bound());
         for step in 0..capacity.min(LOOKS_MAX) {
             let index = (first + step) % capacity;
             self.keep_from = index + 1;

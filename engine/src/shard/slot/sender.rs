@@ -211,7 +211,7 @@ impl Shard {
         if queue.is_empty() {
             // As much as all its topics may have, at once: growing by and by would copy each byte twice.
             let all = run.span.len.saturating_mul(connection.subscriptions).min(GATHERED_BYTES_MAX);
-            queue.expect(&mut self.store, memory, all);
+            let _ = queue.expect(&mut self.store, memory, all);
         }
         let Some(to) = queue.reserve(&mut self.store, memory, run.span.len) else { return false };
         memory.copy(run.span, to, run.span.len);

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use slab::Slab;
-
 use crate::io::driver::Slot;
+use crate::shard::memory::slab::Slab;
 use crate::shard::slot::connection::{Active, Connection, Life, Waiting};
 use crate::shard::topic::topics::NONE;
 

@@ -8,7 +8,8 @@ use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Owed, Size};
-use crate::shard::topic::home::{Hearing, Member, Resolved};
+use crate::shard::topic::member::{Hearing, Member, Resolved};
+use crate::shard::topic::topics::NONE;
 
 /// Bytes of messages in one batch of a replay, unless a single message is larger.
 const BATCH_BYTES: usize = 64 << 10;
@@ -28,6 +29,11 @@ impl Shard {
         ticket: Ticket<'_>,
         content: Content<'_>,
     ) {
+        let bytes = u32::try_from(MESSAGE_FIELDS + content.event.len() + content.payload.len()).unwrap_or(u32::MAX);
+        if !self.store.pool.has(bytes) {
+            let spared = self.homes.find(topic).unwrap_or(NONE);
+            self.make_way(driver, bytes, spared);
+        }
         let memory = driver.memory_mut();
         let recorded = self.homes.find_or_make(topic, &mut self.store, &self.limits).and_then(|index| {
             let seq = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.clock.now_ms);
@@ -43,9 +49,9 @@ impl Shard {
         self.stats.published += 1;
         let Some(home) = self.homes.home_mut(index) else { return };
         let epoch = home.epoch;
-        for place in 0..home.members.len() {
+        for place in 0..home.members().len() {
             let Some(home) = self.homes.home_mut(index) else { break };
-            let Member { shard, id, generation, hearing } = home.members[place];
+            let Member { shard, id, generation, hearing } = home.members()[place];
             // Who joins hears of it when it is told where the home stands then, who is behind when it catches up.
             if hearing != Hearing::Live {
                 continue;
@@ -55,7 +61,7 @@ impl Shard {
             let bytes = MESSAGE_FIELDS + content.event.len() + content.payload.len();
             if bytes > self.crossings.room_live(shard) || !self.crossings.links.send(shard, &deliver) {
                 if let Some(home) = self.homes.home_mut(index) {
-                    home.members[place].hearing = Hearing::Behind;
+                    home.members_mut()[place].hearing = Hearing::Behind;
                 }
                 self.stats.behind += 1;
                 self.crossings.all[shard].behind.push_back(index);
@@ -111,17 +117,12 @@ impl Shard {
             self.crossings.crowded.insert(shard);
         }
         let hearing = if told { Hearing::Live } else { Hearing::Joining };
-        if let Some(home) = self.homes.home_mut(index) {
-            home.members.push(Member { shard: shard as u32, id, generation, hearing });
-        }
+        self.homes.add_member(index, Member { shard: shard as u32, id, generation, hearing });
     }
 
     pub(in crate::shard) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
         let Some(index) = self.homes.find(topic) else { return };
-        let Some(home) = self.homes.home_mut(index) else { return };
-        home.members
-            .retain(|member| member.shard as usize != shard || member.id != id || member.generation != generation);
-        self.homes.remove_if_idle(index);
+        self.homes.remove_member(index, shard, id, generation);
     }
 
     /// Answers a replay now, or later if the asker's ring has no room.
@@ -197,7 +198,7 @@ impl Shard {
         }
         assert!(sent, "the batch was measured against the ring's room");
         if ticket.asker == Asker::Topic && next == end {
-            for member in &mut home.members {
+            for member in home.members_mut() {
                 if member.shard as usize == asker && member.id == ticket.word && member.generation == generation {
                     member.hearing = Hearing::Live;
                 }
@@ -236,7 +237,7 @@ impl Shard {
         while self.crossings.links.room(shard) >= PREFIX_BYTES_MAX {
             let Some(index) = self.crossings.all[shard].behind.pop_front() else { break };
             let Some(home) = self.homes.home_mut(index) else { continue };
-            for member in &home.members {
+            for member in home.members() {
                 if member.shard as usize == shard && member.hearing == Hearing::Behind {
                     let told = self
                         .crossings
@@ -287,7 +288,7 @@ impl Shard {
         let is_it =
             |member: &Member| member.shard as usize == shard && member.id == id && member.generation == generation;
         let mut home = self.homes.home_mut(index);
-        let place = home.as_ref().and_then(|home| home.members.iter().position(is_it));
+        let place = home.as_ref().and_then(|home| home.members().iter().position(is_it));
         // Who has left meanwhile counts its answers all the same.
         let (epoch, head) = match (&home, place) {
             (Some(home), Some(_)) => (home.epoch, home.head(&self.store)),
@@ -295,7 +296,7 @@ impl Shard {
         };
         let told = self.crossings.links.send(shard, &Packet::Joined { id, generation, epoch, head });
         if let (true, Some(home), Some(place)) = (told, &mut home, place) {
-            home.members[place].hearing = Hearing::Live;
+            home.members_mut()[place].hearing = Hearing::Live;
         }
         told
     }

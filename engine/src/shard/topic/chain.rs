@@ -15,17 +15,16 @@
 //!
 //! Invariants: the chain holds the positions `first..next`, each in exactly one block; blocks hold at least one record.
 
-use slab::Slab;
-
 use crate::io::driver::PARTS_MAX;
 use crate::io::memory::{Memory, Span};
 use crate::shard::memory::pool::{Block, Owner, Pool};
+use crate::shard::memory::slab::Slab;
 
 const NONE: u32 = u32::MAX;
 /// Where a record ends.
 const MARK_BYTES: u32 = 4;
-/// The same, and by how much its number is larger than that of the block's first record.
-const WIDE_MARK_BYTES: u32 = 8;
+/// The same, and by how much its number is larger than that of the block's first record: what a record takes at most besides its bytes.
+pub(in crate::shard) const WIDE_MARK_BYTES: u32 = 8;
 
 /// A block of a chain.
 #[derive(Debug)]
@@ -97,6 +96,12 @@ impl Store {
     #[must_use]
     pub(in crate::shard) fn new(memory_bytes: u64) -> Store {
         Store { pool: Pool::new(memory_bytes), links: Slab::new() }
+    }
+
+    /// Returns the bytes of memory that knowing of the blocks takes.
+    #[must_use]
+    pub(in crate::shard) fn bookkeeping_bytes(&self) -> u64 {
+        self.pool.bookkeeping_bytes() + self.links.bytes()
     }
 }
 
@@ -432,6 +437,12 @@ impl Chain {
         link.map_or(self.next, |link| link.end())
     }
 
+    /// Returns the number of the first record of the newest block, forgotten or not.
+    #[must_use]
+    pub(in crate::shard) fn newest_block_first(&self, store: &Store) -> u64 {
+        store.links.get(self.newest as usize).map_or(self.next, |link| link.first)
+    }
+
     /// Forgets the oldest block with all its records; does nothing if none is held.
     pub(in crate::shard) fn forget_oldest_block(&mut self, store: &mut Store) {
         if self.oldest != NONE {
@@ -584,7 +595,7 @@ mod tests {
             }
             assert_eq!(chain.number_before(&store, &memory, first), before);
             assert_eq!(chain.position_after(&store, &memory, last + 9), next);
-            for (_, link) in &store.links {
+            for (_, link) in store.links.iter() {
                 *(if link.is_wide() { &mut wide } else { &mut narrow }) += u32::from(link.count > 1);
             }
             if !list.is_empty() {

@@ -7,7 +7,7 @@ use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Stretch, Ticket};
 use crate::shard::Shard;
 use crate::shard::dialect::encode::Effort;
-use crate::shard::topic::home::FORGOTTEN_MAX;
+use crate::shard::topic::chain::WIDE_MARK_BYTES;
 use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, NONE, PACED, Topics};
 
 /// A log's first block has so many bytes for each reader, up to a quarter of the largest.
@@ -51,9 +51,10 @@ impl Shard {
                 Some(place) => {
                     let message = message_of(&self.topics, id, epoch, seq, content);
                     self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
-                    let log = &mut self.topics.logs[index as usize];
-                    log.appended += self.encoder.plain_bytes;
-                    log.packed += u64::from(len);
+                    if let Some(gauge) = self.topics.gauge_mut(index) {
+                        gauge.appended += self.encoder.plain_bytes;
+                        gauge.packed += u64::from(len);
+                    }
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
                 None => {
@@ -65,18 +66,17 @@ impl Shard {
             log.appended_tick = self.clock.tick;
             self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
             log.pending = log.subscribers.len() as u32;
-            let look = log.appended >= log.look_at;
             if !std::mem::replace(&mut log.queued, true) {
                 self.sending.dirty.push_back(index);
             }
-            if look {
+            if self.topics.gauge_mut(index).is_some_and(|gauge| gauge.appended >= gauge.look_at) {
                 self.look_for_long_streams(index);
             }
             index = self.topics.logs[index as usize].next;
         }
     }
 
-    /// Makes room for a frame in a log, at the cost of its tail, and then of the histories used longest ago.
+    /// Makes room for a frame in a log, at the cost of its tail, and then of whoever can best do without.
     fn make_frame<D: Driver>(
         &mut self,
         driver: &mut D,
@@ -96,10 +96,7 @@ impl Shard {
             }
             self.topics.logs[log as usize].chain.forget_oldest_block(&mut self.store);
         }
-        if !self.topics.logs[log as usize].chain.could_append(&mut self.store, seq, len) {
-            return None; // However much were forgotten for it.
-        }
-        let mut forgotten = 0;
+        let mut made_way = false;
         loop {
             let log = &mut self.topics.logs[log as usize];
             // Blocks double, so that a run of messages is few sends; the first is as large as the last round was.
@@ -107,10 +104,10 @@ impl Shard {
             let shared = BLOCK_BYTES_A_READER.saturating_mul(log.subscribers.len() as u32).min(BLOCK_BYTES_MAX / 4);
             let block_bytes = log.chain.bytes().max(log.block_bytes).max(shared).min(BLOCK_BYTES_MAX);
             let place = log.chain.append(&mut self.store, driver.memory_mut(), seq, len, block_bytes);
-            if place.is_some() || forgotten >= FORGOTTEN_MAX || !self.homes.make_room(&mut self.store, NONE) {
+            if place.is_some() || std::mem::replace(&mut made_way, true) {
                 return place;
             }
-            forgotten += 1;
+            self.make_way(driver, len.saturating_add(WIDE_MARK_BYTES), NONE);
         }
     }
 
@@ -119,7 +116,7 @@ impl Shard {
     ///
     /// Whoever was sent one of the frames in part gets its rest into its own queue: without a whole frame nothing could be told to
     /// it any more. Costs a glance at each subscriber, and touches no connection besides those.
-    fn let_fall<D: Driver>(&mut self, driver: &mut D, index: u32, next: u64) {
+    pub(in crate::shard) fn let_fall<D: Driver>(&mut self, driver: &mut D, index: u32, next: u64) {
         let mut place = 0;
         loop {
             let log = &self.topics.logs[index as usize];
@@ -176,7 +173,8 @@ impl Shard {
         }
         let topic = self.topics.topic_mut(id);
         debug_assert!(topic.catching_up);
-        topic.batch = (stretch.last, stretch.is_all());
+        topic.batch_end = stretch.last;
+        topic.batch_last = stretch.is_all();
         if let Some(lost) = lost {
             // The history does not hold it any more: whoever missed it finds that out from the home.
             topic.head = stretch.after;
@@ -211,14 +209,14 @@ impl Shard {
             return;
         }
         self.deliver(driver, id, seq, content);
-        if seq == self.topics.topic(id).batch.0 {
+        if seq == self.topics.topic(id).batch_end {
             self.catch_up_ends(id);
         }
     }
 
     fn catch_up_ends(&mut self, id: u32) {
         let topic = self.topics.topic_mut(id);
-        if topic.batch.1 {
+        if topic.batch_last {
             topic.catching_up = false;
         } else {
             self.catch_up(id);
@@ -228,7 +226,7 @@ impl Shard {
 
 fn message_of<'a>(topics: &'a Topics, id: u32, epoch: u32, seq: u64, content: Content<'a>) -> Message<'a> {
     Message {
-        topic: topics.topic(id).name().text,
+        topic: topics.name(id).text,
         cursor: Cursor { epoch, seq },
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,

@@ -4,15 +4,17 @@
 //! history does not exist. Homes with a history stand in a list by last use: when memory is short, the one that was
 //! used longest ago gives way first.
 
-use slab::Slab;
-
 use crate::io::memory::{Memory, Span};
 use crate::mesh::{Content, Lost, Name, Standing, Start};
 use crate::shard::limits::Limits;
+use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
+use crate::shard::memory::slab::Slab;
 use crate::shard::topic::chain::{Chain, Store};
+use crate::shard::topic::member::{Member, Resolved};
+use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::numbering::Numbering;
-use crate::shard::topic::places::{Places, half};
+use crate::shard::topic::places::{ENTRY_BYTES, Places, half};
 
 const NONE: u32 = u32::MAX;
 
@@ -28,35 +30,11 @@ const FORGOTTEN_AT_ONCE: usize = 4096;
 /// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
 const RECORD_HEAD: usize = 10;
 
-/// A shard with subscribers of a topic.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::shard) struct Member {
-    /// The shard.
-    pub(in crate::shard) shard: u32,
-    /// Number of the topic there.
-    pub(in crate::shard) id: u32,
-    /// Its generation there.
-    pub(in crate::shard) generation: u32,
-    /// How it hears of messages.
-    pub(in crate::shard) hearing: Hearing,
-}
-
-/// How a shard with subscribers hears of a topic's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Hearing {
-    /// It could not be told yet that it has joined: it hears of nothing before.
-    Joining,
-    /// Each is delivered to it.
-    Live,
-    /// One did not fit into its ring; nothing is delivered until it has caught up.
-    Behind,
-}
-
 /// A topic at home.
 #[derive(Debug)]
 pub(in crate::shard) struct Home {
     hash: u64,
-    name: Box<str>,
+    name: NamePlace,
     /// Random, so that cursors of an earlier life of the topic are recognised.
     pub(in crate::shard) epoch: u32,
     numbering: Numbering,
@@ -65,23 +43,30 @@ pub(in crate::shard) struct Home {
     /// Payload bytes in the history.
     payload_bytes: u64,
     /// The audience.
-    pub(in crate::shard) members: Vec<Member>,
+    members: Few<Member>,
     /// Neighbours in the list by last use; `older == newer == NONE` and not `listed`: not in it.
     older: u32,
     newer: u32,
     listed: bool,
 }
 
-/// Where a replay starts, and what is lost before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) struct Resolved {
-    /// Position of the first message in the history.
-    pub(in crate::shard) first: u64,
-    /// What is lost before.
-    pub(in crate::shard) lost: Option<Lost>,
-}
-
 impl Home {
+    /// Returns the bytes that it takes, with its name and its place in the table of names.
+    fn cost(&self) -> u64 {
+        (size_of::<Home>() + self.name.bytes() + ENTRY_BYTES) as u64
+    }
+
+    /// Returns the audience.
+    #[must_use]
+    pub(in crate::shard) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Returns the audience, for changing how it hears.
+    pub(in crate::shard) fn members_mut(&mut self) -> &mut [Member] {
+        &mut self.members
+    }
+
     /// Returns the number of the newest message, 0 before the first.
     #[must_use]
     pub(in crate::shard) fn head(&self, store: &Store) -> u64 {
@@ -195,7 +180,13 @@ fn record_time(memory: &Memory, record: Span) -> u64 {
 #[derive(Debug)]
 pub(in crate::shard) struct Homes {
     homes: Slab<Home>,
+    names: Names,
     by_name: Places,
+    /// Memory that lists of members hold.
+    list_bytes: u64,
+    /// Bytes of homes, of those with an audience, and of both with their names.
+    read_bytes: u64,
+    all_bytes: u64,
     oldest: u32,
     newest: u32,
     /// Topics with messages that were forgotten altogether.
@@ -213,7 +204,11 @@ impl Homes {
     pub(in crate::shard) fn new(seed: u64) -> Homes {
         Homes {
             homes: Slab::new(),
+            names: Names::new(),
             by_name: Places::default(),
+            list_bytes: 0,
+            read_bytes: 0,
+            all_bytes: 0,
             oldest: NONE,
             newest: NONE,
             lives: 0,
@@ -221,6 +216,36 @@ impl Homes {
             random: seed,
             numbering: Numbering::default(),
         }
+    }
+
+    /// Returns the bytes of memory that all of it holds besides histories: names, entries, lists, tables.
+    #[must_use]
+    pub(in crate::shard) fn bytes(&self) -> u64 {
+        self.homes.bytes() + self.names.bytes() + self.by_name.bytes() + self.list_bytes
+    }
+
+    /// Returns the bytes of homes with an audience: of lists and entries, and with names.
+    #[must_use]
+    pub(in crate::shard) fn read_bytes(&self) -> u64 {
+        self.read_bytes + self.list_bytes
+    }
+
+    /// Returns the bytes of homes without an audience: what histories cost besides blocks.
+    #[must_use]
+    pub(in crate::shard) fn unread_bytes(&self) -> u64 {
+        self.all_bytes - self.read_bytes
+    }
+
+    /// Checks the sums of what homes cost.
+    ///
+    /// # Panics
+    /// If one is wrong.
+    pub(in crate::shard) fn check_costs(&self) {
+        let sum = |counts: fn(&Home) -> bool| {
+            self.homes.iter().filter(|(_, home)| counts(home)).map(|(_, home)| home.cost()).sum::<u64>()
+        };
+        let read = sum(|home| !home.members.is_empty());
+        assert_eq!((read, sum(|_| true)), (self.read_bytes, self.all_bytes), "invariant 10: what homes cost");
     }
 
     /// Returns how many there are.
@@ -231,19 +256,19 @@ impl Homes {
 
     /// Returns name, epoch and number of the newest message of every topic that has its home here.
     pub(in crate::shard) fn heads(&self, store: &Store) -> impl Iterator<Item = (&str, u32, u64)> {
-        self.homes.iter().map(|(_, home)| (&*home.name, home.epoch, home.head(store)))
+        self.homes.iter().map(|(_, home)| (self.names.text(home.name), home.epoch, home.head(store)))
     }
 
     /// Returns a bound of the places that homes stand at.
     pub(in crate::shard) fn places(&self) -> usize {
-        self.homes.capacity()
+        self.homes.bound()
     }
 
     /// Returns of the home at a place, if there is one, its name, epoch and head, and how many messages and bytes it remembers.
     pub(in crate::shard) fn remembered(&self, store: &Store, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
         let home = self.homes.get(place)?;
         let messages = home.history.next() - home.history.first();
-        Some((&home.name, home.epoch, home.head(store), messages, home.payload_bytes))
+        Some((self.names.text(home.name), home.epoch, home.head(store), messages, home.payload_bytes))
     }
 
     /// Finds a home.
@@ -251,7 +276,7 @@ impl Homes {
     pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
         let same = |index: u32| {
             let home = &self.homes[index as usize];
-            home.hash == name.hash && *home.name == *name.text
+            home.hash == name.hash && self.names.text(home.name) == name.text
         };
         self.by_name.find(half(name.hash), same)
     }
@@ -272,16 +297,17 @@ impl Homes {
         let epoch = self.epoch_of(name);
         let home = Home {
             hash: name.hash,
-            name: name.text.into(),
+            name: self.names.keep(name.text),
             epoch,
             numbering: self.numbering,
             history: Chain::new(Owner::History, 0),
             payload_bytes: 0,
-            members: Vec::new(),
+            members: Few::new(),
             older: NONE,
             newer: NONE,
             listed: false,
         };
+        self.all_bytes += home.cost();
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
         self.by_name.insert(half(name.hash), index);
         index
@@ -296,6 +322,32 @@ impl Homes {
     /// Returns a home, if it still exists.
     pub(in crate::shard) fn home_mut(&mut self, index: u32) -> Option<&mut Home> {
         self.homes.get_mut(index as usize)
+    }
+
+    /// Adds a shard to the audience of a home.
+    pub(in crate::shard) fn add_member(&mut self, index: u32, member: Member) {
+        let Some(home) = self.homes.get_mut(index as usize) else { return };
+        if home.members.is_empty() {
+            self.read_bytes += home.cost();
+        }
+        self.list_bytes -= home.members.bytes();
+        home.members.push(member);
+        self.list_bytes += home.members.bytes();
+    }
+
+    /// Takes a shard out of the audience of a home, if it stands there for this life of its topic; forgets a home that is idle then.
+    pub(in crate::shard) fn remove_member(&mut self, index: u32, shard: usize, id: u32, generation: u32) {
+        let Some(home) = self.homes.get_mut(index as usize) else { return };
+        let is_it = |member: &Member| (member.shard as usize, member.id, member.generation) == (shard, id, generation);
+        if let Some(place) = home.members.iter().position(is_it) {
+            self.list_bytes -= home.members.bytes();
+            home.members.swap_remove(place);
+            self.list_bytes += home.members.bytes();
+            if home.members.is_empty() {
+                self.read_bytes -= home.cost();
+            }
+        }
+        self.remove_if_idle(index);
     }
 
     /// Numbers a message and records it; returns its number, or `None` if there is no memory for it.
@@ -318,7 +370,9 @@ impl Homes {
         // Half of the memory is for what is on its way; histories share the other half.
         let bytes_max = store.pool.bytes_max() / 2;
         let mut forgotten = 0;
-        while store.pool.used(Owner::History) + u64::from(len) > bytes_max && forgotten < FORGOTTEN_MAX {
+        while store.pool.used(Owner::History) + self.unread_bytes() + u64::from(len) > bytes_max
+            && forgotten < FORGOTTEN_MAX
+        {
             if !self.make_room(store, index) {
                 break;
             }
@@ -376,6 +430,8 @@ impl Homes {
             let home = &self.homes[index as usize];
             let hash = home.hash;
             self.lives += u64::from(home.history.next() > 1);
+            self.names.forget(home.name);
+            self.all_bytes -= home.cost();
             self.by_name.remove(half(hash), index);
             self.homes.remove(index as usize);
         }
@@ -391,7 +447,7 @@ impl Homes {
         max: usize,
     ) {
         for _ in 0..max.min(self.homes.len()) {
-            if self.sweep >= self.homes.capacity() {
+            if self.sweep >= self.homes.bound() {
                 self.sweep = 0;
             }
             if let Some(home) = self.homes.get_mut(self.sweep) {

@@ -2,9 +2,13 @@
 
 pub(in crate::shard) mod at_home;
 pub(in crate::shard) mod chain;
+#[cfg(test)]
+mod cost;
 pub(in crate::shard) mod delivery;
 pub(in crate::shard) mod home;
 pub(in crate::shard) mod leaving;
+pub(in crate::shard) mod member;
+pub(in crate::shard) mod names;
 pub(in crate::shard) mod news;
 pub(in crate::shard) mod numbering;
 pub(in crate::shard) mod places;

@@ -3,8 +3,7 @@
 //! Owns the links `news_next` and `news_previous`; a connection knows the first one. Invariant: a membership stands in the circle
 //! of its connection exactly when its subscriber is flagged `NEWS`.
 
-use slab::Slab;
-
+use crate::shard::memory::slab::Slab;
 use crate::shard::topic::topics::{Membership, NEWS, NONE, Topics};
 
 /// Puts a membership, whose subscriber is flagged, behind those that have news; returns the first of them.

@@ -60,13 +60,11 @@ impl Shard {
             return false;
         }
         let serial = self.next_serial();
-        let topic =
-            self.topics.topic(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
+        let topic = self.topics.name(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
         let generation = self.slots.connections[slot as usize].generation;
         let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: "" };
         let from = Start::Behind(self.topics.subscriber(membership).next);
-        let asked =
-            self.crossings.links.send(home, &Packet::Replay { topic: topic.name(), ticket, from, generation: 0 });
+        let asked = self.crossings.links.send(home, &Packet::Replay { topic, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.crossings.asked(Way::to(home, Lane::Bulk));
         self.stats.replays += 1;
@@ -319,7 +317,7 @@ impl Shard {
         reason: GapReason,
     ) {
         let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
-        let text = self.topics.topic(log.topic).name().text.as_bytes();
+        let text = self.topics.name(log.topic).text.as_bytes();
         let mut name = [0; TOPIC_BYTES_MAX];
         name[..text.len()].copy_from_slice(text);
         let topic = std::str::from_utf8(&name[..text.len()]).expect("topics are text");
@@ -328,10 +326,10 @@ impl Shard {
 }
 
 fn message_of<'a>(topics: &'a Topics, membership: u32, seq: u64, content: Content<'a>) -> Message<'a> {
-    let topic = topics.topic(topics.logs[topics.memberships[membership as usize].log as usize].topic);
+    let topic = topics.logs[topics.memberships[membership as usize].log as usize].topic;
     Message {
-        topic: topic.name().text,
-        cursor: Cursor { epoch: topic.epoch, seq },
+        topic: topics.name(topic).text,
+        cursor: Cursor { epoch: topics.topic(topic).epoch, seq },
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,
         text: content.text,

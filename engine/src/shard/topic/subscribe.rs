@@ -47,7 +47,11 @@ impl Shard {
         if let Err(way) = self.crossings.may_subscribe(home) {
             return Outcome::Wait(Wait::Room(way));
         }
-        let topic = match self.topics.find(name) {
+        let known = self.topics.find(name);
+        if !self.has_table_room(slot, if known.is_none() { Some(name.text.len()) } else { None }) {
+            return Outcome::Refused(Refusal::Full);
+        }
+        let topic = match known {
             Some(topic) => topic,
             None if self.topics.len() >= self.limits.topics_max as usize => {
                 return Outcome::Refused(Refusal::Full);
@@ -237,7 +241,7 @@ impl Shard {
             // Some queue still names it; whoever takes it from there finds it empty and removes it.
             frame_log.topic = NONE;
         } else {
-            self.topics.logs.remove(log as usize);
+            self.topics.forget_log(log);
         }
         let topic_left = self.topics.topic_mut(topic);
         if topic_left.logs == NONE {
@@ -264,7 +268,7 @@ impl Shard {
                         self.leaving.topics[home].push_front(id);
                         break;
                     }
-                    let (name, generation) = (topic.name(), topic.generation);
+                    let (name, generation) = (self.topics.name(id), topic.generation);
                     let left = self.crossings.links.send(home, &Packet::Leave { topic: name, id, generation });
                     assert!(left, "room was looked for");
                     self.topics.remove(id);

@@ -15,12 +15,15 @@
 //! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
 //! a topic exists exactly while one of its logs has a subscriber (or its Leave could not be sent yet).
 
-use slab::Slab;
+use std::num::NonZeroU8;
 
 use crate::mesh::Name;
 use crate::shard::dialect::Dialect;
+use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
+use crate::shard::memory::slab::Slab;
 use crate::shard::topic::chain::Chain;
+use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::places::{Places, half};
 pub(in crate::shard) use crate::shard::topic::subscriber::{
     AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, NEWS, PACED, REPLAYING, Subscriber, UNRESOLVED,
@@ -40,7 +43,7 @@ pub(in crate::shard) const LOOK_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub(in crate::shard) struct Topic {
     hash: u64,
-    name: Box<str>,
+    name: NamePlace,
     /// Shard of its home.
     pub(in crate::shard) home: u32,
     /// Tells one life of the index from the next.
@@ -53,22 +56,16 @@ pub(in crate::shard) struct Topic {
     pub(in crate::shard) leaving: bool,
     /// It stands among those whose home is to be told; it may have a subscriber again.
     pub(in crate::shard) leaves: bool,
-    /// While catching up: the number of the last message of the batch that is arriving, and whether it is the last batch.
-    pub(in crate::shard) batch: (u64, bool),
+    /// While catching up: the number of the last message of the batch that is arriving.
+    pub(in crate::shard) batch_end: u64,
+    /// While catching up: this batch is the last one.
+    pub(in crate::shard) batch_last: bool,
     /// Epoch, once joined.
     pub(in crate::shard) epoch: u32,
     /// Number of the newest message that has come, once joined: those that come have larger ones.
     pub(in crate::shard) head: u64,
     /// Its first frame log, or [`NONE`]; there is one per dialect in use, hardly ever more than three.
     pub(in crate::shard) logs: u32,
-}
-
-impl Topic {
-    /// Returns the topic's name.
-    #[must_use]
-    pub(in crate::shard) fn name(&self) -> Name<'_> {
-        Name { hash: self.hash, text: &self.name }
-    }
 }
 
 /// The encoded messages of a topic in one dialect, and everybody who reads them.
@@ -83,7 +80,7 @@ pub(in crate::shard) struct FrameLog {
     /// The frames.
     pub(in crate::shard) chain: Chain,
     /// The readers, in no order.
-    pub(in crate::shard) subscribers: Vec<Subscriber>,
+    pub(in crate::shard) subscribers: Few<Subscriber>,
     /// The subscriber that the walk visits next.
     pub(in crate::shard) walk: u32,
     /// Visits left in this round.
@@ -104,6 +101,13 @@ pub(in crate::shard) struct FrameLog {
     pub(in crate::shard) block_bytes: u32,
     /// Tick of the newest message.
     pub(in crate::shard) appended_tick: u32,
+    /// How long its streams are, if it has such; or [`NONE`].
+    pub(in crate::shard) gauge: u32,
+}
+
+/// What has come for the streams of a log; those of other dialects are not measured.
+#[derive(Debug)]
+pub(in crate::shard) struct Gauge {
     /// Bytes that were ever appended, as a reader has them after decompression.
     pub(in crate::shard) appended: u64,
     /// The same bytes as they stood here.
@@ -114,7 +118,7 @@ pub(in crate::shard) struct FrameLog {
     pub(in crate::shard) look: u32,
 }
 
-impl FrameLog {
+impl Gauge {
     /// Returns how many bytes a reader has after decompression of so many that it is sent, going by all there were.
     #[must_use]
     pub(in crate::shard) fn unpacked(&self, bytes: u64) -> u64 {
@@ -146,10 +150,23 @@ pub(in crate::shard) struct Membership {
     pub(in crate::shard) previous: u32,
     /// Its pace, or [`NONE`].
     pace: u32,
-    /// Its place among the topics of one request.
-    pub(in crate::shard) order: u8,
+    /// Its place among the topics of one request, from 1 on.
+    order: NonZeroU8,
     /// What its stream is measured by; see [`crate::shard::session::length`].
     pub(in crate::shard) measure: u64,
+}
+
+impl Membership {
+    /// Returns its place among the topics of one request, from 0 on.
+    #[must_use]
+    pub(in crate::shard) fn order(&self) -> u8 {
+        self.order.get() - 1
+    }
+
+    /// Gives it a place among the topics of one request, which are few.
+    pub(in crate::shard) fn set_order(&mut self, order: u8) {
+        self.order = NonZeroU8::MIN.saturating_add(order);
+    }
 }
 
 /// The pace of a subscription that wants at most one message per interval; few have one.
@@ -167,6 +184,7 @@ pub(in crate::shard) struct Pace {
 #[derive(Debug)]
 pub(in crate::shard) struct Topics {
     topics: Slab<Topic>,
+    names: Names,
     by_name: Places,
     generation: u32,
     /// Memberships of connections with many, by connection and topic.
@@ -176,6 +194,10 @@ pub(in crate::shard) struct Topics {
     /// Memberships.
     pub(in crate::shard) memberships: Slab<Membership>,
     paces: Slab<Pace>,
+    /// What streams are measured by.
+    pub(in crate::shard) gauges: Slab<Gauge>,
+    /// Memory that lists of subscribers hold.
+    list_bytes: u64,
 }
 
 impl Topics {
@@ -184,13 +206,32 @@ impl Topics {
     pub(in crate::shard) fn new() -> Topics {
         Topics {
             topics: Slab::new(),
+            names: Names::new(),
             by_name: Places::default(),
             generation: 0,
             by_place: Places::default(),
             logs: Slab::new(),
             memberships: Slab::new(),
             paces: Slab::new(),
+            gauges: Slab::new(),
+            list_bytes: 0,
         }
+    }
+
+    /// Returns the bytes of memory that all of it holds: names, entries, lists, tables.
+    #[must_use]
+    pub(in crate::shard) fn bytes(&self) -> u64 {
+        let entries = self.topics.bytes() + self.logs.bytes() + self.memberships.bytes();
+        let few = self.paces.bytes() + self.gauges.bytes();
+        entries + few + self.names.bytes() + self.by_name.bytes() + self.by_place.bytes() + self.list_bytes
+    }
+
+    /// Returns how many of these bytes are of what there is, and not of places where there was something.
+    #[must_use]
+    pub(in crate::shard) fn used_bytes(&self) -> u64 {
+        let entries = self.topics.used_bytes() + self.logs.used_bytes() + self.memberships.used_bytes();
+        let few = self.paces.used_bytes() + self.gauges.used_bytes();
+        entries + few + self.names.used_bytes() + self.by_name.bytes() + self.by_place.bytes() + self.list_bytes
     }
 
     /// Returns how many topics there are.
@@ -202,7 +243,7 @@ impl Topics {
     /// Returns of every topic with subscribers its name, and epoch and number of its newest message here, once joined.
     pub(in crate::shard) fn heads(&self) -> impl Iterator<Item = (&str, Option<(u32, u64)>)> {
         let read = self.topics.iter().filter(|(_, topic)| topic.logs != NONE);
-        read.map(|(_, topic)| (&*topic.name, topic.joined.then_some((topic.epoch, topic.head))))
+        read.map(|(_, topic)| (self.names.text(topic.name), topic.joined.then_some((topic.epoch, topic.head))))
     }
 
     /// Describes every topic that is catching up.
@@ -217,9 +258,16 @@ impl Topics {
     pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
         let same = |index: u32| {
             let topic = &self.topics[index as usize];
-            topic.hash == name.hash && *topic.name == *name.text
+            topic.hash == name.hash && self.names.text(topic.name) == name.text
         };
         self.by_name.find(half(name.hash), same)
+    }
+
+    /// Returns a topic's name.
+    #[must_use]
+    pub(in crate::shard) fn name(&self, index: u32) -> Name<'_> {
+        let topic = self.topic(index);
+        Name { hash: topic.hash, text: self.names.text(topic.name) }
     }
 
     /// Makes a topic that is not there yet.
@@ -227,14 +275,15 @@ impl Topics {
         self.generation = self.generation.wrapping_add(1);
         let topic = Topic {
             hash: name.hash,
-            name: name.text.into(),
+            name: self.names.keep(name.text),
             home,
             generation: self.generation,
             joined: false,
             catching_up: false,
             leaving: false,
             leaves: false,
-            batch: (0, false),
+            batch_end: 0,
+            batch_last: false,
             epoch: 0,
             head: 0,
             logs: NONE,
@@ -265,6 +314,7 @@ impl Topics {
     pub(in crate::shard) fn remove(&mut self, index: u32) {
         let topic = self.topics.remove(index as usize);
         debug_assert_eq!(topic.logs, NONE);
+        self.names.forget(topic.name);
         self.by_name.remove(half(topic.hash), index);
     }
 
@@ -279,12 +329,16 @@ impl Topics {
             }
             known = log.next;
         }
+        let gauge = match dialect.shape.is_stream() {
+            true => self.gauges.insert(Gauge { appended: 0, packed: 0, look_at: LOOK_BYTES, look: 0 }) as u32,
+            false => NONE,
+        };
         let log = FrameLog {
             topic,
             dialect,
             next: first,
             chain: Chain::new(Owner::Log, self.topics[topic as usize].head),
-            subscribers: Vec::with_capacity(1),
+            subscribers: Few::new(),
             walk: 0,
             pending: 0,
             again: false,
@@ -295,14 +349,25 @@ impl Topics {
             releasing: false,
             block_bytes: 0,
             appended_tick: 0,
-            appended: 0,
-            packed: 0,
-            look_at: LOOK_BYTES,
-            look: 0,
+            gauge,
         };
         let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
         self.topics[topic as usize].logs = index;
         index
+    }
+
+    /// Forgets a log that nobody reads, and no queue names.
+    pub(in crate::shard) fn forget_log(&mut self, log: u32) {
+        let log = self.logs.remove(log as usize);
+        if log.gauge != NONE {
+            self.gauges.remove(log.gauge as usize);
+        }
+    }
+
+    /// Returns what the streams of a log are measured by; `None` if it has none.
+    #[must_use]
+    pub(in crate::shard) fn gauge_mut(&mut self, log: u32) -> Option<&mut Gauge> {
+        self.gauges.get_mut(self.logs[log as usize].gauge as usize)
     }
 
     /// Takes a log out of its topic's list.
@@ -458,17 +523,19 @@ impl Topics {
             news_previous: NONE,
             serial: 0,
             pace: NONE,
-            order: 0,
+            order: NonZeroU8::MIN,
             measure: 0,
         };
         let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
         self.set_pace(membership, every_ms);
         let log = &mut self.logs[log as usize];
+        self.list_bytes -= log.subscribers.bytes();
         let mut subscriber = Subscriber::at(log.chain.next(), slot, membership, flags);
         if flags & UNRESOLVED != 0 {
             subscriber.go_away(self.topics[log.topic as usize].head, 0, log.chain.next());
         }
         log.subscribers.push(subscriber);
+        self.list_bytes += log.subscribers.bytes();
         // The walk goes round: one more place lies between it and the end of its round.
         if log.pending > 0 {
             log.pending += 1;
@@ -528,7 +595,9 @@ impl Topics {
         self.set_pace(membership, 0);
         let place = self.memberships.remove(membership as usize);
         let log = &mut self.logs[place.log as usize];
+        self.list_bytes -= log.subscribers.bytes();
         let gone = log.subscribers.swap_remove(place.index as usize);
+        self.list_bytes += log.subscribers.bytes();
         if gone.flags & BEHIND != 0 {
             log.behind -= 1;
         }

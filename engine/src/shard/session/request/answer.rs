@@ -21,6 +21,10 @@ use crate::shard::slot::connection::Waiting;
 pub(in crate::shard) const JSON: &str = "application/json";
 pub(in crate::shard) const TEXT: &str = "text/plain; charset=utf-8";
 
+/// Room that is looked for beforehand for a body that is longer than that of a refusal: so much, with most heads.
+const HEAD_BYTES: usize = 512;
+const SHORT_BODY_BYTES: usize = 128;
+
 /// Headers of an answer besides the usual ones.
 const EXTRA_MAX: usize = 10;
 
@@ -246,6 +250,11 @@ impl Shard {
     /// Puts an answer into the connection's queue.
     pub(in crate::shard) fn answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, answer: Answer<'_>, body: &[u8]) {
         let head_only = self.exchange(slot).pending.head_only;
+        if !head_only && body.len() > SHORT_BODY_BYTES && !self.has_room_for_answer(driver, slot, body.len()) {
+            // Whole or not at all: in the midst of it there would be no word for that.
+            self.refuse_request(driver, slot, Refusal::Full, false);
+            return;
+        }
         let framing = match answer.status {
             204 | 304 => response::Framing::Empty,
             _ => response::Framing::Sized(body.len() as u64),
@@ -257,6 +266,13 @@ impl Shard {
         if self.is_http(slot) && self.exchange(slot).pending.what != Asked::Discard {
             self.exchange(slot).pending.what = Asked::Discard;
         }
+    }
+
+    /// Says whether the connection's queue has room for an answer with such a body.
+    fn has_room_for_answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, body_bytes: usize) -> bool {
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
+        let Ok(bytes) = u32::try_from(HEAD_BYTES + body_bytes) else { return false };
+        active.queue.expect(&mut self.store, driver.memory_mut(), bytes)
     }
 
     /// Puts the head of an answer into the connection's queue, with what a page of another origin needs.
