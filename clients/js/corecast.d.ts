@@ -23,6 +23,14 @@ export interface Gap {
   readonly reason: 'overflow' | 'expired' | 'epoch' | 'conflated';
 }
 
+/** Why the engine ended a stream (`sse`, `stream`). The client comes back by itself, with its cursors. */
+export interface Refused {
+  /** What the engine calls it: `draining`, `too-slow`, `full` ... */
+  readonly name: string;
+  /** The same for people. */
+  readonly text: string;
+}
+
 export interface SubscribeOptions {
   /** Default `latest`: the newest message, if there is one, then what comes. */
   since?: Since;
@@ -121,6 +129,8 @@ export interface Client {
    */
   publish(topic: string, data: unknown, options?: { event?: string }): Promise<string | null>;
   on(type: 'gap', listener: (gap: Gap) => void): () => void;
+  /** In the tab that has the connection. What ends a WebSocket is the `error` of a `state` event. */
+  on(type: 'refused', listener: (refused: Refused) => void): () => void;
   on(type: 'state', listener: (event: StateEvent) => void): () => void;
   /** Without a listener, errors go to the console. */
   on(type: 'error', listener: (error: unknown) => void): () => void;

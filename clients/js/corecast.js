@@ -549,13 +549,19 @@ function httpLink(core, name) {
       within(options.idleMs, 'the stream is silent');
       link.up();
     };
+    let refused; // why the stream ends, if the engine says so
     for await (const line of lines(answer.body, onBytes)) {
       const object = name === 'sse' ? /^data: (.*)/s.exec(line)?.[1] : line; // The data of an event says everything.
-      if (object) hear(decode(JSON.parse(object)));
+      if (!object) continue;
+      const item = JSON.parse(object);
+      // All but refusals have a topic; an event stream tells one without its wrapping, too.
+      const why = item.refused ?? (item.name !== undefined && item.topic === undefined ? item : undefined);
+      if (!why) hear(decode(item));
+      else core.emit('refused', refused = { name: why.name, text: why.text });
     }
     within(0);
     // Streams end now and then, on purpose. One that ends at once is a fault.
-    if (Date.now() - started < 500) throw new CorecastError('the stream ended at once');
+    if (Date.now() - started < 500) throw new CorecastError(refused?.text ?? 'the stream ended at once', { code: refused?.name });
     await sleep(Math.random() * firstMs, signal);
   }
 
@@ -783,7 +789,7 @@ export function connect(url, given = {}) {
   if (unknown) throw new TypeError(`not a transport: ${unknown}`);
   if (!names.length) throw new TypeError('there is no WebSocket here: pass one as options.WebSocket');
 
-  const listeners = { gap: new Set(), state: new Set(), error: new Set() };
+  const listeners = { gap: new Set(), refused: new Set(), state: new Set(), error: new Set() };
   const end = new AbortController();
   const core = { options, key: `corecast ${base}`, isClosed: false, link: undefined, loops: new Set(), signal: end.signal, wake: () => {} };
   const get = (target, init) => options.fetch.call(globalThis, target, { cache: 'no-store', ...init });

@@ -35,7 +35,7 @@ fn counters_are_those_of_the_engine() {
 
 /// Where the table of refusals begins in `docs/protocol.md`.
 const REFUSALS_BEGIN: &str =
-    "| name | text | when | what to do | HTTP | close | `ERR` | a stream |\n|---|---|---|---|---|---|---|---|\n";
+    "| name | text | when | what to do | HTTP | close | `ERR` | event |\n|---|---|---|---|---|---|---|---|\n";
 
 /// Writes a refusal as a row of the manual.
 fn refusal(row: &RefusalRow) -> String {
@@ -44,8 +44,8 @@ fn refusal(row: &RefusalRow) -> String {
     let headers: String = row.headers.iter().map(|(name, value)| format!(", `{name}: {value}`")).collect();
     let (status, close) = (code(row.status), code(row.close));
     let err = row.err.map_or(String::new(), |code| format!("`{}`", code.as_str()));
-    let stream = if row.ends_stream { "ends" } else { "" };
-    format!("| `{name}` | {text} | {when} | {cure} | {status}{headers} | {close} | {err} | {stream} |\n")
+    let event = if row.event { format!("`{name}`") } else { String::new() };
+    format!("| `{name}` | {text} | {when} | {cure} | {status}{headers} | {close} | {err} | {event} |\n")
         .replace("|  |", "| |")
         .replace("|  |", "| |")
 }

@@ -140,6 +140,32 @@ fn streams_come_back() {
     }
 }
 
+/// Why a stream ends is told on stderr, and then it goes on as after any end: from the cursor, which that did not move.
+#[test]
+fn refused_streams_say_why() {
+    let inside = r#"{"name":"draining","text":"the engine is shutting down"}"#;
+    for transport in STREAMS {
+        let refused = match transport {
+            "sse" => format!("event: corecast-refused\ndata: {inside}\n\n"),
+            "stream" => format!("{{\"refused\":{inside}}}\n"),
+            "multipart" => {
+                format!("--b\r\nCorecast-Refused: 1\r\nContent-Length: {}\r\n\r\n{inside}\r\n--b--\r\n", inside.len())
+            }
+            _ => format!("<script>c({{\"refused\":{inside}}})</script>\n"),
+        };
+        let first = open(content_type(transport), &(message(transport, "t", 1, "one") + &refused));
+        let (url, seen) = server(vec![first, answer(transport, "t", 2, "two")]);
+        let (status, out, errors) =
+            run(&["t", "--transport", transport, "--since", "earliest", "--count", "2", "--url", &url]);
+        assert_eq!((status, &*out), (0, "t 0000000a-1 one\nt 0000000a-2 two\n"), "{transport}: {errors}");
+        let words = "the engine says goodbye: draining: the engine is shutting down\n";
+        let (_, after) = errors.split_once(words).unwrap_or_else(|| panic!("{transport}: {errors}"));
+        assert!(after.contains("the stream ended; trying again in "), "{transport}: {errors}");
+        let asked = seen.iter().take(2).last().unwrap();
+        assert!(asked.contains("0000000a-1"), "{transport}: {asked}");
+    }
+}
+
 /// Polls go on from the cursor of the answer, wherever that is, on one connection.
 #[test]
 fn polls_go_on_from_their_cursor() {

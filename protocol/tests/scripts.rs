@@ -144,10 +144,17 @@ fn attacks_stay_text() {
         assert_inert(argument(&told));
         assert_eq!(argument(&told), format!("{{\"gap\":{}}}", written(|w| json::script_gap(w, &gap))));
         assert_eq!(written(|w| json::gap(w, &gap)).len(), json::gap_len(&gap));
+        let told = written(|w| forever_frame::refused(w, attack, attack));
+        assert_inert(argument(&told));
+        assert_eq!(
+            argument(&told),
+            format!("{{\"refused\":{}}}", written(|w| json::script_refused(w, attack, attack)))
+        );
+        assert_eq!(written(|w| json::refused(w, attack, attack)).len(), json::refused_len(attack, attack));
     }
 }
 
-/// A message and a gap, as bytes.
+/// A message, a gap and a refusal, as bytes.
 #[test]
 fn frames_are_written() {
     let message = Message { topic: "a&b", cursor: AT, event: Some("<e>"), payload: b"</script>", text: true };
@@ -161,6 +168,10 @@ fn frames_are_written() {
         written(|w| forever_frame::gap(w, &gap)),
         "<script>c({\"gap\":{\"topic\":\"t\",\"from\":\"1a2b3c4d-17\",\"to\":\"1a2b3c4d-17\",\"count\":0,\
          \"reason\":\"epoch\"}})</script>\n"
+    );
+    assert_eq!(
+        written(|w| forever_frame::refused(w, "full", "a<b")),
+        "<script>c({\"refused\":{\"name\":\"full\",\"text\":\"a\\u003cb\"}})</script>\n"
     );
 }
 

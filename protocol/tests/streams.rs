@@ -176,7 +176,8 @@ fn events_in_an_envelope_are_written() {
 #[test]
 fn blocks_of_one_connection_are_written() {
     let data = r#"{"topic":"t","from":"1a2b3c4d-9","to":"1a2b3c4d-17","count":8,"reason":"expired"}"#;
-    let rows: [(Vec<u8>, String); 9] = [
+    let refused = r#"{"name":"full","text":"no \"room\""}"#;
+    let rows: [(Vec<u8>, String); 10] = [
         (written(|w| sse::retry(w, 3000)), "retry: 3000\n\n".into()),
         (written(|w| sse::comment(w, "")), ":\n\n".into()),
         (written(|w| sse::comment(w, "a\r\ndata: b")), ": a  data: b\n\n".into()),
@@ -186,6 +187,7 @@ fn blocks_of_one_connection_are_written() {
         (written(|w| sse::id_only(w, "a\n\0")), "id: a  \n\n".into()),
         (written(|w| sse::gap(w, &gap("t"))), format!("id: 1a2b3c4d-17\nevent: corecast-gap\ndata: {data}\n\n")),
         (written(|w| sse::gap_without_id(w, &gap("t"))), format!("event: corecast-gap\ndata: {data}\n\n")),
+        (written(|w| sse::refused(w, "full", "no \"room\"")), format!("event: corecast-refused\ndata: {refused}\n\n")),
     ];
     for (bytes, expected) in rows {
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
@@ -203,6 +205,12 @@ fn blocks_of_one_connection_are_written() {
     assert_eq!(listen(&quiet), expected);
     let told = listen(&written(|w| sse::gap(w, &gap("t"))));
     assert_eq!(told.events, [("corecast-gap".into(), data.into(), "1a2b3c4d-17".into())]);
+    // A refusal leaves the browser where it was: what it will send back is the last message's.
+    let mut stream = exact(&message("t", None, b"x"), sse::encoded_len, sse::encode);
+    stream.extend(written(|w| sse::refused(w, "full", "no \"room\"")));
+    let told = listen(&stream);
+    assert_eq!(told.events[1..], [("corecast-refused".into(), refused.into(), "1a2b3c4d-17".into())]);
+    assert_eq!(told.last_event_id, "1a2b3c4d-17");
 }
 
 /// Lines of the stream and of its gaps, as PROTOCOL prints them.
@@ -214,6 +222,8 @@ fn stream_lines_are_written() {
     let told = written(|w| ndjson::gap(w, &gap("a\"b")));
     let expected = r#"{"gap":{"topic":"a\"b","from":"1a2b3c4d-9","to":"1a2b3c4d-17","count":8,"reason":"expired"}}"#;
     assert_eq!(String::from_utf8(told).unwrap(), format!("{expected}\n"));
+    let told = written(|w| ndjson::refused(w, "too-slow", "a\nb"));
+    assert_eq!(told, b"{\"refused\":{\"name\":\"too-slow\",\"text\":\"a\\nb\"}}\n");
 }
 
 /// A part as its reader sees it: headers and body.
@@ -284,6 +294,10 @@ fn parts_are_written() {
         Corecast-Topic: t\r\nContent-Length: 81\r\n\r\n\
         {\"topic\":\"t\",\"from\":\"1a2b3c4d-9\",\"to\":\"1a2b3c4d-17\",\"count\":8,\"reason\":\"expired\"}\r\n\
         --corecast-part-7f3e9a51c2d84b06\r\n";
+    assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    let bytes = written(|w| multipart::refused(w, "draining", "so \"long\""));
+    let expected = "Content-Type: application/json\r\nCorecast-Refused: 1\r\nContent-Length: 40\r\n\r\n\
+        {\"name\":\"draining\",\"text\":\"so \\\"long\\\"\"}\r\n--corecast-part-7f3e9a51c2d84b06\r\n";
     assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     assert_eq!(multipart::CONTENT_TYPE, "multipart/x-mixed-replace; boundary=corecast-part-7f3e9a51c2d84b06");
 }

@@ -38,6 +38,8 @@ def _of_sse(text):
     for event in events(text):
         if event.get("event") == "corecast-gap":
             yield {"gap": json.loads(event["data"])}
+        elif event.get("event") == "corecast-refused":
+            yield {"refused": json.loads(event["data"])}
         elif "data" in event:
             yield {"topic": event.get("topic"), "cursor": event.get("id"), "data": event["data"]}
 
@@ -52,13 +54,15 @@ def _of_multipart(text):
         assert len(body.encode()) == int(fields["Content-Length"]), part
         if fields["Corecast-Gap"]:
             yield {"gap": json.loads(body)}
+        elif fields["Corecast-Refused"]:
+            yield {"refused": json.loads(body)}
         else:
             name = urllib.parse.unquote(fields["Corecast-Topic"])
             yield {"topic": name, "cursor": fields["Corecast-Cursor"], "data": body}
 
 
 def items(transport, text):
-    """Returns the messages and gaps in what came over a stream, as objects, in order."""
+    """Returns the messages, gaps and refusals in what came over a stream, as objects, in order."""
     if transport == "sse":
         return list(_of_sse(text))
     if transport == "multipart":

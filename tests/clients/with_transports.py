@@ -482,7 +482,7 @@ def test_a_vanished_long_poller(_):
 
 
 def test_sigterm_ends_streams(_):
-    """SIGTERM ends every stream and long poll with a complete body, and the engine with status 0."""
+    """SIGTERM tells every stream why it ends, ends them and long polls with a complete body, and the engine with status 0."""
     with Engine("--shards", "2") as engine:
         name = topic("drain")
         cursor = engine.publish(name, "x")
@@ -494,6 +494,8 @@ def test_sigterm_ends_streams(_):
         assert engine.stop() == 0, engine.errors
         for transport, stream in streams.items():
             assert stream.end() == 0, transport
+            told = {"name": "draining", "text": "the engine is shutting down"}
+            assert items(transport, stream.text)[1:] == [{"refused": told}], (transport, stream.text)
         assert streams["multipart"].text.endswith("--\r\n")
         assert poll.end() == 0 and " 204 " in poll.head and f"Corecast-Cursor: {cursor}" in poll.head
 

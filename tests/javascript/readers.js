@@ -4,9 +4,10 @@
 /** Prepares a page: where messages are kept, and how base64 is read. */
 export function prepare() {
   window.got = [];
-  window.take = ({ topic, cursor, event, data, encoding, gap }) => {
+  window.take = ({ topic, cursor, event, data, encoding, gap, refused }) => {
     const decoded = encoding ? Array.from(atob(data), (c) => c.charCodeAt(0)) : data;
-    window.got.push(gap ? { gap } : { topic, cursor, event, data: decoded });
+    if (refused) window.refused = refused;
+    else window.got.push(gap ? { gap } : { topic, cursor, event, data: decoded });
   };
 }
 
@@ -25,6 +26,7 @@ export const readers = {
     };
     source.addEventListener('corecast-base64', take('base64'));
     source.addEventListener('corecast-gap', ({ data }) => window.take({ gap: JSON.parse(data) }));
+    source.addEventListener('corecast-refused', ({ data }) => window.take({ refused: JSON.parse(data) }));
     for (const name of ['message', ...names]) source.addEventListener(name, take());
   },
 

@@ -67,6 +67,29 @@ for (const transport of ALL) {
     assert.deepEqual(client.gaps, gaps);
   });
 
+  if (['sse', 'stream'].includes(transport)) scene(`${transport}: why the engine ends a stream is told, and it goes on`, async (engine, join) => {
+    const client = join({ transport });
+    const [got, refused] = [[], []];
+    client.on('refused', (why) => {
+      refused.push(why);
+      engine.faults.refuses = undefined;
+    });
+    engine.faults.refuses = { name: 'full', text: 'no room' };
+    client.subscribe('t', { since: 'earliest' }, ({ data }) => got.push(data));
+    engine.publish('t', '1');
+    await until(() => refused.length && got.length && engine.streaming, 'the next stream');
+    const waits = () => client.states.filter(({ state }) => state === 'waiting');
+    assert.deepEqual(waits().map(({ error }) => [error.code, error.message]), [['full', 'no room']]);
+    // What has stood for a while may end, for whatever reason.
+    const stood = Date.now();
+    await until(() => Date.now() - stood > 600, 'a while');
+    engine.refuse('draining', 'so long');
+    engine.publish('t', '2');
+    await until(() => got.length === 2);
+    assert.deepEqual(refused, [{ name: 'full', text: 'no room' }, { name: 'draining', text: 'so long' }]);
+    assert.deepEqual([got, waits().length, client.errors, client.gaps], [['1', '2'], 1, [], []]);
+  });
+
   scene(`${transport}: a new epoch is a gap, then what there is`, async (engine, join) => {
     const client = join({ transport });
     const got = [];

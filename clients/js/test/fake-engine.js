@@ -16,6 +16,7 @@ export class FakeEngine {
   bodies = []; // of what was published, whether it was refused or not
   #held = [];
   #watchers = new Set();
+  #streams = new Set(); // how each is ended
   #sockets = new Set();
   #server = http.createServer((request, answer) => this.#serve(request, answer));
   #ws = new WebSocketServer({ noServer: true, handleProtocols: () => 'corecast.v1' });
@@ -47,6 +48,16 @@ export class FakeEngine {
   /** Ends every connection without a farewell. */
   cut() {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** How many streams stand. */
+  get streaming() {
+    return this.#streams.size;
+  }
+
+  /** Ends every stream in order, and says why. */
+  refuse(name, text) {
+    for (const end of [...this.#streams]) end(JSON.stringify({ name, text }));
   }
 
   /** Closes every WebSocket, and says why. */
@@ -108,7 +119,7 @@ export class FakeEngine {
   #follow(answer, name, topics, since, write) {
     const at = topics.map((topic, i) => since[i] ?? since[0]);
     if (this.faults.brief?.includes(name)) setTimeout(() => answer.destroy(), 20);
-    const look = () => topics.forEach((topic, i) => {
+    const look = () => answer.writableEnded || topics.forEach((topic, i) => {
       const { items, next } = this.#after(topic, at[i]);
       at[i] = next;
       for (const item of items) for (let n = this.faults.twice ? 2 : 1; n > 0; n -= 1) write(item);
@@ -145,10 +156,12 @@ export class FakeEngine {
     if (this.faults.silent?.includes(transport)) return answer.writeHead(200).flushHeaders();
     if (transport === 'sse' && url.searchParams.get('enveloped') === '1') {
       answer.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('retry: 3000\n\n');
+      this.#refusable(answer, (why) => `event: corecast-refused\ndata: ${why}\n\n`);
       return this.#follow(answer, transport, topics, since, (item) => answer.write(this.#event(item)));
     }
     if (transport === 'stream') {
       answer.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).write('\n');
+      this.#refusable(answer, (why) => `{"refused":${why}}\n`);
       return this.#follow(answer, transport, topics, since, (item) => answer.write(`${JSON.stringify(this.#object(item))}\n`));
     }
     const look = () => {
@@ -162,6 +175,13 @@ export class FakeEngine {
     this.#watchers.add(look);
     answer.on('close', () => this.#watchers.delete(look));
     return look();
+  }
+
+  #refusable(answer, event) {
+    const end = (why) => this.#streams.delete(end) && answer.end(event(why));
+    this.#streams.add(end);
+    answer.on('close', () => this.#streams.delete(end));
+    if (this.faults.refuses) end(JSON.stringify(this.faults.refuses));
   }
 
   /** An event in an envelope: its data is an object that says everything. */

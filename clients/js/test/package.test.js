@@ -13,7 +13,7 @@ after(() => rmSync(folder, { recursive: true }));
 const run = (program, words, options) => execFileSync(program, words, { cwd: folder, encoding: 'utf8', ...options });
 
 const SAMPLE = `
-import { connect, CorecastError, type Client, type Gap, type Message, type Subscription } from 'corecast';
+import { connect, CorecastError, type Client, type Gap, type Message, type Refused, type Subscription } from 'corecast';
 
 const client: Client = connect('http://127.0.0.1:1', { transport: ['sse', 'poll'], shared: true, backoffMs: [1, 2], waitS: 5 });
 const sub: Subscription = client.subscribe('a', { since: -5, conflate: true, every: 100, onGap: (gap: Gap) => gap.count }, (message: Message, self) => {
@@ -23,6 +23,7 @@ const sub: Subscription = client.subscribe('a', { since: -5, conflate: true, eve
 client.subscribe('a', ({ cursor }) => cursor.length);
 const off: () => void = client.on('state', ({ state, waitMs }) => [state === 'waiting', waitMs?.toFixed()]);
 client.on('gap', ({ reason }) => reason === 'expired');
+client.on('refused', ({ name, text }: Refused) => name === 'draining' && text.length);
 client.on('error', (error) => error instanceof CorecastError && error.retryMs);
 async function all(): Promise<string | null> {
   for await (const { data, event } of client.messages('a', { since: 'earliest' })) console.log(data, event, sub.cursor);

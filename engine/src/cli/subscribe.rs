@@ -292,6 +292,10 @@ impl Subscriber<'_> {
                 self.message(&message.topic, message.cursor, message.event.as_deref(), &message.payload)
             }
             Item::Gap(gap) => self.gap(gap),
+            Item::Refused(why) => {
+                self.tell(&format!("the engine says goodbye: {why}"));
+                Ok(())
+            }
         }
     }
 

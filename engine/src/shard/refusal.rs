@@ -29,8 +29,8 @@ pub struct Row {
     pub close: Option<u16>,
     /// What answers a command; without one the connection is closed.
     pub err: Option<ErrCode>,
-    /// It ends a stream that stands, in order; what the next request of the peer is answered says why.
-    pub ends_stream: bool,
+    /// A stream that stands can meet it: an event tells name and text, and then the stream ends in order.
+    pub event: bool,
 }
 
 /// When to come back, in seconds, if that is all it takes.
@@ -76,7 +76,7 @@ refusals! {
         headers: COME_BACK,
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::Full),
-        ends_stream: true,
+        event: true,
     };
     /// The peer asks or sends more in a time than it may.
     TooFast, refused_too_fast: Row {
@@ -88,7 +88,7 @@ refusals! {
         headers: COME_BACK,
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::Rate),
-        ends_stream: true,
+        event: true,
     };
     /// The peer has as many of something as it may have at the same time.
     TooMany, refused_too_many: Row {
@@ -100,7 +100,7 @@ refusals! {
         headers: COME_BACK,
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::TooMany),
-        ends_stream: true,
+        event: true,
     };
     /// What the peer sends is larger than what is taken.
     TooLarge, refused_too_large: Row {
@@ -112,7 +112,7 @@ refusals! {
         headers: &[],
         close: Some(close::TOO_BIG),
         err: Some(ErrCode::TooLarge),
-        ends_stream: false,
+        event: false,
     };
     /// The peer does not take what it asked for as fast as it comes.
     TooSlow, refused_too_slow: Row {
@@ -124,7 +124,7 @@ refusals! {
         headers: &[],
         close: Some(close::TRY_AGAIN),
         err: None,
-        ends_stream: true,
+        event: true,
     };
     /// Messages were lost to a subscriber that can be told in no other way.
     Lost, refused_lost: Row {
@@ -136,7 +136,7 @@ refusals! {
         headers: &[],
         close: Some(close::TRY_AGAIN),
         err: None,
-        ends_stream: false,
+        event: false,
     };
     /// The peer may not.
     Forbidden, refused_forbidden: Row {
@@ -148,7 +148,7 @@ refusals! {
         headers: &[],
         close: Some(close::POLICY),
         err: Some(ErrCode::Forbidden),
-        ends_stream: true,
+        event: true,
     };
     /// The peer was allowed to, and its time is over.
     Expired, refused_expired: Row {
@@ -160,7 +160,7 @@ refusals! {
         headers: RENEW,
         close: Some(close::POLICY),
         err: Some(ErrCode::Expired),
-        ends_stream: true,
+        event: true,
     };
     /// It is somewhere else now.
     Moved, refused_moved: Row {
@@ -172,7 +172,7 @@ refusals! {
         headers: &[],
         close: Some(close::SERVICE_RESTART),
         err: Some(ErrCode::Moved),
-        ends_stream: true,
+        event: true,
     };
     /// It depends on something that is not so.
     Changed, refused_changed: Row {
@@ -184,7 +184,7 @@ refusals! {
         headers: &[],
         close: None,
         err: None,
-        ends_stream: false,
+        event: false,
     };
     /// The engine is going to end.
     Draining, refused_draining: Row {
@@ -196,7 +196,7 @@ refusals! {
         headers: COME_BACK,
         close: Some(close::GOING_AWAY),
         err: None,
-        ends_stream: true,
+        event: true,
     };
 }
 

@@ -1,5 +1,7 @@
 //! What all scripted clients share: the scene they act in, the plan they act by, the phase of the run.
 
+use corecast::shard::Refusal;
+
 use crate::echo::EchoClient;
 use crate::glutton::Glutton;
 use crate::line::LineClient;
@@ -91,6 +93,16 @@ impl Scene<'_> {
         let Plan { stream_ms, stream_bytes, .. } = *self.plan;
         let old = self.net.now_us() + TICK_US - opened_us >= stream_ms * 1000;
         old || stream_bytes > 0 && length >= stream_bytes - stream_bytes / 8
+    }
+
+    /// Asserts that a stream may be refused so now.
+    pub(crate) fn check_refusal(&self, refusal: Refusal) {
+        let excused = match refusal {
+            Refusal::Draining => self.phase == Phase::Draining,
+            Refusal::TooSlow | Refusal::Full => !self.plan.calm,
+            _ => false,
+        };
+        assert!(excused, "{refusal:?} without a reason in {:?}", self.phase);
     }
 
     /// Says whether a stream that the server ended because it finishes may be cut off: its reader had its time.

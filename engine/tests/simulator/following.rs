@@ -140,7 +140,8 @@ impl Following {
                 self.stale = false;
             }
             Item::Head(head) => self.watches[0].head_told(oracle, head),
-            Item::Life => {}
+            // What it was refused for is judged by the client.
+            Item::Refused(_) | Item::Life => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! A reader of the forever frame: a page, and then a script per message, in which nothing ends a script.
 
-use crate::item::{Item, object};
+use crate::item::{Item, object_of_stream};
 
 /// Reads one page.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Page {
         check_inside(inside);
         let value = serde_json::from_slice(inside)
             .unwrap_or_else(|error| panic!("an object, not {:?}: {error}", String::from_utf8_lossy(inside)));
-        Some(object(&value))
+        Some(object_of_stream(&value))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: the words, and the reading of the JSON objects that several transports share. Who reads them is `following`.
 
+use corecast::shard::Refusal;
 use serde_json::Value;
 
 use crate::base64::unbase64;
@@ -12,6 +13,8 @@ use crate::oracle::Cursor;
 pub(crate) enum Item {
     Message(Message),
     Gap(Gap),
+    /// Why the stream ends now.
+    Refused(Refusal),
     /// Where the answer, or the stream so far, leaves each topic of the request, joined by commas.
     Cursors(String),
     /// Where the topic stood when the subscription began.
@@ -48,6 +51,23 @@ pub(crate) struct Gap {
     pub(crate) to: String,
     pub(crate) count: u64,
     pub(crate) reason: String,
+}
+
+/// Reads an object of a stream: a message, a gap or a refusal, and nothing that is none of them.
+pub(crate) fn object_of_stream(value: &Value) -> Item {
+    let Some(told) = value.get("refused") else { return object(value) };
+    assert_eq!(keys(value), ["refused"], "{value}");
+    Item::Refused(refusal(told))
+}
+
+/// Reads the inside of a refusal: name and text are those of the table, and of a row that streams can meet.
+pub(crate) fn refusal(told: &Value) -> Refusal {
+    assert_eq!(keys(told), ["name", "text"], "{told}");
+    let met = |refusal: &&Refusal| {
+        let row = refusal.row();
+        row.event && (row.name, row.text) == (&*word(told, "name"), &*word(told, "text"))
+    };
+    *Refusal::ALL.iter().find(met).unwrap_or_else(|| panic!("a refusal that streams can meet, not {told}"))
 }
 
 /// Reads an object of a poll or a stream: a message or a gap, and nothing that is neither.

@@ -7,6 +7,7 @@
 use crate::ask::{Ask, Start, Transport};
 use crate::client::{Exit, Phase, Scene};
 use crate::following::Following;
+use crate::item::Item;
 use crate::line::draw_since;
 use crate::net::{ConnId, Net};
 use crate::oracle::Oracle;
@@ -153,6 +154,7 @@ impl Migrant {
             let streams = reading.ask().transport.streams() || reading.ask().transport == Transport::Line;
             match news {
                 News::Begun => {}
+                News::Item(Item::Refused(refusal)) => scene.check_refusal(refusal),
                 News::Item(item) => {
                     following.item(scene.oracle, item);
                     if scene.phase.is_lively() && scene.rng.chance(self.restless) {
@@ -167,8 +169,11 @@ impl Migrant {
                 }
                 News::Over if streams => {
                     // The connection ends now, and with it the reading.
-                    let old = reading.ask().transport.streams() && scene.may_end(self.opened_us, reading.length);
-                    assert!(excused || old, "migrant {}: its stream ended without a reason", self.name);
+                    let over = match reading.ask().transport {
+                        Transport::Line => excused,
+                        _ => reading.refused.is_some() || scene.may_end(self.opened_us, reading.length),
+                    };
+                    assert!(over, "migrant {}: its stream ended without a reason", self.name);
                 }
                 News::Over if reading.closing => self.exit(scene, Exit::Close),
                 News::Over => {

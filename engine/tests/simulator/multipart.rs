@@ -1,7 +1,7 @@
 //! A reader of `multipart/x-mixed-replace`: a boundary, headers, a body of the length they say, a boundary.
 
 use crate::base64::unbase64;
-use crate::item::{Item, Loss, Message, gap};
+use crate::item::{Item, Loss, Message, gap, refusal};
 use crate::oracle::Cursor;
 
 pub(crate) const BOUNDARY: &str = "corecast-part-7f3e9a51c2d84b06";
@@ -59,6 +59,12 @@ impl Parts {
     }
 
     fn part(&self, data: Vec<u8>) -> Item {
+        if self.header("Corecast-Refused").is_some() {
+            let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["Content-Type", "Corecast-Refused", "Content-Length"], "no topic, no cursor");
+            assert_eq!(self.header("Content-Type"), Some("application/json"));
+            return Item::Refused(refusal(&serde_json::from_slice(&data).expect("the body of a refusal is an object")));
+        }
         let cursor = Cursor::parse(self.header("Corecast-Cursor").expect("a cursor"));
         let topic = unescape_url(self.header("Corecast-Topic").expect("a topic"));
         if self.header("Corecast-Gap").is_some() {

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use corecast::shard::Refusal;
+
 use crate::ask::{Ask, Start, Transport};
 use crate::body::Body;
 use crate::forever_frame::{Page, check_inside};
@@ -94,6 +96,8 @@ pub(crate) struct Reading {
     stage: Stage,
     /// The connection does not outlive this answer.
     pub(crate) closing: bool,
+    /// Why the stream ends, if it said so: nothing else comes any more.
+    pub(crate) refused: Option<Refusal>,
     /// Bytes of a stream so far: as they came, or unpacked if that is more.
     pub(crate) length: u64,
 }
@@ -106,7 +110,7 @@ impl Reading {
         } else {
             wire.put(ask.head(rng).as_bytes());
         }
-        Reading { closing: ask.http10, ask, stage: Stage::Head, length: 0 }
+        Reading { closing: ask.http10, ask, stage: Stage::Head, refused: None, length: 0 }
     }
 
     pub(crate) fn ask(&self) -> &Ask {
@@ -139,6 +143,12 @@ impl Reading {
                 Stage::Head => return self.head(wire),
                 Stage::Stream(body, format) => {
                     if let Some(item) = format.take(&mut body.bytes) {
+                        // The end of the format itself is a sign of life.
+                        let is_end = item == Item::Life && matches!(format, Format::Multipart(parts) if parts.ended);
+                        assert!(self.refused.is_none() || is_end, "behind {:?} comes {item:?}", self.refused);
+                        if let Item::Refused(refusal) = item {
+                            self.refused = Some(refusal);
+                        }
                         return Some(News::Item(item));
                     }
                     if body.is_chunked() {

@@ -3,6 +3,7 @@
 use corecast::shard::{LagPolicy, Limits, Refusal, Stats};
 
 use crate::endings::{frame, text, upgrade};
+use crate::multipart::BOUNDARY;
 use crate::stage::Stage;
 use crate::table::{Got, Table};
 
@@ -17,9 +18,39 @@ fn answered(got: &Got, refusal: Refusal, exact: bool) {
     assert!(!exact || body == format!("{{\"error\":\"{}\"}}", row.text), "{body}");
 }
 
-/// A stream ended as if all were well, and said nothing.
-fn ended_in_order(got: &Got) {
-    assert!(got.statuses() == [200] && got.ended && got.text().ends_with("0\r\n\r\n"), "{}", got.text());
+/// The streams.
+const STREAMS: [&str; 4] = ["sse", "stream", "multipart", "forever-frame"];
+
+/// The bytes that end a stream that is refused: the event in its dialect, the end of its format if it has one, and that of the body.
+fn last_words(stream: &str, refusal: Refusal) -> String {
+    let row = refusal.row();
+    let inside = format!("{{\"name\":\"{}\",\"text\":\"{}\"}}", row.name, row.text);
+    let (event, end) = match stream {
+        "sse" => (format!("event: corecast-refused\ndata: {inside}\n\n"), String::new()),
+        "stream" => (format!("{{\"refused\":{inside}}}\n"), String::new()),
+        "multipart" => {
+            let head =
+                format!("Content-Type: application/json\r\nCorecast-Refused: 1\r\nContent-Length: {}", inside.len());
+            (format!("{head}\r\n\r\n{inside}\r\n--{BOUNDARY}\r\n"), format!("\r\n--{BOUNDARY}--\r\n"))
+        }
+        _ => (format!("<script>c({{\"refused\":{inside}}})</script>\n"), String::new()),
+    };
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let end = if end.is_empty() { end } else { chunk(&end) };
+    format!("\r\n{}{end}0\r\n\r\n", chunk(&event))
+}
+
+/// A stream was told the refusal, once, and then it ended in order.
+fn told(got: &Got, stream: &str, refusal: Refusal) {
+    let (text, last) = (got.text(), last_words(stream, refusal));
+    assert!(got.ended && got.statuses() == [200] && text.ends_with(&last), "no {last:?} at the end of {text:?}");
+    let times = text.to_ascii_lowercase().matches("refused").count();
+    assert_eq!(times, last.to_ascii_lowercase().matches("refused").count(), "{text:?}");
+}
+
+/// A topic over a stream.
+fn stream_of(topic: &str, stream: &str) -> String {
+    format!("GET /topics/{topic}?transport={stream}&since=live HTTP/1.1\r\nHost: h\r\n\r\n")
 }
 
 /// A command was answered with the refusal, and the connection goes on.
@@ -74,8 +105,10 @@ fn full_of_topics() {
     let got = table.ask(format!("{words}Content-Length: {len}\r\n\r\n{batch}"));
     answered(&got, Refusal::Full, false);
     assert_eq!(got.body(), format!("{{\"published\":1,\"error\":\"{}\"}}", Refusal::Full.row().text));
-    ended_in_order(&table.get("GET /topics/b?transport=sse", ""));
-    counted(table.shard().stats(), "refused_full", 8);
+    for stream in STREAMS {
+        told(&table.ask(stream_of("b", stream)), stream, Refusal::Full);
+    }
+    counted(table.shard().stats(), "refused_full", 11);
 }
 
 /// A payload that is too large: as a body, announced or not, as a command, and as a message that no command can be.
@@ -110,17 +143,21 @@ fn too_many() {
     counted(table.shard().stats(), "refused_too_many", 2);
 }
 
-/// Who falls off the log is closed, if that is the policy: a WebSocket with its code, a stream in order.
+/// Who falls off the log is closed, if that is the policy: a WebSocket with its code, a stream in order behind the event.
 #[test]
 fn too_slow() {
     let limits = Limits { lag: LagPolicy::Close, log_bytes_max: 4_096, ..Limits::default() };
-    let stream = "GET /topics/t?transport=stream&since=live HTTP/1.1\r\nHost: h\r\n\r\n".to_owned();
-    for (head, framed) in [(upgrade("/topics/t?since=live"), true), (stream, false)] {
+    let mut cases = vec![(upgrade("/topics/t?since=live"), None)];
+    cases.extend(STREAMS.map(|stream| (stream_of("t", stream), Some(stream))));
+    for (head, stream) in cases {
         let mut scene = Stage::new(1, &limits);
         let slow = scene.open(700, head.as_bytes());
-        scene.turns();
-        let mut told = Vec::new();
-        scene.read(slow, usize::MAX, &mut told);
+        let mut bytes = Vec::new();
+        // What a stream begins with is longer than the room for it.
+        for _ in 0..10 {
+            scene.turns();
+            scene.read(slow, usize::MAX, &mut bytes);
+        }
         // Messages of a size that leaves no reader in the midst of one.
         for _ in 0..100 {
             assert!(scene.publish("t", &"m".repeat(500)));
@@ -128,12 +165,11 @@ fn too_slow() {
         let mut ended = false;
         for _ in 0..100 {
             scene.turns();
-            ended |= scene.read(slow, usize::MAX, &mut told);
+            ended |= scene.read(slow, usize::MAX, &mut bytes);
         }
-        if framed {
-            closed(&told, Refusal::TooSlow, Refusal::TooSlow.row().text);
-        } else {
-            assert!(ended && told.ends_with(b"\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&told));
+        match stream {
+            None => closed(&bytes, Refusal::TooSlow, Refusal::TooSlow.row().text),
+            Some(stream) => told(&Got { bytes, ended }, stream, Refusal::TooSlow),
         }
         counted(&scene.stats(), "refused_too_slow", 1);
     }
@@ -180,14 +216,17 @@ fn changed() {
     counted(table.shard().stats(), "refused_changed", 3);
 }
 
-/// The engine is going to end: WebSockets are closed, streams end in order, and none is begun.
+/// The engine is going to end: WebSockets are closed, streams are told and end in order, and none is begun.
 #[test]
 fn draining() {
     let mut table = Table::new(Limits::default());
-    let (line, raw, stream, late) = (table.connect(), table.connect(), table.connect(), table.connect());
+    let (line, raw, late) = (table.connect(), table.connect(), table.connect());
     table.say(line, upgrade("/ws"));
     table.say(raw, upgrade("/topics/a"));
-    let mut got = table.say(stream, "GET /topics/a?transport=sse HTTP/1.1\r\nHost: h\r\n\r\n");
+    let streams = STREAMS.map(|stream| {
+        let conn = table.connect();
+        (stream, conn, table.say(conn, stream_of("a", stream)))
+    });
     table.say(late, "GET /topics/a?transport=sse HTTP/1.1\r\n");
     table.drain();
     let row = Refusal::Draining.row();
@@ -196,9 +235,26 @@ fn draining() {
     let bye = format!("BYE {} {}", row.close.expect("a WebSocket meets it"), row.text);
     assert!(String::from_utf8_lossy(&said).contains(&bye), "a line that says {bye:?}");
     closed(&table.read(raw).bytes, Refusal::Draining, row.text);
-    let rest = table.read(stream);
-    got.bytes.extend(rest.bytes);
-    ended_in_order(&Got { ended: rest.ended, ..got });
+    for (stream, conn, got) in streams {
+        let rest = table.read(conn);
+        told(&Got { bytes: [got.bytes, rest.bytes].concat(), ended: rest.ended }, stream, Refusal::Draining);
+    }
     answered(&table.say(late, "Host: h\r\n\r\n"), Refusal::Draining, true);
-    counted(table.shard().stats(), "refused_draining", 4);
+    counted(table.shard().stats(), "refused_draining", 7);
+}
+
+/// A stream that ends because it is old is not refused: it ends in order without a word.
+#[test]
+fn old_age_is_no_refusal() {
+    let mut table = Table::new(Limits { stream_ms: 1_000, ..Limits::default() });
+    for stream in STREAMS {
+        let conn = table.connect();
+        let mut got = table.say(conn, stream_of("a", stream));
+        table.pass_ms(3_000);
+        let rest = table.read(conn);
+        got.bytes.extend(rest.bytes);
+        assert!(rest.ended && got.text().ends_with("0\r\n\r\n"), "{stream}: {}", got.text());
+        assert!(!got.text().to_ascii_lowercase().contains("refused"), "{stream}: {}", got.text());
+    }
+    assert_eq!(table.shard().stats().refused, 0);
 }

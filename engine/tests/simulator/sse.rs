@@ -1,7 +1,7 @@
 //! A reader of event streams, as naive as the WHATWG's text allows and stricter than it: fields in one order, one space.
 
 use crate::base64::unbase64;
-use crate::item::{Gap, Item, Loss, Message, gap, object};
+use crate::item::{Gap, Item, Loss, Message, gap, object, refusal};
 use crate::oracle::Cursor;
 
 /// Reads one stream. A request for several topics gets events without an id, and blocks with nothing else.
@@ -61,6 +61,10 @@ impl EventStream {
             let told: Gap = gap(&serde_json::from_str(&data).expect("the data of a gap is an object"));
             assert_eq!(id, (!self.shared).then(|| told.to.clone()), "the id of a gap is its end: {block:?}");
             return Item::Gap(told);
+        }
+        if event.as_deref() == Some("corecast-refused") {
+            assert_eq!((id, topic), (None, None), "a refusal moves no cursor: {block:?}");
+            return Item::Refused(refusal(&serde_json::from_str(&data).expect("the data of a refusal is an object")));
         }
         if self.enveloped {
             assert_eq!((id.is_some(), topic, event), (!self.shared, None, None), "all is in the envelope: {block:?}");

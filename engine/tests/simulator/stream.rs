@@ -4,6 +4,7 @@
 use crate::ask::{Ask, Start, Transport};
 use crate::client::{Exit, Phase, Scene};
 use crate::following::Following;
+use crate::item::Item;
 use crate::line::{HOUR_MS, draw_every_ms, draw_since};
 use crate::net::{ConnId, Net};
 use crate::oracle::Oracle;
@@ -200,6 +201,7 @@ impl StreamClient {
             scene.say(|| format!("stream {:>2} < {news:?}", self.name));
             match news {
                 News::Begun => {}
+                News::Item(Item::Refused(refusal)) => scene.check_refusal(refusal),
                 News::Item(item) => following.item(scene.oracle, item),
                 News::Refused => {
                     let excused = !scene.plan.calm || scene.phase == Phase::Draining;
@@ -207,11 +209,9 @@ impl StreamClient {
                 }
                 News::Over => {
                     scene.oracle.ends += 1;
-                    // Who ended its own direction gets what there is, and then the end.
-                    let excused = !scene.plan.calm
-                        || self.ended
-                        || scene.phase == Phase::Draining
-                        || scene.may_end(self.opened_us, reading.length);
+                    // Who is refused is told so before. Who ended its own direction gets what there is, and then the end.
+                    let excused =
+                        reading.refused.is_some() || self.ended || scene.may_end(self.opened_us, reading.length);
                     assert!(excused, "stream client {}: its stream ended without a reason", self.name);
                 }
             }

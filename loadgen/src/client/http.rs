@@ -238,6 +238,10 @@ impl Client {
                     serde_json::from_slice(payload).map_err(|error| format!("a gap cannot be read: {error}"))?;
                 gap.tell(self, ears)?;
             }
+            // As a WebSocket is closed: what is sent away here is no success.
+            (Some(b"corecast-refused"), Some(payload)) => {
+                return Err(format!("the server refused the stream: {}", String::from_utf8_lossy(payload)));
+            }
             (_, Some(payload)) => {
                 if self.delivery(payload, ears).is_none() {
                     return Ok(());

@@ -351,6 +351,22 @@ fn event_streams_are_heard() {
     }
 }
 
+/// An event stream that is refused in its midst is a fault, in the words of the server, as a closed WebSocket is.
+#[test]
+fn refused_event_streams_are_faults() {
+    let event = "event: corecast-refused\ndata: {\"name\":\"full\",\"text\":\"no room\"}\n\n";
+    let event = format!("{:x}\r\n{event}\r\n", event.len());
+    let mut worker = Worker::new(Transport::Sse);
+    let mut client = worker.client(Purpose::Subscribe(1));
+    let Worker { rules, subscriptions, say, .. } = &mut worker;
+    client.greet(rules, "host", subscriptions, say);
+    worker.hear(&mut client, &sized("200 OK", "0000002a-0", "[]")).unwrap();
+    let stream = ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &event, "0\r\n\r\n"].concat();
+    let fault = worker.hear(&mut client, stream.as_bytes()).unwrap_err();
+    assert!(fault.contains("refused the stream: {\"name\":\"full\""), "{fault}");
+    assert_eq!(worker.account.gaps_told, 0);
+}
+
 /// Long polls follow each other from cursor to cursor, answered or not, wherever they are cut.
 #[test]
 fn long_polls_are_heard() {

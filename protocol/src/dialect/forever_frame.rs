@@ -1,6 +1,6 @@
 //! The forever frame: an HTML page that never ends, one `<script>` per message, which calls the page around it.
 //!
-//! Owns the script, and what one connection gets: [`prologue`], [`gap`], [`HEARTBEAT`].
+//! Owns the script, and what one connection gets: [`prologue`], [`gap`], [`refused`], [`HEARTBEAT`].
 //!
 //! Every subscriber names its own callback, and still all share the same bytes: the prologue defines a function `c` that calls
 //! the callback, and the shared scripts call `c`. It also takes the script out of the page, which would otherwise grow for as long
@@ -77,6 +77,16 @@ pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text(START);
     w.text("{\"gap\":");
     json::script_gap(w, gap);
+    w.byte(b'}');
+    w.text(END);
+}
+
+/// Writes why the stream ends behind this, as one script, `<script>c({"refused":{...}})</script>` and a line end, whose inside is
+/// [`json::script_refused`].
+pub fn refused(w: &mut Writer<'_>, name: &str, text: &str) {
+    w.text(START);
+    w.text("{\"refused\":");
+    json::script_refused(w, name, text);
     w.byte(b'}');
     w.text(END);
 }

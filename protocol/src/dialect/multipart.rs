@@ -1,6 +1,6 @@
 //! Multipart: one part per message (RFC 2046 section 5.1, as `multipart/x-mixed-replace`).
 //!
-//! Owns the part, its boundary, and what one connection gets: [`PROLOGUE`], [`gap`], [`HEARTBEAT`], [`END`].
+//! Owns the part, its boundary, and what one connection gets: [`PROLOGUE`], [`gap`], [`refused`], [`HEARTBEAT`], [`END`].
 //!
 //! ```text
 //! PROLOGUE    --corecast-part-7f3e9a51c2d84b06
@@ -51,6 +51,7 @@ const PART_END: &str = around!("\r\n--", "\r\n");
 const TYPE_TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
 const TYPE_BINARY: &str = "Content-Type: application/octet-stream\r\n";
 const TYPE_GAP: &str = "Content-Type: application/json\r\nCorecast-Gap: 1\r\n";
+const TYPE_REFUSED: &str = "Content-Type: application/json\r\nCorecast-Refused: 1\r\n";
 const BASE64: &str = "Content-Transfer-Encoding: base64\r\n";
 const LENGTH: &str = "Content-Length: ";
 const CURSOR: &str = "Corecast-Cursor: ";
@@ -135,5 +136,17 @@ pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text(LINE_END);
     w.text(LINE_END);
     json::gap(w, gap);
+    w.text(PART_END);
+}
+
+/// Writes why the stream ends behind this, as a part of type `application/json` with the header `Corecast-Refused: 1`, whose body is
+/// [`json::refused`], and the boundary behind it. It has no topic and no cursor.
+pub fn refused(w: &mut Writer<'_>, name: &str, text: &str) {
+    w.text(TYPE_REFUSED);
+    w.text(LENGTH);
+    w.decimal(json::refused_len(name, text) as u64);
+    w.text(LINE_END);
+    w.text(LINE_END);
+    json::refused(w, name, text);
     w.text(PART_END);
 }

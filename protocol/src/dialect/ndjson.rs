@@ -1,6 +1,6 @@
 //! The NDJSON stream: one [JSON object](super::json) a line.
 //!
-//! Owns the line, and the lines of one connection: [`gap`] and [`HEARTBEAT`].
+//! Owns the line, and the lines of one connection: [`gap`], [`refused`] and [`HEARTBEAT`].
 
 use super::json as object;
 use crate::json;
@@ -32,5 +32,12 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text("{\"gap\":");
     json::gap(w, gap);
+    w.text("}\n");
+}
+
+/// Writes the line `{"refused":{...}}`, whose inside is [`json::refused`]: why the stream ends behind it.
+pub fn refused(w: &mut Writer<'_>, name: &str, text: &str) {
+    w.text("{\"refused\":");
+    json::refused(w, name, text);
     w.text("}\n");
 }

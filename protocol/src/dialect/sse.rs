@@ -1,7 +1,7 @@
 //! Server-Sent Events: one event per message (WHATWG HTML, section 9.2 "Server-sent events").
 //!
-//! Owns the event that subscribers share, and the blocks of one connection: [`retry`], [`id_only`], [`gap`], [`comment`],
-//! [`padding`]. A payload comes out of an `EventSource` as it went in, but for its line ends: the format knows only one, so CR
+//! Owns the event that subscribers share, and the blocks of one connection: [`retry`], [`id_only`], [`gap`], [`refused`],
+//! [`comment`], [`padding`]. A payload comes out of an `EventSource` as it went in, but for its line ends: the format knows only one, so CR
 //! and CRLF arrive as LF. A payload that is not UTF-8 goes in base64 under the event name [`BASE64_EVENT`]; its own event name
 //! finds no place then.
 //!
@@ -33,6 +33,9 @@ pub const BASE64_EVENT: &str = "corecast-base64";
 
 /// The event name of a gap.
 pub const GAP_EVENT: &str = "corecast-gap";
+
+/// The event name of a refusal. No publisher can take it: names that begin with `corecast-` are the engine's.
+pub const REFUSED_EVENT: &str = "corecast-refused";
 
 /// The heartbeat: an empty comment, which no `EventSource` shows.
 pub const HEARTBEAT: &[u8] = b":\n\n";
@@ -201,6 +204,15 @@ pub fn gap_without_id(w: &mut Writer<'_>, gap: &Gap<'_>) {
     field(w, EVENT, GAP_EVENT);
     w.text(DATA);
     json::gap(w, gap);
+    w.text("\n\n");
+}
+
+/// Writes why the stream ends behind this, as an event [`REFUSED_EVENT`] whose data is [`json::refused`]. It has no `id`, so that
+/// the cursor stays what it was; a browser without a listener for it shows nothing.
+pub fn refused(w: &mut Writer<'_>, name: &str, text: &str) {
+    field(w, EVENT, REFUSED_EVENT);
+    w.text(DATA);
+    json::refused(w, name, text);
     w.text("\n\n");
 }
 

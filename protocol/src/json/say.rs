@@ -146,6 +146,29 @@ fn write_gap<const SCRIPT: bool>(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text("\"}");
 }
 
+/// Writes why a stream is refused, `{"name","text"}`.
+pub fn refused(w: &mut Writer<'_>, name: &str, text: &str) {
+    write_refused::<false>(w, name, text);
+}
+
+/// Says how many bytes [`refused`] writes.
+pub fn refused_len(name: &str, text: &str) -> usize {
+    r#"{"name":,"text":}"#.len() + escaped_len(name) + escaped_len(text)
+}
+
+/// Writes why a stream is refused as [`refused`] does, with its strings as [`script_string`] writes them.
+pub fn script_refused(w: &mut Writer<'_>, name: &str, text: &str) {
+    write_refused::<true>(w, name, text);
+}
+
+fn write_refused<const SCRIPT: bool>(w: &mut Writer<'_>, name: &str, text: &str) {
+    w.text("{\"name\":");
+    write_string::<SCRIPT>(w, name);
+    w.text(",\"text\":");
+    write_string::<SCRIPT>(w, text);
+    w.byte(b'}');
+}
+
 /// Writes the answer to a publish, `{"topic":"...","cursor":"..."}`.
 pub fn publish_answer(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
     w.text("{\"topic\":");

@@ -103,7 +103,7 @@ impl Subscriber<'_> {
             };
             let told = |kept: &Item| match kept {
                 Item::Gap(gap) => gap.topic == *topic && gap.reason == GapReason::Conflated,
-                Item::Message(_) => false,
+                Item::Message(_) | Item::Refused(_) => false,
             };
             let Item::Message(Message { cursor: to, .. }) = kept[at] else { continue };
             match kept.iter_mut().find(|kept| told(kept)) {

@@ -31,6 +31,8 @@ pub(super) const OBJECT_BYTES_MAX: usize = 6 * PAYLOAD_BYTES_MAX + 4096;
 pub(super) enum Item {
     Message(Message),
     Gap(Gap),
+    /// Why a stream ends, as it may be shown.
+    Refused(String),
 }
 
 /// A message, complete.
@@ -115,6 +117,9 @@ mod tests {
     type Written = (Vec<u8>, Vec<Item>);
     type Encoder = (fn(&protocol::Message<'_>) -> usize, fn(&protocol::Message<'_>, &mut [u8]) -> usize);
 
+    /// How a gap and a refusal are told.
+    type Tellers = (fn(&mut Writer<'_>, &protocol::Gap<'_>), fn(&mut Writer<'_>, &str, &str));
+
     fn said(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
         let mut text = [0; 8192];
         let mut w = Writer::new(&mut text);
@@ -124,7 +129,7 @@ mod tests {
     }
 
     /// A body as the engine's own encoders write it, with everything in it that makes readers stumble.
-    fn body(start: &[u8], alive: &[u8], encoder: Encoder, gap: fn(&mut Writer<'_>, &protocol::Gap<'_>)) -> Written {
+    fn body(start: &[u8], alive: &[u8], encoder: Encoder, (gap, refused): Tellers) -> Written {
         let payloads: [&[u8]; 9] = [
             b"hello",
             b"",
@@ -153,6 +158,8 @@ mod tests {
         let told = protocol::Gap { topic, from: at(9), to: at(12), count: 3, reason: GapReason::Overflow };
         bytes.extend_from_slice(&said(|w| gap(w, &told)));
         items.push(Item::Gap(Gap { topic: topic.to_owned(), to: at(12), count: 3, reason: told.reason }));
+        bytes.extend_from_slice(&said(|w| refused(w, "too-slow", "too <slow>")));
+        items.push(Item::Refused("too-slow: too <slow>".to_owned()));
         (bytes, items)
     }
 
@@ -165,7 +172,7 @@ mod tests {
             &start([said(|w| events::retry(w, 3000)), said(|w| events::padding(w, 64))].concat()),
             events::HEARTBEAT,
             (events::encoded_len, events::encode),
-            events::gap,
+            (events::gap, events::refused),
         );
         // The format has one line end only.
         for item in &mut sse.1 {
@@ -175,11 +182,14 @@ mod tests {
                 message.payload = b"--corecast-part-7f3e9a51c2d84b06--\n".to_vec();
             }
         }
-        let lines = body(b"\n", ndjson::HEARTBEAT, (ndjson::encoded_len, ndjson::encode), ndjson::gap);
-        let mut multipart = body(parts::PROLOGUE, parts::HEARTBEAT, (parts::encoded_len, parts::encode), parts::gap);
+        let lines =
+            body(b"\n", ndjson::HEARTBEAT, (ndjson::encoded_len, ndjson::encode), (ndjson::gap, ndjson::refused));
+        let mut multipart =
+            body(parts::PROLOGUE, parts::HEARTBEAT, (parts::encoded_len, parts::encode), (parts::gap, parts::refused));
         multipart.0.extend_from_slice(parts::END);
         let prologue = said(|w| frame::prologue(w, "parent.corecast"));
-        let frames = body(&prologue, frame::HEARTBEAT, (frame::encoded_len, frame::encode), frame::gap);
+        let frames =
+            body(&prologue, frame::HEARTBEAT, (frame::encoded_len, frame::encode), (frame::gap, frame::refused));
         let of_topic = || Events::Of("a b/\u{fc}%".to_owned());
         let cases: [(&str, Written, MakeReader); 4] = [
             ("sse", sse, Box::new(move || Reader::sse(of_topic()))),

@@ -84,8 +84,8 @@ impl Shard {
         }
     }
 
-    /// Ends an open connection with a refusal: a WebSocket with its close code, a stream in order; a request
-    /// and a poll are answered.
+    /// Ends an open connection with a refusal: a WebSocket with its close code, a stream in order, behind an
+    /// event that says why; a request and a poll are answered.
     pub(in crate::shard) fn refuse_connection<D: Driver>(&mut self, driver: &mut D, slot: Slot, refusal: Refusal) {
         self.refuse_connection_because(driver, slot, refusal, refusal.row().text);
     }
@@ -106,7 +106,7 @@ impl Shard {
             Session::Poll => self.refuse_poll(driver, slot, refusal, text),
             Session::Stream => {
                 self.refused(refusal);
-                self.end_stream(driver, slot);
+                self.refuse_stream(driver, slot, refusal, text);
             }
             #[cfg(feature = "telnet")]
             Session::Telnet => {

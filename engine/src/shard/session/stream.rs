@@ -13,6 +13,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::wheel::TICK_MS;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::CURSORS_BYTES_MAX;
 use crate::shard::session::request::answer::Answer;
 use crate::shard::session::subscribing::callback_of;
@@ -183,13 +184,50 @@ impl Shard {
 
     /// Ends a stream in order: what was begun is completed, and the client knows that it has everything so far.
     pub(in crate::shard) fn end_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.complete_stream(driver, slot) {
+            self.close_stream(driver, slot);
+        }
+    }
+
+    /// Ends a stream in order that is refused, and says why behind all else: nothing but the end follows.
+    pub(in crate::shard) fn refuse_stream<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        refusal: Refusal,
+        text: &str,
+    ) {
+        let row = refusal.row();
+        debug_assert!(row.event, "what refuses streams has an event, and {} has none", row.name);
+        if !self.complete_stream(driver, slot) {
+            return;
+        }
+        let shape = self.slots.connections[slot as usize].dialect.shape;
+        self.say(driver, slot, |w| match shape {
+            _ if shape.is_sse() => sse::refused(w, row.name, text),
+            Shape::Ndjson => ndjson::refused(w, row.name, text),
+            Shape::Multipart => multipart::refused(w, row.name, text),
+            Shape::ForeverFrame => forever_frame::refused(w, row.name, text),
+            _ => {}
+        });
+        self.close_stream(driver, slot);
+    }
+
+    /// Completes what was begun, and ends the subscriptions of a stream that is to end; says false if there is nothing to end any more.
+    #[must_use]
+    fn complete_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         if self.slots.is_closing(slot) {
-            return;
+            return false;
         }
-        if !self.unsubscribe_in_order(driver, slot) {
+        let complete = self.unsubscribe_in_order(driver, slot);
+        if !complete {
             self.kill(driver, slot);
-            return;
         }
+        complete
+    }
+
+    /// Says the end of a stream, and waits until it was sent.
+    fn close_stream<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         if self.slots.connections[slot as usize].dialect.shape == Shape::Multipart {
             self.say(driver, slot, |w| w.put(multipart::END));
         }

@@ -1,4 +1,4 @@
-//! Parts of `multipart/x-mixed-replace`, each a message or a gap.
+//! Parts of `multipart/x-mixed-replace`, each a message, a gap or why no more come.
 //!
 //! Reads a part's body by its Content-Length, which every part of an engine has, and then insists on the boundary.
 
@@ -36,6 +36,7 @@ struct Head {
     event: Option<String>,
     is_base64: bool,
     is_gap: bool,
+    is_refused: bool,
 }
 
 /// The part at hand.
@@ -129,6 +130,8 @@ impl Head {
             self.is_base64 = value.eq_ignore_ascii_case("base64");
         } else if is("corecast-gap") {
             self.is_gap = true;
+        } else if is("corecast-refused") {
+            self.is_refused = true;
         }
         Ok(())
     }
@@ -137,6 +140,9 @@ impl Head {
 fn part(head: &Head, body: Vec<u8>) -> Result<Item, String> {
     if head.is_gap {
         return object::gap(&body);
+    }
+    if head.is_refused {
+        return object::refused(&body);
     }
     let missing = "a part has no Corecast-Cursor and Corecast-Topic";
     Ok(Item::Message(Message {

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{Gap, Item, Message};
 
-/// Reads one object, a message or `{"gap":{...}}`.
+/// Reads one object of a stream: a message, `{"gap":{...}}` or `{"refused":{...}}`, which no poll has.
 pub(super) fn item(text: &[u8]) -> Result<Item, String> {
-    of_value(&serde_json::from_slice(text).map_err(|error| format!("that is not JSON: {error}"))?)
+    let value: Value = value(text)?;
+    value.get("refused").map_or_else(|| of_value(&value), refused_of_value)
 }
 
 /// Reads the array that a poll is answered with.
@@ -28,7 +29,16 @@ pub(in crate::cli) fn script(text: &[u8], callback: &str) -> Result<Vec<Item>, S
 
 /// Reads what stands inside of `{"gap":...}`, and behind `data:` of a gap's event.
 pub(super) fn gap(text: &[u8]) -> Result<Item, String> {
-    gap_of_value(&serde_json::from_slice(text).map_err(|error| format!("that is not JSON: {error}"))?)
+    gap_of_value(&value(text)?)
+}
+
+/// Reads what stands inside of `{"refused":...}`, and behind `data:` of a refusal's event.
+pub(super) fn refused(text: &[u8]) -> Result<Item, String> {
+    refused_of_value(&value(text)?)
+}
+
+fn value(text: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(text).map_err(|error| format!("that is not JSON: {error}"))
 }
 
 /// Decodes base64.
@@ -87,6 +97,10 @@ fn gap_of_value(value: &Value) -> Result<Item, String> {
     }))
 }
 
+fn refused_of_value(value: &Value) -> Result<Item, String> {
+    Ok(Item::Refused(format!("{}: {}", shown(text(value, "name")?), shown(text(value, "text")?))))
+}
+
 fn text<'v>(value: &'v Value, member: &str) -> Result<&'v str, String> {
     value.get(member).and_then(Value::as_str).ok_or_else(|| format!("\"{member}\" is missing, or is not a string"))
 }
@@ -109,6 +123,8 @@ mod tests {
             ("{\"topic\":\"t\",\"cursor\":\"0000000a-1\",\"data\":\"\",\"encoding\":\"rot13\"}", "rot13"),
             ("{\"topic\":\"t\",\"cursor\":\"0000000a-1\",\"data\":\"\",\"event\":\"a b\"}", "not an event's name"),
             ("{\"gap\":{}}", "\"reason\" is missing"),
+            ("{\"refused\":{\"text\":\"x\"}}", "\"name\" is missing"),
+            ("{\"refused\":{\"name\":\"full\"}}", "\"text\" is missing"),
             ("{\"gap\":{\"topic\":\"t\",\"to\":\"0000000a-1\",\"count\":-1,\"reason\":\"epoch\"}}", "\"count\""),
             ("{\"gap\":{\"topic\":\"t\",\"to\":\"0000000a-1\",\"count\":1,\"reason\":\"rain\"}}", "`rain`"),
         ] {
@@ -116,6 +132,9 @@ mod tests {
             assert!(error.contains(expected), "{lie}: {error}");
         }
         assert!(items(b"{}").unwrap_err().contains("not an array"));
+        let refused = br#"{"refused":{"name":"full","text":"no \u001broom"}}"#;
+        assert_eq!(item(refused), Ok(Item::Refused("full: no \\u{1b}room".to_owned())));
+        assert!(items(&[b"[".as_slice(), refused, b"]"].concat()).unwrap_err().contains("\"data\" is missing"));
         for script_text in ["alert(1)", "/**/other([]);", "/**/c([])", "[]"] {
             assert!(script(script_text.as_bytes(), "c").unwrap_err().contains("does not call c"), "{script_text}");
         }

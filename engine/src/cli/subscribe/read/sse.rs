@@ -1,6 +1,6 @@
 //! An event stream, read as the WHATWG text says (HTML, section 9.2.6).
 
-use corecast_protocol::dialect::sse::{BASE64_EVENT, GAP_EVENT};
+use corecast_protocol::dialect::sse::{BASE64_EVENT, GAP_EVENT, REFUSED_EVENT};
 
 use super::splitter::{Ends, Splitter};
 use super::{Item, Message, TEXT_BYTES_MAX, object};
@@ -72,6 +72,9 @@ fn dispatch(events: &Events, id: &str, event: &str, data: Vec<u8>) -> Result<Ite
     if event == GAP_EVENT {
         return object::gap(&data);
     }
+    if event == REFUSED_EVENT {
+        return object::refused(&data);
+    }
     let Events::Of(topic) = events else {
         return object::item(&data);
     };
@@ -94,6 +97,7 @@ mod tests {
         let payload = |item| match item {
             Item::Message(message) => String::from_utf8(message.payload).unwrap(),
             Item::Gap(gap) => format!("gap of {}", gap.count),
+            Item::Refused(why) => why,
         };
         Ok(found.into_iter().map(payload).collect())
     }
@@ -113,6 +117,8 @@ mod tests {
                 "event: corecast-gap\ndata: {\"topic\":\"t\",\"to\":\"0000000a-1\",\"count\":3,\"reason\":\"epoch\"}\n\n",
                 &["gap of 3"],
             ),
+            ("event: corecast-refused\ndata: {\"name\":\"full\",\"text\":\"no room\"}\n\n", &["full: no room"]),
+            ("id: 0000000a-1\nevent: refused\ndata: a\n\n", &["a"]),
         ] {
             assert_eq!(read(text).unwrap(), expected, "{text}");
         }
@@ -126,6 +132,7 @@ mod tests {
             ("id: 7\ndata: a\n\n", "`7` is not a cursor"),
             ("id: 0000000a-1\nevent: corecast-base64\ndata: ?\n\n", "not base64"),
             ("event: corecast-gap\ndata: {}\n\n", "\"reason\" is missing"),
+            ("event: corecast-refused\ndata: {}\n\n", "\"name\" is missing"),
         ] {
             assert!(read(text).unwrap_err().contains(expected), "{text}");
         }
