@@ -13,4 +13,6 @@ pub mod io;
 pub mod log;
 pub mod mesh;
 pub mod node;
+#[doc(hidden)]
+pub mod reach;
 pub mod shard;

@@ -18,6 +18,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::Links;
 use super::bells::Bells;
+use crate::reach::{Mark, reach};
 use crate::shard::errand::{Answer, Errand};
 
 /// Orders of which a shard owes the answer, at most: a reload, and a few questions at a time.
@@ -74,6 +75,7 @@ impl Control {
     #[must_use]
     pub fn send(&mut self, to: usize, order: Errand, wake: impl FnOnce(usize)) -> bool {
         if !self.has_room(to) {
+            reach(Mark::ControlStalled);
             return false;
         }
         let wire = &mut self.wires[to];

@@ -12,6 +12,7 @@ use super::session::request::embed;
 use super::slot::connection::Life;
 use super::topic::topics::UNRESOLVED;
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 
 /// Connections, topics or subscribers that a turn looks at: 1,024 take some 20 to 100 µs, most of it waiting for memory.
 const LOOKS: usize = 1024;
@@ -55,6 +56,9 @@ impl Shard {
         if limits.origins != old.origins {
             self.frame_policy = embed::frame_policy(&limits.origins, &limits.loopback);
         }
+        if self.stats.connections > 0 {
+            reach(Mark::LimitsChanged);
+        }
         std::mem::swap(old, &mut limits);
         limits
     }
@@ -70,6 +74,7 @@ impl Shard {
         if over {
             return Some(look.into_answer());
         }
+        reach(Mark::AnsweredInTurns);
         self.look = Some(look);
         None
     }

@@ -23,6 +23,7 @@ use super::scratch::bytes_of;
 use crate::io::driver::Slot;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Links, Packet, Shards, Start};
+use crate::reach::{Mark, reach};
 
 /// Answers of one lane that a home may owe a shard at once. More would let a full ring grow a queue without bound.
 pub(super) const ASKED_MAX: u32 = 4096;
@@ -202,6 +203,7 @@ impl Crossings {
     /// Returns the bytes that the live lane may put into the ring to a shard now.
     pub(super) fn room_live(&self, shard: usize) -> usize {
         if self.all[shard].is_impatient() {
+            reach(Mark::HistoriesFirst);
             return 0;
         }
         let (room, ring) = (self.links.room(shard), self.links.ring_bytes());

@@ -2,7 +2,9 @@
 
 use super::Shard;
 use super::slot::connection::Life;
+use super::topic::topics::Pace;
 use crate::io::driver::{Driver, Interest, Slot};
+use crate::reach::{Mark, reach};
 
 /// Timers looked at in one turn.
 const TIMERS_PER_TURN: usize = 512;
@@ -86,6 +88,7 @@ impl Shard {
             self.timers.retrying.pop();
             let connection = &mut self.slots.connections[slot as usize];
             if connection.generation == generation && std::mem::take(&mut connection.retries) {
+                reach(Mark::TriedAgain);
                 connection.blocked = false;
                 self.slots.make_ready(slot);
             }
@@ -106,6 +109,8 @@ impl Shard {
             // The membership may be another one by now: then its connection is looked at for nothing.
             if let Some(place) = self.topics.memberships.get(membership as usize) {
                 let slot = place.slot;
+                let hour = |pace: &Pace| pace.waits_for == due_ms && pace.every_ms >= 3_600_000;
+                reach(if self.topics.pace(membership).is_some_and(hour) { Mark::HourOver } else { Mark::PaceOver });
                 self.has_news(slot, membership);
                 self.slots.make_ready(slot);
             }

@@ -7,6 +7,7 @@ use super::crossing::Lane;
 use super::refusal::Refusal;
 use crate::io::driver::Driver;
 use crate::mesh::{Asker, Packet};
+use crate::reach::{Mark, reach};
 
 /// Packets heard from one shard before the next one's turn.
 const PACKETS_PER_RING: usize = 256;
@@ -36,6 +37,7 @@ impl Shard {
                 if (from < first) == later {
                     heard |= self.hear_shard(driver, from, &mut bytes);
                     if self.work.is_over(driver) {
+                        reach(Mark::HearsOthersLater);
                         stopped = stopped.or(Some(from + 1));
                     }
                 }

@@ -7,6 +7,7 @@ use super::topic::topics::Topics;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Packet, Start, Ticket};
+use crate::reach::{Mark, reach};
 
 /// Connections that go on in one turn when a ring has room again.
 const UNPARKED_PER_TURN: usize = 1024;
@@ -37,6 +38,7 @@ impl Shard {
             return;
         }
         let generation = connection.generation;
+        reach(Mark::LagWaits);
         self.crossings.all[home].wanting.push_back((slot, generation));
         self.crossings.crowded.insert(home);
     }
@@ -105,6 +107,7 @@ impl Shard {
         }
         let Some((slot, generation)) = crossing.parked[lane as usize].pop_front() else { return false };
         if self.slots.is_living(slot, generation) {
+            reach(Mark::Unparked);
             self.work.spend(super::work::PIECE_NS);
             self.crossings.unparking = Some(way);
             self.go_on(driver, slot);

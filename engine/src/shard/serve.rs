@@ -6,6 +6,7 @@ use super::session::traits::Session;
 use super::slot::connection::{Connection, Life};
 use super::work::PIECE_NS;
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
+use crate::reach::{Mark, reach};
 
 /// Completions served in one turn.
 const COMPLETIONS_PER_TURN: usize = 1024;
@@ -40,6 +41,7 @@ impl Shard {
         match completion {
             Completion::Accepted { listener, slot, peer } => self.accepted(driver, listener, slot, peer),
             Completion::AcceptFailed { listener, errno } => {
+                reach(Mark::AcceptFailed);
                 let failure = self.accepting.fails(listener, self.clock.now_us);
                 if failure.warns {
                     tracing::warn!(

@@ -7,6 +7,7 @@ use super::slot::connection::Life;
 use super::slot::front::Front;
 use super::topic::topics::{BEHIND, COUNTED, NONE};
 use crate::io::driver::{Completion, Driver, Errno, Slot};
+use crate::reach::{Mark, reach};
 
 /// `EAGAIN`: the socket's buffer is full.
 const EAGAIN: Errno = 11;
@@ -65,6 +66,7 @@ impl Shard {
         if !std::mem::replace(&mut connection.blocked, true) {
             if shortage {
                 // There is room in the socket: a wait for that would be over at once, again and again.
+                reach(Mark::KernelShort);
                 driver.wait_for_memory(slot, connection.generation);
             } else if connection.ended || connection.ends {
                 connection.retries = true;

@@ -4,6 +4,7 @@ use corecast::shard::Refusal;
 
 use crate::echo::EchoClient;
 use crate::glutton::Glutton;
+use crate::hoarder::Hoarder;
 use crate::line::LineClient;
 use crate::migrant::Migrant;
 use crate::net::{ConnId, Net};
@@ -22,6 +23,8 @@ pub(crate) enum Phase {
     Busy,
     /// Nobody publishes any more, but subscriptions and connections come and go: what is on its way must get through.
     Churning,
+    /// Nobody does anything of itself, for hours: who wants a message an hour gets it. No faults.
+    Patient,
     /// Clients only finish what they began; who lost its connection comes back for the rest; no faults.
     Settling,
     /// The server was told to finish: everybody must be sent away.
@@ -34,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) topics: Vec<String>,
     pub(crate) shards: usize,
     pub(crate) message_bytes_max: usize,
+    /// Longest payload that clients publish to be read.
+    pub(crate) payload_bytes_max: usize,
     /// Longest pause between two actions of a client, in microseconds.
     pub(crate) pause_us_max: u64,
     /// Age at which the server may end a stream, in milliseconds.
@@ -46,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) calm: bool,
     /// There are very many topics, and some clients want most of them.
     pub(crate) broad: bool,
+    /// Hours pass in it, and many a reader wants a message an hour.
+    pub(crate) patient: bool,
     pub(crate) trace: bool,
 }
 
@@ -120,9 +127,9 @@ impl Scene<'_> {
     /// Draws the length of a payload: mostly small, now and then up to the limit.
     pub(crate) fn payload_len(&mut self) -> usize {
         if self.rng.chance(30) {
-            return self.plan.message_bytes_max;
+            return self.plan.payload_bytes_max;
         }
-        self.rng.skewed(self.plan.message_bytes_max)
+        self.rng.skewed(self.plan.payload_bytes_max)
     }
 
     pub(crate) fn pause_until_us(&mut self) -> u64 {
@@ -165,6 +172,7 @@ pub(crate) enum Client {
     Poller(Poller),
     Migrant(Migrant),
     Glutton(Glutton),
+    Hoarder(Hoarder),
 }
 
 impl Client {
@@ -178,6 +186,7 @@ impl Client {
             Client::Poller(client) => client.step(scene),
             Client::Migrant(client) => client.step(scene),
             Client::Glutton(client) => client.step(scene),
+            Client::Hoarder(client) => client.step(scene),
         }
     }
 
@@ -192,6 +201,7 @@ impl Client {
             Client::Poller(client) => client.has_work(net, phase, oracle),
             Client::Migrant(client) => client.has_work(net, phase, oracle),
             Client::Glutton(client) => client.has_work(net, phase),
+            Client::Hoarder(client) => client.has_work(net, phase),
         }
     }
 
@@ -206,6 +216,7 @@ impl Client {
             Client::Poller(client) => client.next_due_us(phase, oracle),
             Client::Migrant(client) => client.next_due_us(phase, oracle),
             Client::Glutton(client) => client.next_due_us(phase),
+            Client::Hoarder(client) => client.next_due_us(phase),
         }
     }
 
@@ -219,6 +230,7 @@ impl Client {
             Client::Poller(client) => client.conn(),
             Client::Migrant(client) => client.conn(),
             Client::Glutton(client) => client.conn(),
+            Client::Hoarder(client) => client.conn(),
         }
     }
 
@@ -233,6 +245,16 @@ impl Client {
             Client::Poller(client) => client.waits_for(phase, oracle),
             Client::Migrant(client) => client.waits_for(phase, oracle),
             Client::Glutton(client) => client.waits_for(phase),
+            // The server owes it nothing.
+            Client::Hoarder(_) => None,
+        }
+    }
+
+    /// Says what this client has waited for in vain, after hours in which nothing happened.
+    pub(crate) fn misses_after_hours(&self, oracle: &Oracle) -> Option<String> {
+        match self {
+            Client::Line(client) => client.misses_after_hours(oracle),
+            _ => None,
         }
     }
 
@@ -247,6 +269,7 @@ impl Client {
             Client::Poller(client) => client.exit(scene, Exit::Reset),
             Client::Migrant(client) => client.exit(scene, Exit::Reset),
             Client::Glutton(client) => client.exit(scene, Exit::Reset),
+            Client::Hoarder(client) => client.exit(scene, Exit::Reset),
         }
     }
 

@@ -3,8 +3,10 @@
 
 use corecast::mesh::Control;
 use corecast::mesh::control::OWED_MAX;
+use corecast::reach::Mark;
 use corecast::shard::{Answer, Busy, ConnectionRow, Errand, LagPolicy, Limits, Question, Said, Wanted};
 
+use crate::marks::Watched;
 use crate::net::ConnId;
 use crate::stage::{Stage, post};
 
@@ -136,6 +138,7 @@ fn new_origins_hold_at_once() {
 /// A control plane that orders whenever it can, and never reads an answer, is told no: shards come to rest, and serve.
 #[test]
 fn nobody_waits_for_the_control_plane() {
+    let marks = Watched::begin();
     let (mut stage, mut control) = Stage::with_control(2, &limits(), 1024);
     let reader = stage.upgrade_at(1, 1 << 16, "/topics/t?since=live");
     let mut taken = 0;
@@ -163,11 +166,13 @@ fn nobody_waits_for_the_control_plane() {
     assert!(order(&stage, &mut control, 0, 1, Wanted::Ask(Question::Topics, 1)));
     stage.turns();
     assert!(control.receive(0).is_some());
+    marks.reached(&[Mark::ControlStalled]);
 }
 
 /// A question to a shard with many connections is answered over several turns, in which messages go on.
 #[test]
 fn questions_are_answered_in_pieces() {
+    let marks = Watched::begin();
     const IDLE: usize = 5000;
     let (mut stage, mut control) = Stage::with_control(1, &limits(), 8192);
     let reader = stage.upgrade_at(0, 1 << 16, "/topics/t?since=live");
@@ -202,6 +207,7 @@ fn questions_are_answered_in_pieces() {
     let Said::Connections(rows) = answer.said else { panic!("{answer:?}") };
     assert!(rows.len() <= 2, "the reader, and perhaps the publisher: {rows:?}");
     stage.text(publisher);
+    marks.reached(&[Mark::AnsweredInTurns]);
 }
 
 /// Topics with most bytes and subscribers that are most behind are found, and are what they are.

@@ -10,6 +10,7 @@ use crate::client::{Client, Plan};
 use crate::echo::EchoClient;
 use crate::faults::Faults;
 use crate::glutton::Glutton;
+use crate::hoarder::Hoarder;
 use crate::line::LineClient;
 use crate::migrant::Migrant;
 use crate::oracle::{History, Oracle};
@@ -42,6 +43,9 @@ const STREAM_BYTES: [u64; 4] = [500, 20_000, 0, 64 << 20];
 /// Ages at which streams end: soon after their beginning, after a while, never in a run.
 const STREAM_MS: [u64; 4] = [150, 2_000, 1_800_000, 1_800_000];
 
+/// What a message may have where some begin very large ones and do not end them.
+const HELD_BYTES_MAX: u32 = 200_000;
+
 /// What is special about a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -54,6 +58,8 @@ enum Kind {
     Feast,
     /// Very many topics, many of them on one connection.
     Broad,
+    /// Most hold as much of a small memory as they get, and the others must not notice.
+    Hoard,
 }
 
 impl Kind {
@@ -63,6 +69,7 @@ impl Kind {
             30..140 => Kind::Fan,
             140..210 => Kind::Feast,
             210..280 => Kind::Broad,
+            280..340 => Kind::Hoard,
             _ => Kind::Usual,
         }
     }
@@ -91,7 +98,11 @@ impl Draft {
     pub(crate) fn draw(rng: &mut Rng, trace: bool) -> Draft {
         let kind = Kind::draw(rng);
         let shards = if kind == Kind::Feast { 1 + rng.below(2) } else { 2 + rng.below(4) };
-        let calm = kind != Kind::Feast && rng.chance(200);
+        let calm = match kind {
+            Kind::Feast => false,
+            Kind::Hoard => true,
+            _ => rng.chance(200),
+        };
         let mut faults = Faults::draw(rng);
         if calm {
             faults = Faults { clock_jump: 0, reset: 0, ..faults };
@@ -100,6 +111,7 @@ impl Draft {
             // Nothing else shall keep the gluttons from eating.
             faults.delay_us_max = faults.delay_us_max.min(50);
             (faults.late, faults.again, faults.no_buffers) = (faults.late.min(300), faults.again.min(300), 0);
+            faults.halves = 0;
         }
         let mut limits = draw_limits(rng, calm);
         if kind == Kind::Feast {
@@ -107,6 +119,16 @@ impl Draft {
             limits.memory_bytes = 16 << 20;
             (limits.history_messages, limits.history_bytes, limits.history_ms) = (64, 64 << 10, 300_000);
             (limits.connections_max, limits.topics_max) = (1 << 20, 1 << 20);
+        }
+        if kind == Kind::Hoard {
+            // They would hold all of it several times over, if they could.
+            (limits.memory_bytes, limits.message_bytes_max) = (16 << 20, HELD_BYTES_MAX);
+            (limits.log_bytes_max, limits.request_ms) = (256 << 10, 5_000);
+        }
+        let patient = calm && kind == Kind::Usual && rng.chance(600);
+        if patient {
+            // Pings and their answers would be most of what happens in hours.
+            (limits.ping_ms, limits.dead_ms) = (900_000, 1_800_000);
         }
         let message_bytes_max = limits.message_bytes_max as usize;
         let ring_bytes_min = 2 * Packet::bytes_max(message_bytes_max);
@@ -116,11 +138,12 @@ impl Draft {
             Kind::Crowd => 150 + rng.below(400),
             Kind::Feast => 30 + rng.below(60),
             Kind::Broad => 2 + rng.skewed(20),
+            Kind::Hoard => 90 + rng.below(60),
             Kind::Usual => 2 + rng.skewed(40),
         };
         let topics = match kind {
             Kind::Fan => vec![TOPICS[0].to_string()],
-            Kind::Feast => TOPICS[..2 + rng.below(3)].iter().map(|topic| (*topic).to_string()).collect(),
+            Kind::Feast | Kind::Hoard => TOPICS[..2 + rng.below(3)].iter().map(|topic| (*topic).to_string()).collect(),
             Kind::Broad => (0..16 + rng.below(185)).map(|n| format!("t/{n}")).collect(),
             _ => TOPICS[..1 + rng.below(TOPICS.len())].iter().map(|topic| (*topic).to_string()).collect(),
         };
@@ -128,12 +151,14 @@ impl Draft {
             topics,
             shards,
             message_bytes_max,
+            payload_bytes_max: if kind == Kind::Hoard { 400 } else { message_bytes_max },
             pause_us_max: if kind == Kind::Feast { 200 } else { rng.pick(&[20, 200, 5_000, 100_000]) },
             stream_ms: limits.stream_ms,
             stream_bytes: limits.stream_bytes,
             linger_ms: limits.linger_ms,
             calm,
             broad: kind == Kind::Broad,
+            patient,
             trace,
         };
         let sizes = Sizes {
@@ -154,7 +179,11 @@ impl Draft {
         };
         let cores = if rng.chance(400) { 1 + rng.below(shards) } else { shards };
         let clears = !calm && rng.chance(300);
-        let busy_steps = if kind == Kind::Feast { rng.within(6_000..12_000) } else { rng.within(200..6_000) };
+        let busy_steps = match kind {
+            Kind::Feast => rng.within(6_000..12_000),
+            Kind::Hoard => rng.within(2_000..4_000),
+            _ => rng.within(200..6_000),
+        };
         Draft { kind, busy_steps, shards, cores, ring_bytes, limits, sizes, plan, faults, count, clears }
     }
 
@@ -164,6 +193,8 @@ impl Draft {
             (Kind::Fan, kind) if name % 8 != 0 && kind < 12 => Client::Line(LineClient::new(name, rng, calm, true)),
             (Kind::Fan, _) if name % 8 != 0 => Client::Stream(StreamClient::new(name, rng, calm, true)),
             (Kind::Feast, _) if name % 4 != 0 => Client::Glutton(Glutton::new(name, rng)),
+            _ if self.plan.patient && name % 3 == 0 => Client::Line(LineClient::new(name, rng, calm, true)),
+            (Kind::Hoard, _) if name % 3 != 0 => Client::Hoarder(Hoarder::new(name, rng)),
             // Somebody has to cook.
             (Kind::Feast, kind) if kind < 9 => Client::Line(LineClient::new(name, rng, calm, false)),
             (_, 0..6) => Client::Line(LineClient::new(name, rng, calm, false)),

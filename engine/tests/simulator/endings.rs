@@ -1,7 +1,9 @@
 //! Connections that end, and what they leave behind: how much of it is done in one turn, and that all of it is.
 
+use corecast::reach::Mark;
 use corecast::shard::Limits;
 
+use crate::marks::Watched;
 use crate::net::ConnId;
 use crate::stage::Stage;
 
@@ -89,10 +91,12 @@ fn limits() -> Limits {
 /// left of it is gone in the end, and its slot is free. It used to be one turn, however many there were.
 #[test]
 fn many_subscriptions_that_are_reset() {
+    let marks = Watched::begin();
     let mut scene = Stage::new(1, &limits());
     let conn = open_with_many(&mut scene, MANY);
     scene.net.borrow_mut().client_reset(conn, true);
     all_go_bit_by_bit(&mut scene);
+    marks.reached(&[Mark::DepartsInTurns]);
 }
 
 /// The same if it is closed in order: the answer to its close frame does not wait for that.

@@ -34,8 +34,11 @@ pub(crate) struct Faults {
     pub(crate) jump_us_max: u64,
     /// A shard stands still for long (the host gave its core to somebody else).
     pub(crate) stall: u32,
-    /// A completion stays in the queue for another turn, and those of other sockets overtake it.
+    /// A completion stays in the queue for another turn, and those of other sockets overtake it, and of its own those of another
+    /// operation.
     pub(crate) late: u32,
+    /// Of what the kernel has to say at the end of a submit, the shard hears a part, and the rest only when it asks again.
+    pub(crate) halves: u32,
     /// A receive finds no buffer although there is one: others took them meanwhile.
     pub(crate) no_buffers: u32,
     /// All clients lose their connections at once (a proxy starts anew), per step, in a thousandth of thousandths.
@@ -60,6 +63,7 @@ impl Faults {
         jump_us_max: 1,
         stall: 0,
         late: 0,
+        halves: 0,
         no_buffers: 0,
         storm: 0,
     };
@@ -91,6 +95,7 @@ impl Faults {
             storm: if rng.chance(850) { 0 } else { rng.within(100..1_000) as u32 },
             shortage: often(rng, 200),
             pauses: rng.pick(&[0, 300, 700]),
+            halves: often(rng, 500),
         }
     }
 }

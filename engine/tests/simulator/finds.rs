@@ -3,9 +3,11 @@
 //! A scene needs the right amount of memory or of room at the right moment, and where that is may move when the engine
 //! changes; so each is played with every amount, and shows that the amounts that matter were among them.
 
+use corecast::reach::Mark;
 use corecast::shard::Limits;
 
 use crate::faults::Faults;
+use crate::marks::Watched;
 use crate::net::ConnId;
 use crate::stage::{Stage, post};
 
@@ -23,6 +25,7 @@ fn leave_answers(stage: &mut Stage, count: usize) {
 /// told that the engine is full. It used to wait until its time was over if there was none.
 #[test]
 fn a_waiting_poll_is_always_answered() {
+    let marks = Watched::begin();
     let (mut whole, mut full) = (0, 0);
     for taken in 0..256 {
         let mut scene = Stage::new(1, &Limits { memory_bytes: SMALL_MEMORY, ..Limits::default() });
@@ -41,6 +44,7 @@ fn a_waiting_poll_is_always_answered() {
         }
     }
     assert!(whole > 0 && full > 0, "{whole} whole, {full} full: the scene shows nothing");
+    marks.reached(&[Mark::PollWithoutMemory]);
 }
 
 /// A stream of several topics that is to end after 500 bytes of messages has had them when it ends, whatever the kernel took
@@ -71,6 +75,7 @@ fn a_stream_is_long_when_its_messages_were_taken() {
 /// not there, and the answer to the ping ended the process.
 #[test]
 fn a_ping_behind_a_begun_frame_without_memory() {
+    let marks = Watched::begin();
     let (mut kept, mut ended) = (0, 0);
     for taken in 0..256 {
         let mut scene = Stage::new(1, &Limits { memory_bytes: SMALL_MEMORY, log_bytes_max: 4096, ..Limits::default() });
@@ -81,7 +86,7 @@ fn a_ping_behind_a_begun_frame_without_memory() {
         scene.text(slow);
         leave_answers(&mut scene, taken);
         // The first message is begun, and forgotten when others come. There is a ping in every turn.
-        let post = post("t", &"m".repeat(1000));
+        let post = post("t", &"m".repeat(2000));
         for _ in 0..8 {
             scene.open(4096, post.as_bytes());
             for _ in 0..10 {
@@ -98,6 +103,7 @@ fn a_ping_behind_a_begun_frame_without_memory() {
         if over { ended += 1 } else { kept += 1 }
     }
     assert!(kept > 0 && ended > 0, "{kept} kept, {ended} ended: the scene shows nothing");
+    marks.reached(&[Mark::Rescued, Mark::Condemned]);
 }
 
 /// A kernel that has no memory for a send delays it, and ends no connection: every subscriber gets every message, and nothing

@@ -6,7 +6,7 @@
 //!
 //! When things happen, as on the ring: orders take effect in `submit`, in their order; a send is over when `submit`
 //! returns; whatever waits (receives, waits for room, accepts, closes) comes back in some later `submit`, in any order
-//! between slots, and may stand in the queue for turns; only `Unsent` is heard right after its `submit`. "Armed" is what the shard can know: from the order until the shard reaped the completion that ends it.
+//! between slots and between the operations of one, and may stand in the queue for turns; only `Unsent` is heard right after its `submit`. "Armed" is what the shard can know: from the order until the shard reaped the completion that ends it.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -570,21 +570,25 @@ impl Driver for FakeKernel {
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>, max: usize) {
-        // Of one socket nothing overtakes anything, but for `Unsent`, which never waits.
-        let mut late: Vec<Slot> = Vec::new();
+        // Of one operation of a socket nothing overtakes anything, but for `Unsent`, which never waits.
+        let mut late: Vec<(Slot, bool)> = Vec::new();
         let mut place = 0;
-        for _ in 0..max {
+        let halves = !self.queue.is_empty() && self.rng.chance(self.faults.halves);
+        let end = if halves { self.rng.below(self.queue.len()) } else { max };
+        self.tally.halves += u64::from(halves);
+        for nth in 0..max {
             let Some(completion) = self.queue.get(place).copied() else {
                 break;
             };
-            let slot = slot_of(&completion);
+            let way = (slot_of(&completion), matches!(completion, Completion::Writable { .. }));
             let may_wait = !matches!(completion, Completion::Unsent { .. });
-            if may_wait && (late.contains(&slot) || self.rng.chance(self.faults.late)) {
+            if may_wait && (nth >= end || late.contains(&way) || self.rng.chance(self.faults.late)) {
                 self.tally.late += 1;
-                late.push(slot);
+                late.push(way);
                 place += 1;
                 continue;
             }
+            self.tally.crossed += u64::from(may_wait && late.contains(&(way.0, !way.1)));
             self.queue.remove(place);
             self.learned(completion);
             into.push(completion);

@@ -46,6 +46,10 @@ struct Subscribed {
     leaving: bool,
     /// It asked for so few messages that nobody can wait for the next one.
     slow: bool,
+    /// It wants a message an hour, and has from the beginning.
+    hourly: bool,
+    /// When the last message came.
+    heard_us: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -133,6 +137,17 @@ impl LineClient {
             format!("messages: {:?}, head {:?}", behind.watch, oracle.head(behind.watch.topic()))
         };
         Some(format!("line client {} on connection {}: {reason}", self.name, wire.conn))
+    }
+
+    /// Says what it has not got although it wants a message an hour, and an hour has passed.
+    pub(crate) fn misses_after_hours(&self, oracle: &Oracle) -> Option<String> {
+        let stands = self.wire.is_some() && self.stage == Stage::Open && !self.ended;
+        let misses = |subscribed: &&Subscribed| {
+            let waits = subscribed.hourly && subscribed.settled && !subscribed.leaving;
+            waits && !subscribed.watch.is_complete(oracle)
+        };
+        let missing = self.subscribed.values().find(misses).filter(|_| stands)?;
+        Some(format!("line client {}: {missing:?}, head {:?}", self.name, oracle.head(missing.watch.topic())))
     }
 
     pub(crate) fn step(&mut self, scene: &mut Scene<'_>) {
@@ -297,6 +312,11 @@ impl LineClient {
                     panic!("line client {}: {head:?}, but it does not subscribe", self.name);
                 };
                 subscribed.watch.message(scene.oracle, Cursor::parse(cursor), event, &text[head_len + 1..]);
+                let before_us = subscribed.heard_us.replace(scene.net.now_us());
+                if let (true, Some(before_us)) = (subscribed.hourly, before_us) {
+                    let after_us = scene.net.now_us() - before_us;
+                    assert!(after_us > u64::from(HOUR_MS) * 1000 - EARLY_US_MAX, "{after_us} us later: {subscribed:?}");
+                }
             }
             ["GAP", topic, from, to, count, reason] => {
                 let topic = unescape(topic);
@@ -409,14 +429,18 @@ impl LineClient {
     pub(crate) fn subscribe(&mut self, scene: &mut Scene<'_>, topic: String, since: Since) {
         let token = self.token(Asked::Subscribe(topic.clone()));
         let permille = if self.quiet || !scene.phase.is_lively() { 0 } else { 150 };
-        let Options { text: options, slow } = Options::draw(scene.rng, permille);
+        let may = scene.plan.patient && since == Since::Live && scene.phase.is_lively();
+        let hourly = may && (self.quiet || scene.rng.chance(700));
+        let drawn = if hourly { Options::hourly() } else { Options::draw(scene.rng, permille) };
+        let Options { text: options, slow } = drawn;
         let since_word = match since {
             Since::Latest if scene.rng.chance(500) => String::new(),
             since => format!(" since={since}"),
         };
         self.say(scene, format!("SUB {}{since_word}{options} id={token}", escape(&topic)).as_bytes());
         let watch = Watch::new(&topic, since);
-        self.subscribed.insert(topic, Subscribed { watch, settled: false, leaving: false, slow });
+        let subscribed = Subscribed { watch, settled: false, leaving: false, slow, hourly, heard_us: None };
+        self.subscribed.insert(topic, subscribed);
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
@@ -441,6 +465,8 @@ impl LineClient {
         if self.subscribed.is_empty() {
             let topic = scene.topic();
             self.subscribe(scene, topic, Since::Live);
+        } else if scene.plan.patient {
+            // It waits for its hour.
         } else if scene.rng.chance(100) {
             self.unsubscribe(scene, 1);
         } else if scene.rng.chance(20) {
@@ -472,6 +498,7 @@ impl LineClient {
         let topics: Vec<String> = slow
             .map(|(topic, subscribed)| {
                 subscribed.slow = false;
+                subscribed.hourly = false;
                 topic.clone()
             })
             .collect();
@@ -499,7 +526,8 @@ impl LineClient {
             40..60 => {
                 let topic = scene.topic();
                 if !self.subscribed.contains_key(&topic) {
-                    let since = draw_since(scene.rng);
+                    let live = scene.plan.patient && scene.rng.chance(500);
+                    let since = if live { Since::Live } else { draw_since(scene.rng) };
                     self.subscribe(scene, topic, since);
                 }
             }
@@ -515,7 +543,7 @@ impl LineClient {
                 let line = scene.rng.pick(&lines);
                 self.say(scene, format!("{line} id={token}").as_bytes());
             }
-            82..83 => {
+            82..83 if scene.plan.payload_bytes_max == scene.plan.message_bytes_max => {
                 let token = self.token(Asked::TooLarge);
                 let mut text = format!("PUB {} id={token}\n", escape(&scene.topic())).into_bytes();
                 text.resize(text.len() + scene.plan.message_bytes_max + 1, b'x');
@@ -543,7 +571,8 @@ impl LineClient {
 
     /// Subscribes to what it subscribes to already: with other options, or from another place.
     fn change(&mut self, scene: &mut Scene<'_>) {
-        let staying = self.subscribed.iter_mut().find(|(_, subscribed)| subscribed.settled && !subscribed.leaving);
+        let free = |subscribed: &Subscribed| subscribed.settled && !subscribed.leaving && !subscribed.hourly;
+        let staying = self.subscribed.iter_mut().find(|(_, subscribed)| free(subscribed));
         let Some((topic, subscribed)) = staying else { return };
         let topic = topic.clone();
         let Options { text: options, slow } = Options::draw(scene.rng, 500);
@@ -580,6 +609,11 @@ struct Options {
 }
 
 impl Options {
+    /// Wants a message an hour.
+    fn hourly() -> Options {
+        Options { text: format!(" every={HOUR_MS}"), slow: true }
+    }
+
     /// Draws some of it, each so many times of a thousand.
     fn draw(rng: &mut Rng, permille: u32) -> Options {
         let conflate = if rng.chance(permille) { " conflate" } else { "" };
@@ -589,7 +623,10 @@ impl Options {
     }
 }
 
-/// A pace that no world lasts for.
+/// A message of a reader with a pace may come so much too early, as far as the reader can tell: the one before may have been read late.
+const EARLY_US_MAX: u64 = 5_000_000;
+
+/// A pace that few worlds last for.
 pub(crate) const HOUR_MS: u32 = 3_600_000;
 
 /// Draws the least time between two messages: mostly one that passes soon.

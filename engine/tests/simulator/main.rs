@@ -1,9 +1,11 @@
 //! The seeded simulator: several production shards on a fake kernel, scripted clients at the other end, an oracle.
 //!
 //! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
-//! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
+//! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `hoarder` (begins what it never ends, reads
+//! nothing of what it asks for), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
-//! In every world a control plane asks, and sets the limits again, all the while; `control` has its scenes.
+//! In every world an `operator` asks, and sets other limits, all the while, or reads no answers; `control` has its scenes.
+//! `marks` knows which rare places of the engine were reached: by a world, or by a scene that says so.
 //! `manners` and `letters` put one shard at a `table`, and say what HTTP asks of it.
 //!
 //! `SIM_SEEDS=n` runs n worlds (default 200) from `SIM_FIRST` (default 0); `SIM_SEED=n` replays one with a trace on
@@ -26,6 +28,7 @@ mod following;
 mod forever_frame;
 mod ghosts;
 mod glutton;
+mod hoarder;
 mod holders;
 mod item;
 mod kernel;
@@ -33,12 +36,15 @@ mod kernel_tests;
 mod letters;
 mod line;
 mod manners;
+mod marks;
 mod migrant;
+mod misuse;
 mod multipart;
 mod multitude;
 mod ndjson;
 mod net;
 mod numbers;
+mod operator;
 mod oracle;
 mod oracle_tests;
 mod paces;
@@ -56,6 +62,7 @@ mod seat;
 mod shares;
 mod sse;
 mod stage;
+mod standstill;
 mod starvation;
 mod stream;
 mod table;
@@ -124,7 +131,7 @@ fn worlds() {
     let seeds = number("SIM_SEEDS").unwrap_or(200);
     let (sum, failures) = run_all(first, first + seeds);
     std::panic::set_hook(usual);
-    eprintln!("{sum:#?}");
+    eprintln!("{sum:#?}\n{}", sum.coverage.table());
     for failure in &failures {
         eprintln!("{failure}\n");
     }
@@ -132,12 +139,16 @@ fn worlds() {
         let seed = failure.trim_start_matches("seed ").split(':').next().unwrap_or_default();
         panic!("SIM_SEED={seed} cargo test -p corecast --test simulator worlds -- --nocapture");
     }
+    if first == 0 && seeds >= 200 {
+        // Those are the seeds that the test command runs: chance has no part in it.
+        sum.coverage.check();
+    }
     if seeds >= 200 {
         // A simulator that sees nothing proves nothing.
         assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
         assert!(sum.heard.iter().all(|heard| *heard > 100) && sum.ends > 100 && sum.stats.compressed > 100, "{sum:?}");
         assert!(sum.tally.shortages > 100, "{sum:?}");
         assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
-        assert!(sum.tally.late > 100, "{sum:?}");
+        assert!(sum.tally.late > 100 && sum.tally.halves > 100 && sum.tally.crossed > 100, "{sum:?}");
     }
 }

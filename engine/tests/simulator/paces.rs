@@ -1,8 +1,10 @@
 //! Subscribers that want a message an hour, and clocks that jump: what has a pace comes when its time has come, not before, and
 //! a pace that changes counts from the last message.
 
+use corecast::reach::Mark;
 use corecast::shard::Limits;
 
+use crate::marks::Watched;
 use crate::net::ConnId;
 use crate::stage::Stage;
 
@@ -64,6 +66,7 @@ fn publish(stage: &mut Stage, message: &str) {
 /// A message an hour is the newest after an hour, and nothing comes before; the first comes at once.
 #[test]
 fn a_message_an_hour() {
+    let marks = Watched::begin();
     let mut stage = Stage::new(1, &Limits::default());
     let mut reader = Reader::new(&mut stage, &format!("SUB t since=live every={HOUR_MS}"));
     publish(&mut stage, "first");
@@ -76,6 +79,7 @@ fn a_message_an_hour() {
         }
         assert_eq!(pass_ms(&mut stage, &mut reader, 40_000), [format!("{hour}.2")]);
     }
+    marks.reached(&[Mark::HourOver]);
 }
 
 /// The largest pace is kept by a clock that has run for longer, and by one that jumps.

@@ -83,6 +83,8 @@ pub(crate) struct Tally {
     pub(crate) table_full: u64,
     pub(crate) overfull_orders: u64,
     pub(crate) late: u64,
+    pub(crate) halves: u64,
+    pub(crate) crossed: u64,
 }
 
 impl Tally {
@@ -97,5 +99,7 @@ impl Tally {
         self.table_full += other.table_full;
         self.overfull_orders += other.overfull_orders;
         self.late += other.late;
+        self.halves += other.halves;
+        self.crossed += other.crossed;
     }
 }

@@ -93,6 +93,8 @@ impl StreamClient {
         let streaming = self.reading.as_ref().is_some_and(Reading::is_streaming);
         let reason = if wire.has_unwritten() {
             "its bytes to be taken".to_string()
+        } else if phase == Phase::Patient && self.slow {
+            return None;
         } else if phase == Phase::Settling && self.slow {
             "its turn to come back without a pace".to_string()
         } else if phase == Phase::Draining || self.ended || !streaming {

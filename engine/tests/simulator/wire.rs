@@ -74,15 +74,16 @@ impl Wire {
         // From less than a frame to more than everything.
         let sizes = [64, 200, 1_000, 5_000, 100_000];
         let conn = net.connect(shard, rng.pick(&sizes), rng.pick(&sizes));
-        Wire::on(conn, pace)
+        Wire::over(conn, pace)
     }
 
     /// Opens a connection with room for everything.
     pub(crate) fn open_roomy(net: &mut Net, shard: usize, pace: Pace) -> Wire {
-        Wire::on(net.connect(shard, 100_000, 100_000), pace)
+        Wire::over(net.connect(shard, 100_000, 100_000), pace)
     }
 
-    fn on(conn: ConnId, pace: Pace) -> Wire {
+    /// Makes the client's end of a connection.
+    pub(crate) fn over(conn: ConnId, pace: Pace) -> Wire {
         Wire {
             conn,
             out: Vec::new(),

@@ -6,14 +6,17 @@
 
 use corecast::io::driver::Driver;
 use corecast::mesh;
-use corecast::shard::{Busy, Errand, Limits, Question, ROWS_MAX, Setup, Shard, Stats, Wanted};
+use corecast::shard::{Busy, Setup, Shard, Stats};
 
 use crate::ask::TRANSPORTS;
 use crate::client::{Client, Phase, Plan, Scene};
 use crate::draft::Draft;
 use crate::faults::Faults;
 use crate::kernel::FakeKernel;
+use crate::line::HOUR_MS;
+use crate::marks::Coverage;
 use crate::net::{Net, SharedNet};
+use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::promptness::Promptness;
 use crate::rng::Rng;
@@ -27,6 +30,9 @@ const SETTLE_US_MAX: u64 = 15_000_000;
 
 /// Once nobody waits, so long must nobody be able to act: more than the longest pace of a subscriber.
 const QUIET_US: u64 = 300_000;
+
+/// So long after its time a message of a reader with a pace must have come.
+const HOUR_SLACK_US: u64 = 10_000_000;
 
 /// Steps after which a world that makes no end of it is stuck in a circle.
 const STEPS_MAX: u64 = 10_000_000;
@@ -56,8 +62,7 @@ pub(crate) struct World {
     rng: Rng,
     net: SharedNet,
     berths: Vec<Berth>,
-    control: mesh::Control,
-    limits: Limits,
+    operator: Operator,
     /// For each core, whether it rests: all its shards have announced it. Shard `n` is one of core `n % cores`.
     resting: Vec<bool>,
     clients: Vec<Client>,
@@ -91,6 +96,8 @@ pub(crate) struct Report {
     /// The longest that a reader waited for a message, in hundredths of rounds of its log.
     pub(crate) rounds_to_send: u64,
     pub(crate) steps_max: u64,
+    /// The rare places that were reached.
+    pub(crate) coverage: Coverage,
 }
 
 impl Report {
@@ -104,11 +111,14 @@ impl Report {
         self.rounds_to_hear = self.rounds_to_hear.max(other.rounds_to_hear);
         self.rounds_to_send = self.rounds_to_send.max(other.rounds_to_send);
         self.steps_max = self.steps_max.max(other.steps_max);
+        self.coverage.add(&other.coverage);
     }
 }
 
 impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> World {
+        // What the thread has reached before is not of this world.
+        let _ = Coverage::of_one();
         let mut rng = Rng::new(seed);
         let draft = Draft::draw(&mut rng, trace);
         // Half of the worlds; drawn apart, so that they are otherwise those that they were without it.
@@ -145,8 +155,7 @@ impl World {
             rng,
             net,
             berths,
-            control,
-            limits: draft.limits.clone(),
+            operator: Operator::new(control, seed, draft.limits.clone(), draft.plan.calm),
             resting: vec![false; cores],
             clients,
             oracle,
@@ -176,6 +185,10 @@ impl World {
                     self.step();
                 }
             }
+            if self.plan.patient {
+                self.enter(Phase::Patient, Faults::NONE);
+                self.pass_hours();
+            }
             self.enter(Phase::Settling, Faults::NONE);
             self.run_until_nobody_waits();
             self.check_accounts();
@@ -194,6 +207,7 @@ impl World {
         report.rounds_to_hear = self.promptness.longest;
         report.rounds_to_send = self.rounds.longest;
         report.steps_max = self.steps;
+        report.coverage = Coverage::of_one();
         for berth in &mut self.berths {
             report.stats.add(berth.shard.stats());
             report.tally.add(&berth.kernel.tally);
@@ -212,6 +226,18 @@ impl World {
             berth.kernel.set_faults(faults);
             berth.stalled_until_us = 0;
         }
+    }
+
+    /// Lets so much time pass that whoever wants a message an hour has got the newest there is.
+    fn pass_hours(&mut self) {
+        self.excused_us = self.idle_us;
+        let until_us = self.phase_us + u64::from(HOUR_MS) * 1000 + HOUR_SLACK_US;
+        while self.net.borrow().now_us() < until_us {
+            self.step();
+            assert!(self.steps < STEPS_MAX, "an hour does not pass");
+        }
+        let missing = self.clients.iter().find_map(|client| client.misses_after_hours(&self.oracle));
+        assert!(missing.is_none(), "an hour has passed: {missing:?}");
     }
 
     fn run_until_nobody_waits(&mut self) {
@@ -282,7 +308,7 @@ impl World {
             net.now_us()
         };
         if self.steps.is_multiple_of(STEPS_AN_ORDER) {
-            self.step_control();
+            self.operator.act(self.steps / STEPS_AN_ORDER, &self.net);
         }
         let mut acted = self.step_shard(now_us);
         for _ in 0..1 + self.rng.below(4) {
@@ -295,25 +321,6 @@ impl World {
         // Among very many clients, chance alone would hardly ever find the few that have something to do.
         if !acted && !self.step_somebody() && !self.shards_can_act(now_us) {
             self.skip_to_next_deadline();
-        }
-    }
-
-    /// Gives a shard an order that changes nothing that a client could see, and reads its answers now and then. Draws nothing, or
-    /// worlds would not be those that they were without it.
-    fn step_control(&mut self) {
-        let turn = self.steps / STEPS_AN_ORDER;
-        let shard = turn as usize % self.berths.len();
-        let wish = match turn / self.berths.len() as u64 % 4 {
-            0 => Wanted::Set(Box::new(self.limits.clone())),
-            1 => Wanted::Ask(Question::Connections, 10),
-            2 => Wanted::Ask(Question::Topics, ROWS_MAX),
-            _ => Wanted::Ask(Question::Slow, 3),
-        };
-        // It may owe too many answers.
-        let _ =
-            self.control.send(shard, Errand { number: turn, wish }, |shard| self.net.borrow_mut().ring_doorbell(shard));
-        if turn.is_multiple_of(7) {
-            (0..self.berths.len()).for_each(|shard| while self.control.receive(shard).is_some() {});
         }
     }
 

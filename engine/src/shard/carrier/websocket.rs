@@ -5,6 +5,7 @@ use corecast_protocol::ws::decoder::Event;
 use corecast_protocol::ws::{close, frame};
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::limits::Limits;
 use crate::shard::memory::wheel::TICK_MS;
@@ -175,6 +176,7 @@ impl Shard {
             tick => self.limits.request_ms.saturating_sub(u64::from(self.clock.tick - tick) * TICK_MS),
         };
         if message_ms == 0 {
+            reach(Mark::MessageTooSlow);
             self.violated(driver, slot, Violation::MessageTooSlow);
             return;
         }

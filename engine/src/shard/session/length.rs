@@ -16,6 +16,7 @@
 //! anyway: their `measure` is what they were sent. Of several memberships, the connection's first one measures for all.
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::session::traits::Session;
 use crate::shard::topic::topics::{AWAY, COUNTED, ENOUGH, LOOK, LOOK_BYTES, NONE, REPLAYING, UNRESOLVED};
@@ -76,6 +77,7 @@ impl Shard {
         if limit == 0 || flags & (ENOUGH | UNRESOLVED) != 0 || length < bytes_max {
             return;
         }
+        reach(Mark::LongStream);
         // Who has no position there has what it was sent, and may end where it is.
         place.measure = log.chain.next();
         subscriber.flags |= ENOUGH | LOOK;

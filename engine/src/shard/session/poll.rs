@@ -12,6 +12,7 @@ use corecast_protocol::{json, topic};
 
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
@@ -68,6 +69,8 @@ impl Shard {
     pub(in crate::shard) fn poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Object, Coding::Plain);
         self.become_reading(slot, Session::Poll);
+        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
+        active.begin_answer(&mut self.store);
         self.subscribe_step(driver, slot);
     }
 
@@ -151,6 +154,7 @@ impl Shard {
             self.answer_poll(driver, slot);
         } else if !fits {
             // There is a message, and nothing would look at it again before the wait is over.
+            reach(Mark::PollWithoutMemory);
             self.refuse_connection(driver, slot, Refusal::Full);
         }
     }

@@ -10,6 +10,7 @@ use corecast_protocol::message::Gap;
 use corecast_protocol::write::Writer;
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::wheel::TICK_MS;
@@ -254,6 +255,7 @@ impl Shard {
         let age_ms = u64::from(self.clock.tick - connection.opened_tick) * TICK_MS;
         if age_ms >= self.limits.stream_ms {
             // The client comes back with its cursor: memory of proxies and browsers does not grow without end.
+            reach(Mark::OldStream);
             self.end_stream(driver, slot);
             return;
         }

@@ -4,6 +4,7 @@
 //! bounded number ends in a turn. It is used again only after the kernel said that it is closed.
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::{Connection, Life};
@@ -12,6 +13,7 @@ use crate::shard::topic::topics::NONE;
 impl Shard {
     /// Ends a connection that we have no memory for.
     pub(in crate::shard) fn shed<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        reach(Mark::Shed);
         let Connection { session, partial, .. } = self.slots.connections[slot as usize];
         if partial == NONE && session.traits().is_told_its_end {
             self.refuse_connection(driver, slot, Refusal::Full);

@@ -207,7 +207,7 @@ pub(in crate::shard) struct Active {
     pub(in crate::shard) front: Front,
     /// Bytes received but not understood yet.
     pub(in crate::shard) carry: Buffer,
-    /// The message or body that is being received.
+    /// The message or body that is being received; or that of an answer that is put together.
     pub(in crate::shard) body: Buffer,
     /// Bytes of the queue that the kernel took since the timer last looked, of sends that were not done in full.
     pub(in crate::shard) taken: u32,
@@ -256,6 +256,19 @@ impl Active {
     #[must_use]
     pub(in crate::shard) fn inbound_bytes(&self) -> u64 {
         u64::from(self.carry.block_bytes()) + u64::from(self.body.block_bytes())
+    }
+
+    /// What comes into the body from now on is an answer that is put together: it waits to be sent, and takes nothing from the share of
+    /// what is arriving.
+    pub(in crate::shard) fn begin_answer(&mut self, store: &mut Store) {
+        self.body.clear(store);
+        self.body = Buffer::new(Owner::Private);
+    }
+
+    /// The answer is in the queue.
+    pub(in crate::shard) fn end_answer(&mut self, store: &mut Store) {
+        self.body.clear(store);
+        self.body = Buffer::new(Owner::Inbound);
     }
 
     /// Gives all of its memory back.

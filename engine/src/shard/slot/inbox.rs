@@ -1,6 +1,7 @@
 //! The inbox: what a peer sends, handled a slice at a time, and carried over as long as it has to wait.
 
 use crate::io::driver::{Driver, Interest, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
@@ -246,6 +247,7 @@ impl Shard {
         }
         // It is owed what it asked for, and may have said something more before the end: that is read when its turn comes. But a
         // message that has not been published yet is not waited for.
+        reach(Mark::EndedUnread);
         self.slots.connections[slot as usize].ends = true;
         self.ends(driver, slot);
     }

@@ -4,6 +4,7 @@
 //! much and has been silent for long, for that is what a body that is never ended looks like.
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::slot::connection::Waiting;
 
@@ -43,7 +44,11 @@ impl Shard {
                 self.make_way_without_histories(driver, grown);
                 continue;
             }
-            let Some(worst) = self.worst_holder(slot, bytes.len() as u64) else { return false };
+            let Some(worst) = self.worst_holder(slot, bytes.len() as u64) else {
+                reach(Mark::NobodyWorse);
+                return false;
+            };
+            reach(Mark::GivenUp);
             tracing::debug!(
                 shard = self.index,
                 peer = %self.slots.connections[worst as usize].peer(),

@@ -4,6 +4,7 @@ use corecast_protocol::cursor::Cursor;
 use corecast_protocol::line::GapReason;
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::limits::LagPolicy;
 use crate::shard::refusal::Refusal;
@@ -292,6 +293,7 @@ impl Shard {
             News::Newest
         } else if flags & AWAY != 0 {
             if self.limits.lag == LagPolicy::Close {
+                reach(Mark::LagClosed);
                 self.refuse_connection(driver, slot, Refusal::TooSlow);
                 return News::Ended;
             }
@@ -402,6 +404,7 @@ impl Shard {
         let after = if subscriber.flags & AWAY == 0 { number_before(subscriber.next) } else { subscriber.next };
         let before = number_before(to);
         self.topics.subscriber_mut(membership).come_back(to);
+        reach(Mark::Jumped);
         self.stats.conflated = self.stats.conflated.wrapping_add(skipped);
         if self.slots.connections[slot as usize].session.traits().is_told_gaps {
             // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump

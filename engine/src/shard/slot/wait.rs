@@ -4,6 +4,7 @@
 //! handled meanwhile, so that its order is kept. Whatever it waited for leads back to [`Shard::go_on`].
 
 use crate::io::driver::{Driver, Slot};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::Way;
 use crate::shard::refusal::Refusal;
@@ -111,6 +112,7 @@ impl Shard {
         }
         self.active(slot).waiting = Waiting::Turn;
         self.postponed.push_back((slot, generation));
+        reach(Mark::Postponed);
         self.stats.postponed += 1;
     }
 

@@ -6,6 +6,7 @@
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Owed, Size};
 use crate::shard::topic::member::{Hearing, Member, Resolved};
@@ -43,6 +44,7 @@ impl Shard {
             Some((index, seq?))
         });
         let Some((index, seq)) = recorded else {
+            reach(Mark::NotRecorded);
             self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Full });
             return;
         };
@@ -63,6 +65,7 @@ impl Shard {
                 if let Some(home) = self.homes.home_mut(index) {
                     home.members_mut()[place].hearing = Hearing::Behind;
                 }
+                reach(Mark::RingFull);
                 self.stats.behind += 1;
                 self.crossings.all[shard].behind.push_back(index);
                 self.crossings.crowded.insert(shard);
@@ -132,6 +135,7 @@ impl Shard {
         // Not before the answer to its Join, and not before those that wait.
         let first = crossing.owed.is_empty() && crossing.replays[size].is_empty();
         if !first || !self.try_replay(driver, asker, request) {
+            reach(Mark::ReplayKept);
             self.crossings.all[asker].replays[size].push_back(request.to_bytes());
             self.crossings.crowded.insert(asker);
         }
@@ -197,6 +201,9 @@ impl Shard {
             sent &= self.crossings.links.send(asker, &Packet::Message { ticket, seq, rest, content });
         }
         assert!(sent, "the batch was measured against the ring's room");
+        if next < end {
+            reach(Mark::ReplayInBatches);
+        }
         if ticket.asker == Asker::Topic && next == end {
             for member in home.members_mut() {
                 if member.shard as usize == asker && member.id == ticket.word && member.generation == generation {
@@ -215,6 +222,7 @@ impl Shard {
         }
         let uncounted = matches!(packet, Packet::Refused { ticket, .. } if ticket.asker == Asker::Nobody);
         if !uncounted || owed.len() < OWED_MAX {
+            reach(Mark::AnswerKept);
             owed.push_back(Owed::Packet(packet.to_bytes()));
             self.crossings.crowded.insert(asker);
         }
@@ -296,7 +304,10 @@ impl Shard {
         };
         let told = self.crossings.links.send(shard, &Packet::Joined { id, generation, epoch, head });
         if let (true, Some(home), Some(place)) = (told, &mut home, place) {
+            reach(Mark::JoinedLater);
             home.members_mut()[place].hearing = Hearing::Live;
+        } else if told {
+            reach(Mark::JoinedAndLeft);
         }
         told
     }

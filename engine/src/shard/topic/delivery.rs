@@ -5,10 +5,11 @@ use corecast_protocol::message::Message;
 
 use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Stretch, Ticket};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::dialect::encode::Effort;
 use crate::shard::topic::chain::WIDE_MARK_BYTES;
-use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, NONE, PACED, Topics};
+use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, LOOK, NONE, PACED, Topics};
 
 /// A log's first block has so many bytes for each reader, up to a quarter of the largest.
 const BLOCK_BYTES_A_READER: u32 = 64;
@@ -58,6 +59,7 @@ impl Shard {
                 }
                 // No memory at all: everybody who reads here asks the home's history instead.
                 None => {
+                    reach(Mark::LogWithoutMemory);
                     self.let_fall(driver, index, u64::MAX);
                     self.topics.logs[index as usize].chain.skip(&mut self.store, 1, seq);
                 }
@@ -130,9 +132,11 @@ impl Shard {
                 let rest = frame.part(subscriber.partial(), frame.len - subscriber.partial());
                 self.whole_again(slot, membership);
                 if self.queue_span_first(driver, slot, rest) {
+                    reach(Mark::Rescued);
                     self.pass(membership);
                 } else {
                     // It can be told nothing more. It goes before anything is sent; now, somebody may be counting on the log.
+                    reach(Mark::Condemned);
                     self.sending.condemned.push((slot, self.slots.connections[slot as usize].generation));
                 }
             }
@@ -140,6 +144,9 @@ impl Shard {
             let end = log.chain.next();
             let subscriber = &mut log.subscribers[place];
             if subscriber.next < next {
+                if subscriber.flags & LOOK == 0 {
+                    reach(Mark::WalkOvertaken);
+                }
                 let number = log.chain.number_before(&self.store, driver.memory(), subscriber.next);
                 subscriber.go_away(number, subscriber.pending(end), end);
                 subscriber.flags |= FALLEN;
@@ -176,6 +183,7 @@ impl Shard {
         topic.batch_end = stretch.last;
         topic.batch_last = stretch.is_all();
         if let Some(lost) = lost {
+            reach(Mark::CaughtUpWithLoss);
             // The history does not hold it any more: whoever missed it finds that out from the home.
             topic.head = stretch.after;
             let mut index = topic.logs;
@@ -219,6 +227,7 @@ impl Shard {
         if topic.batch_last {
             topic.catching_up = false;
         } else {
+            reach(Mark::CaughtUpInBatches);
             self.catch_up(id);
         }
     }

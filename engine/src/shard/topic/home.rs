@@ -6,6 +6,7 @@
 
 use crate::io::memory::{Memory, Span};
 use crate::mesh::{Content, Lost, Name, Standing, Start};
+use crate::reach::{Mark, reach};
 use crate::shard::limits::Limits;
 use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
@@ -466,6 +467,7 @@ impl Homes {
         if index == NONE {
             return false;
         }
+        reach(Mark::HistoryGaveWay);
         self.homes[index as usize].forget_all(store);
         self.unlist(index);
         self.remove_if_idle(index);
@@ -479,6 +481,7 @@ impl Homes {
             let Some(home) = self.homes.get_mut(index as usize) else { return false };
             let newer = home.newer;
             if home.members.is_empty() {
+                reach(Mark::HomeForgotten);
                 home.forget_all(store);
                 self.remove_if_idle(index);
                 return true;

@@ -12,6 +12,7 @@ use corecast_protocol::topic::TOPIC_BYTES_MAX;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Lost, Packet, Rest, Start, Stretch, Ticket};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::dialect::encode::Effort;
@@ -143,6 +144,7 @@ impl Shard {
             self.batch_ends(driver, slot, membership, stretch.is_all());
         } else if held > self.limits.private_bytes_max {
             // Others of its replays brought more than it has read: this one is asked for again.
+            reach(Mark::ReplayTwice);
             self.batch_ends(driver, slot, membership, false);
         }
         self.slots.make_ready(slot);
@@ -276,6 +278,7 @@ impl Shard {
 
     /// Turns a subscriber that its frame log cannot serve any more to the home's history.
     pub(in crate::shard) fn lag(&mut self, membership: u32) {
+        reach(Mark::Lagged);
         self.measure_by_count(membership);
         let log = self.topics.memberships[membership as usize].log;
         let subscriber = self.topics.subscriber_mut(membership);

@@ -5,6 +5,7 @@ use corecast_protocol::cursor::Since;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Name, Packet, Start, Ticket};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::refusal::Refusal;
@@ -54,6 +55,7 @@ impl Shard {
         let topic = match known {
             Some(topic) => topic,
             None if self.topics.len() >= self.limits.topics_max as usize => {
+                reach(Mark::TopicRefused);
                 return Outcome::Refused(Refusal::Full);
             }
             None => {
@@ -184,6 +186,7 @@ impl Shard {
         }
         // The walk must not send to it meanwhile.
         self.look_at(slot);
+        reach(Mark::DepartsInTurns);
         self.leaving.connections.push_back((slot, generation));
     }
 
@@ -265,6 +268,7 @@ impl Shard {
                 let topic = self.topics.topic(id);
                 if topic.leaving {
                     if self.crossings.links.room(home) < self.crossings.links.ring_bytes() / 4 + PREFIX_BYTES_MAX {
+                        reach(Mark::LeaveWaits);
                         self.leaving.topics[home].push_front(id);
                         break;
                     }
@@ -274,6 +278,7 @@ impl Shard {
                     self.topics.remove(id);
                 } else {
                     // Somebody subscribed to it again.
+                    reach(Mark::BackBeforeLeave);
                     self.topics.topic_mut(id).leaves = false;
                 }
                 worked = true;

@@ -133,6 +133,7 @@ impl Shard {
         }
         let len = w.finish().expect("room for the longest topic was made");
         let index = self.slots.connections[slot as usize].active as usize;
+        self.slots.actives[index].begin_answer(&mut self.store);
         if !self.slots.actives[index].body.push(&mut self.store, driver.memory_mut(), &gap[..len]) {
             self.exchange(slot).poll_left = 0;
             self.refuse_request(driver, slot, Refusal::Full, false);
@@ -268,11 +269,20 @@ impl Shard {
         }
     }
 
-    /// Says whether the connection's queue has room for an answer with such a body.
+    /// Says whether the connection's queue has room for an answer with such a body; what others can do without makes way for it.
     fn has_room_for_answer<D: Driver>(&mut self, driver: &mut D, slot: Slot, body_bytes: usize) -> bool {
-        let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let Ok(bytes) = u32::try_from(HEAD_BYTES + body_bytes) else { return false };
-        active.queue.expect(&mut self.store, driver.memory_mut(), bytes)
+        for made_way in [false, true] {
+            if made_way {
+                self.make_way_without_histories(driver, bytes);
+            }
+            let index = self.slots.connections[slot as usize].active as usize;
+            let Some(active) = self.slots.actives.get_mut(index) else { return false };
+            if active.queue.expect(&mut self.store, driver.memory_mut(), bytes) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Puts the head of an answer into the connection's queue, with what a page of another origin needs.
@@ -401,7 +411,7 @@ impl Shard {
     pub(in crate::shard) fn request_ends_and_goes_on<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let index = self.slots.connections[slot as usize].active as usize;
         let Some(active) = self.slots.actives.get_mut(index) else { return };
-        active.body.clear(&mut self.store);
+        active.end_answer(&mut self.store);
         self.request_ends(slot);
         if self.is_http(slot) && !self.slots.is_closing(slot) {
             self.go_on(driver, slot);

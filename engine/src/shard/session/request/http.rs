@@ -14,6 +14,7 @@ use corecast_protocol::violation::Violation;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Reason, Start};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::limits::Limits;
@@ -382,6 +383,7 @@ impl Shard {
                 self.end_exchange(slot);
                 self.exchange(slot).pending.head_only = head_only;
             }
+            reach(if arriving { Mark::BodyTooSlow } else { Mark::HeadTooSlow });
             self.stats.violations += 1;
             self.answer_error(driver, slot, 408, "the request did not arrive in time", true);
             self.timers.wheel.set(slot, self.clock.tick, linger_ms);

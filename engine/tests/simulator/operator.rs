@@ -1,0 +1,68 @@
+//! The operator of a world: questions and reloads in mid-traffic, over a control plane that now and then reads no answer for long.
+//!
+//! Owns: the control plane's end of the mesh, and a source of chance of its own, so that what it does moves nobody else's.
+//! Never: orders what a client could take for a fault. Histories are never made shorter than they were at the start, as the oracle
+//! counts on them; in a calm world nobody is closed for being slow.
+
+use corecast::mesh;
+use corecast::shard::{Errand, LagPolicy, Limits, Question, ROWS_MAX, Wanted};
+
+use crate::net::SharedNet;
+use crate::rng::Rng;
+
+/// So many orders lie between two looks at the answers of one that is attentive, of one that is slow, and of one that stalls for good.
+const READS: [u64; 5] = [7, 7, 7, 400, u64::MAX];
+
+#[derive(Debug)]
+pub(crate) struct Operator {
+    control: mesh::Control,
+    rng: Rng,
+    /// What all shards began with.
+    limits: Limits,
+    calm: bool,
+    reads_after: u64,
+}
+
+impl Operator {
+    pub(crate) fn new(control: mesh::Control, seed: u64, limits: Limits, calm: bool) -> Operator {
+        let mut rng = Rng::new(!seed);
+        let reads_after = rng.pick(&READS);
+        Operator { control, rng, limits, calm, reads_after }
+    }
+
+    /// Gives the next shard an order, the one of so many, and looks at the answers if it is time.
+    pub(crate) fn act(&mut self, turn: u64, net: &SharedNet) {
+        let shards = self.control.shards();
+        let wish = match turn / shards as u64 % 4 {
+            0 => Wanted::Set(Box::new(self.other_limits())),
+            1 => Wanted::Ask(Question::Connections, 10),
+            2 => Wanted::Ask(Question::Topics, ROWS_MAX),
+            _ => Wanted::Ask(Question::Slow, 3),
+        };
+        let order = Errand { number: turn, wish };
+        // It may owe too many answers.
+        let _ = self.control.send(turn as usize % shards, order, |shard| net.borrow_mut().ring_doorbell(shard));
+        if turn.is_multiple_of(self.reads_after) {
+            (0..shards).for_each(|shard| while self.control.receive(shard).is_some() {});
+        }
+    }
+
+    /// Draws limits that may follow those of the start.
+    fn other_limits(&mut self) -> Limits {
+        let (rng, start) = (&mut self.rng, &self.limits);
+        let mut limits = Limits {
+            history_messages: start.history_messages.saturating_mul(rng.pick(&[1, 1, 3])),
+            history_bytes: start.history_bytes.saturating_mul(rng.pick(&[1, 1, 3])),
+            subscriptions_max: start.subscriptions_max * rng.pick(&[1, 2]),
+            topics_max: start.topics_max.saturating_mul(rng.pick(&[1, 2])),
+            compress_from: rng.pick(&[start.compress_from, None, Some(1), Some(200)]),
+            ping_ms: rng.pick(&[start.ping_ms, start.ping_ms / 2]),
+            ..start.clone()
+        };
+        if !self.calm {
+            limits.log_bytes_max = rng.pick(&[start.log_bytes_max, 1_000, 256 << 10]);
+            limits.lag = rng.pick(&[start.lag, start.lag, LagPolicy::Close, LagPolicy::Replay]);
+        }
+        limits
+    }
+}
