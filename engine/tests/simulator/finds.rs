@@ -33,7 +33,7 @@ fn a_waiting_poll_is_always_answered() {
             scene.open(4096, b"GET /topics/t?transport=long-poll&since=live&wait=60 HTTP/1.1\r\nHost: x\r\n\r\n");
         scene.turns();
         leave_answers(&mut scene, taken);
-        if !scene.publish("t", &"m".repeat(700)) {
+        if !scene.publish("t", &"m".repeat(2000)) {
             continue;
         }
         let answer = scene.text(poll);

@@ -5,6 +5,8 @@
 //! chunks become empty, and go back to the kernel. One empty chunk is kept, or who comes and goes at the edge of one would fetch and
 //! return it each time.
 //!
+//! The first chunk stands in the table itself: small tables, and what has been there for long, are found with one step less.
+//!
 //! Invariant: a chunk without things holds no memory, except one.
 
 use std::ops::{Index, IndexMut};
@@ -39,13 +41,21 @@ struct Chunk<T> {
 /// The table.
 #[derive(Debug)]
 pub(in crate::shard) struct Slab<T> {
-    chunks: Vec<Chunk<T>>,
+    first: Chunk<T>,
+    /// All others.
+    others: Vec<Chunk<T>>,
     rooms: Rooms,
     /// The chunk that is kept though it is empty, or [`NONE`].
     spare: u32,
     len: usize,
     /// Entries in chunks, vacant ones among them.
     entries: usize,
+}
+
+impl<T> Chunk<T> {
+    const fn new() -> Chunk<T> {
+        Chunk { entries: Vec::new(), free: NONE, used: 0 }
+    }
 }
 
 impl<T> Slab<T> {
@@ -55,7 +65,7 @@ impl<T> Slab<T> {
     /// Makes an empty table, which holds no memory.
     #[must_use]
     pub(in crate::shard) const fn new() -> Slab<T> {
-        Slab { chunks: Vec::new(), rooms: Rooms::new(), spare: NONE, len: 0, entries: 0 }
+        Slab { first: Chunk::new(), others: Vec::new(), rooms: Rooms::new(), spare: NONE, len: 0, entries: 0 }
     }
 
     /// Returns how many things there are.
@@ -67,14 +77,14 @@ impl<T> Slab<T> {
     /// Returns a bound of the numbers of things.
     #[must_use]
     pub(in crate::shard) fn bound(&self) -> usize {
-        let last = self.chunks.last().map_or(0, |chunk| chunk.entries.len());
-        (self.chunks.len().saturating_sub(1) << Slab::<T>::SHIFT) + last
+        let last = self.others.last().unwrap_or(&self.first);
+        (self.others.len() << Slab::<T>::SHIFT) + last.entries.len()
     }
 
     /// Returns the bytes of memory that it holds: of things, and of places where there were some.
     #[must_use]
     pub(in crate::shard) fn bytes(&self) -> u64 {
-        (self.entries * size_of::<Entry<T>>() + self.chunks.capacity() * size_of::<Chunk<T>>()) as u64
+        (self.entries * size_of::<Entry<T>>() + self.others.capacity() * size_of::<Chunk<T>>()) as u64
     }
 
     /// Returns the bytes of what there is, without places where there was something: these are used before it grows.
@@ -85,12 +95,12 @@ impl<T> Slab<T> {
 
     /// Puts a thing into it; returns its number.
     pub(in crate::shard) fn insert(&mut self, thing: T) -> usize {
-        let at = self.rooms.first().min(self.chunks.len());
-        if at == self.chunks.len() {
-            self.chunks.push(Chunk { entries: Vec::new(), free: NONE, used: 0 });
-            self.rooms.set(at);
-        }
-        let chunk = &mut self.chunks[at];
+        let at = self.rooms.first().min(self.others.len() + 1);
+        let at = if at > self.others.len() { self.add_chunk() } else { at };
+        let chunk = match at.checked_sub(1) {
+            None => &mut self.first,
+            Some(other) => &mut self.others[other],
+        };
         let place = if chunk.free == NONE {
             if chunk.entries.capacity() == 0 {
                 chunk.entries.reserve_exact(1 << Slab::<T>::SHIFT);
@@ -116,13 +126,27 @@ impl<T> Slab<T> {
         at << Slab::<T>::SHIFT | place
     }
 
+    /// Adds a chunk, the first one if it was not in use; returns its place.
+    #[cold]
+    fn add_chunk(&mut self) -> usize {
+        let at = if self.first.entries.capacity() == 0 { 0 } else { self.others.len() + 1 };
+        if at > 0 {
+            self.others.push(Chunk::new());
+        }
+        self.rooms.set(at);
+        at
+    }
+
     /// Takes a thing out of it.
     ///
     /// # Panics
     /// If there is none with this number.
     pub(in crate::shard) fn remove(&mut self, number: usize) -> T {
         let (at, place) = (number >> Slab::<T>::SHIFT, number & Slab::<T>::MASK);
-        let chunk = &mut self.chunks[at];
+        let chunk = match at.checked_sub(1) {
+            None => &mut self.first,
+            Some(other) => &mut self.others[other],
+        };
         let Entry::Occupied(thing) = std::mem::replace(&mut chunk.entries[place], Entry::Vacant(chunk.free)) else {
             panic!("there is nothing with number {number}")
         };
@@ -152,12 +176,13 @@ impl<T> Slab<T> {
         if other == NONE {
             return;
         }
-        let chunk = &mut self.chunks[other.max(at) as usize];
+        // Of two, the later one goes, which is not the first.
+        let chunk = &mut self.others[other.max(at) as usize - 1];
         self.entries -= chunk.entries.len();
-        *chunk = Chunk { entries: Vec::new(), free: NONE, used: 0 };
-        while self.chunks.last().is_some_and(|chunk| chunk.entries.capacity() == 0) {
-            self.chunks.pop();
-            self.rooms.clear(self.chunks.len());
+        *chunk = Chunk::new();
+        while self.others.last().is_some_and(|chunk| chunk.entries.capacity() == 0) {
+            self.rooms.clear(self.others.len());
+            self.others.pop();
         }
     }
 
@@ -165,7 +190,11 @@ impl<T> Slab<T> {
     #[must_use]
     #[inline]
     pub(in crate::shard) fn get(&self, number: usize) -> Option<&T> {
-        match self.chunks.get(number >> Slab::<T>::SHIFT)?.entries.get(number & Slab::<T>::MASK)? {
+        let entry = match number >> Slab::<T>::SHIFT {
+            0 => self.first.entries.get(number),
+            at => self.others.get(at - 1)?.entries.get(number & Slab::<T>::MASK),
+        };
+        match entry? {
             Entry::Occupied(thing) => Some(thing),
             Entry::Vacant(_) => None,
         }
@@ -175,7 +204,11 @@ impl<T> Slab<T> {
     #[must_use]
     #[inline]
     pub(in crate::shard) fn get_mut(&mut self, number: usize) -> Option<&mut T> {
-        match self.chunks.get_mut(number >> Slab::<T>::SHIFT)?.entries.get_mut(number & Slab::<T>::MASK)? {
+        let entry = match number >> Slab::<T>::SHIFT {
+            0 => self.first.entries.get_mut(number),
+            at => self.others.get_mut(at - 1)?.entries.get_mut(number & Slab::<T>::MASK),
+        };
+        match entry? {
             Entry::Occupied(thing) => Some(thing),
             Entry::Vacant(_) => None,
         }
@@ -183,7 +216,7 @@ impl<T> Slab<T> {
 
     /// Returns all things with their numbers, in order.
     pub(in crate::shard) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.chunks.iter().enumerate().flat_map(|(at, chunk)| {
+        std::iter::once(&self.first).chain(&self.others).enumerate().flat_map(|(at, chunk)| {
             chunk.entries.iter().enumerate().filter_map(move |(place, entry)| match entry {
                 Entry::Occupied(thing) => Some((at << Slab::<T>::SHIFT | place, thing)),
                 Entry::Vacant(_) => None,
@@ -282,7 +315,8 @@ mod tests {
             if n.is_multiple_of(64) {
                 assert!(slab.iter().map(|(number, thing)| (number, thing[0])).eq(map.iter().map(|(n, v)| (*n, *v))));
                 assert!(map.keys().all(|number| *number < slab.bound()));
-                let held = slab.chunks.iter().filter(|chunk| chunk.entries.capacity() > 0);
+                let held =
+                    std::iter::once(&slab.first).chain(&slab.others).filter(|chunk| chunk.entries.capacity() > 0);
                 let empty = held.clone().filter(|chunk| chunk.used == 0).count();
                 assert_eq!((empty, slab.spare == NONE), (usize::from(empty == 1), empty == 0), "one at most is kept");
                 let entries: usize = held.map(|chunk| chunk.entries.len()).sum();
@@ -294,7 +328,7 @@ mod tests {
         while let Some((number, _)) = map.pop_last() {
             slab.remove(number);
         }
-        let kept = (2 * CHUNK_BYTES + slab.chunks.capacity() * size_of::<Chunk<Thing>>()) as u64;
+        let kept = (2 * CHUNK_BYTES + slab.others.capacity() * size_of::<Chunk<Thing>>()) as u64;
         assert!((slab.len(), slab.iter().count()) == (0, 0) && slab.bytes() < kept, "{} bytes are left", slab.bytes());
     }
 

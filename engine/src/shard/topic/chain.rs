@@ -67,6 +67,18 @@ impl Link {
         Some(if self.is_wide() || more != self.count { WIDE_MARK_BYTES } else { MARK_BYTES })
     }
 
+    /// Marks a record that was put into it, whose number is so much larger than that of its first, by wide marks.
+    #[cold]
+    fn mark_wide(&mut self, memory: &mut Memory, more: u32) {
+        if !self.is_wide() {
+            self.widen(memory);
+        }
+        let mark = self.mark_place(self.count, WIDE_MARK_BYTES);
+        memory.bytes_mut(mark.part(0, MARK_BYTES)).copy_from_slice(&self.used.to_le_bytes());
+        memory.bytes_mut(mark.part(MARK_BYTES, 4)).copy_from_slice(&more.to_le_bytes());
+        (self.span, self.count) = (more, self.count + 1);
+    }
+
     /// Makes its marks wide. The caller made sure that there is room for that.
     fn widen(&self, memory: &mut Memory) {
         // From the last one on, so that none is written over one that is still to be read.
@@ -283,6 +295,7 @@ impl Chain {
     }
 
     /// Says whether the newest block has room for a record of `len` bytes.
+    #[inline]
     fn fits(&self, store: &Store, number: u64, len: u32) -> bool {
         store.links.get(self.newest as usize).is_some_and(|newest| {
             let Some(mark_bytes) = newest.mark_bytes_with(number) else { return false };
@@ -324,15 +337,12 @@ impl Chain {
         let place = newest.block.span().part(newest.used, len);
         newest.used += len;
         let more = (number - newest.number) as u32;
-        if more > newest.count && !newest.is_wide() {
-            newest.widen(memory);
-        }
-        newest.span = more;
-        newest.count += 1;
-        let mark = newest.mark_place(newest.count - 1, newest.mark_bytes());
-        memory.bytes_mut(mark.part(0, MARK_BYTES)).copy_from_slice(&newest.used.to_le_bytes());
-        if newest.is_wide() {
-            memory.bytes_mut(mark.part(MARK_BYTES, 4)).copy_from_slice(&more.to_le_bytes());
+        if more == newest.count && (more == 0 || !newest.is_wide()) {
+            let mark = newest.mark_place(more, MARK_BYTES);
+            memory.bytes_mut(mark).copy_from_slice(&newest.used.to_le_bytes());
+            (newest.span, newest.count) = (more, more + 1);
+        } else {
+            newest.mark_wide(memory, more);
         }
         self.next += 1;
         Some(place)
@@ -418,6 +428,9 @@ impl Chain {
         let position = position.min(self.next);
         if position <= self.first {
             return;
+        }
+        if position == self.next {
+            return self.clear(store);
         }
         self.before = self.number(store, memory, position - 1);
         self.first = position;
