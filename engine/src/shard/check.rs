@@ -6,7 +6,7 @@ use super::Shard;
 use super::slot::connection::{Active, Connection, Life};
 use super::topic::home::Home;
 use super::topic::topics::{
-    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, Membership, NEWS, NONE, PACED, REPLAYING, Topic, UNRESOLVED,
+    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, Subscription, Topic, UNRESOLVED,
 };
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
@@ -37,9 +37,9 @@ impl Shard {
         let homes: usize = self.homes.heads(&self.store).map(|(name, ..)| name.len()).sum();
         let logs: usize =
             self.topics.logs.iter().map(|(_, log)| size_of_val(log) + log.subscribers.bytes() as usize).sum();
-        let memberships = self.topics.memberships.len() * size_of::<Membership>();
+        let subscriptions = self.topics.subscriptions.len() * size_of::<Subscription>();
         let entries = self.topics.len() * size_of::<Topic>() + self.homes.len() * size_of::<Home>();
-        let least = (names + homes + logs + memberships + entries) as u64;
+        let least = (names + homes + logs + subscriptions + entries) as u64;
         assert!(besides.tables >= least, "invariant 10: tables hold {} bytes, {least} at least", besides.tables);
         assert!(
             besides.busy >= (self.slots.actives.len() * size_of::<Active>()) as u64,
@@ -57,11 +57,11 @@ impl Shard {
             assert!(!log.subscribers.is_empty(), "invariant 3: a log exists while somebody reads it");
             let (mut behind, mut unresolved, mut partials) = (0, 0, 0);
             for (place, subscriber) in log.subscribers.iter().enumerate() {
-                let membership = &self.topics.memberships[subscriber.membership as usize];
+                let subscription = &self.topics.subscriptions[subscriber.subscription as usize];
                 assert_eq!(
-                    (membership.log, membership.index, membership.slot),
+                    (subscription.log, subscription.index, subscription.slot),
                     (index as u32, place as u32, subscriber.slot),
-                    "invariant 3: membership and subscriber point at each other"
+                    "invariant 3: subscription and subscriber point at each other"
                 );
                 behind += u32::from(subscriber.flags & BEHIND != 0);
                 unresolved += u32::from(subscriber.flags & UNRESOLVED != 0);
@@ -86,7 +86,10 @@ impl Shard {
                 assert!(away || reason, "invariant 15: who is served otherwise has no position: {subscriber:?}");
                 if subscriber.partial() > 0 {
                     partials += 1;
-                    assert_eq!(connection.partial, subscriber.membership, "invariant 5: one frame is begun at a time");
+                    assert_eq!(
+                        connection.partial, subscriber.subscription,
+                        "invariant 5: one frame is begun at a time"
+                    );
                 }
             }
             let counts = (log.behind, log.unresolved, log.partials);
@@ -101,18 +104,18 @@ impl Shard {
         let mut open = 0;
         for (slot, connection) in self.slots.connections.iter().enumerate() {
             let mut count = 0;
-            let (mut previous, mut membership) = (NONE, connection.first);
-            while membership != NONE {
-                let place = &self.topics.memberships[membership as usize];
-                assert_eq!(place.slot as usize, slot, "invariant 3: a membership belongs to its connection");
-                assert_eq!(place.previous, previous, "invariant 3: a connection's memberships are linked both ways");
+            let (mut previous, mut subscription) = (NONE, connection.first);
+            while subscription != NONE {
+                let place = &self.topics.subscriptions[subscription as usize];
+                assert_eq!(place.slot as usize, slot, "invariant 3: a subscription belongs to its connection");
+                assert_eq!(place.previous, previous, "invariant 3: a connection's subscriptions are linked both ways");
                 let many = connection.subscriptions > FEW;
                 assert_eq!(
-                    self.topics.is_entered(membership),
+                    self.topics.is_entered(subscription),
                     many,
-                    "invariant 3: many memberships stand in the table"
+                    "invariant 3: many subscriptions stand in the table"
                 );
-                (previous, membership) = (membership, place.next);
+                (previous, subscription) = (subscription, place.next);
                 count += 1;
             }
             assert_eq!(count, connection.subscriptions, "invariant 3: subscriptions of a connection");
@@ -128,8 +131,12 @@ impl Shard {
                 assert!(connection.armed.is_none() && !connection.blocked, "invariant 6: closed while armed");
             }
         }
-        assert_eq!(subscriptions as usize, self.topics.memberships.len(), "invariant 3: every membership is linked");
-        assert_eq!(entered, self.topics.entered(), "invariant 3: nothing else stands in the table of memberships");
+        assert_eq!(
+            subscriptions as usize,
+            self.topics.subscriptions.len(),
+            "invariant 3: every subscription is linked"
+        );
+        assert_eq!(entered, self.topics.entered(), "invariant 3: nothing else stands in the table of subscriptions");
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
         let busy = self.slots.connections.iter().filter(|connection| connection.active != NONE).count();
         assert_eq!(busy, self.slots.actives.len(), "invariant 1: every busy state belongs to a connection");
@@ -138,9 +145,9 @@ impl Shard {
     /// A connection with several subscriptions has noted all of them that it could send something of.
     fn check_news(&self, connection: &Connection) {
         let mut noted = 0;
-        let mut membership = connection.first;
-        while membership != NONE {
-            let place = &self.topics.memberships[membership as usize];
+        let mut subscription = connection.first;
+        while subscription != NONE {
+            let place = &self.topics.subscriptions[subscription as usize];
             let log = &self.topics.logs[place.log as usize];
             let subscriber = &log.subscribers[place.index as usize];
             noted += u32::from(subscriber.flags & NEWS != 0);
@@ -150,14 +157,14 @@ impl Shard {
                 _ if log.pending > 0 => true,
                 flags if flags & (AWAY | FALLEN) == AWAY => subscriber.next >= log.chain.last(&self.store),
                 flags if flags & AWAY == 0 && subscriber.next >= log.chain.next() => true,
-                _ => self.topics.pace(membership).is_some_and(|pace| pace.waits_for == pace.due_ms),
+                _ => self.topics.pace(subscription).is_some_and(|pace| pace.waits_for == pace.due_ms),
             };
-            let sent_else = !connection.is_subscriber() || connection.partial == membership;
+            let sent_else = !connection.is_subscriber() || connection.partial == subscription;
             assert!(
                 connection.subscriptions == 1 || waits || sent_else || subscriber.flags & NEWS != 0,
                 "invariant 13: news are noted: {subscriber:?}"
             );
-            membership = place.next;
+            subscription = place.next;
         }
         assert_eq!(noted, self.topics.count_news(connection.news), "invariant 13: noted news stand in the list");
     }
@@ -211,7 +218,7 @@ pub struct Standing {
     /// Subscribers of the log.
     pub readers: u32,
     /// The subscription.
-    pub membership: u32,
+    pub subscription: u32,
     /// Its connection.
     pub slot: Slot,
     /// Subscriptions of the connection.
@@ -242,7 +249,7 @@ impl Shard {
                     life,
                     log_next: log.chain.next(),
                     readers: log.subscribers.len() as u32,
-                    membership: subscriber.membership,
+                    subscription: subscriber.subscription,
                     slot: subscriber.slot,
                     subscriptions: connection.subscriptions,
                     next: subscriber.next,
@@ -275,23 +282,23 @@ impl Shard {
         }
         self.topics.each_catching(|topic| all.push(format!("catches up: {topic}")));
         for (slot, connection) in self.slots.connections.iter().enumerate() {
-            let mut membership = connection.first;
-            while membership != NONE {
-                let subscriber = self.topics.subscriber(membership);
-                let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+            let mut subscription = connection.first;
+            while subscription != NONE {
+                let subscriber = self.topics.subscriber(subscription);
+                let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
                 let (first, next) = (log.chain.first(), log.chain.next());
                 if subscriber.next != next || subscriber.flags & AWAY != 0 {
                     all.push(format!(
                         "log {first}..{next}, pending {}, queued {}: {subscriber:?}, {:?}, of {} in {}, ready {}",
                         log.pending,
                         log.queued,
-                        self.topics.pace(membership),
+                        self.topics.pace(subscription),
                         connection.subscriptions,
                         self.topics.count_news(connection.news),
                         connection.ready,
                     ));
                 }
-                membership = self.topics.memberships[membership as usize].next;
+                subscription = self.topics.subscriptions[subscription as usize].next;
             }
             let Connection { life, session, armed, blocked, ready, subscriptions, partial, .. } = *connection;
             if life != Life::Free {

@@ -100,18 +100,18 @@ impl Shard {
     fn expire_paced(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..PACES_PER_TURN {
-            let Some(std::cmp::Reverse((due_ms, membership))) = self.timers.paced.peek().copied() else { break };
+            let Some(std::cmp::Reverse((due_ms, subscription))) = self.timers.paced.peek().copied() else { break };
             if due_ms > self.clock.now_ms {
                 break;
             }
             self.timers.paced.pop();
             worked = true;
-            // The membership may be another one by now: then its connection is looked at for nothing.
-            if let Some(place) = self.topics.memberships.get(membership as usize) {
+            // The subscription may be another one by now: then its connection is looked at for nothing.
+            if let Some(place) = self.topics.subscriptions.get(subscription as usize) {
                 let slot = place.slot;
                 let hour = |pace: &Pace| pace.waits_for == due_ms && pace.every_ms >= 3_600_000;
-                reach(if self.topics.pace(membership).is_some_and(hour) { Mark::HourOver } else { Mark::PaceOver });
-                self.has_news(slot, membership);
+                reach(if self.topics.pace(subscription).is_some_and(hour) { Mark::HourOver } else { Mark::PaceOver });
+                self.has_news(slot, subscription);
                 self.slots.make_ready(slot);
             }
         }

@@ -83,7 +83,7 @@ impl Shard {
             }
             return 0;
         }
-        let memberships = &mut self.topics.memberships;
+        let subscriptions = &mut self.topics.subscriptions;
         let next = log.chain.next();
         let mut sends = 0;
         let mut visits = 0;
@@ -112,7 +112,7 @@ impl Shard {
                 let connection = &mut self.slots.connections[subscriber.slot as usize];
                 if connection.subscriptions > 1 && !noted {
                     subscriber.flags |= NEWS;
-                    connection.news = link_news(memberships, connection.news, subscriber.membership);
+                    connection.news = link_news(subscriptions, connection.news, subscriber.subscription);
                 }
                 if !connection.blocked && !std::mem::replace(&mut connection.ready, true) {
                     self.slots.ready.push_back(subscriber.slot);

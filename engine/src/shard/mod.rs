@@ -226,7 +226,7 @@ impl Shard {
         let pool = &self.store.pool;
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;
-        self.stats.subscriptions = self.topics.memberships.len() as u64;
+        self.stats.subscriptions = self.topics.subscriptions.len() as u64;
         self.stats.compressed = self.encoder.compressed;
         self.stats.uncompressed = self.encoder.uncompressed;
         self.stats.compressed_bytes_before = self.encoder.bytes.0;

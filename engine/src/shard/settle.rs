@@ -97,9 +97,9 @@ impl Shard {
             return;
         }
         let connection = &self.slots.connections[slot as usize];
-        let membership = if connection.subscriptions == 1 { connection.first } else { connection.sender };
-        debug_assert_ne!(membership, NONE, "somebody sent");
-        let place = &self.topics.memberships[membership as usize];
+        let subscription = if connection.subscriptions == 1 { connection.first } else { connection.sender };
+        debug_assert_ne!(subscription, NONE, "somebody sent");
+        let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
@@ -114,9 +114,9 @@ impl Shard {
             log.behind += 1;
         }
         if partial > 0 {
-            self.slots.connections[slot as usize].partial = membership;
+            self.slots.connections[slot as usize].partial = subscription;
         }
-        self.has_news(slot, membership);
+        self.has_news(slot, subscription);
         if counted {
             self.lengthen(slot, index, -i64::from(unsent));
         }

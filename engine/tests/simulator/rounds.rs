@@ -70,7 +70,7 @@ impl Rounds {
 impl Books {
     /// Returns what is known of a reader, if it is the same as before this turn.
     fn before(&self, standing: &Standing) -> Option<Reader> {
-        let before = self.readers.get(&standing.membership).copied();
+        let before = self.readers.get(&standing.subscription).copied();
         before.filter(|reader| reader.log == standing.log && reader.slot == standing.slot)
     }
 
@@ -104,7 +104,7 @@ impl Books {
             }
             _ => (0, standing.line),
         };
-        self.readers.insert(standing.membership, Reader { log: number, slot, next, passed, line, seen: self.turns });
+        self.readers.insert(standing.subscription, Reader { log: number, slot, next, passed, line, seen: self.turns });
         // Each reader that leaves may move the last one to a place that the walk has passed.
         let left = log.readers - u64::from(standing.readers);
         let rounds_max = ROUNDS_MAX + u64::from(standing.subscriptions) - 1 + line + left;

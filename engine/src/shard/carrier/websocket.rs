@@ -200,7 +200,7 @@ impl Shard {
         // What was delivered and taken shows that the peer lives as well as a pong does; the kernel gives up a
         // connection that does not acknowledge (TCP_USER_TIMEOUT). Whom the walk serves has been sent what its log has got; others
         // may wait for their time, or for a replay, while their topic is busy.
-        let walked_tick = match self.topics.memberships.get(connection.first as usize) {
+        let walked_tick = match self.topics.subscriptions.get(connection.first as usize) {
             Some(place) if self.topics.subscriber(connection.first).flags & LOOK == 0 => {
                 self.topics.logs[place.log as usize].appended_tick
             }

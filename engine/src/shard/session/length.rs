@@ -4,7 +4,7 @@
 //! messages took `stream_bytes`, and its client comes back with its cursor.
 //!
 //! The walk counts nothing: whom it serves has been sent what the log has got, so the log counts what is appended to it, once
-//! a message and not once a subscriber. A membership keeps its `measure`, what its log had got when it began to follow it; the
+//! a message and not once a subscriber. A subscription keeps its `measure`, what its log had got when it began to follow it; the
 //! difference is the length of its stream. Every [`LOOK_BYTES`] of a log, those who follow it are gone through, a bounded number
 //! with each message. Who is found long is flagged `ENOUGH`, and so left by the walk to the sender, which ends the stream once it
 //! was sent all that had come by then. A stream is thus too long by at most [`LOOK_BYTES`] and the block of its last message, and
@@ -13,7 +13,7 @@
 //! Of a compressed stream the length is that after decompression: it is the reader's memory that is spared.
 //!
 //! Those who get something else than all of one log (several topics, only the newest, a replay) are looked at for each send
-//! anyway: their `measure` is what they were sent. Of several memberships, the connection's first one measures for all.
+//! anyway: their `measure` is what they were sent. Of several subscriptions, the connection's first one measures for all.
 
 use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
@@ -68,7 +68,7 @@ impl Shard {
         let spread = life.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
         let bytes_max = limit - ((limit / 8 * spread) >> 16);
 
-        let Some(place) = self.topics.memberships.get_mut(connection.first as usize) else { return };
+        let Some(place) = self.topics.subscriptions.get_mut(connection.first as usize) else { return };
         let log = &mut self.topics.logs[place.log as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         let flags = subscriber.flags;
@@ -101,14 +101,14 @@ impl Shard {
         let flags = self.topics.subscriber(first).flags;
         if flags & ENOUGH == 0 {
             let bytes = if is_counted(flags) { bytes } else { -bytes };
-            let place = &mut self.topics.memberships[first as usize];
+            let place = &mut self.topics.subscriptions[first as usize];
             place.measure = place.measure.wrapping_add_signed(bytes);
         }
     }
 
     /// A subscriber has come to the end of its replay and follows its log from now on.
-    pub(in crate::shard) fn measure_by_log<D: Driver>(&mut self, driver: &D, membership: u32) {
-        let place = &mut self.topics.memberships[membership as usize];
+    pub(in crate::shard) fn measure_by_log<D: Driver>(&mut self, driver: &D, subscription: u32) {
+        let place = &mut self.topics.subscriptions[subscription as usize];
         let log = &self.topics.logs[place.log as usize];
         let subscriber = log.subscribers[place.index as usize];
         let Some(gauge) = self.topics.gauges.get(log.gauge as usize) else { return };
@@ -122,8 +122,8 @@ impl Shard {
 
     /// A subscriber has fallen off the tail of its log, and is given a replay from now on. It had about all that the log had got
     /// before what it holds now.
-    pub(in crate::shard) fn measure_by_count(&mut self, membership: u32) {
-        let place = &mut self.topics.memberships[membership as usize];
+    pub(in crate::shard) fn measure_by_count(&mut self, subscription: u32) {
+        let place = &mut self.topics.subscriptions[subscription as usize];
         let log = &self.topics.logs[place.log as usize];
         let flags = log.subscribers[place.index as usize].flags;
         let Some(gauge) = self.topics.gauges.get(log.gauge as usize) else { return };

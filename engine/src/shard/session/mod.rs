@@ -189,13 +189,13 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        membership: u32,
+        subscription: u32,
         len: u32,
     ) -> Option<Span> {
         match self.slots.connections[slot as usize].session {
             Session::Poll => {
                 let place = self.place_in_answer(driver, slot, len)?;
-                self.is_in_answer(slot, membership);
+                self.is_in_answer(slot, subscription);
                 Some(place)
             }
             _ => self.place_in_queue(driver, slot, len),
@@ -203,13 +203,19 @@ impl Shard {
     }
 
     /// Messages of a subscription are lost, or were passed over.
-    pub(in crate::shard) fn tell_gap<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, gap: &Gap<'_>) {
+    pub(in crate::shard) fn tell_gap<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        subscription: u32,
+        gap: &Gap<'_>,
+    ) {
         self.stats.gaps += 1;
         match self.slots.connections[slot as usize].session {
             Session::Poll => self.gap_in_answer(driver, slot, gap),
             Session::Stream => self.gap_in_stream(driver, slot, gap),
             Session::Line => self.gap_in_lines(driver, slot, gap),
-            Session::Raw | Session::Echo => self.gap_in_payloads(driver, slot, membership, gap),
+            Session::Raw | Session::Echo => self.gap_in_payloads(driver, slot, subscription, gap),
             Session::Request => {}
             #[cfg(feature = "telnet")]
             Session::Telnet => self.gap_in_telnet(driver, slot, gap),

@@ -115,21 +115,21 @@ impl Shard {
         slot: Slot,
         wish: Wish<'_>,
     ) -> Outcome {
-        match self.membership_of(slot, wish.topic) {
-            Some(membership) if wish.since.is_none() => {
-                self.change(slot, membership, wish.conflate, wish.every_ms);
-                let log = self.topics.memberships[membership as usize].log;
+        match self.subscription_of(slot, wish.topic) {
+            Some(subscription) if wish.since.is_none() => {
+                self.change(slot, subscription, wish.conflate, wish.every_ms);
+                let log = self.topics.subscriptions[subscription as usize].log;
                 let topic = self.topics.topic(self.topics.logs[log as usize].topic);
                 let head = Cursor { epoch: topic.epoch, seq: topic.head };
                 self.tell_subscribed(driver, slot, wish.token, head);
                 return Outcome::Done;
             }
             // A new start is a new subscription; room for it is looked for before the old one ends.
-            Some(membership) => {
+            Some(subscription) => {
                 if let Err(way) = self.crossings.may_subscribe(self.home_of(self.hash(wish.topic))) {
                     return Outcome::Wait(Wait::Room(way));
                 }
-                if !self.unsubscribe(driver, slot, membership) {
+                if !self.unsubscribe(driver, slot, subscription) {
                     self.kill(driver, slot);
                     return Outcome::Done;
                 }
@@ -149,12 +149,12 @@ impl Shard {
         slot: Slot,
         topic: &str,
     ) -> Outcome {
-        let Some(membership) = self.membership_of(slot, topic) else { return Outcome::Done };
-        if self.topics.subscriber(membership).flags & UNRESOLVED != 0 {
+        let Some(subscription) = self.subscription_of(slot, topic) else { return Outcome::Done };
+        if self.topics.subscriber(subscription).flags & UNRESOLVED != 0 {
             // That it stands is still to be told, and comes first.
             return Outcome::Wait(Wait::Answer);
         }
-        if !self.unsubscribe(driver, slot, membership) {
+        if !self.unsubscribe(driver, slot, subscription) {
             self.kill(driver, slot);
         }
         Outcome::Done

@@ -115,33 +115,33 @@ impl Shard {
     /// Reads what is new in the logs of a long poll into its answer, and answers if there is anything.
     pub(in crate::shard) fn collect<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut fits = true;
-        let mut membership = self.slots.connections[slot as usize].first;
-        while membership != NONE {
-            let following = self.topics.memberships[membership as usize].next;
-            let whereabouts = self.whereabouts(driver, membership);
-            let subscriber = *self.topics.subscriber(membership);
-            let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        let mut subscription = self.slots.connections[slot as usize].first;
+        while subscription != NONE {
+            let following = self.topics.subscriptions[subscription as usize].next;
+            let whereabouts = self.whereabouts(driver, subscription);
+            let subscriber = *self.topics.subscriber(subscription);
+            let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
             if subscriber.flags & UNRESOLVED != 0 || whereabouts == Whereabouts::Ahead {
                 // Nothing of it yet.
             } else if whereabouts == Whereabouts::Elsewhere {
                 if subscriber.flags & REPLAYING == 0 {
-                    self.lag(membership);
+                    self.lag(subscription);
                 }
-                let _ = self.want_more(slot, membership);
+                let _ = self.want_more(slot, subscription);
             } else {
                 for position in subscriber.next..log.chain.next() {
-                    let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+                    let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
                     let object = log.chain.record(&self.store, driver.memory(), position);
                     let Some(place) = self.place_in_answer(driver, slot, object.len) else {
                         fits = false;
                         break;
                     };
                     driver.memory_mut().copy(object, place, object.len);
-                    self.is_in_answer(slot, membership);
-                    self.pass(membership);
+                    self.is_in_answer(slot, subscription);
+                    self.pass(subscription);
                 }
             }
-            membership = following;
+            subscription = following;
         }
         if !self.is_polling(slot) {
             return;
@@ -261,8 +261,8 @@ impl Shard {
     }
 
     /// Notes that a message of a topic is in the answer.
-    pub(in crate::shard) fn is_in_answer(&mut self, slot: Slot, membership: u32) {
-        let place = self.topics.memberships[membership as usize].order();
+    pub(in crate::shard) fn is_in_answer(&mut self, slot: Slot, subscription: u32) {
+        let place = self.topics.subscriptions[subscription as usize].order();
         if let Some(reading) = self.reading_if_any_mut(slot) {
             reading.emptied &= !(1 << place);
         }

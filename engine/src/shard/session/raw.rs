@@ -24,11 +24,11 @@ impl Shard {
         text: bool,
         bytes: &[u8],
     ) -> Outcome {
-        let membership = self.slots.connections[slot as usize].first;
-        if membership == NONE {
+        let subscription = self.slots.connections[slot as usize].first;
+        if subscription == NONE {
             return Outcome::Done;
         }
-        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
         let mut topic = [0; 255];
         let name = self.topics.name(log.topic).text.as_bytes();
         let topic = &mut topic[..name.len()];
@@ -68,10 +68,10 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        membership: u32,
+        subscription: u32,
         gap: &Gap<'_>,
     ) {
-        if self.topics.subscriber(membership).flags & CONFLATE == 0 && gap.count > 0 {
+        if self.topics.subscriber(subscription).flags & CONFLATE == 0 && gap.count > 0 {
             self.refuse_connection(driver, slot, Refusal::Lost);
         }
     }

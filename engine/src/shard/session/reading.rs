@@ -92,7 +92,7 @@ impl Reading {
 mod tests {
     use super::*;
     use crate::shard::slot::connection::{Active, Connection};
-    use crate::shard::topic::topics::{Membership, Subscriber};
+    use crate::shard::topic::topics::{Subscriber, Subscription};
 
     /// What a long poll that waits costs here: it is busy, but with nothing.
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         let sizes = [
             size_of::<Connection>(),
             size_of::<Subscriber>(),
-            size_of::<Membership>(),
+            size_of::<Subscription>(),
             size_of::<Active>(),
             size_of::<Reading>(),
         ];

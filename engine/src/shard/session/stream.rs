@@ -112,12 +112,12 @@ impl Shard {
     pub(in crate::shard) fn tell_cursors<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let connection = &self.slots.connections[slot as usize];
         if connection.dialect.shape.is_shared() {
-            let mut membership = connection.first;
-            while membership != NONE {
-                if self.topics.subscriber(membership).flags & UNRESOLVED != 0 {
+            let mut subscription = connection.first;
+            while subscription != NONE {
+                if self.topics.subscriber(subscription).flags & UNRESOLVED != 0 {
                     return; // Where it starts is not known yet; the cursor stays due.
                 }
-                membership = self.topics.memberships[membership as usize].next;
+                subscription = self.topics.subscriptions[subscription as usize].next;
             }
             if self.is_subscribing(slot) {
                 return; // Some of its topics are not subscribed yet.
@@ -277,10 +277,10 @@ impl Shard {
             over &= active.queue.is_empty() && active.replays == 0;
         }
         over = over && !self.is_subscribing(slot);
-        let mut membership = connection.first;
-        while over && membership != NONE {
-            over = self.topics.subscriber(membership).flags & (UNRESOLVED | REPLAYING) == 0;
-            membership = self.topics.memberships[membership as usize].next;
+        let mut subscription = connection.first;
+        while over && subscription != NONE {
+            over = self.topics.subscriber(subscription).flags & (UNRESOLVED | REPLAYING) == 0;
+            subscription = self.topics.subscriptions[subscription as usize].next;
         }
         over
     }

@@ -132,7 +132,7 @@ impl Shard {
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
                     let first = self.slots.connections[slot as usize].first;
-                    self.topics.memberships[first as usize].set_order(order);
+                    self.topics.subscriptions[first as usize].set_order(order);
                     if let Some(reading) = self.reading_if_any_mut(slot) {
                         reading.plan.consume(len as u32);
                         reading.step += 1;
@@ -174,9 +174,9 @@ impl Shard {
     ) -> &'o str {
         let mut places = [Cursor { epoch: 0, seq: 0 }; TOPICS_MAX];
         let mut count = 0;
-        let mut membership = self.slots.connections[slot as usize].first;
-        while membership != NONE {
-            let place = &self.topics.memberships[membership as usize];
+        let mut subscription = self.slots.connections[slot as usize].first;
+        while subscription != NONE {
+            let place = &self.topics.subscriptions[subscription as usize];
             let log = &self.topics.logs[place.log as usize];
             let subscriber = &log.subscribers[place.index as usize];
             let epoch = self.topics.topic(log.topic).epoch;
@@ -188,7 +188,7 @@ impl Shard {
                 *to = Cursor { epoch, seq };
             }
             count += 1;
-            membership = place.next;
+            subscription = place.next;
         }
         let mut w = Writer::new(out);
         for (n, cursor) in places.iter().take(count).enumerate() {

@@ -78,15 +78,15 @@ pub(in crate::shard) struct Connection {
     pub(in crate::shard) sent_tick: u32,
     /// Number of the submit that has a send of this connection.
     pub(in crate::shard) submit: u32,
-    /// First membership, or [`NONE`].
+    /// First subscription, or [`NONE`].
     pub(in crate::shard) first: u32,
-    /// Number of memberships.
+    /// Number of subscriptions.
     pub(in crate::shard) subscriptions: u32,
-    /// Membership whose frame was sent in part, or [`NONE`].
+    /// Subscription whose frame was sent in part, or [`NONE`].
     pub(in crate::shard) partial: u32,
-    /// Membership that sent last, if there are several.
+    /// Subscription that sent last, if there are several.
     pub(in crate::shard) sender: u32,
-    /// First of its memberships that have news, if there are several, or [`NONE`].
+    /// First of its subscriptions that have news, if there are several, or [`NONE`].
     pub(in crate::shard) news: u32,
     /// Its `Active`, or [`NONE`].
     pub(in crate::shard) active: u32,
@@ -319,12 +319,12 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::topic::topics::{Membership, Subscriber};
+    use crate::shard::topic::topics::{Subscriber, Subscription};
 
     /// What every idle connection with one subscription costs here, well below the 256 bytes it may cost in all.
     #[test]
     fn an_idle_connection_is_small() {
-        let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Membership>()];
+        let sizes = [size_of::<Connection>(), size_of::<Subscriber>(), size_of::<Subscription>()];
         assert!(sizes[0] <= 112 && sizes[1] == 24 && sizes[2] <= 48, "{sizes:?}");
         assert!(sizes.iter().sum::<usize>() <= 184, "{sizes:?}");
     }

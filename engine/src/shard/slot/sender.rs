@@ -152,36 +152,36 @@ impl Shard {
         let last = self.topics.last_news(self.slots.connections[slot as usize].news);
         self.active(slot);
         loop {
-            let membership = self.slots.connections[slot as usize].news;
-            if membership == NONE {
+            let subscription = self.slots.connections[slot as usize].news;
+            if subscription == NONE {
                 break;
             }
-            if self.gather_plain(driver, slot, membership) {
-                self.slots.connections[slot as usize].news = self.topics.take_news(membership, membership);
-                if membership == last {
+            if self.gather_plain(driver, slot, subscription) {
+                self.slots.connections[slot as usize].news = self.topics.take_news(subscription, subscription);
+                if subscription == last {
                     break;
                 }
                 continue;
             }
-            let news = self.look_for_news(driver, slot, membership);
+            let news = self.look_for_news(driver, slot, subscription);
             if news == News::Ended {
                 return false;
             }
             if news == News::Run {
-                match self.gather_run(driver, slot, membership) {
+                match self.gather_run(driver, slot, subscription) {
                     Gathered::Sent => return true,
                     Gathered::Full => break,
                     Gathered::All => {}
                 }
             }
-            self.slots.connections[slot as usize].news = self.topics.take_news(membership, membership);
-            if news == News::Later || self.has_more(membership) {
-                self.has_news(slot, membership);
+            self.slots.connections[slot as usize].news = self.topics.take_news(subscription, subscription);
+            if news == News::Later || self.has_more(subscription) {
+                self.has_news(slot, subscription);
             }
-            if news == News::Newest && !self.jump(driver, slot, membership) {
+            if news == News::Newest && !self.jump(driver, slot, subscription) {
                 return false;
             }
-            if membership == last {
+            if subscription == last {
                 break;
             }
         }
@@ -193,8 +193,8 @@ impl Shard {
 
     /// Copies all that is new for a subscription into its connection's queue, if it is short and nothing else is to be done: what
     /// most subscriptions want, with as few looks as may be.
-    fn gather_plain<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
-        let place = &self.topics.memberships[membership as usize];
+    fn gather_plain<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) -> bool {
+        let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
@@ -232,8 +232,8 @@ impl Shard {
     }
 
     /// Takes what is new for one of several subscriptions of a connection.
-    fn gather_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> Gathered {
-        let place = &self.topics.memberships[membership as usize];
+    fn gather_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) -> Gathered {
+        let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &self.topics.logs[index as usize];
         let next = log.subscribers[place.index as usize].next;
@@ -241,13 +241,13 @@ impl Shard {
         let queued = self.slots.active_if_any(slot).map_or(0, |active| active.queue.len());
         let fits = queued + run.span.len <= GATHERED_BYTES_MAX;
         if fits && self.queue_span(driver, slot, run.span) {
-            self.pass_run(membership, run.next);
-            self.topics.sent_in_pace(membership, self.clock.now_ms);
+            self.pass_run(subscription, run.next);
+            self.topics.sent_in_pace(subscription, self.clock.now_ms);
             self.lengthen(slot, index, run.span.len.into());
             self.slots.connections[slot as usize].cursor_due = true;
             Gathered::All
         } else if queued == 0 {
-            self.send_run(driver, slot, membership);
+            self.send_run(driver, slot, subscription);
             Gathered::Sent
         } else {
             Gathered::Full
@@ -255,27 +255,27 @@ impl Shard {
     }
 
     /// Says whether a subscriber has not been sent all of its log.
-    fn has_more(&self, membership: u32) -> bool {
-        let place = &self.topics.memberships[membership as usize];
+    fn has_more(&self, subscription: u32) -> bool {
+        let place = &self.topics.subscriptions[subscription as usize];
         let log = &self.topics.logs[place.log as usize];
         let subscriber = &log.subscribers[place.index as usize];
         subscriber.flags & AWAY == 0 && subscriber.next < log.chain.next()
     }
 
     /// Notes that a subscription is to be looked at when its connection is.
-    pub(in crate::shard) fn has_news(&mut self, slot: Slot, membership: u32) {
+    pub(in crate::shard) fn has_news(&mut self, slot: Slot, subscription: u32) {
         let connection = &mut self.slots.connections[slot as usize];
         if connection.subscriptions > 1 {
-            connection.news = self.topics.add_news(connection.news, membership);
+            connection.news = self.topics.add_news(connection.news, subscription);
         }
     }
 
     /// Finds out what there is to send to a subscription, and does what has to be done before.
-    fn look_for_news<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> News {
-        if self.whereabouts(driver, membership) == Whereabouts::Ahead {
+    fn look_for_news<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) -> News {
+        if self.whereabouts(driver, subscription) == Whereabouts::Ahead {
             return News::None; // Its log has not come as far.
         }
-        let place = &self.topics.memberships[membership as usize];
+        let place = &self.topics.subscriptions[subscription as usize];
         let log = &self.topics.logs[place.log as usize];
         let next = log.chain.next();
         let subscriber = log.subscribers[place.index as usize];
@@ -286,10 +286,10 @@ impl Shard {
         } else if flags & UNRESOLVED != 0 {
             News::None // The home was asked.
         } else if flags & REPLAYING != 0 {
-            self.want_more(slot, membership)
-        } else if flags & AWAY == 0 && subscriber.next >= next || flags & PACED != 0 && self.paces(membership) {
+            self.want_more(slot, subscription)
+        } else if flags & AWAY == 0 && subscriber.next >= next || flags & PACED != 0 && self.paces(subscription) {
             News::None // It has everything, or its time has not come.
-        } else if flags & (CONFLATE | PACED) != 0 && subscriber.pending(next) > 1 && self.may_jump(membership) {
+        } else if flags & (CONFLATE | PACED) != 0 && subscriber.pending(next) > 1 && self.may_jump(subscription) {
             News::Newest
         } else if flags & AWAY != 0 {
             if self.limits.lag == LagPolicy::Close {
@@ -297,22 +297,22 @@ impl Shard {
                 self.refuse_connection(driver, slot, Refusal::TooSlow);
                 return News::Ended;
             }
-            self.lag(membership);
-            self.want_more(slot, membership)
+            self.lag(subscription);
+            self.want_more(slot, subscription)
         } else {
             News::Run
         }
     }
 
     /// Says whether the newest message can be sent to a subscriber from its log, and how many it skips is known.
-    fn may_jump(&self, membership: u32) -> bool {
-        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
-        !log.chain.is_empty() && self.topics.subscriber(membership).flags & (AWAY | FALLEN) != AWAY
+    fn may_jump(&self, subscription: u32) -> bool {
+        let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
+        !log.chain.is_empty() && self.topics.subscriber(subscription).flags & (AWAY | FALLEN) != AWAY
     }
 
     /// Sends a run of a log to one subscriber.
-    fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) {
-        let place = &self.topics.memberships[membership as usize];
+    fn send_run<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) {
+        let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let active = self.slots.connections[slot as usize].active;
         let log = &mut self.topics.logs[index as usize];
@@ -345,32 +345,32 @@ impl Shard {
             log.behind -= 1;
             self.release_later(index);
         }
-        self.topics.sent_in_pace(membership, self.clock.now_ms);
+        self.topics.sent_in_pace(subscription, self.clock.now_ms);
         if counted {
             self.lengthen(slot, index, bytes.into());
         }
         let connection = &mut self.slots.connections[slot as usize];
         connection.submit = self.sending.submit;
         connection.sent_tick = self.clock.tick;
-        connection.sender = membership;
+        connection.sender = subscription;
         connection.partial = NONE;
         connection.cursor_due = true;
         if more {
-            self.has_news(slot, membership);
+            self.has_news(slot, subscription);
         }
         self.slots.make_ready(slot);
     }
 
     /// Says whether a subscriber's next message has to wait; if so, sees to it that it is looked at in time.
-    fn paces(&mut self, membership: u32) -> bool {
-        let Some(pace) = self.topics.pace_mut(membership).filter(|pace| pace.due_ms > self.clock.now_ms) else {
+    fn paces(&mut self, subscription: u32) -> bool {
+        let Some(pace) = self.topics.pace_mut(subscription).filter(|pace| pace.due_ms > self.clock.now_ms) else {
             return false;
         };
         // Messages that come while it waits must not each leave an entry.
         let due_ms = pace.due_ms;
         if pace.waits_for != due_ms {
             pace.waits_for = due_ms;
-            self.timers.paced.push(std::cmp::Reverse((due_ms, membership)));
+            self.timers.paced.push(std::cmp::Reverse((due_ms, subscription)));
             self.forget_stale_paces();
         }
         true
@@ -379,10 +379,10 @@ impl Shard {
     /// Entries of ended subscriptions stay until they are due; when they are most of all, they go at once.
     fn forget_stale_paces(&mut self) {
         let topics = &self.topics;
-        if self.timers.paced.len() > 2 * topics.memberships.len() + PACED_STALE_MAX {
+        if self.timers.paced.len() > 2 * topics.subscriptions.len() + PACED_STALE_MAX {
             let mut entries = std::mem::take(&mut self.timers.paced).into_vec();
-            entries.retain(|std::cmp::Reverse((due_ms, membership))| {
-                topics.pace(*membership).is_some_and(|pace| pace.waits_for == *due_ms)
+            entries.retain(|std::cmp::Reverse((due_ms, subscription))| {
+                topics.pace(*subscription).is_some_and(|pace| pace.waits_for == *due_ms)
             });
             // Whoever changes its pace to and fro may have left the same one more than once.
             entries.sort_unstable();
@@ -393,8 +393,8 @@ impl Shard {
 
     /// Queues the newest message for a subscriber that wants no other, and tells of those it skips; says false if the connection
     /// goes on otherwise.
-    fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
-        let place = &self.topics.memberships[membership as usize];
+    fn jump<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) -> bool {
+        let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &self.topics.logs[index as usize];
         let epoch = self.topics.topic(log.topic).epoch;
@@ -403,14 +403,14 @@ impl Shard {
         let number_before = |position| log.chain.number_before(&self.store, driver.memory(), position);
         let after = if subscriber.flags & AWAY == 0 { number_before(subscriber.next) } else { subscriber.next };
         let before = number_before(to);
-        self.topics.subscriber_mut(membership).come_back(to);
+        self.topics.subscriber_mut(subscription).come_back(to);
         reach(Mark::Jumped);
         self.stats.conflated = self.stats.conflated.wrapping_add(skipped);
         if self.slots.connections[slot as usize].session.traits().is_told_gaps {
             // The line that tells of it and the message leave in one send: were they two, a fast topic could put a jump
             // between them for ever.
             let (from, to) = (Cursor { epoch, seq: after }, Cursor { epoch, seq: before });
-            self.subscription_lost(driver, slot, membership, from, to, skipped, GapReason::Conflated);
+            self.subscription_lost(driver, slot, subscription, from, to, skipped, GapReason::Conflated);
             if !self.slots.connections[slot as usize].is_subscriber() {
                 return false;
             }
@@ -421,22 +421,22 @@ impl Shard {
             self.shed(driver, slot);
             return false;
         }
-        self.pass(membership);
+        self.pass(subscription);
         self.lengthen(slot, index, frame.len.into());
         self.slots.connections[slot as usize].cursor_due = true;
-        self.topics.sent_in_pace(membership, self.clock.now_ms);
+        self.topics.sent_in_pace(subscription, self.clock.now_ms);
         true
     }
 
     /// Counts the next message of a subscriber as delivered: it stands in the connection's own queue.
-    pub(in crate::shard) fn pass(&mut self, membership: u32) {
-        let next = self.topics.subscriber(membership).next + 1;
-        self.pass_run(membership, next);
+    pub(in crate::shard) fn pass(&mut self, subscription: u32) {
+        let next = self.topics.subscriber(subscription).next + 1;
+        self.pass_run(subscription, next);
     }
 
     /// Counts the messages of a subscriber before position `next` as delivered: they stand in the connection's own queue.
-    fn pass_run(&mut self, membership: u32, next: u64) {
-        let place = &self.topics.memberships[membership as usize];
+    fn pass_run(&mut self, subscription: u32, next: u64) {
+        let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
@@ -450,8 +450,8 @@ impl Shard {
     }
 
     /// Asks for more of a replay, if nothing of an earlier one is on its way or waits to be sent; says when to look again.
-    pub(in crate::shard) fn want_more(&mut self, slot: Slot, membership: u32) -> News {
-        if self.topics.memberships[membership as usize].serial != 0 {
+    pub(in crate::shard) fn want_more(&mut self, slot: Slot, subscription: u32) -> News {
+        if self.topics.subscriptions[subscription as usize].serial != 0 {
             return News::None; // Its answer is on its way.
         }
         let busy = self
@@ -461,10 +461,10 @@ impl Shard {
         if busy {
             return News::Later;
         }
-        if self.ask_for_more(slot, membership) {
+        if self.ask_for_more(slot, subscription) {
             News::None
         } else {
-            let log = self.topics.memberships[membership as usize].log;
+            let log = self.topics.subscriptions[subscription as usize].log;
             let home = self.topics.topic(self.topics.logs[log as usize].topic).home;
             self.want(slot, home as usize);
             News::Later

@@ -32,8 +32,8 @@ fn a_topic_costs_little() {
         }
         let topic = topics.make(name, 0);
         let log = topics.log_of(topic, dialect);
-        let membership = topics.join(log, 0, LOOK, 0);
-        first = topics.link(first, membership, n as u32);
+        let subscription = topics.join(log, 0, LOOK, 0);
+        first = topics.link(first, subscription, n as u32);
         homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live });
         if n >= 20_000 {
             read_most = read_most.max((homes.bytes() + topics.bytes()) / (n + 1));
@@ -60,8 +60,8 @@ fn topics_give_back_what_they_took() {
         all.push((home, topic, log, topics.join(log, 0, LOOK, 0)));
     }
     let full = topics.bytes() + homes.bytes();
-    for (home, topic, log, membership) in all.drain(1_000..) {
-        topics.leave(membership);
+    for (home, topic, log, subscription) in all.drain(1_000..) {
+        topics.leave(subscription);
         topics.unlink_log(log);
         topics.forget_log(log);
         topics.remove(topic);

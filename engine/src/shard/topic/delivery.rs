@@ -127,13 +127,13 @@ impl Shard {
             place += found;
             let subscriber = log.subscribers[place];
             if subscriber.partial() > 0 {
-                let (slot, membership) = (subscriber.slot, subscriber.membership);
+                let (slot, subscription) = (subscriber.slot, subscriber.subscription);
                 let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
                 let rest = frame.part(subscriber.partial(), frame.len - subscriber.partial());
-                self.whole_again(slot, membership);
+                self.whole_again(slot, subscription);
                 if self.queue_span_first(driver, slot, rest) {
                     reach(Mark::Rescued);
-                    self.pass(membership);
+                    self.pass(subscription);
                 } else {
                     // It can be told nothing more. It goes before anything is sent; now, somebody may be counting on the log.
                     reach(Mark::Condemned);
@@ -161,10 +161,10 @@ impl Shard {
     }
 
     /// A subscriber has no frame in part any more.
-    pub(in crate::shard) fn whole_again(&mut self, slot: crate::io::driver::Slot, membership: u32) {
-        self.topics.whole_again(membership);
+    pub(in crate::shard) fn whole_again(&mut self, slot: crate::io::driver::Slot, subscription: u32) {
+        self.topics.whole_again(subscription);
         self.slots.connections[slot as usize].partial = NONE;
-        self.has_news(slot, membership);
+        self.has_news(slot, subscription);
     }
 
     pub(in crate::shard) fn catch_up_begins<D: Driver>(

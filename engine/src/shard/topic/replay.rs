@@ -2,7 +2,7 @@
 //!
 //! A replay's messages are encoded into the connection's own queue; when the last of what there is has come, the subscriber goes
 //! on from its frame log. Until then it has no position there, only the number that the home goes on after; how much it has
-//! coming, and what it lost, is what the home says. A membership knows the serial number of the replay on its way to it; whatever else comes is of one that
+//! coming, and what it lost, is what the home says. A subscription knows the serial number of the replay on its way to it; whatever else comes is of one that
 //! has ended.
 
 use corecast_protocol::cursor::{Cursor, Since};
@@ -53,30 +53,31 @@ impl Shard {
     }
 
     /// Asks the home for what a lagging subscriber of this connection needs next; says false if it has to wait.
-    pub(in crate::shard) fn ask_for_more(&mut self, slot: Slot, membership: u32) -> bool {
-        let place = &self.topics.memberships[membership as usize];
+    pub(in crate::shard) fn ask_for_more(&mut self, slot: Slot, subscription: u32) -> bool {
+        let place = &self.topics.subscriptions[subscription as usize];
         let topic = self.topics.topic(self.topics.logs[place.log as usize].topic);
         let home = topic.home as usize;
         if !self.crossings.may_ask_for_more(home) {
             return false;
         }
         let serial = self.next_serial();
-        let topic = self.topics.name(self.topics.logs[self.topics.memberships[membership as usize].log as usize].topic);
+        let topic =
+            self.topics.name(self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize].topic);
         let generation = self.slots.connections[slot as usize].generation;
-        let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: "" };
-        let from = Start::Behind(self.topics.subscriber(membership).next);
+        let ticket = Ticket { slot, generation, asker: Asker::Connection, word: subscription, serial, token: "" };
+        let from = Start::Behind(self.topics.subscriber(subscription).next);
         let asked = self.crossings.links.send(home, &Packet::Replay { topic, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.crossings.asked(Way::to(home, Lane::Bulk));
         self.stats.replays += 1;
-        self.topics.memberships[membership as usize].serial = serial;
+        self.topics.subscriptions[subscription as usize].serial = serial;
         self.active(slot).replays += 1;
         true
     }
 
     /// No answer is expected any more to what was asked for a subscription.
-    pub(in crate::shard) fn replay_is_over(&mut self, slot: Slot, membership: u32) {
-        if std::mem::take(&mut self.topics.memberships[membership as usize].serial) != 0
+    pub(in crate::shard) fn replay_is_over(&mut self, slot: Slot, subscription: u32) {
+        if std::mem::take(&mut self.topics.subscriptions[subscription as usize].serial) != 0
             && let Some(active) = self.slots.active_if_any(slot)
         {
             active.replays -= 1;
@@ -107,7 +108,7 @@ impl Shard {
 
     /// Says whether an answer is that to what was asked last for a subscription, which has not ended meanwhile.
     fn is_replaying(&self, ticket: Ticket<'_>) -> bool {
-        let place = self.topics.memberships.get(ticket.word as usize);
+        let place = self.topics.subscriptions.get(ticket.word as usize);
         place.is_some_and(|place| place.slot == ticket.slot && place.serial == ticket.serial)
     }
 
@@ -119,13 +120,13 @@ impl Shard {
         stretch: Stretch,
         lost: Option<Lost>,
     ) {
-        let (slot, membership) = (ticket.slot, ticket.word);
-        let unresolved = self.topics.subscriber(membership).flags & UNRESOLVED != 0;
-        self.home_counts(membership, stretch, lost);
+        let (slot, subscription) = (ticket.slot, ticket.word);
+        let unresolved = self.topics.subscriber(subscription).flags & UNRESOLVED != 0;
+        self.home_counts(subscription, stretch, lost);
         if unresolved {
             self.tell_subscribed(driver, slot, ticket.token, head);
             if !self.slots.is_living(slot, ticket.generation) {
-                return; // No memory for the answer: the connection and its memberships are gone.
+                return; // No memory for the answer: the connection and its subscriptions are gone.
             }
         }
         if let Some(lost) = lost {
@@ -134,25 +135,25 @@ impl Shard {
                 (true, false) => GapReason::Expired,
                 (false, _) => GapReason::Overflow,
             };
-            self.tell_lost(driver, slot, membership, Cursor { epoch: head.epoch, seq: stretch.after }, lost, reason);
+            self.tell_lost(driver, slot, subscription, Cursor { epoch: head.epoch, seq: stretch.after }, lost, reason);
         }
         if !self.slots.is_living(slot, ticket.generation) || !self.is_replaying(ticket) {
             return; // What it was told has ended it.
         }
         let held = self.slots.active_if_any(slot).map_or(0, |active| active.queue.len());
         if stretch.count == 0 {
-            self.batch_ends(driver, slot, membership, stretch.is_all());
+            self.batch_ends(driver, slot, subscription, stretch.is_all());
         } else if held > self.limits.private_bytes_max {
             // Others of its replays brought more than it has read: this one is asked for again.
             reach(Mark::ReplayTwice);
-            self.batch_ends(driver, slot, membership, false);
+            self.batch_ends(driver, slot, subscription, false);
         }
         self.slots.make_ready(slot);
     }
 
     /// A home has said how much a subscriber without a position has coming, and what it lost. That is what it is owed from now on.
-    fn home_counts(&mut self, membership: u32, stretch: Stretch, lost: Option<Lost>) {
-        let place = &self.topics.memberships[membership as usize];
+    fn home_counts(&mut self, subscription: u32, stretch: Stretch, lost: Option<Lost>) {
+        let place = &self.topics.subscriptions[subscription as usize];
         let log = &mut self.topics.logs[place.log as usize];
         let end = log.chain.next();
         let subscriber = &mut log.subscribers[place.index as usize];
@@ -171,8 +172,8 @@ impl Shard {
     }
 
     /// Finds out where a subscriber stands. Whose replay is over takes its position, if its log has come as far.
-    pub(in crate::shard) fn whereabouts<D: Driver>(&mut self, driver: &D, membership: u32) -> Whereabouts {
-        let place = &self.topics.memberships[membership as usize];
+    pub(in crate::shard) fn whereabouts<D: Driver>(&mut self, driver: &D, subscription: u32) -> Whereabouts {
+        let place = &self.topics.subscriptions[subscription as usize];
         let log = &mut self.topics.logs[place.log as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         if subscriber.flags & AWAY == 0 {
@@ -209,8 +210,8 @@ impl Shard {
         if !self.slots.is_living(ticket.slot, ticket.generation) || self.slots.is_closing(ticket.slot) {
             return;
         }
-        let (slot, membership) = (ticket.slot, ticket.word);
-        if membership == NONE {
+        let (slot, subscription) = (ticket.slot, ticket.word);
+        if subscription == NONE {
             if self.expects(slot, ticket.serial) {
                 self.tell_message(driver, slot, seq, content);
             }
@@ -219,12 +220,12 @@ impl Shard {
         if !self.is_replaying(ticket) {
             return;
         }
-        if !self.queue_message(driver, slot, membership, seq, content) {
+        if !self.queue_message(driver, slot, subscription, seq, content) {
             self.shed(driver, slot);
             return;
         }
         if rest != Rest::Follows && self.is_replaying(ticket) {
-            self.batch_ends(driver, slot, membership, rest == Rest::Nothing);
+            self.batch_ends(driver, slot, subscription, rest == Rest::Nothing);
         }
     }
 
@@ -233,42 +234,42 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        membership: u32,
+        subscription: u32,
         seq: u64,
         content: Content<'_>,
     ) -> bool {
-        let message = message_of(&self.topics, membership, seq, content);
-        let dialect = self.topics.logs[self.topics.memberships[membership as usize].log as usize].dialect;
+        let message = message_of(&self.topics, subscription, seq, content);
+        let dialect = self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize].dialect;
         let len = self.encoder.measure(dialect, &message, Effort::None) as u32;
         self.work.spend(self.encoder.cost_ns);
-        let Some(place) = self.place_for(driver, slot, membership, len) else { return false };
-        let message = message_of(&self.topics, membership, seq, content);
+        let Some(place) = self.place_for(driver, slot, subscription, len) else { return false };
+        let message = message_of(&self.topics, subscription, seq, content);
         self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
         self.lengthen(slot, NONE, self.encoder.plain_bytes as i64);
-        self.passed(membership, seq);
+        self.passed(subscription, seq);
         true
     }
 
     /// A message of a replay stands where it will be sent from.
-    fn passed(&mut self, membership: u32, seq: u64) {
-        self.topics.subscriber_mut(membership).pass_away(seq);
+    fn passed(&mut self, subscription: u32, seq: u64) {
+        self.topics.subscriber_mut(subscription).pass_away(seq);
         self.stats.delivered = self.stats.delivered.wrapping_add(1);
     }
 
     /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
-    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32, all: bool) {
-        self.replay_is_over(slot, membership);
+    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32, all: bool) {
+        self.replay_is_over(slot, subscription);
         let Some(active) = self.slots.active_if_any(slot) else { return };
         let waits = active.waiting == Waiting::Answer && self.goes_on_after_replay(slot);
         if all {
             // If the log begins further on, there is more to ask for.
-            self.topics.subscriber_mut(membership).flags &= !REPLAYING;
-            match self.whereabouts(driver, membership) {
-                Whereabouts::Here | Whereabouts::Ahead => self.measure_by_log(driver, membership),
-                Whereabouts::Elsewhere => self.topics.subscriber_mut(membership).flags |= REPLAYING,
+            self.topics.subscriber_mut(subscription).flags &= !REPLAYING;
+            match self.whereabouts(driver, subscription) {
+                Whereabouts::Here | Whereabouts::Ahead => self.measure_by_log(driver, subscription),
+                Whereabouts::Elsewhere => self.topics.subscriber_mut(subscription).flags |= REPLAYING,
             }
         }
-        self.has_news(slot, membership);
+        self.has_news(slot, subscription);
         self.end_if_long(slot);
         self.slots.make_ready(slot);
         if waits {
@@ -277,18 +278,18 @@ impl Shard {
     }
 
     /// Turns a subscriber that its frame log cannot serve any more to the home's history.
-    pub(in crate::shard) fn lag(&mut self, membership: u32) {
+    pub(in crate::shard) fn lag(&mut self, subscription: u32) {
         reach(Mark::Lagged);
-        self.measure_by_count(membership);
-        let log = self.topics.memberships[membership as usize].log;
-        let subscriber = self.topics.subscriber_mut(membership);
+        self.measure_by_count(subscription);
+        let log = self.topics.subscriptions[subscription as usize].log;
+        let subscriber = self.topics.subscriber_mut(subscription);
         debug_assert!(subscriber.flags & AWAY != 0, "who has a position is served by the log");
         let counted = subscriber.flags & BEHIND != 0;
         subscriber.flags = (subscriber.flags & !(BEHIND | FALLEN)) | REPLAYING;
         if counted {
             let log = &mut self.topics.logs[log as usize];
             log.behind -= 1;
-            self.release_later(self.topics.memberships[membership as usize].log);
+            self.release_later(self.topics.subscriptions[subscription as usize].log);
         }
     }
 
@@ -297,14 +298,14 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        membership: u32,
+        subscription: u32,
         to: Cursor,
         lost: Lost,
         reason: GapReason,
     ) {
         let epoch = if lost.epoch_changed { lost.after_epoch } else { to.epoch };
         let from = Cursor { epoch, seq: lost.after_seq };
-        self.subscription_lost(driver, slot, membership, from, to, lost.count, reason);
+        self.subscription_lost(driver, slot, subscription, from, to, lost.count, reason);
     }
 
     /// Tells a subscriber of a gap.
@@ -313,23 +314,23 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        membership: u32,
+        subscription: u32,
         from: Cursor,
         to: Cursor,
         count: u64,
         reason: GapReason,
     ) {
-        let log = &self.topics.logs[self.topics.memberships[membership as usize].log as usize];
+        let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
         let text = self.topics.name(log.topic).text.as_bytes();
         let mut name = [0; TOPIC_BYTES_MAX];
         name[..text.len()].copy_from_slice(text);
         let topic = std::str::from_utf8(&name[..text.len()]).expect("topics are text");
-        self.tell_gap(driver, slot, membership, &Gap { topic, from, to, count, reason });
+        self.tell_gap(driver, slot, subscription, &Gap { topic, from, to, count, reason });
     }
 }
 
-fn message_of<'a>(topics: &'a Topics, membership: u32, seq: u64, content: Content<'a>) -> Message<'a> {
-    let topic = topics.logs[topics.memberships[membership as usize].log as usize].topic;
+fn message_of<'a>(topics: &'a Topics, subscription: u32, seq: u64, content: Content<'a>) -> Message<'a> {
+    let topic = topics.logs[topics.subscriptions[subscription as usize].log as usize].topic;
     Message {
         topic: topics.name(topic).text,
         cursor: Cursor { epoch: topics.topic(topic).epoch, seq },

@@ -81,46 +81,47 @@ impl Shard {
         if wish.counted {
             flags |= COUNTED;
         }
-        let membership = self.topics.join(log, slot, flags, wish.every_ms);
+        let subscription = self.topics.join(log, slot, flags, wish.every_ms);
         let connection = &mut self.slots.connections[slot as usize];
-        if let Some(first) = self.topics.memberships.get_mut(connection.first as usize).filter(|_| wish.counted) {
+        if let Some(first) = self.topics.subscriptions.get_mut(connection.first as usize).filter(|_| wish.counted) {
             // The first one measures for all.
-            self.topics.memberships[membership as usize].measure = std::mem::take(&mut first.measure);
+            self.topics.subscriptions[subscription as usize].measure = std::mem::take(&mut first.measure);
         }
-        connection.first = self.topics.link(connection.first, membership, connection.subscriptions);
+        connection.first = self.topics.link(connection.first, subscription, connection.subscriptions);
         connection.subscriptions += 1;
         let (generation, second) = (connection.generation, connection.subscriptions == 2);
         if second {
             // From now on the walk must not send to this connection by itself.
-            let other = self.topics.memberships[membership as usize].next;
+            let other = self.topics.subscriptions[subscription as usize].next;
             self.topics.subscriber_mut(other).flags |= LOOK;
             self.has_news(slot, other);
         }
         let from = start_of(wish.since.unwrap_or_default());
         let serial = self.next_serial();
-        let ticket = Ticket { slot, generation, asker: Asker::Connection, word: membership, serial, token: wish.token };
+        let ticket =
+            Ticket { slot, generation, asker: Asker::Connection, word: subscription, serial, token: wish.token };
         let asked = self.crossings.links.send(home, &Packet::Replay { topic: name, ticket, from, generation: 0 });
         assert!(asked, "room was looked for");
         self.crossings.asked(Way::to(home, Lane::Bulk));
-        self.topics.memberships[membership as usize].serial = serial;
+        self.topics.subscriptions[subscription as usize].serial = serial;
         self.active(slot).replays += 1;
         Outcome::Done
     }
 
-    /// Returns the connection's membership of a topic.
-    pub(in crate::shard) fn membership_of(&self, slot: Slot, topic: &str) -> Option<u32> {
+    /// Returns the connection's subscription of a topic.
+    pub(in crate::shard) fn subscription_of(&self, slot: Slot, topic: &str) -> Option<u32> {
         let Connection { first, subscriptions, .. } = self.slots.connections[slot as usize];
         if first == NONE {
             return None;
         }
         let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
-        self.topics.membership_of(slot, first, subscriptions, topic)
+        self.topics.subscription_of(slot, first, subscriptions, topic)
     }
 
     /// Changes the options of a subscription.
-    pub(in crate::shard) fn change(&mut self, slot: Slot, membership: u32, conflate: bool, every_ms: u32) {
-        self.topics.set_pace(membership, every_ms);
-        let subscriber = self.topics.subscriber_mut(membership);
+    pub(in crate::shard) fn change(&mut self, slot: Slot, subscription: u32, conflate: bool, every_ms: u32) {
+        self.topics.set_pace(subscription, every_ms);
+        let subscriber = self.topics.subscriber_mut(subscription);
         subscriber.flags &= !(CONFLATE | PACED);
         if conflate {
             subscriber.flags |= CONFLATE;
@@ -129,26 +130,26 @@ impl Shard {
             subscriber.flags |= PACED;
         }
         self.look_at(slot);
-        self.has_news(slot, membership);
+        self.has_news(slot, subscription);
         self.slots.make_ready(slot);
     }
 
     /// Ends a subscription. A frame that was sent in part is completed first; false if there is no memory for that.
     #[must_use]
-    pub(in crate::shard) fn unsubscribe<D: Driver>(&mut self, driver: &mut D, slot: Slot, membership: u32) -> bool {
+    pub(in crate::shard) fn unsubscribe<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) -> bool {
         let mut whole = true;
-        let subscriber = *self.topics.subscriber(membership);
-        let log = self.topics.memberships[membership as usize].log;
+        let subscriber = *self.topics.subscriber(subscription);
+        let log = self.topics.subscriptions[subscription as usize].log;
         if subscriber.partial() > 0 {
             let frame = self.topics.logs[log as usize].chain.record(&self.store, driver.memory(), subscriber.next);
             let rest = frame.part(subscriber.partial(), frame.len - subscriber.partial());
             whole = self.queue_span_first(driver, slot, rest);
-            self.whole_again(slot, membership);
+            self.whole_again(slot, subscription);
             if whole {
-                self.pass(membership);
+                self.pass(subscription);
             }
         }
-        self.leave(slot, membership);
+        self.leave(slot, subscription);
         self.slots.make_ready(slot);
         whole
     }
@@ -211,22 +212,22 @@ impl Shard {
         worked
     }
 
-    fn leave(&mut self, slot: Slot, membership: u32) {
+    fn leave(&mut self, slot: Slot, subscription: u32) {
         let news = self.slots.connections[slot as usize].news;
-        self.slots.connections[slot as usize].news = self.topics.take_news(news, membership);
-        self.replay_is_over(slot, membership);
+        self.slots.connections[slot as usize].news = self.topics.take_news(news, subscription);
+        self.replay_is_over(slot, subscription);
         let connection = &mut self.slots.connections[slot as usize];
         connection.subscriptions -= 1;
-        if connection.sender == membership {
+        if connection.sender == subscription {
             connection.sender = NONE;
         }
-        connection.first = self.topics.unlink(connection.first, membership, connection.subscriptions);
+        connection.first = self.topics.unlink(connection.first, subscription, connection.subscriptions);
         self.leaving.left += 1;
-        self.leave_log(membership);
+        self.leave_log(subscription);
     }
 
-    fn leave_log(&mut self, membership: u32) {
-        let (log, gone) = self.topics.leave(membership);
+    fn leave_log(&mut self, subscription: u32) {
+        let (log, gone) = self.topics.leave(subscription);
         let frame_log = &mut self.topics.logs[log as usize];
         if gone.flags & UNRESOLVED == 0 {
             let pending = gone.pending(frame_log.chain.next());

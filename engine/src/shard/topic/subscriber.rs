@@ -20,7 +20,7 @@ pub(in crate::shard) const ENOUGH: u32 = 64;
 /// It is served by the sender only, and what its stream was sent is counted.
 pub(in crate::shard) const COUNTED: u32 = 128;
 
-/// Its membership stands among those of its connection that have news.
+/// Its subscription stands among those of its connection that have news.
 pub(in crate::shard) const NEWS: u32 = 256;
 /// It has no position in its log: `next` is the number of the last message that it has, or is told that it lost. It is `UNRESOLVED`,
 /// `REPLAYING`, or `FALLEN`; or its replay brought it further than its log is, and it takes its position when the log has come
@@ -36,8 +36,8 @@ pub(in crate::shard) struct Subscriber {
     pub(in crate::shard) next: u64,
     /// The connection.
     pub(in crate::shard) slot: u32,
-    /// Its membership.
-    pub(in crate::shard) membership: u32,
+    /// Its subscription.
+    pub(in crate::shard) subscription: u32,
     /// With a position: bytes of that frame that were sent already. Without: the low half of the position that it would have if the
     /// log went back so far, which is what it still has coming before the log's end.
     part: u32,
@@ -48,8 +48,8 @@ pub(in crate::shard) struct Subscriber {
 impl Subscriber {
     /// Makes one that stands at a position.
     #[must_use]
-    pub(in crate::shard) fn at(position: u64, slot: u32, membership: u32, flags: u32) -> Subscriber {
-        Subscriber { next: position, slot, membership, part: 0, flags }
+    pub(in crate::shard) fn at(position: u64, slot: u32, subscription: u32, flags: u32) -> Subscriber {
+        Subscriber { next: position, slot, subscription, part: 0, flags }
     }
 
     /// Returns how many bytes of the next frame were sent already.

@@ -1,18 +1,18 @@
 //! Topics with subscribers on this shard, their frame logs, and who subscribes.
 //!
 //! ```text
-//!   connection ──first──▶ membership ◀─next, previous─▶ membership …  (a list per connection)
+//!   connection ──first──▶ subscription ◀─next, previous─▶ subscription …  (a list per connection)
 //!                             │ log, index
 //!                             ▼
-//!   topic ──logs──▶ frame log: subscribers [ next | slot | membership | part | flags ] …
+//!   topic ──logs──▶ frame log: subscribers [ next | slot | subscription | part | flags ] …
 //!                      │       chain of encoded frames
 //!                      └─next─▶ the log of the next dialect in use ──▶ …
 //! ```
 //!
-//! A connection with more than [`FEW`] memberships finds them by topic in a table of all such connections; one with fewer
+//! A connection with more than [`FEW`] subscriptions finds them by topic in a table of all such connections; one with fewer
 //! looks through its list, and costs the table nothing.
 //!
-//! Owns: topics, frame logs, memberships. Never: sends. Invariants: a membership and a subscriber point at each other;
+//! Owns: topics, frame logs, subscriptions. Never: sends. Invariants: a subscription and a subscriber point at each other;
 //! a topic exists exactly while one of its logs has a subscriber (or its Leave could not be sent yet).
 
 use std::num::NonZeroU8;
@@ -32,7 +32,7 @@ pub(in crate::shard) use crate::shard::topic::subscriber::{
 /// No index.
 pub(in crate::shard) const NONE: u32 = u32::MAX;
 
-/// Memberships of a connection that are looked through: about as many as one look into the table costs.
+/// Subscriptions of a connection that are looked through: about as many as one look into the table costs.
 pub(in crate::shard) const FEW: u32 = 8;
 
 /// Bytes of a log between two looks at those who follow it: a block of a busy log. A look costs a subscriber a few hundred
@@ -132,16 +132,16 @@ impl Gauge {
 
 /// One subscription, as its connection sees it.
 #[derive(Debug)]
-pub(in crate::shard) struct Membership {
+pub(in crate::shard) struct Subscription {
     /// The connection.
     pub(in crate::shard) slot: u32,
     /// The frame log.
     pub(in crate::shard) log: u32,
     /// The subscriber's index there.
     pub(in crate::shard) index: u32,
-    /// The connection's next membership.
+    /// The connection's next subscription.
     pub(in crate::shard) next: u32,
-    /// The connection's next membership that has news, and the one before, in a circle; or [`NONE`].
+    /// The connection's next subscription that has news, and the one before, in a circle; or [`NONE`].
     pub(in crate::shard) news_next: u32,
     pub(in crate::shard) news_previous: u32,
     /// The replay on its way to it, or 0.
@@ -156,7 +156,7 @@ pub(in crate::shard) struct Membership {
     pub(in crate::shard) measure: u64,
 }
 
-impl Membership {
+impl Subscription {
     /// Returns its place among the topics of one request, from 0 on.
     #[must_use]
     pub(in crate::shard) fn order(&self) -> u8 {
@@ -180,19 +180,19 @@ pub(in crate::shard) struct Pace {
     pub(in crate::shard) waits_for: u64,
 }
 
-/// All topics, logs and memberships of a shard.
+/// All topics, logs and subscriptions of a shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Topics {
     topics: Slab<Topic>,
     names: Names,
     by_name: Places,
     generation: u32,
-    /// Memberships of connections with many, by connection and topic.
+    /// Subscriptions of connections with many, by connection and topic.
     by_place: Places,
     /// Frame logs.
     pub(in crate::shard) logs: Slab<FrameLog>,
-    /// Memberships.
-    pub(in crate::shard) memberships: Slab<Membership>,
+    /// Subscriptions.
+    pub(in crate::shard) subscriptions: Slab<Subscription>,
     paces: Slab<Pace>,
     /// What streams are measured by.
     pub(in crate::shard) gauges: Slab<Gauge>,
@@ -211,7 +211,7 @@ impl Topics {
             generation: 0,
             by_place: Places::default(),
             logs: Slab::new(),
-            memberships: Slab::new(),
+            subscriptions: Slab::new(),
             paces: Slab::new(),
             gauges: Slab::new(),
             list_bytes: 0,
@@ -221,7 +221,7 @@ impl Topics {
     /// Returns the bytes of memory that all of it holds: names, entries, lists, tables.
     #[must_use]
     pub(in crate::shard) fn bytes(&self) -> u64 {
-        let entries = self.topics.bytes() + self.logs.bytes() + self.memberships.bytes();
+        let entries = self.topics.bytes() + self.logs.bytes() + self.subscriptions.bytes();
         let few = self.paces.bytes() + self.gauges.bytes();
         entries + few + self.names.bytes() + self.by_name.bytes() + self.by_place.bytes() + self.list_bytes
     }
@@ -229,7 +229,7 @@ impl Topics {
     /// Returns how many of these bytes are of what there is, and not of places where there was something.
     #[must_use]
     pub(in crate::shard) fn used_bytes(&self) -> u64 {
-        let entries = self.topics.used_bytes() + self.logs.used_bytes() + self.memberships.used_bytes();
+        let entries = self.topics.used_bytes() + self.logs.used_bytes() + self.subscriptions.used_bytes();
         let few = self.paces.used_bytes() + self.gauges.used_bytes();
         entries + few + self.names.used_bytes() + self.by_name.bytes() + self.by_place.bytes() + self.list_bytes
     }
@@ -385,56 +385,56 @@ impl Topics {
         self.logs[before as usize].next = next;
     }
 
-    /// Returns a subscriber by its membership.
+    /// Returns a subscriber by its subscription.
     #[must_use]
-    pub(in crate::shard) fn subscriber(&self, membership: u32) -> &Subscriber {
-        let place = &self.memberships[membership as usize];
+    pub(in crate::shard) fn subscriber(&self, subscription: u32) -> &Subscriber {
+        let place = &self.subscriptions[subscription as usize];
         &self.logs[place.log as usize].subscribers[place.index as usize]
     }
 
-    /// Returns a subscriber by its membership, for changing.
-    pub(in crate::shard) fn subscriber_mut(&mut self, membership: u32) -> &mut Subscriber {
-        let place = &self.memberships[membership as usize];
+    /// Returns a subscriber by its subscription, for changing.
+    pub(in crate::shard) fn subscriber_mut(&mut self, subscription: u32) -> &mut Subscriber {
+        let place = &self.subscriptions[subscription as usize];
         &mut self.logs[place.log as usize].subscribers[place.index as usize]
     }
 
-    /// Puts a membership before a connection's others; says which is the first now.
+    /// Puts a subscription before a connection's others; says which is the first now.
     #[must_use]
-    pub(in crate::shard) fn link(&mut self, first: u32, membership: u32, others: u32) -> u32 {
-        self.memberships[membership as usize].next = first;
-        if let Some(second) = self.memberships.get_mut(first as usize) {
-            second.previous = membership;
+    pub(in crate::shard) fn link(&mut self, first: u32, subscription: u32, others: u32) -> u32 {
+        self.subscriptions[subscription as usize].next = first;
+        if let Some(second) = self.subscriptions.get_mut(first as usize) {
+            second.previous = subscription;
         }
         if others == FEW {
             // From now on they are too many to be looked through.
-            let mut each = membership;
+            let mut each = subscription;
             while each != NONE {
                 self.enter(each);
-                each = self.memberships[each as usize].next;
+                each = self.subscriptions[each as usize].next;
             }
         } else if others > FEW {
-            self.enter(membership);
+            self.enter(subscription);
         }
-        membership
+        subscription
     }
 
-    /// Takes a membership out of its connection's list, of which it leaves so many others; says which is the first now.
+    /// Takes a subscription out of its connection's list, of which it leaves so many others; says which is the first now.
     #[must_use]
-    pub(in crate::shard) fn unlink(&mut self, first: u32, membership: u32, others: u32) -> u32 {
+    pub(in crate::shard) fn unlink(&mut self, first: u32, subscription: u32, others: u32) -> u32 {
         if others > FEW {
-            self.strike_out(membership);
+            self.strike_out(subscription);
         } else if others == FEW {
             let mut each = first;
             while each != NONE {
                 self.strike_out(each);
-                each = self.memberships[each as usize].next;
+                each = self.subscriptions[each as usize].next;
             }
         }
-        let Membership { next, previous, .. } = self.memberships[membership as usize];
-        if let Some(after) = self.memberships.get_mut(next as usize) {
+        let Subscription { next, previous, .. } = self.subscriptions[subscription as usize];
+        if let Some(after) = self.subscriptions.get_mut(next as usize) {
             after.previous = previous;
         }
-        match self.memberships.get_mut(previous as usize) {
+        match self.subscriptions.get_mut(previous as usize) {
             Some(before) => {
                 before.next = next;
                 first
@@ -443,53 +443,53 @@ impl Topics {
         }
     }
 
-    /// Finds a connection's membership of a topic, in its list that begins with `first` and has so many of them.
+    /// Finds a connection's subscription of a topic, in its list that begins with `first` and has so many of them.
     #[must_use]
-    pub(in crate::shard) fn membership_of(&self, slot: u32, first: u32, count: u32, topic: u32) -> Option<u32> {
+    pub(in crate::shard) fn subscription_of(&self, slot: u32, first: u32, count: u32, topic: u32) -> Option<u32> {
         if count > FEW {
             let hash = self.place_hash(slot, topic);
-            let same = |membership: u32| {
-                let at = &self.memberships[membership as usize];
+            let same = |subscription: u32| {
+                let at = &self.subscriptions[subscription as usize];
                 at.slot == slot && self.logs[at.log as usize].topic == topic
             };
             return self.by_place.find(hash, same);
         }
-        let mut membership = first;
-        while membership != NONE {
-            let place = &self.memberships[membership as usize];
+        let mut subscription = first;
+        while subscription != NONE {
+            let place = &self.subscriptions[subscription as usize];
             if self.logs[place.log as usize].topic == topic {
-                return Some(membership);
+                return Some(subscription);
             }
-            membership = place.next;
+            subscription = place.next;
         }
         None
     }
 
-    /// Says whether a membership stands in the table, for checks.
+    /// Says whether a subscription stands in the table, for checks.
     #[must_use]
-    pub(in crate::shard) fn is_entered(&self, membership: u32) -> bool {
-        let hash = self.hash_of(membership);
-        self.by_place.find(hash, |other| other == membership).is_some()
+    pub(in crate::shard) fn is_entered(&self, subscription: u32) -> bool {
+        let hash = self.hash_of(subscription);
+        self.by_place.find(hash, |other| other == subscription).is_some()
     }
 
-    /// Returns how many memberships stand in the table, for checks.
+    /// Returns how many subscriptions stand in the table, for checks.
     #[must_use]
     pub(in crate::shard) fn entered(&self) -> usize {
         self.by_place.len()
     }
 
-    fn enter(&mut self, membership: u32) {
-        let hash = self.hash_of(membership);
-        self.by_place.insert(hash, membership);
+    fn enter(&mut self, subscription: u32) {
+        let hash = self.hash_of(subscription);
+        self.by_place.insert(hash, subscription);
     }
 
-    fn strike_out(&mut self, membership: u32) {
-        let hash = self.hash_of(membership);
-        self.by_place.remove(hash, membership);
+    fn strike_out(&mut self, subscription: u32) {
+        let hash = self.hash_of(subscription);
+        self.by_place.remove(hash, subscription);
     }
 
-    fn hash_of(&self, membership: u32) -> u32 {
-        let place = &self.memberships[membership as usize];
+    fn hash_of(&self, subscription: u32) -> u32 {
+        let place = &self.subscriptions[subscription as usize];
         self.place_hash(place.slot, self.logs[place.log as usize].topic)
     }
 
@@ -500,8 +500,8 @@ impl Topics {
     }
 
     /// A subscriber has no frame in part any more.
-    pub(in crate::shard) fn whole_again(&mut self, membership: u32) {
-        let place = &self.memberships[membership as usize];
+    pub(in crate::shard) fn whole_again(&mut self, subscription: u32) {
+        let place = &self.subscriptions[subscription as usize];
         let log = &mut self.logs[place.log as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
         if subscriber.partial() > 0 {
@@ -510,10 +510,10 @@ impl Topics {
         }
     }
 
-    /// Adds a subscriber to a log, and returns its membership; linking it to its connection is the caller's.
+    /// Adds a subscriber to a log, and returns its subscription; linking it to its connection is the caller's.
     pub(in crate::shard) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
-        let membership = Membership {
+        let subscription = Subscription {
             slot,
             log,
             index,
@@ -526,11 +526,12 @@ impl Topics {
             order: NonZeroU8::MIN,
             measure: 0,
         };
-        let membership = u32::try_from(self.memberships.insert(membership)).expect("fewer memberships than 2^32");
-        self.set_pace(membership, every_ms);
+        let subscription =
+            u32::try_from(self.subscriptions.insert(subscription)).expect("fewer subscriptions than 2^32");
+        self.set_pace(subscription, every_ms);
         let log = &mut self.logs[log as usize];
         self.list_bytes -= log.subscribers.bytes();
-        let mut subscriber = Subscriber::at(log.chain.next(), slot, membership, flags);
+        let mut subscriber = Subscriber::at(log.chain.next(), slot, subscription, flags);
         if flags & UNRESOLVED != 0 {
             subscriber.go_away(self.topics[log.topic as usize].head, 0, log.chain.next());
         }
@@ -541,17 +542,17 @@ impl Topics {
             log.pending += 1;
         }
         log.unresolved += u32::from(flags & UNRESOLVED != 0);
-        membership
+        subscription
     }
 
-    /// Gives a membership a pace of one message in `every_ms`, or none (0).
-    pub(in crate::shard) fn set_pace(&mut self, membership: u32, every_ms: u32) {
-        let Some(place) = self.memberships.get_mut(membership as usize) else { return };
+    /// Gives a subscription a pace of one message in `every_ms`, or none (0).
+    pub(in crate::shard) fn set_pace(&mut self, subscription: u32, every_ms: u32) {
+        let Some(place) = self.subscriptions.get_mut(subscription as usize) else { return };
         match (place.pace, every_ms) {
             (NONE, 0) => {}
             (NONE, _) => {
                 let pace = Pace { every_ms, due_ms: 0, waits_for: 0 };
-                place.pace = u32::try_from(self.paces.insert(pace)).expect("fewer paces than memberships");
+                place.pace = u32::try_from(self.paces.insert(pace)).expect("fewer paces than subscriptions");
             }
             (pace, 0) => {
                 self.paces.remove(pace as usize);
@@ -568,32 +569,32 @@ impl Topics {
         }
     }
 
-    /// Returns a membership's pace, if it has one and exists.
+    /// Returns a subscription's pace, if it has one and exists.
     #[must_use]
-    pub(in crate::shard) fn pace_mut(&mut self, membership: u32) -> Option<&mut Pace> {
-        let place = self.memberships.get(membership as usize)?;
+    pub(in crate::shard) fn pace_mut(&mut self, subscription: u32) -> Option<&mut Pace> {
+        let place = self.subscriptions.get(subscription as usize)?;
         self.paces.get_mut(place.pace as usize)
     }
 
-    /// Returns a membership's pace, if it has one and exists.
+    /// Returns a subscription's pace, if it has one and exists.
     #[must_use]
-    pub(in crate::shard) fn pace(&self, membership: u32) -> Option<&Pace> {
-        self.paces.get(self.memberships.get(membership as usize)?.pace as usize)
+    pub(in crate::shard) fn pace(&self, subscription: u32) -> Option<&Pace> {
+        self.paces.get(self.subscriptions.get(subscription as usize)?.pace as usize)
     }
 
-    /// A paced membership was sent a message just now: the next may be sent an interval later.
-    pub(in crate::shard) fn sent_in_pace(&mut self, membership: u32, now_ms: u64) {
-        if let Some(pace) = self.pace_mut(membership) {
+    /// A paced subscription was sent a message just now: the next may be sent an interval later.
+    pub(in crate::shard) fn sent_in_pace(&mut self, subscription: u32, now_ms: u64) {
+        if let Some(pace) = self.pace_mut(subscription) {
             pace.due_ms = now_ms + u64::from(pace.every_ms);
         }
     }
 
-    /// Takes a subscriber out of its log and forgets its membership; unlinking it from its connection is the caller's.
+    /// Takes a subscriber out of its log and forgets its subscription; unlinking it from its connection is the caller's.
     ///
     /// Returns the log and the subscriber as it was.
-    pub(in crate::shard) fn leave(&mut self, membership: u32) -> (u32, Subscriber) {
-        self.set_pace(membership, 0);
-        let place = self.memberships.remove(membership as usize);
+    pub(in crate::shard) fn leave(&mut self, subscription: u32) -> (u32, Subscriber) {
+        self.set_pace(subscription, 0);
+        let place = self.subscriptions.remove(subscription as usize);
         let log = &mut self.logs[place.log as usize];
         self.list_bytes -= log.subscribers.bytes();
         let gone = log.subscribers.swap_remove(place.index as usize);
@@ -607,7 +608,7 @@ impl Topics {
         log.partials -= u32::from(gone.partial() > 0);
         let count = log.subscribers.len() as u32;
         if let Some(moved) = log.subscribers.get(place.index as usize) {
-            self.memberships[moved.membership as usize].index = place.index;
+            self.subscriptions[moved.subscription as usize].index = place.index;
             // The last one came to a place that the walk may have passed already.
             if log.pending > 0 && (moved.flags & AWAY != 0 || moved.next < log.chain.next()) {
                 log.pending = count;
@@ -647,21 +648,21 @@ mod tests {
             let topic = ids[dice / 4 % ids.len()];
             let others = lists[slot].len() as u32;
             let known = lists[slot].iter().position(|(other, _)| *other == topic);
-            let found = topics.membership_of(slot as u32, firsts[slot], others, topic);
+            let found = topics.subscription_of(slot as u32, firsts[slot], others, topic);
             assert_eq!(found, known.map(|at| lists[slot][at].1));
             // Towards many in the first half of every thousand, towards few in the other.
             let grows = dice / 160 % 3 > usize::from((dice / 500).is_multiple_of(2));
             match known {
                 None if grows => {
                     let log = topics.log_of(topic, dialect);
-                    let membership = topics.join(log, slot as u32, LOOK, 0);
-                    firsts[slot] = topics.link(firsts[slot], membership, others);
-                    lists[slot].push((topic, membership));
+                    let subscription = topics.join(log, slot as u32, LOOK, 0);
+                    firsts[slot] = topics.link(firsts[slot], subscription, others);
+                    lists[slot].push((topic, subscription));
                 }
                 Some(at) if !grows => {
-                    let (_, membership) = lists[slot].swap_remove(at);
-                    firsts[slot] = topics.unlink(firsts[slot], membership, others - 1);
-                    topics.leave(membership);
+                    let (_, subscription) = lists[slot].swap_remove(at);
+                    firsts[slot] = topics.unlink(firsts[slot], subscription, others - 1);
+                    topics.leave(subscription);
                 }
                 _ => {}
             }
