@@ -320,7 +320,8 @@ def test_a_stopping_engine_is_seen(_):
                 stream.items("stream", 1)
                 assert own.stop() == 0
                 assert stream.end() == 0, "the body was complete"
-                assert [one["data"] for one in items("stream", stream.text)] == ["last words"]
+                words, refused = items("stream", stream.text)
+                assert (words["data"], refused["refused"]["name"]) == ("last words", "draining")
             assert curl(f"{proxy.url}/topics/{name}").status in (502, 503), kind
 
 

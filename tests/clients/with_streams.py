@@ -77,7 +77,7 @@ def objects(transport, data):
             length = int(headers.get("Content-Length", -1))
             if length < 0 or len(rest) < length:
                 continue
-            if "gap" in "".join(headers).lower():
+            if "Corecast-Gap" in headers or "Corecast-Refused" in headers:
                 found.append(json.loads(rest[:length]))
                 continue
             found.append({"topic": headers["Corecast-Topic"], "cursor": headers["Corecast-Cursor"],
@@ -89,7 +89,7 @@ def objects(transport, data):
 def messages(transport, data):
     """Returns (topic, data) of the messages of any stream of one topic."""
     if transport == "sse":
-        return [found[2] for found in events(data)[0] if found[1] != "corecast-gap"]
+        return [found[2] for found in events(data)[0] if found[1] not in ("corecast-gap", "corecast-refused")]
     return [one["data"] for one in objects(transport, data) if "data" in one]
 
 
@@ -380,6 +380,7 @@ def test_streams_end_in_order_on_shutdown(engine):
     for transport, stream in streams:
         stream.rest()
         assert messages(transport, stream.data) == ["last words"], transport
+        assert b"draining" in stream.data, transport
 
 
 def test_the_client_is_served(engine):

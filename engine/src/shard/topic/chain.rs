@@ -393,6 +393,16 @@ impl Chain {
         runs
     }
 
+    /// Returns where the first `len` bytes of the record at a position lie, which has so many.
+    ///
+    /// # Panics
+    /// If it is not held.
+    #[must_use]
+    pub(in crate::shard) fn start(&self, store: &Store, memory: &Memory, position: u64, len: u32) -> Span {
+        let link = self.find(store, position);
+        link.block.span().part(start_of(link, memory, position), len)
+    }
+
     /// Returns where the record at a position lies.
     ///
     /// # Panics
@@ -400,9 +410,9 @@ impl Chain {
     #[must_use]
     pub(in crate::shard) fn record(&self, store: &Store, memory: &Memory, position: u64) -> Span {
         let link = self.find(store, position);
-        let start = start_of(link, memory, position);
-        let end = end_of(link, memory, position);
-        link.block.span().part(start, end - start)
+        let (nth, mark_bytes) = ((position - link.first) as u32, link.mark_bytes());
+        let start = if nth == 0 { 0 } else { mark(link, memory, nth - 1, mark_bytes) };
+        link.block.span().part(start, mark(link, memory, nth, mark_bytes) - start)
     }
 
     /// Returns the place `bytes` bytes before the record at `next`: a position, and how much of its record lies before.
@@ -531,10 +541,6 @@ fn start_of(link: &Link, memory: &Memory, position: u64) -> u32 {
         0 => 0,
         nth => mark(link, memory, nth - 1, link.mark_bytes()),
     }
-}
-
-fn end_of(link: &Link, memory: &Memory, position: u64) -> u32 {
-    mark(link, memory, (position - link.first) as u32, link.mark_bytes())
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Home {
             if self.history.first() + 1 >= self.history.next() {
                 break;
             }
-            let time = record_time(memory, self.history.record(store, memory, self.history.first()));
+            let time = record_time(memory, self.history.start(store, memory, self.history.first(), 8));
             if time + limits.history_ms >= now_ms {
                 break;
             }
@@ -173,8 +173,8 @@ impl Home {
     }
 }
 
-fn record_time(memory: &Memory, record: Span) -> u64 {
-    u64::from_le_bytes(memory.bytes(record.part(0, 8)).try_into().expect("eight bytes"))
+fn record_time(memory: &Memory, start: Span) -> u64 {
+    u64::from_le_bytes(memory.bytes(start).try_into().expect("eight bytes"))
 }
 
 /// All homes of a shard.
@@ -277,7 +277,7 @@ impl Homes {
     pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
         let same = |index: u32| {
             let home = &self.homes[index as usize];
-            home.hash == name.hash && self.names.text(home.name) == name.text
+            home.hash == name.hash && self.names.is(home.name, name.text)
         };
         self.by_name.find(half(name.hash), same)
     }

@@ -112,6 +112,19 @@ impl Names {
         &chunk.text[start..start + len]
     }
 
+    /// Says whether it is this one.
+    #[must_use]
+    #[inline]
+    pub(in crate::shard) fn is(&self, place: NamePlace, name: &str) -> bool {
+        if place.len() != name.len() {
+            return false;
+        }
+        let (kind, shift) = (place.kind(), SHIFTS[place.kind()]);
+        let start = (place.cell & ((1 << shift) - 1)) as usize * cell_bytes(kind);
+        let chunk = &self.cells[kind].chunks[(place.cell >> shift) as usize];
+        chunk.text.as_bytes()[start..start + name.len()] == *name.as_bytes()
+    }
+
     /// Keeps a name, which has 1 to 256 bytes.
     ///
     /// # Panics

@@ -258,7 +258,7 @@ impl Topics {
     pub(in crate::shard) fn find(&self, name: Name<'_>) -> Option<u32> {
         let same = |index: u32| {
             let topic = &self.topics[index as usize];
-            topic.hash == name.hash && self.names.text(topic.name) == name.text
+            topic.hash == name.hash && self.names.is(topic.name, name.text)
         };
         self.by_name.find(half(name.hash), same)
     }
