@@ -78,6 +78,11 @@ impl Dialect {
         Dialect { shape, coding }
     }
 
+    /// Says whether its messages name their topic.
+    pub(in crate::shard) fn names_topics(self) -> bool {
+        self.shape != Shape::Payload
+    }
+
     /// Says whether it is sent in chunks.
     pub(in crate::shard) fn chunked(self) -> bool {
         matches!(self.coding, Coding::Chunked | Coding::Gzip)

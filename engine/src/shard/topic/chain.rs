@@ -393,14 +393,14 @@ impl Chain {
         runs
     }
 
-    /// Returns where the first `len` bytes of the record at a position lie, which has so many.
+    /// Returns where the first `len` bytes of the oldest record held lie, which has so many.
     ///
     /// # Panics
-    /// If it is not held.
+    /// If none is held.
     #[must_use]
-    pub(in crate::shard) fn start(&self, store: &Store, memory: &Memory, position: u64, len: u32) -> Span {
-        let link = self.find(store, position);
-        link.block.span().part(start_of(link, memory, position), len)
+    pub(in crate::shard) fn start(&self, store: &Store, memory: &Memory, len: u32) -> Span {
+        let link = &store.links[self.oldest as usize];
+        link.block.span().part(start_of(link, memory, self.first), len)
     }
 
     /// Returns where the record at a position lies.
@@ -451,6 +451,24 @@ impl Chain {
             }
             self.drop_oldest(store);
         }
+    }
+
+    /// Forgets the oldest record; returns its length in bytes.
+    ///
+    /// # Panics
+    /// If none is held.
+    pub(in crate::shard) fn forget_first(&mut self, store: &mut Store, memory: &Memory) -> u32 {
+        // It stands in the oldest block: one whose records are all forgotten goes at once.
+        let link = &store.links[self.oldest as usize];
+        let (nth, mark_bytes) = ((self.first - link.first) as u32, link.mark_bytes());
+        let start = if nth == 0 { 0 } else { mark(link, memory, nth - 1, mark_bytes) };
+        let len = mark(link, memory, nth, mark_bytes) - start;
+        self.before = number_in(link, memory, nth);
+        self.first += 1;
+        if link.end() == self.first {
+            self.drop_oldest(store);
+        }
+        len
     }
 
     /// Returns the position after the last record of the oldest block: what `forget_oldest_block` would leave.
@@ -575,6 +593,11 @@ mod tests {
                     let count = u64::from(dice >> 8) % 9;
                     chain.forget_before(&mut store, &memory, first + count);
                     forget(&mut list, count);
+                }
+                3 if !list.is_empty() => {
+                    let len = chain.forget_first(&mut store, &memory);
+                    assert_eq!(len as usize, bytes_of(list[0]).len());
+                    forget(&mut list, 1);
                 }
                 1 => {
                     chain.forget_oldest_block(&mut store);

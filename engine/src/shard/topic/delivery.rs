@@ -7,9 +7,10 @@ use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Stretch, Ticket};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
+use crate::shard::dialect::Dialect;
 use crate::shard::dialect::encode::Effort;
 use crate::shard::topic::chain::WIDE_MARK_BYTES;
-use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, LOOK, NONE, PACED, Topics};
+use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, FrameLog, LOOK, NONE, PACED, Topics};
 
 /// A log's first block has so many bytes for each reader, up to a quarter of the largest.
 const BLOCK_BYTES_A_READER: u32 = 64;
@@ -43,16 +44,16 @@ impl Shard {
         topic.head = seq;
         let (epoch, mut index) = (topic.epoch, topic.logs);
         while index != NONE {
-            let dialect = self.topics.logs[index as usize].dialect;
-            let message = message_of(&self.topics, id, epoch, seq, content);
+            let FrameLog { dialect, gauge, next: following, .. } = self.topics.logs[index as usize];
+            let message = message_of(&self.topics, id, dialect, epoch, seq, content);
             let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
             let len = self.encoder.measure(dialect, &message, effort) as u32;
             self.work.spend(self.encoder.cost_ns);
             match self.make_frame(driver, index, seq, len) {
                 Some(place) => {
-                    let message = message_of(&self.topics, id, epoch, seq, content);
+                    let message = message_of(&self.topics, id, dialect, epoch, seq, content);
                     self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
-                    if let Some(gauge) = self.topics.gauge_mut(index) {
+                    if let Some(gauge) = self.topics.gauges.get_mut(gauge as usize) {
                         gauge.appended += self.encoder.plain_bytes;
                         gauge.packed += u64::from(len);
                     }
@@ -71,10 +72,10 @@ impl Shard {
             if !std::mem::replace(&mut log.queued, true) {
                 self.sending.dirty.push_back(index);
             }
-            if self.topics.gauge_mut(index).is_some_and(|gauge| gauge.appended >= gauge.look_at) {
+            if self.topics.gauges.get(gauge as usize).is_some_and(|gauge| gauge.appended >= gauge.look_at) {
                 self.look_for_long_streams(index);
             }
-            index = self.topics.logs[index as usize].next;
+            index = following;
         }
     }
 
@@ -233,9 +234,16 @@ impl Shard {
     }
 }
 
-fn message_of<'a>(topics: &'a Topics, id: u32, epoch: u32, seq: u64, content: Content<'a>) -> Message<'a> {
+fn message_of<'a>(
+    topics: &'a Topics,
+    id: u32,
+    dialect: Dialect,
+    epoch: u32,
+    seq: u64,
+    content: Content<'a>,
+) -> Message<'a> {
     Message {
-        topic: topics.name(id).text,
+        topic: if dialect.names_topics() { topics.name(id).text } else { "" },
         cursor: Cursor { epoch, seq },
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,

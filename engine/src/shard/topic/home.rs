@@ -11,7 +11,7 @@ use crate::shard::limits::Limits;
 use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
 use crate::shard::memory::slab::Slab;
-use crate::shard::topic::chain::{Chain, Store};
+use crate::shard::topic::chain::{Chain, Store, WIDE_MARK_BYTES};
 use crate::shard::topic::member::{Member, Resolved};
 use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::numbering::Numbering;
@@ -92,7 +92,7 @@ impl Home {
             if self.history.first() + 1 >= self.history.next() {
                 break;
             }
-            let time = record_time(memory, self.history.start(store, memory, self.history.first(), 8));
+            let time = record_time(memory, self.history.start(store, memory, 8));
             if time + limits.history_ms >= now_ms {
                 break;
             }
@@ -162,9 +162,7 @@ impl Home {
     }
 
     fn forget_first(&mut self, store: &mut Store, memory: &Memory) {
-        let first = self.history.first();
-        self.payload_bytes -= self.content_len(store, memory, first) as u64;
-        self.history.forget_before(store, memory, first + 1);
+        self.payload_bytes -= u64::from(self.history.forget_first(store, memory)) - RECORD_HEAD as u64;
     }
 
     fn forget_all(&mut self, store: &mut Store) {
@@ -365,7 +363,7 @@ impl Homes {
         let len = u32::try_from(len).ok()?;
         let home = &self.homes[index as usize];
         let number = home.numbering.number(home.epoch, home.history.next());
-        if !home.history.could_append(store, number, len) {
+        if !store.pool.has(len.saturating_add(WIDE_MARK_BYTES)) && !home.history.could_append(store, number, len) {
             return None; // However much were forgotten for it.
         }
         // Half of the memory is for what is on its way; histories share the other half.
