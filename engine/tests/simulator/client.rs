@@ -97,9 +97,10 @@ impl Scene<'_> {
 
     /// Says whether a stream of that time, with so many bytes, may end for its age or its length.
     pub(crate) fn may_end(&self, opened_us: u64, length: u64) -> bool {
-        let Plan { stream_ms, stream_bytes, .. } = *self.plan;
+        let Plan { stream_ms, stream_bytes, calm, .. } = *self.plan;
         let old = self.net.now_us() + TICK_US - opened_us >= stream_ms * 1000;
-        old || stream_bytes > 0 && length >= stream_bytes - stream_bytes / 8
+        // One that is long and then falls off its log ends where it is, before it has had all that made it long.
+        old || stream_bytes > 0 && (length >= stream_bytes - stream_bytes / 8 || !calm)
     }
 
     /// Asserts that a stream may be refused so now.
