@@ -82,6 +82,30 @@ fn a_message_an_hour() {
     marks.reached(&[Mark::HourOver]);
 }
 
+/// A reader that is slow in the midst of a message gets the rest of it, and no more than that until its time has come. The rest used
+/// to take with it what had been published meanwhile.
+#[test]
+fn the_rest_of_a_message_brings_no_other() {
+    let mut stage = Stage::new(1, &Limits::default());
+    let conn = stage.upgrade_at(0, 300, "/ws");
+    let mut reader = Reader { conn, bytes: Vec::new() };
+    reader.say(&mut stage, &format!("SUB t since=live every={HOUR_MS}"));
+    assert_eq!(reader.heard(&mut stage), [""; 0]);
+    let first = "1".repeat(1_000);
+    publish(&mut stage, &first);
+    publish(&mut stage, "second");
+    publish(&mut stage, "third");
+    let mut bytes = Vec::new();
+    for _ in 0..20 {
+        assert!(!stage.read(conn, usize::MAX, &mut bytes));
+        stage.turns();
+    }
+    reader.bytes = bytes;
+    assert_eq!(reader.heard(&mut stage), [first]);
+    assert_eq!(pass_ms(&mut stage, &mut reader, HOUR_MS - 10_000), [""; 0]);
+    assert_eq!(pass_ms(&mut stage, &mut reader, 40_000), ["third"]);
+}
+
 /// The largest pace is kept by a clock that has run for longer, and by one that jumps.
 #[test]
 fn the_largest_pace() {

@@ -131,7 +131,7 @@ fn too_large() {
     assert_eq!(table.shard().stats().violations, 0);
 }
 
-/// A subscription too many.
+/// A subscription too many: of a command, and of a poll or a stream of several topics, which does not begin.
 #[test]
 fn too_many() {
     let mut table = Table::new(Limits { subscriptions_max: 1, ..Limits::default() });
@@ -140,7 +140,12 @@ fn too_many() {
     table.say(line, text("SUB a"));
     erred(&table.say(line, text("SUB b id=s")), "s", Refusal::TooMany);
     erred(&table.say(line, text("SUB b")), "-", Refusal::TooMany);
-    counted(table.shard().stats(), "refused_too_many", 2);
+    for transport in [&["poll", "long-poll"][..], &STREAMS].concat() {
+        let got = table.ask(format!("GET /topics?topic=a&topic=b&transport={transport} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        answered(&got, Refusal::TooMany, true);
+        assert_eq!(got.ended, STREAMS.contains(&transport), "only who waits for a stream sends nothing more");
+    }
+    counted(table.shard().stats(), "refused_too_many", 8);
 }
 
 /// Who falls off the log is closed, if that is the policy: a WebSocket with its code, a stream in order behind the event.

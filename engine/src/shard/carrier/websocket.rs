@@ -131,7 +131,7 @@ impl Shard {
 
     /// Ends a WebSocket with a close frame, after what is in its queue.
     pub(in crate::shard) fn close_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, code: u16, reason: &str) {
-        if !self.slots.connections[slot as usize].is_websocket() || self.slots.is_closing(slot) {
+        if !self.slots.is_websocket(slot) || self.slots.is_closing(slot) {
             return;
         }
         if !self.unsubscribe_in_order(driver, slot) {
@@ -148,7 +148,7 @@ impl Shard {
         let written = frame::write_close(&mut bytes, code, reason);
         let len = written.expect("the longest close frame has 129 bytes");
         self.push(driver, slot, &bytes[..len]);
-        if self.slots.connections[slot as usize].is_websocket() {
+        if self.slots.is_websocket(slot) {
             self.active(slot).closing = true;
             // A peer that does not read its farewell has as long as one that does not answer it.
             self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);

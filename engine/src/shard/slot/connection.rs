@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use corecast_protocol::ws::decoder::{Decoder, Role};
 
 use crate::io::driver::{Interest, Slot};
-use crate::shard::carrier::Carrier;
 use crate::shard::crossing::Way;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::memory::buffer::Buffer;
@@ -166,12 +165,6 @@ impl Connection {
     #[must_use]
     pub(in crate::shard) fn is(&self, session: Session) -> bool {
         self.life == Life::Open && self.session == session
-    }
-
-    /// Says whether it is a WebSocket in use.
-    #[must_use]
-    pub(in crate::shard) fn is_websocket(&self) -> bool {
-        self.life == Life::Open && self.session.traits().carrier == Carrier::WebSocket
     }
 }
 

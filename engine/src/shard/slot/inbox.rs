@@ -97,7 +97,7 @@ impl Shard {
         connection.pinged = false;
         connection.reads = connection.reads.saturating_add(1);
         let understands = connection.life == Life::Open && connection.session.traits().understands;
-        if !understands || self.slots.is_closing(slot) && !self.is_websocket(slot) {
+        if !understands || self.slots.is_closing(slot) && !self.slots.is_websocket(slot) {
             return;
         }
         let held = self
@@ -115,10 +115,6 @@ impl Shard {
         } else if !waits {
             self.take_carried(driver, slot);
         }
-    }
-
-    fn is_websocket(&self, slot: Slot) -> bool {
-        self.slots.connections[slot as usize].is_websocket()
     }
 
     /// Handles what was carried over, a slice at a time: of a megabyte that a publisher sent ahead, little is copied for each
@@ -218,7 +214,7 @@ impl Shard {
 
     /// Puts the connection into the sender's queue if it became busy, and notes when a message was begun.
     fn make_ready_or_settle(&mut self, slot: Slot) {
-        if self.is_websocket(slot) {
+        if self.slots.is_websocket(slot) {
             self.time_message(slot);
         }
         if self.slots.connections[slot as usize].active != NONE {

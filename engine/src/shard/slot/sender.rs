@@ -320,7 +320,7 @@ impl Shard {
         let pongs = self.slots.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
         let chooses = subscriber.flags & (CONFLATE | PACED) != 0;
         let (bytes, next) = if (pongs || chooses) && subscriber.partial() > 0 {
-            // Only the rest of what was begun: the pong comes next, or, in its time, what is the newest by then (seed 1140).
+            // Only the rest of what was begun: the pong comes next, or, in its time, what is the newest by then.
             let frame = log.chain.record(&self.store, driver.memory(), subscriber.next);
             let span = frame.part(subscriber.partial(), frame.len - subscriber.partial());
             driver.send(slot, span);

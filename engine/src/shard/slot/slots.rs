@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::io::driver::Slot;
+use crate::shard::carrier::Carrier;
 use crate::shard::memory::slab::Slab;
 use crate::shard::slot::connection::{Active, Connection, Life, Waiting};
 use crate::shard::topic::topics::NONE;
@@ -38,6 +39,13 @@ impl Slots {
         self.connections
             .get(slot as usize)
             .is_some_and(|connection| connection.generation == generation && connection.life == Life::Open)
+    }
+
+    /// Says whether it is a WebSocket in use.
+    #[must_use]
+    pub(in crate::shard) fn is_websocket(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        connection.life == Life::Open && connection.session.traits().carrier == Carrier::WebSocket
     }
 
     /// Says whether our last word is in the queue.
