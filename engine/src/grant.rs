@@ -1,0 +1,228 @@
+//! Grants: what somebody may do, whoever said so; and the questions and verdicts that grants come from.
+//!
+//! ```text
+//!   session ──credential──▶ shard: known? ──question──▶ authority (its own thread): keys, key sets, the hook
+//!                              ▲    intern ◀──verdict──    a grant, or why not
+//!                              └ every order asks it
+//! ```
+//!
+//! Whatever a credential is (a token, an API key, a client certificate, what the hook answers, a peer of the Unix socket), it gives the
+//! same: a [`Grant`]. A connection keeps the number of one. Owns: plain data. Never: a key, a shard, a thread.
+
+use std::net::SocketAddr;
+
+use corecast_protocol::pattern;
+
+/// Longest name of a grant, in bytes; longer ones are cut.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Patterns of a grant in each of its two lists, at most.
+pub const PATTERNS_MAX: usize = 64;
+
+/// What somebody wants to do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Publish to it, or clear it.
+    Publish,
+    /// Read it: subscribe, poll, fetch its value.
+    Subscribe,
+}
+
+/// Patterns of topics, sound each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns(Box<[Box<str>]>);
+
+impl Patterns {
+    /// Makes a list of patterns.
+    ///
+    /// # Errors
+    /// One that is none, or that there are more than [`PATTERNS_MAX`].
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Patterns, String> {
+        let mut list: Vec<Box<str>> = Vec::new();
+        for pattern in patterns {
+            pattern::validate(pattern).map_err(|error| format!("`{pattern}`: {error}"))?;
+            if list.len() == PATTERNS_MAX {
+                return Err(format!("more than {PATTERNS_MAX} patterns"));
+            }
+            list.push(pattern.into());
+        }
+        Ok(Patterns(list.into()))
+    }
+
+    /// Says whether one of them matches a topic.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        self.0.iter().any(|pattern| pattern::matches(pattern, topic))
+    }
+
+    /// Returns them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|pattern| &**pattern)
+    }
+
+    /// Returns the bytes of memory that they hold besides themselves.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|pattern| size_of::<Box<str>>() + pattern.len()).sum()
+    }
+}
+
+/// Limits of who has a grant; `None`: those of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrantLimits {
+    /// Connections with this grant's subject at the same time, on all shards.
+    pub connections: Option<u32>,
+    /// Subscriptions of a connection.
+    pub subscriptions: Option<u32>,
+    /// Messages published in a second by a connection.
+    pub publish_rate: Option<u32>,
+    /// Bytes of these in a second.
+    pub publish_bytes: Option<u32>,
+}
+
+/// What somebody may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose it is, for people: in lists and logs.
+    pub name: Box<str>,
+    /// Whose it is, as revocations say it: the `sub` of a token, the name of a key; empty: nobody's.
+    pub subject: Box<str>,
+    /// The `jti` of its token; empty: it has none.
+    pub token_id: Box<str>,
+    /// When it was issued, in seconds since 1970; 0: unknown. Revocations of a subject say what was issued before when.
+    pub issued_s: u64,
+    /// When it ends, in seconds since 1970; `u64::MAX`: never.
+    pub expires_s: u64,
+    /// What it may publish to.
+    pub publish: Patterns,
+    /// What it may read.
+    pub subscribe: Patterns,
+    /// Its limits.
+    pub limits: GrantLimits,
+}
+
+impl Grant {
+    /// Makes one that may nothing, and never ends.
+    #[must_use]
+    pub fn nothing(name: &str) -> Grant {
+        Grant {
+            name: name.into(),
+            subject: Box::default(),
+            token_id: Box::default(),
+            issued_s: 0,
+            expires_s: u64::MAX,
+            publish: Patterns::default(),
+            subscribe: Patterns::default(),
+            limits: GrantLimits::default(),
+        }
+    }
+
+    /// Says whether its patterns give a right.
+    #[must_use]
+    pub fn gives(&self, action: Action, topic: &str) -> bool {
+        match action {
+            Action::Publish => self.publish.matches(topic),
+            Action::Subscribe => self.subscribe.matches(topic),
+        }
+    }
+
+    /// Returns the bytes of memory that it holds, all in all.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let names = self.name.len() + self.subject.len() + self.token_id.len();
+        size_of::<Grant>() + names + self.publish.bytes() + self.subscribe.bytes()
+    }
+}
+
+/// Who may do something with the topics of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody, whatever a grant says.
+    Nobody,
+    /// Those whose grant says so.
+    #[default]
+    Granted,
+    /// Whoever has a grant, whatever it says.
+    Authenticated,
+    /// Anyone.
+    Anyone,
+}
+
+/// What a question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A token that a peer has shown.
+    Token(Box<str>),
+    /// An API key that a peer has shown.
+    Key(Box<str>),
+    /// The certificate of a client that TLS has verified: its names, as the certificate says them.
+    Certificate(Box<str>),
+    /// The hook: may this peer connect, and what may it do? Only if the hook is asked for that.
+    Connect(Box<Visit>),
+    /// The hook: may this one do that?  Only if the hook is asked for that.
+    Topic {
+        /// Name of its grant.
+        name: Box<str>,
+        /// Subject of its grant.
+        subject: Box<str>,
+        /// What it wants to do.
+        action: Action,
+        /// With which topic.
+        topic: Box<str>,
+        /// Its address.
+        peer: SocketAddr,
+    },
+}
+
+/// What the hook is told of a peer that connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Method of its request.
+    pub method: Box<str>,
+    /// Target of its request: path and query.
+    pub target: Box<str>,
+    /// Its headers, those that the configuration names, as `name: value` lines.
+    pub headers: Box<str>,
+}
+
+/// What a shard wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Comes back with the verdict; means nothing to anybody else.
+    pub word: u64,
+    /// What about.
+    pub ask: Ask,
+}
+
+/// Why somebody gets no grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The credential is not valid; the text says why, without saying anything of it: "the token has expired".
+    Invalid(&'static str),
+    /// The credential may be valid, and is not allowed that.
+    Forbidden(&'static str),
+    /// Nobody can say now: the hook or the key set cannot be reached, or too many ask.
+    Unavailable(&'static str),
+}
+
+/// What the authority says to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The question's.
+    pub word: u64,
+    /// A grant, or why not. To a question about a topic: a grant that gives it, whose end says how long that holds.
+    pub said: Result<Box<Grant>, Denial>,
+    /// How long the verdict holds for the same question, in milliseconds; 0: only for this one.
+    pub holds_ms: u64,
+}
+
+/// What is not to be believed any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// A token, by its `jti`.
+    Token(Box<str>),
+    /// Everything of a subject that was issued before a time, in seconds since 1970.
+    Subject(Box<str>, u64),
+}
