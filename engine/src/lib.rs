@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 mod core_loop;
 mod gate;
+pub mod edge;
 pub mod grant;
 pub mod io;
 pub mod log;

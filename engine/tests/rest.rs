@@ -89,7 +89,7 @@ fn echo(turns: u32, way: Way) -> (ShardThread<u32>, SocketAddr) {
                 match one {
                     Completion::Accepted { slot, .. } => ring.receive(slot, 1, Interest::Multishot),
                     Completion::Received { slot, lent, .. } => {
-                        let bytes = ring.received(lent).to_vec();
+                        let bytes = ring.received(0, lent).to_vec();
                         ring.recycle(lent);
                         let span = Span { start: 0, len: bytes.len() as u32 };
                         ring.memory_mut().bytes_mut(span).copy_from_slice(&bytes);

@@ -324,7 +324,7 @@ impl Lane {
         // A read that fills its buffer goes on in the next.
         ears.account.reads += u64::from(self.filled != Some(slot));
         self.filled = (lent.len == BUFFER_BYTES).then_some(slot);
-        let result = client.hear(self.ring.received(lent), &mut ears);
+        let result = client.hear(self.ring.received(0, lent), &mut ears);
         let (became_ready, slow) = (!was_ready && client.ready(), client.slow);
         let pauses = !was_pausing && client.pauses();
         self.ring.recycle(lent);

@@ -146,6 +146,33 @@ pub enum Completion {
         /// Which.
         slot: Slot,
     },
+    /// The TLS handshake of a connection is over: what it says from now on is told. Comes from the edge.
+    Secured {
+        /// Which.
+        slot: Slot,
+        /// An earlier session went on.
+        resumed: bool,
+    },
+    /// A proxy has said who its client is. Comes from the edge, before any bytes.
+    Announced {
+        /// Whose connection.
+        slot: Slot,
+        /// The client's address.
+        peer: SocketAddr,
+    },
+    /// The peer has said that it sends no more, in words of TLS: what it does afterwards at its socket, and what is armed there,
+    /// is told besides. Comes from the edge.
+    PeerEnded {
+        /// Who.
+        slot: Slot,
+    },
+    /// The connection can be used no more, and is to be closed; the peer has been told. Comes from the edge.
+    Broken {
+        /// Which.
+        slot: Slot,
+        /// What happened, for people.
+        why: &'static str,
+    },
 }
 
 /// What a shard asks of the kernel.
@@ -184,8 +211,8 @@ pub trait Driver {
     /// Closes the slot; `Closed` follows.
     fn close(&mut self, slot: Slot);
 
-    /// Returns the bytes of a lent buffer.
-    fn received(&mut self, lent: Lent) -> &mut [u8];
+    /// Returns the bytes of a lent buffer, which came from this slot.
+    fn received(&mut self, slot: Slot, lent: Lent) -> &mut [u8];
     /// Gives a lent buffer back.
     fn recycle(&mut self, lent: Lent);
 
@@ -195,4 +222,17 @@ pub trait Driver {
     fn reap(&mut self, into: &mut Vec<Completion>, max: usize);
     /// Wakes another shard that rests.
     fn wake(&mut self, shard: usize);
+
+    /// Says whether it has something to do that waits for nothing but the next `submit`, or to say at the next `reap`.
+    fn stirs(&self) -> bool {
+        false
+    }
+    /// Takes the names of the certificate that the peer of a slot has shown, a line each, after `Secured`.
+    fn take_names(&mut self, _slot: Slot) -> Option<Box<str>> {
+        None
+    }
+    /// Returns the bytes of memory that stand beside the block memory for what connections are in the middle of.
+    fn bytes_beside(&self) -> usize {
+        0
+    }
 }

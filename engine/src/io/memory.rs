@@ -122,6 +122,24 @@ impl Memory {
         &mut all[span.range()]
     }
 
+    /// Returns the bytes at `from`, for reading, and those at `to`, for writing.
+    ///
+    /// # Panics
+    /// If the two overlap, or do not lie within the mapping.
+    #[inline]
+    pub fn apart(&mut self, from: Span, to: Span) -> (&[u8], &mut [u8]) {
+        let (from, to) = (from.range(), to.range());
+        assert!(from.end <= to.start || to.end <= from.start, "the spans overlap");
+        assert!(from.end <= self.bytes && to.end <= self.bytes, "span outside the mapping");
+        // SAFETY: both lie within the mapping, which is initialised (zero pages) and borrowed mutably through `self`, and they are
+        // apart. A range never ends before it starts, as its length is unsigned.
+        unsafe {
+            let base = self.base.as_ptr();
+            let read = std::slice::from_raw_parts(base.add(from.start), from.len());
+            (read, std::slice::from_raw_parts_mut(base.add(to.start), to.len()))
+        }
+    }
+
     /// Copies `len` bytes at the start of `from` to the start of `to`.
     ///
     /// # Panics

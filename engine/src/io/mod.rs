@@ -10,6 +10,7 @@
 //!     └─────────────────┘<──────────────────┘           listen    listening sockets
 //!   rest: doorbell or clock                             rest, doorbell, executor    a shard's thread, and its sleep
 //!                                                       check     whether this host can run it; clock, random
+//!                                                       aead      ciphers of TLS records, in the C of AWS-LC
 //! ```
 //!
 //! # Why the unsafe is sound
@@ -27,6 +28,7 @@
 
 mod accept;
 mod address;
+pub(crate) mod aead;
 mod buffers;
 pub mod check;
 pub mod clock;

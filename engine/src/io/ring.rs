@@ -572,7 +572,7 @@ impl Driver for Ring {
     }
 
     #[inline]
-    fn received(&mut self, lent: Lent) -> &mut [u8] {
+    fn received(&mut self, _slot: Slot, lent: Lent) -> &mut [u8] {
         self.buffers.bytes(lent)
     }
 

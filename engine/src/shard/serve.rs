@@ -62,9 +62,12 @@ impl Shard {
                 self.stats.bytes_received += u64::from(lent.len);
                 let mut bytes = std::mem::take(&mut self.scratch.received);
                 bytes.clear();
-                bytes.extend_from_slice(driver.received(lent));
+                bytes.extend_from_slice(driver.received(slot, lent));
                 driver.recycle(lent);
-                self.received(driver, slot, &mut bytes);
+                // A part of a record that nothing can be made of yet is no sign of life either.
+                if !bytes.is_empty() {
+                    self.received(driver, slot, &mut bytes);
+                }
                 self.scratch.received = bytes;
                 self.rearm(driver, slot);
             }
@@ -111,6 +114,25 @@ impl Shard {
             Completion::Closed { slot } => {
                 self.closed(slot);
                 self.accept_again(driver);
+            }
+            Completion::Secured { slot, resumed } => {
+                self.stats.tls_handshakes += 1;
+                self.stats.tls_resumed += u64::from(resumed);
+                drop(driver.take_names(slot));
+            }
+            Completion::Announced { slot, peer } => self.slots.connections[slot as usize].set_peer(peer),
+            Completion::PeerEnded { slot } => {
+                let connection = &self.slots.connections[slot as usize];
+                if matches!(connection.life, Life::Open | Life::Lingering) && !connection.ended {
+                    self.peer_ended(driver, slot);
+                    self.rearm(driver, slot);
+                }
+            }
+            Completion::Broken { slot, why } => {
+                self.stats.tls_broken += 1;
+                let peer = self.slots.connections[slot as usize].peer();
+                tracing::debug!(shard = self.index, %peer, why, "a connection broke");
+                self.kill(driver, slot);
             }
             Completion::Unsent { .. } => unreachable!("settled right after the submit"),
             Completion::Connected { .. } => unreachable!("a shard does not connect"),

@@ -74,7 +74,7 @@ impl Bench {
             }
             _ => None,
         });
-        let bytes = self.ring.received(lent).to_vec();
+        let bytes = self.ring.received(0, lent).to_vec();
         self.ring.recycle(lent);
         (bytes, generation, more)
     }

@@ -540,7 +540,7 @@ impl Driver for FakeKernel {
         self.order(Order::Close(slot));
     }
 
-    fn received(&mut self, lent: Lent) -> &mut [u8] {
+    fn received(&mut self, _slot: Slot, lent: Lent) -> &mut [u8] {
         let id = usize::from(lent.id);
         assert_eq!(self.owners[id], BufferOwner::Shard, "driver contract: buffer {id} is not lent to the shard");
         &mut self.buffers[id][..lent.len as usize]

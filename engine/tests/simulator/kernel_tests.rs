@@ -60,7 +60,7 @@ impl EchoShard {
             Completion::Received { slot, generation, lent, more } => {
                 let echo = &mut self.slots[slot as usize];
                 assert_eq!(generation, echo.generation);
-                let bytes = kernel.received(lent).to_vec();
+                let bytes = kernel.received(0, lent).to_vec();
                 let at = Span { start: (slot as usize * ECHO_BYTES + echo.to) as u64, len: lent.len };
                 echo.to += bytes.len();
                 kernel.memory_mut().bytes_mut(at).copy_from_slice(&bytes);
@@ -404,7 +404,7 @@ fn a_double_recycle() {
     kernel.receive(slot, 1, Interest::Multishot);
     assert_eq!(net.borrow_mut().client_write(conn, b"hello"), Ok(5));
     let Completion::Received { lent, .. } = next(&net, &mut kernel) else { panic!("bytes first") };
-    assert_eq!(kernel.received(lent), b"hello");
+    assert_eq!(kernel.received(0, lent), b"hello");
     kernel.recycle(lent);
     kernel.recycle(lent);
 }
@@ -414,5 +414,5 @@ fn a_double_recycle() {
 #[should_panic(expected = "is not lent")]
 fn a_read_of_a_buffer_not_lent() {
     let (_net, mut kernel, _, _) = one_open();
-    let _ = kernel.received(Lent { id: 0, len: 1 });
+    let _ = kernel.received(0, Lent { id: 0, len: 1 });
 }

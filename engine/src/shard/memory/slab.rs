@@ -15,10 +15,10 @@ const NONE: u32 = u32::MAX;
 
 /// Bytes of a chunk, at most, and more than half of it: large enough for the allocator to map and unmap it by itself
 /// (`io::memory::keep_large_pieces_apart`), small enough that what a little-used table wastes is nothing.
-pub(in crate::shard) const CHUNK_BYTES: usize = 256 << 10;
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
 /// Returns the power of two that is the number of things of so many bytes in a chunk.
-pub(in crate::shard) const fn shift_for(bytes: usize) -> u32 {
+pub(crate) const fn shift_for(bytes: usize) -> u32 {
     (CHUNK_BYTES / bytes).ilog2()
 }
 
@@ -40,7 +40,7 @@ struct Chunk<T> {
 
 /// The table.
 #[derive(Debug)]
-pub(in crate::shard) struct Slab<T> {
+pub(crate) struct Slab<T> {
     first: Chunk<T>,
     /// All others.
     others: Vec<Chunk<T>>,
@@ -64,37 +64,37 @@ impl<T> Slab<T> {
 
     /// Makes an empty table, which holds no memory.
     #[must_use]
-    pub(in crate::shard) const fn new() -> Slab<T> {
+    pub(crate) const fn new() -> Slab<T> {
         Slab { first: Chunk::new(), others: Vec::new(), rooms: Rooms::new(), spare: NONE, len: 0, entries: 0 }
     }
 
     /// Returns how many things there are.
     #[must_use]
-    pub(in crate::shard) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Returns a bound of the numbers of things.
     #[must_use]
-    pub(in crate::shard) fn bound(&self) -> usize {
+    pub(crate) fn bound(&self) -> usize {
         let last = self.others.last().unwrap_or(&self.first);
         (self.others.len() << Slab::<T>::SHIFT) + last.entries.len()
     }
 
     /// Returns the bytes of memory that it holds: of things, and of places where there were some.
     #[must_use]
-    pub(in crate::shard) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         (self.entries * size_of::<Entry<T>>() + self.others.capacity() * size_of::<Chunk<T>>()) as u64
     }
 
     /// Returns the bytes of what there is, without places where there was something: these are used before it grows.
     #[must_use]
-    pub(in crate::shard) fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         (self.len * size_of::<Entry<T>>()) as u64
     }
 
     /// Puts a thing into it; returns its number.
-    pub(in crate::shard) fn insert(&mut self, thing: T) -> usize {
+    pub(crate) fn insert(&mut self, thing: T) -> usize {
         let at = self.rooms.first().min(self.others.len() + 1);
         let at = if at > self.others.len() { self.add_chunk() } else { at };
         let chunk = match at.checked_sub(1) {
@@ -141,7 +141,7 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     /// If there is none with this number.
-    pub(in crate::shard) fn remove(&mut self, number: usize) -> T {
+    pub(crate) fn remove(&mut self, number: usize) -> T {
         let (at, place) = (number >> Slab::<T>::SHIFT, number & Slab::<T>::MASK);
         let chunk = match at.checked_sub(1) {
             None => &mut self.first,
@@ -163,7 +163,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes a thing out of it, if there is one with this number.
-    pub(in crate::shard) fn try_remove(&mut self, number: usize) -> Option<T> {
+    pub(crate) fn try_remove(&mut self, number: usize) -> Option<T> {
         self.get(number).is_some().then(|| self.remove(number))
     }
 
@@ -189,7 +189,7 @@ impl<T> Slab<T> {
     /// Returns a thing, if there is one with this number.
     #[must_use]
     #[inline]
-    pub(in crate::shard) fn get(&self, number: usize) -> Option<&T> {
+    pub(crate) fn get(&self, number: usize) -> Option<&T> {
         let entry = match number >> Slab::<T>::SHIFT {
             0 => self.first.entries.get(number),
             at => self.others.get(at - 1)?.entries.get(number & Slab::<T>::MASK),
@@ -203,7 +203,7 @@ impl<T> Slab<T> {
     /// Returns a thing, for changing, if there is one with this number.
     #[must_use]
     #[inline]
-    pub(in crate::shard) fn get_mut(&mut self, number: usize) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, number: usize) -> Option<&mut T> {
         let entry = match number >> Slab::<T>::SHIFT {
             0 => self.first.entries.get_mut(number),
             at => self.others.get_mut(at - 1)?.entries.get_mut(number & Slab::<T>::MASK),
@@ -215,7 +215,7 @@ impl<T> Slab<T> {
     }
 
     /// Returns all things with their numbers, in order.
-    pub(in crate::shard) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         std::iter::once(&self.first).chain(&self.others).enumerate().flat_map(|(at, chunk)| {
             chunk.entries.iter().enumerate().filter_map(move |(place, entry)| match entry {
                 Entry::Occupied(thing) => Some((at << Slab::<T>::SHIFT | place, thing)),
@@ -243,7 +243,7 @@ impl<T> IndexMut<usize> for Slab<T> {
 
 /// Which chunks of a table have room.
 #[derive(Debug)]
-pub(in crate::shard) struct Rooms {
+pub(crate) struct Rooms {
     /// A bit for each chunk that has room.
     bits: Vec<u64>,
     /// The first one.
@@ -252,18 +252,18 @@ pub(in crate::shard) struct Rooms {
 
 impl Rooms {
     /// Knows of no chunk yet.
-    pub(in crate::shard) const fn new() -> Rooms {
+    pub(crate) const fn new() -> Rooms {
         Rooms { bits: Vec::new(), first: usize::MAX }
     }
 
     /// Returns the first chunk with room, or a number that is larger than any.
     #[inline]
-    pub(in crate::shard) fn first(&self) -> usize {
+    pub(crate) fn first(&self) -> usize {
         self.first
     }
 
     /// A chunk has room.
-    pub(in crate::shard) fn set(&mut self, at: usize) {
+    pub(crate) fn set(&mut self, at: usize) {
         if self.bits.len() <= at / 64 {
             self.bits.resize(at / 64 + 1, 0);
         }
@@ -272,7 +272,7 @@ impl Rooms {
     }
 
     /// A chunk has none, or is the last one and goes.
-    pub(in crate::shard) fn clear(&mut self, at: usize) {
+    pub(crate) fn clear(&mut self, at: usize) {
         let Some(word) = self.bits.get_mut(at / 64) else { return };
         *word &= !(1 << (at % 64));
         if at == self.first {

@@ -142,6 +142,11 @@ impl Connection {
     pub(in crate::shard) fn open(&mut self, session: Session, listener: u8, peer: SocketAddr, tick: u32) {
         let generation = self.generation.wrapping_add(1);
         *self = Connection { generation, life: Life::Open, session, listener, heard_tick: tick, ..Connection::free() };
+        self.set_peer(peer);
+    }
+
+    /// Says who the peer is.
+    pub(in crate::shard) fn set_peer(&mut self, peer: SocketAddr) {
         self.port = peer.port();
         self.address = match peer.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),

@@ -1,0 +1,99 @@
+//! Fronts: what stands before one connection.
+
+use super::handshake::Handshake;
+use super::record::{HEADER_BYTES, Keys};
+
+/// What stands before a connection.
+#[derive(Debug)]
+pub(super) enum Front {
+    /// What came of a PROXY header.
+    Header(Box<Header>),
+    /// A TLS handshake.
+    Shaking(Box<Shaking>),
+    /// Records.
+    Sealed(Sealed),
+    /// Nothing any more; this came with the header, and was not fetched yet.
+    Plain(Vec<u8>),
+    /// It broke: nothing that comes is believed, and nothing is sent.
+    Broken,
+}
+
+/// A PROXY header.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) listener: u8,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A handshake, begun or not.
+#[derive(Debug)]
+pub(super) struct Shaking {
+    pub(super) listener: u8,
+    /// Tells it from others in the list of those that were begun.
+    pub(super) serial: u32,
+    /// It stands in the queue of those that can go on.
+    pub(super) queued: bool,
+    /// What came before it was begun.
+    pub(super) bytes: Vec<u8>,
+    pub(super) handshake: Option<Handshake>,
+}
+
+/// A connection that speaks TLS: all that is kept of it while it is idle.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) keys: Keys,
+    /// Its send of the present submit, or [`super::NONE`].
+    pub(super) flight: u32,
+    /// One byte of what the shard sends next was sealed already, with a record whose rest is kept.
+    pub(super) held: bool,
+    /// The peer wants to see new keys of ours before anything else.
+    pub(super) owes_update: bool,
+    /// The peer has said that it sends no more.
+    pub(super) ended: bool,
+    /// What is unfinished, if anything.
+    pub(super) busy: Option<Box<Unfinished>>,
+}
+
+/// What is unfinished.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    /// The beginning of a record that came.
+    pub(super) carry: Vec<u8>,
+    /// The rest of a record that was sent.
+    pub(super) kept: Vec<u8>,
+    /// Names of the client's certificate, until the shard asks.
+    pub(super) names: Option<Box<str>>,
+}
+
+impl Unfinished {
+    pub(super) fn is_over(&self) -> bool {
+        self.carry.is_empty() && self.kept.is_empty() && self.names.is_none()
+    }
+}
+
+impl Sealed {
+    pub(super) fn new(keys: Keys) -> Sealed {
+        Sealed { keys, flight: super::NONE, held: false, owes_update: false, ended: false, busy: None }
+    }
+
+    /// Forgets what is unfinished, if nothing is.
+    pub(super) fn tidy(&mut self) {
+        if self.busy.as_ref().is_some_and(|busy| busy.is_over()) {
+            self.busy = None;
+        }
+    }
+}
+
+/// The longest rest of a record: what is begun of a long one.
+pub(super) const CARRY_BYTES_MAX: usize = HEADER_BYTES + (1 << 14) + 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle TLS connection costs here, besides four bytes of its slot, and besides what a plain one costs.
+    #[test]
+    fn an_idle_front_is_small() {
+        assert!(size_of::<Front>() <= 240, "{}", size_of::<Front>());
+    }
+}
