@@ -1,6 +1,6 @@
 //! The admin listener: health, readiness, statistics, and what the control plane is asked, over plain HTTP.
 //!
-//! Owns: one listening socket and one thread of the control plane. Touches: what [`Watched`] lets it read. Never: a shard, or
+//! Owns: its listening sockets and one thread of the control plane. Touches: what [`Watched`] lets it read. Never: a shard, or
 //! anything a message passes through; what a shard has to say comes through [`crate::control`], and whoever asked for it waits
 //! for itself. Small on purpose: one request per connection, a head of at most [`HEAD_BYTES_MAX`],
 //! [`DEADLINE`] for everything, [`PEERS_MAX`] connections. A peer that stalls costs nobody but itself: the thread waits for all
@@ -9,7 +9,7 @@
 mod peer;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::sync::PoisonError;
 use std::thread;
@@ -20,6 +20,7 @@ use corecast_protocol::http::query;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 
+use crate::config::Listen;
 use crate::control::{self, Asker, Demand, Hosts, Outcome};
 use crate::io::check::{StartError, fault, no_thread};
 use crate::io::doorbell::Doorbell;
@@ -78,46 +79,48 @@ impl std::fmt::Debug for Watched {
     }
 }
 
-/// The bound port, which does not answer yet, and the thread that will.
+/// The bound ports, which do not answer yet, and the thread that will.
 #[derive(Debug)]
 pub struct Listener {
-    address: SocketAddr,
+    addresses: Vec<Listen>,
     begin: Sender<Watched>,
 }
 
 impl Listener {
-    /// Starts the thread, then takes the port.
+    /// Starts the thread, then takes the ports.
     ///
     /// # Errors
-    /// The thread cannot be started, the port is taken, or the address is not one of this host.
-    pub fn bind(address: SocketAddr) -> Result<Listener, StartError> {
+    /// The thread cannot be started, a port is taken, or an address is not one of this host.
+    pub fn bind(addresses: &[Listen]) -> Result<Listener, StartError> {
         let (begin, begun) = bounded(1);
         let bell = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
-        let (give, given) = bounded::<TcpListener>(1);
+        let (give, given) = bounded::<Vec<TcpListener>>(1);
         let spawned = thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // Whoever drops the other end does not want to serve after all.
-            let (Ok(socket), Ok(watched)) = (given.recv(), begun.recv()) else { return };
-            serve(&socket, &bell, &watched);
+            let (Ok(sockets), Ok(watched)) = (given.recv(), begun.recv()) else { return };
+            serve(&sockets, &bell, &watched);
         });
         spawned.map_err(|error| no_thread("admin", &error))?;
-        let bound = until_free(|| {
-            let socket = TcpListener::bind(address)?;
-            socket.set_nonblocking(true)?;
-            Ok((socket.local_addr()?, socket))
-        });
-        let (address, socket) = bound.map_err(|error| StartError {
-            cause: format!("cannot listen on the admin address {address}: {error}"),
-            cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
-        })?;
+        let mut sockets = Vec::new();
+        let mut bound = Vec::new();
+        for address in addresses {
+            let opened = open(address).map_err(|error| StartError {
+                cause: format!("cannot listen on the admin address {address}: {error}"),
+                cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
+            });
+            let (address, socket) = opened?;
+            bound.push(address);
+            sockets.push(socket);
+        }
         // It waits for nothing else.
-        let _ = give.send(socket);
-        Ok(Listener { address, begin })
+        let _ = give.send(sockets);
+        Ok(Listener { addresses: bound, begin })
     }
 
-    /// Returns the address it listens on, with the port the kernel chose if 0 was asked for.
+    /// Returns the addresses it listens on, with the ports the kernel chose where 0 was asked for.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[Listen] {
+        &self.addresses
     }
 
     /// Answers requests from now on, until the process ends.
@@ -127,12 +130,21 @@ impl Listener {
     }
 }
 
+fn open(address: &Listen) -> io::Result<(Listen, TcpListener)> {
+    let Listen::Tcp(wanted) = address else { return Err(io::Error::other("not built yet")) };
+    until_free(|| {
+        let socket = TcpListener::bind(wanted)?;
+        socket.set_nonblocking(true)?;
+        Ok((address.bound_to(socket.local_addr()?), socket))
+    })
+}
+
 /// Serves all peers, none of which is waited for alone.
-fn serve(socket: &TcpListener, bell: &Doorbell, watched: &Watched) {
-    let own = socket.local_addr().ok();
-    let answer = |request: &Request<'_>| {
+fn serve(sockets: &[TcpListener], bell: &Doorbell, watched: &Watched) {
+    let owns: Vec<_> = sockets.iter().map(|socket| socket.local_addr().ok()).collect();
+    let answer = |of: usize, request: &Request<'_>| {
         let (on_loopback, port) =
-            own.map_or((false, None), |own| (own.ip().to_canonical().is_loopback(), Some(own.port())));
+            owns[of].map_or((false, None), |own| (own.ip().to_canonical().is_loopback(), Some(own.port())));
         let hosts = watched.hosts.read().unwrap_or_else(PoisonError::into_inner);
         if !is_host_allowed(request.headers.host, &hosts, on_loopback, port) {
             return Reply::text(421, crate::shard::MISDIRECTED).into();
@@ -151,7 +163,8 @@ fn serve(socket: &TcpListener, bell: &Doorbell, watched: &Watched) {
         let accepts = now >= accept_at;
         let deadline = peers.iter().map(Peer::deadline).chain((!accepts).then_some(accept_at)).min();
         let waiting = [(bell.as_fd(), For::Reading)].into_iter().chain(peers.iter().map(Peer::waits_for));
-        let waiting: Vec<_> = waiting.chain(accepts.then_some((socket.as_fd(), For::Reading))).collect();
+        let waiting: Vec<_> =
+            waiting.chain(sockets.iter().filter(|_| accepts).map(|socket| (socket.as_fd(), For::Reading))).collect();
         let ready = poll::wait(&waiting, deadline.map(|deadline| deadline.saturating_duration_since(now)));
         let Ok(ready) = ready else {
             thread::sleep(ACCEPT_PAUSE); // The kernel is out of memory.
@@ -166,17 +179,19 @@ fn serve(socket: &TcpListener, bell: &Doorbell, watched: &Watched) {
             let is_ready = ready.next() == Some(true);
             if is_ready || peer.is_answered() { peer.go_on(&answer) } else { now < peer.deadline() || peer.late() }
         });
-        if ready.next() == Some(true)
-            && let Err(error) = accept(socket, &mut peers)
-        {
-            tracing::warn!(%error, "the admin listener cannot accept");
-            accept_at = now + ACCEPT_PAUSE;
+        for (of, socket) in sockets.iter().enumerate() {
+            if ready.next() == Some(true)
+                && let Err(error) = accept(of, socket, &mut peers)
+            {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                accept_at = now + ACCEPT_PAUSE;
+            }
         }
     }
 }
 
 /// Accepts who waits, so many as there may be at once.
-fn accept(socket: &TcpListener, peers: &mut Vec<Peer>) -> io::Result<()> {
+fn accept(of: usize, socket: &TcpListener, peers: &mut Vec<Peer>) -> io::Result<()> {
     for _ in 0..PEERS_MAX {
         match socket.accept() {
             Ok((stream, _)) => {
@@ -184,7 +199,7 @@ fn accept(socket: &TcpListener, peers: &mut Vec<Peer>) -> io::Result<()> {
                     peers.remove(0);
                 }
                 // What goes wrong with one connection is its peer's business.
-                peers.extend(Peer::new(stream));
+                peers.extend(Peer::new(of, stream));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             // Gone before it was taken (accept(2)), or a signal.
@@ -315,7 +330,7 @@ fn statistics(watched: &Watched) -> Reply {
 mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
+    use std::net::{SocketAddr, TcpStream};
     use std::sync::{Arc, Mutex, RwLock};
 
     use crate::config::{Config, Host};
@@ -327,8 +342,8 @@ mod tests {
     }
 
     fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -> SocketAddr {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.address();
+        let listener = Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
+        let address = listener.addresses()[0].socket().unwrap();
         listener.serve(Watched {
             read: Box::new(|| Reading {
                 names: vec!["connections", "turns"],
@@ -508,8 +523,8 @@ mod tests {
     /// A taken port is told with a cure.
     #[test]
     fn a_taken_port() {
-        let taken = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let problem = Listener::bind(taken.address()).unwrap_err();
+        let taken = Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
+        let problem = Listener::bind(taken.addresses()).unwrap_err();
         assert!(problem.cause.contains("in use") && problem.cure.contains("--admin"), "{problem}");
     }
 }

@@ -6,6 +6,7 @@
 //! Touches: the file and the environment, at start and when told to read them again. Never: used by a shard, which has
 //! [`Limits`] instead.
 
+mod address;
 mod changes;
 mod document;
 mod host;
@@ -14,11 +15,10 @@ mod sources;
 mod table;
 mod units;
 
-use std::net::SocketAddr;
-
 use crate::io::check::StartError;
 use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, SHARD_BYTES_MAX, block_bytes_max};
 
+pub use address::Listen;
 pub use changes::changes;
 pub use document::document;
 pub use host::Host;
@@ -38,9 +38,9 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Public addresses to listen on.
-    pub listen: Vec<SocketAddr>,
-    /// Address of the admin listener; none: switched off.
-    pub admin: Option<SocketAddr>,
+    pub listen: Vec<Listen>,
+    /// Addresses of the admin listener; none: switched off.
+    pub admin: Vec<Listen>,
     /// Cores to pin shards to, round robin.
     pub cores: Vec<usize>,
     /// Number of shards.
@@ -133,13 +133,16 @@ impl Config {
         let named = self.listen.iter().map(|address| ("listen", address));
         let named: Vec<_> = named.chain(self.admin.iter().map(|address| ("admin", address))).collect();
         for (i, (name, address)) in named.iter().enumerate() {
-            if let Some((other, taken)) = named[..i].iter().find(|(_, taken)| overlap(taken, address)) {
+            if let Some((other, taken)) = named[..i].iter().find(|(_, taken)| taken.overlaps(address)) {
                 wrong(
-                    format!("{name} {address} takes the same port as {other} {taken}"),
-                    "give each listener an address and port of its own",
+                    format!(
+                        "{name} {address} takes the same {} as {other} {taken}",
+                        if address.path().is_some() { "path" } else { "port" }
+                    ),
+                    "give each listener an address and port, or a path, of its own",
                 );
             }
-            if !address.ip().to_canonical().is_loopback() && !self.insecure {
+            if !address.is_local() && !self.insecure {
                 wrong(
                     format!("{name} {address} can be reached from other hosts, and nothing asks who connects"),
                     "listen on 127.0.0.1, or say --insecure if the network around it is trusted",
@@ -288,12 +291,6 @@ impl Config {
 /// Least block memory of a shard in bytes: below it even a few topics would fight for blocks.
 const SHARD_BYTES_MIN: u64 = 4 << 20;
 
-/// Says whether two listeners would fight for one port. Port 0 is a different one each time.
-fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
-    let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
-    a.port() == b.port() && a.port() != 0 && (a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,8 +305,8 @@ mod tests {
     fn defaults_are_fine() {
         let config = Config::default_on(&host());
         assert_eq!(config.check(), Ok(()));
-        assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(config.admin, Some("127.0.0.1:8081".parse().unwrap()));
+        assert_eq!(config.listen, [Listen::read("127.0.0.1:8080").unwrap()]);
+        assert_eq!(config.admin, [Listen::read("127.0.0.1:8081").unwrap()]);
         assert_eq!((config.shards, config.cores.len()), (4, 4));
         assert_eq!((config.memory_bytes, config.message_bytes_max), (2 << 30, 64 << 10));
         assert_eq!((config.history_messages, config.history_bytes, config.history_seconds), (64, 64 << 10, 300));
@@ -321,17 +318,18 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let base = Config::default_on(&host());
-        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let address = |text: &str| Listen::read(text).unwrap();
         let cases: Vec<(&str, Config)> = vec![
             ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
             ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
-            ("can be reached from other hosts", Config { admin: Some(address("10.0.0.1:9")), ..base.clone() }),
+            ("can be reached from other hosts", Config { admin: vec![address("10.0.0.1:9")], ..base.clone() }),
             ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
-            ("the same port as listen", Config { admin: Some(address("127.0.0.1:8080")), ..base.clone() }),
+            ("the same port as listen", Config { admin: vec![address("127.0.0.1:8080")], ..base.clone() }),
             (
                 "the same port as listen",
                 Config { listen: vec![address("0.0.0.0:8081")], insecure: true, ..base.clone() },
             ),
+            ("the same path as listen", Config { listen: vec![address("unix:/a"); 2], ..base.clone() }),
             ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
             ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
             ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
@@ -378,12 +376,13 @@ mod tests {
     #[test]
     fn sensible_addresses_pass() {
         let base = Config::default_on(&host());
-        let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let list = |texts: &[&str]| texts.iter().map(|text| Listen::read(text).unwrap()).collect::<Vec<Listen>>();
         let fine = [
             Config { listen: list(&["127.0.0.1:0", "127.0.0.1:0"]), ..base.clone() },
             Config { listen: list(&["127.0.0.2:8080", "127.0.0.3:8080", "[::1]:8080"]), ..base.clone() },
             Config { listen: list(&["0.0.0.0:8080"]), insecure: true, ..base.clone() },
-            Config { admin: None, ..base },
+            Config { listen: list(&["unix:/a", "unix:/b", "127.0.0.1:8080"]), ..base.clone() },
+            Config { admin: Vec::new(), ..base },
         ];
         for config in fine {
             assert_eq!(config.check(), Ok(()), "{config:?}");

@@ -3,11 +3,11 @@
 //! Owns: starting and stopping. Never: touches a message.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::config::Listen;
 use crate::control;
 use crate::core_loop::CoreLoop;
 use crate::gate::{GateKeeper, gate};
@@ -25,7 +25,7 @@ use crate::shard::{Limits, Setup, bookkeeping_bytes};
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Addresses to listen on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Number of shards, 1 to 256.
     pub shards: usize,
     /// CPUs to pin to, in turn; empty: all that this process may use.
@@ -47,7 +47,7 @@ pub struct Node {
     /// Of each core: where it waits, until the node listens.
     gates: Vec<GateKeeper>,
     shards: usize,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Listen>,
     board: Arc<Board>,
     doorbells: Vec<Doorbell>,
     control: Option<control::End>,
@@ -87,7 +87,7 @@ impl Node {
         };
         let mut limits = settings.limits.clone();
         limits.memory_bytes = settings.memory_bytes / shards as u64;
-        limits.loopback = settings.listen.iter().map(|address| address.ip().to_canonical().is_loopback()).collect();
+        limits.loopback = settings.listen.iter().map(Listen::is_local).collect();
         check_bookkeeping(limits.memory_bytes, shards)?;
 
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.
@@ -174,15 +174,21 @@ impl Node {
     ///
     /// # Errors
     /// An address cannot be listened on; then none is.
-    pub fn open(&mut self, addresses: &[SocketAddr]) -> Result<(), StartError> {
+    pub fn open(&mut self, addresses: &[Listen]) -> Result<(), StartError> {
         let mut listeners: Vec<Vec<Listener>> = (0..self.shards).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for address in addresses {
-            let opened = listen(*address, self.shards).map_err(|error| StartError {
+            let Listen::Tcp(socket) = address else {
+                return Err(StartError {
+                    cause: format!("cannot listen on {address}: not built yet"),
+                    cure: "listen on an address without TLS, as in 127.0.0.1:8080".to_owned(),
+                });
+            };
+            let opened = listen(*socket, self.shards).map_err(|error| StartError {
                 cause: error.to_string(),
                 cure: "choose another address with --listen, or stop what listens there".to_owned(),
             })?;
-            bound.extend(opened.first().map(Listener::address));
+            bound.extend(opened.first().map(|listener| address.bound_to(listener.address())));
             for (shard, listener) in opened.into_iter().enumerate() {
                 listeners[shard].push(listener);
             }
@@ -213,7 +219,7 @@ impl Node {
 
     /// Returns the addresses listened on, with the ports that were chosen for port 0.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Listen] {
         &self.addresses
     }
 

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 
+use corecast::config::Listen;
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
 use corecast_loadgen::report;
@@ -22,7 +23,7 @@ impl Engine {
 
     fn with_shards(shards: usize) -> Engine {
         let settings = Settings {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
             shards,
             cores: Vec::new(),
             connections: 2_000,
@@ -35,7 +36,7 @@ impl Engine {
 
     fn plan(&self) -> Plan {
         Plan {
-            connect: self.0.as_ref().unwrap().addresses().to_vec(),
+            connect: self.0.as_ref().unwrap().addresses().iter().filter_map(Listen::socket).collect(),
             connections: 120,
             topics: 7,
             phases: messages(Load::Open { rate: 400.0 }, 200),

@@ -24,7 +24,7 @@ impl Engine {
 
     fn with(limits: Limits) -> Engine {
         let settings = Settings {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
             shards: 1,
             cores: Vec::new(),
             connections: 2_000,

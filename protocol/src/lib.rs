@@ -29,6 +29,7 @@ pub mod line;
 pub mod message;
 pub mod pattern;
 pub mod percent;
+pub mod proxy;
 pub mod topic;
 pub mod violation;
 pub mod write;

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::proxy::ProxyError;
 use crate::topic::TopicError;
 use crate::ws::close;
 
@@ -76,6 +77,8 @@ pub enum Violation {
     ValueTooLong,
     /// A topic's name breaks a rule.
     BadTopic(TopicError),
+    /// What a proxy says of its client before the first byte breaks a rule.
+    BadProxyHeader(ProxyError),
     /// A cursor is not 8 hexadecimal digits, `-`, and a decimal number.
     BadCursor,
     /// A start position is not `latest`, `live`, `earliest`, `-N` or a cursor.
@@ -185,6 +188,7 @@ impl Violation {
             Self::BadEscape => ("a % is not followed by two hexadecimal digits", 400, POLICY),
             Self::ValueTooLong => ("a value is too long", 400, POLICY),
             Self::BadTopic(error) => (error.text(), 400, POLICY),
+            Self::BadProxyHeader(error) => (error.text(), 400, PROTOCOL),
             Self::BadCursor => ("the cursor is malformed", 400, POLICY),
             Self::BadSince => ("since is not latest, live, earliest, -N or a cursor", 400, POLICY),
             Self::BadEvent => ("an event name is 1 to 64 visible ASCII characters", 400, POLICY),
@@ -228,6 +232,12 @@ impl fmt::Display for Violation {
 }
 
 impl core::error::Error for Violation {}
+
+impl From<ProxyError> for Violation {
+    fn from(error: ProxyError) -> Self {
+        Self::BadProxyHeader(error)
+    }
+}
 
 impl From<TopicError> for Violation {
     fn from(error: TopicError) -> Self {

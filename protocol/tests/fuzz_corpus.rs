@@ -20,6 +20,8 @@ targets! {
     head
     /// A response head reads the same however it is cut.
     response
+    /// What a proxy says reads the same however it is cut, and in both versions.
+    proxy
     /// A chunked body reads the same however it is cut.
     chunked
     /// A stream of frames reads the same however it is cut.

@@ -26,6 +26,8 @@ const LEAVE_BYTES_MAX: usize = 64 << 10;
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// Which of the listeners accepted it.
+    of: usize,
     stream: TcpStream,
     deadline: Instant,
     step: Step,
@@ -44,11 +46,11 @@ enum Step {
 }
 
 impl Peer {
-    /// Takes a connection that was accepted.
-    pub(super) fn new(stream: TcpStream) -> io::Result<Peer> {
+    /// Takes a connection that a listener has accepted.
+    pub(super) fn new(of: usize, stream: TcpStream) -> io::Result<Peer> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Peer { stream, deadline: Instant::now() + DEADLINE, step: Step::Asking(Vec::new()) })
+        Ok(Peer { of, stream, deadline: Instant::now() + DEADLINE, step: Step::Asking(Vec::new()) })
     }
 
     /// Returns until when it may take for its step.
@@ -72,7 +74,7 @@ impl Peer {
     }
 
     /// Goes on as far as it can; says false when it is over.
-    pub(super) fn go_on(&mut self, answer: &impl Fn(&Request<'_>) -> Said) -> bool {
+    pub(super) fn go_on(&mut self, answer: &impl Fn(usize, &Request<'_>) -> Said) -> bool {
         loop {
             let went = match &mut self.step {
                 Step::Asking(_) => match self.ask(answer) {
@@ -105,7 +107,7 @@ impl Peer {
     }
 
     /// Reads what there is of the request; says whether to go on at once.
-    fn ask(&mut self, answer: &impl Fn(&Request<'_>) -> Said) -> io::Result<bool> {
+    fn ask(&mut self, answer: &impl Fn(usize, &Request<'_>) -> Said) -> io::Result<bool> {
         let Step::Asking(bytes) = &mut self.step else { return Ok(true) };
         let mut piece = [0; HEAD_BYTES_MAX];
         let count = self.stream.read(&mut piece[..HEAD_BYTES_MAX - bytes.len()])?;
@@ -114,7 +116,7 @@ impl Peer {
         }
         bytes.extend_from_slice(&piece[..count]);
         let reply = match head::parse(bytes, HEAD_BYTES_MAX) {
-            Ok(Some((request, _))) => match answer(&request) {
+            Ok(Some((request, _))) => match answer(self.of, &request) {
                 Said::Now(reply) => reply,
                 Said::Later { outcome, head_only } => {
                     self.step = Step::Waiting(outcome, head_only);

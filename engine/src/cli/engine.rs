@@ -1,9 +1,7 @@
 //! The seam between the command line and the engine: the configuration in, a running engine out.
 
-use std::net::SocketAddr;
-
 use corecast::admin::{Reading, Watched};
-use corecast::config::Config;
+use corecast::config::{Config, Listen};
 use corecast::control::{self, Asker, Hosts};
 use corecast::io::check::StartError;
 use corecast::log;
@@ -46,7 +44,7 @@ impl Engine {
     }
 
     /// Returns the public addresses, with the ports the kernel chose.
-    pub(super) fn local_addresses(&self) -> &[SocketAddr] {
+    pub(super) fn local_addresses(&self) -> &[Listen] {
         self.node.addresses()
     }
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use corecast::config::{self, Config, Flags, Host};
+use corecast::config::{self, Config, Flags, Host, Listen};
 use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources};
 use corecast::io::check::StartError;
 use corecast::io::poll;
@@ -56,7 +56,7 @@ const THREADS: usize = 4;
 /// Returns how many threads the engine starts.
 pub(super) fn threads(config: &Config) -> usize {
     let cores = (config.shards as usize).min(config.cores.len().max(1));
-    cores + THREADS - usize::from(config.admin.is_none())
+    cores + THREADS - usize::from(config.admin.is_empty())
 }
 
 /// A running engine and what the control plane needs to end it.
@@ -73,7 +73,8 @@ fn start(config: &Config, flags: &Flags) -> Result<Running, StartError> {
     let mut engine = Engine::prepare(config)?;
     let hosts = Hosts::default();
     let control = control(&mut engine, config, flags, &hosts);
-    let listening = control.and_then(|control| Ok((control, config.admin.map(admin::Listener::bind).transpose()?)));
+    let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin)).transpose();
+    let listening = control.and_then(|control| Ok((control, bind()?)));
     let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
     let (control, admin) = match listening {
         Ok(listening) => listening,
@@ -82,12 +83,12 @@ fn start(config: &Config, flags: &Flags) -> Result<Running, StartError> {
             return Err(problem);
         }
     };
-    let admin_address = admin.as_ref().map(admin::Listener::address);
+    let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
     if let Some(listener) = admin {
         listener.serve(engine.watched(hosts, control.clone()));
     }
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
-    let greeting = greeting(config, engine.local_addresses(), admin_address);
+    let greeting = greeting(config, engine.local_addresses(), &admin_addresses);
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
@@ -117,22 +118,34 @@ fn control(engine: &mut Engine, config: &Config, flags: &Flags, hosts: &Hosts) -
 }
 
 /// Says where the engine listens and what to try next.
-fn greeting(config: &Config, listen: &[SocketAddr], admin: Option<SocketAddr>) -> String {
+fn greeting(config: &Config, listen: &[Listen], admin: &[Listen]) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let plural = if config.shards == 1 { "" } else { "s" };
     let mut text = format!("corecast {version} serves with {} shard{plural}\n", config.shards);
     for address in listen {
-        text += &format!("listening on http://{address}\n");
+        text += &format!("listening on {}\n", url(address));
     }
-    if let Some(address) = admin {
-        text +=
-            &format!("admin on http://{address} (/healthz /readyz /stats /connections /topics /slow, POST /reload)\n");
+    for address in admin {
+        let pages = "/healthz /readyz /stats /connections /topics /slow, POST /reload";
+        text += &format!("admin on {} ({pages})\n", url(address));
     }
-    if let Some(first) = listen.first() {
-        let url = reachable(*first);
+    // Of several addresses, one that `corecast sub` reaches.
+    if let Some(first) = listen.iter().find_map(|address| if address.is_tls() { None } else { address.socket() }) {
+        let url = reachable(first);
         text += &format!("try: corecast sub --url {url} news\n     curl -d hello {url}/topics/news\n");
+    } else if let Some(path) = listen.iter().find_map(Listen::path) {
+        text += &format!("try: curl --unix-socket {} -d hello http://localhost/topics/news\n", path.display());
     }
     text
+}
+
+/// Returns an address as clients write it; a path stays as the setting has it.
+fn url(address: &Listen) -> String {
+    match address {
+        Listen::Tcp(address) => format!("http://{address}"),
+        Listen::Tls(address) => format!("https://{address}"),
+        Listen::Unix(_) => address.to_string(),
+    }
 }
 
 /// Returns a URL under which an address can be reached from this host.
@@ -202,7 +215,7 @@ mod tests {
         let host = Host { cores: vec![0, 1, 2, 3], memory_bytes: 1 << 30 };
         let config = Config::default_on(&host);
         assert_eq!(threads(&config), 8);
-        assert_eq!(threads(&Config { shards: 2, admin: None, ..config.clone() }), 5);
+        assert_eq!(threads(&Config { shards: 2, admin: Vec::new(), ..config.clone() }), 5);
         assert_eq!(threads(&Config { shards: 64, ..config }), 8);
     }
 
@@ -211,17 +224,23 @@ mod tests {
     fn the_greeting_can_be_pasted() {
         let host = Host { cores: vec![0], memory_bytes: 1 << 30 };
         let config = Config::default_on(&host);
-        let listen = ["0.0.0.0:9000".parse().unwrap(), "[::1]:9001".parse().unwrap()];
-        let text = greeting(&config, &listen, Some("127.0.0.1:9002".parse().unwrap()));
+        let addresses = |texts: &[&str]| texts.iter().map(|text| Listen::read(text).unwrap()).collect::<Vec<_>>();
+        let listen = addresses(&["unix:/run/a", "tls://0.0.0.0:443", "0.0.0.0:9000", "[::1]:9001"]);
+        let text = greeting(&config, &listen, &addresses(&["127.0.0.1:9002", "unix:/run/b"]));
         for expected in [
             "with 1 shard\n",
+            "listening on unix:/run/a\n",
+            "listening on https://0.0.0.0:443\n",
             "listening on http://0.0.0.0:9000\n",
             "listening on http://[::1]:9001\n",
             "admin on http://127.0.0.1:9002 ",
+            "admin on unix:/run/b ",
             "corecast sub --url http://127.0.0.1:9000 news\n",
             "curl -d hello http://127.0.0.1:9000/topics/news\n",
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
+        let text = greeting(&config, &addresses(&["unix:/run/a"]), &[]);
+        assert!(text.contains("curl --unix-socket /run/a -d hello http://localhost/topics/news\n"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, Host, LogFormat, names, units};
+use super::{Config, Host, Listen, LogFormat, names, units};
 use crate::shard::LagPolicy;
 
 /// How a setting is given.
@@ -76,7 +76,7 @@ impl Config {
     pub(super) fn unset() -> Config {
         Config {
             listen: Vec::new(),
-            admin: None,
+            admin: Vec::new(),
             cores: Vec::new(),
             shards: 0,
             memory_bytes: 0,
@@ -178,10 +178,11 @@ pub const SETTINGS: &[Setting] = &[
         key: "listen",
         value: "ADDR",
         default: "127.0.0.1:8080",
-        help: "Public address to listen on, an IP address and a port. Port 0 takes a free one",
+        help: "Public address to listen on: an IP address and a port (port 0 takes a free one), the same after `tls://`, or \
+               `unix:` and a path",
         kind: Kind::Many,
         reloads: false,
-        set: |c, text, _| each(text, units::address).map(|v| c.listen = v),
+        set: |c, text, _| each(text, Listen::read).map(|v| c.listen = v),
         show: |c| joined(&c.listen),
     },
     Setting {
@@ -189,14 +190,17 @@ pub const SETTINGS: &[Setting] = &[
         key: "admin",
         value: "ADDR",
         default: "127.0.0.1:8081",
-        help: "Address of the admin listener (/healthz, /readyz, /stats and more), or `off`",
-        kind: Kind::One,
+        help: "Address of the admin listener (/healthz, /readyz, /stats and more): an IP address and a port, or `unix:` and a \
+               path; or `off`",
+        kind: Kind::Many,
         reloads: false,
         set: |c, text, _| {
-            c.admin = if text == "off" { None } else { Some(units::address(text)?) };
+            c.admin = if text == "off" { Vec::new() } else { each(text, Listen::read)? };
             Ok(())
         },
-        show: |c| c.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+        show: |c| {
+            if c.admin.is_empty() { "off".to_owned() } else { joined(&c.admin) }
+        },
     },
     Setting {
         heading: LISTENERS,
@@ -583,7 +587,7 @@ mod tests {
     #[test]
     fn other_values_read_back() {
         let other = [
-            ("listen", "127.0.0.1:1,[::1]:2"),
+            ("listen", "127.0.0.1:1,[::1]:2,tls://127.0.0.1:3,unix:/run/a.sock"),
             ("admin", "off"),
             ("insecure", "true"),
             ("origins", "https://a.example,http://b.example:81"),

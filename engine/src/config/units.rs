@@ -1,8 +1,6 @@
-//! How a value is written: sizes, durations, addresses, lists of cores; each with its reader and its writer.
+//! How a value is written: sizes, durations, lists of cores; each with its reader and its writer.
 //!
 //! Touches: text only. Never reads the host or a file. What a writer writes, its reader reads back unchanged.
-
-use std::net::{Ipv4Addr, SocketAddr};
 
 const SIZES: [(&str, u64); 4] = [("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)];
 const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -68,16 +66,6 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(not_a(text, "switch", "true or false")),
     }
-}
-
-/// Reads an address to listen on. Names other than `localhost` are refused: what they mean may change later.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Some(port) = text.strip_prefix("localhost:")
-        && let Ok(port) = port.parse()
-    {
-        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    }
-    text.parse().map_err(|_| not_a(text, "address", "an IP address and a port, as in 127.0.0.1:8080 or [::1]:8080"))
 }
 
 /// Reads a list of cores: `0,2-3`. The order is kept; a core twice is an error.
@@ -203,17 +191,6 @@ mod tests {
         for text in ["0", "1001", "-1", "", "ten", "99999999999999999999999"] {
             let error = number(text, 1, 1_000).unwrap_err();
             assert!(error.contains("1 to 1000"), "{error}");
-        }
-    }
-
-    /// An address is an IP address and a port; names other than localhost are refused.
-    #[test]
-    fn addresses() {
-        assert_eq!(address("localhost:80"), Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 80))));
-        assert!(address("[::1]:8080").is_ok());
-        for text in ["", "8080", ":8080", "127.0.0.1", "example.com:80", "127.0.0.1:70000", "localhost:x"] {
-            let error = address(text).unwrap_err();
-            assert!(error.contains("is not an address"), "{error}");
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use core::fmt::Debug;
 
+use core::net::SocketAddr;
+
 use super::{Copied, bounded};
 use crate::Violation;
 use crate::http::body::Chunked;
 use crate::http::{client, head as request};
+use crate::proxy::{self as proxied, ProxyError};
 use crate::ws::decoder::{Decoder, Event, Role, compressed_bytes_max};
 use crate::ws::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX};
 
@@ -45,7 +48,61 @@ pub fn response(data: &[u8]) {
     }
 }
 
-fn every_prefix<'d, T: PartialEq + Debug>(data: &'d [u8], parse: impl Fn(&'d [u8]) -> Result<Option<T>, Violation>) {
+/// What a proxy says of its client, likewise; and said again in the other version it reads the same.
+pub fn proxy(data: &[u8]) {
+    let data = bounded(data);
+    every_prefix(data, proxied::parse);
+    let Ok(Some((header, len))) = proxied::parse(data) else { return };
+    assert!(len <= data.len() && len <= proxied::BLOCK_HEAD_BYTES + proxied::BLOCK_BYTES_MAX);
+    assert_eq!(proxied::parse(&data[..len]), Ok(Some((header, len))), "nothing behind it matters");
+    assert_eq!(header.source.is_some(), header.destination.is_some());
+    assert!(header.authority.is_none_or(|name| name.bytes().all(|byte| byte.is_ascii_graphic())));
+    let (Some(source), Some(destination)) = (header.source, header.destination) else { return };
+    if source.is_ipv4() != destination.is_ipv4() {
+        return; // One of them was an IPv4 address in the form of IPv6.
+    }
+    let again = Copied::written(|w| said_again(w, source, destination, data.starts_with(b"PROXY")));
+    let read = proxied::parse(&again.bytes[..again.len]);
+    let expected = proxied::Header { authority: None, ..header };
+    assert_eq!(read, Ok::<_, ProxyError>(Some((expected, again.len))));
+}
+
+/// Writes a header in the second version, or in the first.
+fn said_again(w: &mut crate::Writer<'_>, source: SocketAddr, destination: SocketAddr, in_bytes: bool) {
+    use core::fmt::Write as _;
+    if !in_bytes {
+        let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+        let (from, to) = (source.ip(), destination.ip());
+        let _ = write!(Words(w), "PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port());
+        return;
+    }
+    w.put(b"\r\n\r\n\0\r\nQUIT\n\x21");
+    w.put(if source.is_ipv4() { &[0x11, 0, 12] } else { &[0x21, 0, 36] });
+    for ip in [source.ip(), destination.ip()] {
+        match ip {
+            core::net::IpAddr::V4(ip) => w.put(&ip.octets()),
+            core::net::IpAddr::V6(ip) => w.put(&ip.octets()),
+        }
+    }
+    for port in [source.port(), destination.port()] {
+        w.put(&port.to_be_bytes());
+    }
+}
+
+/// A writer of words, for what formats itself.
+struct Words<'w, 'o>(&'w mut crate::Writer<'o>);
+
+impl core::fmt::Write for Words<'_, '_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.text(text);
+        Ok(())
+    }
+}
+
+fn every_prefix<'d, T: PartialEq + Debug, E: PartialEq + Debug>(
+    data: &'d [u8],
+    parse: impl Fn(&'d [u8]) -> Result<Option<T>, E>,
+) {
     let whole = parse(data);
     for cut in 0..data.len() {
         let found = parse(&data[..cut]);

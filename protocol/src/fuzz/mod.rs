@@ -8,7 +8,7 @@ mod cuts;
 mod streams;
 mod trips;
 
-pub use cuts::{chunked, decoder, head, response};
+pub use cuts::{chunked, decoder, head, proxy, response};
 pub use streams::{multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};
 
