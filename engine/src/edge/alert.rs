@@ -19,8 +19,6 @@ pub(super) enum Fault {
     Crowded,
     /// The peer said that it failed.
     TheirAlert,
-    /// The handshake did not fit into the socket.
-    Blocked,
     /// The PROXY header makes no sense.
     Header,
     /// No more can be sealed with these keys, and there are no others (TLS 1.2).
@@ -48,7 +46,6 @@ impl Fault {
             | Fault::Handshake
             | Fault::Crowded
             | Fault::TheirAlert
-            | Fault::Blocked
             | Fault::Header => None,
         }
     }
@@ -64,7 +61,6 @@ impl Fault {
             Fault::Handshake => "the TLS handshake failed",
             Fault::Crowded => "too many TLS handshakes were begun and not ended",
             Fault::TheirAlert => "the peer ended TLS with an alert",
-            Fault::Blocked => "the TLS handshake did not fit into the socket",
             Fault::Header => "the PROXY header makes no sense",
             Fault::Exhausted => "the TLS keys are used up",
         }

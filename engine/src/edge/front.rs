@@ -1,7 +1,7 @@
 //! Fronts: what stands before one connection.
 
 use super::handshake::Handshake;
-use super::record::{HEADER_BYTES, Keys};
+use super::record::Keys;
 
 /// What stands before a connection.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Shaking {
     /// What came before it was begun.
     pub(super) bytes: Vec<u8>,
     pub(super) handshake: Option<Handshake>,
+    /// What the kernel did not take.
+    pub(super) unsaid: Vec<u8>,
 }
 
 /// A connection that speaks TLS: all that is kept of it while it is idle.
@@ -83,9 +85,6 @@ impl Sealed {
         }
     }
 }
-
-/// The longest rest of a record: what is begun of a long one.
-pub(super) const CARRY_BYTES_MAX: usize = HEADER_BYTES + (1 << 14) + 2048;
 
 #[cfg(test)]
 mod tests {

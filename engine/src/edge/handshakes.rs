@@ -7,6 +7,7 @@ use super::front::{Front, Sealed, Shaking, Unfinished};
 use super::handshake::{Handshake, Step};
 use super::receiving::LEFT_OVER;
 use super::record;
+use super::sending::SAID_BYTES_MAX;
 use super::Edge;
 use crate::io::driver::{Completion, Driver, Slot};
 
@@ -16,9 +17,6 @@ pub(super) const UNDER_WAY_MAX: usize = 4096;
 /// How long a turn works at handshakes, in microseconds: three of them or four. Messages wait no longer for a storm.
 const TURN_US: u64 = 400;
 
-/// Bytes that what a handshake sends takes at most: a long chain of certificates.
-const FLIGHT_BYTES_MAX: usize = 64 << 10;
-
 /// Bytes that come before a handshake is begun, at most.
 const WAITING_BYTES_MAX: usize = 32 << 10;
 
@@ -26,7 +24,7 @@ const WAITING_BYTES_MAX: usize = 32 << 10;
 const PLAIN_WARN_US: u64 = 10_000_000;
 
 /// What somebody is told who speaks HTTP to a port that speaks TLS.
-const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\nConnection: close\r\n\r\n\
+const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n\
 this port speaks TLS: use https:// or wss:// in the address";
 
 /// The handshakes of a shard.
@@ -65,7 +63,7 @@ impl Edge {
     pub(super) fn shaking(&mut self, listener: u8, bytes: Vec<u8>) -> Front {
         self.handshakes.serial = self.handshakes.serial.wrapping_add(1);
         let serial = self.handshakes.serial;
-        Front::Shaking(Box::new(Shaking { listener, serial, queued: false, bytes, handshake: None }))
+        Front::Shaking(Box::new(Shaking { listener, serial, queued: false, bytes, handshake: None, unsaid: Vec::new() }))
     }
 
     /// Bytes of a handshake came: it goes on when its turn has come.
@@ -89,7 +87,7 @@ impl Edge {
     /// Goes on with handshakes for as long as a turn has for them.
     pub(super) fn shake<D: Driver>(&mut self, driver: &mut D) {
         let start_us = driver.now_us();
-        while self.flights.room() >= FLIGHT_BYTES_MAX {
+        while self.flights.room() >= SAID_BYTES_MAX {
             let Some(slot) = self.handshakes.begun.pop_front().or_else(|| self.handshakes.new.pop_front()) else { break };
             self.shake_one(driver, slot);
             if driver.now_us().saturating_sub(start_us) >= TURN_US {
@@ -126,18 +124,26 @@ impl Edge {
             out.clear();
             out.extend_from_slice(PLAIN_ANSWER);
         }
-        let said = out.is_empty() || self.say(driver, slot, &out);
-        self.handshakes.out = out;
         match step {
-            Ok(Step::Waits) if said => self.end_oldest(driver),
-            Ok(Step::Over(over)) if said => {
+            Ok(Step::Waits) => {
+                self.say(driver, slot, &out);
+                self.end_oldest(driver);
+            }
+            Ok(Step::Over(over)) => {
                 let mut sealed = Sealed::new(over.keys);
                 let rest = !over.rest.is_empty();
-                if rest || over.names.is_some() {
-                    let unfinished = Unfinished { carry: over.rest, kept: Vec::new(), names: over.names };
+                let mut unfinished = Unfinished { carry: over.rest, kept: Vec::new(), names: over.names };
+                if let Front::Shaking(shaking) = &mut self.fronts[place]
+                    && !shaking.unsaid.is_empty()
+                {
+                    unfinished.kept = std::mem::take(&mut shaking.unsaid);
+                    unfinished.kept.append(&mut out);
+                }
+                if !unfinished.is_over() {
                     sealed.busy = Some(Box::new(unfinished));
                 }
                 self.fronts[place] = Front::Sealed(sealed);
+                self.say(driver, slot, &out);
                 self.handshakes.one_less();
                 self.said.push_back(Completion::Secured { slot, resumed: over.resumed });
                 if rest {
@@ -145,14 +151,15 @@ impl Edge {
                 }
                 self.let_write(slot);
             }
-            Ok(_) => self.give_up(driver, slot, Fault::Blocked),
             Err(fault) => {
+                self.say(driver, slot, &out);
                 if is_plain {
                     self.warn_of_plain(driver.now_us());
                 }
                 self.give_up(driver, slot, fault);
             }
         }
+        self.handshakes.out = out;
     }
 
     /// A handshake that was begun ends here.

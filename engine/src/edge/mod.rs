@@ -73,6 +73,9 @@ pub struct Edge {
     said: VecDeque<Completion>,
     /// Waits for room of connections that cannot send yet.
     waiting: Vec<(Slot, u16)>,
+    /// Connections whose handshake the kernel has not taken in full.
+    unsaid: Vec<Slot>,
+    unsaid_due_us: u64,
     /// The text that was opened last.
     text: Vec<u8>,
     /// Buffers that nobody uses.
@@ -96,6 +99,8 @@ impl Edge {
             flights: Flights::new(scratch),
             said: VecDeque::new(),
             waiting: Vec::new(),
+            unsaid: Vec::new(),
+            unsaid_due_us: 0,
             text: Vec::new(),
             spare: Vec::new(),
             held_bytes: 0,

@@ -23,8 +23,15 @@ pub(super) const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Bytes of scratch of a shard: what a turn sends, with its overhead; a send that finds no room goes on in the next turn.
 pub const SCRATCH_BYTES: u32 = (1 << 20) + (256 << 10);
 
+/// How often is looked whether there is room for what was not taken of handshakes, in microseconds: they fit into an empty socket, so it
+/// is the kernel that has no memory.
+pub(super) const UNSAID_US: u64 = 2_000;
+
 /// `EAGAIN`, `ENOBUFS`, `ENOMEM`: the connection is well, and takes nothing just now.
 const NOT_NOW: [Errno; 3] = [11, 105, 12];
+
+/// Bytes that the edge says at once, at most: what a handshake sends, with a long chain of certificates.
+pub(super) const SAID_BYTES_MAX: usize = 64 << 10;
 
 /// "My next records have new keys" (RFC 8446 section 4.6.3); we never ask for the peer's.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
@@ -112,15 +119,13 @@ impl Edge {
             return;
         }
         let at = flights.used;
+        let mut spent = Vec::new();
         if kept > 0 {
             let to = flights.place(kept);
             if let Some(busy) = &mut sealed.busy {
                 memory.bytes_mut(to).copy_from_slice(&busy.kept);
-                let buffer = std::mem::take(&mut busy.kept);
+                spent = std::mem::take(&mut busy.kept);
                 sealed.tidy();
-                if self.spare.len() < super::SPARE_MAX {
-                    self.spare.push(buffer);
-                }
             }
         }
         if update > 0 {
@@ -137,6 +142,7 @@ impl Edge {
         sealed.flight = flights.flights.len() as u32;
         flights.flights.push(Flight { slot, asked: Some(asked), at, lead, from, to, seq, settled: false });
         driver.send(slot, span);
+        self.give_back(spent);
     }
 
     /// Sends a peer a record that the shard knows nothing of: an alert. To be called if it is sent nothing else in this submit.
@@ -157,18 +163,27 @@ impl Edge {
         driver.send(slot, record);
     }
 
-    /// Sends a peer bytes as they are, which the shard knows nothing of; says false if there is no room for them in this turn.
-    pub(super) fn say<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) -> bool {
-        if self.flights.room() < bytes.len() {
-            return false;
+    /// Sends a peer bytes as they are, which the shard knows nothing of, behind those that were not taken before. To be called if it is
+    /// sent nothing else in this submit.
+    pub(super) fn say<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) {
+        match self.front(slot) {
+            Some(Front::Shaking(shaking)) if !shaking.unsaid.is_empty() => {
+                shaking.unsaid.extend_from_slice(bytes);
+                return;
+            }
+            _ if bytes.is_empty() => return,
+            _ => {}
         }
         let at = self.flights.used;
         let place = self.flights.place(bytes.len());
         driver.memory_mut().bytes_mut(place).copy_from_slice(bytes);
         let lead = bytes.len() as u32;
         self.flights.flights.push(Flight { slot, asked: None, at, lead, from: 0, to: 0, seq: 0, settled: false });
+        let number = self.flights.flights.len() as u32 - 1;
+        if let Some(Front::Sealed(sealed)) = self.front(slot) {
+            sealed.flight = number;
+        }
         driver.send(slot, place);
-        true
     }
 
     /// Ends a connection: its peer is told why, if there is a word for it, and the shard that it is over.
@@ -205,17 +220,8 @@ impl Edge {
         flight.settled = true;
         let flight = *flight;
         let Some(asked) = flight.asked else {
-            match front {
-                // A handshake: rustls will not say it again, and a socket that has no room for so little has never been read.
-                Some(front) if flight.lead > 0 => {
-                    if matches!(front, Front::Shaking(shaking) if shaking.handshake.is_some()) {
-                        self.handshakes.one_less();
-                    }
-                    *front = Front::Broken;
-                    self.said.push_back(Completion::Broken { slot, why: Fault::Blocked.text() });
-                }
-                Some(Front::Sealed(sealed)) => sealed.flight = NONE,
-                _ => {}
+            if said.is_ok() || said.is_err_and(|errno| NOT_NOW.contains(&errno)) {
+                self.say_again(memory, flight, said.unwrap_or(0));
             }
             return None;
         };
@@ -252,6 +258,56 @@ impl Edge {
             sealed.busy.get_or_insert_default().kept = buffer;
         }
         Some((asked, if taken == 0 { said.map(|_| 0) } else { Ok(taken) }))
+    }
+
+    /// The kernel did not take all of what the edge has said: an alert is let go, a handshake has to go on.
+    fn say_again(&mut self, memory: &Memory, flight: Flight, sent: u32) {
+        let mut rest = self.buffer();
+        if sent < flight.lead {
+            rest.extend_from_slice(memory.bytes(self.flights.scratch.part(flight.at + sent, flight.lead - sent)));
+        }
+        match self.front(flight.slot) {
+            Some(Front::Sealed(sealed)) => {
+                sealed.flight = NONE;
+                if !rest.is_empty() {
+                    sealed.busy.get_or_insert_default().kept = rest;
+                }
+            }
+            Some(Front::Shaking(shaking)) => shaking.unsaid = rest,
+            _ => return,
+        }
+        if sent < flight.lead {
+            self.unsaid.push(flight.slot);
+        }
+    }
+
+    /// Says once more what was not taken of handshakes.
+    pub(super) fn say_unsaid<D: Driver>(&mut self, driver: &mut D) {
+        let now_us = driver.now_us();
+        if self.unsaid.is_empty() || now_us < self.unsaid_due_us {
+            return;
+        }
+        self.unsaid_due_us = now_us + UNSAID_US;
+        for slot in std::mem::take(&mut self.unsaid) {
+            if self.flights.room() < SAID_BYTES_MAX {
+                self.unsaid.push(slot);
+                continue;
+            }
+            let rest = match self.front(slot) {
+                Some(Front::Shaking(shaking)) => std::mem::take(&mut shaking.unsaid),
+                Some(Front::Sealed(sealed)) if sealed.flight == NONE && !sealed.held => {
+                    let rest = sealed.busy.as_mut().map(|busy| std::mem::take(&mut busy.kept));
+                    sealed.tidy();
+                    rest.unwrap_or_default()
+                }
+                // It leaves, or has left, with what the shard sends.
+                _ => continue,
+            };
+            if !rest.is_empty() {
+                self.say(driver, slot, &rest);
+            }
+            self.give_back(rest);
+        }
     }
 
     /// Everything that was not taken has been told: the others were sent in full, as far as there was room for them.

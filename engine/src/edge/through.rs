@@ -1,5 +1,9 @@
 //! A driver that has another one: what a shard orders goes through the edge, and so does what the kernel says.
 
+use std::net::SocketAddr;
+
+use corecast_protocol::proxy;
+
 use super::alert::Fault;
 use super::front::{Front, Header};
 use super::receiving::LEFT_OVER;
@@ -127,6 +131,7 @@ impl<D: Driver> Driver for Through<'_, D> {
         if self.edge.handshakes.are_queued() {
             self.edge.shake(self.driver);
         }
+        self.edge.say_unsaid(self.driver);
         self.driver.submit();
     }
 
@@ -144,6 +149,10 @@ impl<D: Driver> Driver for Through<'_, D> {
 
     fn stirs(&self) -> bool {
         self.edge.handshakes.are_queued() || !self.edge.said.is_empty() || self.driver.stirs()
+    }
+
+    fn due_us(&self) -> Option<u64> {
+        (!self.edge.unsaid.is_empty()).then_some(self.edge.unsaid_due_us)
     }
 
     fn take_names(&mut self, slot: Slot) -> Option<Box<str>> {
@@ -216,9 +225,48 @@ impl Edge {
     fn came_first<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &[u8]) {
         match self.front(slot) {
             Some(Front::Shaking(_)) => self.shake_later(slot, bytes),
-            Some(Front::Header(_)) => self.break_off(driver, slot, Fault::Header),
+            Some(Front::Header(header)) => {
+                header.bytes.extend_from_slice(bytes);
+                match proxy::parse(&header.bytes) {
+                    Ok(None) => {}
+                    Ok(Some((said, used))) => {
+                        let (listener, source) = (header.listener, said.source);
+                        let rest = header.bytes.split_off(used);
+                        self.announced(slot, listener, source, rest);
+                    }
+                    Err(error) => {
+                        tracing::debug!(slot, %error, "a connection does not begin as its listener expects");
+                        self.break_off(driver, slot, Fault::Header);
+                    }
+                }
+            }
             _ => {}
         }
+    }
+
+    /// A proxy has said who its client is, and `rest` behind it.
+    fn announced(&mut self, slot: Slot, listener: u8, source: Option<SocketAddr>, rest: Vec<u8>) {
+        if let Some(peer) = source {
+            self.said.push_back(Completion::Announced { slot, peer });
+        }
+        let speaks_tls = self.doors.get(usize::from(listener)).is_some_and(|door| door.tls.is_some());
+        if speaks_tls {
+            let front = self.shaking(listener, Vec::new());
+            if let Some(place) = self.front(slot) {
+                *place = front;
+            }
+            self.shake_later(slot, &rest);
+            return;
+        }
+        if rest.is_empty() {
+            self.take(slot);
+        } else {
+            if let Some(place) = self.front(slot) {
+                *place = Front::Plain(rest);
+            }
+            self.said.push_back(Completion::Received { slot, generation: 0, lent: LEFT_OVER, more: true });
+        }
+        self.let_write(slot);
     }
 
     /// The slot is closed: whatever stood before it is over.

@@ -227,6 +227,10 @@ pub trait Driver {
     fn stirs(&self) -> bool {
         false
     }
+    /// Returns when it next has something to do by itself, on the clock of [`Driver::now_us`].
+    fn due_us(&self) -> Option<u64> {
+        None
+    }
     /// Takes the names of the certificate that the peer of a slot has shown, a line each, after `Secured`.
     fn take_names(&mut self, _slot: Slot) -> Option<Box<str>> {
         None
