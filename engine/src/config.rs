@@ -15,6 +15,9 @@ mod sources;
 mod table;
 mod units;
 
+use std::path::PathBuf;
+
+use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::io::check::StartError;
 use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, SHARD_BYTES_MAX, block_bytes_max};
 
@@ -87,6 +90,16 @@ pub struct Config {
     pub jsonp: bool,
     /// Serves `GET /echo`.
     pub echo: bool,
+    /// PEM files of certificates for listeners with TLS, the first for who asks for no name that is known.
+    pub tls_certificates: Vec<PathBuf>,
+    /// PEM files of their keys, in the same order.
+    pub tls_keys: Vec<PathBuf>,
+    /// PEM file of the authorities that certificates of clients are believed from.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether clients are asked for a certificate.
+    pub tls_client_auth: ClientAuth,
+    /// Listeners whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<Listen>,
     /// May listen beyond loopback without authentication.
     pub insecure: bool,
     /// Time a shutdown may take before what is left is cut off.
@@ -116,6 +129,7 @@ impl Config {
         let mut problems = Vec::new();
         let mut wrong = |cause: String, cure: &str| problems.push(StartError { cause, cure: cure.to_owned() });
         self.check_addresses(&mut wrong);
+        self.check_tls(&mut wrong);
         self.check_memory(&mut wrong);
         self.check_times(&mut wrong);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -149,6 +163,57 @@ impl Config {
                 );
             }
         }
+    }
+
+    fn check_tls(&self, wrong: &mut impl FnMut(String, &str)) {
+        let first = self.listen.iter().find(|address| address.is_tls());
+        if let (Some(address), true) = (first, self.tls_certificates.is_empty()) {
+            wrong(
+                format!("{address} is to speak TLS, and there is no certificate for it"),
+                "name a PEM file with tls-cert, and its key with tls-key",
+            );
+        }
+        if self.tls_certificates.len() != self.tls_keys.len() {
+            wrong(
+                format!("there are {} of tls-cert and {} of tls-key", self.tls_certificates.len(), self.tls_keys.len()),
+                "give a key for each certificate, in the same order",
+            );
+        }
+        if self.tls_client_auth != ClientAuth::Off && self.tls_client_ca.is_none() {
+            wrong(
+                "clients are asked for certificates, and none can be believed".to_owned(),
+                "name the authorities with tls-client-ca",
+            );
+        }
+        for address in &self.proxy_protocol {
+            if !self.listen.contains(address) || address.path().is_some() {
+                wrong(
+                    format!("proxy-protocol {address} is none of the addresses in the network that are listened on"),
+                    "write it as listen has it, or leave it out",
+                );
+            }
+        }
+    }
+
+    /// Returns where the certificates are, if any listener speaks TLS.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.listen.iter().any(Listen::is_tls).then(|| Identity {
+            certificates: self.tls_certificates.clone(),
+            keys: self.tls_keys.clone(),
+            client_ca: self.tls_client_ca.clone(),
+            client_auth: self.tls_client_auth,
+        })
+    }
+
+    /// Returns what stands before each listener.
+    #[must_use]
+    pub fn doors(&self, certificates: Option<&Certificates>) -> Vec<Door> {
+        let door = |address: &Listen| Door {
+            tls: certificates.filter(|_| address.is_tls()).cloned(),
+            proxy: self.proxy_protocol.contains(address),
+        };
+        self.listen.iter().map(door).collect()
     }
 
     /// Returns the limits of a shard, as far as they are settings.
@@ -330,6 +395,13 @@ mod tests {
                 Config { listen: vec![address("0.0.0.0:8081")], insecure: true, ..base.clone() },
             ),
             ("the same path as listen", Config { listen: vec![address("unix:/a"); 2], ..base.clone() }),
+            (
+                "there is no certificate for it",
+                Config { listen: vec![address("tls://127.0.0.1:8443")], ..base.clone() },
+            ),
+            ("1 of tls-cert and 0 of tls-key", Config { tls_certificates: vec!["a".into()], ..base.clone() }),
+            ("none can be believed", Config { tls_client_auth: ClientAuth::Optional, ..base.clone() }),
+            ("is none of the addresses", Config { proxy_protocol: vec![address("127.0.0.1:1")], ..base.clone() }),
             ("addresses to listen on", Config { listen: vec![address("127.0.0.1:0"); 65], ..base.clone() }),
             ("is too small for messages of", Config { message_bytes_max: 1 << 20, ..base.clone() }),
             ("leaves 2M for each", Config { memory_bytes: 8 << 20, ..base.clone() }),
@@ -382,6 +454,13 @@ mod tests {
             Config { listen: list(&["127.0.0.2:8080", "127.0.0.3:8080", "[::1]:8080"]), ..base.clone() },
             Config { listen: list(&["0.0.0.0:8080"]), insecure: true, ..base.clone() },
             Config { listen: list(&["unix:/a", "unix:/b", "127.0.0.1:8080"]), ..base.clone() },
+            Config {
+                listen: list(&["tls://127.0.0.1:8443", "127.0.0.1:8080"]),
+                tls_certificates: vec!["a".into()],
+                tls_keys: vec!["b".into()],
+                proxy_protocol: list(&["tls://127.0.0.1:8443"]),
+                ..base.clone()
+            },
             Config { admin: Vec::new(), ..base },
         ];
         for config in fine {

@@ -11,12 +11,13 @@
 
 mod page;
 mod reload;
+mod tls;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -27,6 +28,7 @@ use crate::io::poll::{self, For};
 use crate::log;
 use crate::mesh::Control;
 use crate::shard::{Errand, Question, Said, Wanted};
+pub use tls::Tls;
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
 /// a shard that stands still.
@@ -106,6 +108,8 @@ pub struct Sources {
     pub read_again: Option<ReadAgain>,
     /// Where the names are that the admin listener goes by.
     pub hosts: Hosts,
+    /// The certificates that are shown, if any are.
+    pub tls: Option<Tls>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -158,7 +162,8 @@ impl Plane {
     fn run(mut self) {
         loop {
             let tasks = self.open.iter().chain(&self.waiting);
-            let deadline = tasks.map(|task| task.deadline).min();
+            let watch = self.sources.tls.as_ref().map(Tls::next_look);
+            let deadline = tasks.map(|task| task.deadline).chain(watch).min();
             let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match poll::wait(&[(self.end.bell.as_fd(), For::Reading)], patience) {
                 Ok(rung) => {
@@ -169,6 +174,9 @@ impl Plane {
                 Err(_) => thread::sleep(PAUSE), // The kernel is out of memory.
             }
             self.turn(Instant::now());
+            if let Some(tls) = &mut self.sources.tls {
+                tls.watch(Instant::now(), SystemTime::now());
+            }
         }
     }
 
@@ -218,7 +226,10 @@ impl Plane {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
             Demand::Reload => match reload::read(&self.sources) {
                 Err(outcome) => return reply(task.reply, outcome),
-                Ok((config, changed)) => {
+                Ok(reload::Found { config, changed, serving }) => {
+                    if let (Some(tls), Some(serving)) = (&mut self.sources.tls, serving) {
+                        tls.replace(serving);
+                    }
                     let limits = config.limits();
                     self.sources.hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
                     log::set_level(config.log_level);
@@ -282,7 +293,7 @@ mod tests {
         let (asked, demands) = bounded(DEMANDS_MAX);
         let bell = Doorbell::new().unwrap();
         let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap() };
-        let sources = Sources { config, read_again, hosts: Hosts::default() };
+        let sources = Sources { config, read_again, hosts: Hosts::default(), tls: None };
         let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
         (Asker { asked, bell }, plane, links)
     }

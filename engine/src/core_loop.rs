@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use crate::edge::{Edge, Through};
 use crate::gate::Gate;
 use crate::io::clock::wall_offset_us;
 use crate::io::driver::Driver;
@@ -35,6 +36,8 @@ pub(crate) struct CoreLoop {
     numbers: Vec<usize>,
     shards: Vec<Shard>,
     rings: Vec<Ring>,
+    /// What stands between each shard and its ring.
+    edges: Vec<Edge>,
     /// Of shards that are to be made on the core's own thread, so that their memory is near it.
     setups: Vec<Setup>,
     spin: Spin,
@@ -57,11 +60,22 @@ impl CoreLoop {
     /// Makes the loop of a core without shards. Connections get `drain_ms` milliseconds to end once the node is asked to stop.
     pub(crate) fn new(board: Arc<Board>, drain_ms: u64, gate: Gate) -> CoreLoop {
         let spin = Spin::new(SPIN_US_MAX);
-        CoreLoop { numbers: vec![], shards: vec![], rings: vec![], setups: vec![], spin, board, drain_ms, gate }
+        CoreLoop {
+            numbers: vec![],
+            shards: vec![],
+            rings: vec![],
+            edges: vec![],
+            setups: vec![],
+            spin,
+            board,
+            drain_ms,
+            gate,
+        }
     }
 
-    /// Adds a shard and its ring.
-    pub(crate) fn add(&mut self, setup: Setup, ring: Ring) {
+    /// Adds a shard, its ring, and what stands between the two.
+    pub(crate) fn add(&mut self, setup: Setup, ring: Ring, edge: Edge) {
+        self.edges.push(edge);
         self.numbers.push(setup.index);
         self.setups.push(setup);
         self.rings.push(ring);
@@ -97,8 +111,8 @@ impl CoreLoop {
             let now_us = now_us();
             if stop_at_us.is_none() && self.board.draining() {
                 stop_at_us = Some(now_us + self.drain_ms * 1000);
-                for (shard, ring) in self.shards.iter_mut().zip(&mut self.rings) {
-                    shard.drain(ring);
+                for ((shard, driver), edge) in self.shards.iter_mut().zip(&mut self.rings).zip(&mut self.edges) {
+                    shard.drain(&mut Through { edge, driver });
                 }
                 standings.iter_mut().for_each(|standing| standing.busy = true);
             }
@@ -140,11 +154,11 @@ impl CoreLoop {
     /// Gives a shard a turn, if there is anything in it for it.
     fn turn(&mut self, index: usize, now_us: u64, standing: &mut Standing, until_us: &mut Option<u64>) {
         let alone = self.shards.len() == 1;
-        let (shard, ring) = (&mut self.shards[index], &mut self.rings[index]);
+        let (shard, ring, edge) = (&mut self.shards[index], &mut self.rings[index], &mut self.edges[index]);
         if !standing.busy && !shard.has_mail() && until_us.is_none_or(|at_us| at_us > now_us) && !ring.stirs() {
             return;
         }
-        match shard.turn(ring) {
+        match shard.turn(&mut Through { edge, driver: ring }) {
             Busy::Yes => standing.busy = true,
             Busy::RestUntil(at_us) => {
                 standing.busy = false;

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::config::Listen;
 use crate::control;
 use crate::core_loop::CoreLoop;
+use crate::edge::{Door, Edge, SCRATCH_BYTES};
 use crate::gate::{GateKeeper, gate};
 use crate::io::check::{self, StartError};
 use crate::io::clock::wall_offset_us;
@@ -17,6 +18,7 @@ use crate::io::doorbell::Doorbell;
 use crate::io::driver::Driver;
 use crate::io::executor::{ShardThread, spawn_shard};
 use crate::io::listen::{Listener, listen};
+use crate::io::memory::Span;
 use crate::io::ring::{Ring, RingConfig};
 use crate::mesh::{self, Board};
 use crate::shard::{Limits, Setup, bookkeeping_bytes};
@@ -36,6 +38,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Limits of each shard; memory and loopback flags are filled in here.
     pub limits: Limits,
+    /// What stands before the connections of each listener, in the order of the addresses.
+    pub doors: Vec<Door>,
     /// Time for all connections to end once the node was asked to stop, in milliseconds.
     pub drain_ms: u64,
 }
@@ -97,9 +101,12 @@ impl Node {
         // Behind those of the shards stands that of the control plane, as for the mesh.
         let doorbells = bells.iter().cycle().take(shards).chain([&control_bell]);
         let doorbells: Vec<Doorbell> = doorbells.cloned().collect();
+        // Behind what the pool has: where records are sealed, touched only if any are.
+        let scratch = Span { start: limits.memory_bytes, len: SCRATCH_BYTES };
+        let memory_bytes = limits.memory_bytes + u64::from(SCRATCH_BYTES);
         let config = RingConfig {
             slots: connections,
-            memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+            memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
             ..RingConfig::shared_by(shards.div_ceil(core_count))
         };
         let mut rings = Vec::new();
@@ -131,7 +138,9 @@ impl Node {
                 hash_key,
                 wall_offset_us: wall_offset_us(),
             };
-            loops[index % core_count].add(setup, ring);
+            let mut edge = Edge::new(scratch);
+            edge.stands_before(settings.doors.clone());
+            loops[index % core_count].add(setup, ring, edge);
         }
         let mut node = Node {
             threads: Vec::new(),
@@ -178,13 +187,13 @@ impl Node {
         let mut listeners: Vec<Vec<Listener>> = (0..self.shards).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for address in addresses {
-            let Listen::Tcp(socket) = address else {
+            let Some(socket) = address.socket() else {
                 return Err(StartError {
                     cause: format!("cannot listen on {address}: not built yet"),
-                    cure: "listen on an address without TLS, as in 127.0.0.1:8080".to_owned(),
+                    cure: "listen on an address of the network, as in 127.0.0.1:8080".to_owned(),
                 });
             };
-            let opened = listen(*socket, self.shards).map_err(|error| StartError {
+            let opened = listen(socket, self.shards).map_err(|error| StartError {
                 cause: error.to_string(),
                 cure: "choose another address with --listen, or stop what listens there".to_owned(),
             })?;

@@ -29,6 +29,7 @@ impl Engine {
             connections: 2_000,
             memory_bytes: (shards as u64) << 25,
             limits: Limits { echo: true, ..Limits::default() },
+            doors: Vec::new(),
             drain_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))

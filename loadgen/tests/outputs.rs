@@ -30,6 +30,7 @@ impl Engine {
             connections: 2_000,
             memory_bytes: 64 << 20,
             limits,
+            doors: Vec::new(),
             drain_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))

@@ -4,6 +4,7 @@
 //! What it prints is itself a configuration file, with the origin of every value behind it.
 
 use corecast::config::{self, Flags, Loaded, SETTINGS};
+use corecast::edge::Serving;
 use corecast::io::check::{self as host, StartError};
 use corecast::node::check_bookkeeping;
 
@@ -23,10 +24,16 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         config::document()
     } else {
         match super::configuration(&arguments.flags) {
-            Ok(loaded) => match judge_host(&loaded) {
-                Ok(()) => effective(&loaded),
-                Err(problem) => return Outcome::CannotStart(vec![problem]),
-            },
+            Ok(loaded) => {
+                let certificates = loaded.config.identity().map(|identity| Serving::load(&identity, None));
+                if let Some(Err(problems)) = certificates {
+                    return Outcome::CannotStart(problems);
+                }
+                match judge_host(&loaded) {
+                    Ok(()) => effective(&loaded),
+                    Err(problem) => return Outcome::CannotStart(vec![problem]),
+                }
+            }
             Err(problems) => return Outcome::CannotStart(problems),
         }
     };

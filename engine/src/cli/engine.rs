@@ -3,6 +3,7 @@
 use corecast::admin::{Reading, Watched};
 use corecast::config::{Config, Listen};
 use corecast::control::{self, Asker, Hosts};
+use corecast::edge::Certificates;
 use corecast::io::check::StartError;
 use corecast::log;
 use corecast::node::{Node, Settings};
@@ -16,8 +17,8 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Starts every shard; nothing is listened on yet.
-    pub(super) fn prepare(config: &Config) -> Result<Engine, StartError> {
-        let node = Node::prepare(&settings(config))?;
+    pub(super) fn prepare(config: &Config, certificates: Option<&Certificates>) -> Result<Engine, StartError> {
+        let node = Node::prepare(&settings(config, certificates))?;
         if node.slots_max() < config.connections {
             tracing::info!(
                 each_shard = node.slots_max(),
@@ -92,7 +93,7 @@ impl Engine {
     }
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, certificates: Option<&Certificates>) -> Settings {
     Settings {
         listen: config.listen.clone(),
         shards: config.shards as usize,
@@ -100,6 +101,7 @@ fn settings(config: &Config) -> Settings {
         connections: config.connections,
         memory_bytes: config.memory_bytes,
         limits: config.limits(),
+        doors: config.doors(certificates),
         drain_ms: config.shutdown_timeout_ms,
     }
 }

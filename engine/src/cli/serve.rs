@@ -12,7 +12,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use corecast::config::{self, Config, Flags, Host, Listen};
-use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources};
+use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
+use corecast::edge::Serving;
 use corecast::io::check::StartError;
 use corecast::io::poll;
 use corecast::{admin, log};
@@ -34,7 +35,11 @@ pub(super) fn run(flags: &Flags) -> Outcome {
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
-    match start(&config, flags) {
+    let serving = match config.identity().map(|identity| Serving::load(&identity, None)).transpose() {
+        Ok(serving) => serving,
+        Err(problems) => return Outcome::CannotStart(problems),
+    };
+    match start(&config, flags, serving) {
         Ok(running) => running.until_stopped(&config),
         Err(problem) => Outcome::CannotStart(vec![problem]),
     }
@@ -66,13 +71,14 @@ struct Running {
     control: Asker,
 }
 
-fn start(config: &Config, flags: &Flags) -> Result<Running, StartError> {
+fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Running, StartError> {
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
-    let mut engine = Engine::prepare(config)?;
+    let tls = serving.map(Tls::new);
+    let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
-    let control = control(&mut engine, config, flags, &hosts);
+    let control = control(&mut engine, config, flags, &hosts, tls);
     let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin)).transpose();
     let listening = control.and_then(|control| Ok((control, bind()?)));
     let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
@@ -96,7 +102,13 @@ fn start(config: &Config, flags: &Flags) -> Result<Running, StartError> {
 }
 
 /// Starts the control plane, which reads the configuration again from where it came from.
-fn control(engine: &mut Engine, config: &Config, flags: &Flags, hosts: &Hosts) -> Result<Asker, StartError> {
+fn control(
+    engine: &mut Engine,
+    config: &Config,
+    flags: &Flags,
+    hosts: &Hosts,
+    tls: Option<Tls>,
+) -> Result<Asker, StartError> {
     hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
     let (flags, host) = (flags.clone(), Host::read());
     let has_file = flags.file.is_some() || std::env::var_os("CORECAST_CONFIG").is_some_and(|path| !path.is_empty());
@@ -109,7 +121,8 @@ fn control(engine: &mut Engine, config: &Config, flags: &Flags, hosts: &Hosts) -
         }
         Ok(loaded.config)
     });
-    let sources = Sources { config: config.clone(), read_again: has_file.then_some(read_again), hosts: hosts.clone() };
+    let read_again = has_file.then_some(read_again);
+    let sources = Sources { config: config.clone(), read_again, hosts: hosts.clone(), tls };
     let end = engine.control().ok_or_else(|| StartError {
         cause: "the control plane was started before".to_owned(),
         cure: "start one engine in a process".to_owned(),

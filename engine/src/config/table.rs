@@ -5,10 +5,12 @@
 //! sizes that follow it.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
 use super::{Config, Host, Listen, LogFormat, names, units};
+use crate::edge::ClientAuth;
 use crate::shard::LagPolicy;
 
 /// How a setting is given.
@@ -100,6 +102,11 @@ impl Config {
             hosts: Vec::new(),
             jsonp: true,
             echo: false,
+            tls_certificates: Vec::new(),
+            tls_keys: Vec::new(),
+            tls_client_ca: None,
+            tls_client_auth: ClientAuth::Off,
+            proxy_protocol: Vec::new(),
             insecure: false,
             shutdown_timeout_ms: 0,
             log_format: LogFormat::Human,
@@ -151,6 +158,17 @@ fn each<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, St
     text.split(',').map(|part| read(part.trim())).collect()
 }
 
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("a file has a name".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn joined_paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
+}
+
+const CLIENT_AUTH: &[(&str, ClientAuth)] =
+    &[("off", ClientAuth::Off), ("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
+
 fn joined<T: ToString>(values: &[T]) -> String {
     values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
@@ -166,6 +184,7 @@ fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
 }
 
 const LISTENERS: &str = "Listeners";
+const TLS: &str = "TLS and proxies";
 const HOST: &str = "Cores and memory";
 const MESSAGES: &str = "Messages and history";
 const CLIENTS: &str = "Clients";
@@ -247,6 +266,80 @@ pub const SETTINGS: &[Setting] = &[
         show: |c| {
             if c.hosts.is_empty() { "auto".to_owned() } else { joined(&c.hosts) }
         },
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-cert",
+        value: "FILE",
+        default: "none",
+        help: "PEM file with a certificate and what stands between it and its root, for listeners tls://ADDR. Of several, each \
+               client gets the one for the name it asks for (SNI), or the first",
+        kind: Kind::Many,
+        reloads: true,
+        set: |c, text, _| {
+            c.tls_certificates = if text == "none" { Vec::new() } else { each(text, path)? };
+            Ok(())
+        },
+        show: |c| {
+            if c.tls_certificates.is_empty() { "none".to_owned() } else { joined_paths(&c.tls_certificates) }
+        },
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-key",
+        value: "FILE",
+        default: "none",
+        help: "PEM file with the private key of each tls-cert, in the same order, without a password",
+        kind: Kind::Many,
+        reloads: true,
+        set: |c, text, _| {
+            c.tls_keys = if text == "none" { Vec::new() } else { each(text, path)? };
+            Ok(())
+        },
+        show: |c| if c.tls_keys.is_empty() { "none".to_owned() } else { joined_paths(&c.tls_keys) },
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-client-ca",
+        value: "FILE",
+        default: "none",
+        help: "PEM file with the authorities that certificates of clients are believed from",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| {
+            c.tls_client_ca = if text == "none" { None } else { Some(path(text)?) };
+            Ok(())
+        },
+        show: |c| c.tls_client_ca.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-client-auth",
+        value: "WHEN",
+        default: "off",
+        help: "Whether clients are asked for a certificate: `off`, `optional`, or `required`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| one_of(text, CLIENT_AUTH).map(|v| c.tls_client_auth = v),
+        show: |c| {
+            let named = CLIENT_AUTH.iter().find(|(_, auth)| *auth == c.tls_client_auth);
+            named.map_or("off", |(name, _)| *name).to_owned()
+        },
+    },
+    Setting {
+        heading: TLS,
+        key: "proxy-protocol",
+        value: "ADDR",
+        default: "none",
+        help: "Listeners, as `listen` has them, where each connection begins with a PROXY header, version 1 or 2, that says who the \
+               client is. Only a proxy may reach such a listener",
+        kind: Kind::Many,
+        reloads: false,
+        set: |c, text, _| {
+            c.proxy_protocol = if text == "none" { Vec::new() } else { each(text, Listen::read)? };
+            Ok(())
+        },
+        show: |c| if c.proxy_protocol.is_empty() { "none".to_owned() } else { joined(&c.proxy_protocol) },
     },
     Setting {
         heading: HOST,

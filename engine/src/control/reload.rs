@@ -6,13 +6,25 @@ use serde_json::json;
 
 use super::{Outcome, Sources};
 use crate::config::{self, Config};
+use crate::edge::Serving;
 use crate::io::check::StartError;
 
-/// Reads the configuration again; returns it and the settings it changes.
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// All settings.
+    pub(super) config: Config,
+    /// Those of them that have changed.
+    pub(super) changed: Vec<&'static str>,
+    /// Certificates, if other ones are to be shown.
+    pub(super) serving: Option<Serving>,
+}
+
+/// Reads the configuration again, and the files of certificates.
 ///
 /// # Errors
 /// What is said if nothing changes: because nothing has, because it is wrong, or because it cannot while the engine runs.
-pub(super) fn read(sources: &Sources) -> Result<(Config, Vec<&'static str>), Outcome> {
+pub(super) fn read(sources: &Sources) -> Result<Found, Outcome> {
     let Some(read_again) = &sources.read_again else {
         let reason = "there is no configuration file to read again; start with --config FILE";
         tracing::info!("{reason}");
@@ -26,12 +38,23 @@ pub(super) fn read(sources: &Sources) -> Result<(Config, Vec<&'static str>), Out
         tracing::error!(refused = refused.join(" "), "the configuration was not loaded: {reason}");
         return Err(said(409, &json!({ "refused": refused, "reason": reason })));
     }
-    let changed: Vec<_> = changes.iter().map(|setting| setting.key).collect();
+    let mut changed: Vec<_> = changes.iter().map(|setting| setting.key).collect();
+    // Files may hold something else under the same name.
+    let serving = match (&sources.tls, config.identity()) {
+        (Some(tls), Some(identity)) => {
+            let serving = tls.load(&identity).map_err(|problems| wrong(&problems))?;
+            if serving.is_some() && !changed.contains(&"tls-cert") {
+                changed.push("tls-cert");
+            }
+            serving
+        }
+        _ => None,
+    };
     if changed.is_empty() {
         tracing::info!("the configuration was read again, and is as before");
         return Err(said(200, &json!({ "changed": [] })));
     }
-    Ok((config, changed))
+    Ok(Found { config, changed, serving })
 }
 
 fn wrong(problems: &[StartError]) -> Outcome {
@@ -66,7 +89,7 @@ mod tests {
 
     fn sources(new: Result<Config, Vec<StartError>>) -> Sources {
         let config = Config::default_on(&host());
-        Sources { config, read_again: Some(Box::new(move || new.clone())), hosts: Hosts::default() }
+        Sources { config, read_again: Some(Box::new(move || new.clone())), hosts: Hosts::default(), tls: None }
     }
 
     fn host() -> Host {
@@ -77,8 +100,8 @@ mod tests {
     #[test]
     fn all_or_nothing() {
         let base = Config::default_on(&host());
-        let (_, changed) = read(&sources(Ok(Config { history_messages: 1, jsonp: false, ..base.clone() }))).unwrap();
-        assert_eq!(changed, ["history-messages", "jsonp"]);
+        let found = read(&sources(Ok(Config { history_messages: 1, jsonp: false, ..base.clone() }))).unwrap();
+        assert_eq!(found.changed, ["history-messages", "jsonp"]);
         let new = Config { history_messages: 1, shards: 2, message_bytes_max: 1, ..base.clone() };
         let outcome = read(&sources(Ok(new))).unwrap_err();
         assert_eq!(outcome.status, 409);

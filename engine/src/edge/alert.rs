@@ -11,8 +11,6 @@ pub(super) enum Fault {
     BadRecord,
     /// A message that has no place here.
     Unexpected,
-    /// A message makes no sense.
-    Decode,
     /// The handshake failed: rustls has said so to the peer.
     Handshake,
     /// Its handshake was one of too many that were begun and not ended.
@@ -40,13 +38,8 @@ impl Fault {
             Fault::RecordOverflow => Some(22),
             Fault::BadRecord => Some(20),
             Fault::Unexpected => Some(10),
-            Fault::Decode => Some(50),
             Fault::Exhausted => Some(80),
-            Fault::NotTls
-            | Fault::Handshake
-            | Fault::Crowded
-            | Fault::TheirAlert
-            | Fault::Header => None,
+            Fault::NotTls | Fault::Handshake | Fault::Crowded | Fault::TheirAlert | Fault::Header => None,
         }
     }
 
@@ -57,7 +50,6 @@ impl Fault {
             Fault::RecordOverflow => "a TLS record is too long",
             Fault::BadRecord => "a TLS record is forged or damaged",
             Fault::Unexpected => "a TLS message has no place here",
-            Fault::Decode => "a TLS message makes no sense",
             Fault::Handshake => "the TLS handshake failed",
             Fault::Crowded => "too many TLS handshakes were begun and not ended",
             Fault::TheirAlert => "the peer ended TLS with an alert",

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ::aws_lc_rs::digest::{Context, SHA256};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -58,6 +59,8 @@ pub struct Serving {
     config: Arc<ServerConfig>,
     /// The files it was made from.
     identity: Identity,
+    /// Tells what was in them from what is in others.
+    digest: Vec<u8>,
     /// When the first of them expires, in seconds since 1970, and which that is.
     pub expires: (i64, PathBuf),
 }
@@ -85,6 +88,12 @@ impl Certificates {
 }
 
 impl Serving {
+    /// Says whether the files hold the same as those of another one did.
+    #[must_use]
+    pub fn is_as(&self, other: &Serving) -> bool {
+        self.digest == other.digest && self.identity.client_auth == other.identity.client_auth
+    }
+
     /// Reads certificates and keys. Tickets of `before` go on being taken, unless other clients are believed now.
     ///
     /// # Errors
@@ -131,8 +140,20 @@ impl Serving {
         // Sessions are in their tickets, which a storm of a million cannot push out of a table.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets(identity, before).map_err(|error| vec![broken("tickets of TLS", &error)])?;
-        Ok(Serving { config: Arc::new(config), identity: identity.clone(), expires })
+        let digest = digest(identity);
+        Ok(Serving { config: Arc::new(config), identity: identity.clone(), digest, expires })
     }
+}
+
+/// Hashes what the files hold.
+fn digest(identity: &Identity) -> Vec<u8> {
+    let mut context = Context::new(&SHA256);
+    for path in identity.certificates.iter().chain(&identity.keys).chain(&identity.client_ca) {
+        let bytes = fs::read(path).unwrap_or_default();
+        context.update(&bytes.len().to_le_bytes());
+        context.update(&bytes);
+    }
+    context.finish().as_ref().to_vec()
 }
 
 /// Returns what makes tickets: the same as before, so that a reload costs nobody a full handshake. A ticket says whom a client was
@@ -186,7 +207,10 @@ impl ResolvesServerCert for Names {
 }
 
 fn broken(what: &str, error: &dyn std::fmt::Display) -> StartError {
-    StartError { cause: format!("cannot set up {what}: {error}"), cure: "look at the files that the tls settings name".to_owned() }
+    StartError {
+        cause: format!("cannot set up {what}: {error}"),
+        cure: "look at the files that the tls settings name".to_owned(),
+    }
 }
 
 fn wrong(path: &Path, what: &dyn std::fmt::Display, cure: &str) -> StartError {

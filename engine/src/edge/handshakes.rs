@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
+use super::Edge;
 use super::alert::Fault;
 use super::front::{Front, Sealed, Shaking, Unfinished};
 use super::handshake::{Handshake, Step};
 use super::receiving::LEFT_OVER;
 use super::record;
 use super::sending::SAID_BYTES_MAX;
-use super::Edge;
 use crate::io::driver::{Completion, Driver, Slot};
 
 /// Handshakes that wait for their peers, at most; some 5 KB each. At 5,000 a second, an honest peer has most of a second.
@@ -24,7 +24,8 @@ const WAITING_BYTES_MAX: usize = 32 << 10;
 const PLAIN_WARN_US: u64 = 10_000_000;
 
 /// What somebody is told who speaks HTTP to a port that speaks TLS.
-const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n\
+const PLAIN_ANSWER: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n\
 this port speaks TLS: use https:// or wss:// in the address";
 
 /// The handshakes of a shard.
@@ -63,7 +64,14 @@ impl Edge {
     pub(super) fn shaking(&mut self, listener: u8, bytes: Vec<u8>) -> Front {
         self.handshakes.serial = self.handshakes.serial.wrapping_add(1);
         let serial = self.handshakes.serial;
-        Front::Shaking(Box::new(Shaking { listener, serial, queued: false, bytes, handshake: None, unsaid: Vec::new() }))
+        Front::Shaking(Box::new(Shaking {
+            listener,
+            serial,
+            queued: false,
+            bytes,
+            handshake: None,
+            unsaid: Vec::new(),
+        }))
     }
 
     /// Bytes of a handshake came: it goes on when its turn has come.
@@ -88,7 +96,9 @@ impl Edge {
     pub(super) fn shake<D: Driver>(&mut self, driver: &mut D) {
         let start_us = driver.now_us();
         while self.flights.room() >= SAID_BYTES_MAX {
-            let Some(slot) = self.handshakes.begun.pop_front().or_else(|| self.handshakes.new.pop_front()) else { break };
+            let Some(slot) = self.handshakes.begun.pop_front().or_else(|| self.handshakes.new.pop_front()) else {
+                break;
+            };
             self.shake_one(driver, slot);
             if driver.now_us().saturating_sub(start_us) >= TURN_US {
                 break;

@@ -117,7 +117,10 @@ impl Edge {
     /// Returns the bytes of memory that it holds besides scratch.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.fronts.bytes() as usize + self.index.capacity() * size_of::<u32>() + self.held_bytes + self.handshakes.bytes()
+        self.fronts.bytes() as usize
+            + self.index.capacity() * size_of::<u32>()
+            + self.held_bytes
+            + self.handshakes.bytes()
     }
 
     #[inline]

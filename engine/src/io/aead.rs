@@ -81,14 +81,7 @@ pub(crate) fn with_key<R>(cipher: Cipher, key: &[u8], act: impl FnOnce(Key<'_>) 
     let mut context = Context(MaybeUninit::zeroed());
     // SAFETY: the context is zero, as `EVP_AEAD_CTX_zero` makes it, and ours; the key is as long as we say; 0 stands for the usual tag.
     let made = unsafe {
-        EVP_AEAD_CTX_init(
-            context.0.as_mut_ptr(),
-            cipher.algorithm(),
-            key.as_ptr(),
-            key.len(),
-            0,
-            ptr::null_mut(),
-        )
+        EVP_AEAD_CTX_init(context.0.as_mut_ptr(), cipher.algorithm(), key.as_ptr(), key.len(), 0, ptr::null_mut())
     };
     assert_eq!(made, 1, "a key of the right length is always taken");
     // SAFETY: it is initialised, and lives at this place until it is dropped.
@@ -187,7 +180,9 @@ impl Key<'_> {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+    use aws_lc_rs::aead::{
+        AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+    };
 
     use super::*;
 
@@ -210,9 +205,8 @@ mod tests {
                 let mut record = vec![0; len + 1 + TAG_BYTES];
                 with_key(cipher, &key, |key| key.seal(&nonce, b"aad", &text, &[23], &mut record));
                 let mut again = record.clone();
-                let opened = other
-                    .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(b"aad"), &mut again)
-                    .unwrap();
+                let opened =
+                    other.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(b"aad"), &mut again).unwrap();
                 assert_eq!(opened, whole);
 
                 let mut in_place = [&text[..], &[0; 1 + TAG_BYTES]].concat();
