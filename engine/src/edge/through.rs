@@ -147,8 +147,8 @@ impl<D: Driver> Driver for Through<'_, D> {
         self.driver.wake(shard);
     }
 
-    fn stirs(&self) -> bool {
-        self.edge.handshakes.are_queued() || !self.edge.said.is_empty() || self.driver.stirs()
+    fn has_more(&self) -> bool {
+        self.edge.handshakes.are_queued() || !self.edge.said.is_empty() || self.driver.has_more()
     }
 
     fn due_us(&self) -> Option<u64> {

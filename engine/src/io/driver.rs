@@ -224,7 +224,7 @@ pub trait Driver {
     fn wake(&mut self, shard: usize);
 
     /// Says whether it has something to do that waits for nothing but the next `submit`, or to say at the next `reap`.
-    fn stirs(&self) -> bool {
+    fn has_more(&self) -> bool {
         false
     }
     /// Returns when it next has something to do by itself, on the clock of [`Driver::now_us`].

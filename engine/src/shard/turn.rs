@@ -73,7 +73,7 @@ impl Shard {
             || !self.slots.ready.is_empty()
             || !self.sending.dirty.is_empty()
             || !self.leaving.connections.is_empty()
-            || driver.stirs()
+            || driver.has_more()
         {
             return Busy::Yes;
         }

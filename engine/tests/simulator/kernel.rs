@@ -71,6 +71,10 @@ fn slot_of(completion: &Completion) -> Slot {
         | Completion::Readable { slot, .. }
         | Completion::Unsent { slot, .. }
         | Completion::Writable { slot, .. }
+        | Completion::Secured { slot, .. }
+        | Completion::Announced { slot, .. }
+        | Completion::PeerEnded { slot }
+        | Completion::Broken { slot, .. }
         | Completion::Closed { slot } => slot,
         Completion::AcceptFailed { .. } => Slot::MAX,
     }
@@ -428,6 +432,10 @@ impl FakeKernel {
                 self.seats[slot as usize] = EMPTY;
             }
             Completion::Closed { .. } => {}
+            Completion::Secured { .. }
+            | Completion::Announced { .. }
+            | Completion::PeerEnded { .. }
+            | Completion::Broken { .. } => unreachable!("there is no edge here"),
             Completion::AcceptFailed { .. } | Completion::Connected { .. } => {}
         }
     }

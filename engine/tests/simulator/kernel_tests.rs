@@ -105,7 +105,7 @@ impl EchoShard {
             }
             Completion::Writable { slot, .. } => self.slots[slot as usize].blocked = false,
             Completion::Closed { slot } => self.slots[slot as usize].open = false,
-            Completion::Connected { .. } => unreachable!("nobody connects"),
+            _ => unreachable!("nobody connects, and there is no edge"),
         }
     }
 

@@ -59,6 +59,7 @@ mod rest;
 mod rng;
 mod rounds;
 mod seat;
+mod secured;
 mod shares;
 mod sse;
 mod stage;

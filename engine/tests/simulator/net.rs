@@ -4,8 +4,10 @@
 //! Never: drops, invents or reorders a byte of a direction; faults are whole events (reset, end) or belong to the kernel.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+
+use crate::secured::Secured;
 
 /// Number of a simulated TCP connection; never used twice in a run.
 pub(crate) type ConnId = usize;
@@ -40,6 +42,8 @@ struct Conn {
     client_gone: bool,
     /// The server's end is gone.
     server_gone: bool,
+    /// The client's end of TLS, if that is spoken.
+    tls: Option<Box<Secured>>,
 }
 
 /// What an end finds when it reads.
@@ -60,6 +64,10 @@ pub(crate) struct Net {
     doorbells: Vec<bool>,
     /// Clients that do not read for a while, and until when.
     stalls: BTreeMap<ConnId, u64>,
+    /// Clients speak TLS.
+    pub(crate) secured: bool,
+    /// Those whose TLS has something to write, or to shake hands.
+    unsettled: BTreeSet<ConnId>,
 }
 
 impl Net {
@@ -73,6 +81,8 @@ impl Net {
             // That of the control plane stands behind those of the shards.
             doorbells: vec![false; shards + 1],
             stalls: BTreeMap::new(),
+            secured: false,
+            unsettled: BTreeSet::new(),
         }
     }
 
@@ -113,10 +123,12 @@ impl Net {
             reset: self.refusing[shard],
             client_gone: false,
             server_gone: false,
+            tls: self.secured.then(|| Box::new(Secured::begin(id))),
         });
         if !self.refusing[shard] {
             self.backlog[shard].push_back(id);
         }
+        self.settle(id);
         id
     }
 
@@ -127,6 +139,13 @@ impl Net {
         if conn.reset || conn.server_gone {
             return Err(());
         }
+        if let Some(tls) = &mut conn.tls {
+            assert!(!tls.ending, "a client writes after it ended its direction");
+            // What is not written yet comes first.
+            let count = if tls.is_handshaking() || tls.wants_write() { 0 } else { tls.take(bytes) };
+            self.settle(id);
+            return Ok(count);
+        }
         let count = bytes.len().min(conn.up.room());
         conn.up.bytes.extend(&bytes[..count]);
         Ok(count)
@@ -135,7 +154,19 @@ impl Net {
     /// Appends at most `max` bytes of the server's to `into`. A reset shows only after the bytes that came before it.
     pub(crate) fn client_read(&mut self, id: ConnId, max: usize, into: &mut Vec<u8>) -> Found {
         let conn = &mut self.conns[id];
-        let count = max.min(conn.down.bytes.len());
+        if let Some(tls) = &mut conn.tls {
+            if !tls.has_text() {
+                let bytes: Vec<u8> = conn.down.bytes.drain(..).collect();
+                tls.hear(&bytes);
+            }
+            let count = tls.read(max, into);
+            self.settle(id);
+            if count > 0 {
+                return Found::Bytes(count);
+            }
+        }
+        let conn = &mut self.conns[id];
+        let count = if conn.tls.is_some() { 0 } else { max.min(conn.down.bytes.len()) };
         if count > 0 {
             into.extend(conn.down.bytes.drain(..count));
             return Found::Bytes(count);
@@ -154,7 +185,8 @@ impl Net {
     /// Says whether `client_read` would find something.
     pub(crate) fn client_has_news(&self, id: ConnId) -> bool {
         let conn = &self.conns[id];
-        !conn.down.bytes.is_empty() || conn.down.ended || conn.reset
+        let has_text = conn.tls.as_ref().is_some_and(|tls| tls.has_text());
+        has_text || !conn.down.bytes.is_empty() || conn.down.ended || conn.reset
     }
 
     /// A client stops reading for so long.
@@ -175,17 +207,50 @@ impl Net {
 
     pub(crate) fn client_has_room(&self, id: ConnId) -> bool {
         let conn = &self.conns[id];
-        conn.up.room() > 0 || conn.reset || conn.server_gone
+        let writes = conn.tls.as_ref().is_some_and(|tls| tls.is_handshaking() || tls.wants_write());
+        conn.up.room() > 0 && !writes || conn.reset || conn.server_gone
+    }
+
+    /// Moves what TLS has to write, as far as there is room, and lets handshakes go on.
+    pub(crate) fn settle_all(&mut self) {
+        for id in std::mem::take(&mut self.unsettled) {
+            self.settle(id);
+        }
+    }
+
+    fn settle(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        let Some(tls) = &mut conn.tls else { return };
+        if conn.reset || conn.server_gone {
+            return;
+        }
+        if tls.is_handshaking() && !conn.down.bytes.is_empty() {
+            let bytes: Vec<u8> = conn.down.bytes.drain(..).collect();
+            tls.hear(&bytes);
+        }
+        conn.up.bytes.extend(tls.written(conn.up.room()));
+        if tls.is_handshaking() || tls.wants_write() {
+            self.unsettled.insert(id);
+        } else if tls.ending {
+            conn.up.ended = true;
+        }
     }
 
     /// Half close: the server reads what is left, then the end.
     pub(crate) fn client_end(&mut self, id: ConnId) {
-        self.conns[id].up.ended = true;
+        match &mut self.conns[id].tls {
+            Some(tls) if !tls.is_handshaking() => {
+                tls.end();
+                self.settle(id);
+            }
+            _ => self.conns[id].up.ended = true,
+        }
     }
 
     /// Full close: as half close, but bytes sent to this client now bring a reset back.
     pub(crate) fn client_close(&mut self, id: ConnId) {
         let conn = &mut self.conns[id];
+        conn.tls = None;
         conn.up.ended = true;
         conn.client_gone = true;
         conn.down.bytes.clear();
@@ -194,6 +259,7 @@ impl Net {
     /// Tears the connection down at once; `purge` also loses what the server has not read yet.
     pub(crate) fn client_reset(&mut self, id: ConnId, purge: bool) {
         let conn = &mut self.conns[id];
+        conn.tls = None;
         conn.reset = true;
         conn.client_gone = true;
         conn.down.bytes.clear();
@@ -210,13 +276,13 @@ impl Net {
 
     /// Describes a connection, for reports.
     pub(crate) fn describe(&self, id: ConnId) -> String {
-        let Conn { up, down, reset, client_gone, server_gone } = &self.conns[id];
+        let Conn { up, down, reset, client_gone, server_gone, tls } = &self.conns[id];
         let pipe =
             |pipe: &Pipe| format!("{}/{}{}", pipe.bytes.len(), pipe.bytes_max, if pipe.ended { " ended" } else { "" });
         let queued = self.backlog.iter().position(|queue| queue.contains(&id));
         format!(
             "connection {id}: up {}, down {}, reset {reset}, client gone {client_gone}, server gone {server_gone}, \
-             in the accept queue of {queued:?}",
+             in the accept queue of {queued:?}, {tls:?}",
             pipe(up),
             pipe(down),
         )

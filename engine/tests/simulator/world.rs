@@ -4,6 +4,7 @@
 //! shows as a client that waits for ever. "For ever" is virtual time: when nobody can act, the clock jumps to the next
 //! deadline.
 
+use corecast::edge::{Edge, SCRATCH_BYTES, Through};
 use corecast::io::driver::Driver;
 use corecast::mesh;
 use corecast::shard::{Busy, Setup, Shard, Stats};
@@ -21,7 +22,8 @@ use crate::oracle::Oracle;
 use crate::promptness::Promptness;
 use crate::rng::Rng;
 use crate::rounds::Rounds;
-use crate::seat::Tally;
+use crate::seat::{Sizes, Tally};
+use crate::secured;
 use crate::wire::STALL_US_MAX;
 
 /// Longest that nobody can act while somebody waits, once faults are over: a head may take 10 s, an ended connection 2 s. Below the 25 s
@@ -43,6 +45,7 @@ const STEPS_AN_ORDER: u64 = 61;
 /// A shard and where it stands.
 struct Berth {
     shard: Shard,
+    edge: Edge,
     kernel: FakeKernel,
     /// Its last turn found nothing; it wants another at this time, if it says one.
     idle: Option<Option<u64>>,
@@ -123,18 +126,23 @@ impl World {
         let draft = Draft::draw(&mut rng, trace);
         // Half of the worlds; drawn apart, so that they are otherwise those that they were without it.
         let leaves_out = Rng::new(!seed).chance(500);
+        // An eighth of them speaks TLS.
+        let secured = Rng::new(seed ^ 0x7152_0303).chance(125);
         if trace {
-            eprintln!("seed {seed}, numbers are left out: {leaves_out}: {draft:#?}");
+            eprintln!("seed {seed}, numbers are left out: {leaves_out}, TLS is spoken: {secured}: {draft:#?}");
         }
         let Draft { shards, cores, ring_bytes, faults, sizes, .. } = draft;
         let net = Net::shared(shards);
+        net.borrow_mut().secured = secured;
         let hash_key = rng.next();
         let (links, control) = mesh::join_with_control(shards, cores, ring_bytes);
         let berths = links
             .into_iter()
             .enumerate()
             .map(|(index, links)| {
-                let mut kernel = FakeKernel::new(index, net.clone(), rng.split(), faults, sizes);
+                // Behind what the pool has is where records are sealed.
+                let with_scratch = Sizes { memory_bytes: sizes.memory_bytes + SCRATCH_BYTES as usize, ..sizes };
+                let mut kernel = FakeKernel::new(index, net.clone(), rng.split(), faults, with_scratch);
                 // Whoever makes a shard starts its listeners.
                 kernel.accept(0);
                 let seed = rng.next();
@@ -144,7 +152,8 @@ impl World {
                 if leaves_out {
                     shard.leave_out_numbers();
                 }
-                Berth { shard, kernel, idle: None, stalled_until_us: 0 }
+                let edge = secured::edge(sizes.memory_bytes as u64, secured);
+                Berth { shard, edge, kernel, idle: None, stalled_until_us: 0 }
             })
             .collect();
         let clients = draft.clients(&mut rng);
@@ -195,7 +204,7 @@ impl World {
         }
         self.enter(Phase::Draining, Faults::NONE);
         self.berths.iter_mut().for_each(|berth| {
-            berth.shard.drain(&mut berth.kernel);
+            berth.shard.drain(&mut Through { edge: &mut berth.edge, driver: &mut berth.kernel });
             berth.idle = None;
             // The signal comes over the control plane, which rings every doorbell.
             berth.kernel.ring_own_doorbell();
@@ -302,6 +311,7 @@ impl World {
         let now_us = {
             let mut net = self.net.borrow_mut();
             net.advance_us(self.rng.within(1..20));
+            net.settle_all();
             if self.rng.chance(self.faults.clock_jump) {
                 net.advance_us(self.rng.within(1..self.faults.jump_us_max + 1));
             }
@@ -355,7 +365,7 @@ impl World {
             self.rest_if_idle(core);
             return false;
         }
-        let busy = berth.shard.turn(&mut berth.kernel);
+        let busy = berth.shard.turn(&mut Through { edge: &mut berth.edge, driver: &mut berth.kernel });
         berth.shard.check();
         self.promptness.turned(index, &berth.shard);
         self.rounds.turned(index, &berth.shard);
