@@ -100,6 +100,12 @@ pub struct Config {
     pub tls_client_auth: ClientAuth,
     /// Listeners whose connections begin with a PROXY header.
     pub proxy_protocol: Vec<Listen>,
+    /// Shows browsers the demo page at `/`.
+    pub demo: bool,
+    /// Serves `GET /corecast.js`.
+    pub client_library: bool,
+    /// Lets pages of listed origins read with their users' credentials.
+    pub cors_credentials: bool,
     /// May listen beyond loopback without authentication.
     pub insecure: bool,
     /// Time a shutdown may take before what is left is cut off.
@@ -239,6 +245,9 @@ impl Config {
             origins: self.origins.clone(),
             hosts: self.hosts.clone(),
             jsonp: self.jsonp,
+            demo: self.demo,
+            client_library: self.client_library,
+            cors_credentials: self.cors_credentials,
             ..Limits::default()
         }
     }
