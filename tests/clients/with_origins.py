@@ -146,3 +146,13 @@ def test_pages_of_ours_can_be_switched_off(_):
         assert ask(engine.port, "/corecast.js", "Access-Control-Request-Method: GET", method="OPTIONS", host="localhost")[0] == 404
         engine.publish("t", "x")
         assert curl(f"{engine.url}/topics/t").json()[0]["data"] == "x"
+
+
+def test_insecure_says_what_it_opens(_):
+    """`--insecure` warns once, at the start, of the addresses that it opens and what may be done there."""
+    with Engine("--shards", "1", "--insecure", listen="0.0.0.0:0") as engine:
+        warned = lambda: [line for line in engine.errors if "--insecure opens" in line]
+        eventually(warned, "it warns")
+        assert engine.stop() == 0
+        (line,) = warned()
+        assert "0.0.0.0:0 may publish and read" in line and "configuration" not in line, line

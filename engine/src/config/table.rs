@@ -229,7 +229,8 @@ pub const SETTINGS: &[Setting] = &[
         key: "insecure",
         value: "BOOL",
         default: "false",
-        help: "Allows addresses that other hosts can reach although nothing asks who connects",
+        help: "Lets whoever reaches a listener, and the admin listener, do what nothing says who may do; without it only clients \
+               on loopback and Unix sockets may, and only as long as nothing says who may do anything",
         kind: Kind::Switch,
         reloads: false,
         set: |c, text, _| units::switch(text).map(|v| c.insecure = v),

@@ -54,7 +54,6 @@ impl Shard {
         limits.loopback.clone_from(&old.loopback);
         limits.ports.clone_from(&old.ports);
         limits.tls.clone_from(&old.tls);
-        limits.open.clone_from(&old.open);
         if limits.origins != old.origins {
             self.frame_policy = embed::frame_policy(&limits.origins, &limits.loopback);
         }
