@@ -26,7 +26,7 @@ use crate::io::check::{StartError, fault, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::listen::until_free;
 use crate::io::poll::{self, For};
-use crate::shard::{Question, ROWS_MAX, is_host_allowed, is_origin_allowed};
+use crate::shard::{Entrance, Question, ROWS_MAX, Welcome, is_host_allowed, welcome};
 use peer::Peer;
 
 /// Largest request head in bytes; probes send a tenth of it.
@@ -139,19 +139,28 @@ fn open(address: &Listen) -> io::Result<(Listen, TcpListener)> {
     })
 }
 
+/// Says what requests to a listener are asked for; nothing is assumed of one whose address cannot be read.
+fn entrance(socket: &TcpListener) -> Entrance {
+    let own = socket.local_addr().ok();
+    Entrance {
+        on_loopback: own.is_some_and(|own| own.ip().to_canonical().is_loopback()),
+        port: own.map(|own| own.port()),
+        scheme: None,
+    }
+}
+
 /// Serves all peers, none of which is waited for alone.
 fn serve(sockets: &[TcpListener], bell: &Doorbell, watched: &Watched) {
-    let owns: Vec<_> = sockets.iter().map(|socket| socket.local_addr().ok()).collect();
+    let entrances: Vec<Entrance> = sockets.iter().map(entrance).collect();
     let answer = |of: usize, request: &Request<'_>| {
-        let (on_loopback, port) =
-            owns[of].map_or((false, None), |own| (own.ip().to_canonical().is_loopback(), Some(own.port())));
+        let entrance = entrances[of];
         let hosts = watched.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        if !is_host_allowed(request.headers.host, &hosts, on_loopback, port) {
+        if !is_host_allowed(request.headers.host, &hosts, entrance) {
             return Reply::text(421, crate::shard::MISDIRECTED).into();
         }
         // Anybody's page can send this, though it could not read the answer. No list opens it: it is for operators.
         let headers = &request.headers;
-        if request.method == Method::Post && !is_origin_allowed(headers.origin, headers.host, &[], on_loopback) {
+        if request.method == Method::Post && welcome(headers.origin, headers.host, &[], entrance) == Welcome::No {
             return Reply::text(403, "pages of other origins may not do that").into();
         }
         reply_to(request, watched, bell)

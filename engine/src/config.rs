@@ -100,7 +100,13 @@ pub struct Config {
     pub tls_client_auth: ClientAuth,
     /// Listeners whose connections begin with a PROXY header.
     pub proxy_protocol: Vec<Listen>,
-    /// May listen beyond loopback without authentication.
+    /// Shows browsers the demo page at `/`.
+    pub demo: bool,
+    /// Serves `GET /corecast.js`.
+    pub client_library: bool,
+    /// Lets pages of listed origins read with their users' credentials.
+    pub cors_credentials: bool,
+    /// Whoever reaches a listener may do what nothing says.
     pub insecure: bool,
     /// Time a shutdown may take before what is left is cut off.
     pub shutdown_timeout_ms: u64,
@@ -156,12 +162,57 @@ impl Config {
                     "give each listener an address and port, or a path, of its own",
                 );
             }
-            if !address.is_local() && !self.insecure {
-                wrong(
-                    format!("{name} {address} can be reached from other hosts, and nothing asks who connects"),
-                    "listen on 127.0.0.1, or say --insecure if the network around it is trusted",
-                );
-            }
+        }
+        for address in self.listen.iter().filter(|address| !address.is_local() && !self.insecure && !self.says_who()) {
+            wrong(
+                format!("listen {address} can be reached from other hosts, and nothing says who may do what"),
+                "say who may (docs/configuration.md, \"Who may do what\"), listen on 127.0.0.1 or unix:PATH, or say --insecure \
+                 if whoever reaches it may do everything",
+            );
+        }
+        for address in self.admin.iter().filter(|address| !address.is_local() && !self.insecure) {
+            wrong(
+                format!("admin {address} can be reached from other hosts, and asks nobody who he is"),
+                "let it be 127.0.0.1:8081 or unix:PATH, or say --insecure if the network around it is trusted",
+            );
+        }
+    }
+
+    /// Says whether anything here can say of somebody who is not on this host that he may do something: then what is said holds on every
+    /// listener, and nobody else may do anything.
+    #[must_use]
+    pub fn says_who(&self) -> bool {
+        // Each way there is has its line here: rules that let anyone, tokens, keys, a hook, certificates.
+        false
+    }
+
+    /// Says whether what nothing says is allowed on a listener: on one of this host as long as nothing says anything.
+    fn is_open(&self, address: &Listen) -> bool {
+        self.insecure || address.is_local() && !self.says_who()
+    }
+
+    /// Says what `--insecure` opens, if it was said.
+    #[must_use]
+    pub fn opens(&self) -> Option<String> {
+        let list = |addresses: &[Listen], is_opened: &dyn Fn(&Listen) -> bool| {
+            let opened = addresses.iter().filter(|address| is_opened(address)).map(Listen::to_string);
+            opened.collect::<Vec<_>>().join(", ")
+        };
+        let public = list(&self.listen, &|address| !address.is_local() || self.says_who());
+        let admin = list(&self.admin, &|address| !address.is_local());
+        let mut opened = Vec::new();
+        if !public.is_empty() {
+            opened.push(format!("whoever reaches {public} may publish and read whatever no rule and no grant says"));
+        }
+        if !admin.is_empty() {
+            opened.push(format!(
+                "whoever reaches {admin} may see connections, their addresses and topics, and have the configuration loaded again"
+            ));
+        }
+        match opened.as_slice() {
+            _ if !self.insecure => None,
+            [] => Some("nothing: all addresses are of this host".to_owned()),
+            opened => Some(opened.join("; ")),
         }
     }
 
@@ -239,6 +290,10 @@ impl Config {
             origins: self.origins.clone(),
             hosts: self.hosts.clone(),
             jsonp: self.jsonp,
+            demo: self.demo,
+            client_library: self.client_library,
+            cors_credentials: self.cors_credentials,
+            open: self.listen.iter().map(|address| self.is_open(address)).collect(),
             ..Limits::default()
         }
     }
@@ -387,7 +442,8 @@ mod tests {
         let cases: Vec<(&str, Config)> = vec![
             ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
             ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
-            ("can be reached from other hosts", Config { admin: vec![address("10.0.0.1:9")], ..base.clone() }),
+            ("asks nobody who he is", Config { admin: vec![address("10.0.0.1:9")], ..base.clone() }),
+            ("nothing says who may do what", Config { listen: vec![address("tls://[::]:443")], ..base.clone() }),
             ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
             ("the same port as listen", Config { admin: vec![address("127.0.0.1:8080")], ..base.clone() }),
             (
@@ -466,5 +522,24 @@ mod tests {
         for config in fine {
             assert_eq!(config.check(), Ok(()), "{config:?}");
         }
+    }
+
+    /// On addresses of this host everything is open as long as nothing says who may what; `--insecure` opens all, and says so.
+    #[test]
+    fn what_is_open() {
+        let list = |texts: &[&str]| texts.iter().map(|text| Listen::read(text).unwrap()).collect::<Vec<Listen>>();
+        let listen = list(&["127.0.0.1:1", "unix:/a", "0.0.0.0:2", "tls://[::]:443"]);
+        let safe = Config { listen, ..Config::default_on(&host()) };
+        assert_eq!(safe.limits().open, [true, true, false, false]);
+        assert_eq!(safe.opens(), None);
+        let insecure = Config { insecure: true, ..safe };
+        assert_eq!(insecure.limits().open, [true; 4]);
+        let opened = insecure.opens().unwrap();
+        assert!(opened.starts_with("whoever reaches 0.0.0.0:2, tls://[::]:443 may publish and read"), "{opened}");
+        assert!(!opened.contains("127.0.0.1") && !opened.contains("configuration"), "{opened}");
+        let admin = Config { admin: list(&["unix:/b", "10.0.0.1:8081"]), ..insecure.clone() };
+        assert!(admin.opens().unwrap().contains("; whoever reaches 10.0.0.1:8081 may see connections"), "{admin:?}");
+        let local = Config { listen: list(&["127.0.0.1:1"]), ..insecure };
+        assert_eq!(local.opens().as_deref(), Some("nothing: all addresses are of this host"));
     }
 }

@@ -36,7 +36,7 @@ pub struct Settings {
     pub connections: u32,
     /// Block memory of all shards together, in bytes.
     pub memory_bytes: u64,
-    /// Limits of each shard; memory and loopback flags are filled in here.
+    /// Limits of each shard; memory and what the kind of each listener says are filled in here.
     pub limits: Limits,
     /// What stands before the connections of each listener, in the order of the addresses.
     pub doors: Vec<Door>,
@@ -92,6 +92,7 @@ impl Node {
         let mut limits = settings.limits.clone();
         limits.memory_bytes = settings.memory_bytes / shards as u64;
         limits.loopback = settings.listen.iter().map(Listen::is_local).collect();
+        limits.tls = settings.listen.iter().map(Listen::is_tls).collect();
         check_bookkeeping(limits.memory_bytes, shards)?;
 
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.

@@ -27,6 +27,7 @@ pub mod http;
 pub mod json;
 pub mod line;
 pub mod message;
+pub mod network;
 pub mod pattern;
 pub mod percent;
 pub mod proxy;

@@ -42,6 +42,8 @@ targets! {
     multipart
     /// A payload in a script stays text, a callback a name.
     script
+    /// What proxies wrote is found, whatever stands before it.
+    forwarded
     /// What a client would like does not depend on what else it would like.
     prefer
 }

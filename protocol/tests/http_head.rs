@@ -101,7 +101,9 @@ fn known_headers_land_in_their_fields() {
         "last-event-id",
         "corecast-event",
         "accept-encoding",
+        "forwarded",
         "x-forwarded-for",
+        "x-forwarded-proto",
         "sec-websocket-key",
         "sec-websocket-version",
         "sec-websocket-protocol",
@@ -133,7 +135,9 @@ fn known_headers_land_in_their_fields() {
             text(known.last_event_id),
             text(known.corecast_event),
             list(known.accept_encoding),
-            text(known.x_forwarded_for),
+            list(known.forwarded),
+            list(known.x_forwarded_for),
+            list(known.x_forwarded_proto),
             text(known.sec_websocket_key),
             text(known.sec_websocket_version),
             list(known.sec_websocket_protocol),
@@ -156,7 +160,7 @@ fn lists_over_several_lines_are_read() {
     let known = accepted(input).headers;
     assert!(known.connection_upgrade && known.upgrade_websocket);
     assert_eq!(lines(known.sec_websocket_protocol), ["a, b", "corecast.v1"]);
-    assert_eq!(known.x_forwarded_for, Some("2.2.2.2"), "the nearest proxy speaks last");
+    assert_eq!(lines(known.x_forwarded_for), ["1.1.1.1", "2.2.2.2"]);
     assert_eq!(known.cookie, Some("a=1"));
     let input = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgraded\r\nUpgrade: websocket2\r\n\r\n";
     let known = accepted(input).headers;

@@ -112,3 +112,47 @@ def test_jsonp_can_be_switched_off(_):
         assert curl(f"{engine.url}/topics/{name}").json()[0]["data"] == "secret"
     with Engine("--shards", "1") as engine:
         assert re.match(rb"/\*\*/callback\(\[", curl(f"{engine.url}/topics/t?transport=jsonp&callback=callback").body)
+
+
+def test_pages_of_all_get_no_cookies(_):
+    """A page that only `*` lets in reads what anybody reads: a browser is not told that it may send a user's cookies along."""
+    with Engine("--shards", "1", "--origins", "*", "--origins", "https://app.example") as engine:
+        for origin, ours in [("https://app.example", True), ("http://localhost:3000", True), ("https://evil.example", False), ("null", False)]:
+            for method, headers in [("GET", []), ("OPTIONS", ["Access-Control-Request-Method: POST"])]:
+                status, head, _ = ask(engine.port, "/topics/t", f"Origin: {origin}", *headers, method=method, host="localhost")
+                assert status in (200, 204) and f"Access-Control-Allow-Origin: {origin}\r\n" in head, (origin, head)
+                assert ("Access-Control-Allow-Credentials: true" in head) == ours, (origin, head)
+
+
+def test_credentials_can_be_switched_off(_):
+    """With `--cors-credentials=false` no page of another origin may send a user's cookies along, listed or not; it still reads."""
+    with Engine("--shards", "1", "--origins", "https://app.example", "--cors-credentials=false") as engine:
+        for origin in ("https://app.example", "http://localhost:3000"):
+            status, head, _ = ask(engine.port, "/topics/t", f"Origin: {origin}", host="localhost")
+            assert status == 200 and f"Access-Control-Allow-Origin: {origin}\r\n" in head, head
+            assert "Credentials" not in head, head
+
+
+def test_pages_of_ours_can_be_switched_off(_):
+    """The demo page and the client for browsers are there, and each is gone without its setting; the rest is as it was."""
+    html = "Accept: text/html"
+    with Engine("--shards", "1") as engine:
+        assert "<html" in ask(engine.port, "/", html, host="localhost")[2]
+        assert ask(engine.port, "/corecast.js", host="localhost")[0] == 200
+    with Engine("--shards", "1", "--demo=false", "--client-library=false") as engine:
+        status, head, body = ask(engine.port, "/", html, host="localhost")
+        assert status == 200 and body.startswith("corecast: ") and "Vary: Accept" not in head, (head, body)
+        assert ask(engine.port, "/corecast.js", host="localhost")[0] == 404
+        assert ask(engine.port, "/corecast.js", "Access-Control-Request-Method: GET", method="OPTIONS", host="localhost")[0] == 404
+        engine.publish("t", "x")
+        assert curl(f"{engine.url}/topics/t").json()[0]["data"] == "x"
+
+
+def test_insecure_says_what_it_opens(_):
+    """`--insecure` warns once, at the start, of the addresses that it opens and what may be done there."""
+    with Engine("--shards", "1", "--insecure", listen="0.0.0.0:0") as engine:
+        warned = lambda: [line for line in engine.errors if "--insecure opens" in line]
+        eventually(warned, "it warns")
+        assert engine.stop() == 0
+        (line,) = warned()
+        assert "0.0.0.0:0 may publish and read" in line and "configuration" not in line, line

@@ -35,6 +35,9 @@ pub(super) fn run(flags: &Flags) -> Outcome {
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
+    if let Some(opened) = config.opens() {
+        tracing::warn!("--insecure opens: {opened}");
+    }
     let serving = match config.identity().map(|identity| Serving::load(&identity, None)).transpose() {
         Ok(serving) => serving,
         Err(problems) => return Outcome::CannotStart(problems),

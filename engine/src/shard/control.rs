@@ -53,6 +53,7 @@ impl Shard {
         limits.memory_bytes = old.memory_bytes;
         limits.loopback.clone_from(&old.loopback);
         limits.ports.clone_from(&old.ports);
+        limits.tls.clone_from(&old.tls);
         if limits.origins != old.origins {
             self.frame_policy = embed::frame_policy(&limits.origins, &limits.loopback);
         }

@@ -61,8 +61,18 @@ pub struct Limits {
     pub hosts: Vec<String>,
     /// `transport=jsonp` is served.
     pub jsonp: bool,
-    /// For each listener: its address is a loopback address.
+    /// `GET /` shows browsers the demo page.
+    pub demo: bool,
+    /// `GET /corecast.js` is served.
+    pub client_library: bool,
+    /// Pages of other origins that are listed may read answers that a browser asked for with its user's credentials.
+    pub cors_credentials: bool,
+    /// For each listener: only this host reaches it: its address is a loopback address, or a path.
     pub loopback: Vec<bool>,
+    /// For each listener: its connections speak TLS.
+    pub tls: Vec<bool>,
+    /// For each listener: what no rule and no grant says is allowed there. Nothing that is not listed here is.
+    pub open: Vec<bool>,
     /// For each listener: its port, once it is known.
     pub ports: Vec<u16>,
     /// The listener whose connections speak lines over bare TCP.
@@ -100,7 +110,12 @@ impl Default for Limits {
             origins: Vec::new(),
             hosts: Vec::new(),
             jsonp: true,
+            demo: true,
+            client_library: true,
+            cors_credentials: true,
             loopback: vec![true],
+            tls: Vec::new(),
+            open: vec![true],
             ports: Vec::new(),
             #[cfg(feature = "telnet")]
             telnet: None,

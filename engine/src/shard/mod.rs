@@ -89,7 +89,7 @@ pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping
 pub(crate) use memory::slab::Slab;
 pub use refusal::{Refusal, Row as RefusalRow};
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
-pub(crate) use session::request::origin::{MISDIRECTED, allowed as is_origin_allowed, is_host_allowed};
+pub(crate) use session::request::origin::{Entrance, MISDIRECTED, Welcome, is_host_allowed, welcome};
 pub use stats::Stats;
 #[doc(hidden)]
 pub use topic::numbering::with_holes;

@@ -9,7 +9,7 @@ mod streams;
 mod trips;
 
 pub use cuts::{chunked, decoder, head, proxy, response};
-pub use streams::{multipart, prefer, script, sse};
+pub use streams::{forwarded, multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};
 
 /// The most input a body looks at. Every cut is tried, so the work grows with the square.

@@ -159,3 +159,32 @@ pub fn prefer(data: &[u8]) {
 fn line(text: &str) -> Field<'_> {
     Field::line(text.as_bytes())
 }
+
+/// What a proxy is told of its client by somebody who lies: whatever stands before what a trusted proxy wrote changes nothing of it.
+pub fn forwarded(data: &[u8]) {
+    use crate::http::forwarded::{Asker, Header, asker};
+    use crate::http::head::Known;
+    // A line of a head holds no line end.
+    let data = bounded(data);
+    let data = &data[..data.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0)).unwrap_or(data.len())];
+    let is_trusted = |address: core::net::IpAddr| address.to_canonical() == core::net::Ipv4Addr::new(10, 0, 0, 1);
+    let both = |value: &[u8], behind: &[u8]| {
+        let line = Copied::written(|w| {
+            w.put(value);
+            w.put(behind);
+        });
+        let field = Field::line(&line.bytes[..line.len]);
+        let known = Known { x_forwarded_for: field, forwarded: field, x_forwarded_proto: field, ..Known::default() };
+        [Header::XForwardedFor, Header::Forwarded].map(|header| asker(&known, header, is_trusted))
+    };
+    let alone = both(data, b"");
+    let client: core::net::SocketAddr = (core::net::Ipv4Addr::new(192, 0, 2, 7), 0).into();
+    assert_eq!(both(data, b", 192.0.2.7")[0].address, Some(client));
+    assert_eq!(both(data, b",for=192.0.2.7;proto=https")[1], Asker { address: Some(client), https: Some(true) });
+    assert_eq!(both(data, b", for=\"[::ffff:192.0.2.7]\"")[1].address, Some(client));
+    assert_eq!(both(data, b", unknown")[0].address, None);
+    assert_eq!(both(data, b", for=unknown")[1].address, None);
+    // Behind one more trusted proxy all is as it was.
+    assert_eq!(both(data, b", 10.0.0.1")[0].address, alone[0].address);
+    assert_eq!(both(data, b", for=10.0.0.1")[1].address, alone[1].address);
+}

@@ -95,8 +95,9 @@ pub struct Known<'b> {
     pub sec_websocket_version: Option<&'b str>,
     pub sec_websocket_protocol: Field<'b>,
     pub sec_websocket_extensions: Field<'b>,
-    /// X-Forwarded-For; the last line, which the nearest proxy wrote.
-    pub x_forwarded_for: Option<&'b str>,
+    pub forwarded: Field<'b>,
+    pub x_forwarded_for: Field<'b>,
+    pub x_forwarded_proto: Field<'b>,
     pub access_control_request_method: Option<&'b str>,
     /// Whether Connection lists `upgrade`, on any line.
     pub connection_upgrade: bool,
@@ -306,6 +307,10 @@ impl<'b> Read<'b> {
                 known.if_match.add("if-match", value, rest);
                 Ok(())
             }
+            9 if is("forwarded") => {
+                known.forwarded.add("forwarded", value, rest);
+                Ok(())
+            }
             10 if is("connection") => {
                 self.lengths.connection(value);
                 Ok(())
@@ -324,11 +329,15 @@ impl<'b> Read<'b> {
                 Ok(())
             }
             15 if is("x-forwarded-for") => {
-                known.x_forwarded_for = ascii(value).ok();
+                known.x_forwarded_for.add("x-forwarded-for", value, rest);
                 Ok(())
             }
             17 if is("transfer-encoding") => {
                 self.lengths.transfer_encoding(value);
+                Ok(())
+            }
+            17 if is("x-forwarded-proto") => {
+                known.x_forwarded_proto.add("x-forwarded-proto", value, rest);
                 Ok(())
             }
             17 if is("sec-websocket-key") => self.once_if_text(value, |known| &mut known.sec_websocket_key),

@@ -308,10 +308,14 @@ impl Shard {
         let cross = [
             ("Vary", "Origin"),
             ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Allow-Credentials", "true"),
             ("Access-Control-Expose-Headers", "Corecast-Cursor, ETag, Retry-After"),
+            ("Access-Control-Allow-Credentials", "true"),
         ];
-        let cross = if origin.is_empty() { &cross[..1] } else { &cross[..] };
+        let cross = match (origin.is_empty(), pending.credentials) {
+            (true, _) => &cross[..1],
+            (false, false) => &cross[..3],
+            (false, true) => &cross[..],
+        };
         let chosen: &[_] = if pending.by_accept { &[("Vary", "Accept")] } else { &[] };
         let mut extra = [("", ""); EXTRA_MAX];
         let count = chosen.len() + answer.extra.len() + cross.len();

@@ -62,16 +62,17 @@ impl Shard {
         used: usize,
         rest: &[u8],
     ) -> usize {
+        let misdirected = self.is_misdirected(slot, request);
+        let (origin, credentials) = if misdirected { ("", false) } else { self.origin_answered(slot, request) };
         let pending = Pending {
             what: Asked::Discard,
             keep_alive: request.keep_alive && !self.draining,
             cut: self.is_cut(request, rest),
             by_accept: false,
+            credentials,
             http10: request.http10,
             head_only: request.method == Method::Head,
         };
-        let misdirected = self.is_misdirected(slot, request);
-        let origin = if misdirected { "" } else { self.origin_answered(slot, request) };
         self.end_exchange(slot);
         self.exchange(slot).pending = pending;
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];

@@ -4,6 +4,9 @@
 //! its own name resolve to this host (DNS rebinding) and is, to its browser, of the same origin. What it sends names it all
 //! the same, with the port that it was connected to: so a request that names another port came through a proxy or a tunnel,
 //! and is none of those.
+//!
+//! What a page's own host is depends on the entrance: on a listener with TLS it is asked for by `https`, and its port is 443 where
+//! none is written. On a plain one a proxy may speak TLS before us, and both schemes are taken for the page's own.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +28,55 @@ pub(crate) const MISDIRECTED: &str = "this host is not known by that name; the s
 pub(in crate::shard) const JSONP_OFF: &str =
     "jsonp is switched off here, by the setting `jsonp` (--jsonp, CORECAST_JSONP)";
 
+/// What a page came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    fn of(name: &str) -> Option<Scheme> {
+        if name.eq_ignore_ascii_case("https") {
+            Some(Scheme::Https)
+        } else {
+            name.eq_ignore_ascii_case("http").then_some(Scheme::Http)
+        }
+    }
+
+    /// Returns the port that a browser leaves out.
+    const fn port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entrance {
+    /// Only this host reaches it.
+    pub(crate) on_loopback: bool,
+    /// Its port, if that is known and there is one.
+    pub(crate) port: Option<u16>,
+    /// What its pages come over, if that is known.
+    pub(crate) scheme: Option<Scheme>,
+}
+
+/// How a page is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Welcome {
+    /// It may not go on, and reads nothing.
+    No,
+    /// It may because all may (`*`): it reads what anybody reads, and a browser must not send a user's cookies along.
+    AsAnyone,
+    /// It is one of ours: of the list, of the host itself, or of loopback on loopback. So it is if there is no page at all.
+    AsOurs,
+}
+
 /// Bytes of what a peer sent that a line of the log shows at most.
 const SHOWN_BYTES_MAX: usize = 128;
 
@@ -34,27 +86,32 @@ impl Shard {
         self.limits.ports = addresses.map(|address| address.port()).collect();
     }
 
-    /// Returns the origin that the answer is meant for; empty if there is none, or none that may read it.
-    pub(in crate::shard) fn origin_answered<'r>(&self, slot: Slot, request: &Request<'r>) -> &'r str {
-        let Some(origin) = request.headers.origin else { return "" };
-        if self.is_origin_allowed(slot, request) {
-            return origin;
+    /// Returns the origin that the answer is meant for, and whether its users' credentials are welcome; empty if there is none, or none
+    /// that may read it.
+    pub(in crate::shard) fn origin_answered<'r>(&self, slot: Slot, request: &Request<'r>) -> (&'r str, bool) {
+        let Some(origin) = request.headers.origin else { return ("", false) };
+        match self.welcome(slot, request) {
+            Welcome::AsOurs => return (origin, self.limits.cors_credentials),
+            Welcome::AsAnyone => return (origin, false),
+            Welcome::No => {}
         }
         let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
         let (origin, host) = (shown(origin), shown(request.headers.host.unwrap_or("")));
         tracing::warn!(shard, %peer, origin, host, "a page of this origin is refused; the setting origins lists the allowed");
-        ""
+        ("", false)
     }
 
     pub(in crate::shard) fn is_origin_allowed(&self, slot: Slot, request: &Request<'_>) -> bool {
-        let (on_loopback, _) = self.listener_of(slot);
-        allowed(request.headers.origin, request.headers.host, &self.limits.origins, on_loopback)
+        self.welcome(slot, request) != Welcome::No
+    }
+
+    fn welcome(&self, slot: Slot, request: &Request<'_>) -> Welcome {
+        welcome(request.headers.origin, request.headers.host, &self.limits.origins, self.entrance(slot))
     }
 
     /// Says whether a request is for another host than this one, and logs it.
     pub(in crate::shard) fn is_misdirected(&self, slot: Slot, request: &Request<'_>) -> bool {
-        let (on_loopback, port) = self.listener_of(slot);
-        if is_host_allowed(request.headers.host, &self.limits.hosts, on_loopback, port) {
+        if is_host_allowed(request.headers.host, &self.limits.hosts, self.entrance(slot)) {
             return false;
         }
         let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
@@ -63,48 +120,53 @@ impl Shard {
         true
     }
 
-    /// Says whether the connection's listener is on loopback, and what port it has, if that is known.
-    fn listener_of(&self, slot: Slot) -> (bool, Option<u16>) {
+    /// Returns where the connection came in.
+    fn entrance(&self, slot: Slot) -> Entrance {
         let listener = usize::from(self.slots.connections[slot as usize].listener);
-        let on_loopback = self.limits.loopback.get(listener).copied().unwrap_or(false);
-        (on_loopback, self.limits.ports.get(listener).copied())
+        let is = |list: &[bool]| list.get(listener).copied().unwrap_or(false);
+        Entrance {
+            on_loopback: is(&self.limits.loopback),
+            port: self.limits.ports.get(listener).copied().filter(|port| *port != 0),
+            scheme: is(&self.limits.tls).then_some(Scheme::Https),
+        }
     }
 }
 
 /// Says whether a request with this `Origin` may go on.
 ///
-/// Allowed are: no origin at all (not a browser), the host itself, what the list names (`*`: everything), and on a
+/// Welcome are: no origin at all (not a browser), the host itself, what the list names (`*`: everything), and on a
 /// loopback listener every loopback origin.
 #[must_use]
-pub(crate) fn allowed(origin: Option<&str>, host: Option<&str>, listed: &[String], on_loopback: bool) -> bool {
-    let Some(origin) = origin else { return true };
+pub(crate) fn welcome(origin: Option<&str>, host: Option<&str>, listed: &[String], entrance: Entrance) -> Welcome {
+    let Some(origin) = origin else { return Welcome::AsOurs };
     if origin.len() > ORIGIN_BYTES_MAX {
-        return false;
+        return Welcome::No;
     }
     let parts = Parts::of(origin);
-    if listed.iter().any(|entry| entry == "*" || entry.eq_ignore_ascii_case(origin) || same(parts, Parts::of(entry))) {
-        return true;
+    let is_listed = |entry: &String| entry.eq_ignore_ascii_case(origin) || same(parts, Parts::of(entry));
+    if listed.iter().any(is_listed) || parts.is_some_and(|parts| parts.is_own(host, entrance)) {
+        Welcome::AsOurs
+    } else if listed.iter().any(|entry| entry == "*") {
+        Welcome::AsAnyone
+    } else {
+        Welcome::No
     }
-    let Some(parts) = parts.filter(|parts| parts.default_port().is_some()) else { return false };
-    let to_itself = host.is_some_and(|host| {
-        let (name, port) = split_port(host);
-        name.eq_ignore_ascii_case(parts.name) && parts.has_port(port)
-    });
-    to_itself || on_loopback && is_loopback(parts.name)
 }
 
-/// Says whether a request for this `Host` is for a listener with this port.
+/// Says whether a request for this `Host` is for the listener where it came in.
 ///
 /// No host at all (HTTP/1.0), and names of loopback, always are. Otherwise a list decides; addresses, which no page can
 /// have resolve elsewhere, pass it beyond loopback. Without a list, a listener on loopback refuses what names its own port.
 #[must_use]
-pub(crate) fn is_host_allowed(host: Option<&str>, listed: &[String], on_loopback: bool, port: Option<u16>) -> bool {
+pub(crate) fn is_host_allowed(host: Option<&str>, listed: &[String], entrance: Entrance) -> bool {
     let Some(host) = host else { return true };
+    let Entrance { on_loopback, port, scheme } = entrance;
     let (name, named_port) = split_port(host);
     if is_loopback(name) {
         return true;
     }
-    let named_port = if named_port.is_empty() { Some(80) } else { named_port.parse().ok() };
+    let default_port = scheme.unwrap_or(Scheme::Http).port();
+    let named_port = if named_port.is_empty() { Some(default_port) } else { named_port.parse().ok() };
     if listed.is_empty() {
         return !on_loopback || port.is_none() || named_port.is_some() && named_port != port;
     }
@@ -137,18 +199,25 @@ impl<'o> Parts<'o> {
         Some(Parts { scheme, name, port })
     }
 
-    /// Returns the port that a browser leaves out, for the schemes that have one.
-    fn default_port(self) -> Option<&'static str> {
-        if self.scheme.eq_ignore_ascii_case("https") {
-            Some("443")
-        } else {
-            self.scheme.eq_ignore_ascii_case("http").then_some("80")
-        }
+    /// Says whether it is that of the host that was asked for, where it was asked, or one of this machine where only that one asks.
+    fn is_own(self, host: Option<&str>, entrance: Entrance) -> bool {
+        let Some(scheme) = Scheme::of(self.scheme) else { return false };
+        let to_itself = host.is_some_and(|host| {
+            let (name, port) = split_port(host);
+            name.eq_ignore_ascii_case(self.name)
+                && self.has_port(port)
+                && entrance.scheme.is_none_or(|own| own == scheme)
+        });
+        to_itself || entrance.on_loopback && is_loopback(self.name)
     }
 
     /// Says whether a written port, empty for the default one, is this origin's.
     fn has_port(self, port: &str) -> bool {
-        let default = self.default_port().unwrap_or("");
+        let default = match Scheme::of(self.scheme) {
+            Some(Scheme::Http) => "80",
+            Some(Scheme::Https) => "443",
+            None => "",
+        };
         let written = if port.is_empty() { default } else { port };
         let own = if self.port.is_empty() { default } else { self.port };
         written == own
@@ -197,6 +266,20 @@ fn shown(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A listener with port 8080.
+    fn plain(on_loopback: bool) -> Entrance {
+        Entrance { on_loopback, port: Some(8080), scheme: None }
+    }
+
+    /// The same with TLS and another port, beyond loopback.
+    fn with_tls(port: u16) -> Entrance {
+        Entrance { on_loopback: false, port: Some(port), scheme: Some(Scheme::Https) }
+    }
+
+    fn allowed(origin: Option<&str>, host: Option<&str>, listed: &[String], on_loopback: bool) -> bool {
+        welcome(origin, host, listed, plain(on_loopback)) != Welcome::No
+    }
 
     /// Only pages of the host itself, of the list, and loopback pages on loopback get through.
     #[test]
@@ -316,11 +399,15 @@ mod tests {
             (Some("app.example"), true),
             (Some("app.example:443"), true),
         ] {
-            assert_eq!(is_host_allowed(host, &[], true, Some(8080)), expected, "{host:?}");
-            assert!(is_host_allowed(host, &[], false, Some(8080)), "{host:?}, not on loopback");
-            assert!(is_host_allowed(host, &["*".to_owned()], true, Some(8080)), "{host:?}, all allowed");
+            assert_eq!(is_host_allowed(host, &[], plain(true)), expected, "{host:?}");
+            assert!(is_host_allowed(host, &[], plain(false)), "{host:?}, not on loopback");
+            assert!(is_host_allowed(host, &["*".to_owned()], plain(true)), "{host:?}, all allowed");
         }
-        assert!(!is_host_allowed(Some("evil.example"), &[], true, Some(80)), "the port that is left out");
+        let on =
+            |port, scheme| is_host_allowed(Some("evil.example"), &[], Entrance { on_loopback: true, port, scheme });
+        assert!(!on(Some(80), None), "the port that is left out");
+        assert!(!on(Some(443), Some(Scheme::Https)), "with TLS it is another");
+        assert!(on(Some(80), Some(Scheme::Https)) && on(Some(443), None) && on(None, None));
     }
 
     /// A list of hosts is held to on every listener, whatever the port; addresses pass beyond loopback.
@@ -341,8 +428,55 @@ mod tests {
             ("[2001:db8::1]", false, true),
             ("localhost:1", true, true),
         ] {
-            assert_eq!(is_host_allowed(Some(host), &listed, true, Some(8080)), on_loopback, "{host}");
-            assert_eq!(is_host_allowed(Some(host), &listed, false, Some(8080)), beyond, "{host}, not on loopback");
+            assert_eq!(is_host_allowed(Some(host), &listed, plain(true)), on_loopback, "{host}");
+            assert_eq!(is_host_allowed(Some(host), &listed, plain(false)), beyond, "{host}, not on loopback");
         }
+    }
+
+    /// With TLS the host's own pages come over `https`, and its port is 443 where none is written; a page that came over plain HTTP,
+    /// which anybody on its way could have changed, is a stranger.
+    #[test]
+    fn pages_over_tls() {
+        for (origin, host, port, expected) in [
+            ("https://a.example", "a.example", 443, true),
+            ("https://a.example:443", "a.example", 443, true),
+            ("https://a.example", "a.example:443", 443, true),
+            ("https://a.example:8443", "a.example:8443", 8443, true),
+            ("http://a.example", "a.example", 443, false),
+            ("http://a.example:443", "a.example:443", 443, false),
+            ("http://a.example:8443", "a.example:8443", 8443, false),
+            ("https://b.example", "a.example", 443, false),
+        ] {
+            let met = welcome(Some(origin), Some(host), &[], with_tls(port));
+            assert_eq!(met != Welcome::No, expected, "{origin} at {host}");
+        }
+        let listed = ["http://a.example".to_owned()];
+        assert_eq!(
+            welcome(Some("http://a.example"), Some("a.example"), &listed, with_tls(443)),
+            Welcome::AsOurs,
+            "listed"
+        );
+        let local = Entrance { on_loopback: true, ..with_tls(8443) };
+        assert_eq!(welcome(Some("http://localhost:3000"), Some("localhost:8443"), &[], local), Welcome::AsOurs);
+    }
+
+    /// `*` lets everybody in as anybody: whose users are known is still who is listed, or at home.
+    #[test]
+    fn all_are_not_ours() {
+        let met = |origin: &str, on_loopback: bool| {
+            welcome(
+                Some(origin),
+                Some("a.example"),
+                &["*", "https://app.example"].map(str::to_owned),
+                plain(on_loopback),
+            )
+        };
+        assert_eq!(met("https://app.example", false), Welcome::AsOurs);
+        assert_eq!(met("https://a.example", false), Welcome::AsOurs);
+        assert_eq!(met("http://localhost:3000", true), Welcome::AsOurs);
+        assert_eq!(met("http://localhost:3000", false), Welcome::AsAnyone);
+        assert_eq!(met("https://evil.example", true), Welcome::AsAnyone);
+        assert_eq!(met("null", true), Welcome::AsAnyone);
+        assert_eq!(met(&format!("https://{}", "a".repeat(ORIGIN_BYTES_MAX)), true), Welcome::No);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | resource | methods |
 //! |---|---|
-//! | `/`, `/corecast.js` | GET, HEAD |
+//! | `/`, and `/corecast.js` unless it is switched off | GET, HEAD |
 //! | `/topics` | GET, HEAD, POST |
 //! | `/topics/{topic}` | GET, HEAD, POST, DELETE |
 //! | `/ws`, and `/echo` if it is served | GET, HEAD, to be told to upgrade |
@@ -82,7 +82,8 @@ impl Shard {
     /// Says which methods a resource has, as Allow says it; none if there is no such resource.
     fn allowed_methods(&self, path: &str) -> Option<&'static str> {
         match path {
-            "/" | "/corecast.js" | "/ws" => Some(READ),
+            "/" | "/ws" => Some(READ),
+            "/corecast.js" if self.limits.client_library => Some(READ),
             "/echo" if self.limits.echo => Some(READ),
             "/topics" => Some(TOPICS),
             "*" => Some(TOPIC),
@@ -102,8 +103,8 @@ impl Shard {
         let headers = &request.headers;
         match request.path {
             "/" => {
-                self.exchange(slot).pending.by_accept = true;
-                if prefer::accepts_html(headers.accept) {
+                self.exchange(slot).pending.by_accept = self.limits.demo;
+                if self.limits.demo && prefer::accepts_html(headers.accept) {
                     self.answer(driver, slot, ok(PAGE_TYPE), PAGE);
                 } else {
                     self.answer(driver, slot, ok(TEXT), WELCOME.as_bytes());

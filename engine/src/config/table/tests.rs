@@ -1,0 +1,128 @@
+//! What the table must hold to.
+
+use super::*;
+use crate::config::tests::host;
+
+/// Every default can be read, and what is shown of it reads back to the same configuration.
+#[test]
+fn what_is_shown_reads_back() {
+    let config = Config::default_on(&host());
+    let mut again = Config::unset();
+    for setting in SETTINGS {
+        let text = (setting.show)(&config);
+        (setting.set)(&mut again, &text, &host()).unwrap_or_else(|error| panic!("{}: {error}", setting.key));
+    }
+    assert_eq!(again, config);
+}
+
+/// Values other than the defaults also read back, for every setting.
+#[test]
+fn other_values_read_back() {
+    let other = [
+        ("listen", "127.0.0.1:1,[::1]:2,tls://127.0.0.1:3,unix:/run/a.sock"),
+        ("admin", "off"),
+        ("insecure", "true"),
+        ("origins", "https://a.example,http://b.example:81"),
+        ("cors-credentials", "false"),
+        ("allowed-hosts", "a.example,.b.example,[::1]:81"),
+        ("cores", "1-2"),
+        ("shards", "8"),
+        ("memory", "1G"),
+        ("connections", "1000"),
+        ("max-message", "1k"),
+        ("history-messages", "0"),
+        ("history-bytes", "1M"),
+        ("history-seconds", "9"),
+        ("log-bytes", "1M"),
+        ("lag", "close"),
+        ("max-subscriptions", "7"),
+        ("max-topics", "9"),
+        ("header-timeout", "1500ms"),
+        ("request-timeout", "2m"),
+        ("ping-interval", "1h"),
+        ("dead-after", "2h"),
+        ("stream-seconds", "90s"),
+        ("compress-from", "off"),
+        ("stream-bytes", "0"),
+        ("jsonp", "false"),
+        ("demo", "false"),
+        ("client-library", "false"),
+        ("shutdown-timeout", "0s"),
+        ("echo", "true"),
+        ("log-format", "json"),
+        ("log-level", "debug"),
+    ];
+    assert_eq!(other.map(|(key, _)| key).to_vec(), SETTINGS.iter().map(|s| s.key).collect::<Vec<_>>());
+    let default = Config::default_on(&host());
+    for ((key, text), setting) in other.iter().zip(SETTINGS) {
+        let mut config = default.clone();
+        (setting.set)(&mut config, text, &host()).unwrap();
+        assert_eq!((setting.show)(&config), *text, "{key}");
+        assert_ne!(config, default, "{key} changes nothing");
+    }
+}
+
+/// Values out of their range are refused with the range.
+#[test]
+fn ranges_are_held() {
+    for (key, text, expected) in [
+        ("shards", "0", "1 to 256"),
+        ("shards", "257", "1 to 256"),
+        ("connections", "1048577", "1 to 1048576"),
+        ("max-message", "0", "1 to 16M"),
+        ("max-message", "17M", "1 to 16M"),
+        ("log-bytes", "1k", "4k to 1G"),
+        ("memory", "1k", "1M to 16T"),
+        ("ping-interval", "10ms", "1s to 1h"),
+        ("stream-seconds", "0", "1s to 24h"),
+        ("compress-from", "0", "1 to 16M"),
+        ("stream-bytes", "1k", "64k to 1T"),
+        ("history-seconds", "5m", "whole number"),
+        ("lag", "drop", "replay, close"),
+        ("log-level", "loud", "off, error, warn"),
+        ("cores", "4", "may use: 0-3"),
+        ("origins", "example.com", "https://example.com"),
+        ("allowed-hosts", "https://a", "as in example.com"),
+        ("echo", "maybe", "true or false"),
+    ] {
+        let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+        let error = (setting.set)(&mut Config::default_on(&host()), text, &host()).unwrap_err();
+        assert!(error.contains(expected), "{key} {text}: {error}");
+    }
+}
+
+/// Sizes that follow the largest message grow with it, and do not shrink below their defaults; one that is given stays.
+///
+/// `log-bytes` had to be raised by hand before.
+#[test]
+fn sizes_follow_the_largest_message() {
+    let set = |config: &mut Config, key: &str, text: &str| {
+        let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+        (setting.set)(config, text, &host()).unwrap();
+    };
+    for (message, history, log) in [
+        ("1k", 64 << 10, 256 << 10),
+        ("64k", 64 << 10, 256 << 10),
+        ("1M", 1 << 20, 4 << 20),
+        ("16M", 16 << 20, 64 << 20),
+    ] {
+        let mut config = Config::default_on(&host());
+        for (key, text) in [("max-message", message), ("history-bytes", "auto"), ("log-bytes", "auto")] {
+            set(&mut config, key, text);
+        }
+        assert_eq!((config.history_bytes, config.log_bytes_max), (history, log), "{message}");
+        assert_eq!(config.check(), Ok(()), "{message}");
+        set(&mut config, "log-bytes", "40M");
+        assert_eq!(config.log_bytes_max, 40 << 20);
+    }
+}
+
+/// Keys are unique, kebab-case, and their help is one clean sentence without a full stop.
+#[test]
+fn the_table_is_well_formed() {
+    for (i, setting) in SETTINGS.iter().enumerate() {
+        assert!(SETTINGS[..i].iter().all(|other| other.key != setting.key), "{} twice", setting.key);
+        assert!(setting.key.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()), "{}", setting.key);
+        assert!(!setting.help.ends_with('.') && setting.help.len() > 10, "{}", setting.key);
+    }
+}
