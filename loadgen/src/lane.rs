@@ -293,6 +293,10 @@ impl Lane {
             Completion::Accepted { .. } | Completion::AcceptFailed { .. } => {
                 unreachable!("a load generator has no listener")
             }
+            Completion::Secured { .. }
+            | Completion::Announced { .. }
+            | Completion::PeerEnded { .. }
+            | Completion::Broken { .. } => unreachable!("nothing stands before its ring"),
         }
     }
 
