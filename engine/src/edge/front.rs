@@ -5,6 +5,7 @@ use super::record::Keys;
 
 /// What stands before a connection.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are sealed, and each as long as its connection")]
 pub(super) enum Front {
     /// What came of a PROXY header.
     Header(Box<Header>),
