@@ -19,6 +19,8 @@ pub(super) enum Fault {
     TheirAlert,
     /// The PROXY header makes no sense.
     Header,
+    /// Too many long records are begun, and this is one of them.
+    TooMuchUnfinished,
     /// No more can be sealed with these keys, and there are no others (TLS 1.2).
     Exhausted,
 }
@@ -38,7 +40,7 @@ impl Fault {
             Fault::RecordOverflow => Some(22),
             Fault::BadRecord => Some(20),
             Fault::Unexpected => Some(10),
-            Fault::Exhausted => Some(80),
+            Fault::Exhausted | Fault::TooMuchUnfinished => Some(80),
             Fault::NotTls | Fault::Handshake | Fault::Crowded | Fault::TheirAlert | Fault::Header => None,
         }
     }
@@ -54,6 +56,7 @@ impl Fault {
             Fault::Crowded => "too many TLS handshakes were begun and not ended",
             Fault::TheirAlert => "the peer ended TLS with an alert",
             Fault::Header => "the PROXY header makes no sense",
+            Fault::TooMuchUnfinished => "too many long TLS records are begun and not ended",
             Fault::Exhausted => "the TLS keys are used up",
         }
     }

@@ -75,6 +75,11 @@ impl Unfinished {
 }
 
 impl Sealed {
+    /// Returns the bytes that are kept for what is unfinished.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| size_of::<Unfinished>() + busy.carry.capacity() + busy.kept.capacity())
+    }
+
     pub(super) fn new(keys: Keys) -> Sealed {
         Sealed { keys, flight: super::NONE, held: false, owes_update: false, ended: false, busy: None }
     }

@@ -153,6 +153,7 @@ impl Edge {
                     sealed.busy = Some(Box::new(unfinished));
                 }
                 self.fronts[place] = Front::Sealed(sealed);
+                self.recount(slot, 0);
                 self.say(driver, slot, &out);
                 self.handshakes.one_less();
                 self.said.push_back(Completion::Secured { slot, resumed: over.resumed });

@@ -52,6 +52,12 @@ use sending::Flights;
 /// No front: the connection is plain.
 const NONE: u32 = u32::MAX;
 
+/// Of the memory of the shard, what may be unfinished in records.
+const UNFINISHED_SHARE: u64 = 16;
+
+/// A record that is longer than this waits for its rest only while there is room: what browsers and publishers send is shorter.
+const SHORT_BYTES: usize = 4 << 10;
+
 /// Buffers that are kept for use again, at most.
 const SPARE_MAX: usize = 64;
 
@@ -80,8 +86,10 @@ pub struct Edge {
     text: Vec<u8>,
     /// Buffers that nobody uses.
     spare: Vec<Vec<u8>>,
-    /// Bytes in buffers that somebody uses.
-    held_bytes: usize,
+    /// Bytes kept for what is unfinished of sealed connections.
+    unfinished_bytes: usize,
+    /// Of these at most so many: beyond that, nobody may begin a long record.
+    unfinished_bytes_max: usize,
     /// When it may be said again that somebody speaks no TLS to a port that does, in microseconds.
     plain_warn_us: u64,
 }
@@ -103,7 +111,8 @@ impl Edge {
             unsaid_due_us: 0,
             text: Vec::new(),
             spare: Vec::new(),
-            held_bytes: 0,
+            unfinished_bytes: 0,
+            unfinished_bytes_max: (scratch.start / UNFINISHED_SHARE) as usize,
             plain_warn_us: 0,
         }
     }
@@ -114,13 +123,22 @@ impl Edge {
         self.doors = doors;
     }
 
-    /// Returns the bytes of memory that it holds besides scratch.
+    /// Returns the bytes of memory that it holds for what is not finished: handshakes, parts of records.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.fronts.bytes() as usize
-            + self.index.capacity() * size_of::<u32>()
-            + self.held_bytes
-            + self.handshakes.bytes()
+    pub fn unfinished(&self) -> usize {
+        self.unfinished_bytes + self.handshakes.bytes()
+    }
+
+    /// Takes note of what is unfinished of a connection, of which so much was before.
+    fn recount(&mut self, slot: Slot, before: usize) {
+        self.unfinished_bytes = self.unfinished_bytes + self.unfinished_of(slot) - before;
+    }
+
+    fn unfinished_of(&mut self, slot: Slot) -> usize {
+        match self.front(slot) {
+            Some(Front::Sealed(sealed)) => sealed.unfinished_bytes(),
+            _ => 0,
+        }
     }
 
     #[inline]

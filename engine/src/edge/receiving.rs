@@ -1,9 +1,9 @@
 //! Receiving: records are opened where they stand, when the shard asks for what came.
 
-use super::Edge;
 use super::alert::{CLOSE_NOTIFY, Fault, USER_CANCELED};
 use super::front::Front;
 use super::record::{self, ALERT, DATA, HANDSHAKE, Version};
+use super::{Edge, SHORT_BYTES};
 use crate::io::driver::{Completion, Driver, Lent, Slot};
 
 /// The buffer of what came before the shard asked: behind a handshake, or behind a PROXY header.
@@ -32,7 +32,10 @@ impl Edge {
                 }
             }
             Some(Front::Sealed(_)) => {
-                if let Err(fault) = self.open_records(driver, slot, lent) {
+                let before = self.unfinished_of(slot);
+                let opened = self.open_records(driver, slot, lent);
+                self.recount(slot, before);
+                if let Err(fault) = opened {
                     self.break_off(driver, slot, fault);
                 }
             }
@@ -91,6 +94,9 @@ impl Edge {
             }
         }
         if at < bytes.len() {
+            if bytes.len() - at > SHORT_BYTES && self.unfinished_bytes > self.unfinished_bytes_max {
+                return Err(Fault::TooMuchUnfinished);
+            }
             let mut buffer = self.spare.pop().unwrap_or_default();
             buffer.extend_from_slice(&bytes[at..]);
             sealed.busy.get_or_insert_default().carry = buffer;

@@ -86,7 +86,13 @@ impl Edge {
     pub(super) fn send<D: Driver>(&mut self, driver: &mut D, slot: Slot, parts: &[Span]) {
         let asked: u32 = parts.iter().map(|part| part.len).sum();
         match self.front(slot) {
-            Some(Front::Sealed(_)) => self.seal(driver, slot, parts, asked),
+            Some(Front::Sealed(sealed)) => {
+                let before = sealed.unfinished_bytes();
+                self.seal(driver, slot, parts, asked);
+                if before > 0 {
+                    self.recount(slot, before);
+                }
+            }
             Some(Front::Broken) => {} // Nobody reads it; the shard hears of that soon.
             Some(Front::Header(_) | Front::Shaking(_)) => {
                 self.said.push_back(Completion::Unsent { slot, asked, sent: Err(NOT_NOW[0]) });
@@ -191,6 +197,7 @@ impl Edge {
         if let Some(alert) = fault.alert() {
             self.say_alert(driver, slot, FATAL, alert);
         }
+        self.unfinished_bytes -= self.unfinished_of(slot);
         if let Some(front) = self.front(slot) {
             *front = Front::Broken;
         }
@@ -204,6 +211,19 @@ impl Edge {
 
     /// The kernel did not take all of a send to a connection with a front; returns what the shard is told, if it knows of it.
     pub(super) fn unsent(
+        &mut self,
+        memory: &Memory,
+        slot: Slot,
+        said: Result<u32, Errno>,
+    ) -> Option<(u32, Result<u32, Errno>)> {
+        let before = self.unfinished_of(slot);
+        let told = self.take_back(memory, slot, said);
+        self.recount(slot, before);
+        told
+    }
+
+    /// Keeps the rest of what was begun, and finds out what of the rest the shard has to send again.
+    fn take_back(
         &mut self,
         memory: &Memory,
         slot: Slot,
@@ -289,6 +309,7 @@ impl Edge {
         }
         self.unsaid_due_us = now_us + UNSAID_US;
         for slot in std::mem::take(&mut self.unsaid) {
+            let before = self.unfinished_of(slot);
             if self.flights.room() < SAID_BYTES_MAX {
                 self.unsaid.push(slot);
                 continue;
@@ -303,6 +324,7 @@ impl Edge {
                 // It leaves, or has left, with what the shard sends.
                 _ => continue,
             };
+            self.recount(slot, before);
             if !rest.is_empty() {
                 self.say(driver, slot, &rest);
             }

@@ -579,6 +579,28 @@ fn proxies_say_who_their_clients_are() {
     }
 }
 
+/// What is unfinished is counted, and forgotten when it is finished; of very much, long records have to end, and short ones go on.
+#[test]
+fn unfinished_records_are_bounded() {
+    let mut link = Link::new(client(&BOTH, false), &FILES.identity);
+    link.talk(usize::MAX);
+    assert_eq!(link.edge.unfinished(), 0);
+    for (max, len, ends) in [(usize::MAX, 9000, false), (0, 3000, false), (0, 9000, true)] {
+        link.client.writer().write_all(&vec![7; len]).unwrap();
+        let mut record = Vec::new();
+        link.client.write_tls(&mut record).unwrap();
+        let (first, rest) = record.split_at(len);
+        link.edge.unfinished_bytes_max = max;
+        link.give(&first[..100], usize::MAX);
+        assert!(link.edge.unfinished() >= 100);
+        link.give(&first[100..], usize::MAX);
+        link.turn();
+        assert_eq!(link.broken.is_some(), ends, "{len} of {max}");
+        link.give(rest, usize::MAX);
+        assert_eq!(link.edge.unfinished(), 0);
+    }
+}
+
 /// Of too many handshakes that nobody ends, the oldest end.
 #[test]
 fn the_oldest_handshakes_end() {

@@ -156,14 +156,16 @@ impl<D: Driver> Driver for Through<'_, D> {
     }
 
     fn take_names(&mut self, slot: Slot) -> Option<Box<str>> {
+        let before = self.edge.unfinished_of(slot);
         let Some(Front::Sealed(sealed)) = self.edge.front(slot) else { return None };
         let names = sealed.busy.as_mut()?.names.take();
         sealed.tidy();
+        self.edge.recount(slot, before);
         names
     }
 
     fn bytes_beside(&self) -> usize {
-        self.edge.bytes()
+        self.edge.unfinished()
     }
 }
 
@@ -271,6 +273,7 @@ impl Edge {
 
     /// The slot is closed: whatever stood before it is over.
     fn forget(&mut self, slot: Slot) {
+        self.unfinished_bytes -= self.unfinished_of(slot);
         if let Some(Front::Shaking(shaking)) = self.take(slot)
             && shaking.handshake.is_some()
         {

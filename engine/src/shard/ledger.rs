@@ -21,7 +21,7 @@ use super::Shard;
 use super::crossing::Crossing;
 use super::memory::pool::Besides;
 use super::scratch::bytes_of;
-use crate::io::driver::{Completion, Slot};
+use crate::io::driver::{Completion, Driver, Slot};
 
 /// Turns between two weighings. A turn adds what it is told in half a millisecond: some hundred kilobytes.
 const TURNS: u64 = 16;
@@ -36,8 +36,9 @@ const HELD_BYTES: u64 = 256;
 
 impl Shard {
     /// Weighs what is held besides blocks, every few turns.
-    pub(super) fn weigh_sometimes(&mut self) {
+    pub(super) fn weigh_sometimes<D: Driver>(&mut self, driver: &D) {
         if self.stats.turns.is_multiple_of(TURNS) {
+            self.edge_bytes = driver.bytes_beside() as u64;
             self.weigh();
         }
     }
@@ -52,7 +53,7 @@ impl Shard {
     pub(super) fn besides(&self) -> Besides {
         Besides {
             tables: self.topics.bytes() + self.homes.bytes(),
-            busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes(),
+            busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes() + self.edge_bytes,
             scratch: self.store.bookkeeping_bytes() + self.scratch_bytes().saturating_sub(self.scratch_at_start),
         }
     }

@@ -133,6 +133,8 @@ pub struct Shard {
     /// What sessions are in the middle of, as far as they keep it: see [`Active::state`].
     exchanges: Slab<Exchange>,
     readings: Slab<Reading>,
+    /// What the edge keeps for what is unfinished there, in bytes.
+    edge_bytes: u64,
     /// Where among the busy connections the next search for memory begins.
     keep_from: usize,
     /// Where among the frame logs the search for one to cut goes on.
@@ -190,6 +192,7 @@ impl Shard {
             slots: Slots::new(slots_max),
             exchanges: Slab::new(),
             readings: Slab::new(),
+            edge_bytes: 0,
             keep_from: 0,
             cut_from: 0,
             gave_back_tick: 0,

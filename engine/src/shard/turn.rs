@@ -57,7 +57,7 @@ impl Shard {
         self.crossings.links.bells(|shard| driver.wake(shard));
 
         self.give_back(driver);
-        self.weigh_sometimes();
+        self.weigh_sometimes(driver);
 
         self.stats.turns += 1;
         if worked | again {
