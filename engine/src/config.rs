@@ -456,7 +456,6 @@ mod tests {
             ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
             ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
             ("asks nobody who he is", Config { admin: vec![address("10.0.0.1:9")], ..base.clone() }),
-            ("nothing says who may do what", Config { listen: vec![address("tls://[::]:443")], ..base.clone() }),
             ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
             ("the same port as listen", Config { admin: vec![address("127.0.0.1:8080")], ..base.clone() }),
             (

@@ -12,7 +12,11 @@ use crate::edge::ClientAuth;
 const TLS: &str = "TLS and proxies";
 
 fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("a file has a name".to_owned()) } else { Ok(PathBuf::from(text)) }
+    if text.contains(char::is_alphanumeric) {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(format!("`{text}` is not a file: expected a path, as in /etc/corecast/cert.pem"))
+    }
 }
 
 fn joined_paths(paths: &[PathBuf]) -> String {
