@@ -9,13 +9,18 @@
 mod address;
 mod changes;
 mod document;
+mod doors;
 mod host;
 mod names;
+mod settings;
 mod sources;
 mod table;
 mod units;
 
 use std::path::PathBuf;
+
+use corecast_protocol::http::forwarded;
+use corecast_protocol::network::Network;
 
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::io::check::StartError;
@@ -25,8 +30,9 @@ pub use address::Listen;
 pub use changes::changes;
 pub use document::document;
 pub use host::Host;
+pub use settings::SETTINGS;
 pub use sources::{Flags, Loaded, Origin, load};
-pub use table::{Kind, SETTINGS, Setting};
+pub use table::{Kind, Setting};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +106,10 @@ pub struct Config {
     pub tls_client_auth: ClientAuth,
     /// Listeners whose connections begin with a PROXY header.
     pub proxy_protocol: Vec<Listen>,
+    /// Proxies that are believed when they say who asks.
+    pub trusted_proxies: Vec<Network>,
+    /// Where they say it.
+    pub forwarded_header: forwarded::Header,
     /// Shows browsers the demo page at `/`.
     pub demo: bool,
     /// Serves `GET /corecast.js`.
@@ -290,6 +300,9 @@ impl Config {
             origins: self.origins.clone(),
             hosts: self.hosts.clone(),
             jsonp: self.jsonp,
+            trusted_proxies: self.trusted_proxies.clone(),
+            forwarded_header: self.forwarded_header,
+            insecure: self.insecure,
             demo: self.demo,
             client_library: self.client_library,
             cors_credentials: self.cors_credentials,
@@ -443,7 +456,6 @@ mod tests {
             ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
             ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
             ("asks nobody who he is", Config { admin: vec![address("10.0.0.1:9")], ..base.clone() }),
-            ("nothing says who may do what", Config { listen: vec![address("tls://[::]:443")], ..base.clone() }),
             ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
             ("the same port as listen", Config { admin: vec![address("127.0.0.1:8080")], ..base.clone() }),
             (

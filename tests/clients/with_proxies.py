@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import urllib.request
 
 import websockets.sync.client
 from engine import DEADLINE, Engine, curl, eventually, together, topic
@@ -323,6 +324,64 @@ def test_a_stopping_engine_is_seen(_):
                 words, refused = items("stream", stream.text)
                 assert (words["data"], refused["refused"]["name"]) == ("last words", "draining")
             assert curl(f"{proxy.url}/topics/{name}").status in (502, 503), kind
+
+
+def peers(engine):
+    """Returns the addresses of the connections of an engine, without their ports."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{engine.admin_port}/connections", timeout=DEADLINE) as answer:
+        return sorted(row["peer"].rpartition(":")[0] for row in json.load(answer))
+
+
+def test_a_trusted_proxy_says_who_asks(_):
+    """The client that a trusted proxy names is the peer, for a WebSocket as long as it lasts; one that is not trusted is not believed,
+    and what makes no sense leaves the connection's own address."""
+    cases = [
+        (["127.0.0.1"], "x-forwarded-for", {"X-Forwarded-For": "203.0.113.9, 192.0.2.7"}, "192.0.2.7"),
+        (["127.0.0.0/8", "10.0.0.0/8"], "x-forwarded-for", {"X-Forwarded-For": "192.0.2.7, 10.1.2.3"}, "192.0.2.7"),
+        (["127.0.0.1"], "x-forwarded-for", {"X-Forwarded-For": "2001:db8::7"}, "[2001:db8::7]"),
+        (["127.0.0.1"], "x-forwarded-for", {"X-Forwarded-For": "192.0.2.7, unknown"}, "127.0.0.1"),
+        (["127.0.0.1"], "x-forwarded-for", {"Forwarded": "for=192.0.2.7"}, "127.0.0.1"),
+        (["127.0.0.1"], "x-forwarded-for", {}, "127.0.0.1"),
+        (["10.0.0.0/8"], "x-forwarded-for", {"X-Forwarded-For": "192.0.2.7"}, "127.0.0.1"),
+        ([], "x-forwarded-for", {"X-Forwarded-For": "192.0.2.7"}, "127.0.0.1"),
+        (["127.0.0.1"], "forwarded", {"Forwarded": 'for=203.0.113.9, for="[2001:db8::7]:4711";proto=https'}, "[2001:db8::7]"),
+        (["127.0.0.1"], "forwarded", {"X-Forwarded-For": "192.0.2.7"}, "127.0.0.1"),
+    ]
+    for trusted, header, headers, expected in cases:
+        flags = [flag for network in trusted for flag in ("--trusted-proxies", network)]
+        with Engine("--shards", "1", "--forwarded-header", header, *flags) as own:
+            url = f"ws://127.0.0.1:{own.port}/ws"
+            with websockets.sync.client.connect(url, additional_headers=headers, proxy=None) as ws:
+                assert ws.recv(timeout=DEADLINE).startswith("HI ")
+                assert peers(own) == [expected], (trusted, headers, peers(own))
+
+
+def test_requests_of_a_kept_connection_have_their_own_clients(_):
+    """Over a connection that a proxy keeps each request is its own client's; one that names nobody is the proxy's."""
+    with Engine("--shards", "1", "--trusted-proxies", "127.0.0.1") as own:
+        connection = http.client.HTTPConnection("127.0.0.1", own.port, timeout=DEADLINE)
+        for named, expected in [("192.0.2.1", "192.0.2.1"), ("192.0.2.2", "192.0.2.2"), (None, "127.0.0.1"), ("192.0.2.3", "192.0.2.3")]:
+            connection.request("GET", "/topics/t", headers={"X-Forwarded-For": named} if named else {})
+            assert connection.getresponse().read() == b"[]"
+            assert peers(own) == [expected], (named, peers(own))
+
+
+def test_pages_behind_a_trusted_proxy(_):
+    """What the client spoke decides what a page's own host is; a page of the visitor's own machine is a stranger if the visitor is."""
+    with Engine("--shards", "1", "--trusted-proxies", "127.0.0.1") as own:
+        url = f"{own.url}/topics/{topic()}"
+        visitor = ["-H", "X-Forwarded-For: 192.0.2.7", "-H", "Host: app.example"]
+        for origin, extra, status in [
+            ("https://app.example", ["-H", "X-Forwarded-Proto: https"], 200),
+            ("http://app.example", ["-H", "X-Forwarded-Proto: https"], 403),
+            ("http://app.example", ["-H", "X-Forwarded-Proto: http"], 200),
+            ("https://app.example", ["-H", "X-Forwarded-Proto: http"], 403),
+            ("https://app.example", [], 200),
+            ("http://localhost:3000", [], 403),
+        ]:
+            answer = curl(url, "-d", "x", "-H", f"Origin: {origin}", *visitor, *extra)
+            assert answer.status == status, (origin, extra, answer.status, answer.body)
+        assert curl(url, "-d", "x", "-H", "Origin: http://localhost:3000").status == 200, "without a proxy between"
 
 
 def test_tls_as_the_comments_say(engine):

@@ -42,6 +42,6 @@ engine runs; if any other one has another value, nothing changes, and it is name
 * Lists: the flag is repeated, the file has a list (`listen = [\"127.0.0.1:8080\", \"[::1]:8080\"]`), the environment
   separates by commas.
 
-This file is written from the table in `engine/src/config/table.rs`; after a change there run
+This file is written from the table in `engine/src/config/settings.rs`; after a change there run
 `cargo run -- check --document > docs/configuration.md`.
 ";

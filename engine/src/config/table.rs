@@ -1,12 +1,12 @@
-//! The one table of settings.
+//! What a setting is, and the rows of the table for the engine itself; what a heading has to itself stands in a file beside this one.
 //!
-//! Owns: [`SETTINGS`]. The order is the order of `--help` and of the document, and the order in which values are set:
+//! Owns: [`ROWS`]. The order is the order of `--help` and of the document, and the order in which values are set:
 //! `cores` stands before `shards` because the default of the latter is the number of the former, and `max-message` before the
 //! sizes that follow it.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
+use corecast_protocol::http::forwarded;
 use tracing::level_filters::LevelFilter;
 
 use super::{Config, Host, Listen, LogFormat, names, units};
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 /// One setting: a flag `--key`, a key of the TOML file, and an environment variable.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Heading it stands under.
     pub heading: &'static str,
@@ -107,6 +107,8 @@ impl Config {
             tls_client_ca: None,
             tls_client_auth: ClientAuth::Off,
             proxy_protocol: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: forwarded::Header::default(),
             demo: true,
             client_library: true,
             cors_credentials: true,
@@ -133,7 +135,7 @@ fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
     units::number(text, least, most.into()).map(|number| u32::try_from(number).expect("`most` is a u32"))
 }
 
-fn size_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn size_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let bytes = units::size(text)?;
     if (least..=most).contains(&bytes) {
         Ok(bytes)
@@ -157,26 +159,15 @@ fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     }
 }
 
-fn each<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+pub(super) fn each<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split(',').map(|part| read(part.trim())).collect()
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("a file has a name".to_owned()) } else { Ok(PathBuf::from(text)) }
-}
-
-fn joined_paths(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
-}
-
-const CLIENT_AUTH: &[(&str, ClientAuth)] =
-    &[("off", ClientAuth::Off), ("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
-
-fn joined<T: ToString>(values: &[T]) -> String {
+pub(super) fn joined<T: ToString>(values: &[T]) -> String {
     values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     match choices.iter().find(|(name, _)| *name == text) {
         Some((_, choice)) => Ok(*choice),
         None => {
@@ -187,14 +178,13 @@ fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
 }
 
 const LISTENERS: &str = "Listeners";
-const TLS: &str = "TLS and proxies";
 const HOST: &str = "Cores and memory";
 const MESSAGES: &str = "Messages and history";
 const CLIENTS: &str = "Clients";
 const LOGS: &str = "Logs";
 
-/// Every setting there is.
-pub const SETTINGS: &[Setting] = &[
+/// The settings of the engine itself.
+pub(super) const ROWS: &[Setting] = &[
     Setting {
         heading: LISTENERS,
         key: "listen",
@@ -282,80 +272,6 @@ pub const SETTINGS: &[Setting] = &[
         show: |c| {
             if c.hosts.is_empty() { "auto".to_owned() } else { joined(&c.hosts) }
         },
-    },
-    Setting {
-        heading: TLS,
-        key: "tls-cert",
-        value: "FILE",
-        default: "none",
-        help: "PEM file with a certificate and what stands between it and its root, for listeners tls://ADDR. Of several, each \
-               client gets the one for the name it asks for (SNI), or the first",
-        kind: Kind::Many,
-        reloads: true,
-        set: |c, text, _| {
-            c.tls_certificates = if text == "none" { Vec::new() } else { each(text, path)? };
-            Ok(())
-        },
-        show: |c| {
-            if c.tls_certificates.is_empty() { "none".to_owned() } else { joined_paths(&c.tls_certificates) }
-        },
-    },
-    Setting {
-        heading: TLS,
-        key: "tls-key",
-        value: "FILE",
-        default: "none",
-        help: "PEM file with the private key of each tls-cert, in the same order, without a password",
-        kind: Kind::Many,
-        reloads: true,
-        set: |c, text, _| {
-            c.tls_keys = if text == "none" { Vec::new() } else { each(text, path)? };
-            Ok(())
-        },
-        show: |c| if c.tls_keys.is_empty() { "none".to_owned() } else { joined_paths(&c.tls_keys) },
-    },
-    Setting {
-        heading: TLS,
-        key: "tls-client-ca",
-        value: "FILE",
-        default: "none",
-        help: "PEM file with the authorities that certificates of clients are believed from",
-        kind: Kind::One,
-        reloads: true,
-        set: |c, text, _| {
-            c.tls_client_ca = if text == "none" { None } else { Some(path(text)?) };
-            Ok(())
-        },
-        show: |c| c.tls_client_ca.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
-    },
-    Setting {
-        heading: TLS,
-        key: "tls-client-auth",
-        value: "WHEN",
-        default: "off",
-        help: "Whether clients are asked for a certificate: `off`, `optional`, or `required`",
-        kind: Kind::One,
-        reloads: true,
-        set: |c, text, _| one_of(text, CLIENT_AUTH).map(|v| c.tls_client_auth = v),
-        show: |c| {
-            let named = CLIENT_AUTH.iter().find(|(_, auth)| *auth == c.tls_client_auth);
-            named.map_or("off", |(name, _)| *name).to_owned()
-        },
-    },
-    Setting {
-        heading: TLS,
-        key: "proxy-protocol",
-        value: "ADDR",
-        default: "none",
-        help: "Listeners, as `listen` has them, where each connection begins with a PROXY header, version 1 or 2, that says who the \
-               client is. Only a proxy may reach such a listener",
-        kind: Kind::Many,
-        reloads: false,
-        set: |c, text, _| {
-            c.proxy_protocol = if text == "none" { Vec::new() } else { each(text, Listen::read)? };
-            Ok(())
-        },
-        show: |c| if c.proxy_protocol.is_empty() { "none".to_owned() } else { joined(&c.proxy_protocol) },
     },
     Setting {
         heading: HOST,

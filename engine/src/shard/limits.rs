@@ -1,5 +1,8 @@
 //! What a shard is held to. Every number that a peer could otherwise drive up has its bound here.
 
+use corecast_protocol::http::forwarded;
+use corecast_protocol::network::Network;
+
 /// What happens to a subscriber that falls off the tail of its frame log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LagPolicy {
@@ -71,6 +74,12 @@ pub struct Limits {
     pub loopback: Vec<bool>,
     /// For each listener: its connections speak TLS.
     pub tls: Vec<bool>,
+    /// Proxies that are believed when they say who asks.
+    pub trusted_proxies: Vec<Network>,
+    /// Where they say it.
+    pub forwarded_header: forwarded::Header,
+    /// Whatever no rule and no grant says is allowed to everybody.
+    pub insecure: bool,
     /// For each listener: what no rule and no grant says is allowed there. Nothing that is not listed here is.
     pub open: Vec<bool>,
     /// For each listener: its port, once it is known.
@@ -115,6 +124,9 @@ impl Default for Limits {
             cors_credentials: true,
             loopback: vec![true],
             tls: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: forwarded::Header::default(),
+            insecure: false,
             open: vec![true],
             ports: Vec::new(),
             #[cfg(feature = "telnet")]

@@ -89,7 +89,8 @@ pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping
 pub(crate) use memory::slab::Slab;
 pub use refusal::{Refusal, Row as RefusalRow};
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
-pub(crate) use session::request::origin::{Entrance, MISDIRECTED, Welcome, is_host_allowed, welcome};
+pub(crate) use session::entrance::Entrance;
+pub(crate) use session::request::origin::{MISDIRECTED, Welcome, is_host_allowed, welcome};
 pub use stats::Stats;
 #[doc(hidden)]
 pub use topic::numbering::with_holes;
@@ -167,6 +168,8 @@ pub struct Shard {
     tls_warn_us: u64,
     /// Who may show a forever frame of ours, as a policy says it.
     frame_policy: String,
+    /// Proxies that connections came from.
+    proxies: session::entrance::Proxies,
     /// What the control plane asked, while it is being answered.
     look: Option<Box<errand::Look>>,
     draining: bool,
@@ -211,6 +214,7 @@ impl Shard {
             scratch: Scratch::new(packet_bytes_max),
             scratch_at_start: 0,
             tls_warn_us: 0,
+            proxies: session::entrance::Proxies::default(),
             frame_policy: session::request::embed::frame_policy(&limits.origins, &limits.loopback),
             look: None,
             draining: false,

@@ -1,6 +1,7 @@
 //! What the table must hold to.
 
 use super::*;
+use crate::config::SETTINGS;
 use crate::config::tests::host;
 
 /// Every default can be read, and what is shown of it reads back to the same configuration.
@@ -51,6 +52,13 @@ fn other_values_read_back() {
         ("echo", "true"),
         ("log-format", "json"),
         ("log-level", "debug"),
+        ("tls-cert", "/a/cert.pem,b.pem"),
+        ("tls-key", "/a/key.pem,c.pem"),
+        ("tls-client-ca", "/a/ca.pem"),
+        ("tls-client-auth", "required"),
+        ("proxy-protocol", "127.0.0.1:1,tls://127.0.0.1:3"),
+        ("trusted-proxies", "10.0.0.0/8,127.0.0.1,fd00::/8"),
+        ("forwarded-header", "forwarded"),
     ];
     assert_eq!(other.map(|(key, _)| key).to_vec(), SETTINGS.iter().map(|s| s.key).collect::<Vec<_>>());
     let default = Config::default_on(&host());
@@ -84,6 +92,9 @@ fn ranges_are_held() {
         ("origins", "example.com", "https://example.com"),
         ("allowed-hosts", "https://a", "as in example.com"),
         ("echo", "maybe", "true or false"),
+        ("trusted-proxies", "10.0.0.1/8", "as in 10.0.0.0/8"),
+        ("trusted-proxies", "localhost", "is not a network"),
+        ("forwarded-header", "via", "x-forwarded-for, forwarded"),
     ] {
         let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
         let error = (setting.set)(&mut Config::default_on(&host()), text, &host()).unwrap_err();

@@ -17,6 +17,7 @@
 //! for one is done as for all that come in WebSocket frames.
 
 pub(in crate::shard) mod echo;
+pub(in crate::shard) mod entrance;
 pub(in crate::shard) mod length;
 pub(in crate::shard) mod line;
 pub(in crate::shard) mod order;

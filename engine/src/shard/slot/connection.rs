@@ -33,6 +33,9 @@ pub(in crate::shard) enum Life {
     Closing,
 }
 
+/// That the socket's peer is no trusted proxy, or has not said who its client is.
+pub(in crate::shard) const NO_PROXY: u16 = u16::MAX;
+
 /// What every connection costs.
 #[derive(Debug)]
 pub(in crate::shard) struct Connection {
@@ -67,9 +70,11 @@ pub(in crate::shard) struct Connection {
     pub(in crate::shard) reads: u8,
     /// Listener that accepted it.
     pub(in crate::shard) listener: u8,
-    /// The peer's port.
+    /// Which of the trusted proxies its socket's peer is, once that has said who its client is.
+    pub(in crate::shard) proxy: u16,
+    /// The client's port; 0 if a proxy did not say it.
     pub(in crate::shard) port: u16,
-    /// The peer's address, IPv4 as IPv4-mapped.
+    /// The client's address, IPv4 as IPv4-mapped: of its socket's peer, or of whom a trusted proxy named last.
     pub(in crate::shard) address: [u8; 16],
     /// Tick when something was last heard.
     pub(in crate::shard) heard_tick: u32,
@@ -120,6 +125,7 @@ impl Connection {
             ends: false,
             reads: 0,
             listener: 0,
+            proxy: NO_PROXY,
             port: 0,
             address: [0; 16],
             heard_tick: 0,

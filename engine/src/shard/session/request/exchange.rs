@@ -23,7 +23,9 @@ pub(in crate::shard) struct Pending {
     pub(in crate::shard) cut: bool,
     /// What is answered depends on Accept.
     pub(in crate::shard) by_accept: bool,
-    /// The page that asks may send its user's credentials along.
+    /// The page that asks is not welcome.
+    pub(in crate::shard) strange: bool,
+    /// It may send its user's credentials along.
     pub(in crate::shard) credentials: bool,
     /// The peer speaks HTTP/1.0.
     pub(in crate::shard) http10: bool,

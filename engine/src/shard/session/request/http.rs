@@ -21,7 +21,7 @@ use crate::shard::limits::Limits;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::session::request::exchange::{Asked, Body, Pending};
-use crate::shard::session::request::origin;
+use crate::shard::session::request::origin::{self, Welcome};
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::keep::Shelf;
@@ -62,14 +62,17 @@ impl Shard {
         used: usize,
         rest: &[u8],
     ) -> usize {
-        let misdirected = self.is_misdirected(slot, request);
-        let (origin, credentials) = if misdirected { ("", false) } else { self.origin_answered(slot, request) };
+        let entrance = self.enter(slot, request);
+        let misdirected = self.is_misdirected(slot, request, entrance);
+        let met = if misdirected { Welcome::No } else { self.meet(slot, request, entrance) };
+        let origin = if met == Welcome::No { "" } else { request.headers.origin.unwrap_or("") };
         let pending = Pending {
             what: Asked::Discard,
             keep_alive: request.keep_alive && !self.draining,
             cut: self.is_cut(request, rest),
             by_accept: false,
-            credentials,
+            strange: met == Welcome::No,
+            credentials: met == Welcome::AsOurs && self.limits.cors_credentials,
             http10: request.http10,
             head_only: request.method == Method::Head,
         };

@@ -14,6 +14,7 @@ use corecast_protocol::http::head::Request;
 
 use crate::io::driver::Slot;
 use crate::shard::Shard;
+use crate::shard::session::entrance::{Entrance, Scheme};
 use crate::shard::session::request::exchange::ORIGIN_BYTES_MAX;
 
 /// What a page of an origin is told that is not allowed.
@@ -27,44 +28,6 @@ pub(crate) const MISDIRECTED: &str = "this host is not known by that name; the s
 /// What is told where JSONP is switched off.
 pub(in crate::shard) const JSONP_OFF: &str =
     "jsonp is switched off here, by the setting `jsonp` (--jsonp, CORECAST_JSONP)";
-
-/// What a page came over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
-    /// Plain HTTP.
-    Http,
-    /// HTTP over TLS.
-    Https,
-}
-
-impl Scheme {
-    fn of(name: &str) -> Option<Scheme> {
-        if name.eq_ignore_ascii_case("https") {
-            Some(Scheme::Https)
-        } else {
-            name.eq_ignore_ascii_case("http").then_some(Scheme::Http)
-        }
-    }
-
-    /// Returns the port that a browser leaves out.
-    const fn port(self) -> u16 {
-        match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        }
-    }
-}
-
-/// Where a request came in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entrance {
-    /// Only this host reaches it.
-    pub(crate) on_loopback: bool,
-    /// Its port, if that is known and there is one.
-    pub(crate) port: Option<u16>,
-    /// What its pages come over, if that is known.
-    pub(crate) scheme: Option<Scheme>,
-}
 
 /// How a page is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,49 +49,31 @@ impl Shard {
         self.limits.ports = addresses.map(|address| address.port()).collect();
     }
 
-    /// Returns the origin that the answer is meant for, and whether its users' credentials are welcome; empty if there is none, or none
-    /// that may read it.
-    pub(in crate::shard) fn origin_answered<'r>(&self, slot: Slot, request: &Request<'r>) -> (&'r str, bool) {
-        let Some(origin) = request.headers.origin else { return ("", false) };
-        match self.welcome(slot, request) {
-            Welcome::AsOurs => return (origin, self.limits.cors_credentials),
-            Welcome::AsAnyone => return (origin, false),
-            Welcome::No => {}
+    /// Says how the page is met that asks; one that is not welcome is logged.
+    pub(in crate::shard) fn meet(&self, slot: Slot, request: &Request<'_>, entrance: Entrance) -> Welcome {
+        let met = welcome(request.headers.origin, request.headers.host, &self.limits.origins, entrance);
+        if met == Welcome::No {
+            let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
+            let (origin, host) = (shown(request.headers.origin.unwrap_or("")), shown(request.headers.host.unwrap_or("")));
+            tracing::warn!(shard, %peer, origin, host, "a page of this origin is refused; the setting origins lists the allowed");
         }
-        let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
-        let (origin, host) = (shown(origin), shown(request.headers.host.unwrap_or("")));
-        tracing::warn!(shard, %peer, origin, host, "a page of this origin is refused; the setting origins lists the allowed");
-        ("", false)
+        met
     }
 
-    pub(in crate::shard) fn is_origin_allowed(&self, slot: Slot, request: &Request<'_>) -> bool {
-        self.welcome(slot, request) != Welcome::No
-    }
-
-    fn welcome(&self, slot: Slot, request: &Request<'_>) -> Welcome {
-        welcome(request.headers.origin, request.headers.host, &self.limits.origins, self.entrance(slot))
+    /// Says whether the page that asks is not welcome.
+    pub(in crate::shard) fn is_strange(&mut self, slot: Slot) -> bool {
+        self.exchange(slot).pending.strange
     }
 
     /// Says whether a request is for another host than this one, and logs it.
-    pub(in crate::shard) fn is_misdirected(&self, slot: Slot, request: &Request<'_>) -> bool {
-        if is_host_allowed(request.headers.host, &self.limits.hosts, self.entrance(slot)) {
+    pub(in crate::shard) fn is_misdirected(&self, slot: Slot, request: &Request<'_>, entrance: Entrance) -> bool {
+        if is_host_allowed(request.headers.host, &self.limits.hosts, entrance) {
             return false;
         }
         let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
         let host = shown(request.headers.host.unwrap_or(""));
         tracing::warn!(shard, %peer, host, "a request for another host is refused; the setting allowed-hosts lists the allowed");
         true
-    }
-
-    /// Returns where the connection came in.
-    fn entrance(&self, slot: Slot) -> Entrance {
-        let listener = usize::from(self.slots.connections[slot as usize].listener);
-        let is = |list: &[bool]| list.get(listener).copied().unwrap_or(false);
-        Entrance {
-            on_loopback: is(&self.limits.loopback),
-            port: self.limits.ports.get(listener).copied().filter(|port| *port != 0),
-            scheme: is(&self.limits.tls).then_some(Scheme::Https),
-        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Shard {
                 let answer = Answer { status: 405, content_type: Some(JSON), extra: &extra };
                 self.answer(driver, slot, answer, b"{\"error\":\"this method is not for this resource\"}");
             }
-            _ if writes && !self.is_origin_allowed(slot, request) => {
+            _ if writes && self.is_strange(slot) => {
                 // A page of somebody else's can send these without asking first.
                 self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, false);
             }
@@ -216,7 +216,7 @@ impl Shard {
             return Ok(());
         }
         let streams = matches!(transport, Transport::Stream(_));
-        if streams && !self.is_origin_allowed(slot, request) {
+        if streams && self.is_strange(slot) {
             self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
         } else if self.draining {
             self.refuse_request(driver, slot, Refusal::Draining, true);

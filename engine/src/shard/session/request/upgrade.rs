@@ -65,7 +65,7 @@ impl Shard {
             self.answer_error(driver, slot, 400, "an upgrade has no body", true);
             return used;
         }
-        if !self.is_origin_allowed(slot, request) {
+        if self.is_strange(slot) {
             self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
             return used;
         }

@@ -1,0 +1,146 @@
+//! The rows of the table of settings about what stands before a connection: TLS, and proxies.
+
+use std::path::PathBuf;
+
+use corecast_protocol::http::forwarded;
+use corecast_protocol::network::Network;
+
+use super::address::Listen;
+use super::table::{Kind, Setting, each, joined, one_of};
+use crate::edge::ClientAuth;
+
+const TLS: &str = "TLS and proxies";
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.contains(char::is_alphanumeric) {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(format!("`{text}` is not a file: expected a path, as in /etc/corecast/cert.pem"))
+    }
+}
+
+fn joined_paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
+}
+
+const CLIENT_AUTH: &[(&str, ClientAuth)] =
+    &[("off", ClientAuth::Off), ("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
+
+const FORWARDED: &[(&str, forwarded::Header)] =
+    &[("x-forwarded-for", forwarded::Header::XForwardedFor), ("forwarded", forwarded::Header::Forwarded)];
+
+fn network(text: &str) -> Result<Network, String> {
+    Network::parse(text).ok_or_else(|| {
+        format!(
+            "`{text}` is not a network: expected an address, or its first one and how many bits count, as in 10.0.0.0/8"
+        )
+    })
+}
+
+/// The settings of this heading.
+pub(super) const ROWS: &[Setting] = &[
+    Setting {
+        heading: TLS,
+        key: "tls-cert",
+        value: "FILE",
+        default: "none",
+        help: "PEM file with a certificate and what stands between it and its root, for listeners tls://ADDR. Of several, each \
+               client gets the one for the name it asks for (SNI), or the first",
+        kind: Kind::Many,
+        reloads: true,
+        set: |c, text, _| {
+            c.tls_certificates = if text == "none" { Vec::new() } else { each(text, path)? };
+            Ok(())
+        },
+        show: |c| {
+            if c.tls_certificates.is_empty() { "none".to_owned() } else { joined_paths(&c.tls_certificates) }
+        },
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-key",
+        value: "FILE",
+        default: "none",
+        help: "PEM file with the private key of each tls-cert, in the same order, without a password",
+        kind: Kind::Many,
+        reloads: true,
+        set: |c, text, _| {
+            c.tls_keys = if text == "none" { Vec::new() } else { each(text, path)? };
+            Ok(())
+        },
+        show: |c| if c.tls_keys.is_empty() { "none".to_owned() } else { joined_paths(&c.tls_keys) },
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-client-ca",
+        value: "FILE",
+        default: "none",
+        help: "PEM file with the authorities that certificates of clients are believed from",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| {
+            c.tls_client_ca = if text == "none" { None } else { Some(path(text)?) };
+            Ok(())
+        },
+        show: |c| c.tls_client_ca.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
+    },
+    Setting {
+        heading: TLS,
+        key: "tls-client-auth",
+        value: "WHEN",
+        default: "off",
+        help: "Whether clients are asked for a certificate: `off`, `optional`, or `required`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| one_of(text, CLIENT_AUTH).map(|v| c.tls_client_auth = v),
+        show: |c| {
+            let named = CLIENT_AUTH.iter().find(|(_, auth)| *auth == c.tls_client_auth);
+            named.map_or("off", |(name, _)| *name).to_owned()
+        },
+    },
+    Setting {
+        heading: TLS,
+        key: "proxy-protocol",
+        value: "ADDR",
+        default: "none",
+        help: "Listeners, as `listen` has them, where each connection begins with a PROXY header, version 1 or 2, that says who the \
+               client is. Only a proxy may reach such a listener",
+        kind: Kind::Many,
+        reloads: false,
+        set: |c, text, _| {
+            c.proxy_protocol = if text == "none" { Vec::new() } else { each(text, Listen::read)? };
+            Ok(())
+        },
+        show: |c| if c.proxy_protocol.is_empty() { "none".to_owned() } else { joined(&c.proxy_protocol) },
+    },
+    Setting {
+        heading: TLS,
+        key: "trusted-proxies",
+        value: "NET",
+        default: "none",
+        help: "Addresses of proxies, as in 127.0.0.1 or 10.0.0.0/8, that are believed when they say who asks, and over what: the last \
+               address that is none of these is the client, in lists, logs and limits",
+        kind: Kind::Many,
+        reloads: true,
+        set: |c, text, _| {
+            c.trusted_proxies = if text == "none" { Vec::new() } else { each(text, network)? };
+            Ok(())
+        },
+        show: |c| if c.trusted_proxies.is_empty() { "none".to_owned() } else { joined(&c.trusted_proxies) },
+    },
+    Setting {
+        heading: TLS,
+        key: "forwarded-header",
+        value: "HEADER",
+        default: "x-forwarded-for",
+        help: "Header in which trusted proxies say so: `x-forwarded-for` (with X-Forwarded-Proto), or `forwarded` (RFC 7239). The other \
+               one is not read: they may pass it as a client has sent it",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| one_of(text, FORWARDED).map(|v| c.forwarded_header = v),
+        show: |c| {
+            let named = FORWARDED.iter().find(|(_, header)| *header == c.forwarded_header);
+            named.map_or("x-forwarded-for", |(name, _)| *name).to_owned()
+        },
+    },
+];
