@@ -1,14 +1,6 @@
 //! What a shard is held to. Every number that a peer could otherwise drive up has its bound here.
 
-/// What happens to a subscriber that falls off the tail of its frame log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LagPolicy {
-    /// It is served from the home's history, and told of what is gone.
-    #[default]
-    Replay,
-    /// Its connection is closed.
-    Close,
-}
+use super::rules::{LagPolicy, Rules};
 
 /// Limits of one shard.
 #[derive(Clone, Debug)]
@@ -75,6 +67,8 @@ pub struct Limits {
     pub open: Vec<bool>,
     /// For each listener: its port, once it is known.
     pub ports: Vec<u16>,
+    /// What holds for topics of a pattern, instead of the limits above.
+    pub rules: Rules,
     /// The listener whose connections speak lines over bare TCP.
     #[cfg(feature = "telnet")]
     pub telnet: Option<u8>,
@@ -117,6 +111,7 @@ impl Default for Limits {
             tls: Vec::new(),
             open: vec![true],
             ports: Vec::new(),
+            rules: Rules::default(),
             #[cfg(feature = "telnet")]
             telnet: None,
         }
