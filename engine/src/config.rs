@@ -11,6 +11,7 @@ mod changes;
 mod document;
 mod host;
 mod names;
+mod rules;
 mod sources;
 mod table;
 mod units;
@@ -19,12 +20,13 @@ use std::path::PathBuf;
 
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::io::check::StartError;
-use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, SHARD_BYTES_MAX, block_bytes_max};
+use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
-pub use changes::changes;
+pub use changes::{Change, changes};
 pub use document::document;
 pub use host::Host;
+pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text};
 pub use sources::{Flags, Loaded, Origin, load};
 pub use table::{Kind, SETTINGS, Setting};
 
@@ -114,6 +116,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The least important level that is logged.
     pub log_level: tracing::level_filters::LevelFilter,
+    /// What holds for topics of a pattern, instead of the settings above.
+    pub rules: Rules,
 }
 
 impl Config {
@@ -294,6 +298,7 @@ impl Config {
             client_library: self.client_library,
             cors_credentials: self.cors_credentials,
             open: self.listen.iter().map(|address| self.is_open(address)).collect(),
+            rules: self.rules.clone(),
             ..Limits::default()
         }
     }
@@ -381,11 +386,17 @@ impl Config {
                 ),
             );
         }
-        if u64::from(self.history_bytes) > shard / 2 {
+        let of_rules = self.rules.written().iter().filter_map(|rule| {
+            Some((format!("the rule for `{}`: history-bytes", rule.pattern), rule.terms.history_bytes?))
+        });
+        for (name, bytes) in [("history-bytes".to_owned(), self.history_bytes)].into_iter().chain(of_rules) {
+            if u64::from(bytes) <= shard / 2 {
+                continue;
+            }
             wrong(
                 format!(
-                    "history-bytes {} cannot be kept: histories take at most half of the {} of each of {} shards",
-                    text(self.history_bytes.into()),
+                    "{name} {} cannot be kept: histories take at most half of the {} of each of {} shards",
+                    text(bytes.into()),
                     text(shard),
                     self.shards
                 ),
