@@ -11,6 +11,7 @@
 //! the same whatever is asked. Patterns that overlap in very many ways would need very many places: they are refused.
 //! Owns: plain data. Never: enforces anything, or knows the settings that hold where no rule says anything.
 
+use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -101,7 +102,7 @@ pub struct Rule {
 /// Where a beginning of a topic has led.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Its steps, for segments that rules name here; sorted by these.
+    /// Its steps, for segments that rules name here; sorted by these, see [`by_length`].
     first: u32,
     steps: u32,
     /// Where any other segment leads.
@@ -128,7 +129,7 @@ pub struct Rules {
     /// None without rules.
     places: Vec<Place>,
     steps: Vec<Step>,
-    segments: String,
+    segments: Vec<u8>,
     /// Of each topic one of these; the first says nothing.
     terms: Vec<Terms>,
     /// The least that a rule says of the largest payload: nothing has to be looked up for smaller ones.
@@ -178,19 +179,25 @@ impl Rules {
         if self.places.is_empty() {
             return 0;
         }
-        let mut at = if topic.starts_with('$') { SYSTEM_ROOT } else { ROOT };
-        for segment in topic.split('/') {
-            let Place { first, steps, other, .. } = self.places[at as usize];
+        let mut rest = topic.as_bytes();
+        let mut at = if rest.first() == Some(&b'$') { SYSTEM_ROOT } else { ROOT };
+        loop {
+            let Place { first, steps, other, terms } = self.places[at as usize];
             if steps == 0 && other == at {
-                break; // Whatever comes leads here again.
+                return terms; // Whatever comes leads here again.
             }
+            let len = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            let segment = &rest[..len];
             let steps = &self.steps[first as usize..(first + steps) as usize];
-            at = match steps.binary_search_by(|step| self.segment(step).cmp(segment)) {
+            at = match steps.binary_search_by(|step| by_length(self.segment(step), segment)) {
                 Ok(step) => steps[step].to,
                 Err(_) => other,
             };
+            match rest.get(len + 1..) {
+                Some(behind) => rest = behind,
+                None => return self.places[at as usize].terms,
+            }
         }
-        self.places[at as usize].terms
     }
 
     /// Returns the terms that have a number.
@@ -222,9 +229,14 @@ impl Rules {
         may_be && self.of(topic).message_bytes_max.is_some_and(|most| bytes > most as usize)
     }
 
-    fn segment(&self, step: &Step) -> &str {
+    fn segment(&self, step: &Step) -> &[u8] {
         &self.segments[step.at as usize..(step.at + step.len) as usize]
     }
+}
+
+/// Orders segments: most that are different have different lengths, and that is soon seen.
+fn by_length(a: &[u8], b: &[u8]) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// What the rules say of beginnings of topics: a tree by the segments of their patterns.
@@ -293,11 +305,13 @@ impl<'r> Compiler<'r> {
             let system = place == SYSTEM_ROOT as usize;
             let names: BTreeSet<&'r str> =
                 nodes.iter().flat_map(|node| self.nodes[*node].names.keys().copied()).collect();
+            let mut names: Vec<&'r str> = names.into_iter().collect();
+            names.sort_by(|a, b| by_length(a.as_bytes(), b.as_bytes()));
             let first = self.made.steps.len();
             for name in &names {
                 let to = self.step(&nodes, &rests, Some(name), !system);
                 let at = self.made.segments.len();
-                self.made.segments.push_str(name);
+                self.made.segments.extend(name.as_bytes());
                 self.made.steps.push(Step { at: at as u32, len: name.len() as u32, to });
             }
             let other = self.step(&nodes, &rests, None, !system);
