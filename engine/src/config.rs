@@ -12,6 +12,7 @@ mod document;
 mod doors;
 mod host;
 mod names;
+mod rules;
 mod settings;
 mod sources;
 mod table;
@@ -24,12 +25,13 @@ use corecast_protocol::network::Network;
 
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::io::check::StartError;
-use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, SHARD_BYTES_MAX, block_bytes_max};
+use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
-pub use changes::changes;
+pub use changes::{Change, changes};
 pub use document::document;
 pub use host::Host;
+pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text};
 pub use settings::SETTINGS;
 pub use sources::{Flags, Loaded, Origin, load};
 pub use table::{Kind, Setting};
@@ -124,6 +126,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The least important level that is logged.
     pub log_level: tracing::level_filters::LevelFilter,
+    /// What holds for topics of a pattern, instead of the settings above.
+    pub rules: Rules,
 }
 
 impl Config {
@@ -307,6 +311,7 @@ impl Config {
             client_library: self.client_library,
             cors_credentials: self.cors_credentials,
             open: self.listen.iter().map(|address| self.is_open(address)).collect(),
+            rules: self.rules.clone(),
             ..Limits::default()
         }
     }
@@ -394,11 +399,17 @@ impl Config {
                 ),
             );
         }
-        if u64::from(self.history_bytes) > shard / 2 {
+        let of_rules = self.rules.written().iter().filter_map(|rule| {
+            Some((format!("the rule for `{}`: history-bytes", rule.pattern), rule.terms.history_bytes?))
+        });
+        for (name, bytes) in [("history-bytes".to_owned(), self.history_bytes)].into_iter().chain(of_rules) {
+            if u64::from(bytes) <= shard / 2 {
+                continue;
+            }
             wrong(
                 format!(
-                    "history-bytes {} cannot be kept: histories take at most half of the {} of each of {} shards",
-                    text(self.history_bytes.into()),
+                    "{name} {} cannot be kept: histories take at most half of the {} of each of {} shards",
+                    text(bytes.into()),
                     text(shard),
                     self.shards
                 ),

@@ -135,7 +135,7 @@ impl Grant {
 }
 
 /// Who may do something with the topics of a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Who {
     /// Nobody, whatever a grant says.
     Nobody,

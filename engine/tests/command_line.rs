@@ -82,6 +82,42 @@ fn the_effective_configuration_is_a_file() {
     assert!(second.contains(&format!("# {}:", path.display())), "{second}");
 }
 
+/// What `check` prints of rules is a file with the same rules, and `--topic` says which of them gives each value.
+#[test]
+fn rules_are_printed_and_explained() {
+    let path = std::env::temp_dir().join(format!("corecast-rules-{}.toml", std::process::id()));
+    let rules = "[[topics]]\nmatch = \"prices/#\"\nlag = \"close\"\nevery = 100\n[[topics]]\nmatch = \"prices/eur\"\nevery = 0\n";
+    std::fs::write(&path, format!("history-messages = 7\n{rules}")).unwrap();
+    let file = path.to_str().unwrap();
+    let (status, printed, errors) = run(&["check", "--config", file]);
+    assert_eq!(status, 0, "{errors}");
+    let explain = || run(&["check", "--config", file, "--topic", "prices/eur", "--topic", "news", "--shards", "1"]);
+    let (status, said, errors) = explain();
+    assert_eq!(status, 0, "{errors}");
+    let words: Vec<String> = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for expected in [
+        "# topic prices/eur".to_owned(),
+        format!("every = 0 # match = \"prices/eur\", {file}:8"),
+        format!("lag = \"close\" # match = \"prices/#\", {file}:4"),
+        format!("history-messages = 7 # no rule; the setting, {file}:1"),
+        "# topic news".to_owned(),
+        "lag = \"replay\" # no rule; the setting, default".to_owned(),
+    ] {
+        assert!(words.contains(&expected), "{expected} in {said}");
+    }
+    // What was printed, as a file, means the same.
+    std::fs::write(&path, &printed).unwrap();
+    let (status, again, errors) = explain();
+    let (_, wrong, _) = run(&["check", "--topic", "a//b"]);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(status, 0, "{errors}");
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split('#').next().unwrap().trim().to_owned()).collect()
+    };
+    assert_eq!(values(&said), values(&again));
+    assert_eq!(wrong, "", "what is no topic is not explained");
+}
+
 /// Wrong usage and configurations that make no sense end with status 2, the cause and the cure on stderr.
 #[test]
 fn wrong_usage_is_status_2() {
@@ -92,6 +128,7 @@ fn wrong_usage_is_status_2() {
         (&["--listen", "127.0.0.1:8081"], "takes the same port as"),
         (&["--config", "/nowhere.toml"], "cannot read the configuration file /nowhere.toml"),
         (&["--dead-after", "2s"], "ping-interval"),
+        (&["check", "--topic", "a//b"], "`a//b`: the topic has an empty segment"),
         (&["--memory", "2T", "--shards", "1"], "one manages less than 1T"),
         (&["--max-message", "16M", "--memory", "120M", "--shards", "1"], "takes blocks of 32M"),
         (&["--history-bytes", "1G", "--memory", "1G", "--shards", "1"], "history-bytes 1G cannot be kept"),

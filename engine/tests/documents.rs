@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use corecast::admin::PROCESS_FIELDS;
+use corecast::config::{self, Flags, Host};
 use corecast::shard::{Refusal, RefusalRow, Stats};
 
 /// Where the table of counters begins in `docs/operating.md`.
@@ -59,4 +60,35 @@ fn refusals_are_those_of_the_engine() {
     let written: String = after.split_inclusive('\n').take_while(|line| line.starts_with('|')).collect();
     let expected: String = Refusal::TABLE.iter().map(refusal).collect();
     assert!(written == expected, "docs/protocol.md differs from Refusal::TABLE; its table has to be:\n{expected}");
+}
+
+/// Every example of `docs/rules.md` is a file that loads, and what it shows of `corecast check --topic` is what is said of the last one.
+#[test]
+fn examples_of_rules_load() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rules.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let blocks = |kind: &str| -> Vec<String> {
+        let fence = format!("```{kind}\n");
+        text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let host = Host { cores: vec![0, 1], memory_bytes: 8 << 30 };
+    let examples = blocks("toml");
+    assert!(examples.len() >= 2, "the examples were found");
+    let folder = std::env::temp_dir().join(format!("corecast-examples-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let mut said = String::new();
+    for example in &examples {
+        let file = folder.join("corecast.toml");
+        fs::write(&file, example).unwrap();
+        let flags = Flags { file: Some(file.clone()), ..Flags::default() };
+        let loaded =
+            config::load(&flags, std::iter::empty(), &host).unwrap_or_else(|wrong| panic!("{example}: {wrong:?}"));
+        assert_eq!(loaded.config.check(), Ok(()), "{example}");
+        assert!(!loaded.config.rules.written().is_empty(), "{example}");
+        said = config::explain(&loaded, "prices/eur").unwrap().replace(&format!("{}/", folder.display()), "");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    let shown = &blocks("console")[0];
+    let (_, shown) = shown.split_once('\n').unwrap();
+    assert!(*shown == said, "docs/rules.md shows\n{shown}instead of\n{said}");
 }

@@ -141,6 +141,31 @@ fn a_hangup_reads_the_configuration_again() {
     engine.has_logged(&["read again, and is as before"]);
 }
 
+/// Rules are read again, too, named as a whole, and hold for topics that are there; a wrong one changes nothing.
+#[test]
+fn rules_are_read_again() {
+    let engine =
+        Engine::start("rules", "history-messages = 9\n[[topics]]\nmatch = \"a/#\"\nhistory-messages = 3\n", &[]);
+    let fill = || (0..10).for_each(|n| assert_eq!(engine.publish("a/b", &n.to_string()), 200));
+    fill();
+    assert_eq!(engine.remembered("a/b"), 3);
+    engine.write("history-messages = 9\n[[topics]]\nmatch = \"a/+\"\nhistory-messages = 2\nmax-message = \"4\"\n");
+    assert_eq!(engine.reload(""), (200, json!({ "changed": ["topics"] })));
+    assert_eq!(engine.remembered("a/b"), 3, "until the next message");
+    assert_eq!(engine.publish("a/b", "12345"), 413);
+    fill();
+    assert_eq!(engine.remembered("a/b"), 2);
+    engine.write("history-messages = 9\n[[topics]]\nmatch = \"a/+\"\nlag = \"never\"\n");
+    let (status, body) = engine.reload("");
+    assert_eq!(status, 422, "{body}");
+    assert!(body["errors"][0]["cause"].as_str().unwrap().contains(":4: lag: `never`"), "{body}");
+    engine.write("history-messages = 9\n");
+    assert_eq!(engine.reload(""), (200, json!({ "changed": ["topics"] })));
+    assert_eq!(engine.publish("a/b", "12345"), 200);
+    fill();
+    assert_eq!(engine.remembered("a/b"), 9);
+}
+
 /// The level of the log changes too, on the threads of the shards.
 #[test]
 fn the_log_level_changes() {

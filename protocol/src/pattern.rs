@@ -7,7 +7,7 @@
 use core::cmp::Ordering;
 use core::fmt;
 
-use crate::topic::{self, TOPIC_BYTES_MAX};
+use crate::topic::{self, TOPIC_BYTES_MAX, TopicError};
 
 /// Why a pattern is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub enum PatternError {
     NotLast,
     /// A character that no topic has.
     Character,
+    /// A segment is `.` or `..`, which no topic has.
+    DotSegment,
+    /// It starts with `$`, and matches nothing that may be read.
+    System,
 }
 
 impl PatternError {
@@ -34,6 +38,8 @@ impl PatternError {
             PatternError::PartOfSegment => "+ and # stand for whole segments: write prices/+, not prices/eur+",
             PatternError::NotLast => "# stands for the rest, so it comes last",
             PatternError::Character => "a pattern has no control characters and no *",
+            PatternError::DotSegment => "a pattern has no segment . or .., as no topic has",
+            PatternError::System => "of the topics that start with $ only those below $sys/ can be read",
         }
     }
 }
@@ -54,6 +60,9 @@ pub fn validate(pattern: &str) -> Result<(), PatternError> {
     if pattern.is_empty() || pattern.len() > TOPIC_BYTES_MAX {
         return Err(PatternError::Length);
     }
+    if topic::is_system(pattern) && !pattern.starts_with(topic::SYSTEM_PREFIX) {
+        return Err(PatternError::System);
+    }
     let mut rest = false;
     for segment in pattern.split('/') {
         if rest {
@@ -64,8 +73,11 @@ pub fn validate(pattern: &str) -> Result<(), PatternError> {
             "+" => {}
             "#" => rest = true,
             _ if segment.contains(['+', '#']) => return Err(PatternError::PartOfSegment),
-            _ if topic::validate_subscribe(segment).is_err() => return Err(PatternError::Character),
-            _ => {}
+            _ => match topic::check_characters(segment) {
+                Ok(()) => {}
+                Err(TopicError::DotSegment) => return Err(PatternError::DotSegment),
+                Err(_) => return Err(PatternError::Character),
+            },
         }
     }
     Ok(())

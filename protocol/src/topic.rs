@@ -112,7 +112,8 @@ fn decode<'o>(encoded: &str, out: &'o mut [u8; TOPIC_BYTES_MAX]) -> Result<&'o s
     })
 }
 
-fn check_characters(topic: &str) -> Result<(), TopicError> {
+/// Checks a topic, or one segment of it, whoever's it is.
+pub(crate) fn check_characters(topic: &str) -> Result<(), TopicError> {
     if topic.is_empty() {
         return Err(TopicError::Empty);
     }

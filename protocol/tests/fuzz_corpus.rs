@@ -32,6 +32,8 @@ targets! {
     publish_line
     /// What is accepted as a topic obeys the rules and survives encoding.
     topic
+    /// A pattern matches what a naive matcher says, and the more it matches, the less specific it is.
+    pattern
     /// Cursors and start positions survive writing and reading.
     cursor
     /// Percent-decoding undoes encoding, in place and out of place.

@@ -6,7 +6,13 @@ use corecast_protocol::{Cursor, Since, Violation, Writer};
 
 const CURSOR: Cursor = Cursor { epoch: 0x1a2b_3c4d, seq: 17 };
 
-fn sub<'a>(topic: &'a str, since: Option<Since>, conflate: bool, every_ms: u32, id: Option<&'a str>) -> Command<'a> {
+fn sub<'a>(
+    topic: &'a str,
+    since: Option<Since>,
+    conflate: Option<bool>,
+    every_ms: Option<u32>,
+    id: Option<&'a str>,
+) -> Command<'a> {
     Command::Sub { topic, since, conflate, every_ms, id }
 }
 
@@ -16,18 +22,25 @@ fn commands_are_read() {
     let long_token = "t".repeat(64);
     let long = format!("PING {long_token}");
     let rows = [
-        ("SUB a", sub("a", None, false, 0, None)),
-        ("SUB a\n", sub("a", None, false, 0, None)),
-        ("SUB a\r\n", sub("a", None, false, 0, None)),
-        ("SUB a%20b/c%25", sub("a b/c%", None, false, 0, None)),
-        ("SUB %C3%BCü", sub("üü", None, false, 0, None)),
-        ("SUB $sys/load", sub("$sys/load", None, false, 0, None)),
-        ("SUB a since=live", sub("a", Some(Since::Live), false, 0, None)),
-        ("SUB a since=-5 conflate every=100 id=x=y", sub("a", Some(Since::Last(5)), true, 100, Some("x=y"))),
+        ("SUB a", sub("a", None, None, None, None)),
+        ("SUB a\n", sub("a", None, None, None, None)),
+        ("SUB a\r\n", sub("a", None, None, None, None)),
+        ("SUB a%20b/c%25", sub("a b/c%", None, None, None, None)),
+        ("SUB %C3%BCü", sub("üü", None, None, None, None)),
+        ("SUB $sys/load", sub("$sys/load", None, None, None, None)),
+        ("SUB a since=live", sub("a", Some(Since::Live), None, None, None)),
+        (
+            "SUB a since=-5 conflate every=100 id=x=y",
+            sub("a", Some(Since::Last(5)), Some(true), Some(100), Some("x=y")),
+        ),
         (
             "SUB a id=1 every=4294967295 since=1a2b3c4d-17",
-            sub("a", Some(Since::After(CURSOR)), false, u32::MAX, Some("1")),
+            sub("a", Some(Since::After(CURSOR)), None, Some(u32::MAX), Some("1")),
         ),
+        ("SUB a conflate=1", sub("a", None, Some(true), None, None)),
+        ("SUB a conflate=true every=0", sub("a", None, Some(true), Some(0), None)),
+        ("SUB a conflate=0", sub("a", None, Some(false), None, None)),
+        ("SUB a every=7 conflate=false", sub("a", None, Some(false), Some(7), None)),
         ("UNSUB a", Command::Unsub { topic: "a", id: None }),
         ("UNSUB a%20b id=2", Command::Unsub { topic: "a b", id: Some("2") }),
         ("PING", Command::Ping { token: None }),
@@ -84,7 +97,9 @@ fn wrong_commands_are_told_with_their_token() {
         ("SUB a since= id=t", BadCommand, Some("t")),
         ("SUB a since=live since=live id=t", BadCommand, Some("t")),
         ("SUB a conflate conflate id=t", BadCommand, Some("t")),
-        ("SUB a conflate=1 id=t", BadCommand, Some("t")),
+        ("SUB a conflate conflate=0 id=t", BadCommand, Some("t")),
+        ("SUB a conflate=2 id=t", BadCommand, Some("t")),
+        ("SUB a conflate= id=t", BadCommand, Some("t")),
         ("SUB a every=-1 id=t", BadCommand, Some("t")),
         ("SUB a every=4294967296 id=t", BadCommand, Some("t")),
         ("SUB a id=t id=u", BadCommand, Some("t")),
@@ -138,7 +153,9 @@ fn wrong_commands_are_told_with_their_token() {
 #[test]
 fn written_commands_are_read() {
     for since in [None, Some(Since::Earliest), Some(Since::Last(3)), Some(Since::After(CURSOR))] {
-        for (conflate, every_ms, id) in [(false, 0, None), (true, 250, Some("t"))] {
+        for (conflate, every_ms, id) in
+            [(None, None, None), (Some(true), Some(250), Some("t")), (Some(false), Some(0), None)]
+        {
             let mut out = [0; 256];
             let mut w = Writer::new(&mut out);
             line::sub(&mut w, "a b%", since, conflate, every_ms, id);

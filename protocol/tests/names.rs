@@ -2,6 +2,7 @@
 
 use corecast_protocol::cursor::TEXT_BYTES_MAX;
 use corecast_protocol::message::check_event;
+use corecast_protocol::pattern::{self, PatternError};
 use corecast_protocol::topic::{self, TOPIC_BYTES_MAX, TopicError};
 use corecast_protocol::{Cursor, Since, Violation, Writer, percent, valid_event};
 use proptest::prelude::*;
@@ -262,5 +263,73 @@ proptest! {
             && !topic.chars().any(|c| c.is_control() || "+#*".contains(c))
             && !topic.starts_with('$');
         prop_assert_eq!(topic::validate(&topic).is_ok(), good);
+    }
+}
+
+/// The rules for patterns, each at its border.
+#[test]
+fn patterns_obey_their_rules() {
+    use PatternError as P;
+    let longest = "x".repeat(TOPIC_BYTES_MAX);
+    let too_long = "x".repeat(TOPIC_BYTES_MAX + 1);
+    for (text, expected) in [
+        ("#", Ok(())),
+        ("+", Ok(())),
+        ("+/+/#", Ok(())),
+        ("prices/eur", Ok(())),
+        ("$sys/#", Ok(())),
+        ("a/$b/+", Ok(())),
+        (&longest, Ok(())),
+        (&too_long, Err(P::Length)),
+        ("", Err(P::Length)),
+        ("/a", Err(P::EmptySegment)),
+        ("a/", Err(P::EmptySegment)),
+        ("a//#", Err(P::EmptySegment)),
+        ("a+", Err(P::PartOfSegment)),
+        ("a/#b", Err(P::PartOfSegment)),
+        ("++", Err(P::PartOfSegment)),
+        ("#/a", Err(P::NotLast)),
+        ("#/#", Err(P::NotLast)),
+        ("a/*", Err(P::Character)),
+        ("a\n", Err(P::Character)),
+        ("a/..", Err(P::DotSegment)),
+        ("$", Err(P::System)),
+        ("$share/a", Err(P::System)),
+    ] {
+        assert_eq!(pattern::validate(text), expected, "{text:?}");
+    }
+}
+
+proptest! {
+    /// Of the patterns that match a topic, one is the most specific, whatever the order in which they are looked at; and who
+    /// matches a topic is what a look at segment after segment says.
+    #[test]
+    fn one_pattern_is_the_most_specific(
+        patterns in prop::collection::vec("(a|b|\\+)(/(a|b|\\+)){0,3}(/#)?|#", 1..8),
+        topic in "(a|b|ab)(/(a|b|ab)){0,4}",
+    ) {
+        let naive = |pattern: &str| {
+            let (wanted, there): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), topic.split('/').collect());
+            let open = wanted.last() == Some(&"#");
+            let fixed = wanted.len() - usize::from(open);
+            (if open { there.len() >= fixed } else { there.len() == fixed })
+                && wanted[..fixed].iter().zip(&there).all(|(wanted, there)| *wanted == "+" || wanted == there)
+        };
+        for text in &patterns {
+            prop_assert_eq!(pattern::validate(text), Ok(()));
+            prop_assert_eq!(pattern::matches(text, &topic), naive(text), "{} {}", text, topic);
+        }
+        let mut matching: Vec<&String> = patterns.iter().filter(|text| naive(text)).collect();
+        let most = matching.iter().copied().max_by(|a, b| pattern::specificity(a, b));
+        matching.reverse();
+        prop_assert_eq!(most, matching.iter().copied().max_by(|a, b| pattern::specificity(a, b)));
+        // A strict order: sorted in any way, each is below all that follow.
+        matching.sort_by(|a, b| pattern::specificity(a, b));
+        for (place, low) in matching.iter().enumerate() {
+            for high in &matching[place..] {
+                prop_assert!(pattern::specificity(low, high).is_le());
+                prop_assert_eq!(pattern::specificity(low, high).is_eq(), low == high);
+            }
+        }
     }
 }

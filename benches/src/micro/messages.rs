@@ -5,7 +5,7 @@ use std::hint::black_box;
 use corecast::io::driver::{Driver as _, Slot};
 use corecast::io::memory::Span;
 use corecast::mesh::{self, Content, Packet};
-use corecast::shard::{Busy, Limits, Setup, Shard};
+use corecast::shard::{Busy, Limits, Rule, Rules, Setup, Shard, Terms};
 use corecast_protocol::ws::frame::{self, Opcode};
 
 use super::kernel::QuietKernel;
@@ -67,9 +67,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(subscribers: u32) -> Room {
+    fn new(subscribers: u32, rules: Rules) -> Room {
         let slots = subscribers + 1;
-        let limits = Limits { memory_bytes: MEMORY_BYTES as u64, ..Limits::default() };
+        let limits = Limits { memory_bytes: MEMORY_BYTES as u64, rules, ..Limits::default() };
         let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
         let shard =
             Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: slots, hash_key: 2, wall_offset_us: 0 });
@@ -142,9 +142,30 @@ fn masked(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// So many rules. One is for the topic of the rooms and allows its payloads; the smallest of the others would not, so that a rule is
+/// looked for with each message.
+fn rules(count: u32) -> Rules {
+    let rule = |pattern: String, bytes| {
+        let terms = Terms { history_messages: Some(64), message_bytes_max: Some(bytes), ..Terms::default() };
+        Rule { pattern: pattern.into(), terms }
+    };
+    let others = (1..count).map(|n| rule(format!("others/{n}/#"), 16));
+    let all = (0..count.min(1)).map(|_| rule("news/#".to_owned(), 4 * BYTES as u32)).chain(others);
+    Rules::new(all.collect()).expect("sound rules")
+}
+
+/// What rules say of a topic, asked by its name.
+pub(super) fn find_rule<const RULES: u32>(iterations: u64) {
+    let rules = rules(RULES);
+    for _ in 0..iterations {
+        black_box(rules.of(black_box("news/sport")));
+    }
+    assert_eq!(rules.of("news/sport").message_bytes_max.is_some(), RULES > 0);
+}
+
 /// A message on its whole way through a shard: received, numbered, recorded, relayed, encoded, sent to everybody.
-pub(super) fn turn<const SUBSCRIBERS: u32>(iterations: u64) {
-    let mut room = Room::new(SUBSCRIBERS);
+pub(super) fn turn<const SUBSCRIBERS: u32, const RULES: u32>(iterations: u64) {
+    let mut room = Room::new(SUBSCRIBERS, rules(RULES));
     for _ in 0..WARM_UP {
         room.message();
     }

@@ -14,6 +14,9 @@ use super::Outcome;
 pub(super) struct Arguments {
     #[command(flatten)]
     flags: Flags,
+    /// Says what holds for this topic, and which rule or setting says so, instead. May be given several times
+    #[arg(long, value_name = "TOPIC")]
+    topic: Vec<String>,
     /// Prints `docs/configuration.md`, made from the table of settings, instead.
     #[arg(long, hide = true)]
     document: bool,
@@ -29,8 +32,12 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
                 if let Some(Err(problems)) = certificates {
                     return Outcome::CannotStart(problems);
                 }
-                match judge_host(&loaded) {
-                    Ok(()) => effective(&loaded),
+                if let Err(problem) = judge_host(&loaded) {
+                    return Outcome::CannotStart(vec![problem]);
+                }
+                match explained(&loaded, &arguments.topic) {
+                    Ok(text) if text.is_empty() => effective(&loaded),
+                    Ok(text) => text,
                     Err(problem) => return Outcome::CannotStart(vec![problem]),
                 }
             }
@@ -38,6 +45,13 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         }
     };
     super::say(&text)
+}
+
+/// Says what holds for topics.
+fn explained(loaded: &Loaded, topics: &[String]) -> Result<String, StartError> {
+    let said: Result<String, String> = topics.iter().map(|topic| config::explain(loaded, topic)).collect();
+    let cure = "a topic is 1 to 255 bytes, segments joined by /, as in prices/eur";
+    said.map_err(|cause| StartError { cause, cure: cure.to_owned() })
 }
 
 /// Judges whether this host can run the configuration.
@@ -59,5 +73,5 @@ fn effective(loaded: &Loaded) -> String {
         let line = format!("{} = {}", setting.key, setting.toml(&loaded.config));
         text += &format!("{line:<48} # {origin}\n");
     }
-    text
+    text + &config::rules_text(loaded)
 }

@@ -1,6 +1,6 @@
 //! `docs/configuration.md`, written from the table. A test holds the file to what stands here.
 
-use super::{Kind, SETTINGS};
+use super::{Kind, RULE_KEYS, SETTINGS};
 
 /// Returns the text of `docs/configuration.md`.
 #[must_use]
@@ -21,8 +21,27 @@ pub fn document() -> String {
         let reload = if setting.reloads { "yes" } else { "no" };
         text += &format!("| `{key}` | `{variable}` | `{default}` | {reload} | {help}{note}. |\n");
     }
+    text += RULES;
+    for key in RULE_KEYS {
+        let default = match key.default {
+            None => "the setting".to_owned(),
+            Some("") => "no rule says".to_owned(),
+            Some(default) => format!("`{default}`"),
+        };
+        text += &format!("| `{}` | `{}` | {default} | {}. |\n", key.key, key.example, key.help);
+    }
     text
 }
+
+const RULES: &str = "
+## Rules
+
+The file may say what holds for some topics, in tables of their own behind all settings; how is told in [rules](rules.md). The topics
+are those that `match` does: `+` is one segment, `#` the rest. Rules are read again as settings with a yes under \"reload\" are.
+
+| key | as in | without a rule | |
+|---|---|---|---|
+";
 
 const HEAD: &str = "\
 # Configuration
@@ -32,7 +51,7 @@ Every setting is a flag of `corecast serve` (`--history-bytes 1M`), a key of a T
 environment, the environment beats the file, and the file beats the default. An empty variable counts as not set.
 
 `corecast check` takes the same flags, says everything that is wrong with the configuration, or prints the effective
-one, as a TOML file with the origin of every value.
+one, as a TOML file with the origin of every value. With `--topic TOPIC` it says what holds for a topic.
 
 SIGHUP, and `POST /reload` on the admin listener, read all of this again. Settings with a yes under \"reload\" change while the
 engine runs; if any other one has another value, nothing changes, and it is named.

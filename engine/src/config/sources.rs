@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use toml::de::{DeTable, DeValue};
 
+use super::rules::{RulePlace, RulesRead, TOPICS};
 use super::{Config, Host, Kind, SETTINGS, Setting};
 use crate::io::check::StartError;
 
@@ -107,6 +108,8 @@ pub struct Loaded {
     pub config: Config,
     /// Who decided, one per row of the table.
     pub origins: Vec<Origin>,
+    /// Where the rules stand, in the order of the file.
+    pub rules: Vec<RulePlace>,
     /// Remarks worth a warning, such as an environment variable that looks misspelt.
     pub notes: Vec<String>,
 }
@@ -131,7 +134,7 @@ pub fn load(
     let notes = misspelt(&environment);
 
     let file = flags.file.clone().or_else(|| environment.get("CORECAST_CONFIG").map(PathBuf::from));
-    let from_file = file.map(|path| read_file(&path, &mut problems)).unwrap_or_default();
+    let (from_file, rules) = file.map(|path| read_file(&path, &mut problems)).unwrap_or_default();
 
     let mut config = Config::unset();
     let mut origins = Vec::with_capacity(SETTINGS.len());
@@ -158,18 +161,26 @@ pub fn load(
         }
         origins.push(origin);
     }
-    if problems.is_empty() { Ok(Loaded { config, origins, notes }) } else { Err(problems) }
+    // What a rule may say depends on the settings.
+    let mut places = Vec::new();
+    if problems.is_empty() {
+        places = rules.compile(&mut config, &mut |cause, cure| problems.push(StartError { cause, cure }));
+    }
+    if problems.is_empty() { Ok(Loaded { config, origins, rules: places, notes }) } else { Err(problems) }
 }
 
-/// Reads the file into key -> (text, place). Everything wrong in it becomes a problem with its line.
-fn read_file(path: &Path, problems: &mut Vec<StartError>) -> HashMap<&'static str, (String, Origin)> {
+/// What a file says: key -> (text, place), and its rules.
+type FileRead = (HashMap<&'static str, (String, Origin)>, RulesRead);
+
+/// Reads the file. Everything wrong in it becomes a problem with its line.
+fn read_file(path: &Path, problems: &mut Vec<StartError>) -> FileRead {
     let mut wrong = |cause: String, cure: String| problems.push(StartError { cause, cure });
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             let cause = format!("cannot read the configuration file {}: {error}", path.display());
             wrong(cause, "check the path given with --config or CORECAST_CONFIG".to_owned());
-            return HashMap::new();
+            return FileRead::default();
         }
     };
     let line = |offset: usize| 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count();
@@ -179,17 +190,22 @@ fn read_file(path: &Path, problems: &mut Vec<StartError>) -> HashMap<&'static st
             let line = error.span().map_or(1, |span| line(span.start));
             let cause = format!("{}:{line}: {}", path.display(), error.message().trim_end());
             wrong(cause, "write one `key = value` a line, text in quotes (toml.io)".to_owned());
-            return HashMap::new();
+            return FileRead::default();
         }
     };
-    let mut found = HashMap::new();
+    let at = |offset: usize| Origin::File(path.to_owned(), line(offset));
+    let (mut found, mut rules) = FileRead::default();
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in entries {
-        let place = Origin::File(path.to_owned(), line(key.span().start));
+        let place = at(key.span().start);
         let name = key.get_ref().as_ref();
+        if name == TOPICS {
+            rules = RulesRead::read(value.get_ref(), &place, &at, &mut wrong);
+            continue;
+        }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == name) else {
-            let cure = match nearest(name, SETTINGS.iter().map(|setting| setting.key)) {
+            let cure = match nearest(name, SETTINGS.iter().map(|setting| setting.key).chain([TOPICS])) {
                 Some(key) => format!("did you mean `{key}`?"),
                 None => "see `corecast serve --help` for the keys there are".to_owned(),
             };
@@ -206,11 +222,11 @@ fn read_file(path: &Path, problems: &mut Vec<StartError>) -> HashMap<&'static st
             }
         }
     }
-    found
+    (found, rules)
 }
 
 /// Returns a TOML value as the text a flag would have, or nothing if its type does not fit.
-fn plain(value: &DeValue<'_>, kind: Kind) -> Option<String> {
+pub(super) fn plain(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(integer) if kind != Kind::Switch && integer.radix() == 10 => Some(integer.as_str().to_owned()),
@@ -252,7 +268,7 @@ fn misspelt(environment: &HashMap<String, OsString>) -> Vec<String> {
 }
 
 /// Returns the candidate that `name` was probably meant to be, if one is near enough.
-fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let tidy = |text: &str| text.replace('_', "-").to_ascii_lowercase();
     let name = tidy(name);
     // A third of the letters may be wrong, but at least one and at most three.

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Config, Host, Listen, LogFormat, names, units};
 use crate::edge::ClientAuth;
-use crate::shard::LagPolicy;
+use crate::shard::{LagPolicy, Rules};
 
 /// How a setting is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +116,13 @@ impl Config {
             shutdown_timeout_ms: 0,
             log_format: LogFormat::Human,
             log_level: LevelFilter::INFO,
+            rules: Rules::default(),
         }
     }
 }
 
 /// Largest message: below the largest contiguous run of blocks, and far above what belongs into a message.
-const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+pub(super) const MESSAGE_BYTES_MAX: u64 = 16 << 20;
 /// What a topic remembers, and what its frame log holds, unless messages are larger: the defaults that were measured.
 const HISTORY_BYTES_AUTO: u32 = 64 << 10;
 const LOG_BYTES_AUTO: u32 = 256 << 10;
@@ -131,7 +132,7 @@ const SHARDS_MAX: u64 = crate::mesh::Shards::MAX as u64;
 const CONNECTIONS_MAX: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
 
-fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
+pub(super) fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
     units::number(text, least, most.into()).map(|number| u32::try_from(number).expect("`most` is a u32"))
 }
 
@@ -144,7 +145,7 @@ pub(super) fn size_within(text: &str, least: u64, most: u64) -> Result<u64, Stri
     }
 }
 
-fn small_size(text: &str, least: u64, most: u64) -> Result<u32, String> {
+pub(super) fn small_size(text: &str, least: u64, most: u64) -> Result<u32, String> {
     let most = most.min(u32::MAX.into());
     size_within(text, least, most).map(|bytes| u32::try_from(bytes).expect("`most` is a u32"))
 }
@@ -407,9 +408,7 @@ pub(super) const ROWS: &[Setting] = &[
         help: "What happens to a subscriber that fell behind the frame log: `replay` what is remembered, or `close`",
         kind: Kind::One,
         reloads: true,
-        set: |c, text, _| {
-            one_of(text, &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)]).map(|v| c.lag = v)
-        },
+        set: |c, text, _| one_of(text, LAGS).map(|v| c.lag = v),
         show: |c| if c.lag == LagPolicy::Replay { "replay" } else { "close" }.to_owned(),
     },
     Setting {
@@ -603,6 +602,9 @@ pub(super) const ROWS: &[Setting] = &[
         show: |c| c.log_level.to_string(),
     },
 ];
+
+/// What happens to subscribers that are too slow.
+pub(super) const LAGS: &[(&str, LagPolicy)] = &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)];
 
 const LEVELS: &[(&str, LevelFilter)] = &[
     ("off", LevelFilter::OFF),

@@ -61,6 +61,7 @@ impl Shard {
             reach(Mark::LimitsChanged);
         }
         std::mem::swap(old, &mut limits);
+        self.homes.rules_changed();
         limits
     }
 

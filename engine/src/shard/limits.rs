@@ -3,15 +3,7 @@
 use corecast_protocol::http::forwarded;
 use corecast_protocol::network::Network;
 
-/// What happens to a subscriber that falls off the tail of its frame log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LagPolicy {
-    /// It is served from the home's history, and told of what is gone.
-    #[default]
-    Replay,
-    /// Its connection is closed.
-    Close,
-}
+use super::rules::{LagPolicy, Rules};
 
 /// Limits of one shard.
 #[derive(Clone, Debug)]
@@ -84,9 +76,22 @@ pub struct Limits {
     pub open: Vec<bool>,
     /// For each listener: its port, once it is known.
     pub ports: Vec<u16>,
+    /// What holds for topics of a pattern, instead of the limits above.
+    pub rules: Rules,
     /// The listener whose connections speak lines over bare TCP.
     #[cfg(feature = "telnet")]
     pub telnet: Option<u8>,
+}
+
+/// What a topic may remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keeps {
+    /// Messages.
+    pub(super) messages: u32,
+    /// Payload bytes.
+    pub(super) bytes: u32,
+    /// Age of a message, in milliseconds.
+    pub(super) ms: u64,
 }
 
 impl Default for Limits {
@@ -129,6 +134,7 @@ impl Default for Limits {
             insecure: false,
             open: vec![true],
             ports: Vec::new(),
+            rules: Rules::default(),
             #[cfg(feature = "telnet")]
             telnet: None,
         }
@@ -141,6 +147,35 @@ impl Limits {
     #[must_use]
     pub fn block_bytes(&self) -> u64 {
         u64::from(self.message_bytes_max).div_ceil(3) * 4 + FRAME_BYTES
+    }
+
+    /// Says whether a payload of so many bytes is too large for a topic.
+    pub(super) fn is_too_large(&self, topic: &str, bytes: usize) -> bool {
+        bytes > self.message_bytes_max as usize || self.rules.is_too_large(topic, bytes)
+    }
+
+    /// Returns the largest payload of a topic, in bytes.
+    pub(super) fn message_bytes_max_of(&self, topic: &str) -> u32 {
+        self.rules.of(topic).message_bytes_max.map_or(self.message_bytes_max, |most| most.min(self.message_bytes_max))
+    }
+
+    /// Returns what happens to a subscriber of a topic that is too slow.
+    pub(super) fn lag_of(&self, topic: &str) -> LagPolicy {
+        self.rules.of(topic).lag.unwrap_or(self.lag)
+    }
+
+    /// Returns what topics may remember whose terms have this number.
+    pub(super) fn keeps(&self, terms: u16) -> Keeps {
+        let settings = Keeps { messages: self.history_messages, bytes: self.history_bytes, ms: self.history_ms };
+        if terms == 0 {
+            return settings; // No rule says anything.
+        }
+        let terms = self.rules.terms(terms);
+        Keeps {
+            messages: terms.history_messages.unwrap_or(settings.messages),
+            bytes: terms.history_bytes.unwrap_or(settings.bytes),
+            ms: terms.history_ms.unwrap_or(settings.ms),
+        }
     }
 
     /// Returns the largest body of a batch: sixteen messages, as far as one block of the pool holds them.

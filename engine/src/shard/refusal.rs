@@ -106,7 +106,7 @@ refusals! {
     TooLarge, refused_too_large: Row {
         name: "too-large",
         text: "the payload is too large",
-        when: "a payload is larger than `max-message`, or the body of a batch than 16 times that",
+        when: "a payload is larger than `max-message`, in all or for its topic, or the body of a batch than 16 times that",
         cure: "send less",
         status: Some(413),
         headers: &[],

@@ -58,6 +58,7 @@ mod refusals;
 mod rest;
 mod rng;
 mod rounds;
+mod rules;
 mod seat;
 mod secured;
 mod shares;

@@ -5,7 +5,7 @@
 //! counts on them; in a calm world nobody is closed for being slow.
 
 use corecast::mesh;
-use corecast::shard::{Errand, LagPolicy, Limits, Question, ROWS_MAX, Wanted};
+use corecast::shard::{Errand, LagPolicy, Limits, Question, ROWS_MAX, Rule, Rules, Terms, Wanted};
 
 use crate::net::SharedNet;
 use crate::rng::Rng;
@@ -63,6 +63,35 @@ impl Operator {
             limits.log_bytes_max = rng.pick(&[start.log_bytes_max, 1_000, 256 << 10]);
             limits.lag = rng.pick(&[start.lag, start.lag, LagPolicy::Close, LagPolicy::Replay]);
         }
+        limits.rules = draw_rules(rng, start, self.calm);
         limits
     }
+}
+
+/// Draws rules that may follow the limits of the start: some for topics that there are, some for none.
+fn draw_rules(rng: &mut Rng, start: &Limits, calm: bool) -> Rules {
+    let mut rules: Vec<Rule> = Vec::new();
+    for _ in 0..rng.below(5) {
+        let pattern = rng.pick(&["#", "+", "+/+", "t/+", "t/#", "t/1", "hot", "a/b", "other/#", "+/1"]);
+        if rules.iter().any(|rule| *rule.pattern == *pattern) {
+            continue;
+        }
+        let terms = Terms {
+            history_messages: rng.pick(&[
+                None,
+                Some(start.history_messages),
+                Some(start.history_messages.saturating_mul(2)),
+            ]),
+            history_bytes: rng.pick(&[None, Some(start.history_bytes.saturating_mul(2))]),
+            history_ms: rng.pick(&[None, Some(start.history_ms), Some(start.history_ms * 2)]),
+            lag: if calm { None } else { rng.pick(&[None, Some(LagPolicy::Close), Some(LagPolicy::Replay)]) },
+            message_bytes_max: rng.pick(&[None, Some(start.message_bytes_max)]),
+            conflate: rng.pick(&[None, Some(false)]),
+            every_ms: rng.pick(&[None, Some(0)]),
+            publish: None,
+            subscribe: None,
+        };
+        rules.push(Rule { pattern: pattern.into(), terms });
+    }
+    Rules::new(rules).expect("no pattern stands twice")
 }

@@ -16,7 +16,7 @@ impl Client {
             let since = ears.subscriptions[index].since();
             let mut out = [0; HEADER_BYTES_MAX];
             let mut writer = Writer::new(&mut out);
-            sub(&mut writer, &topic, Some(since), plan.conflate, 0, Some(&index.to_string()));
+            sub(&mut writer, &topic, Some(since), plan.conflate.then_some(true), None, Some(&index.to_string()));
             let len = writer.finish().expect("a topic's name is at most 255 bytes");
             append_control(Opcode::Text, &out[..len], ears.say);
         }

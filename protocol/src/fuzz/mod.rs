@@ -5,10 +5,12 @@
 //! found does not depend on the cuts; what was read and is written again reads the same. Not part of the crate's interface.
 
 mod cuts;
+mod patterns;
 mod streams;
 mod trips;
 
 pub use cuts::{chunked, decoder, head, proxy, response};
+pub use patterns::pattern;
 pub use streams::{forwarded, multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};
 

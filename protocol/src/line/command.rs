@@ -24,10 +24,10 @@ pub enum Command<'a> {
         topic: &'a str,
         /// Where to start; none if the command does not say, which for a new subscription means the default.
         since: Option<Since>,
-        /// Whether only the newest message matters.
-        conflate: bool,
-        /// At most one message in so many milliseconds; 0 is no limit.
-        every_ms: u32,
+        /// Whether only the newest message matters; none if the command does not say.
+        conflate: Option<bool>,
+        /// At most one message in so many milliseconds, 0 is no limit; none if the command does not say.
+        every_ms: Option<u32>,
         /// The token for the answer, if one is wanted.
         id: Option<&'a str>,
     },
@@ -97,13 +97,7 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
     let topic = word(head, topic).unwrap_or("");
     let id = token.and_then(|token| word(head, token));
     Ok(match words.verb {
-        Verb::Sub => Command::Sub {
-            topic,
-            since: words.since,
-            conflate: words.conflate,
-            every_ms: words.every_ms.unwrap_or(0),
-            id,
-        },
+        Verb::Sub => Command::Sub { topic, since: words.since, conflate: words.conflate, every_ms: words.every_ms, id },
         Verb::Unsub => Command::Unsub { topic, id },
         Verb::Pub => Command::Pub {
             topic,
@@ -137,7 +131,7 @@ struct Words {
     event: Option<Range<usize>>,
     since: Option<Since>,
     every_ms: Option<u32>,
-    conflate: bool,
+    conflate: Option<bool>,
     /// The first thing that is wrong. Reading goes on, to find the token for the answer.
     wrong: Option<Wrong>,
 }
@@ -150,7 +144,7 @@ fn read_words(head: &[u8]) -> Words {
         event: None,
         since: None,
         every_ms: None,
-        conflate: false,
+        conflate: None,
         wrong: None,
     };
     // A carriage return before the line feed, or at the end of a command typed into a terminal, is forgiven in commands
@@ -217,7 +211,14 @@ impl Words {
                 let every_ms = parse_decimal(value).and_then(|ms| u32::try_from(ms).ok());
                 self.every_ms.replace(every_ms.ok_or(bad("every is not a number of milliseconds"))?).is_some()
             }
-            (Verb::Sub, b"conflate", None) => core::mem::replace(&mut self.conflate, true),
+            (Verb::Sub, b"conflate", value) => {
+                let conflate = match value {
+                    None | Some(b"1" | b"true") => true,
+                    Some(b"0" | b"false") => false,
+                    Some(_) => return Err(bad("conflate is 1 (or true) or 0 (or false)")),
+                };
+                self.conflate.replace(conflate).is_some()
+            }
             (Verb::Pub, b"event", Some(value)) => {
                 let event = core::str::from_utf8(value).map_err(|_| Violation::BadEvent);
                 event.and_then(check_event).map_err(|violation| bad(violation.text()))?;
@@ -267,18 +268,25 @@ fn decode_topic(head: &mut [u8], words: &Words) -> Result<Range<usize>, Wrong> {
     Ok(topic)
 }
 
-/// Writes `SUB`; the options that are none or 0 are left out.
-pub fn sub(w: &mut Writer<'_>, topic: &str, since: Option<Since>, conflate: bool, every_ms: u32, id: Option<&str>) {
+/// Writes `SUB`; the options that are none are left out.
+pub fn sub(
+    w: &mut Writer<'_>,
+    topic: &str,
+    since: Option<Since>,
+    conflate: Option<bool>,
+    every_ms: Option<u32>,
+    id: Option<&str>,
+) {
     w.text("SUB ");
     percent::encode_topic_word(topic, w);
     if let Some(since) = since {
         w.text(" since=");
         since.write(w);
     }
-    if conflate {
-        w.text(" conflate");
+    if let Some(conflate) = conflate {
+        w.text(if conflate { " conflate" } else { " conflate=0" });
     }
-    if every_ms > 0 {
+    if let Some(every_ms) = every_ms {
         w.text(" every=");
         w.decimal(u64::from(every_ms));
     }

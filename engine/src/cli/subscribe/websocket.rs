@@ -29,7 +29,7 @@ impl Subscriber<'_> {
     }
 
     fn converse(&mut self, lines: &mut Lines) -> Result<Infallible, End> {
-        let (conflate, every_ms) = (self.arguments.conflates(), self.arguments.every.unwrap_or(0));
+        let (conflate, every_ms) = (self.arguments.conflates().then_some(true), self.arguments.every);
         for (n, (name, position)) in self.topics.iter().zip(&mut self.positions).enumerate() {
             let (since, id) = (position.resume(), n.to_string());
             lines.send(|w| line::sub(w, name, Some(since), conflate, every_ms, Some(&id))).map_err(End::Broken)?;

@@ -32,7 +32,8 @@ impl Shard {
                 if !self.may_replay(slot, since.unwrap_or_default()) {
                     return Outcome::Wait(Wait::Answer);
                 }
-                let wish = Wish { topic, since, conflate, every_ms, counted: false, token: id.unwrap_or("") };
+                let manner = self.manner(topic, conflate, every_ms);
+                let wish = Wish { topic, since, manner, counted: false, token: id.unwrap_or("") };
                 (self.order_subscription(driver, slot, wish), id)
             }
             Ok(Command::Unsub { topic, id }) => {

@@ -60,7 +60,7 @@ impl Shard {
     pub(in crate::shard) fn order(&mut self, slot: Slot, order: Order<'_>) -> Outcome {
         match order {
             Order::Publish { topic, content, expected, asker, token } => {
-                if content.payload.len() > self.limits.message_bytes_max as usize {
+                if self.limits.is_too_large(topic, content.payload.len()) {
                     return Outcome::Refused(Refusal::TooLarge);
                 }
                 if is_system(topic) {
@@ -117,7 +117,7 @@ impl Shard {
     ) -> Outcome {
         match self.subscription_of(slot, wish.topic) {
             Some(subscription) if wish.since.is_none() => {
-                self.change(slot, subscription, wish.conflate, wish.every_ms);
+                self.change(slot, subscription, wish.manner);
                 let log = self.topics.subscriptions[subscription as usize].log;
                 let topic = self.topics.topic(self.topics.logs[log as usize].topic);
                 let head = Cursor { epoch: topic.epoch, seq: topic.head };

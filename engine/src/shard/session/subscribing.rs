@@ -127,8 +127,11 @@ impl Shard {
                 }
                 break;
             };
-            let plan::Step { topic, since, conflate, every_ms, counted, len } = step;
-            let wish = Wish { topic, since: Some(since), conflate, every_ms, counted, token: "" };
+            let plan::Step { topic, since, conflate, every_ms, several, len } = step;
+            let manner = self.manner(topic, conflate, every_ms);
+            // What is not simply all of one log has to be counted.
+            let counted = several || manner.skips();
+            let wish = Wish { topic, since: Some(since), manner, counted, token: "" };
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
                     let first = self.slots.connections[slot as usize].first;

@@ -74,7 +74,8 @@ impl Shard {
                     return Ok(Outcome::Wait(Wait::Answer));
                 }
                 self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Ndjson, Coding::Plain);
-                let wish = Wish { topic: rest, since: None, conflate: false, every_ms: 0, counted: false, token: rest };
+                let manner = self.manner(rest, None, None);
+                let wish = Wish { topic: rest, since: None, manner, counted: false, token: rest };
                 self.order_subscription(driver, slot, wish)
             }
             "UNSUB" => {

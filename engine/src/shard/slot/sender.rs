@@ -6,8 +6,8 @@ use corecast_protocol::line::GapReason;
 use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
-use crate::shard::limits::LagPolicy;
 use crate::shard::refusal::Refusal;
+use crate::shard::rules::LagPolicy;
 use crate::shard::sending::{SEND_BYTES_MAX, send};
 use crate::shard::slot::connection::{Connection, Life, Waiting};
 use crate::shard::topic::replay::Whereabouts;
@@ -276,7 +276,8 @@ impl Shard {
             return News::None; // Its log has not come as far.
         }
         let place = &self.topics.subscriptions[subscription as usize];
-        let log = &self.topics.logs[place.log as usize];
+        let index = place.log;
+        let log = &self.topics.logs[index as usize];
         let next = log.chain.next();
         let subscriber = log.subscribers[place.index as usize];
         let flags = subscriber.flags;
@@ -292,7 +293,8 @@ impl Shard {
         } else if flags & (CONFLATE | PACED) != 0 && subscriber.pending(next) > 1 && self.may_jump(subscription) {
             News::Newest
         } else if flags & AWAY != 0 {
-            if self.limits.lag == LagPolicy::Close {
+            let topic = self.topics.name(self.topics.logs[index as usize].topic).text;
+            if self.limits.lag_of(topic) == LagPolicy::Close {
                 reach(Mark::LagClosed);
                 self.refuse_connection(driver, slot, Refusal::TooSlow);
                 return News::Ended;

@@ -165,8 +165,9 @@ impl Shard {
             return one >= PREFIX_BYTES_MAX && self.crossings.links.send(asker, &nothing);
         };
         let memory = driver.memory();
+        let keeps = self.homes.keeps(index, &self.limits);
         let Some(home) = self.homes.home_mut(index) else { return true };
-        home.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms);
+        home.forget_old(&mut self.store, memory, keeps, self.clock.now_ms);
         let (epoch, head, end) = (home.epoch, home.head(&self.store), home.next());
         let Resolved { first, lost } = home.resolve(&self.store, memory, from);
         // How many fit: all of them must, because the asker is told their number first.

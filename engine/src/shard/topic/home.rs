@@ -4,10 +4,10 @@
 //! history does not exist. Homes with a history stand in a list by last use: when memory is short, the one that was
 //! used longest ago gives way first.
 
-use crate::io::memory::{Memory, Span};
+use crate::io::memory::Memory;
 use crate::mesh::{Content, Lost, Name, Standing, Start};
 use crate::reach::{Mark, reach};
-use crate::shard::limits::Limits;
+use crate::shard::limits::{Keeps, Limits};
 use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
 use crate::shard::memory::slab::Slab;
@@ -16,6 +16,7 @@ use crate::shard::topic::member::{Member, Resolved};
 use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::numbering::Numbering;
 use crate::shard::topic::places::{ENTRY_BYTES, Places, half};
+use crate::shard::topic::record::{self, RECORD_HEAD, TIME_BYTES};
 
 const NONE: u32 = u32::MAX;
 
@@ -28,9 +29,6 @@ pub(in crate::shard) const FORGOTTEN_MAX: usize = 16 << 10;
 /// Messages of one topic forgotten at once, some 100 µs: where limits were lowered there may be very many, and the rest goes next time.
 const FORGOTTEN_AT_ONCE: usize = 4096;
 
-/// Bytes before the event name in a record: time (8), text flag (1), length of the event name (1).
-const RECORD_HEAD: usize = 10;
-
 /// A topic at home.
 #[derive(Debug)]
 pub(in crate::shard) struct Home {
@@ -39,6 +37,9 @@ pub(in crate::shard) struct Home {
     /// Random, so that cursors of an earlier life of the topic are recognised.
     pub(in crate::shard) epoch: u32,
     numbering: Numbering,
+    /// Which terms hold for it, and since which change of the rules that is known.
+    terms: u16,
+    terms_of: u32,
     /// What it remembers: the nth message of the epoch has position n.
     history: Chain,
     /// Payload bytes in the history.
@@ -87,13 +88,13 @@ impl Home {
     }
 
     /// Forgets what is too old, keeping the newest message.
-    pub(in crate::shard) fn forget_old(&mut self, store: &mut Store, memory: &Memory, limits: &Limits, now_ms: u64) {
+    pub(in crate::shard) fn forget_old(&mut self, store: &mut Store, memory: &Memory, keeps: Keeps, now_ms: u64) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             if self.history.first() + 1 >= self.history.next() {
                 break;
             }
-            let time = record_time(memory, self.history.start(store, memory, 8));
-            if time + limits.history_ms >= now_ms {
+            let time = record::time(memory, self.history.start(store, memory, TIME_BYTES));
+            if time + keeps.ms >= now_ms {
                 break;
             }
             self.forget_first(store, memory);
@@ -148,11 +149,7 @@ impl Home {
     /// Returns the content of the message at a position that the history holds.
     #[must_use]
     pub(in crate::shard) fn content<'m>(&self, store: &Store, memory: &'m Memory, position: u64) -> Content<'m> {
-        let record = memory.bytes(self.history.record(store, memory, position));
-        let event_len = usize::from(record[9]);
-        let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
-        let event = std::str::from_utf8(event).expect("only checked event names are recorded");
-        Content { event, payload, text: record[8] == 1 }
+        record::read(memory.bytes(self.history.record(store, memory, position)))
     }
 
     /// Returns the length of the payload of the message at a position in bytes, with its event name.
@@ -169,10 +166,6 @@ impl Home {
         self.history.clear(store);
         self.payload_bytes = 0;
     }
-}
-
-fn record_time(memory: &Memory, start: Span) -> u64 {
-    u64::from_le_bytes(memory.bytes(start).try_into().expect("eight bytes"))
 }
 
 /// All homes of a shard.
@@ -193,6 +186,8 @@ pub(in crate::shard) struct Homes {
     /// Where the search for old messages goes on.
     sweep: usize,
     random: u64,
+    /// Changes of the rules so far: homes look for their terms when they need them next.
+    changes: u32,
     /// How new ones number their messages.
     pub(in crate::shard) numbering: Numbering,
 }
@@ -213,6 +208,7 @@ impl Homes {
             lives: 0,
             sweep: 0,
             random: seed,
+            changes: 1,
             numbering: Numbering::default(),
         }
     }
@@ -299,6 +295,8 @@ impl Homes {
             name: self.names.keep(name.text),
             epoch,
             numbering: self.numbering,
+            terms: 0,
+            terms_of: 0,
             history: Chain::new(Owner::History, 0),
             payload_bytes: 0,
             members: Few::new(),
@@ -310,6 +308,22 @@ impl Homes {
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
         self.by_name.insert(half(name.hash), index);
         index
+    }
+
+    /// Rules have changed.
+    pub(in crate::shard) fn rules_changed(&mut self) {
+        // 0 is of homes that have not looked yet.
+        self.changes = self.changes.checked_add(1).unwrap_or(1);
+    }
+
+    /// Returns what a home may remember.
+    pub(in crate::shard) fn keeps(&mut self, index: u32, limits: &Limits) -> Keeps {
+        let home = &mut self.homes[index as usize];
+        if home.terms_of != self.changes {
+            home.terms_of = self.changes;
+            home.terms = limits.rules.index_of(self.names.text(home.name));
+        }
+        limits.keeps(home.terms)
     }
 
     /// Returns a home.
@@ -359,8 +373,8 @@ impl Homes {
         limits: &Limits,
         now_ms: u64,
     ) -> Option<u64> {
-        let len = RECORD_HEAD + content.event.len() + content.payload.len();
-        let len = u32::try_from(len).ok()?;
+        let len = record::len_of(content)?;
+        let keeps = self.keeps(index, limits);
         let home = &self.homes[index as usize];
         let number = home.numbering.number(home.epoch, home.history.next());
         if !store.pool.has(len.saturating_add(WIDE_MARK_BYTES)) && !home.history.could_append(store, number, len) {
@@ -379,7 +393,7 @@ impl Homes {
         }
         let place = loop {
             let home = &mut self.homes[index as usize];
-            let block_bytes = home.history.bytes().min(limits.history_bytes);
+            let block_bytes = home.history.bytes().min(keeps.bytes);
             match home.history.append(store, memory, number, len, block_bytes) {
                 Some(place) => break place,
                 None if forgotten >= FORGOTTEN_MAX => return None,
@@ -389,16 +403,10 @@ impl Homes {
                 None => self.homes[index as usize].forget_all(store),
             }
         };
-        let record = memory.bytes_mut(place);
-        record[..8].copy_from_slice(&now_ms.to_le_bytes());
-        record[8] = u8::from(content.text);
-        record[9] = content.event.len() as u8;
-        let (event, payload) = record[RECORD_HEAD..].split_at_mut(content.event.len());
-        event.copy_from_slice(content.event.as_bytes());
-        payload.copy_from_slice(content.payload);
+        record::write(memory.bytes_mut(place), content, now_ms);
         let home = &mut self.homes[index as usize];
         home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
-        let (messages_max, bytes_max) = (u64::from(limits.history_messages), u64::from(limits.history_bytes));
+        let (messages_max, bytes_max) = (u64::from(keeps.messages), u64::from(keeps.bytes));
         for _ in 0..FORGOTTEN_AT_ONCE {
             let count = home.history.next() - home.history.first();
             if count <= 1 || count <= messages_max && home.payload_bytes <= bytes_max {
@@ -406,7 +414,7 @@ impl Homes {
             }
             home.forget_first(store, memory);
         }
-        home.forget_old(store, memory, limits, now_ms);
+        home.forget_old(store, memory, keeps, now_ms);
         self.touch(index);
         Some(number)
     }
@@ -449,8 +457,9 @@ impl Homes {
             if self.sweep >= self.homes.bound() {
                 self.sweep = 0;
             }
-            if let Some(home) = self.homes.get_mut(self.sweep) {
-                home.forget_old(store, memory, limits, now_ms);
+            if self.homes.get(self.sweep).is_some() {
+                let keeps = self.keeps(self.sweep as u32, limits);
+                self.homes[self.sweep].forget_old(store, memory, keeps, now_ms);
             }
             self.sweep += 1;
         }
@@ -535,6 +544,7 @@ impl Homes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::rules::{Rule, Rules, Terms};
 
     fn content(payload: &[u8]) -> Content<'_> {
         Content { event: "", payload, text: true }
@@ -571,6 +581,27 @@ mod tests {
         assert_eq!(homes.home(index).content(&store, &memory, 24).payload, b"b");
         homes.clear(index, &mut store);
         assert_eq!((homes.len(), store.pool.used_total()), (0, 0));
+    }
+
+    /// Homes look for their terms once for each change of the rules, and find what those say then.
+    #[test]
+    fn terms_are_found_again() {
+        let rules = |messages| {
+            let terms = Terms { history_messages: Some(messages), ..Terms::default() };
+            let rules = Rules::new(vec![Rule { pattern: "a/#".into(), terms }]).unwrap();
+            Limits { rules, ..Limits::default() }
+        };
+        let mut homes = Homes::new(1);
+        let (first, second) = (homes.make(name("a/bc")), homes.make(name("b")));
+        let base = Limits::default().history_messages;
+        assert_eq!([first, second].map(|home| homes.keeps(home, &rules(3)).messages), [3, base]);
+        homes.rules_changed();
+        assert_eq!([first, second].map(|home| homes.keeps(home, &rules(5)).messages), [5, base]);
+        let third = homes.make(name("a/bcd"));
+        assert_eq!(homes.keeps(third, &rules(5)).messages, 5);
+        homes.changes = u32::MAX;
+        homes.rules_changed();
+        assert_eq!(homes.keeps(first, &Limits::default()).messages, base, "changes are counted on and on");
     }
 
     /// Every kind of start finds its first message, and loss is told with its number and counted, whether or not numbers are
@@ -623,74 +654,5 @@ mod tests {
                 assert_eq!(home.number_before(&store, &memory, first), nth(first - 1));
             }
         }
-    }
-
-    fn remembered(homes: &Homes, names: &[String]) -> usize {
-        let keeps = |name_text: &&String| {
-            homes.find(name(name_text)).is_some_and(|index| !homes.home(index).history.is_empty())
-        };
-        names.iter().filter(keeps).count()
-    }
-
-    /// A message that cannot fit, because it is larger than the largest block, or because what others hold leaves no hole for
-    /// it, is refused, and nobody forgets anything for it. All histories used to be forgotten first.
-    #[test]
-    fn nothing_is_forgotten_for_what_cannot_fit() {
-        let mut memory = Memory::reserve(1 << 20).unwrap();
-        let mut store = Store::new(1 << 20);
-        let limits = Limits::default();
-        let mut homes = Homes::new(1);
-        // In every 64 KiB, somebody holds 256 bytes, and a history half of it.
-        let held: Vec<_> = std::iter::from_fn(|| store.pool.take(Owner::Private, 256)).collect();
-        for block in held.into_iter().filter(|block| !block.span().start.is_multiple_of(64 << 10)) {
-            store.pool.give(Owner::Private, block);
-        }
-        let names: Vec<String> = (0..16).map(|n| format!("topic/{n:02}")).collect();
-        for name_text in &names {
-            let index = homes.find_or_make(name(name_text), &mut store, &limits).unwrap();
-            homes.record(index, content(&[b'x'; 20_000]), &mut store, &mut memory, &limits, 0).unwrap();
-        }
-        let before = remembered(&homes, &names);
-        assert_eq!(before, names.len());
-        let index = homes.find_or_make(name("large"), &mut store, &limits).unwrap();
-        for bytes in [40_000, 200_000, 300_000, 16 << 20] {
-            let recorded = homes.record(index, content(&vec![b'y'; bytes]), &mut store, &mut memory, &limits, 0);
-            assert_eq!((recorded, remembered(&homes, &names)), (None, before), "{bytes} bytes");
-        }
-        // What fits where a history is makes some forget, not all.
-        let recorded = homes.record(index, content(&[b'y'; 30_000]), &mut store, &mut memory, &limits, 0);
-        assert_eq!(recorded, Some(1));
-        assert!(remembered(&homes, &names) >= before - 3);
-    }
-
-    /// A topic that holds all there is forgets what it said before, and not the message that comes.
-    #[test]
-    fn its_own_history_gives_way_too() {
-        let mut memory = Memory::reserve(1 << 20).unwrap();
-        let mut store = Store::new(1 << 20);
-        let limits = Limits { history_bytes: 1 << 20, ..Limits::default() };
-        let mut homes = Homes::new(1);
-        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
-        for seq in 1..=9 {
-            let recorded = homes.record(index, content(&[b'x'; 200_000]), &mut store, &mut memory, &limits, 0);
-            assert_eq!(recorded, Some(seq));
-        }
-    }
-
-    /// When memory is short, the topic used longest ago gives way first, and the newest messages always fit.
-    #[test]
-    fn the_oldest_gives_way() {
-        let mut memory = Memory::reserve(1 << 20).unwrap();
-        let mut store = Store::new(1 << 20);
-        let limits = Limits::default();
-        let mut homes = Homes::new(1);
-        let names: Vec<String> = (0..100).map(|n| format!("topic/{n}")).collect();
-        for name_text in &names {
-            let index = homes.find_or_make(name(name_text), &mut store, &limits).unwrap();
-            homes.record(index, content(&[b'x'; 30_000]), &mut store, &mut memory, &limits, 0).unwrap();
-        }
-        assert!(store.pool.used(Owner::History) <= 1 << 19);
-        assert!(homes.find(name(&names[0])).is_none());
-        assert!(homes.find(name(&names[99])).is_some());
     }
 }

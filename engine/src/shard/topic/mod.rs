@@ -5,6 +5,8 @@ pub(in crate::shard) mod chain;
 #[cfg(test)]
 mod cost;
 pub(in crate::shard) mod delivery;
+#[cfg(test)]
+mod giving_way;
 pub(in crate::shard) mod home;
 pub(in crate::shard) mod leaving;
 pub(in crate::shard) mod member;
@@ -12,6 +14,7 @@ pub(in crate::shard) mod names;
 pub(in crate::shard) mod news;
 pub(in crate::shard) mod numbering;
 pub(in crate::shard) mod places;
+pub(in crate::shard) mod record;
 pub(in crate::shard) mod replay;
 pub(in crate::shard) mod subscribe;
 pub(in crate::shard) mod subscriber;

@@ -22,6 +22,27 @@ const LEFT_PER_TURN: usize = 512;
 /// Topics left in one turn, about: no more than homes hear in one, as messages stand in the rings behind what they do not.
 const LEAVES_PER_TURN: usize = 256;
 
+/// How a subscription is served: as its session says, and as far as that says nothing, as the rules say; see [`Shard::manner`].
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Manner {
+    /// Only the newest message matters.
+    conflate: bool,
+    /// At most one message per so many milliseconds; 0: all.
+    every_ms: u32,
+}
+
+impl Manner {
+    /// Says whether messages may be skipped.
+    #[must_use]
+    pub(in crate::shard) fn skips(self) -> bool {
+        self.conflate || self.every_ms > 0
+    }
+
+    fn flags(self) -> u32 {
+        (if self.conflate { CONFLATE } else { 0 }) | (if self.every_ms > 0 { PACED } else { 0 })
+    }
+}
+
 /// What a subscriber asks for.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct Wish<'a> {
@@ -29,10 +50,8 @@ pub(in crate::shard) struct Wish<'a> {
     pub topic: &'a str,
     /// Where to start; if it does not say, with the newest message, or where it is already.
     pub since: Option<Since>,
-    /// Only the newest message matters.
-    pub conflate: bool,
-    /// At most one message per so many milliseconds; 0: all.
-    pub every_ms: u32,
+    /// How it wants to be served.
+    pub manner: Manner,
     /// What it is sent is counted, for the length of its stream.
     pub counted: bool,
     /// Token of the answer, empty for none.
@@ -71,17 +90,11 @@ impl Shard {
         self.topics.topic_mut(topic).leaving = false;
         let dialect = self.slots.connections[slot as usize].dialect;
         let log = self.topics.log_of(topic, dialect);
-        let mut flags = LOOK | UNRESOLVED | REPLAYING;
-        if wish.conflate {
-            flags |= CONFLATE;
-        }
-        if wish.every_ms > 0 {
-            flags |= PACED;
-        }
+        let mut flags = LOOK | UNRESOLVED | REPLAYING | wish.manner.flags();
         if wish.counted {
             flags |= COUNTED;
         }
-        let subscription = self.topics.join(log, slot, flags, wish.every_ms);
+        let subscription = self.topics.join(log, slot, flags, wish.manner.every_ms);
         let connection = &mut self.slots.connections[slot as usize];
         if let Some(first) = self.topics.subscriptions.get_mut(connection.first as usize).filter(|_| wish.counted) {
             // The first one measures for all.
@@ -108,6 +121,18 @@ impl Shard {
         Outcome::Done
     }
 
+    /// Returns how a subscription of a topic is served whose session says so much about it.
+    pub(in crate::shard) fn manner(&self, topic: &str, conflate: Option<bool>, every_ms: Option<u32>) -> Manner {
+        if let (Some(conflate), Some(every_ms)) = (conflate, every_ms) {
+            return Manner { conflate, every_ms };
+        }
+        let terms = self.limits.rules.of(topic);
+        Manner {
+            conflate: conflate.or(terms.conflate).unwrap_or(false),
+            every_ms: every_ms.or(terms.every_ms).unwrap_or(0),
+        }
+    }
+
     /// Returns the connection's subscription of a topic.
     pub(in crate::shard) fn subscription_of(&self, slot: Slot, topic: &str) -> Option<u32> {
         let Connection { first, subscriptions, .. } = self.slots.connections[slot as usize];
@@ -119,16 +144,10 @@ impl Shard {
     }
 
     /// Changes the options of a subscription.
-    pub(in crate::shard) fn change(&mut self, slot: Slot, subscription: u32, conflate: bool, every_ms: u32) {
-        self.topics.set_pace(subscription, every_ms);
+    pub(in crate::shard) fn change(&mut self, slot: Slot, subscription: u32, manner: Manner) {
+        self.topics.set_pace(subscription, manner.every_ms);
         let subscriber = self.topics.subscriber_mut(subscription);
-        subscriber.flags &= !(CONFLATE | PACED);
-        if conflate {
-            subscriber.flags |= CONFLATE;
-        }
-        if every_ms > 0 {
-            subscriber.flags |= PACED;
-        }
+        subscriber.flags = subscriber.flags & !(CONFLATE | PACED) | manner.flags();
         self.look_at(slot);
         self.has_news(slot, subscription);
         self.slots.make_ready(slot);

@@ -97,7 +97,6 @@ impl Shard {
 
     /// Reads the next line of the body, and makes a record of it behind those of the lines before.
     fn check_line<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Line {
-        let payload_bytes_max = self.limits.message_bytes_max as usize;
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory_mut().bytes_mut(active.body.span());
         let batch = &mut self.exchanges[active.state as usize].batch;
@@ -116,7 +115,7 @@ impl Shard {
         self.work.spend_on(8 * (end - start));
         let base = body.as_ptr() as usize;
         let message = match json::publish_line(&mut body[start..end]) {
-            Ok(message) if message.data.len() <= payload_bytes_max => message,
+            Ok(message) if !self.limits.is_too_large(message.topic, message.data.len()) => message,
             Ok(_) => return Line::Wrong(format!("line {}: the payload is too large", batch.line)),
             Err(error) => return Line::Wrong(format!("line {}: {error}", batch.line)),
         };
@@ -158,18 +157,28 @@ impl Shard {
         let len = RECORD_HEAD + topic.len() + event.len() + data_len;
         let order = Order::Publish { topic, content, expected: None, asker: Asker::Connection, token: "" };
         let outcome = self.order(slot, order);
-        if outcome == Outcome::Done {
-            self.work.spend_on(len);
-            let batch = &mut self.exchange(slot).batch;
-            batch.sent += 1;
-            batch.offset += len as u32;
+        if let Outcome::Wait(_) = outcome {
+            return outcome;
+        }
+        self.work.spend_on(len);
+        let batch = &mut self.exchange(slot).batch;
+        batch.sent += 1;
+        batch.offset += len as u32;
+        if let Outcome::Refused(refusal) = outcome {
+            // What may be has changed since the lines were checked.
+            batch.refused += 1;
+            batch.why.get_or_insert(refusal);
         }
         outcome
     }
 
     /// A line of a batch is published, or refused.
     pub(in crate::shard) fn line_is_done<D: Driver>(&mut self, driver: &mut D, slot: Slot, published: bool) {
-        self.exchange(slot).batch.refused += u32::from(!published);
+        if !published {
+            let batch = &mut self.exchange(slot).batch;
+            batch.refused += 1;
+            batch.why.get_or_insert(Refusal::Full);
+        }
         self.end_batch(driver, slot);
     }
 
@@ -191,10 +200,11 @@ impl Shard {
             w.text("{\"published\":");
             w.decimal(published);
             w.text(",\"error\":");
-            json::string(&mut w, Refusal::Full.row().text);
+            let why = batch.why.unwrap_or(Refusal::Full);
+            json::string(&mut w, why.row().text);
             w.byte(b'}');
             let len = w.finish().expect("a number and a reason fit");
-            self.refuse_request_with(driver, slot, Refusal::Full, &body[..len], false);
+            self.refuse_request_with(driver, slot, why, &body[..len], false);
         }
         self.request_ends_and_goes_on(driver, slot);
     }

@@ -8,6 +8,7 @@ use corecast_protocol::cursor::{Cursor, Since};
 use crate::mesh::Standing;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::request::words::Words;
 use crate::shard::topic::chain::Store;
 use crate::shard::topic::topics::NONE;
@@ -70,6 +71,8 @@ pub(in crate::shard) struct Batch {
     pub(in crate::shard) sent: u32,
     /// Those that were refused.
     pub(in crate::shard) refused: u32,
+    /// Why the first of these was.
+    pub(in crate::shard) why: Option<Refusal>,
 }
 
 /// How a body arrives.

@@ -165,6 +165,10 @@ impl Shard {
         let exchange = &mut self.exchanges[active.state as usize];
         let bytes_max = match exchange.pending.what {
             Asked::Batch => self.limits.batch_bytes_max(),
+            Asked::Publish => {
+                let topic = exchange.words.topic(driver.memory());
+                u64::from(self.limits.message_bytes_max_of(topic.text()))
+            }
             _ => u64::from(self.limits.message_bytes_max),
         };
         let (used, data, done, announced) = match &mut exchange.arriving {

@@ -12,10 +12,10 @@ const VALUE_BYTES_MAX: usize = 20;
 /// What a query asks for, besides its topics and where they start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Options {
-    /// Only the newest message matters.
-    pub(in crate::shard) conflate: bool,
-    /// At most one message in so many milliseconds; 0: all.
-    pub(in crate::shard) every_ms: u32,
+    /// Whether only the newest message matters; none if it does not say.
+    pub(in crate::shard) conflate: Option<bool>,
+    /// At most one message in so many milliseconds, 0: all; none if it does not say.
+    pub(in crate::shard) every_ms: Option<u32>,
     /// The data of a server-sent event is an object that says everything.
     pub(in crate::shard) enveloped: bool,
     /// How long a long poll waits, in seconds.
@@ -26,24 +26,25 @@ impl Options {
     /// Reads the options of a query; says what is wrong with the first that is.
     pub(in crate::shard) fn read(query: &str) -> Result<Options, &'static str> {
         let every = number(query, "every").ok_or("every is not a number of milliseconds")?;
-        let every_ms = every.unwrap_or(0).try_into().map_err(|_| "every is more than 4294967295 milliseconds")?;
+        let every_ms = every.map(u32::try_from).transpose();
+        let enveloped = switch(query, "enveloped");
         let wait = number(query, "wait").ok_or("wait is not a number of seconds")?;
         Ok(Options {
             conflate: switch(query, "conflate").ok_or("conflate is 1 (or true) or 0 (or false)")?,
-            every_ms,
-            enveloped: switch(query, "enveloped").ok_or("enveloped is 1 (or true) or 0 (or false)")?,
+            every_ms: every_ms.map_err(|_| "every is more than 4294967295 milliseconds")?,
+            enveloped: enveloped.ok_or("enveloped is 1 (or true) or 0 (or false)")?.unwrap_or(false),
             // Too long is as long as may be.
             wait_s: wait.map(|wait| u32::try_from(wait).unwrap_or(u32::MAX)),
         })
     }
 }
 
-/// Reads a switch; its name alone means yes. None if the value makes no sense.
-fn switch(query: &str, name: &str) -> Option<bool> {
-    let Some(value) = query::value(query, name) else { return Some(false) };
+/// Reads a switch, if there is one; its name alone means yes. None if the value makes no sense.
+fn switch(query: &str, name: &str) -> Option<Option<bool>> {
+    let Some(value) = query::value(query, name) else { return Some(None) };
     match percent::decode(value, &mut [0; VALUE_BYTES_MAX], true) {
-        Ok("" | "1" | "true") => Some(true),
-        Ok("0" | "false") => Some(false),
+        Ok("" | "1" | "true") => Some(Some(true)),
+        Ok("0" | "false") => Some(Some(false)),
         _ => None,
     }
 }
@@ -67,14 +68,14 @@ mod tests {
         let none = Options::default();
         for (query, expected) in [
             ("", none),
-            ("conflate", Options { conflate: true, ..none }),
-            ("conflate=", Options { conflate: true, ..none }),
-            ("conflate=1", Options { conflate: true, ..none }),
-            ("conflate=true", Options { conflate: true, ..none }),
-            ("conflate=0&every=7", Options { every_ms: 7, ..none }),
-            ("every=%37%30", Options { every_ms: 70, ..none }),
-            ("every=4294967295", Options { every_ms: u32::MAX, ..none }),
-            ("every=0", none),
+            ("conflate", Options { conflate: Some(true), ..none }),
+            ("conflate=", Options { conflate: Some(true), ..none }),
+            ("conflate=1", Options { conflate: Some(true), ..none }),
+            ("conflate=true", Options { conflate: Some(true), ..none }),
+            ("conflate=0&every=7", Options { conflate: Some(false), every_ms: Some(7), ..none }),
+            ("every=%37%30", Options { every_ms: Some(70), ..none }),
+            ("every=4294967295", Options { every_ms: Some(u32::MAX), ..none }),
+            ("every=0", Options { every_ms: Some(0), ..none }),
             ("enveloped=1", Options { enveloped: true, ..none }),
             ("enveloped=true&x=y", Options { enveloped: true, ..none }),
             ("enveloped=false", none),

@@ -14,8 +14,14 @@ use corecast_protocol::{json, percent, topic};
 use crate::shard::session::reading::{CURSORS_BYTES_MAX, TOPICS_MAX};
 use crate::shard::session::request::options::Options;
 
-/// Bytes of a record before its topic: options (1), pace (4), kind of start (1), epoch (4), number (8), length of the topic (1).
+/// Bytes of a record before its topic: flags (1), pace (4), kind of start (1), epoch (4), number (8), length of the topic (1).
 const RECORD_HEAD: usize = 19;
+
+/// Flags of a record.
+const SAYS_CONFLATE: u8 = 1;
+const CONFLATE: u8 = 2;
+const SAYS_EVERY: u8 = 4;
+const SEVERAL: u8 = 8;
 
 /// The longest record.
 pub(in crate::shard) const RECORD_BYTES_MAX: u32 = (RECORD_HEAD + topic::TOPIC_BYTES_MAX) as u32;
@@ -27,12 +33,12 @@ pub(in crate::shard) struct Step<'p> {
     pub(in crate::shard) topic: &'p str,
     /// Where it starts.
     pub(in crate::shard) since: Since,
-    /// Only the newest message matters.
-    pub(in crate::shard) conflate: bool,
-    /// At most one message in so many milliseconds; 0: all.
-    pub(in crate::shard) every_ms: u32,
-    /// What it is sent has to be counted: it is not simply all of one log.
-    pub(in crate::shard) counted: bool,
+    /// Whether only the newest message matters; none if the request does not say.
+    pub(in crate::shard) conflate: Option<bool>,
+    /// At most one message in so many milliseconds, 0: all; none if the request does not say.
+    pub(in crate::shard) every_ms: Option<u32>,
+    /// It is one of several.
+    pub(in crate::shard) several: bool,
     /// Bytes of its record.
     pub(in crate::shard) len: usize,
 }
@@ -100,7 +106,7 @@ pub(in crate::shard) fn read(request: &Request<'_>, out: &mut Vec<u8>) -> Result
 /// Returns the first topic of a plan; none if it is empty.
 pub(in crate::shard) fn first(plan: &[u8]) -> Option<Step<'_>> {
     let (head, rest) = plan.split_at_checked(RECORD_HEAD)?;
-    let (options, number) = (head[0], u64::from_le_bytes(head[10..18].try_into().expect("eight bytes")));
+    let (flags, number) = (head[0], u64::from_le_bytes(head[10..18].try_into().expect("eight bytes")));
     let four = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
     let since = match head[5] {
         0 => Since::Latest,
@@ -111,7 +117,9 @@ pub(in crate::shard) fn first(plan: &[u8]) -> Option<Step<'_>> {
     };
     let len = RECORD_HEAD + usize::from(head[18]);
     let topic = std::str::from_utf8(&rest[..usize::from(head[18])]).expect("only checked topics are kept");
-    Some(Step { topic, since, conflate: options & 1 != 0, every_ms: four(1), counted: options & 2 != 0, len })
+    let conflate = (flags & SAYS_CONFLATE != 0).then_some(flags & CONFLATE != 0);
+    let every_ms = (flags & SAYS_EVERY != 0).then_some(four(1));
+    Some(Step { topic, since, conflate, every_ms, several: flags & SEVERAL != 0, len })
 }
 
 /// Goes through the topics of a plan.
@@ -130,7 +138,6 @@ pub(in crate::shard) fn count(plan: &[u8]) -> usize {
 }
 
 fn put_record(out: &mut Vec<u8>, topic: &str, since: Since, options: Options, count: usize) {
-    let counted = options.conflate || options.every_ms > 0 || count > 1;
     let (kind, epoch, number) = match since {
         Since::Latest => (0, 0, 0),
         Since::Live => (1, 0, 0),
@@ -138,8 +145,10 @@ fn put_record(out: &mut Vec<u8>, topic: &str, since: Since, options: Options, co
         Since::Last(n) => (3, 0, u64::from(n)),
         Since::After(cursor) => (4, cursor.epoch, cursor.seq),
     };
-    out.push(u8::from(options.conflate) | u8::from(counted) << 1);
-    out.extend_from_slice(&options.every_ms.to_le_bytes());
+    let flag = |flag: u8, on: bool| if on { flag } else { 0 };
+    let conflate = flag(SAYS_CONFLATE, options.conflate.is_some()) | flag(CONFLATE, options.conflate == Some(true));
+    out.push(conflate | flag(SAYS_EVERY, options.every_ms.is_some()) | flag(SEVERAL, count > 1));
+    out.extend_from_slice(&options.every_ms.unwrap_or(0).to_le_bytes());
     out.push(kind);
     out.extend_from_slice(&epoch.to_le_bytes());
     out.extend_from_slice(&number.to_le_bytes());
@@ -185,21 +194,29 @@ mod tests {
     fn plans_are_read() {
         let (several, bytes) = plan("topic=a&topic=b%2Fc&since=0000000a-7,0000000b-9&every=5", None, None).unwrap();
         let cursor = |epoch, seq| Since::After(Cursor { epoch, seq });
-        let found: Vec<_> = steps(&bytes).map(|step| (step.topic, step.since, step.every_ms, step.counted)).collect();
+        let found: Vec<_> = steps(&bytes).map(|step| (step.topic, step.since, step.every_ms, step.several)).collect();
         assert!(several);
-        assert_eq!(found, [("a", cursor(10, 7), 5, true), ("b/c", cursor(11, 9), 5, true)]);
+        assert_eq!(found, [("a", cursor(10, 7), Some(5), true), ("b/c", cursor(11, 9), Some(5), true)]);
 
-        for (query, path, header, since, counted) in [
-            ("", Some("t"), None, Since::Latest, false),
-            ("since=-3&conflate", Some("t"), None, Since::Last(3), true),
-            ("since=live", Some("t"), Some("0000000a-1"), cursor(10, 1), false),
-            ("since=live&last_event_id=0000000a-2", Some("t"), Some(""), cursor(10, 2), false),
-            ("since=earliest&last_event_id=", Some("t"), None, Since::Earliest, false),
+        for (query, path, header, since, conflate, every_ms) in [
+            ("", Some("t"), None, Since::Latest, None, None),
+            ("since=-3&conflate", Some("t"), None, Since::Last(3), Some(true), None),
+            ("since=live", Some("t"), Some("0000000a-1"), cursor(10, 1), None, None),
+            ("since=live&last_event_id=0000000a-2", Some("t"), Some(""), cursor(10, 2), None, None),
+            (
+                "since=earliest&last_event_id=&conflate=0&every=0",
+                Some("t"),
+                None,
+                Since::Earliest,
+                Some(false),
+                Some(0),
+            ),
         ] {
             let (several, bytes) = plan(query, path, header).unwrap();
             let step = first(&bytes).unwrap();
             assert!(!several && step.len == bytes.len(), "{query}");
-            assert_eq!((step.topic, step.since, step.counted), ("t", since, counted), "{query}");
+            assert_eq!((step.topic, step.since, step.several), ("t", since, false), "{query}");
+            assert_eq!((step.conflate, step.every_ms), (conflate, every_ms), "{query}");
         }
         assert!(plan("topic=t", None, None).unwrap().0, "one topic, in the way of several");
         assert_eq!(first(&[]), None);

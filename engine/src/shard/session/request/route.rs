@@ -124,7 +124,7 @@ impl Shard {
             }
             "/topics" => self.route_read(driver, slot, request, None)?,
             path => match path.strip_prefix("/topics/") {
-                Some(name) => self.route_topic(driver, slot, request, name)?,
+                Some(name) => return self.route_topic(driver, slot, request, name),
                 None => self.answer_upgrade(driver, slot),
             },
         }
@@ -137,7 +137,7 @@ impl Shard {
         slot: Slot,
         request: &Request<'_>,
         name: &str,
-    ) -> Result<(), Violation> {
+    ) -> Result<u64, Violation> {
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         match request.method {
             Method::Post => {
@@ -148,6 +148,7 @@ impl Shard {
                 }
                 if self.name(driver, slot, name, event) {
                     self.exchange(slot).pending.what = Asked::Publish;
+                    return Ok(self.limits.message_bytes_max_of(name).into());
                 }
             }
             Method::Delete => {
@@ -161,7 +162,7 @@ impl Shard {
                 self.route_read(driver, slot, request, Some(name))?;
             }
         }
-        Ok(())
+        Ok(self.limits.message_bytes_max.into())
     }
 
     /// Reading: one topic of the path, or those of the query, in one of many ways.

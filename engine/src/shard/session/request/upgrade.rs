@@ -140,7 +140,8 @@ impl Shard {
                 return used;
             }
         };
-        let wish = Wish { topic, since: Some(since), conflate, every_ms, counted: false, token: "" };
+        let manner = self.manner(topic, conflate, every_ms);
+        let wish = Wish { topic, since: Some(since), manner, counted: false, token: "" };
         self.slots.connections[slot as usize].dialect = upgrade.dialect();
         match self.order_subscription(driver, slot, wish) {
             Outcome::Done => {}
