@@ -5,17 +5,23 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use corecast::edge::{Certificates, Door, Edge, Identity, SCRATCH_BYTES, Serving, Through};
 use corecast::io::doorbell::Doorbell;
 use corecast::io::driver::Driver as _;
 use corecast::io::listen::listen;
+use corecast::io::memory::Span;
 use corecast::io::ring::{Ring, RingConfig};
 use corecast::mesh;
 use corecast::shard::{Limits, Setup, Shard};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// The system's allocator, counting what this thread asks of it.
 struct Counting;
@@ -62,10 +68,19 @@ fn is_compressed(subscriber: usize) -> bool {
 /// Long: the shards of these tests never rest, and may share two cores with others.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the engine listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
+    stream
+}
+
 /// Opens a WebSocket on `path`, with further headers.
 fn open(address: SocketAddr, path: &str, headers: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the engine listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
+    upgrade(connect(address), path, headers)
+}
+
+/// Makes a WebSocket of a connection.
+fn upgrade<S: Read + Write>(mut stream: S, path: &str, headers: &str) -> S {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
@@ -91,7 +106,7 @@ fn frame(text: &str) -> Vec<u8> {
 }
 
 /// Reads so many frames; none is long. Says whether the last one was compressed.
-fn read_frames(stream: &mut TcpStream, frames: usize) -> bool {
+fn read_frames(stream: &mut impl Read, frames: usize) -> bool {
     let mut header = [0; 2];
     for _ in 0..frames {
         stream.read_exact(&mut header).expect("messages come");
@@ -108,7 +123,7 @@ fn read_frames(stream: &mut TcpStream, frames: usize) -> bool {
 }
 
 /// Publishes and receives so many messages in every way, one at a time and in bursts.
-fn round(streams: &mut [TcpStream], http: &mut TcpStream, messages: usize) {
+fn round<S: Read + Write>(streams: &mut [S], http: &mut S, messages: usize) {
     let (publisher, subscribers) = streams.split_first_mut().expect("there are several");
     let text = "x".repeat(300);
     let mut sent = 0;
@@ -130,24 +145,32 @@ fn round(streams: &mut [TcpStream], http: &mut TcpStream, messages: usize) {
 }
 
 /// Takes turns until the other side says that it is done; returns the allocations of this thread meanwhile.
-fn turn_until_done(shard: &mut Shard, ring: &mut Ring, done: &Receiver<()>) -> u64 {
+fn turn_until_done(shard: &mut Shard, edge: &mut Edge, ring: &mut Ring, done: &Receiver<()>) -> u64 {
     let begin = Instant::now();
     let before = ALLOCATIONS.get();
     while done.try_recv().is_err() {
-        shard.turn(ring);
+        shard.turn(&mut Through { edge, driver: ring });
         assert!(begin.elapsed() < DEADLINE, "the clients are not done in time");
     }
     ALLOCATIONS.get() - before
 }
 
+/// Bytes of block memory.
+const POOL_BYTES: u64 = 32 << 20;
+
 /// A production shard on a real ring, and where it listens. To be made on the thread that gives it its turns.
 fn engine() -> (Shard, Ring, SocketAddr) {
     let listeners = listen("127.0.0.1:0".parse().expect("an address"), 1).expect("loopback can be bound");
     let address = listeners[0].address();
-    let config = RingConfig { slots: 256, buffers: 256, memory_bytes: 32 << 20, ..RingConfig::default() };
+    let config = RingConfig {
+        slots: 256,
+        buffers: 256,
+        memory_bytes: POOL_BYTES as usize + SCRATCH_BYTES as usize,
+        ..RingConfig::default()
+    };
     let doorbells = Doorbell::several(1).expect("an eventfd");
     let mut ring = Ring::new(&config, 0, doorbells, listeners).expect("an io_uring");
-    let limits = Limits { memory_bytes: 32 << 20, compress_from: Some(100), jsonp: true, ..Limits::default() };
+    let limits = Limits { memory_bytes: POOL_BYTES, compress_from: Some(100), jsonp: true, ..Limits::default() };
     let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
     let shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2, wall_offset_us: 0 });
     ring.enable().expect("a ring starts on its thread");
@@ -158,9 +181,12 @@ fn engine() -> (Shard, Ring, SocketAddr) {
 /// Lets clients do their rounds: the first ones are the warm-up; returns the allocations of the shard's thread in the last one.
 fn allocations_of_the_last_round(
     rounds: usize,
+    doors: Vec<Door>,
     clients: impl FnOnce(SocketAddr, &mut dyn FnMut()) + Send + 'static,
 ) -> u64 {
     let (mut shard, mut ring, address) = engine();
+    let mut edge = Edge::new(Span { start: POOL_BYTES, len: SCRATCH_BYTES });
+    edge.stands_before(doors);
     let (tell, done) = channel();
     let (go_on, next) = channel::<()>();
     let clients = std::thread::spawn(move || {
@@ -171,7 +197,7 @@ fn allocations_of_the_last_round(
     });
     let mut allocations = 0;
     for round in 0..rounds {
-        allocations = turn_until_done(&mut shard, &mut ring, &done);
+        allocations = turn_until_done(&mut shard, &mut edge, &mut ring, &done);
         assert!(round > 0 || allocations > 0, "the counter counts");
         go_on.send(()).expect("the clients wait");
     }
@@ -183,7 +209,7 @@ fn allocations_of_the_last_round(
 /// shard's thread.
 #[test]
 fn no_allocation_per_message() {
-    let allocations = allocations_of_the_last_round(2, |address, round_is_over| {
+    let allocations = allocations_of_the_last_round(2, Vec::new(), |address, round_is_over| {
         let mut streams = vec![open(address, "/topics/t?since=live", "")];
         streams.extend((0..SUBSCRIBERS).map(|place| {
             let headers = if is_compressed(place) { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
@@ -196,6 +222,48 @@ fn no_allocation_per_message() {
         }
     });
     assert_eq!(allocations, 0, "allocations on the path of a message");
+}
+
+/// What a TLS listener shows, and what its clients believe.
+fn trust() -> (Door, Arc<ClientConfig>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let (chain, secret) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, certificate.pem()).expect("a file");
+    std::fs::write(&secret, key.serialize_pem()).expect("a file");
+    let identity = Identity { certificates: vec![chain], keys: vec![secret], ..Identity::default() };
+    let serving = Serving::load(&identity, None).expect("files that fit together");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(certificate.der().to_vec())).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    (Door { tls: Some(Certificates::new(&serving)), proxy: false }, Arc::new(config))
+}
+
+/// As [`no_allocation_per_message`], with TLS: neither does a record.
+#[test]
+fn no_allocation_per_record() {
+    let (door, config) = trust();
+    let allocations = allocations_of_the_last_round(2, vec![door], move |address, round_is_over| {
+        let secured = || {
+            let client = ClientConnection::new(config.clone(), "localhost".try_into().expect("a name"));
+            StreamOwned::new(client.expect("a client"), connect(address))
+        };
+        let mut streams = vec![upgrade(secured(), "/topics/t?since=live", "")];
+        streams.extend((0..SUBSCRIBERS).map(|place| {
+            let headers = if is_compressed(place) { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+            upgrade(secured(), "/topics/t?since=live", headers)
+        }));
+        let mut http = secured();
+        for messages in [400, 400] {
+            round(&mut streams, &mut http, messages);
+            round_is_over();
+        }
+    });
+    assert_eq!(allocations, 0, "allocations on the path of a record");
 }
 
 /// A client that keeps its connection.
@@ -318,7 +386,7 @@ impl Reader {
 /// allocation on the shard's thread.
 #[test]
 fn no_allocation_per_message_of_a_stream() {
-    let allocations = allocations_of_the_last_round(2, |address, round_is_over| {
+    let allocations = allocations_of_the_last_round(2, Vec::new(), |address, round_is_over| {
         let shapes = ["sse", "sse&enveloped", "stream", "multipart", "forever-frame"];
         let paths = shapes.map(|shape| format!("/topics/t?since=live&transport={shape}"));
         let several = ["sse", "sse&enveloped"].map(|shape| format!("/topics?topic=t&topic=u&transport={shape}"));
@@ -355,7 +423,7 @@ const REQUESTS: usize = 40;
 /// begin and end with them.
 #[test]
 fn no_allocation_per_request() {
-    let allocations = allocations_of_the_last_round(2, |address, round_is_over| {
+    let allocations = allocations_of_the_last_round(2, Vec::new(), |address, round_is_over| {
         // Somebody reads the topics all the time: what a topic costs, it costs once.
         let _subscribers = [Reader::open(address, "/topics?topic=t&topic=u&transport=stream", false)];
         let (mut client, mut waiting) = (Client::connect(address), Client::connect(address));

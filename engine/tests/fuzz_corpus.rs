@@ -8,3 +8,9 @@ mod runner;
 fn inflate() {
     runner::run("inflate", corecast::shard::fuzz_inflate);
 }
+
+/// Whatever comes as TLS records is opened or refused within its bounds; what is sealed is opened again, and a forgery is not.
+#[test]
+fn records() {
+    runner::run("records", corecast::edge::fuzz_records);
+}

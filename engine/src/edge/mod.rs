@@ -37,6 +37,8 @@ mod through;
 
 pub use certificates::{Certificates, ClientAuth, Identity, Serving};
 pub use door::Door;
+#[doc(hidden)]
+pub use record::fuzz_records;
 pub use sending::SCRATCH_BYTES;
 pub use through::Through;
 

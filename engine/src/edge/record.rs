@@ -255,6 +255,48 @@ fn expand(algorithm: hkdf::Algorithm, secret: &[u8], label: &[u8], into: &mut [u
     filled.expect("keys are shorter than 255 hashes");
 }
 
+/// A fuzz body: bytes as records, in every version and cipher. Whatever comes is framed within itself, opened or refused; what is sealed
+/// is opened again, and forged nowhere.
+///
+/// # Panics
+/// If any of that is not so.
+#[doc(hidden)]
+pub fn fuzz_records(data: &[u8]) {
+    let half = || Half { key: [7; 32], iv: [9; NONCE_BYTES], seq: 0 };
+    for version in [Version::Tls12, Version::Tls13] {
+        for cipher in [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
+            let (sending_secret, receiving_secret) = ([3; 48], [3; 48]);
+            let keys = Keys { version, cipher, sending: half(), receiving: half(), sending_secret, receiving_secret };
+            let mut bytes = data.to_vec();
+            let (mut at, mut receiver) = (0, keys.clone());
+            while let Ok(Some(len)) = frame(&bytes[at..], Some(version)) {
+                assert!(len > 0 && at + len <= bytes.len());
+                if let Ok((_, range)) = receiver.open(&mut bytes[at..at + len]) {
+                    assert!(range.end <= len);
+                }
+                at += len;
+            }
+            // A prefix asks for more, or says what the whole says.
+            for cut in 0..data.len().min(HEADER_BYTES) {
+                let (short, long) = (frame(&data[..cut], Some(version)), frame(data, Some(version)));
+                assert!(short == Ok(None) || short == long);
+            }
+            let text = &data[..data.len().min(TEXT_BYTES_MAX)];
+            let (mut sender, mut receiver) = (keys.clone(), keys.clone());
+            let mut record = vec![0; text.len() + keys.overhead()];
+            sender.with_sending(|keys, key| keys.seal(&key, DATA, Some(text), &mut record));
+            let forged_at = data.iter().map(|byte| usize::from(*byte)).sum::<usize>() % record.len();
+            let mut forged = record.clone();
+            forged[forged_at] ^= 1 + data.first().copied().unwrap_or(0) % 255;
+            if !(1..HEADER_BYTES).contains(&forged_at) {
+                assert!(receiver.clone().open(&mut forged).is_err());
+            }
+            let opened = receiver.open(&mut record).map(|(kind, range)| (kind, &record[range]));
+            assert_eq!(opened, Ok((DATA, text)));
+        }
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

@@ -90,8 +90,8 @@ pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping
 pub(crate) use memory::slab::Slab;
 pub use refusal::{Refusal, Row as RefusalRow};
 pub use rules::{LagPolicy, RULES_MAX, Rule, Rules, Terms};
-pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::entrance::Entrance;
+pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, Welcome, is_host_allowed, welcome};
 pub use stats::Stats;
 #[doc(hidden)]

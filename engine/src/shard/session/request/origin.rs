@@ -54,7 +54,8 @@ impl Shard {
         let met = welcome(request.headers.origin, request.headers.host, &self.limits.origins, entrance);
         if met == Welcome::No {
             let (shard, peer) = (self.index, self.slots.connections[slot as usize].peer());
-            let (origin, host) = (shown(request.headers.origin.unwrap_or("")), shown(request.headers.host.unwrap_or("")));
+            let (origin, host) =
+                (shown(request.headers.origin.unwrap_or("")), shown(request.headers.host.unwrap_or("")));
             tracing::warn!(shard, %peer, origin, host, "a page of this origin is refused; the setting origins lists the allowed");
         }
         met
