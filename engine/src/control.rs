@@ -312,6 +312,7 @@ mod tests {
             Wanted::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
             Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
             Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
+            Wanted::Revoke(_) => Said::Revoked(0),
         };
         links.answer(Answer { number: order.number, said });
     }

@@ -20,7 +20,7 @@ use crate::io::executor::{ShardThread, spawn_shard};
 use crate::io::listen::{Listener, listen};
 use crate::io::memory::Span;
 use crate::io::ring::{Ring, RingConfig};
-use crate::mesh::{self, Board};
+use crate::mesh::{self, Board, Ends, Questions};
 use crate::shard::{Limits, Setup, bookkeeping_bytes};
 
 /// What a node is made of.
@@ -44,6 +44,17 @@ pub struct Settings {
     pub drain_ms: u64,
 }
 
+/// The authority's end of the mesh, and the bells that go with it.
+#[derive(Debug)]
+pub struct AuthorityEnd {
+    /// Its rings.
+    pub questions: Questions,
+    /// Rung by shards that have asked.
+    pub bell: Doorbell,
+    /// Of each core: shard `n` hears the one of core `n % cores`.
+    pub cores: Vec<Doorbell>,
+}
+
 /// Running shards.
 #[derive(Debug)]
 pub struct Node {
@@ -55,6 +66,7 @@ pub struct Node {
     board: Arc<Board>,
     doorbells: Vec<Doorbell>,
     control: Option<control::End>,
+    authority: Option<AuthorityEnd>,
     slots_max: u32,
     over: Receiver<()>,
 }
@@ -99,8 +111,9 @@ impl Node {
         let core_count = shards.min(cores.len().max(1));
         let bells = Doorbell::several(core_count).map_err(|error| check::fault("make doorbells", &error))?;
         let control_bell = Doorbell::new().map_err(|error| check::fault("make doorbells", &error))?;
-        // Behind those of the shards stands that of the control plane, as for the mesh.
-        let doorbells = bells.iter().cycle().take(shards).chain([&control_bell]);
+        let authority_bell = Doorbell::new().map_err(|error| check::fault("make doorbells", &error))?;
+        // Behind those of the shards stand those of the control plane and of the authority, as for the mesh.
+        let doorbells = bells.iter().cycle().take(shards).chain([&control_bell, &authority_bell]);
         let doorbells: Vec<Doorbell> = doorbells.cloned().collect();
         // Behind what the pool has: where records are sealed, touched only if any are.
         let scratch = Span { start: limits.memory_bytes, len: SCRATCH_BYTES };
@@ -128,7 +141,7 @@ impl Node {
             })
             .unzip();
         drop(alive);
-        let (links, control) = mesh::join_with_control(shards, core_count, ring_bytes);
+        let Ends { links, control, questions } = mesh::join_all(shards, core_count, ring_bytes);
         for (index, (ring, links)) in rings.into_iter().zip(links).enumerate() {
             let setup = Setup {
                 index,
@@ -150,6 +163,7 @@ impl Node {
             addresses: Vec::new(),
             board,
             control: Some(control::End { control, bell: control_bell, cores: bells.clone() }),
+            authority: Some(AuthorityEnd { questions, bell: authority_bell, cores: bells.clone() }),
             doorbells: bells,
             slots_max,
             over,
@@ -248,6 +262,11 @@ impl Node {
     /// Takes the control plane's end of the mesh; there is one.
     pub fn control(&mut self) -> Option<control::End> {
         self.control.take()
+    }
+
+    /// Takes the authority's end of the mesh; there is one.
+    pub fn authority(&mut self) -> Option<AuthorityEnd> {
+        self.authority.take()
     }
 
     /// Asks all shards to stop accepting, to close their connections, and to finish.

@@ -220,7 +220,7 @@ pub trait Driver {
     fn submit(&mut self);
     /// Moves what the kernel said to the end of `into`, in order, at most `max` of them.
     fn reap(&mut self, into: &mut Vec<Completion>, max: usize);
-    /// Wakes another shard that rests.
+    /// Wakes another shard that rests; the number behind the last one is the control plane's, the next the authority's.
     fn wake(&mut self, shard: usize);
 
     /// Says whether it has something to do that waits for nothing but the next `submit`, or to say at the next `reap`.

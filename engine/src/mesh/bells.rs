@@ -22,7 +22,7 @@ use super::shards::Shards;
 struct Mail {
     /// The shards.
     senders: [AtomicU64; Shards::WORDS],
-    /// The control plane; or an order of it is not done yet.
+    /// The control plane, or the authority; or an order or a verdict of theirs is left for the next turn.
     order: AtomicBool,
 }
 
@@ -70,7 +70,7 @@ impl Bells {
         });
     }
 
-    /// Leaves mail of the control plane for a shard, and calls `wake` if its core rests.
+    /// Leaves mail of the control plane, or of the authority, for a shard, and calls `wake` if its core rests.
     pub(super) fn leave_order(&self, to: usize, wake: impl FnOnce(usize)) {
         // Pairs with the swap in `take_order`: who takes the flag sees the order. In one with a read, as in `leave`.
         self.mail[to].order.swap(true, Ordering::AcqRel);
@@ -89,7 +89,7 @@ impl Bells {
             && resting.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Says whether a shard has mail of any shard, or of the control plane.
+    /// Says whether a shard has mail of any shard, of the control plane, or of the authority.
     pub(super) fn has_mail(&self, shard: usize) -> bool {
         let mail = &self.mail[shard];
         mail.order.load(Ordering::Relaxed) || mail.senders.iter().any(|word| word.load(Ordering::Relaxed) != 0)
@@ -106,7 +106,7 @@ impl Bells {
         senders
     }
 
-    /// Says whether a shard has mail of the control plane.
+    /// Says whether a shard has mail of the control plane, or of the authority.
     #[inline]
     pub(super) fn has_order(&self, shard: usize) -> bool {
         self.mail[shard].order.load(Ordering::Relaxed)

@@ -97,7 +97,8 @@ impl Control {
 }
 
 impl Links {
-    /// Says whether the control plane wants something: a new order, or the rest of one that was put off.
+    /// Says whether the control plane wants something (a new order, or the rest of one that was put off), or the authority has
+    /// said something.
     #[inline]
     #[must_use]
     pub fn has_orders(&self) -> bool {

@@ -11,7 +11,8 @@
 //!   resting[0] resting[1]                announce, look again, sleep    | leave mail, then look who rests
 //! ```
 //!
-//! One more end belongs to the control plane ([`control`]): orders to each shard, and one answer to each order.
+//! Two more ends belong to the control plane ([`control`]): orders to each shard, and one answer to each order; and to the
+//! authority ([`questions`]): questions of each shard, and one verdict to each.
 //!
 //! Shards may be more than cores, and then those of a core take turns on its thread: shard `n` on core `n % cores`. Mail
 //! says which of them has something to hear, and from whom, so that nobody looks into all the rings of all of them.
@@ -25,6 +26,7 @@ pub mod dial;
 mod fields;
 mod own;
 pub mod packet;
+pub mod questions;
 pub mod shards;
 pub mod tally;
 
@@ -42,6 +44,8 @@ use control::Ear;
 pub use dial::Dial;
 use own::Own;
 pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
+use questions::Mouth;
+pub use questions::Questions;
 pub use shards::Shards;
 pub use tally::Tally;
 
@@ -56,6 +60,8 @@ pub struct Links {
     ring_bytes: usize,
     /// Its end towards the control plane.
     ear: Ear,
+    /// Its end towards the authority.
+    mouth: Mouth,
     /// Shards that were sent something since the last `bells`.
     touched: Shards,
     bells: Arc<Bells>,
@@ -77,6 +83,27 @@ pub fn join(shards: usize, cores: usize, ring_bytes: usize) -> Vec<Links> {
 /// As [`join`].
 #[must_use]
 pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec<Links>, Control) {
+    let Ends { links, control, .. } = join_all(shards, cores, ring_bytes);
+    (links, control)
+}
+
+/// All ends of a mesh.
+#[derive(Debug)]
+pub struct Ends {
+    /// Of each shard.
+    pub links: Vec<Links>,
+    /// The control plane's.
+    pub control: Control,
+    /// The authority's. Without it, questions have no verdicts.
+    pub questions: Questions,
+}
+
+/// Makes the same, and the ends of the control plane and of the authority.
+///
+/// # Panics
+/// As [`join`].
+#[must_use]
+pub fn join_all(shards: usize, cores: usize, ring_bytes: usize) -> Ends {
     assert!(cores > 0 && shards <= Shards::MAX, "shards run on cores, and are not more than a set holds");
     assert!(ring_bytes / 2 >= packet::PREFIX_BYTES_MAX, "a ring must hold the largest packet twice");
     let bells = Arc::new(Bells::new(shards, cores));
@@ -90,11 +117,13 @@ pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec
         }
     }
     let (control, ears) = Control::to(shards, &bells);
-    let links = out.into_iter().zip(incoming).zip(ears).enumerate();
+    let (questions, mouths) = Questions::to(shards, &bells);
+    let links = out.into_iter().zip(incoming).zip(ears.into_iter().zip(mouths)).enumerate();
     let links = links
-        .map(|(shard, ((out, incoming), ear))| Links {
+        .map(|(shard, ((out, incoming), (ear, mouth)))| Links {
             shard,
             ear,
+            mouth,
             touched: Shards::default(),
             out,
             incoming,
@@ -103,7 +132,7 @@ pub fn join_with_control(shards: usize, cores: usize, ring_bytes: usize) -> (Vec
             bells: bells.clone(),
         })
         .collect();
-    (links, control)
+    Ends { links, control, questions }
 }
 
 impl Links {
@@ -180,8 +209,12 @@ impl Links {
         true
     }
 
-    /// Leaves mail for every shard that was sent something since the last call, and calls `wake` for those whose core rests.
-    pub fn bells(&mut self, wake: impl FnMut(usize)) {
+    /// Leaves mail for every shard that was sent something since the last call, and calls `wake` for those whose core rests; and for
+    /// the authority, if it was asked something.
+    pub fn bells(&mut self, mut wake: impl FnMut(usize)) {
+        if self.has_asked() {
+            wake(self.shards() + 1);
+        }
         if self.touched.is_empty() {
             return;
         }
@@ -193,7 +226,7 @@ impl Links {
         self.bells.leave(self.shard, touched, wake);
     }
 
-    /// Says whether there is mail of any shard, or of the control plane.
+    /// Says whether there is mail of any shard, of the control plane, or of the authority.
     #[must_use]
     pub fn has_mail(&self) -> bool {
         self.bells.has_mail(self.shard)

@@ -32,6 +32,8 @@ impl Shard {
                 Some(Errand { number, wish: Wanted::Ask(question, rows_max) }) => {
                     self.look_on(Look::new(number, question, rows_max))
                 }
+                // There are no grants yet.
+                Some(Errand { number, wish: Wanted::Revoke(_) }) => Some(Answer { number, said: Said::Revoked(0) }),
             },
         };
         if let Some(answer) = answer {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::limits::Limits;
+use crate::grant::Revocation;
 use crate::io::driver::Slot;
 
 /// Rows of an answer at most.
@@ -24,6 +25,9 @@ pub enum Wanted {
     Set(Box<Limits>),
     /// So many rows, at most [`ROWS_MAX`].
     Ask(Question, usize),
+    /// Nothing of this is believed any more: connections with such grants end, and verdicts of before are forgotten. Whoever sends it
+    /// has made the authority know it before, so that no later verdict says otherwise.
+    Revoke(Box<[Revocation]>),
 }
 
 /// What can be asked.
@@ -57,6 +61,8 @@ pub enum Said {
     Topics(Vec<TopicRow>),
     /// Subscribers, in no order.
     Slow(Vec<SlowRow>),
+    /// It holds from now on: so many connections were ended.
+    Revoked(u64),
 }
 
 /// A connection.

@@ -1,4 +1,4 @@
-//! The network between the scripted clients and the fake kernels: bounded byte pipes, one clock, one doorbell a shard.
+//! The network between the scripted clients and the fake kernels: bounded byte pipes, one clock, one doorbell a shard, and those of the control plane and the authority.
 //!
 //! Owns: every connection's bytes in both directions, the accept queues, the clock.
 //! Never: drops, invents or reorders a byte of a direction; faults are whole events (reset, end) or belong to the kernel.
@@ -79,7 +79,7 @@ impl Net {
             // Not zero, so that a deadline of zero is seen to be in the past.
             now_us: 1_000_000,
             // That of the control plane stands behind those of the shards.
-            doorbells: vec![false; shards + 1],
+            doorbells: vec![false; shards + 2],
             stalls: BTreeMap::new(),
             secured: false,
             unsettled: BTreeSet::new(),
