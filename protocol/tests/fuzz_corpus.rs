@@ -18,6 +18,8 @@ macro_rules! targets {
 targets! {
     /// A request head reads the same however it is cut.
     head
+    /// A credential is found where it is looked for, and nowhere else.
+    credential
     /// A response head reads the same however it is cut.
     response
     /// What a proxy says reads the same however it is cut, and in both versions.

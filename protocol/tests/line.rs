@@ -1,6 +1,7 @@
 //! The `corecast.v1` line protocol, command by command and answer by answer (PROTOCOL "WebSocket line protocol").
 
 use corecast_protocol::dialect::line as server;
+use corecast_protocol::http::credential::{Credential, Kind};
 use corecast_protocol::line::{self, Command, CommandError, ErrCode, GapReason, ServerLine};
 use corecast_protocol::{Cursor, Since, Violation, Writer};
 
@@ -16,11 +17,17 @@ fn sub<'a>(
     Command::Sub { topic, since, conflate, every_ms, id }
 }
 
+fn auth<'a>(kind: Kind, secret: &'a str, id: Option<&'a str>) -> Command<'a> {
+    Command::Auth { credential: Credential { kind, secret }, id }
+}
+
 /// Every form of every command.
 #[test]
 fn commands_are_read() {
     let long_token = "t".repeat(64);
     let long = format!("PING {long_token}");
+    let long_secret = "s".repeat(8192);
+    let long_auth = format!("AUTH {long_secret} id=1");
     let rows = [
         ("SUB a", sub("a", None, None, None, None)),
         ("SUB a\n", sub("a", None, None, None, None)),
@@ -43,6 +50,11 @@ fn commands_are_read() {
         ("SUB a every=7 conflate=false", sub("a", None, Some(false), Some(7), None)),
         ("UNSUB a", Command::Unsub { topic: "a", id: None }),
         ("UNSUB a%20b id=2", Command::Unsub { topic: "a b", id: Some("2") }),
+        ("AUTH a.b.c", auth(Kind::Token, "a.b.c", None)),
+        ("AUTH a.b.c\r\n", auth(Kind::Token, "a.b.c", None)),
+        ("AUTH %20 id=1", auth(Kind::Token, "%20", Some("1"))),
+        ("AUTH k id=1 key", auth(Kind::Key, "k", Some("1"))),
+        (&long_auth, auth(Kind::Token, &long_secret, Some("1"))),
         ("PING", Command::Ping { token: None }),
         ("PING abc", Command::Ping { token: Some("abc") }),
         ("PING\n", Command::Ping { token: None }),
@@ -78,6 +90,7 @@ fn wrong_commands_are_told_with_their_token() {
     let long_token = format!("SUB a id={}", "t".repeat(65));
     let long_event = format!("PUB a id=t event={}\n", "e".repeat(65));
     let long_header = format!("SUB {} id=t", "a".repeat(1100));
+    let long_auth = format!("AUTH {} id=t", "s".repeat(8400));
     let rows: &[(&str, ErrCode, Option<&str>)] = &[
         ("", BadCommand, None),
         ("\n", BadCommand, None),
@@ -115,6 +128,14 @@ fn wrong_commands_are_told_with_their_token() {
         ("PUB a event=corecast-gap id=t\n", BadCommand, Some("t")),
         (&long_event, BadCommand, Some("t")),
         ("PUB a id=t\r\nx", BadCommand, None),
+        ("AUTH", BadCommand, None),
+        ("AUTH  id=t", BadCommand, Some("t")),
+        ("AUTH a\tb id=t", BadCommand, Some("t")),
+        ("AUTH a key key id=t", BadCommand, Some("t")),
+        ("AUTH a since=live id=t", BadCommand, Some("t")),
+        ("AUTH a id=t\nx", BadCommand, Some("t")),
+        (&long_auth, BadCommand, Some("t")),
+        ("SUB a key id=t", BadCommand, Some("t")),
         ("PING a b", BadCommand, Some("a")),
         ("PING ", BadCommand, None),
         ("PING é", BadCommand, None),

@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use super::{Copied, bounded};
 use crate::Violation;
 use crate::http::body::Chunked;
+use crate::http::credential::{CREDENTIAL_BYTES_MAX, Kind, Places, bearer, find};
 use crate::http::{client, head as request};
 use crate::proxy::{self as proxied, ProxyError};
 use crate::ws::decoder::{Decoder, Event, Role, compressed_bytes_max};
@@ -34,6 +35,29 @@ pub fn head(data: &[u8]) {
         }
         // What the handshake makes of it is its own affair, but it never panics.
         let _ = crate::ws::handshake::check(&request).map(|offer| offer.protocols().count());
+    }
+}
+
+/// The credential of a request head: what is found is what is looked for, a place that nobody looks at changes nothing, and
+/// a secret is text of a bounded length.
+pub fn credential(data: &[u8]) {
+    let Ok(Some((request, _))) = request::parse(bounded(data), 16_384) else { return };
+    let mut room = [0; CREDENTIAL_BYTES_MAX];
+    let nowhere = Places { tokens: false, keys: false, cookie: Some("token") };
+    assert_eq!(find(&request, nowhere, &mut room), None);
+    for (tokens, keys) in [(true, false), (false, true), (true, true)] {
+        let places = Places { tokens, keys, cookie: None };
+        let Some(found) = find(&request, places, &mut room) else { continue };
+        assert!(if found.kind == Kind::Token { tokens } else { keys });
+        assert!(found.secret.len() <= CREDENTIAL_BYTES_MAX);
+        let (kind, mut copy) = (found.kind, Copied::of(bounded(found.secret.as_bytes())));
+        // A cookie is looked at behind everything but a subprotocol.
+        let mut room = [0; CREDENTIAL_BYTES_MAX];
+        let again = find(&request, Places { cookie: Some("token"), ..places }, &mut room);
+        let again = again.expect("one more place finds no less");
+        if bearer(&request.headers).is_none() {
+            assert_eq!((again.kind, bounded(again.secret.as_bytes())), (kind, &*copy.bytes()));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod patterns;
 mod streams;
 mod trips;
 
-pub use cuts::{chunked, decoder, head, proxy, response};
+pub use cuts::{chunked, credential, decoder, head, proxy, response};
 pub use patterns::pattern;
 pub use streams::{forwarded, multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};

@@ -38,6 +38,7 @@ fn write_command(w: &mut Writer<'_>, command: &Command<'_>) {
             say::publish_head(w, topic, *event, *id);
             w.put(payload);
         }
+        Command::Auth { credential, id } => say::auth(w, *credential, *id),
         Command::Ping { token } => say::ping(w, *token),
     }
 }

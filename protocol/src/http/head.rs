@@ -83,6 +83,7 @@ pub struct Known<'b> {
     pub accept: Field<'b>,
     pub content_type: Option<&'b str>,
     pub authorization: Option<&'b str>,
+    pub corecast_key: Option<&'b str>,
     pub if_match: Field<'b>,
     pub if_none_match: Field<'b>,
     pub last_event_id: Option<&'b str>,
@@ -315,6 +316,7 @@ impl<'b> Read<'b> {
                 self.lengths.connection(value);
                 Ok(())
             }
+            12 if is("corecast-key") => self.once_if_text(value, |known| &mut known.corecast_key),
             12 if is("content-type") => self.once_if_text(value, |known| &mut known.content_type),
             13 if is("authorization") => self.once_if_text(value, |known| &mut known.authorization),
             13 if is("if-none-match") => {

@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod client;
+pub mod credential;
 pub mod date;
 pub mod etag;
 pub mod field;

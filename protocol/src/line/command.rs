@@ -1,4 +1,4 @@
-//! What clients say: SUB, UNSUB, PUB, PING.
+//! What clients say: SUB, UNSUB, PUB, AUTH, PING.
 //!
 //! Owns the reading and the writing of commands. Strict: words are separated by one space, an unknown or repeated option is
 //! an error; but the token of a command that is wrong is still looked for, so that the error finds its way back.
@@ -7,8 +7,9 @@ use core::ops::Range;
 
 use memchr::memchr;
 
-use super::{ErrCode, HEADER_BYTES_MAX, split};
+use super::{AUTH_BYTES_MAX, ErrCode, HEADER_BYTES_MAX, split};
 use crate::cursor::Since;
+use crate::http::credential::{Credential, Kind};
 use crate::message::{check_event, is_token};
 use crate::percent;
 use crate::topic;
@@ -48,6 +49,13 @@ pub enum Command<'a> {
         id: Option<&'a str>,
         /// The payload.
         payload: &'a mut [u8],
+    },
+    /// Say who it is, from now on.
+    Auth {
+        /// What it shows.
+        credential: Credential<'a>,
+        /// The token for the answer, if one is wanted.
+        id: Option<&'a str>,
     },
     /// Answer with a pong.
     Ping {
@@ -105,6 +113,11 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
             id,
             payload: payload.unwrap_or_default(),
         },
+        Verb::Auth => {
+            let secret = word(head, words.topic).unwrap_or("");
+            let kind = if words.key { Kind::Key } else { Kind::Token };
+            Command::Auth { credential: Credential { kind, secret }, id }
+        }
         Verb::Ping => Command::Ping { token: id },
     })
 }
@@ -119,12 +132,21 @@ enum Verb {
     Sub,
     Unsub,
     Pub,
+    Auth,
     Ping,
+}
+
+impl Verb {
+    /// Says whether its first word is a topic.
+    const fn has_topic(self) -> bool {
+        matches!(self, Verb::Sub | Verb::Unsub | Verb::Pub)
+    }
 }
 
 /// The words of a command, by where they stand.
 struct Words {
     verb: Verb,
+    /// Of AUTH the credential.
     topic: Range<usize>,
     /// The value of `id=`; for PING the token itself.
     id: Option<Range<usize>>,
@@ -132,6 +154,8 @@ struct Words {
     since: Option<Since>,
     every_ms: Option<u32>,
     conflate: Option<bool>,
+    /// The credential is a key.
+    key: bool,
     /// The first thing that is wrong. Reading goes on, to find the token for the answer.
     wrong: Option<Wrong>,
 }
@@ -145,6 +169,7 @@ fn read_words(head: &[u8]) -> Words {
         since: None,
         every_ms: None,
         conflate: None,
+        key: false,
         wrong: None,
     };
     // A carriage return before the line feed, or at the end of a command typed into a terminal, is forgiven in commands
@@ -181,8 +206,9 @@ impl Words {
             b"SUB" => (Verb::Sub, None),
             b"UNSUB" => (Verb::Unsub, None),
             b"PUB" => (Verb::Pub, None),
+            b"AUTH" => (Verb::Auth, None),
             b"PING" => (Verb::Ping, None),
-            _ => (Verb::Sub, Some(bad("the command is not SUB, UNSUB, PUB or PING"))),
+            _ => (Verb::Sub, Some(bad("the command is not SUB, UNSUB, PUB, AUTH or PING"))),
         };
         Ok(())
     }
@@ -219,6 +245,7 @@ impl Words {
                 };
                 self.conflate.replace(conflate).is_some()
             }
+            (Verb::Auth, b"key", None) => core::mem::replace(&mut self.key, true),
             (Verb::Pub, b"event", Some(value)) => {
                 let event = core::str::from_utf8(value).map_err(|_| Violation::BadEvent);
                 event.and_then(check_event).map_err(|violation| bad(violation.text()))?;
@@ -236,23 +263,30 @@ impl Words {
 
 /// Checks what needs more than one word.
 fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong> {
-    if head.len() > HEADER_BYTES_MAX {
-        return Err(bad("the header line is longer than 1024 bytes"));
+    match words.verb {
+        Verb::Auth if head.len() > AUTH_BYTES_MAX => return Err(bad("the credential is longer than 8192 bytes")),
+        Verb::Sub | Verb::Unsub | Verb::Pub | Verb::Ping if head.len() > HEADER_BYTES_MAX => {
+            return Err(bad("the header line is longer than 1024 bytes"));
+        }
+        _ => {}
     }
     match (words.verb, payload) {
         (Verb::Pub, None) => return Err(bad("PUB needs a line feed and a payload behind it")),
         (Verb::Pub, Some(_)) | (_, None | Some([])) => {}
         _ => return Err(bad("only PUB carries a payload")),
     }
-    if words.verb != Verb::Ping && words.topic.is_empty() {
-        return Err(bad("the topic is missing"));
+    match words.verb {
+        verb if verb.has_topic() && words.topic.is_empty() => Err(bad("the topic is missing")),
+        Verb::Auth if !head[words.topic.clone()].iter().all(u8::is_ascii_graphic) || words.topic.is_empty() => {
+            Err(bad("AUTH needs a credential: visible ASCII characters"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Decodes the topic where it stands, and checks it.
 fn decode_topic(head: &mut [u8], words: &Words) -> Result<Range<usize>, Wrong> {
-    if words.verb == Verb::Ping {
+    if !words.verb.has_topic() {
         return Ok(0..0);
     }
     let start = words.topic.start;
@@ -307,6 +341,16 @@ pub fn publish_head(w: &mut Writer<'_>, topic: &str, event: Option<&str>, id: Op
     option(w, " event=", event);
     option(w, " id=", id);
     w.byte(b'\n');
+}
+
+/// Writes `AUTH`.
+pub fn auth(w: &mut Writer<'_>, credential: Credential<'_>, id: Option<&str>) {
+    w.text("AUTH ");
+    w.text(credential.secret);
+    if credential.kind == Kind::Key {
+        w.text(" key");
+    }
+    option(w, " id=", id);
 }
 
 /// Writes `PING`.

@@ -1,14 +1,14 @@
 //! The `corecast.v1` line protocol: commands and answers as text.
 //!
 //! Owns the grammar of PROTOCOL "WebSocket line protocol": what clients say ([`parse`], and [`sub`], [`unsub`],
-//! [`publish_head`], [`ping`] to say it), what servers say as a client reads it ([`parse_server`]), and the words both share.
+//! [`publish_head`], [`auth`], [`ping`] to say it), what servers say as a client reads it ([`parse_server`]), and the words both share.
 //! The server's own texts are in [`dialect::line`](crate::dialect::line). Parses in place: a percent-encoded topic is decoded
 //! where it stands, a payload is borrowed.
 
 mod command;
 mod server;
 
-pub use command::{Command, CommandError, parse, ping, publish_head, sub, unsub};
+pub use command::{Command, CommandError, auth, parse, ping, publish_head, sub, unsub};
 pub use server::{ServerLine, parse_server};
 
 use memchr::memchr;
@@ -16,6 +16,9 @@ use memchr::memchr;
 /// The longest header line, in bytes: the longest topic, fully encoded, with all options. What a message may have on top of
 /// its payload.
 pub const HEADER_BYTES_MAX: usize = 1024;
+
+/// The longest header line of `AUTH`: the longest credential, with all options.
+pub const AUTH_BYTES_MAX: usize = crate::http::credential::CREDENTIAL_BYTES_MAX + 128;
 
 /// Names what is wrong with a command, as ERR says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,10 +41,14 @@ pub enum ErrCode {
     Expired,
     /// It is somewhere else now.
     Moved,
+    /// The client has not said who it is, or nobody believes it.
+    Unauthorized,
+    /// Nobody can say now whether the client may.
+    Unavailable,
 }
 
 impl ErrCode {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::BadCommand,
         Self::BadTopic,
         Self::TooLarge,
@@ -51,6 +58,8 @@ impl ErrCode {
         Self::Rate,
         Self::Expired,
         Self::Moved,
+        Self::Unauthorized,
+        Self::Unavailable,
     ];
 
     /// Says the word that stands for it on the wire.
@@ -65,6 +74,8 @@ impl ErrCode {
             Self::Rate => "rate",
             Self::Expired => "expired",
             Self::Moved => "moved",
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable => "unavailable",
         }
     }
 
