@@ -105,7 +105,7 @@ impl FakeKernel {
     }
 
     /// Says whether a shard that rests must wake: something stands in the queue, or would if the kernel looked now.
-    pub(crate) fn stirs(&mut self) -> bool {
+    pub(crate) fn must_wake(&mut self) -> bool {
         self.look_around();
         !self.queue.is_empty()
     }

@@ -57,7 +57,7 @@ impl Berth {
     fn is_due(&mut self, now_us: u64) -> bool {
         let Some(deadline_us) = self.idle else { return true };
         let late = deadline_us.is_some_and(|deadline_us| deadline_us <= now_us);
-        late || self.shard.has_mail() || self.kernel.stirs()
+        late || self.shard.has_mail() || self.kernel.must_wake()
     }
 }
 
