@@ -25,7 +25,7 @@ use corecast_protocol::network::Network;
 
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::io::check::StartError;
-use crate::shard::{BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
+use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
 pub use changes::{Change, changes};
@@ -96,6 +96,10 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Serves `transport=jsonp`.
     pub jsonp: bool,
+    /// Name of the cookie that holds a token.
+    pub token_cookie: Option<String>,
+    /// Time to find out what a credential gives.
+    pub verdict_timeout_ms: u64,
     /// Serves `GET /echo`.
     pub echo: bool,
     /// PEM files of certificates for listeners with TLS, the first for who asks for no name that is known.
@@ -312,6 +316,8 @@ impl Config {
             cors_credentials: self.cors_credentials,
             open: self.listen.iter().map(|address| self.is_open(address)).collect(),
             rules: self.rules.clone(),
+            asks: Asks { cookie: self.token_cookie.clone(), ..Asks::default() },
+            verdict_ms: self.verdict_timeout_ms,
             ..Limits::default()
         }
     }

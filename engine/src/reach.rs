@@ -126,6 +126,20 @@ marks! {
     ControlStalled,
     /// A question of the control plane is answered in several turns.
     AnsweredInTurns,
+    /// Several wait for the verdict to one question.
+    VerdictShared,
+    /// There is no room to ask the authority: a connection waits in line.
+    AsksInLine,
+    /// The authority has not said in time whether somebody may.
+    VerdictLate,
+    /// A grant comes that may be older than a revocation: it is asked for again.
+    VerdictStale,
+    /// The grant that a connection reads by has ended.
+    GrantExpired,
+    /// The grant that a connection reads by was revoked.
+    GrantRevoked,
+    /// A subscription ends because a new grant does not give it.
+    RightLost,
     /// Limits change while there are connections.
     LimitsChanged,
 }

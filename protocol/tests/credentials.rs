@@ -8,7 +8,7 @@ const EVERYWHERE: Places<'static> = Places { tokens: true, keys: true, cookie: S
 fn found(target: &str, lines: &[&str], places: Places<'_>) -> Option<(Kind, String)> {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-    let (request, _) = head::parse(bytes.as_bytes(), 1 << 16).unwrap().unwrap();
+    let (request, _) = head::parse(bytes.as_bytes(), 1 << 16).expect("a sound head").expect("a whole one");
     let mut room = [0; CREDENTIAL_BYTES_MAX];
     find(&request, places, &mut room).map(|Credential { kind, secret }| (kind, secret.to_owned()))
 }
@@ -86,7 +86,7 @@ fn long_ones() {
 fn told_and_not_told() {
     let lines = "Sec-WebSocket-Protocol: corecast.v1\r\nSec-WebSocket-Protocol: x, bearer.a.b, bearer.c\r\n";
     let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-    let (request, _) = head::parse(bytes.as_bytes(), 1 << 16).unwrap().unwrap();
+    let (request, _) = head::parse(bytes.as_bytes(), 1 << 16).expect("a sound head").expect("a whole one");
     assert_eq!(bearer(&request.headers), Some("bearer.a.b"));
     let shown = format!("{:?}", Credential { kind: Kind::Key, secret: "hunter2" });
     assert!(!shown.contains("hunter2") && shown.contains("Key"), "{shown}");

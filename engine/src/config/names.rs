@@ -106,6 +106,25 @@ fn name_of(name: &str) -> Option<String> {
     (!ascii.is_empty() && !ascii.contains('*')).then(|| ascii.into_owned())
 }
 
+/// Reads the name of a cookie.
+///
+/// # Errors
+/// It is none.
+pub(super) fn cookie(text: &str) -> Result<String, String> {
+    // A token (RFC 6265 section 4.1.1), as in a header's name.
+    let sound = !text.is_empty()
+        && text.len() <= COOKIE_NAME_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is not the name of a cookie: letters, digits, - and _"))
+    }
+}
+
+/// Longest name of a cookie that anybody would choose.
+const COOKIE_NAME_BYTES_MAX: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +214,17 @@ mod tests {
         for text in ["", ".", "http://a", "a/b", "*.a", "a b", "a:x", "a:", ".10.0.0.1", ".[::1]", "[::1", "u@a", "a?b"]
         {
             assert!(host(text).is_err(), "{text}");
+        }
+    }
+
+    /// A cookie has a name that can stand in a header.
+    #[test]
+    fn cookies() {
+        for text in ["access", "__Host-token", "a.b~c"] {
+            assert_eq!(cookie(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a b", "a=b", "a;b", "ü", "a,b"] {
+            assert!(cookie(text).is_err(), "{text}");
         }
     }
 }

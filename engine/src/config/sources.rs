@@ -348,6 +348,7 @@ mod tests {
                 "log-format" => ["human", "json", "human"],
                 "log-level" => ["warn", "error", "debug"],
                 _ if setting.kind == Kind::Switch => ["true", "false", "true"],
+                "token-cookie" => ["a", "b", "c"],
                 "stream-seconds" => ["11s", "12s", "13s"],
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]

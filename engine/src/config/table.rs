@@ -113,6 +113,8 @@ impl Config {
             client_library: true,
             cors_credentials: true,
             insecure: false,
+            token_cookie: None,
+            verdict_timeout_ms: 0,
             shutdown_timeout_ms: 0,
             log_format: LogFormat::Human,
             log_level: LevelFilter::INFO,
@@ -554,6 +556,32 @@ pub(super) const ROWS: &[Setting] = &[
         reloads: true,
         set: |c, text, _| units::switch(text).map(|v| c.client_library = v),
         show: |c| c.client_library.to_string(),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "token-cookie",
+        value: "NAME",
+        default: "off",
+        help: "Name of a cookie that holds a token, for pages that get one when somebody logs in, or `off`. A browser sends it from \
+               pages of other origins too: `origins` says which of these may do anything",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| {
+            c.token_cookie = if text == "off" { None } else { Some(names::cookie(text)?) };
+            Ok(())
+        },
+        show: |c| c.token_cookie.clone().unwrap_or_else(|| "off".to_owned()),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "verdict-timeout",
+        value: "TIME",
+        default: "5s",
+        help: "Time to find out what a token or key gives; whoever shows it is told 503 after that, and to come back later",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.verdict_timeout_ms = v),
+        show: |c| units::duration_text(c.verdict_timeout_ms),
     },
     Setting {
         heading: CLIENTS,

@@ -3,6 +3,7 @@
 //! The numbers are those of ARCHITECTURE.md.
 
 use super::Shard;
+use super::grant::table::NOBODY;
 use super::slot::connection::{Active, Connection, Life};
 use super::topic::home::Home;
 use super::topic::topics::{
@@ -28,6 +29,17 @@ impl Shard {
         let pool = &self.store.pool;
         assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
         self.check_ledger();
+        self.check_grants();
+    }
+
+    /// A grant is there for exactly those who use it.
+    fn check_grants(&self) {
+        let connections = self.slots.connections.iter().map(|connection| connection.grant);
+        let exchanges = self.exchanges.iter().map(|(_, exchange)| exchange.grant);
+        let readings = self.readings.iter().map(|(_, reading)| reading.grant);
+        let users = connections.chain(exchanges).chain(readings).filter(|grant| *grant != NOBODY).count() as u64;
+        let verdicts = self.trust.verdicts_with_grants();
+        assert_eq!(users + verdicts, self.trust.grants.users(), "invariant 16: grants are counted");
     }
 
     /// What is said to be held by tables is at least what all that stands in them takes.

@@ -32,6 +32,15 @@ impl Clock {
         self.tick = tick_of(now_us);
     }
 
+    /// Returns the time of day, in milliseconds and seconds since 1970.
+    pub(super) fn wall_ms(&self) -> u64 {
+        self.now_us.wrapping_add(self.wall_offset_us) / 1000
+    }
+
+    pub(super) fn wall_s(&self) -> u64 {
+        self.now_us.wrapping_add(self.wall_offset_us) / 1_000_000
+    }
+
     /// Returns the time of day as answers say it.
     pub(super) fn date(&mut self) -> [u8; DATE_BYTES] {
         let second = self.now_us.wrapping_add(self.wall_offset_us) / 1_000_000;

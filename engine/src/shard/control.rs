@@ -1,6 +1,7 @@
 //! What the control plane wants of a shard: new limits, and answers to what an operator asks.
 //!
-//! Owns: the orders, the answers, and the one question that is being answered. Touches: reads everything, changes the limits only.
+//! Owns: the orders, the answers, and the one order that is being done. Touches: reads everything, changes the limits; what is taken
+//! back is taken by [`super::grant::revoke`].
 //! Never: takes longer than a slice of a turn ([`LOOKS`]), waits for the control plane, or grows: each order has one answer of
 //! bounded length. A look that takes several turns is no snapshot: what moves meanwhile may be missing, or stand there twice.
 
@@ -18,29 +19,34 @@ use crate::reach::{Mark, reach};
 const LOOKS: usize = 1024;
 
 impl Shard {
-    /// Does one order of the control plane, or a part of it. To be called if [`Links::has_orders`](crate::mesh::Links::has_orders).
+    /// Does one order of the control plane, or a part of it, and hears verdicts of the authority. To be called if [`Links::has_orders`](crate::mesh::Links::has_orders).
     #[cold]
     pub(super) fn obey<D: Driver>(&mut self, driver: &mut D) {
         self.crossings.links.take_orders();
-        let answer = match self.look.take() {
-            Some(look) => self.look_on(look),
-            None => match self.crossings.links.next_order() {
-                None => return,
+        let answer = match (self.look.take(), self.revoking.take()) {
+            (Some(look), _) => self.look_on(look),
+            (None, Some(revoking)) => self.revoke_on(driver, revoking),
+            (None, None) => match self.crossings.links.next_order() {
+                None => None,
                 Some(Errand { number, wish: Wanted::Set(limits) }) => {
                     Some(Answer { number, said: Said::Applied(self.hold_to(limits)) })
                 }
                 Some(Errand { number, wish: Wanted::Ask(question, rows_max) }) => {
                     self.look_on(Look::new(number, question, rows_max))
                 }
-                // There are no grants yet.
-                Some(Errand { number, wish: Wanted::Revoke(_) }) => Some(Answer { number, said: Said::Revoked(0) }),
+                Some(Errand { number, wish: Wanted::Revoke(revocations) }) => {
+                    let revoking = self.begin_revoking(number, revocations);
+                    self.revoke_on(driver, revoking)
+                }
             },
         };
         if let Some(answer) = answer {
             self.crossings.links.answer(answer);
             driver.wake(self.crossings.links.shards());
         }
-        if self.look.is_some() || self.crossings.links.has_next_order() {
+        let unheard = self.hear_verdicts();
+        let unfinished = self.look.is_some() || self.revoking.is_some();
+        if unheard || unfinished || self.crossings.links.has_next_order() {
             self.crossings.links.put_off_orders();
         }
     }
@@ -64,6 +70,7 @@ impl Shard {
         }
         std::mem::swap(old, &mut limits);
         self.homes.rules_changed();
+        self.all_may = self.is_open_to_all();
         limits
     }
 

@@ -193,6 +193,28 @@ impl Look {
     }
 }
 
+/// A revocation that is being carried out.
+#[derive(Debug)]
+pub(super) struct Revoking {
+    /// The errand's number.
+    pub(super) number: u64,
+    pub(super) revocations: Box<[Revocation]>,
+    /// The next grant, and then the next slot.
+    pub(super) next_grant: u32,
+    pub(super) next_slot: usize,
+    /// A grant was meant.
+    pub(super) any: bool,
+    /// Connections that were ended.
+    pub(super) ended: u64,
+}
+
+impl Revoking {
+    /// Makes one that begins.
+    pub(super) fn new(number: u64, revocations: Box<[Revocation]>) -> Revoking {
+        Revoking { number, revocations, next_grant: 0, next_slot: 0, any: false, ended: 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

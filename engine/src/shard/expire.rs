@@ -23,6 +23,9 @@ impl Shard {
     pub(super) fn expire<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = self.expire_paced();
         worked |= self.retry();
+        if self.trust.asking.next_deadline().is_some() {
+            worked |= self.expire_verdicts(driver);
+        }
         let mut due = std::mem::take(&mut self.timers.due);
         let more = self.timers.wheel.expire(self.clock.tick, TIMERS_PER_TURN, &mut due);
         worked |= more || !due.is_empty();

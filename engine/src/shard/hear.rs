@@ -151,6 +151,7 @@ impl Shard {
             self.work.begin(driver, RELIEVE_US);
             worked |= self.relieve(driver);
         }
+        worked |= self.ask_in_line(driver);
         worked |= self.leave_topics(driver);
         worked
     }

@@ -10,6 +10,7 @@
 //!   logs        blocks: frame logs                             -            tails go first
 //!   histories   blocks; topics that nobody reads               4/8          used longest ago first
 //!   tables      topics that are read, subscriptions, names     3/8          whoever subscribes is refused
+//!               of these: grants, known verdicts               1/8          verdicts used longest ago go first
 //!   scratch     what is kept of blocks, queues of a turn       -            bounded by the others
 //! ```
 //!
@@ -52,7 +53,7 @@ impl Shard {
     /// Returns what is held besides blocks.
     pub(super) fn besides(&self) -> Besides {
         Besides {
-            tables: self.topics.bytes() + self.homes.bytes(),
+            tables: self.topics.bytes() + self.homes.bytes() + self.trust.bytes(),
             busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes() + self.edge_bytes,
             scratch: self.store.bookkeeping_bytes() + self.scratch_bytes().saturating_sub(self.scratch_at_start),
         }
@@ -62,7 +63,7 @@ impl Shard {
     /// read here already.
     pub(super) fn has_table_room(&self, slot: Slot, new_name: Option<usize>) -> bool {
         let busy = self.slots.actives.used_bytes() + self.exchanges.used_bytes() + self.readings.used_bytes();
-        let used = self.topics.used_bytes() + self.homes.read_bytes() + busy;
+        let used = self.topics.used_bytes() + self.homes.read_bytes() + self.trust.bytes() + busy;
         let left = self.store.pool.tables_max().saturating_sub(used);
         let costs = new_name.map_or(KNOWN_BYTES, |bytes| NEW_BYTES + 2 * bytes as u64);
         let held = u64::from(self.slots.connections[slot as usize].subscriptions) * HELD_BYTES;
@@ -82,6 +83,7 @@ impl Shard {
             self.sending.bytes(),
             self.timers.bytes(),
             self.scratch.bytes(),
+            self.trust.asking.bytes(),
             self.encoder.scratch_bytes(),
         ];
         queues.iter().sum::<usize>() as u64

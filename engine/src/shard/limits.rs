@@ -5,6 +5,17 @@ use corecast_protocol::network::Network;
 
 use super::rules::{LagPolicy, Rules};
 
+/// What the authority is asked for: credentials of other kinds are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Tokens are looked for, and it knows what they give.
+    pub tokens: bool,
+    /// API keys are.
+    pub keys: bool,
+    /// Name of the cookie that holds a token; none: no cookie does.
+    pub cookie: Option<String>,
+}
+
 /// Limits of one shard.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -76,6 +87,10 @@ pub struct Limits {
     pub open: Vec<bool>,
     /// For each listener: its port, once it is known.
     pub ports: Vec<u16>,
+    /// What the authority is asked for.
+    pub asks: Asks,
+    /// Time for the authority to say whether somebody may, in milliseconds.
+    pub verdict_ms: u64,
     /// What holds for topics of a pattern, instead of the limits above.
     pub rules: Rules,
     /// The listener whose connections speak lines over bare TCP.
@@ -134,6 +149,8 @@ impl Default for Limits {
             insecure: false,
             open: vec![true],
             ports: Vec::new(),
+            asks: Asks::default(),
+            verdict_ms: 5_000,
             rules: Rules::default(),
             #[cfg(feature = "telnet")]
             telnet: None,

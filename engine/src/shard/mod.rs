@@ -33,6 +33,7 @@ mod dialect;
 pub(crate) mod errand;
 mod expire;
 mod flush;
+mod grant;
 mod hear;
 mod ledger;
 pub(crate) mod limits;
@@ -66,6 +67,7 @@ use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use grant::trust::Trust;
 use random::random;
 use scratch::Scratch;
 use sending::Sending;
@@ -85,7 +87,7 @@ pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
 pub use errand::{Answer, ConnectionRow, Errand, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wanted};
-pub use limits::Limits;
+pub use limits::{Asks, Limits};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub(crate) use memory::slab::Slab;
 pub use refusal::{Refusal, Row as RefusalRow};
@@ -152,6 +154,11 @@ pub struct Shard {
     /// Number of the newest replay asked for.
     serial: u32,
 
+    /// Who may what.
+    trust: Trust,
+    /// No rule says anything, and everybody may everything.
+    all_may: bool,
+
     crossings: Crossings,
     sending: Sending,
     timers: Timers,
@@ -174,6 +181,8 @@ pub struct Shard {
     proxies: session::entrance::Proxies,
     /// What the control plane asked, while it is being answered.
     look: Option<Box<errand::Look>>,
+    /// What the control plane takes back, while that is being done.
+    revoking: Option<Box<errand::Revoking>>,
     draining: bool,
     drain_next: Slot,
 }
@@ -206,6 +215,8 @@ impl Shard {
             store: Store::new(limits.memory_bytes),
             leaving: Leaving::new(shards),
             serial: 0,
+            trust: Trust::new((hash_key, random(&mut random_state)), limits.memory_bytes),
+            all_may: false,
             crossings: Crossings::new(links),
             sending: Sending::default(),
             timers: Timers::new(slots_max),
@@ -219,11 +230,13 @@ impl Shard {
             proxies: session::entrance::Proxies::default(),
             frame_policy: session::request::embed::frame_policy(&limits.origins, &limits.loopback),
             look: None,
+            revoking: None,
             draining: false,
             drain_next: 0,
             random: random_state,
             limits,
         };
+        shard.all_may = shard.is_open_to_all();
         shard.scratch_at_start = shard.scratch_bytes();
         shard
     }
@@ -236,6 +249,8 @@ impl Shard {
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;
         self.stats.subscriptions = self.topics.subscriptions.len() as u64;
+        self.stats.grants = self.trust.grants.len() as u64;
+        self.stats.grant_bytes = self.trust.bytes();
         self.stats.compressed = self.encoder.compressed;
         self.stats.uncompressed = self.encoder.uncompressed;
         self.stats.compressed_bytes_before = self.encoder.bytes.0;

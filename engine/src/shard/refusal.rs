@@ -36,7 +36,10 @@ pub struct Row {
 /// When to come back, in seconds, if that is all it takes.
 const COME_BACK: &[(&str, &str)] = &[("Retry-After", "1")];
 
-/// What a 401 has to say (RFC 9110 section 15.5.2), in the words for a right that is over (RFC 6750 section 3.1).
+/// What a 401 has to say (RFC 9110 section 15.5.2), to who has shown nothing (RFC 6750 section 3).
+const CHALLENGE: &[(&str, &str)] = &[("WWW-Authenticate", "Bearer")];
+
+/// The same, in the words for what is not valid, or not any more (RFC 6750 section 3.1).
 const RENEW: &[(&str, &str)] = &[("WWW-Authenticate", "Bearer error=\"invalid_token\"")];
 
 /// Makes [`Refusal`] and its table: name and counter of each, and its row.
@@ -150,12 +153,48 @@ refusals! {
         err: Some(ErrCode::Forbidden),
         event: true,
     };
+    /// The peer may not as long as it does not say who it is.
+    Unauthorized, refused_unauthorized: Row {
+        name: "unauthorized",
+        text: "this needs a token or a key",
+        when: "you have not said who you are, and only those who do may do that",
+        cure: "come back with a [token or key](#who-you-are)",
+        status: Some(401),
+        headers: CHALLENGE,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::Unauthorized),
+        event: true,
+    };
+    /// What the peer shows is not believed.
+    InvalidToken, refused_invalid_token: Row {
+        name: "invalid-token",
+        text: "the token or key is not valid",
+        when: "the token or key that you show is not valid; the text says why",
+        cure: "get another one; do not come back with the same",
+        status: Some(401),
+        headers: RENEW,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::Unauthorized),
+        event: true,
+    };
+    /// Nobody can say now whether the peer may.
+    Unavailable, refused_unavailable: Row {
+        name: "unavailable",
+        text: "nobody can say now whether you may",
+        when: "who decides what you may does not answer in time (`verdict-timeout`)",
+        cure: "come back later",
+        status: Some(503),
+        headers: COME_BACK,
+        close: Some(close::TRY_AGAIN),
+        err: Some(ErrCode::Unavailable),
+        event: true,
+    };
     /// The peer was allowed to, and its time is over.
     Expired, refused_expired: Row {
         name: "expired",
         text: "the permission has expired",
-        when: "what allowed you to do that has run out",
-        cure: "get a new permission, and come back with it and your cursor",
+        when: "what allowed you to do that has run out, or was revoked",
+        cure: "get a new permission, and come back with it and your cursor; on a line protocol connection, `AUTH` before that",
         status: Some(401),
         headers: RENEW,
         close: Some(close::POLICY),

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use corecast_protocol::http::credential::CREDENTIAL_BYTES_MAX;
+
 /// Room for heads, lines and short bodies: the longest is a head with the list of 64 cursors in it twice (4 KiB).
 const TEXT_BYTES: usize = 16 << 10;
 
@@ -31,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) packet: Vec<u8>,
     /// Text that is being written.
     pub(super) text: Vec<u8>,
+    /// A credential that is being decoded.
+    pub(super) secret: Vec<u8>,
 }
 
 impl Scratch {
@@ -46,6 +50,7 @@ impl Scratch {
             plan: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
+            secret: vec![0; CREDENTIAL_BYTES_MAX],
         }
     }
 

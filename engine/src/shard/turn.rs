@@ -83,6 +83,7 @@ impl Shard {
         let again_us = self.waits_for_room().then_some(start_us + RETRY_US);
         let until = earlier(earlier(self.timers.next_us(), self.accepting.again_us()), again_us);
         let until = earlier(earlier(until, self.gives_back_us()), driver.due_us());
+        let until = earlier(until, self.trust.asking.next_deadline().map(|(due_ms, _)| due_ms * 1000));
         Busy::RestUntil(until)
     }
 

@@ -42,6 +42,11 @@ impl Stage {
         (Stage::of(limits, sizes, links), control)
     }
 
+    /// Makes shards of these ends, with room for so many connections each.
+    pub(crate) fn with_links(limits: &Limits, slots: u32, links: Vec<mesh::Links>) -> Stage {
+        Stage::of(limits, Sizes { slots, ..Stage::sizes(limits) }, links)
+    }
+
     /// Makes one shard with so many receive buffers of so many bytes.
     pub(crate) fn with_buffers(limits: &Limits, buffers: u16, buffer_bytes: usize) -> Stage {
         let sizes = Sizes { buffers, buffer_bytes, ..Stage::sizes(limits) };

@@ -1,9 +1,10 @@
 //! One shard and its clients at a table: requests go in as bytes, answers come out, and the clock moves when the test says so.
 
 use corecast::io::driver::Driver as _;
-use corecast::mesh;
+use corecast::mesh::{self, Ends, Questions};
 use corecast::shard::{Limits, Setup, Shard};
 
+use crate::authority::{Authority, Says};
 use crate::faults::Faults;
 use crate::kernel::FakeKernel;
 use crate::net::{ConnId, Found, Net, SharedNet};
@@ -23,6 +24,8 @@ pub(crate) struct Table {
     net: SharedNet,
     kernel: FakeKernel,
     shard: Shard,
+    /// Who says who may what; none: questions have no verdicts.
+    pub(crate) authority: Option<Authority>,
 }
 
 /// What a client has got: its bytes, and whether the server has ended its direction.
@@ -63,16 +66,32 @@ impl Got {
 }
 
 impl Table {
-    pub(crate) fn new(limits: Limits) -> Table {
+    fn with_questions(limits: Limits) -> (Table, Questions) {
         let sizes = Sizes { memory_bytes: 64 << 20, slots: 256, buffers: 256, buffer_bytes: 16 << 10, orders: 4096 };
         let net = Net::shared(1);
         let mut kernel =
             FakeKernel::new(0, net.clone(), Rng::new(1), Faults { delay_us_max: 1, ..Faults::NONE }, sizes);
         let limits = Limits { memory_bytes: 64 << 20, ..limits };
-        let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
+        let Ends { mut links, questions, .. } = mesh::join_all(1, 1, limits.ring_bytes(1));
+        let links = links.pop().expect("one was made");
         let setup = Setup { index: 0, limits, links, seed: 1, slots_max: sizes.slots, hash_key: 1, wall_offset_us: 0 };
         kernel.accept(0);
-        Table { net, kernel, shard: Shard::new(setup) }
+        (Table { net, kernel, shard: Shard::new(setup), authority: None }, questions)
+    }
+
+    pub(crate) fn new(limits: Limits) -> Table {
+        Table::with_questions(limits).0
+    }
+
+    /// Makes one with an authority.
+    pub(crate) fn with_authority(limits: Limits, says: Says) -> Table {
+        let (mut table, questions) = Table::with_questions(limits);
+        table.authority = Some(Authority::new(questions, table.net.clone(), says));
+        table
+    }
+
+    pub(crate) fn authority(&mut self) -> &mut Authority {
+        self.authority.as_mut().expect("it has one")
     }
 
     pub(crate) fn shard(&mut self) -> &mut Shard {
@@ -94,6 +113,11 @@ impl Table {
         self.net.borrow_mut().client_end(conn);
     }
 
+    /// Takes a client away.
+    pub(crate) fn reset(&mut self, conn: ConnId) {
+        self.net.borrow_mut().client_reset(conn, true);
+    }
+
     pub(crate) fn drain(&mut self) {
         self.shard.drain(&mut self.kernel);
     }
@@ -101,6 +125,9 @@ impl Table {
     fn turn(&mut self, step_us: u64) {
         self.shard.turn(&mut self.kernel);
         self.shard.check();
+        if let Some(authority) = &mut self.authority {
+            authority.act();
+        }
         self.net.borrow_mut().advance_us(step_us);
     }
 

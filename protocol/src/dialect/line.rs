@@ -89,6 +89,15 @@ pub fn err(w: &mut Writer<'_>, token: Option<&str>, code: ErrCode, text: &str) {
     w.text(text);
 }
 
+/// Writes `ERR - <code> <text>` about a subscription that has ended: its topic, as one word, begins the text.
+pub fn ended(w: &mut Writer<'_>, topic: &str, code: ErrCode) {
+    w.text("ERR - ");
+    w.text(code.as_str());
+    w.byte(b' ');
+    encode_topic_word(topic, w);
+    w.text(" may not be read any more: the subscription has ended");
+}
+
 /// Writes `PONG [token]`.
 pub fn pong(w: &mut Writer<'_>, token: Option<&str>) {
     w.text("PONG");

@@ -27,9 +27,9 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoder {
     /// Payload bytes of the data frame under way that are still to come.
-    remaining: u64,
+    remaining: u32,
     /// Payload bytes of the message so far, with all of the frame under way.
-    message_bytes: u64,
+    message_bytes: u32,
     /// The mask of the frame under way, turned to its next byte.
     mask: [u8; 4],
     utf8: Utf8,
@@ -134,7 +134,7 @@ impl Decoder {
     /// # Errors
     /// The [`Violation`] that names the rule broken; the connection is then beyond repair. [`Violation::MessageTooLarge`] comes
     /// as soon as a header announces a message of more than `message_bytes_max` bytes, or one that is compressed and has more
-    /// than [`compressed_bytes_max`] of that.
+    /// than [`compressed_bytes_max`] of that; and, whatever the limit, of one of 4 GiB.
     #[inline]
     pub fn next(&mut self, buf: &mut [u8], message_bytes_max: usize) -> Result<Step, Violation> {
         if self.remaining > 0 {
@@ -160,13 +160,15 @@ impl Decoder {
             }
         }
         // Both are below 2^63, so the sum is below 2^64.
-        self.message_bytes += header.len;
+        let message_bytes = u64::from(self.message_bytes) + header.len;
         let compressed = self.flags & COMPRESSED != 0;
         let bytes_max = if compressed { compressed_bytes_max(message_bytes_max) } else { message_bytes_max };
-        if self.message_bytes > bytes_max as u64 {
+        if message_bytes > bytes_max as u64 {
             return Err(Violation::MessageTooLarge);
         }
-        self.remaining = header.len;
+        // A state has no room for larger ones: there is one for each of very many connections.
+        self.message_bytes = u32::try_from(message_bytes).map_err(|_| Violation::MessageTooLarge)?;
+        self.remaining = u32::try_from(header.len).map_err(|_| Violation::MessageTooLarge)?;
         self.mask = header.mask;
         if header.fin {
             self.flags |= FIN;
@@ -178,7 +180,7 @@ impl Decoder {
     #[inline]
     fn data(&mut self, buf: &mut [u8], start: usize) -> Result<Step, Violation> {
         let available = buf.len() - start;
-        let len = self.remaining.min(available as u64) as usize;
+        let len = available.min(self.remaining as usize);
         let data = &mut buf[start..start + len];
         if self.role == Role::Server {
             unmask(data, self.mask, 0);
@@ -187,7 +189,7 @@ impl Decoder {
         if self.flags & (TEXT | COMPRESSED) == TEXT {
             self.utf8.push(data)?;
         }
-        self.remaining -= len as u64;
+        self.remaining -= len as u32;
         let last = self.remaining == 0 && self.flags & FIN != 0;
         if last && !self.utf8.complete() {
             return Err(Violation::NotUtf8);

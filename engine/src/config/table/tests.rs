@@ -48,6 +48,8 @@ fn other_values_read_back() {
         ("jsonp", "false"),
         ("demo", "false"),
         ("client-library", "false"),
+        ("token-cookie", "access"),
+        ("verdict-timeout", "1s"),
         ("shutdown-timeout", "0s"),
         ("echo", "true"),
         ("log-format", "json"),

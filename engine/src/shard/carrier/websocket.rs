@@ -181,7 +181,8 @@ impl Shard {
             return;
         }
         self.choose_receive(driver, slot);
-        let late = |waiting| matches!(waiting, Waiting::Room(_) | Waiting::Answer | Waiting::Turn);
+        let late =
+            |waiting| matches!(waiting, Waiting::Room(_) | Waiting::Answer | Waiting::Turn | Waiting::Verdict(_));
         if self.slots.active_if_any(slot).is_some_and(|active| late(active.waiting)) {
             // It is we who are late, and may not have read what it says. It is pinged like others, for its own sake.
             let connection = &mut self.slots.connections[slot as usize];
@@ -235,6 +236,7 @@ impl Shard {
         };
         let after_ms = self.with_jitter(after_ms).min(message_ms);
         self.timers.wheel.set(slot, self.clock.tick, after_ms);
+        self.watch_right(slot);
     }
 }
 

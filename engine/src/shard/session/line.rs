@@ -2,17 +2,24 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::dialect::line as answer;
+use corecast_protocol::http::credential::Credential;
 use corecast_protocol::line::{self, Command, ErrCode};
 use corecast_protocol::message::Gap;
+use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
+use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Reason};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::grant::recognize::Recognized;
 use crate::shard::session::order::Order;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
+use crate::shard::topic::topics::{NONE, Subscription};
+use crate::shard::work::PIECE_NS;
 
 impl Shard {
     /// Handles a command.
@@ -49,6 +56,7 @@ impl Shard {
                 let token = id.unwrap_or("");
                 (self.order(slot, Order::Publish { topic, content, expected: None, asker, token }), id)
             }
+            Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id),
             Ok(Command::Ping { token }) => {
                 self.tell(driver, slot, |w| answer::pong(w, token));
                 return Outcome::Done;
@@ -62,6 +70,57 @@ impl Shard {
             self.refuse_command(driver, slot, id, refusal);
         }
         outcome
+    }
+
+    /// Believes what a connection shows, or says why not; what it was given before is over then, or goes on.
+    fn authenticate<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        credential: Credential<'_>,
+        id: Option<&str>,
+    ) -> Outcome {
+        match self.believe(slot, credential.kind, credential.secret) {
+            Recognized::As(grant) => {
+                self.renew(driver, slot, grant);
+                if let Some(token) = id {
+                    self.tell_ok(driver, slot, token, None);
+                }
+                Outcome::Done
+            }
+            Recognized::Wait(wait) => Outcome::Wait(wait),
+            Recognized::Refused(refusal, text) => {
+                self.refused(refusal);
+                self.tell_err(driver, slot, id, refusal.row().err.unwrap_or(ErrCode::Unauthorized), text);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named.
+    fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) {
+        self.give(slot, grant);
+        let mut subscription = self.slots.connections[slot as usize].first;
+        while subscription != NONE {
+            let Subscription { log, next, .. } = self.topics.subscriptions[subscription as usize];
+            let mut room = [0; TOPIC_BYTES_MAX];
+            let name = self.topics.name(self.topics.logs[log as usize].topic).text.as_bytes();
+            let topic = &mut room[..name.len()];
+            topic.copy_from_slice(name);
+            let topic = std::str::from_utf8(topic).expect("topics are text");
+            self.work.spend(PIECE_NS);
+            if let Err(refusal) = self.may(slot, Action::Subscribe, topic) {
+                reach(Mark::RightLost);
+                self.refused(refusal);
+                if !self.unsubscribe(driver, slot, subscription) {
+                    self.kill(driver, slot);
+                    return;
+                }
+                self.tell(driver, slot, |w| answer::ended(w, topic, ErrCode::Forbidden));
+            }
+            subscription = next;
+        }
+        self.watch_right(slot);
     }
 
     /// A home has done what a command ordered, or has not.

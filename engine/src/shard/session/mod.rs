@@ -9,7 +9,8 @@
 //!   raw        payloads of one topic, on `/topics/...`
 //!   echo       everything back, on `/echo`
 //!
-//!   order      what they order, and what all of them share: limits, room in a ring, who is told
+//!   order      what they order, and what all of them share: rights, limits, room in a ring, who is told
+//!   right      who may what: asked by every order
 //! ```
 //!
 //! A session gives [orders](order) and is told *news*, by the verbs below. Messages never pass through it: they are in the frame log,
@@ -26,6 +27,7 @@ pub(in crate::shard) mod raw;
 pub(in crate::shard) mod reading;
 pub(in crate::shard) mod refuse;
 pub(in crate::shard) mod request;
+pub(in crate::shard) mod right;
 pub(in crate::shard) mod states;
 pub(in crate::shard) mod stream;
 pub(in crate::shard) mod subscribing;
@@ -39,6 +41,7 @@ use corecast_protocol::message::Gap;
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
 use crate::mesh::{Content, Lost, Reason, Stretch};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::traits::Session;
@@ -251,6 +254,11 @@ impl Shard {
 
     /// The timer of an open connection is over.
     pub(in crate::shard) fn due<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        if self.right_is_over(slot) && !self.slots.is_closing(slot) {
+            reach(Mark::GrantExpired);
+            self.refuse_connection(driver, slot, Refusal::Expired);
+            return;
+        }
         match self.slots.connections[slot as usize].session {
             Session::Request => self.expire_request(driver, slot),
             Session::Poll => self.expire_poll(driver, slot),

@@ -11,6 +11,7 @@
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::topic::is_system;
 
+use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Name, Packet, Reason, Standing, Start, Ticket};
 use crate::shard::Shard;
@@ -48,6 +49,8 @@ pub(in crate::shard) enum Order<'a> {
     Ask {
         /// Which.
         topic: &'a str,
+        /// What for: to read them, or to know whether a condition holds before it is published to.
+        action: Action,
         /// From where on.
         from: Start,
         /// What its answer is known by.
@@ -66,6 +69,9 @@ impl Shard {
                 if is_system(topic) {
                     return Outcome::Refused(Refusal::Forbidden);
                 }
+                if let Err(refusal) = self.may(slot, Action::Publish, topic) {
+                    return Outcome::Refused(refusal);
+                }
                 if asker == Asker::Connection && self.owes_all(slot) {
                     return Outcome::Wait(Wait::Answer);
                 }
@@ -80,6 +86,9 @@ impl Shard {
                 self.send_order(slot, &packet, Way::to(self.home_of(topic.hash), lane), bytes, asker)
             }
             Order::Clear { topic, expected } => {
+                if let Err(refusal) = self.may(slot, Action::Publish, topic) {
+                    return Outcome::Refused(refusal);
+                }
                 let topic = self.name_topic(topic);
                 let ticket = self.ticket(slot, Asker::Connection, "");
                 let packet = match expected {
@@ -89,7 +98,10 @@ impl Shard {
                 let way = Way::to(self.home_of(topic.hash), Lane::Short);
                 self.send_order(slot, &packet, way, Packet::bytes_max(0), Asker::Connection)
             }
-            Order::Ask { topic, from, serial } => {
+            Order::Ask { topic, action, from, serial } => {
+                if let Err(refusal) = self.may(slot, action, topic) {
+                    return Outcome::Refused(refusal);
+                }
                 let topic = self.name_topic(topic);
                 let ticket = Ticket { serial, ..self.ticket(slot, Asker::Connection, "") };
                 let way = Way::to(self.home_of(topic.hash), Lane::Bulk);
@@ -115,6 +127,9 @@ impl Shard {
         slot: Slot,
         wish: Wish<'_>,
     ) -> Outcome {
+        if let Err(refusal) = self.may(slot, Action::Subscribe, wish.topic) {
+            return Outcome::Refused(refusal);
+        }
         match self.subscription_of(slot, wish.topic) {
             Some(subscription) if wish.since.is_none() => {
                 self.change(slot, subscription, wish.manner);
@@ -134,12 +149,18 @@ impl Shard {
                     return Outcome::Done;
                 }
             }
-            None if self.slots.connections[slot as usize].subscriptions >= self.limits.subscriptions_max => {
+            None if self.slots.connections[slot as usize].subscriptions >= self.subscriptions_max(slot) => {
                 return Outcome::Refused(Refusal::TooMany);
             }
             None => {}
         }
         self.subscribe(slot, wish)
+    }
+
+    /// Returns how many subscriptions a connection may have.
+    pub(in crate::shard) fn subscriptions_max(&self, slot: Slot) -> u32 {
+        let own = self.trust.grants.get(self.grant_of(slot)).and_then(|interned| interned.grant.limits.subscriptions);
+        own.map_or(self.limits.subscriptions_max, |own| own.min(self.limits.subscriptions_max))
     }
 
     /// Ends a subscription of a connection, if it has it.

@@ -84,6 +84,7 @@ impl Shard {
         let mut plan = std::mem::replace(&mut reading.plan, Buffer::new(Owner::Inbound));
         plan.clear(&mut self.store);
         self.timers.wheel.set(slot, self.clock.tick, wait_ms.into());
+        self.watch_right(slot);
         // A peer that has ended its direction waits for no message that is still to come.
         if wait_ms == 0 || self.draining || ended || ends {
             self.answer_poll(driver, slot);
@@ -105,11 +106,12 @@ impl Shard {
         let index = std::mem::replace(&mut active.state, NONE);
         let mut reading = self.readings.remove(index as usize);
         reading.plan.clear(&mut self.store);
-        let Reading { mut pending, words, conditions, .. } = reading;
+        let Reading { mut pending, words, conditions, grant, .. } = reading;
         pending.what = Asked::Poll;
         self.slots.connections[slot as usize].session = Session::Request;
         let exchange = self.exchange(slot);
         (exchange.pending, exchange.words, exchange.conditions) = (pending, words, conditions);
+        exchange.grant = grant;
     }
 
     /// Reads what is new in the logs of a long poll into its answer, and answers if there is anything.

@@ -2,6 +2,7 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Gap;
+use corecast_protocol::topic::is_system;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Reason};
@@ -38,7 +39,7 @@ impl Shard {
         let content = Content { event: "", payload: bytes, text };
         let order = Order::Publish { topic, content, expected: None, asker: Asker::Nobody, token: "" };
         match self.order(slot, order) {
-            Outcome::Refused(Refusal::Forbidden) => {
+            Outcome::Refused(Refusal::Forbidden) if is_system(topic) => {
                 self.refuse_connection_because(driver, slot, Refusal::Forbidden, SYSTEM_TOPIC);
                 Outcome::Done
             }

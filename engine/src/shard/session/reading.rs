@@ -6,6 +6,7 @@
 //! its home, and perhaps room in a ring.
 
 use crate::shard::dialect::Shape;
+use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::request::exchange::Pending;
@@ -44,6 +45,8 @@ pub(in crate::shard) struct Reading {
     pub(in crate::shard) conditions: Buffer,
     /// By place in the plan: topics with messages none of which is in the answer, though it asked for what is remembered.
     pub(in crate::shard) emptied: u64,
+    /// What whoever sent it may do, if it is a poll; a stream's stands with its connection.
+    pub(in crate::shard) grant: u32,
     /// How long it waits for the first message, in milliseconds.
     pub(in crate::shard) wait_ms: u32,
     /// How it is answered.
@@ -65,6 +68,7 @@ impl Reading {
             words: Words::new(),
             conditions: Buffer::new(Owner::Inbound),
             emptied: 0,
+            grant: NOBODY,
             wait_ms: 0,
             pending: Pending::default(),
             transport,

@@ -3,6 +3,7 @@
 //! Every refusal goes through here, and is counted here, once.
 
 use corecast_protocol::json;
+use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
 use crate::io::driver::{Driver, Slot};
@@ -42,6 +43,27 @@ impl Shard {
         let mut w = Writer::new(&mut body);
         json::error(&mut w, text);
         let len = w.finish().expect("reasons are short");
+        self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
+    }
+
+    /// Answers a request of several topics with the refusal of one of them, which is named.
+    pub(in crate::shard) fn refuse_topic<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        refusal: Refusal,
+        topic: &str,
+        ends: bool,
+    ) {
+        // Escaping makes a topic at most six times as long.
+        let mut body = [0; 6 * TOPIC_BYTES_MAX + 256];
+        let mut w = Writer::new(&mut body);
+        w.text("{\"error\":");
+        json::string(&mut w, refusal.row().text);
+        w.text(",\"topic\":");
+        json::string(&mut w, topic);
+        w.byte(b'}');
+        let len = w.finish().expect("room for the longest topic was made");
         self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
     }
 

@@ -6,6 +6,7 @@
 
 use crate::io::driver::Slot;
 use crate::shard::Shard;
+use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::reading::Reading;
@@ -58,6 +59,7 @@ impl Shard {
             let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
             let mut exchange = self.exchanges.remove(std::mem::replace(&mut active.state, NONE) as usize);
             exchange.clear(&mut self.store);
+            self.trust.grants.release(exchange.grant);
             self.drop_reading(exchange.reading);
         }
     }
@@ -96,8 +98,14 @@ impl Shard {
         let pending = exchange.pending;
         let words = std::mem::replace(&mut exchange.words, Words::new());
         let conditions = std::mem::replace(&mut exchange.conditions, Buffer::new(Owner::Inbound));
+        let grant = std::mem::replace(&mut exchange.grant, NOBODY);
         let reading = &mut self.readings[index as usize];
         (reading.pending, reading.words, reading.conditions) = (pending, words, conditions);
+        if session == Session::Poll {
+            reading.grant = grant;
+        } else {
+            self.give(slot, grant);
+        }
         self.end_exchange(slot);
         self.slots.connections[slot as usize].session = session;
         self.active(slot).state = index;
@@ -116,6 +124,7 @@ impl Shard {
     pub(in crate::shard) fn drop_reading(&mut self, index: u32) {
         if let Some(mut reading) = self.readings.try_remove(index as usize) {
             reading.clear(&mut self.store);
+            self.trust.grants.release(reading.grant);
         }
     }
 }

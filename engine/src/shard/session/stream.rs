@@ -105,6 +105,7 @@ impl Shard {
         }
         // A second sign of life: some scanners let the first pass only when the second has come.
         self.timers.wheel.set(slot, self.clock.tick, SECOND_SIGN_MS);
+        self.watch_right(slot);
         self.subscribe_step(driver, slot);
     }
 
@@ -267,6 +268,7 @@ impl Shard {
         let after_ms = self.limits.ping_ms.min(self.limits.stream_ms.saturating_sub(age_ms).max(TICK_MS));
         let after_ms = self.with_jitter(after_ms);
         self.timers.wheel.set(slot, self.clock.tick, after_ms);
+        self.watch_right(slot);
     }
 
     /// Says whether a stream whose peer has ended its direction was sent everything there is: what is still to be published is not due.

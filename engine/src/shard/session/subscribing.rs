@@ -7,6 +7,7 @@ use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, percent, topic};
 
+use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::Shape;
@@ -78,7 +79,11 @@ impl Shard {
         // Who waits for a stream, and gets none, does not send another request on this connection.
         let ends = matches!(transport, Transport::Stream(_));
         let begun = checked.map(|several| {
-            if plan::count(&plan) > self.limits.subscriptions_max as usize {
+            if let Some((topic, refusal)) = self.first_forbidden(slot, &plan) {
+                self.refuse_topic(driver, slot, refusal, topic, ends);
+                return;
+            }
+            if plan::count(&plan) > self.subscriptions_max(slot) as usize {
                 // Before its head: a stream would end, and come back for the same.
                 self.refuse_request(driver, slot, Refusal::TooMany, ends);
                 return;
@@ -107,6 +112,14 @@ impl Shard {
         });
         self.scratch.plan = plan;
         begun
+    }
+
+    /// Finds the first topic of a plan that may not be read, and why.
+    fn first_forbidden<'p>(&self, slot: Slot, plan: &'p [u8]) -> Option<(&'p str, Refusal)> {
+        plan::steps(plan).find_map(|step| {
+            let refusal = self.may(slot, Action::Subscribe, step.topic).err()?;
+            Some((step.topic, refusal))
+        })
     }
 
     /// Subscribes the next topic of the plan, as far as answers and rings allow; what has to wait comes back here.

@@ -80,6 +80,7 @@ impl Shard {
     pub(in crate::shard) fn closed(&mut self, slot: Slot) {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
+        self.trust.grants.release(connection.grant);
         let (generation, ready) = (connection.generation, connection.ready);
         *connection = Connection { generation, ready, ..Connection::free() };
         self.stats.connections -= 1;

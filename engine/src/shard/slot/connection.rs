@@ -11,6 +11,7 @@ use corecast_protocol::ws::decoder::{Decoder, Role};
 use crate::io::driver::{Interest, Slot};
 use crate::shard::crossing::Way;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::traits::Session;
@@ -98,6 +99,9 @@ pub(in crate::shard) struct Connection {
     pub(in crate::shard) dialect: Dialect,
     /// Messages were sent since the combined cursor was told.
     pub(in crate::shard) cursor_due: bool,
+    /// What it was given, or 0: that of its peer's certificate, or of what it has shown as a WebSocket or a stream. A request that
+    /// shows something keeps that for itself.
+    pub(in crate::shard) grant: u32,
     /// When its stream or its newest request began, 0 before the first; of a WebSocket, the message that its peer is in the middle
     /// of sending, 0 if that is none.
     pub(in crate::shard) opened_tick: u32,
@@ -139,6 +143,7 @@ impl Connection {
             active: NONE,
             dialect: Dialect::new(Shape::Payload, Coding::Plain),
             cursor_due: false,
+            grant: NOBODY,
             opened_tick: 0,
             decoder: Decoder::new(Role::Server),
         }
@@ -193,6 +198,8 @@ pub(in crate::shard) enum Waiting {
     Drain,
     /// Others have their turn first.
     Turn,
+    /// Somebody else has to say whether it may; until this time (milliseconds of the driver's clock, the low 32 bits).
+    Verdict(u32),
 }
 
 /// What a peer has to read of an answer to be waited for, in bytes a millisecond: a thousandth of what a slow telephone does is less.

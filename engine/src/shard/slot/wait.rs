@@ -19,6 +19,8 @@ pub(in crate::shard) enum Wait {
     Room(Way),
     /// An answer that is on its way.
     Answer,
+    /// A verdict of the authority.
+    Verdict,
 }
 
 /// What became of an order.
@@ -38,6 +40,7 @@ impl Shard {
         match wait {
             Wait::Room(way) => self.park(slot, way),
             Wait::Answer => self.active(slot).waiting = Waiting::Answer,
+            Wait::Verdict => self.await_verdict(slot),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Batches: NDJSON bodies, a message a line. All lines are checked before any is published.
+//! Batches: NDJSON bodies, a message a line. All lines are checked, and asked whether they may, before any is published.
 //!
 //! ```text
 //!   as it came   {"topic":"a","data":"x"}\n{"data":"eA==","encoding":"base64","topic":"b"}\n ...
@@ -11,6 +11,7 @@ use corecast_protocol::json;
 use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
+use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content};
 use crate::shard::Shard;
@@ -21,6 +22,7 @@ use crate::shard::session::request::answer::{JSON, ok};
 use crate::shard::session::request::exchange::Batch;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::Outcome;
+use crate::shard::work::PIECE_NS;
 
 /// Bodies of batches may be so many times as large as a message.
 pub(in crate::shard) const BATCH_MESSAGES: u64 = 16;
@@ -36,6 +38,28 @@ enum Line {
     End,
     /// It is wrong: this is why.
     Wrong(String),
+}
+
+/// A line that was checked.
+struct Record<'r> {
+    topic: &'r str,
+    content: Content<'r>,
+    /// Bytes that it takes.
+    len: usize,
+}
+
+impl Record<'_> {
+    /// Reads the first of some records.
+    fn first(records: &[u8]) -> Record<'_> {
+        let (head, rest) = records.split_at(RECORD_HEAD);
+        let data_len = u32::from_le_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        let (topic, rest) = rest.split_at(usize::from(head[0]));
+        let (event, rest) = rest.split_at(usize::from(head[1]));
+        let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
+        let event = std::str::from_utf8(event).expect("only checked events are kept");
+        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1 };
+        Record { topic, content, len: RECORD_HEAD + topic.len() + event.len() + data_len }
+    }
 }
 
 impl Shard {
@@ -62,6 +86,21 @@ impl Shard {
                 Line::Wrong(text) => {
                     self.clear_body(slot);
                     self.answer_error(driver, slot, 400, &text, false);
+                    self.request_ends(slot);
+                    return;
+                }
+            }
+        }
+        while !self.exchange(slot).batch.allowed {
+            if self.is_slice_over(driver, start_ns) {
+                return self.batch_waits(slot);
+            }
+            match self.allow_record(driver, slot) {
+                Ok(()) => {}
+                Err((line, refusal)) => {
+                    self.clear_body(slot);
+                    let text = format!("line {line}: {}", refusal.row().text);
+                    self.refuse_request_because(driver, slot, refusal, &text, false);
                     self.request_ends(slot);
                     return;
                 }
@@ -141,20 +180,31 @@ impl Shard {
         Line::Checked
     }
 
+    /// Asks of the next record of a checked batch whether it may be published; says which one may not, and why.
+    fn allow_record<D: Driver>(&mut self, driver: &D, slot: Slot) -> Result<(), (u32, Refusal)> {
+        let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
+        let body = driver.memory().bytes(active.body.span());
+        let Batch { offset, packed, sent, .. } = self.exchanges[active.state as usize].batch;
+        if offset >= packed {
+            let batch = &mut self.exchange(slot).batch;
+            (batch.allowed, batch.offset, batch.sent) = (true, 0, 0);
+            return Ok(());
+        }
+        let Record { topic, len, .. } = Record::first(&body[offset as usize..packed as usize]);
+        self.may(slot, Action::Publish, topic).map_err(|refusal| (sent + 1, refusal))?;
+        self.work.spend(PIECE_NS);
+        let batch = &mut self.exchange(slot).batch;
+        batch.offset += len as u32;
+        batch.sent += 1;
+        Ok(())
+    }
+
     /// Publishes the next record of a checked batch.
     fn publish_record<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> Outcome {
         let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory().bytes(active.body.span());
         let Batch { offset, packed, .. } = self.exchanges[active.state as usize].batch;
-        let record = &body[offset as usize..packed as usize];
-        let (head, rest) = record.split_at(RECORD_HEAD);
-        let data_len = u32::from_le_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        let (topic, rest) = rest.split_at(usize::from(head[0]));
-        let (event, rest) = rest.split_at(usize::from(head[1]));
-        let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
-        let event = std::str::from_utf8(event).expect("only checked events are kept");
-        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1 };
-        let len = RECORD_HEAD + topic.len() + event.len() + data_len;
+        let Record { topic, content, len } = Record::first(&body[offset as usize..packed as usize]);
         let order = Order::Publish { topic, content, expected: None, asker: Asker::Connection, token: "" };
         let outcome = self.order(slot, order);
         if let Outcome::Wait(_) = outcome {

@@ -6,6 +6,7 @@
 use corecast_protocol::cursor::{Cursor, Since};
 
 use crate::mesh::Standing;
+use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::refusal::Refusal;
@@ -67,6 +68,8 @@ pub(in crate::shard) struct Batch {
     pub(in crate::shard) line: u32,
     /// Bytes of records.
     pub(in crate::shard) packed: u32,
+    /// It was asked of all lines whether they may be published.
+    pub(in crate::shard) allowed: bool,
     /// Lines sent to their homes.
     pub(in crate::shard) sent: u32,
     /// Those that were refused.
@@ -104,6 +107,8 @@ pub(in crate::shard) struct Exchange {
     pub(in crate::shard) conditions: Buffer,
     /// What was there when they held; what is done is done only if it still is.
     pub(in crate::shard) expected: Option<Standing>,
+    /// What whoever sends it may do.
+    pub(in crate::shard) grant: u32,
     /// Where its messages start.
     pub(in crate::shard) since: Since,
     /// What it will read, if it subscribes; or [`NONE`].
@@ -130,6 +135,7 @@ impl Exchange {
             words: Words::new(),
             conditions: Buffer::new(Owner::Inbound),
             expected: None,
+            grant: NOBODY,
             since: Since::Latest,
             reading: NONE,
             batch: Batch::default(),

@@ -12,11 +12,13 @@ use corecast_protocol::http::head::{self, BodyLength, Method, Request};
 use corecast_protocol::http::response;
 use corecast_protocol::violation::Violation;
 
+use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content, Reason, Start};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
+use crate::shard::grant::recognize::Recognized;
 use crate::shard::limits::Limits;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
@@ -89,10 +91,31 @@ impl Shard {
             return used;
         }
         // An HTTP/1.0 peer's Upgrade is ignored (RFC 9110 section 7.8).
-        if request.headers.connection_upgrade && request.headers.upgrade_websocket && !request.http10 {
+        let upgrades = request.headers.connection_upgrade && request.headers.upgrade_websocket && !request.http10;
+        let refused = match self.recognize(slot, request) {
+            Recognized::As(grant) => {
+                self.exchange(slot).grant = grant;
+                None
+            }
+            Recognized::Wait(wait) => {
+                // The head is read once more when what it waits for has come.
+                self.end_exchange(slot);
+                self.wait(slot, wait);
+                return 0;
+            }
+            Recognized::Refused(refusal, text) => Some((refusal, text)),
+        };
+        if let Some((refusal, text)) = refused.filter(|_| upgrades) {
+            self.refuse_request_because(driver, slot, refusal, text, true);
+            return used;
+        }
+        if upgrades {
             return self.upgrade(driver, slot, request, used);
         }
-        let body_bytes_max = if !kept || !self.keep_conditions(driver, slot, request) {
+        let body_bytes_max = if let Some((refusal, text)) = refused {
+            self.refuse_request_because(driver, slot, refusal, text, false);
+            self.limits.message_bytes_max.into()
+        } else if !kept || !self.keep_conditions(driver, slot, request) {
             self.refuse_request(driver, slot, Refusal::Full, false);
             self.limits.message_bytes_max.into()
         } else {
@@ -236,7 +259,7 @@ impl Shard {
             Asked::Subscribe => return self.poll(driver, slot),
             Asked::Discard => return self.request_ends(slot),
             Asked::Publish | Asked::Clear if asks_first => {
-                let outcome = self.ask_topic(slot, topic, Start::Latest);
+                let outcome = self.ask_topic(slot, topic, Action::Publish, Start::Latest);
                 if outcome == Outcome::Done {
                     // It comes back here when it is known what there is.
                     self.active(slot).waiting = Waiting::Answer;
@@ -260,8 +283,8 @@ impl Shard {
                 return;
             }
             Asked::Clear => self.order(slot, Order::Clear { topic, expected }),
-            Asked::Poll => self.ask_topic(slot, topic, start_of(since)),
-            Asked::Value => self.ask_topic(slot, topic, Start::Latest),
+            Asked::Poll => self.ask_topic(slot, topic, Action::Subscribe, start_of(since)),
+            Asked::Value => self.ask_topic(slot, topic, Action::Subscribe, Start::Latest),
         };
         match outcome {
             Outcome::Wait(wait) => {
@@ -277,10 +300,10 @@ impl Shard {
     }
 
     /// Asks for messages of a topic; answers to what was asked before are none of this request.
-    fn ask_topic(&mut self, slot: Slot, topic: &str, from: Start) -> Outcome {
+    fn ask_topic(&mut self, slot: Slot, topic: &str, action: Action, from: Start) -> Outcome {
         let serial = self.next_serial();
         self.exchange(slot).serial = serial;
-        self.order(slot, Order::Ask { topic, from, serial })
+        self.order(slot, Order::Ask { topic, action, from, serial })
     }
 
     /// Says whether an answer is that to what the present request of a connection has asked.
@@ -380,7 +403,7 @@ impl Shard {
         };
         let idle = active.queue.is_empty() && active.sending == 0 && !active.closing;
         let begun = arriving || active.heading || !kept_alive && !active.carry.is_empty();
-        if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn) {
+        if matches!(active.waiting, Waiting::Answer | Waiting::Room(_) | Waiting::Turn | Waiting::Verdict(_)) {
             // The answer is late, not the peer.
             self.timers.wheel.set(slot, self.clock.tick, request_ms);
         } else if active.is_read_in(patience_ms) {

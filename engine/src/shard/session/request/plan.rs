@@ -123,7 +123,7 @@ pub(in crate::shard) fn first(plan: &[u8]) -> Option<Step<'_>> {
 }
 
 /// Goes through the topics of a plan.
-fn steps(plan: &[u8]) -> impl Iterator<Item = Step<'_>> {
+pub(in crate::shard) fn steps(plan: &[u8]) -> impl Iterator<Item = Step<'_>> {
     let mut rest = plan;
     std::iter::from_fn(move || {
         let step = first(rest)?;

@@ -1,5 +1,6 @@
 //! Becoming a WebSocket: an upgrade that is accepted, or refused with the reason.
 
+use corecast_protocol::http::credential::{self, BEARER_SUBPROTOCOL, CREDENTIAL_BYTES_MAX};
 use corecast_protocol::http::head::{BodyLength, Request};
 use corecast_protocol::topic;
 use corecast_protocol::violation::Violation;
@@ -11,6 +12,7 @@ use corecast_protocol::ws::handshake;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::grant::table::NOBODY;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::request::options::Options;
@@ -20,6 +22,9 @@ use crate::shard::session::traits::Session;
 use crate::shard::slot::front::Front;
 use crate::shard::slot::wait::Outcome;
 use crate::shard::topic::subscribe::Wish;
+
+/// The longest subprotocol that holds a token.
+const BEARER_BYTES_MAX: usize = BEARER_SUBPROTOCOL.len() + CREDENTIAL_BYTES_MAX;
 
 /// A WebSocket that was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +79,9 @@ impl Shard {
             return used;
         }
         let accept = handshake::accept_key(offer.key);
-        let line = offer.corecast_v1.then_some(handshake::CORECAST_V1);
+        // A page that offers a token as a subprotocol has to be answered one of those that it offers; who reads the answer has sent it.
+        let bearer = credential::bearer(&request.headers).filter(|offered| offered.len() <= BEARER_BYTES_MAX);
+        let line = if offer.corecast_v1 { Some(handshake::CORECAST_V1) } else { bearer };
         let deflate = offer.deflate.filter(|_| self.limits.compress_from.is_some());
         match request.path {
             "/ws" => {
@@ -97,12 +104,12 @@ impl Shard {
                 self.become_websocket(
                     driver,
                     slot,
-                    Upgrade { session: Session::Echo, accept, subprotocol: None, deflate },
+                    Upgrade { session: Session::Echo, accept, subprotocol: bearer, deflate },
                 );
             }
             path => match path.strip_prefix("/topics/") {
                 Some(name) => {
-                    let upgrade = Upgrade { session: Session::Raw, accept, subprotocol: None, deflate };
+                    let upgrade = Upgrade { session: Session::Raw, accept, subprotocol: bearer, deflate };
                     return self.upgrade_topic(driver, slot, request, used, name, upgrade);
                 }
                 None => self.answer_error(driver, slot, 404, "no such resource", true),
@@ -161,10 +168,12 @@ impl Shard {
     }
 
     fn become_websocket<D: Driver>(&mut self, driver: &mut D, slot: Slot, upgrade: Upgrade<'_>) {
-        let mut head = [0; 512];
-        let mut w = Writer::new(&mut head);
+        let mut text = std::mem::take(&mut self.scratch.text);
+        let mut w = Writer::new(&mut text);
         handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol, upgrade.deflate);
-        let len = w.finish().expect("the answer to a handshake is short");
+        let len = w.finish().expect("the scratch holds the longest subprotocol");
+        let grant = std::mem::replace(&mut self.exchange(slot).grant, NOBODY);
+        self.give(slot, grant);
         self.forget_state(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.session = upgrade.session;
@@ -176,7 +185,9 @@ impl Shard {
         }
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.timers.wheel.set(slot, self.clock.tick, after_ms);
-        self.push(driver, slot, &head[..len]);
+        self.watch_right(slot);
+        self.push(driver, slot, &text[..len]);
+        self.scratch.text = text;
         if let Some(active) = self.slots.active_if_any(slot) {
             // Whatever stands there now is not frames.
             active.front = Front::begun(active.queue.len());

@@ -1,0 +1,175 @@
+//! Trust: the grants of a shard, the verdicts that it knows, and the questions that it has asked.
+//!
+//! Owns: these three, and that a grant stays for as long as a verdict or somebody else uses it. Never: waits; never: asks by itself.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use super::asking::Asking;
+use super::known::{Known, Verdicts};
+use super::table::Grants;
+use crate::grant::{Denial, Grant};
+use crate::io::driver::Slot;
+
+/// Verdicts that a shard knows, at most.
+const VERDICTS_MAX: usize = 64 << 10;
+
+/// A verdict holds for so long at least, in milliseconds: those who wait for it go on one after another, and find it.
+const HOLDS_MS_MIN: u64 = 1_000;
+
+/// Grants and verdicts take at most one of so many parts of the memory.
+const SHARE: u64 = 8;
+
+/// The parts.
+#[derive(Debug)]
+pub(in crate::shard) struct Trust {
+    /// The grants.
+    pub(in crate::shard) grants: Grants,
+    /// What became of credentials.
+    verdicts: Verdicts,
+    /// Questions without a verdict.
+    pub(in crate::shard) asking: Asking,
+    /// The key of credentials' hashes.
+    key: (u64, u64),
+    /// The connection whose wait for a verdict is over: it is told so now, instead of waiting again.
+    pub(in crate::shard) late: Option<Slot>,
+    /// Those in line go on just now: nobody of them has to go to its end.
+    pub(in crate::shard) in_turn: bool,
+    bytes_max: u64,
+}
+
+impl Trust {
+    /// Makes one that trusts nobody, in so much memory of the whole shard.
+    #[must_use]
+    pub(in crate::shard) fn new(key: (u64, u64), memory_bytes: u64) -> Trust {
+        Trust {
+            grants: Grants::new(key),
+            verdicts: Verdicts::new(),
+            asking: Asking::new(),
+            key,
+            late: None,
+            in_turn: false,
+            bytes_max: memory_bytes / SHARE,
+        }
+    }
+
+    /// Returns the hash that a credential of a kind is known by.
+    #[must_use]
+    pub(in crate::shard) fn key_of(&self, kind: u8, parts: &[&str]) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        hasher.write_u8(kind);
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part.as_bytes());
+        }
+        hasher.finish128().as_u128()
+    }
+
+    /// Returns what is known of a credential, if that still holds.
+    pub(in crate::shard) fn find(&mut self, key: u128, now_ms: u64) -> Option<Known> {
+        let (known, until_ms) = self.verdicts.find(key)?;
+        let revoked = match known {
+            Known::Grant(number) => self.grants.get(number).is_none_or(|interned| interned.revoked),
+            Known::Denied(_) => false,
+        };
+        if !revoked && now_ms < until_ms {
+            return Some(known);
+        }
+        let known = self.verdicts.forget(key);
+        self.forgotten(known);
+        None
+    }
+
+    /// Notes what the authority says of a credential. If there is no memory for another grant, that is what is noted.
+    pub(in crate::shard) fn note(&mut self, key: u128, said: Result<Box<Grant>, Denial>, now_ms: u64, holds_ms: u64) {
+        // Of an older question about the same.
+        let known = self.verdicts.forget(key);
+        self.forgotten(known);
+        let more = said.as_ref().map_or(0, |grant| grant.bytes()) as u64;
+        while self.verdicts.len() >= VERDICTS_MAX || self.bytes() + more > self.bytes_max {
+            let Some(known) = self.verdicts.forget_oldest() else { break };
+            self.forgotten(Some(known));
+        }
+        let known = match said {
+            Ok(_) if self.bytes() + more > self.bytes_max => Known::Denied(Denial::Unavailable(FULL)),
+            Ok(grant) => Known::Grant(self.grants.intern(*grant)),
+            Err(denial) => Known::Denied(denial),
+        };
+        let holds_ms = holds_ms.max(HOLDS_MS_MIN);
+        self.verdicts.put(key, known, now_ms.saturating_add(holds_ms));
+    }
+
+    fn forgotten(&mut self, known: Option<Known>) {
+        if let Some(Known::Grant(number)) = known {
+            self.grants.release(number);
+        }
+    }
+
+    /// Returns the bytes of memory that grants and verdicts hold.
+    #[must_use]
+    pub(in crate::shard) fn bytes(&self) -> u64 {
+        self.grants.bytes() + self.verdicts.bytes()
+    }
+
+    /// Returns how many verdicts use a grant.
+    #[must_use]
+    pub(in crate::shard) fn verdicts_with_grants(&self) -> u64 {
+        self.verdicts.grants()
+    }
+}
+
+/// What is said where there is no memory for one more grant.
+const FULL: &str = "there is no memory for one more permission";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(token_id: &str) -> Result<Box<Grant>, Denial> {
+        Ok(Box::new(Grant { token_id: token_id.into(), ..Grant::nothing("somebody") }))
+    }
+
+    /// A verdict is known until it ends, a denial too; a grant stays for as long as somebody uses it.
+    #[test]
+    fn verdicts_end() {
+        let mut trust = Trust::new((1, 2), 1 << 30);
+        let keys = [trust.key_of(0, &["a"]), trust.key_of(1, &["a"]), trust.key_of(0, &["a", ""])];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && trust.find(keys[0], 0).is_none());
+        trust.note(keys[0], grant("1"), 0, 5_000);
+        trust.note(keys[1], Err(Denial::Invalid("no")), 0, 0);
+        assert_eq!(trust.find(keys[1], HOLDS_MS_MIN - 1), Some(Known::Denied(Denial::Invalid("no"))));
+        assert_eq!(trust.find(keys[1], HOLDS_MS_MIN), None);
+        let Some(Known::Grant(number)) = trust.find(keys[0], 4_999) else { panic!("it holds") };
+        trust.grants.keep(number);
+        assert_eq!(trust.find(keys[0], 5_000), None);
+        assert_eq!(trust.grants.users(), 1);
+        trust.grants.release(number);
+        assert!(trust.grants.is_empty() && trust.verdicts.len() == 0);
+    }
+
+    /// Where memory is short, verdicts that nobody looked for go first; grants in use stay, and with nothing else to give way, no more
+    /// are taken.
+    #[test]
+    fn memory_is_bounded() {
+        let mut trust = Trust::new((1, 2), 1 << 25);
+        let mut used = Vec::new();
+        let mut full = 0;
+        for n in 0..60_000_u32 {
+            let id = n.to_string();
+            let key = trust.key_of(0, &[&id]);
+            trust.note(key, grant(&id), 0, 60_000);
+            match trust.find(key, 0).unwrap() {
+                Known::Grant(number) => used.push(trust.grants.keep(number)),
+                Known::Denied(_) => full += 1,
+            }
+            // A table may double once it is looked at.
+            assert!(trust.bytes() <= (1 << 25) / SHARE * 3 / 2, "{}", trust.bytes());
+        }
+        assert!(full > 1_000 && used.len() > 1_000);
+        used.into_iter().for_each(|number| trust.grants.release(number));
+        let key = trust.key_of(0, &["late"]);
+        trust.note(key, grant("late"), 0, 60_000);
+        assert!(matches!(trust.find(key, 0), Some(Known::Grant(_))), "there is room again");
+    }
+}
