@@ -2,6 +2,7 @@
 //!
 //! Owns: its end of the mesh, and the verdicts that it still owes. Never: knows a connection; it sees questions, as the real one does.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use corecast::grant::{Ask, Denial, Grant, Patterns, Question, Verdict};
@@ -30,8 +31,9 @@ impl Authority {
         Authority { questions, net, says, thinks_us: 0, holds_ms: 60_000, owed: VecDeque::new(), asked: 0 }
     }
 
-    /// Hears what it is asked, and says what it has thought about for long enough.
-    pub(crate) fn act(&mut self) {
+    /// Hears what it is asked, and says what it has thought about for long enough; says whether there was anything.
+    pub(crate) fn act(&mut self) -> bool {
+        let before = (self.asked, self.owed.len());
         let now_us = self.net.borrow().now_us();
         for shard in 0..self.questions.shards() {
             while let Some(Question { word, ask }) = self.questions.take(shard) {
@@ -47,6 +49,12 @@ impl Authority {
             let Some((_, shard, verdict)) = self.owed.pop_front() else { break };
             self.questions.answer(shard, verdict, |shard| self.net.borrow_mut().ring_doorbell(shard));
         }
+        (self.asked, self.owed.len()) != before
+    }
+
+    /// Returns when it has something to say next.
+    pub(crate) fn due_us(&self) -> Option<u64> {
+        self.owed.front().map(|(due_us, ..)| *due_us)
     }
 
     /// Thinks about what it was asked no longer than until now.
@@ -54,11 +62,34 @@ impl Authority {
         self.thinks_us = 0;
         self.owed.iter_mut().for_each(|(due_us, ..)| *due_us = 0);
     }
+}
 
-    /// Returns when it has something to say next.
-    pub(crate) fn due_us(&self) -> Option<u64> {
-        self.owed.front().map(|(due_us, ..)| *due_us).filter(|due_us| *due_us < u64::MAX)
+thread_local! {
+    /// Requests that clients of this world have sent, if they show tokens.
+    static SHOWN: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Tokens that there are in a world.
+const TOKENS: u64 = 5;
+
+/// Line of a request behind which a token is shown.
+const HOST: &str = "Host: sim\r\n";
+
+/// From now on clients of this thread show tokens, or do not.
+pub(crate) fn clients_show_tokens(show: bool) {
+    SHOWN.set(show.then_some(0));
+}
+
+/// Returns what a client says, with a token if it is a request and clients show some; one of three requests shows none.
+pub(crate) fn with_token(bytes: &[u8]) -> Option<Vec<u8>> {
+    let shown = SHOWN.get()?;
+    let at = bytes.windows(HOST.len()).position(|window| window == HOST.as_bytes())? + HOST.len();
+    SHOWN.set(Some(shown + 1));
+    if shown.is_multiple_of(3) {
+        return None;
     }
+    let line = format!("Authorization: Bearer world-{}\r\n", shown % TOKENS);
+    Some([&bytes[..at], line.as_bytes(), &bytes[at..]].concat())
 }
 
 /// Makes a grant for somebody who may publish and read what these patterns match.

@@ -61,19 +61,26 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 12] = [
+const IN_SCENES: [(Mark, &str); 19] = [
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
+    (Mark::AsksInLine, "rights.rs"),
     (Mark::BodyTooSlow, "misuse.rs"),
     (Mark::CaughtUpInBatches, "standstill.rs"),
     (Mark::CaughtUpWithLoss, "standstill.rs"),
     (Mark::Condemned, "finds.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
+    (Mark::GrantExpired, "rights.rs"),
+    (Mark::GrantRevoked, "rights.rs"),
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
     (Mark::LagWaits, "standstill.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
+    (Mark::RightLost, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
+    (Mark::VerdictLate, "rights.rs"),
+    (Mark::VerdictShared, "rights.rs"),
+    (Mark::VerdictStale, "rights.rs"),
 ];
 
 /// What a scene reaches from here on.

@@ -4,6 +4,7 @@
 //! Never: orders what a client could take for a fault. Histories are never made shorter than they were at the start, as the oracle
 //! counts on them; in a calm world nobody is closed for being slow.
 
+use corecast::grant::Revocation;
 use corecast::mesh;
 use corecast::shard::{Errand, LagPolicy, Limits, Question, ROWS_MAX, Rule, Rules, Terms, Wanted};
 
@@ -37,6 +38,8 @@ impl Operator {
             0 => Wanted::Set(Box::new(self.other_limits())),
             1 => Wanted::Ask(Question::Connections, 10),
             2 => Wanted::Ask(Question::Topics, ROWS_MAX),
+            // Nobody has it; but whoever waits for a verdict meanwhile has to ask again.
+            _ if self.limits.asks.tokens => Wanted::Revoke([Revocation::Token("another".into())].into()),
             _ => Wanted::Ask(Question::Slow, 3),
         };
         let order = Errand { number: turn, wish };

@@ -66,8 +66,11 @@ const REQUESTS: [(&str, Act); 11] = [
     ("GET /topics/a/x?transport=forever-frame", Act::Read),
 ];
 
-/// Ways to show a token or a key: what stands in the target, and what in a header line.
-const WAYS: [(&str, fn(&str) -> (String, String)); 7] = [
+/// Shows the token or key of this name: what stands in the target, and what in a header line.
+type Shows = fn(&str) -> (String, String);
+
+/// Ways to show one.
+const WAYS: [(&str, Shows); 7] = [
     ("bearer", |name| (String::new(), format!("Authorization: Bearer {name}\r\n"))),
     ("api key", |name| (String::new(), format!("Authorization: ApiKey {name}\r\n"))),
     ("basic", |name| {
@@ -111,7 +114,7 @@ fn request(words: &str, (query, line): &(String, String)) -> String {
 
 fn refused_with(got: &Got, refusal: Refusal, what: &str) {
     let row = refusal.row();
-    assert_eq!(got.statuses(), [row.status.unwrap()], "{what}: {}", got.text());
+    assert_eq!(got.statuses(), [row.status.expect("a request can meet it")], "{what}: {}", got.text());
     for (name, value) in row.headers {
         assert_eq!(got.header(name), [*value], "{what}: {}", got.text());
     }
@@ -184,7 +187,7 @@ fn cells_of_websockets() {
             let line = table.connect();
             let got = table.say(line, open("/ws"));
             if !believed {
-                refused_with(&got, becomes(whom, Act::Read).unwrap(), &what);
+                refused_with(&got, becomes(whom, Act::Read).expect("it is not believed"), &what);
                 continue;
             }
             assert_eq!(got.statuses(), [101], "{what}: {}", got.text());
@@ -196,7 +199,7 @@ fn cells_of_websockets() {
                 let expected = match becomes(whom, act) {
                     Some(refusal) => {
                         let row = refusal.row();
-                        format!("ERR 1 {} {}", row.err.unwrap().as_str(), row.text)
+                        format!("ERR 1 {} {}", row.err.expect("a command can meet it").as_str(), row.text)
                     }
                     None => "OK 1 ".to_owned(),
                 };
@@ -220,7 +223,7 @@ fn auth_on_the_line() {
     assert!(!table.read(line).text().contains("OK"), "it thinks");
     table.pass_ms(50);
     let got = table.read(line).text();
-    let order = ["OK 1", "OK 2", "OK 3", "ERR 4 forbidden", "hello"].map(|part| got.find(part).unwrap());
+    let order = ["OK 1", "OK 2", "OK 3", "ERR 4 forbidden", "hello"].map(|part| got.find(part).expect(part));
     assert!(order[0] < order[1] && order[1] < order[2] && order[0] < order[3], "{got}");
     table.send(line, text("AUTH forged id=5"));
     table.pass_ms(60);

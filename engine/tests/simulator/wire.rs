@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::authority::with_token;
 use crate::net::{ConnId, Found, Net};
 use crate::packing::{pack_message, unpack_message};
 use crate::rng::Rng;
@@ -103,7 +104,8 @@ impl Wire {
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         assert!(!self.ending, "a client has nothing to say after its end");
-        self.out.extend_from_slice(bytes);
+        let shown = with_token(bytes);
+        self.out.extend_from_slice(shown.as_deref().unwrap_or(bytes));
     }
 
     /// Half close: ends our direction after what was put.

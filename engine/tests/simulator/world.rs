@@ -10,6 +10,7 @@ use corecast::mesh;
 use corecast::shard::{Busy, Setup, Shard, Stats};
 
 use crate::ask::TRANSPORTS;
+use crate::authority::{Authority, clients_show_tokens, grant};
 use crate::client::{Client, Phase, Plan, Scene};
 use crate::draft::Draft;
 use crate::faults::Faults;
@@ -39,6 +40,9 @@ const HOUR_SLACK_US: u64 = 10_000_000;
 /// Steps after which a world that makes no end of it is stuck in a circle.
 const STEPS_MAX: u64 = 10_000_000;
 
+/// How long the authority thinks at most, in microseconds.
+const THINKS_US_MAX: usize = 50_000;
+
 /// So many steps lie between two orders of the control plane. A prime, so that all shards get all kinds.
 const STEPS_AN_ORDER: u64 = 61;
 
@@ -66,6 +70,9 @@ pub(crate) struct World {
     net: SharedNet,
     berths: Vec<Berth>,
     operator: Operator,
+    authority: Authority,
+    /// How long the authority thinks; drawn apart.
+    thoughts: Rng,
     /// For each core, whether it rests: all its shards have announced it. Shard `n` is one of core `n % cores`.
     resting: Vec<bool>,
     clients: Vec<Client>,
@@ -123,7 +130,7 @@ impl World {
         // What the thread has reached before is not of this world.
         let _ = Coverage::of_one();
         let mut rng = Rng::new(seed);
-        let draft = Draft::draw(&mut rng, trace);
+        let mut draft = Draft::draw(&mut rng, trace);
         // Half of the worlds; drawn apart, so that they are otherwise those that they were without it.
         let leaves_out = Rng::new(!seed).chance(500);
         // An eighth of them speaks TLS.
@@ -131,11 +138,18 @@ impl World {
         if trace {
             eprintln!("seed {seed}, numbers are left out: {leaves_out}, TLS is spoken: {secured}: {draft:#?}");
         }
+        // In a third of them clients show tokens, which an authority is slow to know.
+        let shows = Rng::new(seed.rotate_left(17)).chance(333);
+        clients_show_tokens(shows);
+        draft.limits.asks.tokens = shows;
+        draft.limits.verdict_ms = 600_000;
         let Draft { shards, cores, ring_bytes, faults, sizes, .. } = draft;
         let net = Net::shared(shards);
         net.borrow_mut().secured = secured;
         let hash_key = rng.next();
-        let (links, control) = mesh::join_with_control(shards, cores, ring_bytes);
+        let mesh::Ends { links, control, questions } = mesh::join_all(shards, cores, ring_bytes);
+        let mut authority = Authority::new(questions, net.clone(), Box::new(|_, _| Ok(grant("world", &["#"], &["#"]))));
+        authority.holds_ms = 0;
         let berths = links
             .into_iter()
             .enumerate()
@@ -165,6 +179,8 @@ impl World {
             net,
             berths,
             operator: Operator::new(control, seed, draft.limits.clone(), draft.plan.calm),
+            authority,
+            thoughts: Rng::new(seed.rotate_left(33)),
             resting: vec![false; cores],
             clients,
             oracle,
@@ -320,7 +336,9 @@ impl World {
         if self.steps.is_multiple_of(STEPS_AN_ORDER) {
             self.operator.act(self.steps / STEPS_AN_ORDER, &self.net);
         }
-        let mut acted = self.step_shard(now_us);
+        self.authority.thinks_us = self.thoughts.skewed(THINKS_US_MAX) as u64;
+        let mut acted = self.authority.act();
+        acted |= self.step_shard(now_us);
         for _ in 0..1 + self.rng.below(4) {
             let index = self.rng.below(self.clients.len());
             acted |= self.step_client(index);
@@ -448,7 +466,12 @@ impl World {
         });
         let clients = self.clients.iter().map(|client| client.next_due_us(self.phase, &self.oracle));
         let stalled = self.net.borrow_mut().next_stall_over_us();
-        let next_us = shards.chain(clients).chain([stalled]).flatten().filter(|due_us| *due_us > now_us).min();
+        let next_us = shards
+            .chain(clients)
+            .chain([stalled, self.authority.due_us()])
+            .flatten()
+            .filter(|due_us| *due_us > now_us)
+            .min();
         // With no deadline at all, time passes until whoever waits has waited too long.
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         // Who has bytes to read and does not is about to: it stalls for so long at most. To jump further would be to blame the
