@@ -53,6 +53,8 @@ pub(super) struct Sealed {
     pub(super) owes_update: bool,
     /// The peer has said that it sends no more.
     pub(super) ended: bool,
+    /// We have said so.
+    pub(super) said_goodbye: bool,
     /// What is unfinished, if anything.
     pub(super) busy: Option<Box<Unfinished>>,
 }
@@ -81,7 +83,15 @@ impl Sealed {
     }
 
     pub(super) fn new(keys: Keys) -> Sealed {
-        Sealed { keys, flight: super::NONE, held: false, owes_update: false, ended: false, busy: None }
+        Sealed {
+            keys,
+            flight: super::NONE,
+            held: false,
+            owes_update: false,
+            ended: false,
+            said_goodbye: false,
+            busy: None,
+        }
     }
 
     /// Forgets what is unfinished, if nothing is.

@@ -160,20 +160,17 @@ impl Handshake {
         });
     }
 
-    /// It failed: rustls has an alert for the peer. It says the same error again and again; in between comes what is to be sent.
+    /// It failed: rustls has an alert for the peer, behind what else there is to say. Nothing more is asked of it: it would look at the
+    /// same bytes once more, and fail once more.
     fn say_why_not(&mut self, rustls: &mut UnbufferedServerConnection, out: &mut Vec<u8>) {
         CAUGHT.with_borrow_mut(|caught| *caught = [None; 2]);
-        for _ in 0..4 {
+        while rustls.wants_write() {
             // It remembers places in these bytes: they have to be there, whatever they are.
             let status = rustls.process_tls_records(&mut self.waiting[..self.seen]);
-            let discard = status.discard;
             match status.state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, out),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 _ => return,
             }
-            self.waiting.drain(..discard);
-            self.seen -= discard;
         }
     }
 

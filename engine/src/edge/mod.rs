@@ -81,6 +81,8 @@ pub struct Edge {
     said: VecDeque<Completion>,
     /// Waits for room of connections that cannot send yet.
     waiting: Vec<(Slot, u16)>,
+    /// Slots that are to be closed with the next submit, behind a last word to their peers.
+    leaving: Vec<Slot>,
     /// Connections whose handshake the kernel has not taken in full.
     unsaid: Vec<Slot>,
     unsaid_due_us: u64,
@@ -109,6 +111,7 @@ impl Edge {
             flights: Flights::new(scratch),
             said: VecDeque::new(),
             waiting: Vec::new(),
+            leaving: Vec::new(),
             unsaid: Vec::new(),
             unsaid_due_us: 0,
             text: Vec::new(),

@@ -62,15 +62,22 @@ pub(super) struct Flights {
     scratch: Span,
     used: u32,
     flights: Vec<Flight>,
+    /// Of these, last words to peers whose slots are closed behind them.
+    pub(super) last_words: usize,
 }
 
 impl Flights {
     pub(super) fn new(scratch: Span) -> Flights {
-        Flights { scratch, used: 0, flights: Vec::new() }
+        Flights { scratch, used: 0, flights: Vec::new(), last_words: 0 }
     }
 
     pub(super) fn room(&self) -> usize {
         (self.scratch.len - self.used) as usize
+    }
+
+    /// Says whether the slot was closed behind a last word that the kernel has yet to be heard of.
+    pub(super) fn is_last_word(&self, slot: Slot) -> bool {
+        self.last_words > 0 && self.flights.iter().any(|flight| flight.slot == slot && !flight.settled)
     }
 
     /// Returns a place of so many bytes; there has to be room.
@@ -207,6 +214,9 @@ impl Edge {
     /// Says to a peer that nothing more comes.
     pub(super) fn say_goodbye<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         self.say_alert(driver, slot, WARNING, super::alert::CLOSE_NOTIFY);
+        if let Some(Front::Sealed(sealed)) = self.front(slot) {
+            sealed.said_goodbye = true;
+        }
     }
 
     /// The kernel did not take all of a send to a connection with a front; returns what the shard is told, if it knows of it.
@@ -242,6 +252,9 @@ impl Edge {
         let Some(asked) = flight.asked else {
             if said.is_ok() || said.is_err_and(|errno| NOT_NOW.contains(&errno)) {
                 self.say_again(memory, flight, said.unwrap_or(0));
+            } else if let Some(Front::Sealed(sealed)) = front {
+                // The peer is gone, and the shard hears of that soon; it may have an answer for it until then.
+                sealed.flight = NONE;
             }
             return None;
         };
@@ -351,6 +364,7 @@ impl Edge {
         }
         self.flights.flights = flights;
         self.flights.used = 0;
+        self.flights.last_words = 0;
     }
 }
 

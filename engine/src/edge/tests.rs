@@ -58,17 +58,30 @@ struct Socket {
     sent: Vec<u8>,
     /// Bytes that it takes of each send; the last holds on.
     takes: VecDeque<usize>,
+    /// Says this of what it does not take at all; that it has no room, if nothing else.
+    refuses: Option<i32>,
     said: Vec<Completion>,
     came: Vec<Vec<u8>>,
     now_us: u64,
     finished: bool,
+    closed: bool,
 }
 
 impl Socket {
     fn new() -> Socket {
         let memory = Memory::reserve((POOL_BYTES + SCRATCH_BYTES) as usize).unwrap();
         let takes = VecDeque::from([usize::MAX]);
-        Socket { memory, sent: vec![], takes, said: vec![], came: vec![], now_us: 0, finished: false }
+        Socket {
+            memory,
+            sent: vec![],
+            takes,
+            refuses: None,
+            said: vec![],
+            came: vec![],
+            now_us: 0,
+            finished: false,
+            closed: false,
+        }
     }
 }
 
@@ -97,7 +110,7 @@ impl Driver for Socket {
         let taken = takes.min(bytes.len as usize);
         self.sent.extend_from_slice(self.memory.bytes(bytes.part(0, taken as u32)));
         if taken < bytes.len as usize {
-            let sent = if taken == 0 { Err(11) } else { Ok(taken as u32) };
+            let sent = if taken == 0 { Err(self.refuses.unwrap_or(11)) } else { Ok(taken as u32) };
             self.said.push(Completion::Unsent { slot, asked: bytes.len, sent });
         }
     }
@@ -110,7 +123,9 @@ impl Driver for Socket {
     fn finish_sending(&mut self, _: Slot) {
         self.finished = true;
     }
-    fn close(&mut self, _: Slot) {}
+    fn close(&mut self, _: Slot) {
+        self.closed = true;
+    }
     fn received(&mut self, _: Slot, lent: Lent) -> &mut [u8] {
         &mut self.came[usize::from(lent.id)]
     }
@@ -444,6 +459,51 @@ fn forgeries_end_it() {
     }
 }
 
+/// A peer is told that nothing more comes before its connection is closed, once, also if nothing was said to it in order; what the
+/// kernel does not take of that concerns nobody, and behind the beginning of a record nothing is said.
+#[test]
+fn who_is_closed_is_told() {
+    for version in BOTH {
+        for (in_order, takes) in [(false, usize::MAX), (true, usize::MAX), (false, 0), (false, 3)] {
+            let mut link = Link::new(client(&[version], false), &FILES.identity);
+            link.talk(usize::MAX);
+            link.socket.takes = VecDeque::from([takes]);
+            let mut through = Through { edge: &mut link.edge, driver: &mut link.socket };
+            if in_order {
+                through.finish_sending(0);
+                through.submit();
+                through.reap(&mut Vec::new(), usize::MAX);
+            }
+            through.close(0);
+            // A turn begins with what the kernel says: what is about to be said has to outlast that.
+            through.reap(&mut Vec::new(), usize::MAX);
+            assert!(in_order || through.has_more() && !through.driver.closed);
+            through.submit();
+            assert!(through.driver.closed && !through.has_more());
+            let mut said = Vec::new();
+            through.reap(&mut said, usize::MAX);
+            assert_eq!(said, [], "the shard has closed it, and knows of nothing that was not sent");
+            let mut sent = &link.socket.sent[..];
+            while !sent.is_empty() {
+                link.client.read_tls(&mut sent).unwrap();
+            }
+            let ends = link.client.process_new_packets().unwrap().peer_has_closed();
+            assert_eq!(ends, takes == usize::MAX, "{takes}");
+        }
+        let mut link = Link::new(client(&[version], false), &FILES.identity);
+        link.talk(usize::MAX);
+        link.socket.takes = VecDeque::from([10, usize::MAX]);
+        let parts = link.put(b"a record that is begun", &[]);
+        let mut through = Through { edge: &mut link.edge, driver: &mut link.socket };
+        through.send_parts(0, &parts);
+        through.submit();
+        through.reap(&mut Vec::new(), usize::MAX);
+        through.close(0);
+        through.submit();
+        assert!(link.socket.closed && link.socket.sent.len() == 10, "{}", link.socket.sent.len());
+    }
+}
+
 /// Who speaks HTTP to a port that speaks TLS is told so; who speaks nonsense is not answered, and both end.
 #[test]
 fn what_is_not_tls_ends() {
@@ -458,6 +518,41 @@ fn what_is_not_tls_ends() {
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{text}");
         }
+    }
+}
+
+/// A peer that is gone when its handshake comes to its end is sent an answer all the same, if the shard has one: it has not heard of that
+/// yet. Tickets that nobody takes were once taken for a send that is under way.
+#[test]
+fn who_is_gone_may_be_answered() {
+    let mut link = Link::new(client(&[&version::TLS13], false), &FILES.identity);
+    link.socket.takes = VecDeque::from([usize::MAX, 0]);
+    link.socket.refuses = Some(104);
+    link.talk(usize::MAX);
+    assert_eq!(link.secured, Some(false));
+    let parts = link.put(b"an answer", &[]);
+    let mut through = Through { edge: &mut link.edge, driver: &mut link.socket };
+    through.send_parts(0, &parts);
+    through.submit();
+    link.turn();
+    assert_eq!(link.unsent, Some((9, Err(104))));
+}
+
+/// What makes no sense as a handshake ends it with an alert, said once: rustls is not asked again about bytes that it could not read.
+#[test]
+fn senseless_handshakes_end() {
+    let mut hello = Vec::new();
+    client(&BOTH, false).write_tls(&mut hello).unwrap();
+    let empty = [22, 3, 3, 0, 0].repeat(100);
+    let nonsense = [&[22, 3, 1, 0, 64][..], &[255; 64]].concat();
+    for bytes in [empty, nonsense, [&hello[..], &hello].concat(), [&hello[..60], &vec![0; hello.len() - 60]].concat()] {
+        let mut link = Link::new(client(&BOTH, false), &FILES.identity);
+        link.turn();
+        link.give(&bytes, usize::MAX);
+        link.turn();
+        assert!(link.broken.is_some(), "{bytes:?}");
+        let alert = link.socket.sent.windows(3).filter(|window| *window == [21, 3, 3]).count();
+        assert!(alert <= 1, "{:?}", link.socket.sent);
     }
 }
 

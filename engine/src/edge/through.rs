@@ -107,10 +107,15 @@ impl<D: Driver> Driver for Through<'_, D> {
     }
 
     fn close(&mut self, slot: Slot) {
-        if self.edge.place(slot) != NONE {
-            self.edge.forget(slot);
+        match self.edge.front(slot) {
+            // Its last word is sealed when it is sent: what stands in the scratch before that may be written over.
+            Some(Front::Sealed(sealed)) if !sealed.said_goodbye => self.edge.leaving.push(slot),
+            Some(_) => {
+                self.edge.forget(slot);
+                self.driver.close(slot);
+            }
+            None => self.driver.close(slot),
         }
-        self.driver.close(slot);
     }
 
     fn received(&mut self, slot: Slot, lent: Lent) -> &mut [u8] {
@@ -132,6 +137,7 @@ impl<D: Driver> Driver for Through<'_, D> {
             self.edge.shake(self.driver);
         }
         self.edge.say_unsaid(self.driver);
+        self.edge.leave(self.driver);
         self.driver.submit();
     }
 
@@ -148,7 +154,8 @@ impl<D: Driver> Driver for Through<'_, D> {
     }
 
     fn has_more(&self) -> bool {
-        self.edge.handshakes.are_queued() || !self.edge.said.is_empty() || self.driver.has_more()
+        let edge = &*self.edge;
+        edge.handshakes.are_queued() || !edge.said.is_empty() || !edge.leaving.is_empty() || self.driver.has_more()
     }
 
     fn due_us(&self) -> Option<u64> {
@@ -188,7 +195,7 @@ impl Edge {
     fn hear_one<D: Driver>(&mut self, driver: &mut D, completion: Completion) -> Option<Completion> {
         match completion {
             Completion::Accepted { listener, slot, .. } => self.accepted(listener, slot),
-            Completion::Unsent { slot, sent, .. } if self.place(slot) != NONE => {
+            Completion::Unsent { slot, sent, .. } if self.place(slot) != NONE || self.flights.is_last_word(slot) => {
                 let (asked, sent) = self.unsent(driver.memory(), slot, sent)?;
                 return Some(Completion::Unsent { slot, asked, sent });
             }
@@ -269,6 +276,16 @@ impl Edge {
             self.said.push_back(Completion::Received { slot, generation: 0, lent: LEFT_OVER, more: true });
         }
         self.let_write(slot);
+    }
+
+    /// Closes what is to be closed; each peer is told that nothing more comes, if it can be, so that it knows that it has all of it.
+    fn leave<D: Driver>(&mut self, driver: &mut D) {
+        for slot in std::mem::take(&mut self.leaving) {
+            self.say_goodbye(driver, slot);
+            self.flights.last_words += 1;
+            self.forget(slot);
+            driver.close(slot);
+        }
     }
 
     /// The slot is closed: whatever stood before it is over.
