@@ -142,6 +142,10 @@ marks! {
     RightLost,
     /// Limits change while there are connections.
     LimitsChanged,
+    /// A topic's home looks for its terms again, because rules may have changed.
+    TermsAgain,
+    /// A line of a batch is refused that was fine when the lines were checked.
+    LineRefused,
 }
 
 impl Mark {

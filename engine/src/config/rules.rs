@@ -210,6 +210,10 @@ impl RulesRead {
             let Some(key) = RULE_KEYS.iter().find(|key| key.key == name) else {
                 let names = [MATCH].into_iter().chain(RULE_KEYS.iter().map(|key| key.key));
                 let cure = match nearest(name, names.clone()) {
+                    // A file has no way back out of a table.
+                    _ if SETTINGS.iter().any(|setting| setting.key == name) => {
+                        format!("a rule has no `{name}`; settings stand above the first [[{TOPICS}]]")
+                    }
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("a rule may have {}", names.collect::<Vec<_>>().join(", ")),
                 };
@@ -455,6 +459,7 @@ conflate = 1
 max-message = \"17M\"
 publish = \"everybody\"
 echo = true
+whatever = 1
 
 [[topics]]
 every = -1
@@ -473,11 +478,12 @@ match = \"ok\"
             ("FILE:8: conflate: integer does not fit here", "conflate = true"),
             ("FILE:9: max-message: `17M` is out of range: 1 to 16M", "Largest payload"),
             ("FILE:10: publish: `everybody` is not one of: nobody, granted", "Who may publish"),
-            ("FILE:11: unknown key `echo` of a rule", "a rule may have match, history-messages"),
-            ("FILE:14: every: `-1` is not a whole number", "every is: Subscriptions"),
-            ("FILE:13: this rule has no `match`", "match = \"prices/#\""),
-            ("FILE:17: match: integer does not fit here", "[[topics]]"),
-            ("FILE:20: match: `ok` has a rule already, at FILE:4", "one rule with all its values"),
+            ("FILE:11: unknown key `echo` of a rule", "settings stand above the first [[topics]]"),
+            ("FILE:12: unknown key `whatever` of a rule", "a rule may have match, history-messages"),
+            ("FILE:15: every: `-1` is not a whole number", "every is: Subscriptions"),
+            ("FILE:14: this rule has no `match`", "match = \"prices/#\""),
+            ("FILE:18: match: integer does not fit here", "[[topics]]"),
+            ("FILE:21: match: `ok` has a rule already, at FILE:4", "one rule with all its values"),
         ];
         assert_eq!(problems.len(), expected.len(), "{problems:#?}");
         for (problem, (cause, cure)) in problems.iter().zip(expected) {

@@ -58,6 +58,7 @@ impl Shard {
             "invariant 10: busy connections"
         );
         self.homes.check_costs();
+        self.homes.check_terms(&self.limits.rules);
     }
 
     fn check_subscriptions(&self) {

@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 19] = [
+const IN_SCENES: [(Mark, &str); 20] = [
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
     (Mark::AsksInLine, "rights.rs"),
@@ -75,6 +75,7 @@ const IN_SCENES: [(Mark, &str); 19] = [
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
     (Mark::LagWaits, "standstill.rs"),
+    (Mark::LineRefused, "rules.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::RightLost, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),

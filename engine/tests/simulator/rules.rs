@@ -1,9 +1,11 @@
 //! Rules of topics: what one says holds for its topics and no others, over every transport, and from a reload on.
 
 use corecast::mesh::Control;
+use corecast::reach::Mark;
 use corecast::shard::{Errand, LagPolicy, Limits, Refusal, Rule, Rules, Terms, Wanted};
 
 use crate::endings::{text, upgrade};
+use crate::marks::Watched;
 use crate::net::ConnId;
 use crate::stage::Stage;
 use crate::table::Table;
@@ -245,6 +247,7 @@ fn a_batch_in_the_midst_of_a_reload() {
     while stage.stats().published < 100 {
         stage.turn();
     }
+    let watched = Watched::begin();
     let small = Terms { message_bytes_max: Some(4), ..terms() };
     reload(&mut stage, &mut control, &Limits { rules: rules(&[("b", small)]), ..limits });
     for _ in 0..100 {
@@ -258,4 +261,5 @@ fn a_batch_in_the_midst_of_a_reload() {
         "{answer}"
     );
     assert!(stage.publish("a", "12345"));
+    watched.reached(&[Mark::LineRefused, Mark::TermsAgain]);
 }

@@ -11,6 +11,7 @@ use crate::shard::limits::{Keeps, Limits};
 use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
 use crate::shard::memory::slab::Slab;
+use crate::shard::rules::Rules;
 use crate::shard::topic::chain::{Chain, Store, WIDE_MARK_BYTES};
 use crate::shard::topic::member::{Member, Resolved};
 use crate::shard::topic::names::{NamePlace, Names};
@@ -243,6 +244,17 @@ impl Homes {
         assert_eq!((read, sum(|_| true)), (self.read_bytes, self.all_bytes), "invariant 10: what homes cost");
     }
 
+    /// Checks that homes which have looked for their terms know them.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub(in crate::shard) fn check_terms(&self, rules: &Rules) {
+        for (_, home) in self.homes.iter().filter(|(_, home)| home.terms_of == self.changes) {
+            let name = self.names.text(home.name);
+            assert_eq!(home.terms, rules.index_of(name), "invariant 18: the terms of {name}");
+        }
+    }
+
     /// Returns how many there are.
     #[must_use]
     pub(in crate::shard) fn len(&self) -> usize {
@@ -320,6 +332,9 @@ impl Homes {
     pub(in crate::shard) fn keeps(&mut self, index: u32, limits: &Limits) -> Keeps {
         let home = &mut self.homes[index as usize];
         if home.terms_of != self.changes {
+            if home.terms_of != 0 {
+                reach(Mark::TermsAgain);
+            }
             home.terms_of = self.changes;
             home.terms = limits.rules.index_of(self.names.text(home.name));
         }
@@ -544,7 +559,7 @@ impl Homes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::rules::{Rule, Rules, Terms};
+    use crate::shard::rules::{Rule, Terms};
 
     fn content(payload: &[u8]) -> Content<'_> {
         Content { event: "", payload, text: true }

@@ -14,6 +14,7 @@ use corecast_protocol::write::Writer;
 use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::{Asker, Content};
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::refusal::Refusal;
@@ -216,6 +217,7 @@ impl Shard {
         batch.offset += len as u32;
         if let Outcome::Refused(refusal) = outcome {
             // What may be has changed since the lines were checked.
+            reach(Mark::LineRefused);
             batch.refused += 1;
             batch.why.get_or_insert(refusal);
         }
