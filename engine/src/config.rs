@@ -17,12 +17,14 @@ mod settings;
 mod sources;
 mod table;
 mod units;
+mod who;
 
 use std::path::PathBuf;
 
 use corecast_protocol::http::forwarded;
 use corecast_protocol::network::Network;
 
+use crate::authority;
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::io::check::StartError;
 use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
@@ -132,6 +134,8 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
     /// What holds for topics of a pattern, instead of the settings above.
     pub rules: Rules,
+    /// Who may do what, and who says so.
+    pub authority: authority::Settings,
 }
 
 impl Config {
@@ -156,6 +160,7 @@ impl Config {
         self.check_tls(&mut wrong);
         self.check_memory(&mut wrong);
         self.check_times(&mut wrong);
+        self.authority.check(&mut wrong);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod authority;
 pub mod config;
 pub mod control;
 mod core_loop;

@@ -349,6 +349,12 @@ mod tests {
                 "log-level" => ["warn", "error", "debug"],
                 _ if setting.kind == Kind::Switch => ["true", "false", "true"],
                 "token-cookie" => ["a", "b", "c"],
+                "token-key" => ["secret:/a", "pem:/b", "https://c"],
+                "api-keys" | "certificate-grants" | "revocations" => ["/a", "./b", "/c/d"],
+                "token-expiry" => ["optional", "required", "optional"],
+                "token-leeway" | "token-max-age" | "auth-cache" | "auth-down" => ["2m", "3m", "4m"],
+                "auth-url" => ["https://a", "https://b/c", "http://127.0.0.1"],
+                "auth-ask" => ["connect", "publish", "connect,subscribe"],
                 "stream-seconds" => ["11s", "12s", "13s"],
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]

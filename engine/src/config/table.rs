@@ -119,6 +119,7 @@ impl Config {
             log_format: LogFormat::Human,
             log_level: LevelFilter::INFO,
             rules: Rules::default(),
+            authority: crate::authority::Settings::default(),
         }
     }
 }
@@ -152,7 +153,7 @@ pub(super) fn small_size(text: &str, least: u64, most: u64) -> Result<u32, Strin
     size_within(text, least, most).map(|bytes| u32::try_from(bytes).expect("`most` is a u32"))
 }
 
-fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let ms = units::duration_ms(text)?;
     if (least..=most).contains(&ms) {
         Ok(ms)

@@ -1,5 +1,6 @@
 //! What the table must hold to.
 
+use super::super::SETTINGS;
 use super::*;
 use crate::config::SETTINGS;
 use crate::config::tests::host;
@@ -62,9 +63,9 @@ fn other_values_read_back() {
         ("trusted-proxies", "10.0.0.0/8,127.0.0.1,fd00::/8"),
         ("forwarded-header", "forwarded"),
     ];
-    assert_eq!(other.map(|(key, _)| key).to_vec(), SETTINGS.iter().map(|s| s.key).collect::<Vec<_>>());
+    assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().map(|s| s.key).collect::<Vec<_>>());
     let default = Config::default_on(&host());
-    for ((key, text), setting) in other.iter().zip(SETTINGS) {
+    for ((key, text), setting) in other.iter().zip(ROWS) {
         let mut config = default.clone();
         (setting.set)(&mut config, text, &host()).unwrap();
         assert_eq!((setting.show)(&config), *text, "{key}");
