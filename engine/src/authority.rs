@@ -12,6 +12,7 @@
 
 mod book;
 pub mod claims;
+mod desk;
 mod fetch;
 mod hook;
 mod keys;
@@ -39,6 +40,7 @@ use hook::{Decided, Hook};
 use keys::{Keys, Miss};
 use revoked::Revoked;
 
+pub use desk::{Desk, Shards, Spread, start};
 pub use revoked::revocation_in;
 pub use settings::{Asks, KeySource, Settings, path, url};
 

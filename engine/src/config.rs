@@ -37,6 +37,7 @@ pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text};
 pub use settings::SETTINGS;
 pub use sources::{Flags, Loaded, Origin, load};
 pub use table::{Kind, Setting};
+pub use units::duration_ms;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,12 +60,20 @@ pub struct Outcome {
 }
 
 /// Where an outcome goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// There is room for it.
     pub to: Sender<Outcome>,
     /// Is rung when it is there.
     pub bell: Doorbell,
+}
+
+impl Reply {
+    /// Says it; who asked may be gone.
+    pub fn say(&self, outcome: Outcome) {
+        let _ = self.to.try_send(outcome);
+        self.bell.ring();
+    }
 }
 
 type Asked = (Demand, Option<Reply>);
@@ -273,10 +281,8 @@ fn finish(task: Task) {
 }
 
 fn reply(to: Option<Reply>, outcome: Outcome) {
-    if let Some(Reply { to, bell }) = to {
-        // Who asked may be gone.
-        let _ = to.try_send(outcome);
-        bell.ring();
+    if let Some(reply) = to {
+        reply.say(outcome);
     }
 }
 

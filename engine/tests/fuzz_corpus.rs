@@ -1,4 +1,4 @@
-//! The fuzz body of what the engine decompresses, over its corpus and deterministic mutations of it, on stable.
+//! The fuzz bodies of the engine, over their corpora and deterministic mutations of them, on stable.
 
 #[path = "../../fuzz/runner.rs"]
 mod runner;
@@ -13,4 +13,10 @@ fn inflate() {
 #[test]
 fn records() {
     runner::run("records", corecast::edge::fuzz_records);
+}
+
+/// Whatever claims say, what comes of them holds its bounds, and no subject widens a pattern.
+#[test]
+fn claims() {
+    runner::run("claims", corecast::authority::claims::fuzz_claims);
 }

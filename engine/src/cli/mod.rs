@@ -13,6 +13,7 @@ mod print;
 mod publish;
 mod serve;
 mod subscribe;
+mod token;
 mod tune;
 
 use std::fs;
@@ -54,6 +55,8 @@ enum Word {
     Pub(publish::Arguments),
     /// Subscribes to topics and prints their messages until stopped.
     Sub(subscribe::Arguments),
+    /// Makes a token for trying, a secret or an API key; says what a token gives.
+    Token(token::Arguments),
     /// Says what of this host would limit the engine, explains it, and raises limits.
     Tune(tune::Arguments),
     /// Says what a number of connections and messages takes: cores, memory, network, limits.
@@ -82,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Word::Check(arguments)) => check::run(&arguments),
         Some(Word::Pub(arguments)) => publish::run(&arguments),
         Some(Word::Sub(arguments)) => subscribe::run(&arguments),
+        Some(Word::Token(arguments)) => token::run(&arguments),
         Some(Word::Tune(arguments)) => tune::run(&arguments),
         Some(Word::Plan(arguments)) => plan::run(&arguments),
     };

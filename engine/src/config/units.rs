@@ -31,7 +31,10 @@ pub(super) fn size_text(bytes: u64) -> String {
 }
 
 /// Reads a duration and returns it in milliseconds: `250ms`, `25s`, `5m`, `1h`. A unit is required.
-pub(super) fn duration_ms(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn duration_ms(text: &str) -> Result<u64, String> {
     let expected = "a whole number and ms, s, m or h, as in 250ms or 25s";
     let (number, unit) = split(text);
     let factor = DURATIONS.iter().find(|(name, _)| *name == unit);
