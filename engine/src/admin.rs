@@ -7,6 +7,7 @@
 //! of them at once, and where there are too many, the oldest gives way to the newest.
 
 mod peer;
+mod revoke;
 
 use std::io;
 use std::net::TcpListener;
@@ -20,6 +21,7 @@ use corecast_protocol::http::query;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 
+use crate::authority::Desk;
 use crate::config::Listen;
 use crate::control::{self, Asker, Demand, Hosts, Outcome};
 use crate::io::check::{StartError, fault, no_thread};
@@ -71,6 +73,8 @@ pub struct Watched {
     pub hosts: Hosts,
     /// Asks the control plane; none: there is none.
     pub control: Option<Asker>,
+    /// Has the authority revoke, and list what is revoked; none: there is none.
+    pub authority: Option<Desk>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -152,7 +156,7 @@ fn entrance(socket: &TcpListener) -> Entrance {
 /// Serves all peers, none of which is waited for alone.
 fn serve(sockets: &[TcpListener], bell: &Doorbell, watched: &Watched) {
     let entrances: Vec<Entrance> = sockets.iter().map(entrance).collect();
-    let answer = |of: usize, request: &Request<'_>| {
+    let answer = |of: usize, request: &Request<'_>, body: &[u8]| {
         let entrance = entrances[of];
         let hosts = watched.hosts.read().unwrap_or_else(PoisonError::into_inner);
         if !is_host_allowed(request.headers.host, &hosts, entrance) {
@@ -163,7 +167,7 @@ fn serve(sockets: &[TcpListener], bell: &Doorbell, watched: &Watched) {
         if request.method == Method::Post && welcome(headers.origin, headers.host, &[], entrance) == Welcome::No {
             return Reply::text(403, "pages of other origins may not do that").into();
         }
-        reply_to(request, watched, bell)
+        reply_to(request, body, watched, bell)
     };
     let mut peers: Vec<Peer> = Vec::new();
     let mut accept_at = Instant::now();
@@ -264,7 +268,7 @@ impl Reply {
     }
 }
 
-fn reply_to(request: &Request<'_>, watched: &Watched, bell: &Doorbell) -> Said {
+fn reply_to(request: &Request<'_>, body: &[u8], watched: &Watched, bell: &Doorbell) -> Said {
     let page: fn(&Watched) -> Reply = match request.path {
         "/healthz" => |_| Reply::text(200, "ok"),
         "/readyz" => readiness,
@@ -273,9 +277,11 @@ fn reply_to(request: &Request<'_>, watched: &Watched, bell: &Doorbell) -> Said {
         "/topics" => return look(Question::Topics, request, watched, bell),
         "/slow" => return look(Question::Slow, request, watched, bell),
         "/reload" if request.method == Method::Post => return demand(Demand::Reload, false, watched, bell),
-        "/reload" => return Reply::not_allowed("POST").into(),
+        "/revoke" if request.method == Method::Post => return revoke::revoke(body, watched, bell),
+        "/revoked" => return revoke::list(request, watched, bell),
+        "/reload" | "/revoke" => return Reply::not_allowed("POST").into(),
         _ => {
-            let pages = "/healthz, /readyz, /stats, /connections, /topics, /slow, and POST /reload";
+            let pages = "/healthz, /readyz, /stats, /connections, /topics, /slow, /revoked, and POST /reload, /revoke";
             return Reply::text(404, format!("no such page; there are {pages}")).into();
         }
     };
@@ -363,6 +369,7 @@ mod tests {
             ready: Box::new(move || ready.lock().unwrap().clone()),
             hosts: Arc::new(RwLock::new(vec!["stats.example".to_owned()])),
             control,
+            authority: None,
         });
         address
     }
@@ -480,7 +487,8 @@ mod tests {
         let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
         let (links, control) = join_with_control(shards, 1, 4096);
         let end = control::End { control, bell: Doorbell::new().unwrap(), cores: Doorbell::several(1).unwrap() };
-        let sources = control::Sources { config, read_again: None, hosts: Hosts::default(), tls: None };
+        let sources =
+            control::Sources { config, read_again: None, hosts: Hosts::default(), tls: None, authority: None };
         (control::start(end, sources).unwrap(), links)
     }
 

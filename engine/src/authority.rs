@@ -16,6 +16,8 @@ mod desk;
 mod fetch;
 mod hook;
 mod keys;
+#[cfg(test)]
+mod others;
 mod remote;
 mod revoked;
 pub mod secret;
@@ -159,8 +161,9 @@ impl Authority {
         })
     }
 
-    /// Goes by other settings and files from now on. Revocations, and who the hook is, stay as they were at the start.
-    pub fn set(&mut self, prepared: Prepared) {
+    /// Goes by other settings and files from now on; returns whom shards should forget, as their rows are gone or changed. Revocations,
+    /// and who the hook is, stay as they were at the start.
+    pub fn set(&mut self, prepared: Prepared) -> Vec<Revocation> {
         let Prepared { settings, mut keys, api_keys, certificates } = prepared;
         // Sets that are known go on: a reload does not make anybody wait for a fetch.
         for remote in &mut keys.remotes {
@@ -169,9 +172,12 @@ impl Authority {
                 remote.refetch(Instant::now());
             }
         }
+        let changed = self.api_keys.changed(&api_keys).chain(self.certificates.changed(&certificates));
+        let changed = changed.map(|name| Revocation::Subject(name.into(), u64::MAX)).collect();
         self.generation += 1;
         (self.settings, self.keys, self.api_keys, self.certificates) = (settings, keys, api_keys, certificates);
         self.settle_parked();
+        changed
     }
 
     /// Takes a question of a shard; the verdict comes by [`Authority::take`], at once or later.

@@ -322,7 +322,7 @@ impl Config {
             cors_credentials: self.cors_credentials,
             open: self.listen.iter().map(|address| self.is_open(address)).collect(),
             rules: self.rules.clone(),
-            asks: Asks { cookie: self.token_cookie.clone(), ..Asks::default() },
+            asks: Asks { cookie: self.token_cookie.clone(), ..self.authority.asks() },
             verdict_ms: self.verdict_timeout_ms,
             ..Limits::default()
         }

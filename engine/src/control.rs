@@ -21,7 +21,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::authority::Desk;
 use crate::config::Config;
+use crate::grant::Revocation;
 use crate::io::check::{StartError, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
@@ -42,12 +44,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub type Hosts = Arc<RwLock<Vec<String>>>;
 
 /// What can be demanded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// To read the configuration again.
     Reload,
     /// To ask the shards, for so many rows.
     Look(Question, usize),
+    /// To tell the shards of what the authority does not believe any more.
+    Revoke(Revocation),
 }
 
 /// What became of a demand: a status of HTTP, and JSON.
@@ -118,6 +122,8 @@ pub struct Sources {
     pub hosts: Hosts,
     /// The certificates that are shown, if any are.
     pub tls: Option<Tls>,
+    /// Who goes by keys and rows that are read again.
+    pub authority: Option<Desk>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -230,8 +236,9 @@ impl Plane {
 
     fn begin(&mut self, mut task: Task, now: Instant) {
         task.deadline = now + PATIENCE;
-        match task.demand {
+        match task.demand.clone() {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
+            Demand::Revoke(revocation) => self.order(&mut task, || Wanted::Revoke(Box::new([revocation.clone()]))),
             Demand::Reload => match reload::read(&self.sources) {
                 Err(outcome) => return reply(task.reply, outcome),
                 Ok(reload::Found { config, changed, serving }) => {
@@ -275,6 +282,7 @@ fn finish(task: Task) {
         }
         Demand::Reload => reload::outcome(&changed, &late),
         Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
+        Demand::Revoke(_) => page::revoked(&said, &late),
         Demand::Look(..) => page::late(&late),
     };
     reply(to, outcome);
@@ -299,7 +307,7 @@ mod tests {
         let (asked, demands) = bounded(DEMANDS_MAX);
         let bell = Doorbell::new().unwrap();
         let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap() };
-        let sources = Sources { config, read_again, hosts: Hosts::default(), tls: None };
+        let sources = Sources { config, read_again, hosts: Hosts::default(), tls: None, authority: None };
         let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
         (Asker { asked, bell }, plane, links)
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use corecast_protocol::http::date::date;
-use corecast_protocol::http::head::{self, Request};
+use corecast_protocol::http::head::{self, BodyLength, Request};
 use corecast_protocol::http::response::{self, Framing, Head};
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
@@ -74,7 +74,7 @@ impl Peer {
     }
 
     /// Goes on as far as it can; says false when it is over.
-    pub(super) fn go_on(&mut self, answer: &impl Fn(usize, &Request<'_>) -> Said) -> bool {
+    pub(super) fn go_on(&mut self, answer: &impl Fn(usize, &Request<'_>, &[u8]) -> Said) -> bool {
         loop {
             let went = match &mut self.step {
                 Step::Asking(_) => match self.ask(answer) {
@@ -107,7 +107,7 @@ impl Peer {
     }
 
     /// Reads what there is of the request; says whether to go on at once.
-    fn ask(&mut self, answer: &impl Fn(usize, &Request<'_>) -> Said) -> io::Result<bool> {
+    fn ask(&mut self, answer: &impl Fn(usize, &Request<'_>, &[u8]) -> Said) -> io::Result<bool> {
         let Step::Asking(bytes) = &mut self.step else { return Ok(true) };
         let mut piece = [0; HEAD_BYTES_MAX];
         let count = self.stream.read(&mut piece[..HEAD_BYTES_MAX - bytes.len()])?;
@@ -116,13 +116,18 @@ impl Peer {
         }
         bytes.extend_from_slice(&piece[..count]);
         let reply = match head::parse(bytes, HEAD_BYTES_MAX) {
-            Ok(Some((request, _))) => match answer(self.of, &request) {
-                Said::Now(reply) => reply,
-                Said::Later { outcome, head_only } => {
-                    self.step = Step::Waiting(outcome, head_only);
-                    self.deadline = Instant::now() + PATIENCE + ANSWER;
-                    return Ok(true);
-                }
+            Ok(Some((request, head_bytes))) => match body_in(&request, &bytes[head_bytes..]) {
+                Ok(None) if bytes.len() == HEAD_BYTES_MAX => Reply::text(413, "too large"),
+                Ok(None) => return Ok(true),
+                Err(reply) => reply,
+                Ok(Some(body)) => match answer(self.of, &request, body) {
+                    Said::Now(reply) => reply,
+                    Said::Later { outcome, head_only } => {
+                        self.step = Step::Waiting(outcome, head_only);
+                        self.deadline = Instant::now() + PATIENCE + ANSWER;
+                        return Ok(true);
+                    }
+                },
             },
             Ok(None) if bytes.len() == HEAD_BYTES_MAX => Reply::text(Violation::HeadTooLarge.status(), "too large"),
             Ok(None) => return Ok(true),
@@ -167,6 +172,19 @@ impl Peer {
         let count = self.stream.read(&mut [0; 4096])?;
         *thrown += count;
         Ok(count > 0 && *thrown < LEAVE_BYTES_MAX)
+    }
+}
+
+/// Returns the body of a request, or nothing if more of it has to come. Bodies of requests that need none are not waited for.
+fn body_in<'b>(request: &Request<'_>, arrived: &'b [u8]) -> Result<Option<&'b [u8]>, Reply> {
+    if request.path != "/revoke" {
+        return Ok(Some(&[]));
+    }
+    match request.body {
+        BodyLength::None => Ok(Some(&[])),
+        BodyLength::Sized(length) if length > HEAD_BYTES_MAX as u64 => Err(Reply::text(413, "too large")),
+        BodyLength::Sized(length) => Ok(arrived.get(..length as usize)),
+        BodyLength::Chunked => Err(Reply::text(411, "say Content-Length")),
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::claims;
+use super::claims::{self, SUBJECT_BYTES_MAX};
 use super::secret::Digest;
 use crate::grant::{Grant, GrantLimits, NAME_BYTES_MAX, PATTERNS_MAX, Patterns};
 use crate::io::check::StartError;
@@ -27,6 +27,9 @@ const ROWS_MAX: usize = 4096;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Shortest API key in bytes: what a hash gives away of a shorter one can be tried out.
 const KEY_BYTES_MIN: usize = 16;
+
+/// What stands before a name in a certificate and says of what kind it is.
+const KINDS: [&str; 4] = ["CN=", "DNS:", "email:", "URI:"];
 
 /// Which rows a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl What {
 }
 
 /// A row: who it is about, and what he may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Row {
     name: Box<str>,
     /// Of a key: what it hashes to.
@@ -74,7 +77,7 @@ impl Book {
             let table = what.table();
             StartError {
                 cause: format!("{}{line}: {cause}", path.display()),
-                cure: format!("write [[{table}]] with name, publish and subscribe, as docs/security.md shows"),
+                cure: format!("write [[{table}]] with name, publish and subscribe, as docs/permissions.md shows"),
             }
         };
         let size = std::fs::metadata(path).map_err(|error| wrong(None, &error.to_string()))?.len();
@@ -140,23 +143,32 @@ impl Book {
         found.and_then(|row| row.grant(&row.name).ok())
     }
 
-    /// Returns the grant of a certificate with these names, one a line: that of the first row that knows one of them.
+    /// Returns the grant of a certificate with these names, a line each, as in `CN=hub` and `DNS:hub.example.com`: that of the first row
+    /// that knows one of them.
     ///
     /// # Errors
     /// Nobody knows them, or the name cannot stand in the patterns of the row.
     pub(super) fn by_names(&self, names: &str) -> Result<Grant, &'static str> {
         for row in &self.rows {
-            if let Some(name) = names.lines().map(str::trim).find(|name| row.knows(name)) {
+            if let Some(name) = names.lines().find_map(|line| row.name_in(line)) {
                 return row.grant(name);
             }
         }
         Err("nothing is granted to the names of this certificate")
     }
 
+    /// Returns whose rows are gone from a newer file, or are others there.
+    pub(super) fn changed<'b>(&'b self, newer: &'b Book) -> impl Iterator<Item = &'b str> {
+        self.rows.iter().filter(|row| !newer.rows.contains(row)).map(|row| &*row.name)
+    }
+
     /// Says whether there is somebody of that name.
     #[must_use]
     pub(super) fn has(&self, name: &str) -> bool {
-        self.rows.iter().any(|row| row.knows(name))
+        self.rows.iter().any(|row| {
+            row.knows(name)
+                || row.name.rsplit_once(name).is_some_and(|(kind, rest)| rest.is_empty() && KINDS.contains(&kind))
+        })
     }
 }
 
@@ -175,8 +187,8 @@ impl Row {
             let text = value.get_ref().as_str();
             match (key.get_ref().as_ref(), what) {
                 ("name", _) => match text {
-                    Some(name) if !name.is_empty() && name.len() <= NAME_BYTES_MAX => row.name = name.into(),
-                    _ => return wrong("this is no text of 1 to 64 bytes"),
+                    Some(name) if !name.is_empty() && name.len() <= SUBJECT_BYTES_MAX => row.name = name.into(),
+                    _ => return wrong("this is no text of 1 to 255 bytes"),
                 },
                 ("sha256", What::Keys) => match text.and_then(Digest::read) {
                     Some(digest) if row.digest.is_none() => row.digest = Some(digest),
@@ -204,8 +216,8 @@ impl Row {
         if what == What::Keys && row.digest.is_none() {
             return Err((at, format!("{} has no sha256", row.name)));
         }
-        // What can go wrong with the name that does not come from elsewhere goes wrong now.
-        if !row.name.starts_with("*.") {
+        // What can go wrong with a name that is the subject goes wrong now.
+        if what == What::Keys {
             row.grant(&row.name).map_err(|cause| (at, cause.to_owned()))?;
         }
         Ok(row)
@@ -217,6 +229,15 @@ impl Row {
             None => *self.name == *name,
             Some(rest) => name.split_once('.').is_some_and(|(first, behind)| !first.is_empty() && behind == rest),
         }
+    }
+
+    /// Returns the name in a line of a certificate, without its kind, if this row knows it. A row that says a kind knows that one only; one
+    /// that does not, names of hosts.
+    fn name_in<'n>(&self, line: &'n str) -> Option<&'n str> {
+        let kind = KINDS.iter().find(|kind| line.starts_with(**kind))?;
+        let name = &line[kind.len()..];
+        let is_host = matches!(*kind, "CN=" | "DNS:");
+        (*self.name == *line || is_host && self.knows(name)).then_some(name)
     }
 
     fn grant(&self, subject: &str) -> Result<Grant, &'static str> {
@@ -300,20 +321,27 @@ mod tests {
     #[test]
     fn certificates_are_known_by_name() {
         let text = "[[certificate]]\nname = \"hub.example.com\"\npublish = [\"#\"]\n\
-                    [[certificate]]\nname = \"*.devices.example.com\"\npublish = [\"devices/{sub}/#\"]\n";
+                    [[certificate]]\nname = \"*.devices.example.com\"\npublish = [\"devices/{sub}/#\"]\n\
+                    [[certificate]]\nname = \"URI:spiffe://a/hub\"\n";
         let book = Book::parse(text, What::Certificates).unwrap();
-        assert!(book.by_names("other\nhub.example.com").unwrap().gives(Action::Publish, "any"));
-        let device = book.by_names("d7.devices.example.com").unwrap();
+        assert!(book.by_names("CN=other\nDNS:hub.example.com").unwrap().gives(Action::Publish, "any"));
+        let device = book.by_names("CN=d7.devices.example.com").unwrap();
         assert_eq!(&*device.subject, "d7.devices.example.com");
         assert!(device.gives(Action::Publish, "devices/d7.devices.example.com/state"));
         assert!(!device.gives(Action::Publish, "devices/d8.devices.example.com/state"));
+        assert_eq!(&*book.by_names("URI:spiffe://a/hub").unwrap().subject, "spiffe://a/hub");
+        assert!(book.has("spiffe://a/hub") && book.has("d9.devices.example.com") && !book.has("hub"));
         for names in [
             "",
-            "hub.example.com.evil",
-            "devices.example.com",
-            ".devices.example.com",
-            "a.b.devices.example.com",
-            "#.devices.example.com",
+            "hub.example.com",
+            "email:hub.example.com",
+            "URI:hub.example.com",
+            "DNS:spiffe://a/hub",
+            "DNS:hub.example.com.evil",
+            "DNS:devices.example.com",
+            "DNS:.devices.example.com",
+            "DNS:a.b.devices.example.com",
+            "DNS:#.devices.example.com",
         ] {
             assert!(book.by_names(names).is_err(), "{names}");
         }

@@ -23,6 +23,7 @@ use crate::grant::{Question, Revocation, Verdict};
 use crate::io::check::{StartError, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
+use crate::node::AuthorityEnd;
 
 /// Questions of one shard before another one has its turn: a token takes up to 0.1 ms.
 const SLICE: usize = 16;
@@ -41,6 +42,21 @@ pub trait Shards: Send {
     fn take(&mut self, from: usize) -> Option<Question>;
     /// Gives one the verdict to a question of its own.
     fn answer(&mut self, to: usize, verdict: Verdict);
+}
+
+impl Shards for AuthorityEnd {
+    fn count(&self) -> usize {
+        self.questions.shards()
+    }
+
+    fn take(&mut self, from: usize) -> Option<Question> {
+        self.questions.take(from)
+    }
+
+    fn answer(&mut self, to: usize, verdict: Verdict) {
+        let AuthorityEnd { questions, cores, .. } = self;
+        questions.answer(to, verdict, |shard| cores[shard % cores.len()].ring());
+    }
 }
 
 /// Tells all shards of a revocation; says false, and does nothing, if it cannot now.
@@ -139,7 +155,11 @@ impl Keeper {
     fn turn(&mut self) -> bool {
         while let Ok(told) = self.hears.try_recv() {
             match told {
-                Told::Set(prepared) => self.authority.set(*prepared),
+                Told::Set(prepared) => {
+                    for revocation in self.authority.set(*prepared) {
+                        self.spread_quietly(revocation);
+                    }
+                }
                 Told::Spread(spread) => self.spread = Some(spread),
                 Told::Revoke(revocation, reply) => self.revoke(revocation, reply),
                 Told::List(reply) => reply.say(Outcome { status: 200, body: self.authority.revoked().to_string() }),
@@ -159,6 +179,7 @@ impl Keeper {
             self.give();
         }
         self.give();
+        // Only now: what was said before a revocation stands in the rings before shards are told of it.
         if let Some(spread) = &self.spread {
             while let Some((revocation, reply)) = self.unspread.front()
                 && spread(revocation, reply)
@@ -176,20 +197,25 @@ impl Keeper {
         }
     }
 
+    /// Has all shards told of a revocation, and nobody of what comes of it.
+    fn spread_quietly(&mut self, revocation: Revocation) {
+        if self.spread.is_some() {
+            let (to, _) = bounded(1);
+            self.unspread.push_back((revocation, Reply { to, bell: self.bell.clone() }));
+        }
+    }
+
     fn revoke(&mut self, revocation: Revocation, reply: Reply) {
         let added = self.authority.revoke(&revocation);
         match &added {
             Ok(entries) => tracing::info!(?revocation, entries, "revoked"),
             Err(cause) => tracing::error!(?revocation, cause, "revoked not at all, or not for long"),
         }
-        // What was said before stands in the rings before anybody is told of this.
-        self.give();
         match added {
             // It holds from now on, whoever is told how; but an operator who reads 200 takes it for safe.
             Err(cause) => {
                 reply.say(Outcome { status: 507, body: json!({ "reason": cause }).to_string() });
-                let (nobody, _) = bounded(1);
-                self.unspread.push_back((revocation, Reply { to: nobody, bell: reply.bell }));
+                self.spread_quietly(revocation);
             }
             Ok(_) if self.spread.is_some() => self.unspread.push_back((revocation, reply)),
             Ok(entries) => reply.say(Outcome { status: 200, body: json!({ "entries": entries }).to_string() }),
@@ -228,7 +254,8 @@ mod tests {
     fn keeper(left: Vec<u64>) -> (Keeper, Sender<Told>, Receiver<(usize, u64)>) {
         let (answered, answers) = crossbeam_channel::unbounded();
         let bell = Doorbell::new().unwrap();
-        let authority = Authority::new(Prepared::read(&Settings::default()).unwrap(), &bell).unwrap();
+        let settings = Settings { token_age_max_s: 60, ..Settings::default() };
+        let authority = Authority::new(Prepared::read(&settings).unwrap(), &bell).unwrap();
         let (told, hears) = bounded(TOLD_MAX);
         let shards = Box::new(Asking { left, answered });
         (Keeper { authority, shards, bell, hears, spread: None, unspread: VecDeque::new() }, told, answers)

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::claims::{self, Claims};
 use super::fetch::{Answer, Call, Pool};
-use super::settings::Settings;
+use super::settings::{Settings, without_query};
 use crate::grant::{Action, Ask, Denial, Grant, Patterns, Revocation};
 
 /// Questions that wait for an answer, at most, those to the same answer included.
@@ -190,7 +190,11 @@ impl Hook {
             Err(cause) => cause,
         };
         if !self.is_down {
-            tracing::warn!(url = self.url, cause = down, "the hook cannot be asked who may do what (auth-url)");
+            tracing::warn!(
+                url = without_query(&self.url),
+                cause = down,
+                "the hook cannot be asked who may do what (auth-url)"
+            );
         }
         self.is_down = true;
         Err(())
@@ -198,7 +202,7 @@ impl Hook {
 
     fn is_back(&mut self) {
         if std::mem::take(&mut self.is_down) {
-            tracing::info!(url = self.url, "the hook answers again");
+            tracing::info!(url = without_query(&self.url), "the hook answers again");
         }
     }
 }

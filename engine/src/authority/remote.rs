@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::settings::without_query;
 use super::token::Key;
 
 /// Least time between two fetches that tokens ask for, or after one that failed.
@@ -145,7 +146,12 @@ impl Remote {
         match read {
             Ok((keys, left_out, holds)) => {
                 if self.is_down || !self.is_known {
-                    tracing::info!(url = self.url, keys = keys.len(), left_out, "the key set was fetched");
+                    tracing::info!(
+                        url = without_query(&self.url),
+                        keys = keys.len(),
+                        left_out,
+                        "the key set was fetched"
+                    );
                 }
                 (self.keys, self.is_known, self.is_down, self.failures) = (keys, true, false, 0);
                 self.next = now + holds;
@@ -156,7 +162,7 @@ impl Remote {
                 if !self.is_down {
                     let goes_on =
                         if self.is_known { "the keys that are known go on" } else { "no token of it can be verified" };
-                    tracing::warn!(url = self.url, cause, "the key set cannot be fetched; {goes_on}");
+                    tracing::warn!(url = without_query(&self.url), cause, "the key set cannot be fetched; {goes_on}");
                 }
                 self.is_down = true;
                 self.next = now + COOL_DOWN.saturating_mul(1 << self.failures.min(3)).min(RETRY_MAX);

@@ -124,10 +124,10 @@ impl Revoked {
 
     fn rows(&self) -> impl Iterator<Item = (Revocation, u64)> {
         let tokens = self.tokens.iter().map(|(id, entry)| (Revocation::Token(id.clone()), entry.until_s));
-        let subject = |(subject, entry): (&Box<str>, &Entry)| {
-            (Revocation::Subject(subject.clone(), entry.before_s), entry.until_s)
-        };
-        tokens.chain(self.subjects.iter().map(subject))
+        let subjects = self.subjects.iter();
+        let subjects =
+            subjects.map(|(subject, entry)| (Revocation::Subject(subject.clone(), entry.before_s), entry.until_s));
+        tokens.chain(subjects)
     }
 
     /// Adds an entry, or makes one that is there reach further; says false if there is no room.

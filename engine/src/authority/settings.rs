@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::shard;
+
 /// Where keys that verify tokens come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -103,6 +105,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns which credentials mean something. Without keys of ours the hook may know tokens that nobody else does.
+    #[must_use]
+    pub fn asks(&self) -> shard::Asks {
+        shard::Asks {
+            tokens: !self.token_keys.is_empty() || self.hook_url.is_some(),
+            keys: self.api_keys.is_some(),
+            cookie: None,
+        }
+    }
+
     /// Says what does not fit together.
     pub fn check(&self, mut wrong: impl FnMut(String, &str)) {
         let urls = self.token_keys.iter().filter_map(|source| match source {
@@ -165,6 +177,11 @@ pub fn url(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Returns a URL as logs have it: there may be a password in its query.
+pub(super) fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
 /// Says whether a URL goes to another host without TLS.
 fn is_plain(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
@@ -213,6 +230,7 @@ mod tests {
         ] {
             assert!(is_plain(url), "{url}");
         }
+        assert_eq!(without_query("https://a.example/may?key=hidden"), "https://a.example/may");
         let settings = Settings { hook_url: Some("http://app:3000/may".to_owned()), ..Settings::default() };
         let count = |settings: &Settings| {
             let mut count = 0;

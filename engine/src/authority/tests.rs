@@ -1,30 +1,16 @@
 //! The authority as a shard sees it: questions in, verdicts out; with servers of others on loopback that are slow, down, or say nonsense.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use serde_json::json;
 
+use super::others::{Server, answer, base64url, key_set};
 use super::token::Algorithm;
 use super::*;
 use crate::grant::{Action, Visit};
 
 /// What waits for a thread or a server gives up after this.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for digit in 0..=chunk.len() {
-            text.push(char::from(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize]));
-        }
-    }
-    text
-}
 
 /// A file that is gone when the test is over.
 struct Kept(std::path::PathBuf);
@@ -346,73 +332,6 @@ fn files_that_are_something_else() {
     assert_eq!(Prepared::read(&settings).unwrap_err().len(), 3, "all problems are told");
 }
 
-/// A server of others on loopback: answers each request as it is told to, and counts.
-struct Server {
-    url: String,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    /// `answer` gets the number of the request and its bytes; without an answer the connection ends.
-    fn start(answer: impl Fn(usize, &str) -> Option<String> + Send + Sync + 'static) -> Server {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/asked", socket.local_addr().unwrap());
-        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (noted, answer) = (requests.clone(), Arc::new(answer));
-        thread::spawn(move || {
-            for stream in socket.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let (noted, answer) = (noted.clone(), answer.clone());
-                thread::spawn(move || {
-                    let mut bytes = Vec::new();
-                    let mut piece = [0; 4096];
-                    loop {
-                        let text = String::from_utf8_lossy(&bytes).into_owned();
-                        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                            let length = head
-                                .to_ascii_lowercase()
-                                .lines()
-                                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                            if body.len() >= length.unwrap_or(0) {
-                                break;
-                            }
-                        }
-                        match stream.read(&mut piece) {
-                            Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
-                            _ => return,
-                        }
-                    }
-                    let request = String::from_utf8_lossy(&bytes).into_owned();
-                    let number = {
-                        let mut noted = noted.lock().unwrap();
-                        noted.push(request.clone());
-                        noted.len() - 1
-                    };
-                    if let Some(answer) = answer(number, &request) {
-                        let _ = stream.write_all(answer.as_bytes());
-                    }
-                });
-            }
-        });
-        Server { url, requests }
-    }
-
-    fn count(&self) -> usize {
-        self.requests.lock().unwrap().len()
-    }
-}
-
-fn answer(status: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
-}
-
-/// A private key and the set that has its public one, under a name.
-fn key_set(kid: &str) -> (String, String) {
-    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(pair.public_key_raw())}]});
-    (pair.serialize_pem(), set.to_string())
-}
-
 fn signed_by(private: &str, kid: &str) -> String {
     token::sign(&claims(&json!({})), Algorithm::named("EdDSA").unwrap(), private.as_bytes(), Some(kid)).unwrap()
 }
@@ -480,7 +399,9 @@ fn a_reload_is_heeded() {
     };
     let told: Vec<String> = asked.ask(asks()).iter().map(denied).collect();
     assert_eq!(told, ["granted to anna", "granted to anna", "granted to b"]);
-    asked.authority.set(Prepared::read(&Settings { token_keys: vec![url], ..settings() }).unwrap());
+    assert_eq!(asked.authority.set(Prepared::read(&with).unwrap()), []);
+    let changed = asked.authority.set(Prepared::read(&Settings { token_keys: vec![url], ..settings() }).unwrap());
+    assert_eq!(changed, [Revocation::Subject("b".into(), u64::MAX)]);
     let told: Vec<String> = asked.ask(asks()).iter().map(denied).collect();
     assert!(
         told[0].starts_with("invalid") && told[1] == "granted to anna" && told[2].starts_with("invalid"),
@@ -683,7 +604,8 @@ fn secrets_stay_secret() {
             Kept::new("shown", SECRET),
             Kept::new("shown-keys", "[[key]]\nname = \"b\"\nkey = \"hidden-api-key-1\"\n"),
         );
-        let sources = vec![secret.source("secret"), KeySource::Url(server.url.clone())];
+        let url = format!("{}?key=in-the-query", server.url);
+        let sources = vec![secret.source("secret"), KeySource::Url(url)];
         let settings = Settings { token_keys: sources, api_keys: Some(rows.0.clone()), ..hooked(&server) };
         let prepared = Prepared::read(&settings).unwrap();
         shown += &format!("{prepared:?}");
@@ -701,6 +623,7 @@ fn secrets_stay_secret() {
     });
     let logged = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("auth-url") && logged.contains("cannot be fetched"), "something was logged: {logged}");
+    assert!(!logged.contains("in-the-query"), "{logged}");
     for hidden in [SECRET, "hidden", &good, good.rsplit_once('.').unwrap().1, "eyJ"] {
         assert!(!logged.contains(hidden), "{hidden} in {logged}");
         assert!(!shown.contains(hidden), "{hidden} in {shown}");

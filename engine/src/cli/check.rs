@@ -3,6 +3,7 @@
 //!
 //! What it prints is itself a configuration file, with the origin of every value behind it.
 
+use corecast::authority::Prepared;
 use corecast::config::{self, Flags, Loaded, SETTINGS};
 use corecast::edge::Serving;
 use corecast::io::check::{self as host, StartError};
@@ -35,6 +36,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
                 if let Err(problem) = judge_host(&loaded) {
                     return Outcome::CannotStart(vec![problem]);
                 }
+                if let Err(problems) = judge_files(&loaded) {
+                    return Outcome::CannotStart(problems);
+                }
                 match explained(&loaded, &arguments.topic) {
                     Ok(text) if text.is_empty() => effective(&loaded),
                     Ok(text) => text,
@@ -61,6 +65,11 @@ fn judge_host(loaded: &Loaded) -> Result<(), StartError> {
     host::judge_threads(super::serve::threads(&loaded.config))?;
     let shards = loaded.config.shards as usize;
     check_bookkeeping(loaded.config.memory_bytes / shards as u64, shards)
+}
+
+/// Judges whether the files of keys and rows can be read.
+fn judge_files(loaded: &Loaded) -> Result<(), Vec<StartError>> {
+    Prepared::read(&loaded.config.authority).map(|_| ())
 }
 
 /// Writes the configuration as a TOML file.

@@ -1,12 +1,13 @@
 //! The seam between the command line and the engine: the configuration in, a running engine out.
 
 use corecast::admin::{Reading, Watched};
+use corecast::authority::Desk;
 use corecast::config::{Config, Listen};
 use corecast::control::{self, Asker, Hosts};
 use corecast::edge::Certificates;
 use corecast::io::check::StartError;
 use corecast::log;
-use corecast::node::{Node, Settings};
+use corecast::node::{AuthorityEnd, Node, Settings};
 use corecast::shard::Stats;
 use crossbeam_channel::Receiver;
 
@@ -50,7 +51,7 @@ impl Engine {
     }
 
     /// Returns what the admin listener may look at.
-    pub(super) fn watched(&self, hosts: Hosts, control: Asker) -> Watched {
+    pub(super) fn watched(&self, hosts: Hosts, control: Asker, authority: Desk) -> Watched {
         let (board, state) = (self.node.board().clone(), self.node.board().clone());
         Watched {
             read: Box::new(move || {
@@ -69,12 +70,18 @@ impl Engine {
             ),
             hosts,
             control: Some(control),
+            authority: Some(authority),
         }
     }
 
     /// Takes the control plane's end of the mesh; there is one.
     pub(super) fn control(&mut self) -> Option<control::End> {
         self.node.control()
+    }
+
+    /// Takes the authority's end of the mesh; there is one.
+    pub(super) fn authority(&mut self) -> Option<AuthorityEnd> {
+        self.node.authority()
     }
 
     /// Says whether the shards were asked to drain, by us or by one of them that failed.

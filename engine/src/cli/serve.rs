@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use corecast::authority::{self, Desk, Prepared};
 use corecast::config::{self, Config, Flags, Host, Listen};
 use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
 use corecast::edge::Serving;
@@ -42,7 +43,11 @@ pub(super) fn run(flags: &Flags) -> Outcome {
         Ok(serving) => serving,
         Err(problems) => return Outcome::CannotStart(problems),
     };
-    match start(&config, flags, serving) {
+    let prepared = match Prepared::read(&config.authority) {
+        Ok(prepared) => prepared,
+        Err(problems) => return Outcome::CannotStart(problems),
+    };
+    match start(&config, flags, serving, prepared) {
         Ok(running) => running.until_stopped(&config),
         Err(problem) => Outcome::CannotStart(vec![problem]),
     }
@@ -58,13 +63,14 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const GREETING: Duration = Duration::from_secs(1);
 
 /// Threads that a process has besides its first and those of its cores: the log's, the signals', the control plane's,
-/// the admin listener's.
-const THREADS: usize = 4;
+/// the admin listener's, the authority's, and the one that fetches key sets.
+const THREADS: usize = 6;
 
 /// Returns how many threads the engine starts.
 pub(super) fn threads(config: &Config) -> usize {
     let cores = (config.shards as usize).min(config.cores.len().max(1));
-    cores + THREADS - usize::from(config.admin.is_empty())
+    let hook = if config.authority.hook_url.is_some() { config.authority.hook_parallel as usize } else { 0 };
+    cores + THREADS + hook - usize::from(config.admin.is_empty())
 }
 
 /// A running engine and what the control plane needs to end it.
@@ -74,18 +80,20 @@ struct Running {
     control: Asker,
 }
 
-fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Running, StartError> {
+fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
     let tls = serving.map(Tls::new);
     let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
-    let control = control(&mut engine, config, flags, &hosts, tls);
+    let authority = authority(&mut engine, prepared);
+    let control =
+        authority.and_then(|authority| Ok((control(&mut engine, config, flags, &hosts, tls, &authority)?, authority)));
     let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin)).transpose();
     let listening = control.and_then(|control| Ok((control, bind()?)));
     let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
-    let (control, admin) = match listening {
+    let ((control, authority), admin) = match listening {
         Ok(listening) => listening,
         Err(problem) => {
             engine.give_up();
@@ -94,7 +102,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Run
     };
     let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
     if let Some(listener) = admin {
-        listener.serve(engine.watched(hosts, control.clone()));
+        listener.serve(engine.watched(hosts, control.clone(), authority));
     }
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), &admin_addresses);
@@ -104,6 +112,18 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Run
     Ok(Running { engine, signals, control })
 }
 
+/// Starts the authority, which says who may do what.
+fn authority(engine: &mut Engine, prepared: Prepared) -> Result<Desk, StartError> {
+    let end = engine.authority().ok_or_else(|| started("the authority"))?;
+    let bell = end.bell.clone();
+    authority::start(prepared, Box::new(end), bell)
+}
+
+fn started(what: &str) -> StartError {
+    let cause = format!("{what} was started before");
+    StartError { cause, cure: "start one engine in a process".to_owned() }
+}
+
 /// Starts the control plane, which reads the configuration again from where it came from.
 fn control(
     engine: &mut Engine,
@@ -111,6 +131,7 @@ fn control(
     flags: &Flags,
     hosts: &Hosts,
     tls: Option<Tls>,
+    authority: &Desk,
 ) -> Result<Asker, StartError> {
     hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
     let (flags, host) = (flags.clone(), Host::read());
@@ -124,13 +145,21 @@ fn control(
         }
         Ok(loaded.config)
     });
-    let read_again = has_file.then_some(read_again);
-    let sources = Sources { config: config.clone(), read_again, hosts: hosts.clone(), tls };
-    let end = engine.control().ok_or_else(|| StartError {
-        cause: "the control plane was started before".to_owned(),
-        cure: "start one engine in a process".to_owned(),
-    })?;
-    control::start(end, sources)
+    let sources = Sources {
+        config: config.clone(),
+        read_again: has_file.then_some(read_again),
+        hosts: hosts.clone(),
+        tls,
+        authority: Some(authority.clone()),
+    };
+    let end = engine.control().ok_or_else(|| started("the control plane"))?;
+    let control = control::start(end, sources)?;
+    let teller = control.clone();
+    // The first word to it: there is room.
+    authority.spread_by(Box::new(move |revocation, reply| {
+        teller.ask(Demand::Revoke(revocation.clone()), Some(reply.clone()))
+    }));
+    Ok(control)
 }
 
 /// Says where the engine listens and what to try next.
@@ -142,7 +171,7 @@ fn greeting(config: &Config, listen: &[Listen], admin: &[Listen]) -> String {
         text += &format!("listening on {}\n", url(address));
     }
     for address in admin {
-        let pages = "/healthz /readyz /stats /connections /topics /slow, POST /reload";
+        let pages = "/healthz /readyz /stats /connections /topics /slow /revoked, POST /reload /revoke";
         text += &format!("admin on {} ({pages})\n", url(address));
     }
     // Of several addresses, one that `corecast sub` reaches.
@@ -230,9 +259,12 @@ mod tests {
     fn threads_are_counted() {
         let host = Host { cores: vec![0, 1, 2, 3], memory_bytes: 1 << 30 };
         let config = Config::default_on(&host);
-        assert_eq!(threads(&config), 8);
-        assert_eq!(threads(&Config { shards: 2, admin: Vec::new(), ..config.clone() }), 5);
-        assert_eq!(threads(&Config { shards: 64, ..config }), 8);
+        assert_eq!(threads(&config), 10);
+        assert_eq!(threads(&Config { shards: 2, admin: Vec::new(), ..config.clone() }), 7);
+        assert_eq!(threads(&Config { shards: 64, ..config.clone() }), 10);
+        let (hook_url, hook_parallel) = (Some("https://a".to_owned()), 3);
+        let hooked = authority::Settings { hook_url, hook_parallel, ..config.authority.clone() };
+        assert_eq!(threads(&Config { authority: hooked, ..config }), 13);
     }
 
     /// The greeting names every listener, and its commands can be pasted even if the engine listens everywhere.

@@ -153,7 +153,7 @@ pub(super) fn small_size(text: &str, least: u64, most: u64) -> Result<u32, Strin
     size_within(text, least, most).map(|bytes| u32::try_from(bytes).expect("`most` is a u32"))
 }
 
-pub(super) fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let ms = units::duration_ms(text)?;
     if (least..=most).contains(&ms) {
         Ok(ms)

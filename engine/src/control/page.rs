@@ -45,6 +45,17 @@ pub(super) fn rows(mut said: Vec<(usize, Said)>, rows_max: usize) -> Outcome {
     Outcome { status: 200, body: Value::Array(rows).to_string() }
 }
 
+/// Says how many connections a revocation ended; and which shards will hear of it late.
+pub(super) fn revoked(said: &[(usize, Said)], late: &[usize]) -> Outcome {
+    let ended = said.iter().map(|(_, said)| if let Said::Revoked(ended) = said { *ended } else { 0 });
+    let ended: u64 = ended.sum();
+    if late.is_empty() {
+        return Outcome { status: 200, body: json!({ "ended": ended }).to_string() };
+    }
+    let reason = "it holds, but these shards stand still or have much to end, and are not done with it";
+    Outcome { status: 504, body: json!({ "ended": ended, "late": late, "reason": reason }).to_string() }
+}
+
 /// Says which shards did not answer in time.
 pub(super) fn late(late: &[usize]) -> Outcome {
     let body = json!({ "late": late, "reason": "these shards did not answer in time" });

@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::{Outcome, Sources};
+use crate::authority::{Prepared, Settings};
 use crate::config::{self, Config};
 use crate::edge::Serving;
 use crate::io::check::StartError;
@@ -26,6 +27,7 @@ pub(super) struct Found {
 /// What is said if nothing changes: because nothing has, because it is wrong, or because it cannot while the engine runs.
 pub(super) fn read(sources: &Sources) -> Result<Found, Outcome> {
     let Some(read_again) = &sources.read_again else {
+        files(sources, &sources.config.authority)?;
         let reason = "there is no configuration file to read again; start with --config FILE";
         tracing::info!("{reason}");
         return Err(said(200, &json!({ "changed": [], "reason": reason })));
@@ -50,11 +52,24 @@ pub(super) fn read(sources: &Sources) -> Result<Found, Outcome> {
         }
         _ => None,
     };
+    files(sources, &config.authority)?;
     if changed.is_empty() {
         tracing::info!("the configuration was read again, and is as before");
         return Err(said(200, &json!({ "changed": [] })));
     }
     Ok(Found { config, changed, serving })
+}
+
+/// Has the authority go by what is in the files of its settings now.
+fn files(sources: &Sources, settings: &Settings) -> Result<(), Outcome> {
+    let Some(authority) = &sources.authority else { return Ok(()) };
+    let prepared = Prepared::read(settings).map_err(|problems| wrong(&problems))?;
+    if authority.set(prepared) {
+        return Ok(());
+    }
+    let reason = "the authority has too much to do, so nothing was changed; try again";
+    tracing::error!("the configuration was not loaded: {reason}");
+    Err(said(503, &json!({ "reason": reason })))
 }
 
 fn wrong(problems: &[StartError]) -> Outcome {
@@ -89,7 +104,13 @@ mod tests {
 
     fn sources(new: Result<Config, Vec<StartError>>) -> Sources {
         let config = Config::default_on(&host());
-        Sources { config, read_again: Some(Box::new(move || new.clone())), hosts: Hosts::default(), tls: None }
+        Sources {
+            config,
+            read_again: Some(Box::new(move || new.clone())),
+            hosts: Hosts::default(),
+            tls: None,
+            authority: None,
+        }
     }
 
     fn host() -> Host {

@@ -1,9 +1,8 @@
 //! What the table must hold to.
 
-use super::super::SETTINGS;
 use super::*;
-use crate::config::SETTINGS;
 use crate::config::tests::host;
+use crate::config::{SETTINGS, doors};
 
 /// Every default can be read, and what is shown of it reads back to the same configuration.
 #[test]
@@ -63,9 +62,9 @@ fn other_values_read_back() {
         ("trusted-proxies", "10.0.0.0/8,127.0.0.1,fd00::/8"),
         ("forwarded-header", "forwarded"),
     ];
-    assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().map(|s| s.key).collect::<Vec<_>>());
+    assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().chain(doors::ROWS).map(|s| s.key).collect::<Vec<_>>());
     let default = Config::default_on(&host());
-    for ((key, text), setting) in other.iter().zip(ROWS) {
+    for ((key, text), setting) in other.iter().zip(ROWS.iter().chain(doors::ROWS)) {
         let mut config = default.clone();
         (setting.set)(&mut config, text, &host()).unwrap();
         assert_eq!((setting.show)(&config), *text, "{key}");
