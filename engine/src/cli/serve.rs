@@ -16,6 +16,7 @@ use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
 use corecast::edge::Serving;
 use corecast::io::check::StartError;
 use corecast::io::poll;
+use corecast::io::unix::SocketFile;
 use corecast::{admin, log};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use signal_hook::consts::SIGHUP;
@@ -72,6 +73,8 @@ struct Running {
     engine: Engine,
     signals: Receiver<i32>,
     control: Asker,
+    /// Files of the admin listener, which go with the engine.
+    _files: Vec<SocketFile>,
 }
 
 fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Running, StartError> {
@@ -82,7 +85,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Run
     let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
     let control = control(&mut engine, config, flags, &hosts, tls);
-    let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin)).transpose();
+    let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin, config.unix)).transpose();
     let listening = control.and_then(|control| Ok((control, bind()?)));
     let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
     let (control, admin) = match listening {
@@ -93,15 +96,13 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>) -> Result<Run
         }
     };
     let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
-    if let Some(listener) = admin {
-        listener.serve(engine.watched(hosts, control.clone()));
-    }
+    let files = admin.map_or_else(Vec::new, |listener| listener.serve(engine.watched(hosts, control.clone())));
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), &admin_addresses);
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
-    Ok(Running { engine, signals, control })
+    Ok(Running { engine, signals, control, _files: files })
 }
 
 /// Starts the control plane, which reads the configuration again from where it came from.
@@ -198,7 +199,7 @@ impl Running {
             Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
             None => tracing::error!("a shard ended by itself, stopping"),
         }
-        let Running { engine, signals, .. } = self;
+        let Running { engine, signals, _files, .. } = self;
         engine.stop();
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {
