@@ -8,9 +8,9 @@
 
 mod peer;
 mod revoke;
+mod socket;
 
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::sync::PoisonError;
 use std::thread;
@@ -26,10 +26,11 @@ use crate::config::Listen;
 use crate::control::{self, Asker, Demand, Hosts, Outcome};
 use crate::io::check::{StartError, fault, no_thread};
 use crate::io::doorbell::Doorbell;
-use crate::io::listen::until_free;
 use crate::io::poll::{self, For};
+use crate::io::unix::{SocketFile, UnixAccess};
 use crate::shard::{Entrance, Question, ROWS_MAX, Welcome, is_host_allowed, welcome};
 use peer::Peer;
+use socket::Socket;
 
 /// Largest request head in bytes; probes send a tenth of it.
 const HEAD_BYTES_MAX: usize = 4096;
@@ -87,6 +88,7 @@ impl std::fmt::Debug for Watched {
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<Listen>,
+    files: Vec<SocketFile>,
     begin: Sender<Watched>,
 }
 
@@ -95,10 +97,10 @@ impl Listener {
     ///
     /// # Errors
     /// The thread cannot be started, a port is taken, or an address is not one of this host.
-    pub fn bind(addresses: &[Listen]) -> Result<Listener, StartError> {
+    pub fn bind(addresses: &[Listen], access: UnixAccess) -> Result<Listener, StartError> {
         let (begin, begun) = bounded(1);
         let bell = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
-        let (give, given) = bounded::<Vec<TcpListener>>(1);
+        let (give, given) = bounded::<Vec<Socket>>(1);
         let spawned = thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // Whoever drops the other end does not want to serve after all.
             let (Ok(sockets), Ok(watched)) = (given.recv(), begun.recv()) else { return };
@@ -106,19 +108,20 @@ impl Listener {
         });
         spawned.map_err(|error| no_thread("admin", &error))?;
         let mut sockets = Vec::new();
-        let mut bound = Vec::new();
+        let (mut bound, mut files) = (Vec::new(), Vec::new());
         for address in addresses {
-            let opened = open(address).map_err(|error| StartError {
+            let opened = Socket::open(address, access).map_err(|error| StartError {
                 cause: format!("cannot listen on the admin address {address}: {error}"),
                 cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
             });
-            let (address, socket) = opened?;
+            let (address, socket, file) = opened?;
             bound.push(address);
+            files.extend(file);
             sockets.push(socket);
         }
         // It waits for nothing else.
         let _ = give.send(sockets);
-        Ok(Listener { addresses: bound, begin })
+        Ok(Listener { addresses: bound, files, begin })
     }
 
     /// Returns the addresses it listens on, with the ports the kernel chose where 0 was asked for.
@@ -127,35 +130,17 @@ impl Listener {
         &self.addresses
     }
 
-    /// Answers requests from now on, until the process ends.
-    pub fn serve(self, watched: Watched) {
+    /// Answers requests from now on, until the process ends. Returns the files of its Unix sockets, which go when they are dropped.
+    pub fn serve(self, watched: Watched) -> Vec<SocketFile> {
         // It waits for nothing else.
         let _ = self.begin.send(watched);
-    }
-}
-
-fn open(address: &Listen) -> io::Result<(Listen, TcpListener)> {
-    let Listen::Tcp(wanted) = address else { return Err(io::Error::other("not built yet")) };
-    until_free(|| {
-        let socket = TcpListener::bind(wanted)?;
-        socket.set_nonblocking(true)?;
-        Ok((address.bound_to(socket.local_addr()?), socket))
-    })
-}
-
-/// Says what requests to a listener are asked for; nothing is assumed of one whose address cannot be read.
-fn entrance(socket: &TcpListener) -> Entrance {
-    let own = socket.local_addr().ok();
-    Entrance {
-        on_loopback: own.is_some_and(|own| own.ip().to_canonical().is_loopback()),
-        port: own.map(|own| own.port()),
-        scheme: None,
+        self.files
     }
 }
 
 /// Serves all peers, none of which is waited for alone.
-fn serve(sockets: &[TcpListener], bell: &Doorbell, watched: &Watched) {
-    let entrances: Vec<Entrance> = sockets.iter().map(entrance).collect();
+fn serve(sockets: &[Socket], bell: &Doorbell, watched: &Watched) {
+    let entrances: Vec<Entrance> = sockets.iter().map(Socket::entrance).collect();
     let answer = |of: usize, request: &Request<'_>, body: &[u8]| {
         let entrance = entrances[of];
         let hosts = watched.hosts.read().unwrap_or_else(PoisonError::into_inner);
@@ -204,10 +189,10 @@ fn serve(sockets: &[TcpListener], bell: &Doorbell, watched: &Watched) {
 }
 
 /// Accepts who waits, so many as there may be at once.
-fn accept(of: usize, socket: &TcpListener, peers: &mut Vec<Peer>) -> io::Result<()> {
+fn accept(of: usize, socket: &Socket, peers: &mut Vec<Peer>) -> io::Result<()> {
     for _ in 0..PEERS_MAX {
         match socket.accept() {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 if peers.len() == PEERS_MAX {
                     peers.remove(0);
                 }
@@ -357,7 +342,7 @@ mod tests {
     }
 
     fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -> SocketAddr {
-        let listener = Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
+        let listener = Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()], UnixAccess::default()).unwrap();
         let address = listener.addresses()[0].socket().unwrap();
         listener.serve(Watched {
             read: Box::new(|| Reading {
@@ -540,8 +525,9 @@ mod tests {
     /// A taken port is told with a cure.
     #[test]
     fn a_taken_port() {
-        let taken = Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
-        let problem = Listener::bind(taken.addresses()).unwrap_err();
+        let bind = |addresses: &[Listen]| Listener::bind(addresses, UnixAccess::default());
+        let taken = bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
+        let problem = bind(taken.addresses()).unwrap_err();
         assert!(problem.cause.contains("in use") && problem.cure.contains("--admin"), "{problem}");
     }
 }

@@ -17,6 +17,7 @@ mod settings;
 mod sources;
 mod table;
 mod units;
+mod unix;
 mod who;
 
 use std::path::PathBuf;
@@ -26,7 +27,9 @@ use corecast_protocol::network::Network;
 
 use crate::authority;
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
+use crate::grant::UnixGrants;
 use crate::io::check::StartError;
+use crate::io::unix::UnixAccess;
 use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
@@ -117,6 +120,10 @@ pub struct Config {
     pub proxy_protocol: Vec<Listen>,
     /// Proxies that are believed when they say who asks.
     pub trusted_proxies: Vec<Network>,
+    /// Who may connect to Unix sockets.
+    pub unix: UnixAccess,
+    /// What clients of Unix sockets may do.
+    pub unix_grants: UnixGrants,
     /// Where they say it.
     pub forwarded_header: forwarded::Header,
     /// Shows browsers the demo page at `/`.
@@ -192,6 +199,12 @@ impl Config {
                 format!("listen {address} can be reached from other hosts, and nothing says who may do what"),
                 "say who may (docs/configuration.md, \"Who may do what\"), listen on 127.0.0.1 or unix:PATH, or say --insecure \
                  if whoever reaches it may do everything",
+            );
+        }
+        for address in self.admin.iter().filter(|address| address.is_tls()) {
+            wrong(
+                format!("admin {address} is to speak TLS, and the admin listener does not"),
+                "let it be 127.0.0.1:8081 or unix:PATH, and reach it through a proxy or a tunnel",
             );
         }
         for address in self.admin.iter().filter(|address| !address.is_local() && !self.insecure) {
@@ -316,6 +329,7 @@ impl Config {
             jsonp: self.jsonp,
             trusted_proxies: self.trusted_proxies.clone(),
             forwarded_header: self.forwarded_header,
+            unix_grants: self.unix_grants.clone(),
             insecure: self.insecure,
             demo: self.demo,
             client_library: self.client_library,
@@ -478,6 +492,7 @@ mod tests {
         let cases: Vec<(&str, Config)> = vec![
             ("can be reached from other hosts", Config { listen: vec![address("0.0.0.0:8080")], ..base.clone() }),
             ("can be reached from other hosts", Config { listen: vec![address("[::]:8080")], ..base.clone() }),
+            ("the admin listener does not", Config { admin: vec![address("tls://127.0.0.1:9")], ..base.clone() }),
             ("asks nobody who he is", Config { admin: vec![address("10.0.0.1:9")], ..base.clone() }),
             ("the same port as listen", Config { listen: vec![address("127.0.0.1:9"); 2], ..base.clone() }),
             ("the same port as listen", Config { admin: vec![address("127.0.0.1:8080")], ..base.clone() }),

@@ -9,9 +9,14 @@
 //! Whatever a credential is (a token, an API key, a client certificate, what the hook answers, a peer of the Unix socket), it gives the
 //! same: a [`Grant`]. A connection keeps the number of one. Owns: plain data. Never: a key, a shard, a thread.
 
+mod unix;
+
 use std::net::SocketAddr;
 
 use corecast_protocol::pattern;
+
+pub use unix::UnixGrants;
+pub(crate) use unix::number_of;
 
 /// Longest name of a grant, in bytes; longer ones are cut.
 pub const NAME_BYTES_MAX: usize = 64;

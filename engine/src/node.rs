@@ -3,6 +3,7 @@
 //! Owns: starting and stopping. Never: touches a message.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -20,6 +21,7 @@ use crate::io::executor::{ShardThread, spawn_shard};
 use crate::io::listen::{Listener, listen};
 use crate::io::memory::Span;
 use crate::io::ring::{Ring, RingConfig};
+use crate::io::unix::{self, SocketFile, UnixAccess};
 use crate::mesh::{self, Board, Ends, Questions};
 use crate::shard::{Limits, Setup, bookkeeping_bytes};
 
@@ -40,6 +42,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What stands before the connections of each listener, in the order of the addresses.
     pub doors: Vec<Door>,
+    /// Who may connect to Unix sockets.
+    pub unix: UnixAccess,
     /// Time for all connections to end once the node was asked to stop, in milliseconds.
     pub drain_ms: u64,
 }
@@ -63,6 +67,9 @@ pub struct Node {
     gates: Vec<GateKeeper>,
     shards: usize,
     addresses: Vec<Listen>,
+    unix: UnixAccess,
+    /// Files of Unix sockets, which go with the node.
+    files: Vec<SocketFile>,
     board: Arc<Board>,
     doorbells: Vec<Doorbell>,
     control: Option<control::End>,
@@ -161,6 +168,8 @@ impl Node {
             gates,
             shards,
             addresses: Vec::new(),
+            unix: settings.unix,
+            files: Vec::new(),
             board,
             control: Some(control::End { control, bell: control_bell, cores: bells.clone() }),
             authority: Some(AuthorityEnd { questions, bell: authority_bell, cores: bells.clone() }),
@@ -203,10 +212,11 @@ impl Node {
         let mut bound = Vec::new();
         for address in addresses {
             let Some(socket) = address.socket() else {
-                return Err(StartError {
-                    cause: format!("cannot listen on {address}: not built yet"),
-                    cure: "listen on an address of the network, as in 127.0.0.1:8080".to_owned(),
-                });
+                let (opened, file) = self.open_path(address)?;
+                self.files.push(file);
+                bound.push(address.clone());
+                opened.into_iter().zip(&mut listeners).for_each(|(listener, of_shard)| of_shard.push(listener));
+                continue;
             };
             let opened = listen(socket, self.shards).map_err(|error| StartError {
                 cause: error.to_string(),
@@ -225,6 +235,22 @@ impl Node {
         }
         self.gates.drain(..).zip(of_cores).for_each(|(gate, listeners)| gate.open(listeners));
         Ok(())
+    }
+
+    /// Listens on a path, once for each shard.
+    fn open_path(&self, address: &Listen) -> Result<(Vec<Listener>, SocketFile), StartError> {
+        let wrong = |error: io::Error| {
+            StartError {
+            cause: format!("cannot listen on {address}: {error}"),
+            cure: "choose another path with --listen, stop what listens there, or see to it that the folder is there and may be written \
+                   to"
+            .to_owned(),
+        }
+        };
+        let path = address.path().unwrap_or(Path::new(""));
+        let (socket, file) = unix::listen_at(path, self.unix).map_err(wrong)?;
+        let opened = (0..self.shards).map(|_| Listener::at_path(&socket)).collect::<Result<_, _>>().map_err(wrong)?;
+        Ok((opened, file))
     }
 
     /// Sends home what was started, and waits for it; returns how the threads ended.

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 
 use corecast::config::Listen;
+use corecast::io::unix::UnixAccess;
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
 use corecast_loadgen::report;
@@ -30,6 +31,7 @@ impl Engine {
             memory_bytes: (shards as u64) << 25,
             limits: Limits { echo: true, ..Limits::default() },
             doors: Vec::new(),
+            unix: UnixAccess::default(),
             drain_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))

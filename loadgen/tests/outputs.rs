@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use corecast::io::unix::UnixAccess;
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
 use corecast_loadgen::Report;
@@ -31,6 +32,7 @@ impl Engine {
             memory_bytes: 64 << 20,
             limits,
             doors: Vec::new(),
+            unix: UnixAccess::default(),
             drain_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))

@@ -1,7 +1,6 @@
 //! One connection of the admin listener: asks, is answered, leaves. Each step takes what is there and never waits.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use crossbeam_channel::{Receiver, TryRecvError};
 
+use super::socket::Stream;
 use super::{ANSWER, DEADLINE, HEAD_BYTES_MAX, Reply, Said};
 use crate::control::{Outcome, PATIENCE};
 use crate::io::clock::unix_s;
@@ -28,7 +28,7 @@ const LEAVE_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Peer {
     /// Which of the listeners accepted it.
     of: usize,
-    stream: TcpStream,
+    stream: Stream,
     deadline: Instant,
     step: Step,
 }
@@ -47,9 +47,8 @@ enum Step {
 
 impl Peer {
     /// Takes a connection that a listener has accepted.
-    pub(super) fn new(of: usize, stream: TcpStream) -> io::Result<Peer> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
+    pub(super) fn new(of: usize, stream: Stream) -> io::Result<Peer> {
+        stream.hurry()?;
         Ok(Peer { of, stream, deadline: Instant::now() + DEADLINE, step: Step::Asking(Vec::new()) })
     }
 
@@ -159,7 +158,7 @@ impl Peer {
         let Step::Answering(bytes, sent) = &mut self.step else { return Ok(true) };
         *sent += self.stream.write(&bytes[*sent..])?;
         if *sent == bytes.len() {
-            self.stream.shutdown(Shutdown::Write)?;
+            self.stream.end()?;
             self.step = Step::Leaving(0);
             self.deadline = Instant::now() + LEAVE;
         }

@@ -109,6 +109,7 @@ fn settings(config: &Config, certificates: Option<&Certificates>) -> Settings {
         memory_bytes: config.memory_bytes,
         limits: config.limits(),
         doors: config.doors(certificates),
+        unix: config.unix,
         drain_ms: config.shutdown_timeout_ms,
     }
 }

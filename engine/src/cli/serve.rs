@@ -17,6 +17,7 @@ use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
 use corecast::edge::Serving;
 use corecast::io::check::StartError;
 use corecast::io::poll;
+use corecast::io::unix::SocketFile;
 use corecast::{admin, log};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use signal_hook::consts::SIGHUP;
@@ -78,6 +79,8 @@ struct Running {
     engine: Engine,
     signals: Receiver<i32>,
     control: Asker,
+    /// Files of the admin listener, which go with the engine.
+    _files: Vec<SocketFile>,
 }
 
 fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
@@ -90,7 +93,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     let authority = authority(&mut engine, prepared);
     let control =
         authority.and_then(|authority| Ok((control(&mut engine, config, flags, &hosts, tls, &authority)?, authority)));
-    let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin)).transpose();
+    let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin, config.unix)).transpose();
     let listening = control.and_then(|control| Ok((control, bind()?)));
     let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
     let ((control, authority), admin) = match listening {
@@ -101,15 +104,14 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
         }
     };
     let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
-    if let Some(listener) = admin {
-        listener.serve(engine.watched(hosts, control.clone(), authority));
-    }
+    let watched = engine.watched(hosts, control.clone(), authority);
+    let files = admin.map_or_else(Vec::new, |listener| listener.serve(watched));
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), &admin_addresses);
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
-    Ok(Running { engine, signals, control })
+    Ok(Running { engine, signals, control, _files: files })
 }
 
 /// Starts the authority, which says who may do what.
@@ -227,7 +229,7 @@ impl Running {
             Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
             None => tracing::error!("a shard ended by itself, stopping"),
         }
-        let Running { engine, signals, .. } = self;
+        let Running { engine, signals, _files, .. } = self;
         engine.stop();
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {

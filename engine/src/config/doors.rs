@@ -1,4 +1,4 @@
-//! The rows of the table of settings about what stands before a connection: TLS, and proxies.
+//! The rows of the table of settings about what stands before a connection: TLS, proxies, files.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,12 @@ use corecast_protocol::network::Network;
 
 use super::address::Listen;
 use super::table::{Kind, Setting, each, joined, one_of};
+use super::unix;
 use crate::edge::ClientAuth;
+use crate::grant::UnixGrants;
 
 const TLS: &str = "TLS and proxies";
+const UNIX: &str = "Unix sockets";
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.contains(char::is_alphanumeric) {
@@ -142,5 +145,45 @@ pub(super) const ROWS: &[Setting] = &[
             let named = FORWARDED.iter().find(|(_, header)| *header == c.forwarded_header);
             named.map_or("x-forwarded-for", |(name, _)| *name).to_owned()
         },
+    },
+    Setting {
+        heading: UNIX,
+        key: "unix-mode",
+        value: "MODE",
+        default: "0660",
+        help: "Permissions of the files of Unix sockets, in octal digits: who may write to one may connect",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| unix::mode(text).map(|v| c.unix.mode = v),
+        show: |c| format!("{:04o}", c.unix.mode),
+    },
+    Setting {
+        heading: UNIX,
+        key: "unix-owner",
+        value: "OWNER",
+        default: "auto",
+        help: "Owner of these files: USER, USER:GROUP or :GROUP. `auto`: those of the engine",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| {
+            (c.unix.user, c.unix.group) = if text == "auto" { (None, None) } else { unix::owner(text)? };
+            Ok(())
+        },
+        show: |c| {
+            let owner = (c.unix.user, c.unix.group);
+            if owner == (None, None) { "auto".to_owned() } else { unix::owner_text(owner) }
+        },
+    },
+    Setting {
+        heading: UNIX,
+        key: "unix-grants",
+        value: "GRANT",
+        default: "auto",
+        help: "What clients of Unix sockets may do, by who they are: `uid:N`, `user:NAME`, `gid:N` or `group:NAME` may everything, or what \
+               stands behind it, as in `group:web publish:prices/# subscribe:#`. `auto`: root and the user of the engine may everything",
+        kind: Kind::Many,
+        reloads: true,
+        set: |c, text, _| UnixGrants::read(text).map(|v| c.unix_grants = v),
+        show: |c| c.unix_grants.to_string(),
     },
 ];

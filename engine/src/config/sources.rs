@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use toml::de::{DeTable, DeValue};
 
 use super::rules::{RulePlace, RulesRead, TOPICS};
+use super::table::is_number;
 use super::{Config, Host, Kind, SETTINGS, Setting};
 use crate::io::check::StartError;
 
@@ -243,7 +244,7 @@ fn example(setting: &Setting) -> String {
     match setting.kind {
         Kind::Switch => "true".to_owned(),
         Kind::Many => format!("[\"{}\"]", setting.default),
-        Kind::One if setting.default.bytes().all(|b| b.is_ascii_digit()) => setting.default.to_owned(),
+        Kind::One if is_number(setting.default) => setting.default.to_owned(),
         Kind::One => format!("\"{}\"", setting.default),
     }
 }
@@ -343,6 +344,9 @@ mod tests {
                 "tls-client-auth" => ["optional", "required", "off"],
                 "proxy-protocol" => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
                 "trusted-proxies" => ["10.0.0.0/8", "::1", "fd00::/8"],
+                "unix-mode" => ["0600", "0666", "0640"],
+                "unix-owner" => ["1", "2:3", ":4"],
+                "unix-grants" => ["uid:1", "gid:2 publish:a", "uid:3 subscribe:#"],
                 "forwarded-header" => ["forwarded", "x-forwarded-for", "forwarded"],
                 "lag" => ["replay", "close", "replay"],
                 "log-format" => ["human", "json", "human"],

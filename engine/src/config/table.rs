@@ -11,6 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Config, Host, Listen, LogFormat, names, units};
 use crate::edge::ClientAuth;
+use crate::grant::UnixGrants;
+use crate::io::unix::UnixAccess;
 use crate::shard::{LagPolicy, Rules};
 
 /// How a setting is given.
@@ -46,6 +48,11 @@ pub struct Setting {
     pub(super) show: fn(&Config) -> String,
 }
 
+/// Says whether a value stands in TOML without quotes: an octal number, which begins with 0, does not.
+pub(super) fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'))
+}
+
 impl Setting {
     /// Returns the name of its environment variable: `CORECAST_HISTORY_BYTES` for `history-bytes`.
     #[must_use]
@@ -59,7 +66,7 @@ impl Setting {
         let text = (self.show)(config);
         match self.kind {
             Kind::Switch => text,
-            Kind::One if text.bytes().all(|b| b.is_ascii_digit()) => text,
+            Kind::One if is_number(&text) => text,
             Kind::One => format!("\"{text}\""),
             Kind::Many => {
                 let mut list = String::from("[");
@@ -108,6 +115,8 @@ impl Config {
             tls_client_auth: ClientAuth::Off,
             proxy_protocol: Vec::new(),
             trusted_proxies: Vec::new(),
+            unix: UnixAccess::default(),
+            unix_grants: UnixGrants::default(),
             forwarded_header: forwarded::Header::default(),
             demo: true,
             client_library: true,
@@ -153,7 +162,7 @@ pub(super) fn small_size(text: &str, least: u64, most: u64) -> Result<u32, Strin
     size_within(text, least, most).map(|bytes| u32::try_from(bytes).expect("`most` is a u32"))
 }
 
-fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn duration_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let ms = units::duration_ms(text)?;
     if (least..=most).contains(&ms) {
         Ok(ms)

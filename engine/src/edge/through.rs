@@ -10,6 +10,7 @@ use super::receiving::LEFT_OVER;
 use super::{Edge, NONE};
 use crate::io::driver::{Completion, Driver, End, Interest, Lent, Slot};
 use crate::io::memory::{Memory, Span};
+use crate::io::unix::Credentials;
 
 /// The driver of a shard: the edge, and what is behind it.
 #[derive(Debug)]
@@ -160,6 +161,10 @@ impl<D: Driver> Driver for Through<'_, D> {
 
     fn due_us(&self) -> Option<u64> {
         (!self.edge.unsaid.is_empty()).then_some(self.edge.unsaid_due_us)
+    }
+
+    fn take_credentials(&mut self, slot: Slot) -> Option<Credentials> {
+        self.driver.take_credentials(slot)
     }
 
     fn take_names(&mut self, slot: Slot) -> Option<Box<str>> {

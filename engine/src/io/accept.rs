@@ -10,20 +10,26 @@
 //! To try an accept in vain costs the kernel a socket and a file, made and thrown away (LOG: 2.5 µs of 8). So one that is
 //! armed while nobody seems to wait asks to be tried only when somebody does, if the kernel knows how.
 //!
+//! A connection of a Unix socket is accepted as an ordinary descriptor first, because who is at its other end cannot be asked of one in
+//! the table, and then moved there; its place is taken until it has.
+//!
 //! Why the unsafe is sound: a place is written by the kernel while its accept is armed, and only inside our own
 //! system calls (`DEFER_TASKRUN`); it is read when its completion was reaped. Places are boxed once and never move.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 
 use io_uring::types::{DestinationSlot, Fd};
 use io_uring::{opcode, squeue};
 
 use super::address;
+use super::dial::CHOOSE_SLOT;
 use super::listen::Listener;
 use super::token::{Operation, Token};
+use super::unix::{self, Credentials};
 
 /// Accepts in flight per listener: how many connections one turn can take. A wake-up finds the whole burst that
 /// arrived meanwhile; 32 make the system call and the turn around them a small part of the cost of each.
@@ -32,6 +38,9 @@ pub(super) const ACCEPTS: usize = 32;
 struct Place {
     peer: UnsafeCell<libc::sockaddr_storage>,
     len: UnsafeCell<libc::socklen_t>,
+    /// The socket going into the table, the slot coming out.
+    cell: UnsafeCell<RawFd>,
+    moving: Option<(OwnedFd, Credentials)>,
 }
 
 /// `IORING_ACCEPT_POLL_FIRST`, in `ioprio`: wait before the first try.
@@ -45,6 +54,7 @@ pub(super) struct Accepting {
     /// Closed for good when `None`.
     listener: Option<Listener>,
     index: u8,
+    is_unix: bool,
     /// Whether completed accepts are armed again.
     active: bool,
     /// The kernel can wait before the first try.
@@ -63,8 +73,11 @@ impl Accepting {
             // SAFETY: all-zero bytes are a valid `sockaddr_storage`.
             peer: UnsafeCell::new(unsafe { std::mem::zeroed() }),
             len: UnsafeCell::new(0),
+            cell: UnsafeCell::new(-1),
+            moving: None,
         };
         Accepting {
+            is_unix: listener.is_unix(),
             listener: Some(listener),
             index,
             active: false,
@@ -105,10 +118,14 @@ impl Accepting {
         let place = &self.places[usize::from(number)];
         // SAFETY: the place was idle, so the kernel does not know it.
         unsafe { *place.len.get() = size_of::<libc::sockaddr_storage>() as libc::socklen_t };
-        let entry = opcode::Accept::new(Fd(fd), place.peer.get().cast(), place.len.get())
-            .file_index(Some(DestinationSlot::auto_target()))
-            .build()
-            .user_data(Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw());
+        let accept = opcode::Accept::new(Fd(fd), place.peer.get().cast(), place.len.get());
+        let accept = if self.is_unix {
+            accept.flags(libc::SOCK_CLOEXEC)
+        } else {
+            accept.file_index(Some(DestinationSlot::auto_target()))
+        };
+        let entry =
+            accept.build().user_data(Token::new(Operation::Accept, u16::from(self.index), u32::from(number)).raw());
         Some(if waits || !self.polls_first { entry } else { with_ioprio(entry, POLL_FIRST) })
     }
 
@@ -119,6 +136,37 @@ impl Accepting {
         let peer = address::decode(unsafe { &*place.peer.get() });
         self.idle.push(number as u16);
         peer
+    }
+
+    /// Takes an accepted socket that has yet to go into the table; returns the entry that moves it there. None: it is a slot already.
+    ///
+    /// # Errors
+    /// Nobody can say who is at its other end; it is closed.
+    pub(super) fn move_in(&mut self, number: u32, result: i32) -> Option<io::Result<squeue::Entry>> {
+        let place = &mut self.places[number as usize];
+        if !self.is_unix || place.moving.is_some() {
+            return None;
+        }
+        // SAFETY: the kernel has just made the descriptor, and nobody else knows it.
+        let socket = unsafe { OwnedFd::from_raw_fd(result) };
+        let credentials = match unix::credentials(socket.as_fd()) {
+            Ok(credentials) => credentials,
+            Err(error) => return Some(Err(error)),
+        };
+        *place.cell.get_mut() = socket.as_raw_fd();
+        place.moving = Some((socket, credentials));
+        let entry = opcode::FilesUpdate::new(place.cell.get(), 1)
+            .offset(CHOOSE_SLOT)
+            .build()
+            .user_data(Token::new(Operation::Accept, u16::from(self.index), number).raw());
+        Some(Ok(entry))
+    }
+
+    /// Takes a socket that was moved, whether or not it is in the table now; none was.
+    pub(super) fn moved(&mut self, number: u32) -> Option<(i32, Credentials)> {
+        let place = &mut self.places[number as usize];
+        let (_, credentials) = place.moving.take()?;
+        Some((*place.cell.get_mut(), credentials))
     }
 
     /// Returns an entry per accept in flight that cancels it.

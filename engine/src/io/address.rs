@@ -1,12 +1,15 @@
 //! Socket addresses between the kernel's form and Rust's.
 //!
-//! Owns: the conversion. Touches nothing. Unix and other families do not occur: all our sockets are TCP.
+//! Owns: the conversion. Touches nothing. Peers of Unix sockets have no address; they are known by one of this host, [`OF_UNIX`].
 //!
 //! Why the unsafe is sound: `sockaddr_storage` is plain bytes, larger and stricter aligned than the two forms it is
 //! read and written as, and zeroed first, so every bit of it is initialised.
 #![allow(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// The address that peers of Unix sockets are known by: 127.0.0.1, without a port.
+pub(super) const OF_UNIX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Returns the kernel's form of an address, and its length in bytes.
 pub(super) fn encode(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
@@ -61,6 +64,7 @@ pub(super) fn decode(storage: &libc::sockaddr_storage) -> SocketAddr {
                 None => SocketAddr::V6(SocketAddrV6::new(ip, port, form.sin6_flowinfo, form.sin6_scope_id)),
             }
         }
+        libc::AF_UNIX => OF_UNIX,
         _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
     }
 }
@@ -80,11 +84,13 @@ mod tests {
         assert_eq!(decode(&encode(mapped).0), "192.0.2.1:9".parse().unwrap());
     }
 
-    /// A family nobody asked for is the unspecified address, not a panic.
+    /// A peer of a Unix socket is of this host; a family nobody asked for is the unspecified address, not a panic.
     #[test]
     fn unknown_family() {
         let (mut storage, _) = encode("127.0.0.1:80".parse().unwrap());
-        storage.ss_family = libc::AF_UNIX as libc::sa_family_t;
+        storage.ss_family = libc::AF_VSOCK as libc::sa_family_t;
         assert_eq!(decode(&storage), "0.0.0.0:0".parse().unwrap());
+        storage.ss_family = libc::AF_UNIX as libc::sa_family_t;
+        assert_eq!(decode(&storage), "127.0.0.1:0".parse().unwrap(), "of this host");
     }
 }

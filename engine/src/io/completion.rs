@@ -86,7 +86,27 @@ impl Ring {
 
     fn accepted(&mut self, token: Token, result: i32, flags: u32) -> Option<Completion> {
         let listener = token.generation() as u8;
-        let peer = self.accepting[usize::from(listener)].completed(token.slot());
+        let accepting = &mut self.accepting[usize::from(listener)];
+        let mut result = result;
+        if result >= 0 {
+            match accepting.move_in(token.slot(), result) {
+                Some(Ok(entry)) => {
+                    self.push(&entry);
+                    return None;
+                }
+                Some(Err(_)) => result = -libc::ECONNABORTED,
+                None => {}
+            }
+        }
+        let moved = accepting.moved(token.slot());
+        let peer = accepting.completed(token.slot());
+        if let Some((slot, _)) = moved {
+            result = match result {
+                0 => -libc::ENFILE,
+                1.. => slot,
+                failed => failed,
+            };
+        }
         if result < 0 {
             self.slots_promised -= 1;
             if self.stopped || result == -libc::ECANCELED {
@@ -105,6 +125,7 @@ impl Ring {
             return None;
         }
         self.arm_accepts(listener, 1, cqueue::sock_nonempty(flags));
+        self.credentials.extend(moved.map(|(_, credentials)| (slot, credentials)));
         Some(Completion::Accepted { listener, slot, peer })
     }
 

@@ -28,7 +28,7 @@ use super::token::{Operation, Token};
 pub const DIALS_MAX: usize = 256;
 
 /// `IORING_FILE_INDEX_ALLOC` as the offset of a table update: the kernel chooses the slot, and writes it back.
-const CHOOSE_SLOT: i32 = -1;
+pub(super) const CHOOSE_SLOT: i32 = -1;
 
 /// A connection to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

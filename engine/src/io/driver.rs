@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 
 use super::memory::{Memory, Span};
+use super::unix::Credentials;
 
 /// Number of an open socket: its place in the ring's table of direct descriptors, and in the shard's slab.
 pub type Slot = u32;
@@ -233,6 +234,10 @@ pub trait Driver {
     }
     /// Takes the names of the certificate that the peer of a slot has shown, a line each, after `Secured`.
     fn take_names(&mut self, _slot: Slot) -> Option<Box<str>> {
+        None
+    }
+    /// Takes who is at the other end of a slot that a Unix socket has accepted, once, after `Accepted`.
+    fn take_credentials(&mut self, _slot: Slot) -> Option<Credentials> {
         None
     }
     /// Returns the bytes of memory that stand beside the block memory for what connections are in the middle of.

@@ -53,10 +53,25 @@ pub fn until_free<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T
 pub struct Listener {
     fd: OwnedFd,
     address: SocketAddr,
+    is_unix: bool,
 }
 
 impl Listener {
-    /// Returns the address it listens on, with the port that was chosen.
+    /// Returns one for a path, for one of several shards, with the address that its clients are known by.
+    ///
+    /// # Errors
+    /// The process has too many files open.
+    pub fn at_path(socket: &OwnedFd) -> io::Result<Listener> {
+        Ok(Listener { fd: socket.try_clone()?, address: address::OF_UNIX, is_unix: true })
+    }
+
+    /// Says whether it is a Unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.is_unix
+    }
+
+    /// Returns the address it listens on, with the port that was chosen; of a path one of this host, without a port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -136,7 +151,7 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
             return Err(io::Error::last_os_error());
         }
         address = bound(&fd)?;
-        listeners.push(Listener { fd, address });
+        listeners.push(Listener { fd, address, is_unix: false });
     }
     Ok(listeners)
 }

@@ -7,7 +7,7 @@
 //!   shard ──orders──> Driver ──entries──> kernel        driver    the seam, and its words
 //!     ^                 │ Ring              │           ring      io_uring; accept, completion, dial, token, buffers, shortage
 //!     │   completions   │                   │           memory    what sends read, addressed by spans
-//!     └─────────────────┘<──────────────────┘           listen    listening sockets
+//!     └─────────────────┘<──────────────────┘           listen, unix   listening sockets
 //!   rest: doorbell or clock                             rest, doorbell, executor    a shard's thread, and its sleep
 //!                                                       check     whether this host can run it; clock, random
 //!                                                       aead      ciphers of TLS records, in the C of AWS-LC
@@ -46,6 +46,7 @@ pub mod rest;
 pub mod ring;
 mod shortage;
 mod token;
+pub mod unix;
 
 pub use buffers::BUFFERS_MAX;
 pub use dial::{DIALS_MAX, Dial};

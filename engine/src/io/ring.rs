@@ -33,6 +33,7 @@ use super::memory::{Memory, Span};
 use super::parts::Parts;
 use super::shortage::Shortage;
 use super::token::{Operation, Token};
+use super::unix::Credentials;
 
 /// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
 pub const SUBMISSIONS: u32 = 4_096;
@@ -133,6 +134,8 @@ pub struct Ring {
     pub(super) stopped: bool,
     /// Per slot, whether a shutdown is on its way through the kernel's worker, and whether to close after it.
     pub(super) finishing: Box<[u8]>,
+    /// Who is at the other end of Unix sockets that were accepted, until the shard asks.
+    pub(super) credentials: Vec<(Slot, Credentials)>,
     /// What the ring itself has to say, before the kernel's.
     pub(super) said: VecDeque<Completion>,
     pub(super) shortage: Shortage,
@@ -194,6 +197,7 @@ impl Ring {
             slots_promised: 0,
             stopped: false,
             finishing: vec![OPEN; slots_max as usize].into_boxed_slice(),
+            credentials: Vec::new(),
             said: VecDeque::new(),
             shortage: Shortage::default(),
             urgent: false,
@@ -460,6 +464,11 @@ impl Driver for Ring {
         // SAFETY: entries are queued through `&mut self` only, so nobody queues one while this looks.
         let queue = unsafe { self.ring.submission_shared() };
         queue.capacity() - queue.len()
+    }
+
+    fn take_credentials(&mut self, slot: Slot) -> Option<Credentials> {
+        let at = self.credentials.iter().position(|(of, _)| *of == slot)?;
+        Some(self.credentials.swap_remove(at).1)
     }
 
     fn accept(&mut self, listener: u8) {

@@ -3,6 +3,8 @@
 use corecast_protocol::http::forwarded;
 use corecast_protocol::network::Network;
 
+use crate::grant::UnixGrants;
+
 use super::rules::{LagPolicy, Rules};
 
 /// What the authority is asked for: credentials of other kinds are none.
@@ -75,6 +77,8 @@ pub struct Limits {
     pub cors_credentials: bool,
     /// For each listener: only this host reaches it: its address is a loopback address, or a path.
     pub loopback: Vec<bool>,
+    /// What clients of Unix sockets may do.
+    pub unix_grants: UnixGrants,
     /// For each listener: its connections speak TLS.
     pub tls: Vec<bool>,
     /// Proxies that are believed when they say who asks.
@@ -145,6 +149,7 @@ impl Default for Limits {
             loopback: vec![true],
             tls: Vec::new(),
             trusted_proxies: Vec::new(),
+            unix_grants: UnixGrants::default(),
             forwarded_header: forwarded::Header::default(),
             insecure: false,
             open: vec![true],

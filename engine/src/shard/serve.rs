@@ -156,6 +156,9 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
+        if let Some(credentials) = driver.take_credentials(slot) {
+            self.knows_by_its_host(slot, credentials);
+        }
         if self.draining {
             self.refused(Refusal::Draining);
             self.kill(driver, slot);

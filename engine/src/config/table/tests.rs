@@ -61,6 +61,9 @@ fn other_values_read_back() {
         ("proxy-protocol", "127.0.0.1:1,tls://127.0.0.1:3"),
         ("trusted-proxies", "10.0.0.0/8,127.0.0.1,fd00::/8"),
         ("forwarded-header", "forwarded"),
+        ("unix-mode", "0600"),
+        ("unix-owner", "0:5"),
+        ("unix-grants", "uid:7 publish:a/#,gid:8"),
     ];
     assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().chain(doors::ROWS).map(|s| s.key).collect::<Vec<_>>());
     let default = Config::default_on(&host());
@@ -96,6 +99,9 @@ fn ranges_are_held() {
         ("echo", "maybe", "true or false"),
         ("trusted-proxies", "10.0.0.1/8", "as in 10.0.0.0/8"),
         ("trusted-proxies", "localhost", "is not a network"),
+        ("unix-mode", "rw", "as in 0660"),
+        ("unix-owner", "no such", "USER:GROUP"),
+        ("unix-grants", "uid:1 all", "publish:prices/#"),
         ("forwarded-header", "via", "x-forwarded-for, forwarded"),
     ] {
         let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();

@@ -13,6 +13,7 @@ use corecast_protocol::http::forwarded::asker;
 use corecast_protocol::http::head::Request;
 
 use crate::io::driver::Slot;
+use crate::io::unix::Credentials;
 use crate::shard::Shard;
 use crate::shard::limits::Limits;
 use crate::shard::slot::connection::{Connection, NO_PROXY};
@@ -119,6 +120,20 @@ impl Shard {
             entrance.on_loopback &= client.ip().is_loopback();
         }
         entrance
+    }
+
+    /// Notes who is at the other end of a Unix socket.
+    pub(in crate::shard) fn knows_by_its_host(&self, slot: Slot, credentials: Credentials) {
+        let grant = self.limits.unix_grants.grant(credentials);
+        let name = grant.as_ref().map_or("", |grant| &*grant.name);
+        tracing::debug!(
+            shard = self.index,
+            slot,
+            uid = credentials.uid,
+            gid = credentials.gid,
+            name,
+            "a client of this host"
+        );
     }
 
     /// Says whether what no rule and no grant says is allowed to a connection: the listener is open, and its client is of this host if it

@@ -40,7 +40,7 @@ impl Shard {
         if number == NOBODY {
             return match who {
                 Some(Who::Anyone) => Ok(()),
-                None if self.is_open(slot) => Ok(()),
+                None if self.is_open_to(slot) => Ok(()),
                 Some(Who::Nobody) => Err(Refusal::Forbidden),
                 _ => Err(Refusal::Unauthorized),
             };
@@ -66,16 +66,12 @@ impl Shard {
         }
     }
 
-    /// Says whether everybody may everything on a connection, where no rule says anything.
-    fn is_open(&self, slot: Slot) -> bool {
-        let listener = usize::from(self.slots.connections[slot as usize].listener);
-        self.limits.open.get(listener).copied().unwrap_or(false)
-    }
-
     /// Says whether everybody may everything, on all listeners.
     pub(in crate::shard) fn is_open_to_all(&self) -> bool {
         let (open, listeners) = (&self.limits.open, self.limits.loopback.len().max(1));
-        self.limits.rules.written().is_empty() && open.len() >= listeners && open.iter().all(|open| *open)
+        // What trusted proxies pass on is not open, unless all is.
+        let by_proxy = !self.limits.trusted_proxies.is_empty() && !self.limits.insecure;
+        self.limits.rules.written().is_empty() && !by_proxy && open.len() >= listeners && open.iter().all(|open| *open)
     }
 
     /// Says whether the grant that a connection reads by has ended.

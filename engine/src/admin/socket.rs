@@ -1,0 +1,130 @@
+//! The sockets of the admin listener: of the network, or a path of this host; nothing above them tells them apart.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use crate::config::Listen;
+use crate::io::listen::until_free;
+use crate::io::unix::{SocketFile, UnixAccess, listen_at};
+use crate::shard::Entrance;
+
+/// One that listens.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// In the network.
+    Tcp(TcpListener),
+    /// At a path.
+    Unix(UnixListener),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// Of the network.
+    Tcp(TcpStream),
+    /// Of this host.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Listens on an address; returns it with the port that the kernel chose, and the file that goes with it.
+    pub(super) fn open(address: &Listen, access: UnixAccess) -> io::Result<(Listen, Socket, Option<SocketFile>)> {
+        match address {
+            Listen::Tcp(wanted) => until_free(|| {
+                let socket = TcpListener::bind(wanted)?;
+                socket.set_nonblocking(true)?;
+                Ok((address.bound_to(socket.local_addr()?), Socket::Tcp(socket), None))
+            }),
+            Listen::Unix(path) => {
+                let (socket, file) = listen_at(path, access)?;
+                let socket = UnixListener::from(socket);
+                socket.set_nonblocking(true)?;
+                Ok((address.clone(), Socket::Unix(socket), Some(file)))
+            }
+            Listen::Tls(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "it does not speak TLS")),
+        }
+    }
+
+    /// Accepts who waits.
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Socket::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            Socket::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+
+    /// Says what requests to it are asked for; nothing is assumed of one whose address cannot be read.
+    pub(super) fn entrance(&self) -> Entrance {
+        match self {
+            Socket::Tcp(socket) => {
+                let own = socket.local_addr().ok();
+                Entrance {
+                    on_loopback: own.is_some_and(|own| own.ip().to_canonical().is_loopback()),
+                    port: own.map(|own| own.port()),
+                    scheme: None,
+                }
+            }
+            Socket::Unix(_) => Entrance { on_loopback: true, port: None, scheme: None },
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl Stream {
+    /// Never waits from now on, and what is written leaves at once.
+    pub(super) fn hurry(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)),
+            Stream::Unix(stream) => stream.set_nonblocking(true),
+        }
+    }
+
+    /// Says that nothing more is written.
+    pub(super) fn end(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buf),
+            Stream::Unix(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(buf),
+            Stream::Unix(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
