@@ -220,7 +220,7 @@ impl Config {
     #[must_use]
     pub fn says_who(&self) -> bool {
         // Each way there is has its line here: rules that let anyone, tokens, keys, a hook, certificates.
-        false
+        self.authority.says_who()
     }
 
     /// Says whether what nothing says is allowed on a listener: on one of this host as long as nothing says anything.
@@ -567,6 +567,11 @@ mod tests {
                 proxy_protocol: list(&["tls://127.0.0.1:8443"]),
                 ..base.clone()
             },
+            Config {
+                listen: list(&["0.0.0.0:8080"]),
+                authority: authority::Settings { api_keys: Some("/keys".into()), ..base.authority.clone() },
+                ..base.clone()
+            },
             Config { admin: Vec::new(), ..base },
         ];
         for config in fine {
@@ -582,6 +587,9 @@ mod tests {
         let safe = Config { listen, ..Config::default_on(&host()) };
         assert_eq!(safe.limits().open, [true, true, false, false]);
         assert_eq!(safe.opens(), None);
+        let hook_url = Some("https://a.example".to_owned());
+        let authority = authority::Settings { hook_url, ..safe.authority.clone() };
+        assert_eq!(Config { authority, ..safe.clone() }.limits().open, [false; 4], "somebody says who may");
         let insecure = Config { insecure: true, ..safe };
         assert_eq!(insecure.limits().open, [true; 4]);
         let opened = insecure.opens().unwrap();

@@ -170,6 +170,11 @@ fn the_first_minutes_of_an_operator() {
     let engine = Engine::start(&flags);
     assert_eq!(engine.publish("rooms/anna/1", &bearer(&token)), 200);
     assert_eq!(engine.publish("rooms/bert/1", &bearer(&token)), 403);
+    assert_eq!(
+        engine.publish("rooms/anna/1", ""),
+        401,
+        "there is a way to say who one is, so nobody else may anything"
+    );
     assert_eq!(engine.publish("rooms/anna/1", &bearer(&format!("{token}x"))), 401);
     assert_eq!(engine.publish("invoices/1", &format!("Authorization: ApiKey {key}")), 200);
     assert_eq!(engine.publish("rooms/anna/1", &format!("Authorization: ApiKey {key}")), 403);

@@ -105,6 +105,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Says whether there is any way to show who one is.
+    #[must_use]
+    pub fn says_who(&self) -> bool {
+        let files = [&self.api_keys, &self.certificates];
+        !self.token_keys.is_empty() || self.hook_url.is_some() || files.iter().any(|file| file.is_some())
+    }
+
     /// Returns which credentials mean something. Without keys of ours the hook may know tokens that nobody else does.
     #[must_use]
     pub fn asks(&self) -> shard::Asks {
