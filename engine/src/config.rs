@@ -27,7 +27,7 @@ use corecast_protocol::network::Network;
 
 use crate::authority;
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
-use crate::grant::UnixGrants;
+use crate::grant::{UnixGrants, Who};
 use crate::io::check::StartError;
 use crate::io::unix::UnixAccess;
 use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
@@ -219,8 +219,10 @@ impl Config {
     /// listener, and nobody else may do anything.
     #[must_use]
     pub fn says_who(&self) -> bool {
-        // Each way there is has its line here: rules that let anyone, tokens, keys, a hook, certificates.
-        self.authority.says_who()
+        let anyone = |who: Option<Who>| who == Some(Who::Anyone);
+        let by_rule =
+            self.rules.written().iter().any(|rule| anyone(rule.terms.publish) || anyone(rule.terms.subscribe));
+        by_rule || self.authority.says_who() || !self.unix_grants.is_default()
     }
 
     /// Says whether what nothing says is allowed on a listener: on one of this host as long as nothing says anything.

@@ -368,7 +368,7 @@ def test_requests_of_a_kept_connection_have_their_own_clients(_):
 
 def test_pages_behind_a_trusted_proxy(_):
     """What the client spoke decides what a page's own host is; a page of the visitor's own machine is a stranger if the visitor is."""
-    with Engine("--shards", "1", "--trusted-proxies", "127.0.0.1") as own:
+    with Engine("--shards", "1", "--insecure", "--trusted-proxies", "127.0.0.1") as own:
         url = f"{own.url}/topics/{topic()}"
         visitor = ["-H", "X-Forwarded-For: 192.0.2.7", "-H", "Host: app.example"]
         for origin, extra, status in [

@@ -152,3 +152,35 @@ def test_only_a_path(_):
                 process.terminate()
                 assert process.wait(2 * DEADLINE) == 0
         assert list(folder.iterdir()) == []
+
+
+def test_rights_by_user(_):
+    """What a user of this host may do, the table of grants says; others may nothing then, over the network neither, nor those for whom a
+    proxy asks that may something itself."""
+    with Folder() as folder:
+        path = folder / "corecast.sock"
+        own_grant = f"uid:{os.getuid()} publish:mine/# subscribe:#"
+        flags = ["--shards", "1", "--listen", f"unix:{path}", "--trusted-proxies", "127.0.0.1"]
+        with Engine(*flags, "--unix-grants", own_grant) as own:
+            assert over(path, "/topics/mine/a", "-d", "x").status == 200
+            assert over(path, "/topics/other", "-d", "x").status == 403
+            assert over(path, "/topics/mine/a").json()[0]["data"] == "x"
+            for rights in (["-d", "x"], []):
+                assert curl(f"{own.url}/topics/mine/a", *rights).status == 401
+                assert over(path, "/topics/mine/a", *rights, "-H", "X-Forwarded-For: 192.0.2.1").status == 401
+            with connect(path) as ws:
+                assert ws.recv(timeout=DEADLINE).startswith("HI ")
+                ws.send("SUB mine/a id=1")
+                assert ws.recv(timeout=DEADLINE).startswith("OK 1 ")
+                ws.send("PUB mine/a id=2\ny")
+                assert sorted(ws.recv(timeout=DEADLINE).split(" ")[0] for _ in range(3)) == ["MSG", "MSG", "OK"]
+                ws.send("PUB other id=3\ny")
+                refused = ws.recv(timeout=DEADLINE)
+                assert refused.startswith("ERR 3 forbidden"), refused
+        # Nothing is said of anybody: who reaches it may everything, but for those for whom a trusted proxy asks.
+        with Engine(*flags) as own:
+            assert curl(f"{own.url}/topics/mine/a", "-d", "x").status == 200
+            assert curl(f"{own.url}/topics/mine/a", "-d", "x", "-H", "X-Forwarded-For: 192.0.2.1").status == 401
+            assert curl(f"{own.url}/topics/mine/a", "-d", "x", "-H", "X-Forwarded-For: 127.0.0.9").status == 200
+        with Engine(*flags, "--insecure") as own:
+            assert curl(f"{own.url}/topics/mine/a", "-d", "x", "-H", "X-Forwarded-For: 192.0.2.1").status == 200

@@ -57,6 +57,12 @@ impl UnixGrants {
         Ok(UnixGrants { lines, is_default: false })
     }
 
+    /// Says whether nothing was said, and root and the user of the engine may everything.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.is_default
+    }
+
     /// Returns what a client may do, if anything is said of it. The first line counts that is for it.
     #[must_use]
     pub fn grant(&self, of: Credentials) -> Option<Grant> {

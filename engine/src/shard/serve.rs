@@ -157,7 +157,7 @@ impl Shard {
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
         if let Some(credentials) = driver.take_credentials(slot) {
-            self.knows_by_its_host(slot, credentials);
+            self.give_to_peer(slot, credentials);
         }
         if self.draining {
             self.refused(Refusal::Draining);

@@ -14,6 +14,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
+use crate::shard::slot::connection::NO_PROXY;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::Wait;
 use crate::shard::work::PIECE_NS;
@@ -48,7 +49,9 @@ pub(in crate::shard) enum Recognized {
 impl Shard {
     /// Finds out who sends a request: what it shows, or what its connection was given before.
     pub(in crate::shard) fn recognize(&mut self, slot: Slot, request: &Request<'_>) -> Recognized {
-        let own = self.slots.connections[slot as usize].grant;
+        let connection = &self.slots.connections[slot as usize];
+        // What a proxy may do is not what they may for whom it asks.
+        let own = if connection.proxy == NO_PROXY { connection.grant } else { NOBODY };
         let asks = &self.limits.asks;
         if !(asks.tokens || asks.keys) || request.method == Method::Options || !has_rights(request.path) {
             return Recognized::As(self.trust.grants.keep(own));

@@ -122,24 +122,18 @@ impl Shard {
         entrance
     }
 
-    /// Notes who is at the other end of a Unix socket.
-    pub(in crate::shard) fn knows_by_its_host(&self, slot: Slot, credentials: Credentials) {
-        let grant = self.limits.unix_grants.grant(credentials);
-        let name = grant.as_ref().map_or("", |grant| &*grant.name);
-        tracing::debug!(
-            shard = self.index,
-            slot,
-            uid = credentials.uid,
-            gid = credentials.gid,
-            name,
-            "a client of this host"
-        );
+    /// Gives a connection of a Unix socket what the kernel's word for who is at its other end gives it.
+    pub(in crate::shard) fn give_to_peer(&mut self, slot: Slot, credentials: Credentials) {
+        if let Some(grant) = self.limits.unix_grants.grant(credentials) {
+            let number = self.trust.grants.intern(grant);
+            self.give(slot, number);
+        }
     }
 
     /// Says whether what no rule and no grant says is allowed to a connection: the listener is open, and its client is of this host if it
     /// is open for that.
     #[must_use]
-    pub fn is_open_to(&self, slot: Slot) -> bool {
+    pub(in crate::shard) fn is_open_to(&self, slot: Slot) -> bool {
         let connection = &self.slots.connections[slot as usize];
         let listener = usize::from(connection.listener);
         let is = |list: &[bool]| list.get(listener).copied().unwrap_or(false);
