@@ -555,6 +555,17 @@ def test_certificates_are_read_again(_):
                 assert (answer.status, answer.json()) == (200, {"changed": []})
 
 
+def test_certificates_of_flags_are_read_again(_):
+    """Certificates that flags name are read again, too, without a configuration file."""
+    with Authority() as authority:
+        pair = authority.issue("engine", "localhost")
+        with Secure("--shards", "1", pairs=[pair]) as engine:
+            reload = lambda: curl(f"http://127.0.0.1:{engine.admin_port}/reload", "-X", "POST").json()
+            assert reload() == {"changed": []}
+            authority.issue("engine", "localhost")
+            assert reload() == {"changed": ["tls-cert"]}
+
+
 def test_it_does_not_start_with_wrong_files(_):
     """What is wrong with certificates and keys is told with cause and cure before anything is listened on, with status 2."""
     with Authority() as authority:
