@@ -92,3 +92,38 @@ fn examples_of_rules_load() {
     let (_, shown) = shown.split_once('\n').unwrap();
     assert!(*shown == said, "docs/rules.md shows\n{shown}instead of\n{said}");
 }
+
+/// Where the files that `docs/security.md` names tests of stand.
+const TESTS_BELOW: [&str; 5] = ["engine/src", "engine/tests", "protocol/src", "tests/clients", "tests/javascript"];
+
+/// Every threat that `docs/security.md` lists has a test, and every test that it names is there.
+#[test]
+fn threats_have_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let (_, threats) = text.split_once("\n## Threats\n").expect("docs/security.md lists threats");
+    let (threats, _) = threats.split_once("\n### Not held\n").expect("and what is no threat to it");
+    let listed: Vec<_> = threats.split("\n* **").skip(1).collect();
+    assert!(listed.len() > 30, "the threats were found");
+    for threat in listed {
+        // What stands between backticks, and is a file and a name.
+        let words = threat.split('`').skip(1).step_by(2);
+        let tests = words.filter_map(|words| words.split_once(' ')).filter(|(file, _)| file.contains('.'));
+        let mut count = 0;
+        for (file, name) in tests {
+            count += 1;
+            let path = TESTS_BELOW.iter().map(|folder| root.join(folder).join(file)).find(|path| path.is_file());
+            let path =
+                path.unwrap_or_else(|| panic!("docs/security.md names `{file} {name}`, and there is no such file"));
+            let source = fs::read_to_string(path).unwrap();
+            let begins = match file.rsplit_once('.') {
+                Some((_, "rs")) => format!("#[test]\nfn {name}()"),
+                Some((_, "py")) => format!("\ndef {name}("),
+                _ => name.to_owned(),
+            };
+            let unindented: String = source.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+            assert!(unindented.contains(&begins), "docs/security.md names `{file} {name}`, and there is no such test");
+        }
+        assert!(count > 0, "no test is named for the threat: {threat}");
+    }
+}

@@ -131,6 +131,16 @@ class Engine:
         assert status == 200, body
         return json.loads(body)
 
+    def total(self, counter):
+        """Returns one counter of all shards together."""
+        return self.stats()["total"][counter]
+
+    def logs(self, words):
+        """Waits until the log has a line with all of these words, and returns that."""
+        words = [words] if isinstance(words, str) else words
+        found = lambda: [line for line in list(self.errors) if all(word in line for word in words)]
+        return eventually(found, f"{words} in {self.errors}")[0]
+
     def publish(self, name, data, *arguments):
         """Publishes with curl and returns the cursor."""
         answer = curl(f"{self.url}/topics/{name}", "--data-binary", "@-", *arguments, data=data)

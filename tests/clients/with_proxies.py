@@ -247,6 +247,21 @@ def test_refused_bodies_cost_nobody_else(_):
             assert answer.status == 200, (number, answer.status, answer.body)
 
 
+def test_strangers_behind_a_proxy_may_nothing_by_default(_):
+    """With the proxy among trusted-proxies whoever comes through it from elsewhere may neither publish nor read what nothing gives."""
+    with Engine("--trusted-proxies", "127.0.0.1") as own:
+        for kind in KINDS:
+            with Proxy(kind, own) as proxy:
+                url = f"{proxy.url}/topics/{topic('stranger')}"
+                # As another trusted proxy in front of this one would have said it.
+                stranger = ["-H", "X-Forwarded-For: 192.0.2.7"]
+                for asked in (["-d", "x"], ["-X", "DELETE"], []):
+                    status = curl(url, *asked, *stranger).status
+                    assert status in (401, 403), (kind, asked, status)
+                # A client of this host is none.
+                assert curl(url, "-d", "x").status == 200, kind
+
+
 def test_the_origin_is_checked_behind_a_proxy(_):
     """A page of the host that the browser sees is let in, and one of any other is not: the proxies keep Host."""
     # Not on a loopback address, or its pages were all allowed; reached over one by the proxies all the same.
@@ -358,7 +373,8 @@ def test_a_trusted_proxy_says_who_asks(_):
 
 def test_requests_of_a_kept_connection_have_their_own_clients(_):
     """Over a connection that a proxy keeps each request is its own client's; one that names nobody is the proxy's."""
-    with Engine("--shards", "1", "--trusted-proxies", "127.0.0.1") as own:
+    # Strangers may do what nothing gives: it is about who they are.
+    with Engine("--shards", "1", "--trusted-proxies", "127.0.0.1", "--insecure") as own:
         connection = http.client.HTTPConnection("127.0.0.1", own.port, timeout=DEADLINE)
         for named, expected in [("192.0.2.1", "192.0.2.1"), ("192.0.2.2", "192.0.2.2"), (None, "127.0.0.1"), ("192.0.2.3", "192.0.2.3")]:
             connection.request("GET", "/topics/t", headers={"X-Forwarded-For": named} if named else {})
@@ -368,7 +384,8 @@ def test_requests_of_a_kept_connection_have_their_own_clients(_):
 
 def test_pages_behind_a_trusted_proxy(_):
     """What the client spoke decides what a page's own host is; a page of the visitor's own machine is a stranger if the visitor is."""
-    with Engine("--shards", "1", "--insecure", "--trusted-proxies", "127.0.0.1") as own:
+    # Strangers may do what nothing gives: it is about who they are.
+    with Engine("--shards", "1", "--trusted-proxies", "127.0.0.1", "--insecure") as own:
         url = f"{own.url}/topics/{topic()}"
         visitor = ["-H", "X-Forwarded-For: 192.0.2.7", "-H", "Host: app.example"]
         for origin, extra, status in [

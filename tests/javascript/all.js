@@ -4,6 +4,7 @@ import './with_demo.js';
 import './with_npm.js';
 import './with_origins.js';
 import './with_refusals.js';
+import './with_tls.js';
 import './with_transports.js';
 import { run } from './scene.js';
 

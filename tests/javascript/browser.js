@@ -1,5 +1,6 @@
 // One headless Chromium for all tests. A profile is as good as a browser of its own; a page that is cleared, as a fresh one.
 import { chromium } from 'playwright-core';
+import { CERTIFICATE } from './certificate.js';
 
 // Debian's: a test tool's own download of a browser is not needed. No sandbox, because tests also run as root in
 // containers; nothing in the background, because nothing here may leave the machine.
@@ -8,6 +9,8 @@ const LAUNCH = {
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--no-proxy-server',
     '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.example 127.0.0.1, MAP * ~NOTFOUND , EXCLUDE 127.0.0.1',
+    // One key is believed, and no other.
+    `--ignore-certificate-errors-spki-list=${CERTIFICATE.spkiHash}`,
   ],
 };
 

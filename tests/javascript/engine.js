@@ -46,6 +46,7 @@ export class Engine {
     await until(() => {
       if (engine.status !== undefined) throw new Error(`the engine did not start: ${engine.status}\n${engine.#output}`);
       engine.url = /^listening on (http:\S+)/m.exec(engine.#output)?.[1];
+      engine.tlsUrl = /^listening on (https:\S+)/m.exec(engine.#output)?.[1];
       engine.adminUrl = /^admin on (http:\S+)/m.exec(engine.#output)?.[1];
       return engine.url && engine.adminUrl;
     }, 'the engine to start');

@@ -149,7 +149,8 @@ fn control(
     });
     let sources = Sources {
         config: config.clone(),
-        read_again: has_file.then_some(read_again),
+        // Without a configuration file, certificates are files that may have changed.
+        read_again: (has_file || tls.is_some()).then_some(read_again),
         hosts: hosts.clone(),
         tls,
         authority: Some(authority.clone()),
