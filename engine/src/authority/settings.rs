@@ -119,6 +119,9 @@ impl Settings {
             tokens: !self.token_keys.is_empty() || self.hook_url.is_some(),
             keys: self.api_keys.is_some(),
             cookie: None,
+            certificates: self.certificates.is_some(),
+            visits: self.hook_url.is_some() && self.hook_asks.connect,
+            visit_headers: self.hook_headers.clone(),
         }
     }
 

@@ -21,11 +21,15 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The headers that are read at all, as far as they say anything of who asks.
+const HEADERS: [&str; 5] = ["authorization", "cookie", "host", "origin", "corecast-key"];
+
 fn header(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        Ok(text.to_ascii_lowercase())
+    let name = text.to_ascii_lowercase();
+    if HEADERS.contains(&name.as_str()) {
+        Ok(name)
     } else {
-        Err(format!("`{text}` is not the name of a header: expected letters, digits and -, as in cookie"))
+        Err(format!("`{text}` is not the name of a header that the hook can be told of: {}", HEADERS.join(", ")))
     }
 }
 
@@ -210,7 +214,7 @@ pub(super) const ROWS: &[Setting] = &[
         key: "auth-headers",
         value: "NAME",
         default: "authorization,cookie",
-        help: "Headers of a request that the hook is told of",
+        help: "Headers of a request that the hook is told of, of authorization, cookie, host, origin and corecast-key",
         kind: Kind::Many,
         reloads: true,
         set: |c, text, _| {

@@ -16,6 +16,12 @@ pub struct Asks {
     pub keys: bool,
     /// Name of the cookie that holds a token; none: no cookie does.
     pub cookie: Option<String>,
+    /// Names of certificates are shown to it.
+    pub certificates: bool,
+    /// The hook is asked about whoever shows nothing else.
+    pub visits: bool,
+    /// Headers that the hook is told of then, in lower case.
+    pub visit_headers: Vec<String>,
 }
 
 /// Limits of one shard.

@@ -112,13 +112,17 @@ impl Shard {
                 self.slots.make_ready(slot);
             }
             Completion::Closed { slot } => {
+                self.trust.shown.remove(&slot);
                 self.closed(slot);
                 self.accept_again(driver);
             }
             Completion::Secured { slot, resumed } => {
                 self.stats.tls_handshakes += 1;
                 self.stats.tls_resumed += u64::from(resumed);
-                drop(driver.take_names(slot));
+                let names = driver.take_names(slot).filter(|_| self.limits.asks.certificates);
+                if let Some(names) = names {
+                    self.trust.shown.insert(slot, names);
+                }
             }
             Completion::Announced { slot, peer } => self.slots.connections[slot as usize].set_peer(peer),
             Completion::PeerEnded { slot } => {

@@ -14,7 +14,7 @@ use crate::table::{Got, Table};
 
 /// Limits of an engine that takes tokens and keys, on a listener that others reach.
 fn limits() -> Limits {
-    let asks = Asks { tokens: true, keys: true, cookie: Some("access".to_owned()) };
+    let asks = Asks { tokens: true, keys: true, cookie: Some("access".to_owned()), ..Asks::default() };
     Limits { asks, open: vec![false], memory_bytes: 64 << 20, ..Limits::default() }
 }
 
@@ -494,4 +494,44 @@ fn revocations() {
         "what is known was forgotten"
     );
     watched.reached(&[Mark::GrantRevoked, Mark::VerdictStale]);
+}
+
+/// Whoever shows nothing is asked about at the hook, with target and headers: once for a connection, whose own the answer is from then
+/// on; others, with other headers, are others. Whom the hook denies is refused, and a token goes before what the hook says.
+#[test]
+fn the_hook_is_asked_who_comes() {
+    let says = |ask: &Ask, now_s: u64| match ask {
+        Ask::Connect(visit) => {
+            assert!(visit.target.starts_with("/topics/a/x") && visit.method.len() >= 3, "{visit:?}");
+            match &*visit.headers {
+                "cookie: session=1" => Ok(grant("one", &["a/#"], &["a/#"])),
+                "cookie: session=2\norigin: http://h" => Ok(grant("two", &[], &["a/#"])),
+                "" => Err(Denial::Invalid("nobody")),
+                other => panic!("headers {other:?}"),
+            }
+        }
+        other => says(other, now_s),
+    };
+    let names = ["cookie", "origin"].map(str::to_owned).to_vec();
+    let asks = Asks { visits: true, visit_headers: names, tokens: true, ..Asks::default() };
+    let mut table = Table::with_authority(Limits { asks, ..limits() }, Box::new(says));
+    let request = |words: &str, lines: &str| format!("{words} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: 0\r\n\r\n");
+    let one = "Cookie: session=1\r\n";
+    let several = [
+        request("POST /topics/a/x?q=1", one),
+        // The connection is known by now, whatever else it asks for and shows.
+        request("GET /topics/a/x?transport=value", ""),
+        request("GET /topics/b", ""),
+    ];
+    let got = table.ask(several.concat());
+    assert_eq!(got.statuses(), [200, 200, 403], "{}", got.text());
+    assert_eq!(table.authority().asked, 1);
+    let two = "Cookie: session=2\r\nOrigin: http://h\r\n";
+    let got = table.ask([request("GET /topics/a/x", two), request("POST /topics/a/x", two)].concat());
+    assert_eq!(got.statuses(), [200, 403], "{}", got.text());
+    assert_eq!(table.authority().asked, 2);
+    let got = table.ask(request("GET /topics/a/x", ""));
+    refused_with(&got, Refusal::InvalidToken, "nobody");
+    let got = table.ask(request("POST /topics/a/x", "Authorization: Bearer writer\r\nCookie: session=1\r\n"));
+    assert_eq!(got.statuses(), [200], "{}", got.text());
 }

@@ -9,7 +9,7 @@ use corecast_protocol::http::head::{Method, Request};
 
 use super::known::Known;
 use super::table::NOBODY;
-use crate::grant::{Ask, Denial, Question};
+use crate::grant::{Ask, Denial, Question, Visit};
 use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
@@ -18,6 +18,10 @@ use crate::shard::slot::connection::NO_PROXY;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::Wait;
 use crate::shard::work::PIECE_NS;
+
+/// Kinds of what is asked about, besides those of credentials.
+const CERTIFICATE: u8 = 16;
+const VISIT: u8 = 17;
 
 /// Verdicts heard in one turn; and deadlines looked at.
 const VERDICTS_PER_TURN: usize = 256;
@@ -51,20 +55,77 @@ impl Shard {
     pub(in crate::shard) fn recognize(&mut self, slot: Slot, request: &Request<'_>) -> Recognized {
         let connection = &self.slots.connections[slot as usize];
         // What a proxy may do is not what they may for whom it asks.
-        let own = if connection.proxy == NO_PROXY { connection.grant } else { NOBODY };
+        let direct = connection.proxy == NO_PROXY;
         let asks = &self.limits.asks;
-        if !(asks.tokens || asks.keys) || request.method == Method::Options || !has_rights(request.path) {
+        let asked = asks.tokens || asks.keys || asks.visits || !self.trust.shown.is_empty();
+        if !asked || request.method == Method::Options || !has_rights(request.path) {
+            let own = if direct { connection.grant } else { NOBODY };
             return Recognized::As(self.trust.grants.keep(own));
         }
+        if let Some(waits_or_refused) = self.certificate(slot) {
+            return waits_or_refused;
+        }
+        let own = if direct { self.slots.connections[slot as usize].grant } else { NOBODY };
+        let asks = &self.limits.asks;
         let mut room = std::mem::take(&mut self.scratch.secret);
         let places = Places { tokens: asks.tokens, keys: asks.keys, cookie: asks.cookie.as_deref() };
         let recognized = match credential::find(request, places, &mut room) {
             Some(found) => self.believe(slot, found.kind, found.secret),
+            None if self.limits.asks.visits && own == NOBODY => self.visit(slot, request, direct),
             None => Recognized::As(self.trust.grants.keep(own)),
         };
         // What was decoded does not stay.
         room.fill(0);
         self.scratch.secret = room;
+        recognized
+    }
+
+    /// Finds out what the certificate gives that a client has shown, once; nothing is to be said if that is known, or if it gives nothing.
+    fn certificate(&mut self, slot: Slot) -> Option<Recognized> {
+        let names = self.trust.shown.remove(&slot)?;
+        let key = self.trust.key_of(CERTIFICATE, &[&names]);
+        match self.verdict(slot, key, || Ask::Certificate(names.clone())) {
+            Recognized::As(number) => {
+                self.give(slot, number);
+                None
+            }
+            Recognized::Wait(wait) => {
+                self.trust.shown.insert(slot, names);
+                Some(Recognized::Wait(wait))
+            }
+            // A certificate that nobody knows is none: its client may do what anybody may, or show something else.
+            Recognized::Refused(Refusal::Forbidden | Refusal::InvalidToken, _) => None,
+            refused => Some(refused),
+        }
+    }
+
+    /// Asks the hook who comes. What it says is the connection's from then on, unless others may ask over it, too.
+    fn visit(&mut self, slot: Slot, request: &Request<'_>, direct: bool) -> Recognized {
+        let connection = &self.slots.connections[slot as usize];
+        let (peer, address, method) = (connection.peer(), connection.address, method_name(request.method));
+        // Taken out meanwhile.
+        let names = std::mem::take(&mut self.limits.asks.visit_headers);
+        let headers = names.iter().filter_map(|name| Some((name.as_str(), visit_header(request, name)?)));
+        let parts = [&address[..], method.as_bytes(), request.path.as_bytes(), request.query.as_bytes()];
+        let said = headers.clone().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        let key = self.trust.key_of_bytes(VISIT, parts.into_iter().chain(said));
+        let recognized = self.verdict(slot, key, || {
+            let mark = if request.query.is_empty() { "" } else { "?" };
+            let lines: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
+            Ask::Connect(Box::new(Visit {
+                peer,
+                method: method.into(),
+                target: format!("{}{mark}{}", request.path, request.query).into(),
+                headers: lines.join("\n").into(),
+            }))
+        });
+        self.limits.asks.visit_headers = names;
+        if let Recognized::As(number) = recognized
+            && direct
+        {
+            let kept = self.trust.grants.keep(number);
+            self.give(slot, kept);
+        }
         recognized
     }
 
@@ -231,6 +292,29 @@ impl Shard {
 }
 
 /// Says whether it matters who asks for a resource.
+/// Returns a header that the hook may be told of: those that are read at all.
+fn visit_header<'r>(request: &Request<'r>, name: &str) -> Option<&'r str> {
+    let headers = &request.headers;
+    match name {
+        "authorization" => headers.authorization,
+        "cookie" => headers.cookie,
+        "host" => headers.host,
+        "origin" => headers.origin,
+        "corecast-key" => headers.corecast_key,
+        _ => None,
+    }
+}
+
+fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Delete => "DELETE",
+        _ => "OTHER",
+    }
+}
+
 fn has_rights(path: &str) -> bool {
     path.starts_with("/topics") || path == "/ws" || path == "/echo"
 }

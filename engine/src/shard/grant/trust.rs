@@ -2,6 +2,7 @@
 //!
 //! Owns: these three, and that a grant stays for as long as a verdict or somebody else uses it. Never: waits; never: asks by itself.
 
+use std::collections::HashMap;
 use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
@@ -32,6 +33,8 @@ pub(in crate::shard) struct Trust {
     pub(in crate::shard) asking: Asking,
     /// The key of credentials' hashes.
     key: (u64, u64),
+    /// Names of certificates that clients have shown, until it is asked what they give: when the first request is there.
+    pub(in crate::shard) shown: HashMap<Slot, Box<str>>,
     /// The connection whose wait for a verdict is over: it is told so now, instead of waiting again.
     pub(in crate::shard) late: Option<Slot>,
     /// Those in line go on just now: nobody of them has to go to its end.
@@ -47,6 +50,7 @@ impl Trust {
             grants: Grants::new(key),
             verdicts: Verdicts::new(),
             asking: Asking::new(),
+            shown: HashMap::new(),
             key,
             late: None,
             in_turn: false,
@@ -57,11 +61,17 @@ impl Trust {
     /// Returns the hash that a credential of a kind is known by.
     #[must_use]
     pub(in crate::shard) fn key_of(&self, kind: u8, parts: &[&str]) -> u128 {
+        self.key_of_bytes(kind, parts.iter().map(|part| part.as_bytes()))
+    }
+
+    /// The same, of parts that are no text.
+    #[must_use]
+    pub(in crate::shard) fn key_of_bytes<'p>(&self, kind: u8, parts: impl Iterator<Item = &'p [u8]>) -> u128 {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         hasher.write_u8(kind);
         for part in parts {
             hasher.write_usize(part.len());
-            hasher.write(part.as_bytes());
+            hasher.write(part);
         }
         hasher.finish128().as_u128()
     }
