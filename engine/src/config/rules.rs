@@ -121,8 +121,9 @@ pub const RULE_KEYS: &[RuleKey] = &[
     },
 ];
 
-/// What stands for a value that only a rule can give.
+/// What stands for a value that only a rule can give, and what holds without.
 const UNSAID: &str = "";
+const NO_RULE: &str = "no rule; whose grant says so, or anyone where a listener is open";
 
 const LEVELS: &[(&str, Who)] = &[
     ("nobody", Who::Nobody),
@@ -327,7 +328,7 @@ pub fn explain(loaded: &Loaded, name: &str) -> Result<String, String> {
             }
             (None, None) => match key.default {
                 Some(UNSAID) | None => {
-                    writeln!(text, "# {:<46} # no rule", key.key).expect("writing to a String cannot fail");
+                    writeln!(text, "# {:<46} # {NO_RULE}", key.key).expect("writing to a String cannot fail");
                     continue;
                 }
                 Some(default) => (key.toml(default), "no rule; the default".to_owned()),
