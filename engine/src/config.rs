@@ -220,7 +220,7 @@ impl Config {
     #[must_use]
     pub fn says_who(&self) -> bool {
         // Each way there is has its line here: rules that let anyone, tokens, keys, a hook, certificates.
-        false
+        self.rules.let_anyone()
     }
 
     /// Says whether what nothing says is allowed on a listener: on one of this host as long as nothing says anything.

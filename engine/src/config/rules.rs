@@ -511,6 +511,21 @@ match = \"ok\"
         );
     }
 
+    /// A rule that lets anyone do something is enough to listen beyond this host, and nobody else may anything then, here either; one
+    /// that lets nobody is not.
+    #[test]
+    fn rules_can_open_an_engine() {
+        let file =
+            |who: &str| format!("listen = \"0.0.0.0:8080\"\n[[topics]]\nmatch = \"news/#\"\nsubscribe = \"{who}\"\n");
+        let anyone = read("anyone", &file("anyone")).unwrap().config;
+        assert_eq!((anyone.check(), anyone.limits().open), (Ok(()), vec![false]));
+        for who in ["nobody", "granted", "authenticated"] {
+            assert!(read(who, &file(who)).unwrap().config.check().is_err(), "{who}");
+        }
+        let here = read("here", &file("nobody").replace("0.0.0.0", "127.0.0.1")).unwrap().config;
+        assert_eq!(here.limits().open, [true]);
+    }
+
     /// A topic is explained value by value: by the rule that gives it, with its line, or by the setting.
     #[test]
     fn topics_are_explained() {

@@ -219,6 +219,12 @@ impl Rules {
         self.says_who
     }
 
+    /// Says whether any rule lets somebody do something of whom nothing is known.
+    #[must_use]
+    pub fn let_anyone(&self) -> bool {
+        self.rules.iter().any(|rule| [rule.terms.publish, rule.terms.subscribe].contains(&Some(Who::Anyone)))
+    }
+
     /// Says who may do something with a topic; `None`: no rule says.
     #[must_use]
     pub fn who(&self, action: Action, topic: &str) -> Option<Who> {
@@ -404,6 +410,7 @@ mod tests {
         assert_eq!(*Rules::default().of("prices"), Terms::default());
         let without = Rules::new(vec![messages("a", 1)]).unwrap();
         assert!(rules.say_who() && !without.say_who() && !Rules::default().say_who());
+        assert!(rules.let_anyone() && !without.let_anyone());
     }
 
     /// The walk finds what looking at each rule would, for any rules and any topic.
