@@ -219,10 +219,7 @@ impl Config {
     /// listener, and nobody else may do anything.
     #[must_use]
     pub fn says_who(&self) -> bool {
-        let anyone = |who: Option<Who>| who == Some(Who::Anyone);
-        let by_rule =
-            self.rules.written().iter().any(|rule| anyone(rule.terms.publish) || anyone(rule.terms.subscribe));
-        by_rule || self.authority.says_who() || !self.unix_grants.is_default()
+        self.rules.let_anyone() || self.authority.says_who() || !self.unix_grants.is_default()
     }
 
     /// Says whether what nothing says is allowed on a listener: on one of this host as long as nothing says anything.

@@ -121,8 +121,9 @@ pub const RULE_KEYS: &[RuleKey] = &[
     },
 ];
 
-/// What stands for a value that only a rule can give.
+/// What stands for a value that only a rule can give, and what holds without.
 const UNSAID: &str = "";
+const NO_RULE: &str = "no rule; whose grant says so, or anyone where a listener is open";
 
 const LEVELS: &[(&str, Who)] = &[
     ("nobody", Who::Nobody),
@@ -327,7 +328,7 @@ pub fn explain(loaded: &Loaded, name: &str) -> Result<String, String> {
             }
             (None, None) => match key.default {
                 Some(UNSAID) | None => {
-                    writeln!(text, "# {:<46} # no rule", key.key).expect("writing to a String cannot fail");
+                    writeln!(text, "# {:<46} # {NO_RULE}", key.key).expect("writing to a String cannot fail");
                     continue;
                 }
                 Some(default) => (key.toml(default), "no rule; the default".to_owned()),
@@ -508,6 +509,21 @@ match = \"ok\"
             problems.len() == 1 && problems[0].contains("FILE:2001: there are more than 1000 rules"),
             "{problems:?}"
         );
+    }
+
+    /// A rule that lets anyone do something is enough to listen beyond this host, and nobody else may anything then, here either; one
+    /// that lets nobody is not.
+    #[test]
+    fn rules_can_open_an_engine() {
+        let file =
+            |who: &str| format!("listen = \"0.0.0.0:8080\"\n[[topics]]\nmatch = \"news/#\"\nsubscribe = \"{who}\"\n");
+        let anyone = read("anyone", &file("anyone")).unwrap().config;
+        assert_eq!((anyone.check(), anyone.limits().open), (Ok(()), vec![false]));
+        for who in ["nobody", "granted", "authenticated"] {
+            assert!(read(who, &file(who)).unwrap().config.check().is_err(), "{who}");
+        }
+        let here = read("here", &file("nobody").replace("0.0.0.0", "127.0.0.1")).unwrap().config;
+        assert_eq!(here.limits().open, [true]);
     }
 
     /// A topic is explained value by value: by the rule that gives it, with its line, or by the setting.

@@ -134,6 +134,7 @@ pub struct Rules {
     terms: Vec<Terms>,
     /// The least that a rule says of the largest payload: nothing has to be looked up for smaller ones.
     message_bytes_least: Option<u32>,
+    says_who: bool,
 }
 
 impl PartialEq for Rules {
@@ -210,6 +211,18 @@ impl Rules {
     #[must_use]
     pub fn of(&self, topic: &str) -> &Terms {
         self.terms(self.index_of(topic))
+    }
+
+    /// Says whether any rule says who may do something.
+    #[must_use]
+    pub fn say_who(&self) -> bool {
+        self.says_who
+    }
+
+    /// Says whether any rule lets somebody do something of whom nothing is known.
+    #[must_use]
+    pub fn let_anyone(&self) -> bool {
+        self.rules.iter().any(|rule| [rule.terms.publish, rule.terms.subscribe].contains(&Some(Who::Anyone)))
     }
 
     /// Says who may do something with a topic; `None`: no rule says.
@@ -328,6 +341,7 @@ impl<'r> Compiler<'r> {
             }
             place += 1;
         }
+        self.made.says_who = self.rules.iter().any(|rule| (rule.terms.publish, rule.terms.subscribe) != (None, None));
         self.made.message_bytes_least = self.rules.iter().filter_map(|rule| rule.terms.message_bytes_max).min();
         Ok(self.made)
     }
@@ -394,6 +408,9 @@ mod tests {
         assert_eq!(rules.of("prices").lag, Some(LagPolicy::Close));
         assert_eq!(*rules.of("$sys/x"), Terms::default(), "the engine's own topics are nobody's by chance");
         assert_eq!(*Rules::default().of("prices"), Terms::default());
+        let without = Rules::new(vec![messages("a", 1)]).unwrap();
+        assert!(rules.say_who() && !without.say_who() && !Rules::default().say_who());
+        assert!(rules.let_anyone() && !without.let_anyone());
     }
 
     /// The walk finds what looking at each rule would, for any rules and any topic.

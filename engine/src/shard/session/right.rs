@@ -71,7 +71,7 @@ impl Shard {
         let (open, listeners) = (&self.limits.open, self.limits.loopback.len().max(1));
         // What trusted proxies pass on is not open, unless all is.
         let by_proxy = !self.limits.trusted_proxies.is_empty() && !self.limits.insecure;
-        self.limits.rules.written().is_empty() && !by_proxy && open.len() >= listeners && open.iter().all(|open| *open)
+        !self.limits.rules.say_who() && !by_proxy && open.len() >= listeners && open.iter().all(|open| *open)
     }
 
     /// Says whether the grant that a connection reads by has ended.
