@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::tests::host;
-use crate::config::{SETTINGS, doors};
+use crate::config::{SETTINGS, doors, limits};
 
 /// Every default can be read, and what is shown of it reads back to the same configuration.
 #[test]
