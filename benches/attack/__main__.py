@@ -17,6 +17,7 @@ import time
 import traceback
 
 import held  # noqa: F401
+import limits  # noqa: F401
 import readers  # noqa: F401
 import work  # noqa: F401
 from engine import Engine, go_before_others

@@ -29,6 +29,8 @@ export interface Refused {
   readonly name: string;
   /** The same for people. */
   readonly text: string;
+  /** When it wants to be asked again, in milliseconds; the client waits for so long. */
+  readonly retryMs?: number;
 }
 
 export interface SubscribeOptions {

@@ -64,6 +64,12 @@ export class CorecastError extends Error {
   }
 }
 
+/** Parts a text of the engine's from its words for when to come back, if it has any; nobody means years. */
+function parted(text) {
+  const [, said, seconds] = /^(.*); try again in (\d{1,9})s$/s.exec(text) ?? [];
+  return seconds ? { text: said, retryMs: Math.min(Math.max(seconds * 1000, 1000), DAY_MS) } : { text };
+}
+
 /** Makes an error of an HTTP answer that is not what was asked for. */
 async function refusal(answer) {
   const { status, headers } = answer;
@@ -409,8 +415,8 @@ function lineLink(core, name, open) {
       if (error.isSent) return;
       if (channel.accepted !== link) Object.assign(channel, { refused: link, why: error.code });
       refuse(channel, error);
-      if (error.code !== 'full' || name === 'tab') return; // The tab that leads asks again.
-      await sleep(spread(Math.min(REFUSED_MS, 1000 * 2 ** failures)), link.signal);
+      if (!['full', 'rate'].includes(error.code) || name === 'tab') return; // The tab that leads asks again.
+      await sleep(spread(Math.max(error.retryMs ?? 0, Math.min(REFUSED_MS, 1000 * 2 ** failures))), link.signal);
       if (isWanted()) link.change(channel, failures + 1);
     });
   };
@@ -428,8 +434,9 @@ function lineLink(core, name, open) {
       if (channel) accept(channel, link);
       answered(id, 0, cursor);
     },
-    ERR(id, code, ...text) {
-      const error = new CorecastError(text.join(' '), typeof code === 'string' ? { code } : code); // A tab says all it knows.
+    ERR(id, code, ...words) {
+      const { text, retryMs } = parted(words.join(' '));
+      const error = new CorecastError(text, typeof code === 'string' ? { code, retryMs } : code); // A tab says all it knows.
       if (!answered(id, 1, error)) core.fault(error);
     },
   };
@@ -475,7 +482,8 @@ const webSocketWire = (core) => (link, hear, within) => {
   };
   ws.onerror = () => {}; // A close follows, and says no less.
   ws.onclose = ({ code, reason }) => {
-    link.fail(reason || `the WebSocket closed with ${code}`, { code, retryMs: code === 1013 ? 1000 : undefined });
+    const { text, retryMs = code === 1013 ? 1000 : undefined } = parted(reason);
+    link.fail(text || `the WebSocket closed with ${code}`, { code, retryMs });
   };
   const send = (verb, topic, options, payload) => {
     const words = Object.entries(options ?? {}).map(([key, value]) => value && (value === true ? key : `${key}=${value}`));
@@ -557,12 +565,13 @@ function httpLink(core, name) {
       // All but refusals have a topic; an event stream tells one without its wrapping, too.
       const why = item.refused ?? (item.name !== undefined && item.topic === undefined ? item : undefined);
       if (!why) hear(decode(item));
-      else core.emit('refused', refused = { name: why.name, text: why.text });
+      else core.emit('refused', refused = { name: why.name, ...parted(why.text) });
     }
     within(0);
     // Streams end now and then, on purpose. One that ends at once is a fault.
-    if (Date.now() - started < 500) throw new CorecastError(refused?.text ?? 'the stream ended at once', { code: refused?.name });
-    await sleep(Math.random() * firstMs, signal);
+    const { name: code, text = 'the stream ended at once', retryMs } = refused ?? {};
+    if (Date.now() - started < 500) throw new CorecastError(text, { code, retryMs });
+    await sleep(retryMs ? spread(retryMs) : Math.random() * firstMs, signal);
   }
 
   /** Asks once for what is new; says how many items came. */

@@ -11,6 +11,7 @@ mod changes;
 mod document;
 mod doors;
 mod host;
+mod limits;
 mod names;
 mod rules;
 mod settings;
@@ -27,10 +28,10 @@ use corecast_protocol::network::Network;
 
 use crate::authority;
 use crate::edge::{Certificates, ClientAuth, Door, Identity};
-use crate::grant::{UnixGrants, Who};
+use crate::grant::UnixGrants;
 use crate::io::check::StartError;
 use crate::io::unix::UnixAccess;
-use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Rules, SHARD_BYTES_MAX, block_bytes_max};
+use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Quotas, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
 pub use changes::{Change, changes};
@@ -108,6 +109,10 @@ pub struct Config {
     pub verdict_timeout_ms: u64,
     /// Serves `GET /echo`.
     pub echo: bool,
+    /// What an address and a second allow.
+    pub quotas: Quotas,
+    /// Length of turns that is an overload; 0 is none.
+    pub overload_ms: u64,
     /// PEM files of certificates for listeners with TLS, the first for who asks for no name that is known.
     pub tls_certificates: Vec<PathBuf>,
     /// PEM files of their keys, in the same order.
@@ -323,6 +328,8 @@ impl Config {
             compress_from: self.compress_from,
             stream_bytes: self.stream_bytes,
             echo: self.echo,
+            quotas: self.quotas,
+            overload_us: self.overload_ms * 1000,
             origins: self.origins.clone(),
             hosts: self.hosts.clone(),
             jsonp: self.jsonp,

@@ -79,10 +79,18 @@ pub struct GrantLimits {
     pub connections: Option<u32>,
     /// Subscriptions of a connection.
     pub subscriptions: Option<u32>,
-    /// Messages published in a second by a connection.
+    /// Messages published in a second by all connections of its subject, or by each, if it has none.
     pub publish_rate: Option<u32>,
     /// Bytes of these in a second.
     pub publish_bytes: Option<u32>,
+}
+
+impl GrantLimits {
+    /// Says whether it limits what is published in a second.
+    #[must_use]
+    pub fn has_rates(&self) -> bool {
+        self.publish_rate.is_some() || self.publish_bytes.is_some()
+    }
 }
 
 /// What somebody may do.

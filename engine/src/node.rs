@@ -112,6 +112,7 @@ impl Node {
         limits.memory_bytes = settings.memory_bytes / shards as u64;
         limits.loopback = settings.listen.iter().map(Listen::is_local).collect();
         limits.tls = settings.listen.iter().map(Listen::is_tls).collect();
+        limits.announced = settings.doors.iter().map(|door| door.proxy).collect();
         check_bookkeeping(limits.memory_bytes, shards)?;
 
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.

@@ -146,6 +146,16 @@ marks! {
     TermsAgain,
     /// A line of a batch is refused that was fine when the lines were checked.
     LineRefused,
+    /// Connections come faster than they may.
+    ConnectsTooFast,
+    /// An address has as many connections as it may have.
+    AddressFull,
+    /// Somebody publishes, or makes topics, faster than it may.
+    PublishesTooFast,
+    /// Turns have grown long: nobody is accepted.
+    OverloadHolds,
+    /// Turns are long for long: a newcomer is told when to come back.
+    OverloadRefuses,
 }
 
 impl Mark {

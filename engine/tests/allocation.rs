@@ -18,7 +18,7 @@ use corecast::io::listen::listen;
 use corecast::io::memory::Span;
 use corecast::io::ring::{Ring, RingConfig};
 use corecast::mesh;
-use corecast::shard::{Limits, Setup, Shard};
+use corecast::shard::{Limits, Quotas, Setup, Shard};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -170,7 +170,22 @@ fn engine() -> (Shard, Ring, SocketAddr) {
     };
     let doorbells = Doorbell::several(1).expect("an eventfd");
     let mut ring = Ring::new(&config, 0, doorbells, listeners).expect("an io_uring");
-    let limits = Limits { memory_bytes: POOL_BYTES, compress_from: Some(100), jsonp: true, ..Limits::default() };
+    // Nobody here meets these, but all of them are looked at.
+    let quotas = Quotas {
+        connections_per_address: 1_000,
+        subscriptions_per_address: 10_000,
+        connects: 10_000,
+        connects_per_address: 10_000,
+        publishes: 10_000_000,
+        publishes_per_address: 10_000_000,
+        bytes: 1 << 40,
+        bytes_per_address: 1 << 40,
+        topics: 10_000_000,
+        topics_per_address: 10_000_000,
+        loopback: true,
+    };
+    let limits =
+        Limits { memory_bytes: POOL_BYTES, compress_from: Some(100), jsonp: true, quotas, ..Limits::default() };
     let links = mesh::join(1, 1, limits.ring_bytes(1)).pop().expect("one was made");
     let shard = Shard::new(Setup { index: 0, limits, links, seed: 1, slots_max: 256, hash_key: 2, wall_offset_us: 0 });
     ring.enable().expect("a ring starts on its thread");

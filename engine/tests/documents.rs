@@ -42,7 +42,10 @@ const REFUSALS_BEGIN: &str =
 fn refusal(row: &RefusalRow) -> String {
     let code = |code: Option<u16>| code.map_or(String::new(), |code| code.to_string());
     let RefusalRow { name, text, when, cure, .. } = row;
-    let headers: String = row.headers.iter().map(|(name, value)| format!(", `{name}: {value}`")).collect();
+    let mut headers: String = row.headers.iter().map(|(name, value)| format!(", `{name}: {value}`")).collect();
+    if let (Some((least_s, most_s)), Some(_)) = (row.comes_back_s, row.status) {
+        headers += &format!(", `Retry-After`: {least_s} to {most_s}");
+    }
     let (status, close) = (code(row.status), code(row.close));
     let err = row.err.map_or(String::new(), |code| format!("`{}`", code.as_str()));
     let event = if row.event { format!("`{name}`") } else { String::new() };

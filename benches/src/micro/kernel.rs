@@ -109,6 +109,8 @@ impl Driver for QuietKernel {
 
     fn accept(&mut self, _listener: u8) {}
 
+    fn hold_accepting(&mut self, _held: bool) {}
+
     fn stop_accepting(&mut self) {}
 
     fn receive(&mut self, slot: Slot, generation: u16, interest: Interest) {

@@ -223,6 +223,24 @@ scene('a WebSocket closed with 1013 comes back after a second at least', async (
   assert.deepEqual([error.code, error.message], [1013, 'the engine is full']);
 });
 
+scene('a WebSocket closed with words for when to come back comes back then', async (engine, join) => {
+  const client = join({ transport: 'websocket' });
+  await isUpOf(client, 'websocket');
+  engine.close(1001, 'the engine is shutting down; try again in 2s');
+  await until(() => client.states.some(({ state }) => state === 'waiting'));
+  const { waitMs, error } = client.states.find(({ state }) => state === 'waiting');
+  assert.ok(waitMs >= 2000 && waitMs <= 2500, `${waitMs}`);
+  assert.deepEqual([error.code, error.message, error.retryMs], [1001, 'the engine is shutting down', 2000]);
+});
+
+scene('words for when to come back that mean years mean a day', async (engine, join) => {
+  const client = join({ transport: 'websocket' });
+  await isUpOf(client, 'websocket');
+  engine.close(1013, 'the engine is overloaded; try again in 999999999s');
+  await until(() => client.states.some(({ state }) => state === 'waiting'));
+  assert.equal(client.states.find(({ state }) => state === 'waiting').error.retryMs, 86_400_000);
+});
+
 scene('a transport that opens and soon dies, again and again, is left', async (engine, join) => {
   engine.faults.brief = ['websocket', 'sse'];
   const client = join();

@@ -3,14 +3,15 @@
 //! Owns: [`SETTINGS`], and their order: that of `--help`, of the document, and in which values are set.
 
 use super::table::{ROWS, Setting};
-use super::{doors, who};
+use super::{doors, limits, who};
 
-const FILES: [&[Setting]; 3] = [ROWS, doors::ROWS, who::ROWS];
+const FILES: [&[Setting]; 4] = [ROWS, doors::ROWS, who::ROWS, limits::ROWS];
 
 /// Every setting there is.
-pub const SETTINGS: &[Setting] = &joined::<{ FILES[0].len() + FILES[1].len() + FILES[2].len() }>(FILES);
+pub const SETTINGS: &[Setting] =
+    &joined::<{ FILES[0].len() + FILES[1].len() + FILES[2].len() + FILES[3].len() }>(FILES);
 
-const fn joined<const COUNT: usize>(files: [&[Setting]; 3]) -> [Setting; COUNT] {
+const fn joined<const COUNT: usize>(files: [&[Setting]; 4]) -> [Setting; COUNT] {
     let mut all = [files[0][0]; COUNT];
     let (mut at, mut file) = (0, 0);
     while file < files.len() {

@@ -364,7 +364,9 @@ mod tests {
                     ["11s", "12s", "13s"]
                 }
                 "memory" | "log-bytes" | "stream-bytes" => ["1M", "2M", "3M"],
-                "max-message" | "history-bytes" | "compress-from" => ["3k", "2k", "4k"],
+                "max-message" | "history-bytes" | "compress-from" | "publish-bytes" | "publish-bytes-per-address" => {
+                    ["3k", "2k", "4k"]
+                }
                 _ => ["11", "12", "13"],
             }
             .into_iter();

@@ -13,7 +13,7 @@ use super::{Config, Host, Listen, LogFormat, names, units};
 use crate::edge::ClientAuth;
 use crate::grant::UnixGrants;
 use crate::io::unix::UnixAccess;
-use crate::shard::{LagPolicy, Rules};
+use crate::shard::{LagPolicy, Quotas, Rules};
 
 /// How a setting is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,8 @@ impl Config {
             demo: true,
             client_library: true,
             cors_credentials: true,
+            quotas: Quotas::default(),
+            overload_ms: 0,
             insecure: false,
             token_cookie: None,
             verdict_timeout_ms: 0,

@@ -102,6 +102,7 @@ impl Driver for Socket {
         100
     }
     fn accept(&mut self, _: u8) {}
+    fn hold_accepting(&mut self, _: bool) {}
     fn stop_accepting(&mut self) {}
     fn receive(&mut self, _: Slot, _: u16, _: Interest) {}
     fn cancel_receive(&mut self, _: Slot, _: u16, _: Interest) {}

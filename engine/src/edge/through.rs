@@ -48,6 +48,10 @@ impl<D: Driver> Driver for Through<'_, D> {
         self.driver.accept(listener);
     }
 
+    fn hold_accepting(&mut self, held: bool) {
+        self.driver.hold_accepting(held);
+    }
+
     fn stop_accepting(&mut self) {
         self.driver.stop_accepting();
     }

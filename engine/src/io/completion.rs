@@ -58,6 +58,9 @@ impl Ring {
 
     /// Arms so many accepts at most, as far as there are slots; they are tried at once if somebody `waits`.
     pub(super) fn arm_accepts(&mut self, listener: u8, at_most: usize, waits: bool) {
+        if self.held {
+            return;
+        }
         for _ in 0..at_most {
             if self.slots_promised >= self.slots_max {
                 break;

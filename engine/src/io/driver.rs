@@ -191,6 +191,8 @@ pub trait Driver {
 
     /// Starts (or after `AcceptFailed` resumes) accepting on a listener.
     fn accept(&mut self, listener: u8);
+    /// With `held`, nobody more is accepted before it is called without: who was taken by then still comes, others wait in the kernel.
+    fn hold_accepting(&mut self, held: bool);
     /// Stops accepting on every listener, for good, and closes them.
     fn stop_accepting(&mut self);
     /// Arms a receive, or a wait for readability.

@@ -127,6 +127,8 @@ pub struct Ring {
     pub(super) buffers: Buffers,
     parts: Parts,
     pub(super) accepting: Vec<Accepting>,
+    /// Completed accepts are not armed again for now.
+    pub(super) held: bool,
     pub(super) dials: Dials,
     pub(super) slots_max: u32,
     /// Slots open, and slots promised to accepts and connects in flight: never more than the table has.
@@ -192,6 +194,7 @@ impl Ring {
             buffers,
             parts: Parts::new(),
             accepting: Vec::new(),
+            held: false,
             dials: Dials::default(),
             slots_max,
             slots_promised: 0,
@@ -474,6 +477,13 @@ impl Driver for Ring {
     fn accept(&mut self, listener: u8) {
         self.accepting[usize::from(listener)].start();
         self.arm_accepts(listener, super::accept::ACCEPTS, false);
+    }
+
+    fn hold_accepting(&mut self, held: bool) {
+        self.held = held;
+        for listener in 0..self.accepting.len() {
+            self.arm_accepts(listener as u8, super::accept::ACCEPTS, true);
+        }
     }
 
     fn stop_accepting(&mut self) {

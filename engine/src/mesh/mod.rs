@@ -1,5 +1,5 @@
 //! What cores share: one SPSC byte ring per ordered pair of shards, a set of senders for each, the flags of resting cores,
-//! the statistics board.
+//! the statistics board, and what is counted across them ([`census`]).
 //!
 //! Owns the only atomics of the project. Bytes cross a core by copy; pointers never do. Every shard also has a ring to
 //! itself ([`own`]), so that a message takes the same path wherever its home is.
@@ -21,6 +21,7 @@
 
 mod bells;
 pub mod board;
+pub mod census;
 pub mod control;
 pub mod dial;
 mod fields;
@@ -39,6 +40,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use bells::Bells;
 pub use board::Board;
+pub use census::{Census, Entry};
 pub use control::Control;
 use control::Ear;
 pub use dial::Dial;
@@ -65,6 +67,7 @@ pub struct Links {
     /// Shards that were sent something since the last `bells`.
     touched: Shards,
     bells: Arc<Bells>,
+    census: Arc<Census>,
 }
 
 /// Makes the rings between `shards` shards on `cores` cores, `ring_bytes` bytes each, and returns each shard's ends.
@@ -116,6 +119,7 @@ pub fn join_all(shards: usize, cores: usize, ring_bytes: usize) -> Ends {
             incoming.push(consumer);
         }
     }
+    let census = Arc::new(Census::new());
     let (control, ears) = Control::to(shards, &bells);
     let (questions, mouths) = Questions::to(shards, &bells);
     let links = out.into_iter().zip(incoming).zip(ears.into_iter().zip(mouths)).enumerate();
@@ -130,6 +134,7 @@ pub fn join_all(shards: usize, cores: usize, ring_bytes: usize) -> Ends {
             own: Own::new(ring_bytes),
             ring_bytes,
             bells: bells.clone(),
+            census: census.clone(),
         })
         .collect();
     Ends { links, control, questions }
@@ -146,6 +151,12 @@ impl Links {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.out.len()
+    }
+
+    /// Returns what is counted across all shards.
+    #[must_use]
+    pub fn census(&self) -> &Census {
+        &self.census
     }
 
     /// Returns the size of every ring in bytes.

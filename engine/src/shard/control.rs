@@ -62,6 +62,7 @@ impl Shard {
         limits.loopback.clone_from(&old.loopback);
         limits.ports.clone_from(&old.ports);
         limits.tls.clone_from(&old.tls);
+        limits.announced.clone_from(&old.announced);
         if limits.origins != old.origins {
             self.frame_policy = embed::frame_policy(&limits.origins, &limits.loopback);
         }
@@ -71,6 +72,7 @@ impl Shard {
         std::mem::swap(old, &mut limits);
         self.homes.rules_changed();
         self.all_may = self.is_open_to_all();
+        self.metered = self.limits.quotas.meters();
         limits
     }
 

@@ -7,6 +7,42 @@ use crate::grant::UnixGrants;
 
 use super::rules::{LagPolicy, Rules};
 
+/// Limits that hold for an address, for a connection in a second, or for all connections of the process in one; 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// Connections of an address at the same time.
+    pub connections_per_address: u32,
+    /// Subscriptions of the connections of an address.
+    pub subscriptions_per_address: u32,
+    /// Connections accepted in a second, of all addresses.
+    pub connects: u32,
+    /// The same, of one address.
+    pub connects_per_address: u32,
+    /// Messages published in a second by a connection.
+    pub publishes: u32,
+    /// The same, by those of an address.
+    pub publishes_per_address: u32,
+    /// Payload bytes published in a second by a connection.
+    pub bytes: u64,
+    /// The same, by those of an address.
+    pub bytes_per_address: u64,
+    /// Topics made in a second by a connection.
+    pub topics: u32,
+    /// The same, by those of an address.
+    pub topics_per_address: u32,
+    /// Loopback addresses are held to what holds for an address.
+    pub loopback: bool,
+}
+
+impl Quotas {
+    /// Says whether anything is limited that is to be looked at when somebody publishes or subscribes.
+    #[must_use]
+    pub(in crate::shard) fn meters(&self) -> bool {
+        let rates = [self.publishes, self.publishes_per_address, self.topics, self.topics_per_address];
+        rates.iter().any(|rate| *rate > 0) || self.bytes | self.bytes_per_address > 0
+    }
+}
+
 /// What the authority is asked for: credentials of other kinds are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
@@ -67,6 +103,10 @@ pub struct Limits {
     pub compress_from: Option<u32>,
     /// Block memory in bytes.
     pub memory_bytes: u64,
+    /// What an address and a second allow.
+    pub quotas: Quotas,
+    /// Where most of the time goes into turns longer than this, in microseconds, newcomers wait; 0: never.
+    pub overload_us: u64,
     /// `GET /echo` is served.
     pub echo: bool,
     /// Origins that browsers may come from besides the host itself, in the form browsers write; `*` allows all.
@@ -93,6 +133,8 @@ pub struct Limits {
     pub forwarded_header: forwarded::Header,
     /// Whatever no rule and no grant says is allowed to everybody.
     pub insecure: bool,
+    /// For each listener: a proxy says whom its connections come from, after they have been accepted.
+    pub announced: Vec<bool>,
     /// For each listener: what no rule and no grant says is allowed there. Nothing that is not listed here is.
     pub open: Vec<bool>,
     /// For each listener: its port, once it is known.
@@ -145,6 +187,8 @@ impl Default for Limits {
             linger_ms: 2_000,
             compress_from: Some(1 << 10),
             memory_bytes: 256 << 20,
+            quotas: Quotas::default(),
+            overload_us: 0,
             echo: false,
             origins: Vec::new(),
             hosts: Vec::new(),
@@ -158,6 +202,7 @@ impl Default for Limits {
             unix_grants: UnixGrants::default(),
             forwarded_header: forwarded::Header::default(),
             insecure: false,
+            announced: Vec::new(),
             open: vec![true],
             ports: Vec::new(),
             asks: Asks::default(),

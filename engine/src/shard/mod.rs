@@ -33,13 +33,16 @@ mod dialect;
 pub(crate) mod errand;
 mod expire;
 mod flush;
+mod governor;
 mod grant;
 mod hear;
 mod ledger;
 pub(crate) mod limits;
 mod memory;
 mod pressure;
+mod quotas;
 mod random;
+mod recent;
 mod refusal;
 mod relief;
 pub(crate) mod rules;
@@ -67,8 +70,10 @@ use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use governor::Governor;
 use grant::trust::Trust;
 use random::random;
+use recent::Recent;
 use scratch::Scratch;
 use sending::Sending;
 use session::reading::Reading;
@@ -87,10 +92,10 @@ pub use check::{Head, Standing};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
 pub use errand::{Answer, ConnectionRow, Errand, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wanted};
-pub use limits::{Asks, Limits};
+pub use limits::{Asks, Limits, Quotas};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub(crate) use memory::slab::Slab;
-pub use refusal::{Refusal, Row as RefusalRow};
+pub use refusal::{COME_BACK, Refusal, Row as RefusalRow};
 pub use rules::{LagPolicy, RULES_MAX, Rule, Rules, Terms};
 pub(crate) use session::entrance::Entrance;
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
@@ -179,12 +184,20 @@ pub struct Shard {
     frame_policy: String,
     /// Proxies that connections came from.
     proxies: session::entrance::Proxies,
+    /// Whether what is published and subscribed to is metered, as the limits have it.
+    metered: bool,
+    recent: Recent,
+    governor: Governor,
     /// What the control plane asked, while it is being answered.
     look: Option<Box<errand::Look>>,
     /// What the control plane takes back, while that is being done.
     revoking: Option<Box<errand::Revoking>>,
     draining: bool,
     drain_next: Slot,
+    /// After how many seconds whoever is refused next may come back, if that is known.
+    comes_back_s: Option<u32>,
+    /// What is drawn otherwise is drawn from these.
+    comes_back_random: u64,
 }
 
 impl Shard {
@@ -229,10 +242,15 @@ impl Shard {
             tls_warn_us: 0,
             proxies: session::entrance::Proxies::default(),
             frame_policy: session::request::embed::frame_policy(&limits.origins, &limits.loopback),
+            metered: limits.quotas.meters(),
+            recent: Recent::default(),
+            governor: Governor::new(),
             look: None,
             revoking: None,
             draining: false,
             drain_next: 0,
+            comes_back_s: None,
+            comes_back_random: !seed,
             random: random_state,
             limits,
         };
@@ -266,7 +284,17 @@ impl Shard {
         self.stats.busy_bytes = besides.busy;
         self.stats.scratch_bytes = besides.scratch;
         self.stats.resident_bytes = pool.resident_bytes();
+        self.stats.overloads = self.governor.times();
+        self.stats.overloaded = self.governor.is_overloaded().into();
+        self.stats.long_turns_percent = self.governor.long_percent();
         &self.stats
+    }
+
+    /// Returns what is counted for addresses on all shards, for checks.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.crossings.links.census().total()
     }
 
     /// From now on, new topics that have their home here leave numbers out, as [`with_holes`] says: nobody may take numbers for

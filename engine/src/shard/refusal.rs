@@ -25,6 +25,9 @@ pub struct Row {
     pub status: Option<u16>,
     /// Headers that go with the status.
     pub headers: &'static [(&'static str, &'static str)],
+    /// When to come back, if that is all it takes: a number of seconds that is drawn between these, unless it is known better. It is the
+    /// `Retry-After` of the status, and stands [in words](COME_BACK) behind the text elsewhere.
+    pub comes_back_s: Option<(u32, u32)>,
     /// The code that closes a WebSocket (RFC 6455 section 7.4 and the IANA registry); none if it closes none.
     pub close: Option<u16>,
     /// What answers a command; without one the connection is closed.
@@ -33,8 +36,11 @@ pub struct Row {
     pub event: bool,
 }
 
-/// When to come back, in seconds, if that is all it takes.
-const COME_BACK: &[(&str, &str)] = &[("Retry-After", "1")];
+/// What stands between the text and the number of seconds after which to come back; an `s` follows. Clients read it.
+pub const COME_BACK: &str = "; try again in ";
+
+/// Longest time after which somebody is told to come back, in seconds.
+pub(super) const COME_BACK_S_MAX: u32 = 3_600;
 
 /// What a 401 has to say (RFC 9110 section 15.5.2), to who has shown nothing (RFC 6750 section 3).
 const CHALLENGE: &[(&str, &str)] = &[("WWW-Authenticate", "Bearer")];
@@ -76,7 +82,8 @@ refusals! {
         when: "there is no memory for it, or `max-topics` or `connections` is reached",
         cure: "come back later, with your cursor",
         status: Some(503),
-        headers: COME_BACK,
+        headers: &[],
+        comes_back_s: Some((1, 5)),
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::Full),
         event: true,
@@ -88,7 +95,8 @@ refusals! {
         when: "you send or ask for more in a time than you may",
         cure: "wait, then go on more slowly",
         status: Some(429),
-        headers: COME_BACK,
+        headers: &[],
+        comes_back_s: Some((1, 3)),
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::Rate),
         event: true,
@@ -97,10 +105,11 @@ refusals! {
     TooMany, refused_too_many: Row {
         name: "too-many",
         text: "too many subscriptions or connections",
-        when: "`max-subscriptions` is reached",
+        when: "`max-subscriptions`, or what may be of your address, is reached",
         cure: "end one that you do not need, or use another connection",
         status: Some(429),
-        headers: COME_BACK,
+        headers: &[],
+        comes_back_s: Some((5, 15)),
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::TooMany),
         event: true,
@@ -113,6 +122,7 @@ refusals! {
         cure: "send less",
         status: Some(413),
         headers: &[],
+        comes_back_s: None,
         close: Some(close::TOO_BIG),
         err: Some(ErrCode::TooLarge),
         event: false,
@@ -125,6 +135,7 @@ refusals! {
         cure: "come back with your cursor; ask for `conflate` or `every`",
         status: None,
         headers: &[],
+        comes_back_s: Some((1, 5)),
         close: Some(close::TRY_AGAIN),
         err: None,
         event: true,
@@ -137,6 +148,7 @@ refusals! {
         cure: "subscribe again",
         status: None,
         headers: &[],
+        comes_back_s: Some((1, 5)),
         close: Some(close::TRY_AGAIN),
         err: None,
         event: false,
@@ -149,6 +161,7 @@ refusals! {
         cure: "do not ask again as you are",
         status: Some(403),
         headers: &[],
+        comes_back_s: None,
         close: Some(close::POLICY),
         err: Some(ErrCode::Forbidden),
         event: true,
@@ -161,6 +174,7 @@ refusals! {
         cure: "come back with a [token or key](#who-you-are)",
         status: Some(401),
         headers: CHALLENGE,
+        comes_back_s: None,
         close: Some(close::POLICY),
         err: Some(ErrCode::Unauthorized),
         event: true,
@@ -173,6 +187,7 @@ refusals! {
         cure: "get another one; do not come back with the same",
         status: Some(401),
         headers: RENEW,
+        comes_back_s: None,
         close: Some(close::POLICY),
         err: Some(ErrCode::Unauthorized),
         event: true,
@@ -184,7 +199,8 @@ refusals! {
         when: "who decides what you may does not answer in time (`verdict-timeout`)",
         cure: "come back later",
         status: Some(503),
-        headers: COME_BACK,
+        headers: &[],
+        comes_back_s: Some((1, 5)),
         close: Some(close::TRY_AGAIN),
         err: Some(ErrCode::Unavailable),
         event: true,
@@ -197,6 +213,7 @@ refusals! {
         cure: "get a new permission, and come back with it and your cursor; on a line protocol connection, `AUTH` before that",
         status: Some(401),
         headers: RENEW,
+        comes_back_s: None,
         close: Some(close::POLICY),
         err: Some(ErrCode::Expired),
         event: true,
@@ -209,6 +226,7 @@ refusals! {
         cure: "go there, with your cursor",
         status: Some(307),
         headers: &[],
+        comes_back_s: None,
         close: Some(close::SERVICE_RESTART),
         err: Some(ErrCode::Moved),
         event: true,
@@ -221,7 +239,21 @@ refusals! {
         cure: "fetch what is there now, and decide again",
         status: Some(412),
         headers: &[],
+        comes_back_s: None,
         close: None,
+        err: None,
+        event: false,
+    };
+    /// It comes new, while turns take too long already.
+    Overloaded, refused_overloaded: Row {
+        name: "overloaded",
+        text: "the engine is overloaded",
+        when: "you connect while most turns are longer than `overload-after`",
+        cure: "come back then: the time is yours",
+        status: Some(503),
+        headers: &[],
+        comes_back_s: Some((1, 5)),
+        close: Some(close::TRY_AGAIN),
         err: None,
         event: false,
     };
@@ -230,9 +262,10 @@ refusals! {
         name: "draining",
         text: "the engine is shutting down",
         when: "the engine is going to end",
-        cure: "come back after a random delay, with your cursor",
+        cure: "come back then, with your cursor; with very many others, it says later",
         status: Some(503),
-        headers: COME_BACK,
+        headers: &[],
+        comes_back_s: Some((1, 10)),
         close: Some(close::GOING_AWAY),
         err: None,
         event: true,
@@ -283,14 +316,19 @@ mod tests {
     fn rows_keep_the_standards() {
         for row in Refusal::TABLE {
             assert!(row.status.is_some() || row.close.is_some(), "{} is told", row.name);
-            assert!(row.text.len() <= 123 && row.text.is_ascii(), "{}", row.text);
+            assert!(row.text.is_ascii(), "{}", row.text);
             assert!(row.close.is_none_or(close::may_be_sent), "{}", row.name);
             let has = |name| row.headers.iter().any(|(header, _)| *header == name);
             assert_eq!(has("WWW-Authenticate"), row.status == Some(401), "{}", row.name);
-            assert_eq!(has("Retry-After"), matches!(row.status, Some(429 | 503)), "{}", row.name);
-            // Whoever is told when to come back over HTTP is told over a WebSocket that it may.
-            let comes_back = matches!(row.close, Some(close::GOING_AWAY | close::TRY_AGAIN));
-            assert!(!has("Retry-After") || comes_back, "{}", row.name);
+            // Whoever is told when to come back over HTTP is told over a WebSocket, too.
+            let closed = matches!(row.close, Some(close::GOING_AWAY | close::TRY_AGAIN));
+            assert_eq!(row.comes_back_s.is_some(), closed, "{}", row.name);
+            let busy = matches!(row.status, Some(429 | 503));
+            assert!(row.comes_back_s.is_some() || !busy, "{}", row.name);
+            let (least_s, most_s) = row.comes_back_s.unwrap_or((1, 1));
+            assert!(0 < least_s && least_s <= most_s && most_s <= COME_BACK_S_MAX, "{}", row.name);
+            let words = format!("{}{COME_BACK}{COME_BACK_S_MAX}s", row.text);
+            assert!(words.len() <= 123, "{words}");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What the kernel says: connections come, bytes come, peers go, room appears. What is done with bytes is the inbox's.
 
 use super::Shard;
+use super::quotas::Admission;
+use super::random::random;
 use super::refusal::Refusal;
 use super::session::traits::Session;
 use super::slot::connection::{Connection, Life};
-use super::work::PIECE_NS;
+use super::work::{ACCEPT_NS, PIECE_NS};
 use crate::io::driver::{Completion, Driver, End, Interest, Slot};
 use crate::reach::{Mark, reach};
 
@@ -124,7 +126,13 @@ impl Shard {
                     self.trust.shown.insert(slot, names);
                 }
             }
-            Completion::Announced { slot, peer } => self.slots.connections[slot as usize].set_peer(peer),
+            Completion::Announced { slot, peer } => {
+                self.slots.connections[slot as usize].set_peer(peer);
+                if self.slots.connections[slot as usize].life == Life::Open {
+                    let admission = self.admit(slot);
+                    self.receive_newcomer(driver, slot, admission);
+                }
+            }
             Completion::PeerEnded { slot } => {
                 let connection = &self.slots.connections[slot as usize];
                 if matches!(connection.life, Life::Open | Life::Lingering) && !connection.ended {
@@ -155,6 +163,7 @@ impl Shard {
         self.stats.connections += 1;
         self.stats.accepted += 1;
         self.accepting.accepted(listener);
+        self.work.spend(ACCEPT_NS);
         let full = self.stats.connections > u64::from(self.limits.connections_max);
         let session = Session::first(&self.limits, listener);
         let connection = &mut self.slots.connections[slot as usize];
@@ -168,10 +177,34 @@ impl Shard {
             self.kill(driver, slot);
             return;
         }
-        if full {
-            self.refuse_connection(driver, slot, Refusal::Full);
+        let admission = if full { Admission::Refused(Refusal::Full) } else { self.weigh_newcomer(slot) };
+        self.receive_newcomer(driver, slot, admission);
+        if self.slots.connections[slot as usize].life == Life::Open {
+            self.timers.wheel.set(slot, self.clock.tick, self.limits.head_ms);
+            self.rearm(driver, slot);
         }
-        self.timers.wheel.set(slot, self.clock.tick, self.limits.head_ms);
-        self.rearm(driver, slot);
+    }
+
+    fn receive_newcomer<D: Driver>(&mut self, driver: &mut D, slot: Slot, admission: Admission) {
+        match admission {
+            Admission::Taken => {}
+            Admission::Refused(refusal) => self.refuse_connection(driver, slot, refusal),
+            Admission::CutOff => self.kill(driver, slot),
+        }
+    }
+
+    /// Decides whether one who has just come may stay.
+    fn weigh_newcomer(&mut self, slot: Slot) -> Admission {
+        if self.governor.refuses() {
+            reach(Mark::OverloadRefuses);
+            let later_us = self.governor.appoint(self.clock.now_us, random(&mut self.comes_back_random));
+            self.comes_back_in_ns(later_us * 1000);
+            return Admission::Refused(Refusal::Overloaded);
+        }
+        let listener = usize::from(self.slots.connections[slot as usize].listener);
+        if self.limits.announced.get(listener).copied().unwrap_or(false) {
+            return Admission::Taken; // It is the proxy's address: whom it comes from is said later, and then it is decided.
+        }
+        self.admit(slot)
     }
 }

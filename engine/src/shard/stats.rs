@@ -47,8 +47,16 @@ stats! {
     refused_unavailable: "Refused because nobody could say in time whether the peer may.",
     refused_expired: "Refused because the peer's permission has expired.",
     refused_moved: "Refused because it is served elsewhere.",
+    refused_overloaded: "Connections refused because turns took too long.",
     refused_changed: "Refused because a condition of the request did not hold.",
     refused_draining: "Refused, or closed, because the engine is shutting down.",
+    limited_connections: "Connections refused because there were as many of their address as may be.",
+    limited_connects: "Connections refused because too many came in a second, of their address or in all.",
+    limited_subscriptions: "Subscriptions refused because there were as many of their address as may be.",
+    limited_publishes: "Publications refused because of too many, or too many bytes, in a second.",
+    limited_topics: "Publications and subscriptions refused because of too many new topics in a second.",
+    overloads: "Times that newcomers had to wait because turns took too long.",
+    overloaded: "Shards on which newcomers wait or are refused, because turns take too long.",
     tls_handshakes: "TLS handshakes that came to their end.",
     tls_resumed: "Of these, those that went on with an earlier session.",
     tls_broken: "Connections that broke before their session was told: failed handshakes, forged records, PROXY headers without sense.",
@@ -91,6 +99,7 @@ stats! {
     turns: "Turns taken.",
     turn_us_total: "Microseconds spent in turns that did something.",
     spin_us_total: "Microseconds of CPU time in which the core looked for work before a rest, and found none; at its first shard.",
+    long_turns_percent: "How much of the time went into turns longer than `overload-after` lately; of the shard where that is most.",
     turn_us_max: "The longest turn, in microseconds.",
 }
 
@@ -98,12 +107,14 @@ impl Stats {
     /// Adds another shard's counters to these (maxima: the larger).
     pub fn add(&mut self, other: &Stats) {
         let turn_us_max = self.turn_us_max.max(other.turn_us_max);
+        let long_turns_percent = self.long_turns_percent.max(other.long_turns_percent);
         let mut sum = self.values();
         for (to, value) in sum.iter_mut().zip(other.values()) {
             *to = to.wrapping_add(value);
         }
         *self = Stats::of_values(sum);
         self.turn_us_max = turn_us_max;
+        self.long_turns_percent = long_turns_percent;
     }
 }
 

@@ -14,8 +14,10 @@
 //! right after submitting, so that no position is a guess while anything else looks at it.
 
 use super::Shard;
+use super::governor::Accepts;
 use super::timers::earlier;
 use crate::io::driver::Driver;
+use crate::reach::{Mark, reach};
 
 /// What a turn found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,9 @@ impl Shard {
             let took_us = driver.now_us().saturating_sub(start_us);
             self.stats.turn_us_total += took_us;
             self.stats.turn_us_max = self.stats.turn_us_max.max(took_us);
+            self.govern(driver, took_us, start_us + took_us);
+        } else {
+            self.govern(driver, 0, start_us);
         }
         // A turn that did all there was to do is followed by a rest, not by one that finds nothing.
         again |= worked && self.waits_for_room();
@@ -84,7 +89,21 @@ impl Shard {
         let until = earlier(earlier(self.timers.next_us(), self.accepting.again_us()), again_us);
         let until = earlier(earlier(until, self.gives_back_us()), driver.due_us());
         let until = earlier(until, self.trust.asking.next_deadline().map(|(due_ms, _)| due_ms * 1000));
+        let until = earlier(until, self.governor.looks_us());
         Busy::RestUntil(until)
+    }
+
+    /// Lets newcomers wait while turns are too long.
+    fn govern<D: Driver>(&mut self, driver: &mut D, took_us: u64, now_us: u64) {
+        let taken = self.stats.accepted.saturating_sub(self.stats.refused_overloaded);
+        match self.governor.turned(took_us, now_us, self.limits.overload_us, taken) {
+            Accepts::AsBefore => {}
+            Accepts::No => {
+                reach(Mark::OverloadHolds);
+                driver.hold_accepting(true);
+            }
+            Accepts::Again => driver.hold_accepting(false),
+        }
     }
 
     fn waits_for_room(&self) -> bool {

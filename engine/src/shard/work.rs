@@ -16,6 +16,9 @@ pub(super) const DEFLATED_BYTE_NS: u64 = 6;
 pub(super) const PIECE_NS: u64 = 300;
 pub(super) const REQUEST_NS: u64 = 1_000;
 
+/// Estimate for a connection that has come: what it takes to let it in, and to let it wait for its head.
+pub(super) const ACCEPT_NS: u64 = 1_500;
+
 /// So much of one connection's at a time, while others wait; and of one that waited for room, which others wait for as well. The
 /// more there are the shorter each has to be: who has one message to send waits for one slice of each of them.
 pub(super) const SLICE_NS: u64 = 40_000;

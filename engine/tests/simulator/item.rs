@@ -2,7 +2,7 @@
 //!
 //! Owns: the words, and the reading of the JSON objects that several transports share. Who reads them is `following`.
 
-use corecast::shard::Refusal;
+use corecast::shard::{COME_BACK, Refusal};
 use serde_json::Value;
 
 use crate::base64::unbase64;
@@ -63,9 +63,15 @@ pub(crate) fn object_of_stream(value: &Value) -> Item {
 /// Reads the inside of a refusal: name and text are those of the table, and of a row that streams can meet.
 pub(crate) fn refusal(told: &Value) -> Refusal {
     assert_eq!(keys(told), ["name", "text"], "{told}");
+    let (name, words) = (word(told, "name"), word(told, "text"));
+    let (text, after_s) = match words.rsplit_once(COME_BACK) {
+        Some((text, after)) => (text, after.strip_suffix('s').and_then(|after| after.parse::<u32>().ok())),
+        None => (&*words, None),
+    };
     let met = |refusal: &&Refusal| {
         let row = refusal.row();
-        row.event && (row.name, row.text) == (&*word(told, "name"), &*word(told, "text"))
+        let says_when = row.comes_back_s.is_some() == after_s.is_some();
+        row.event && (row.name, row.text) == (&*name, text) && says_when
     };
     *Refusal::ALL.iter().find(met).unwrap_or_else(|| panic!("a refusal that streams can meet, not {told}"))
 }

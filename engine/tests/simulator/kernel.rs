@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use corecast::io::driver::{Completion, Driver, End, Interest, Lent, PARTS_MAX, Slot};
 use corecast::io::memory::{Memory, Span};
@@ -27,6 +27,7 @@ const SHORTAGE_US_MAX: u64 = 50_000;
 #[derive(Debug)]
 enum Order {
     Accept,
+    HoldAccepting(bool),
     StopAccepting,
     Receive(Slot),
     CancelReceive(Slot, u16, Interest),
@@ -51,6 +52,11 @@ pub(crate) struct FakeKernel {
     orders_max: usize,
     queue: VecDeque<Completion>,
     accepting: bool,
+    /// Accepted between two looks, at most.
+    pub(crate) accepts_max: usize,
+    /// Time that each order takes.
+    pub(crate) order_us: u64,
+    held: bool,
     stopped: bool,
     pub(crate) tally: Tally,
 }
@@ -95,6 +101,9 @@ impl FakeKernel {
             orders_max: sizes.orders,
             queue: VecDeque::new(),
             accepting: false,
+            accepts_max: usize::MAX,
+            order_us: 0,
+            held: false,
             stopped: false,
             tally: Tally::default(),
         }
@@ -172,9 +181,11 @@ impl FakeKernel {
     }
 
     fn execute(&mut self) {
+        self.net.borrow_mut().advance_us(self.order_us * self.orders.len() as u64);
         while let Some(order) = self.orders.pop_front() {
             match order {
                 Order::Accept => self.accepting = !self.stopped,
+                Order::HoldAccepting(held) => self.held = held,
                 Order::StopAccepting => {
                     self.accepting = false;
                     self.stopped = true;
@@ -341,7 +352,13 @@ impl FakeKernel {
     }
 
     fn look_at_backlog(&mut self) {
-        while self.accepting && self.net.borrow().backlog_len(self.shard) > 0 {
+        let mut accepts = 0;
+        while self.accepting
+            && !self.held
+            && accepts < self.accepts_max
+            && self.net.borrow().backlog_len(self.shard) > 0
+        {
+            accepts += 1;
             let free: Vec<Slot> = (0..self.seats.len() as Slot)
                 .filter(|slot| matches!(self.seats[*slot as usize].phase, Phase::Free | Phase::ClosedUnreaped))
                 .collect();
@@ -357,7 +374,7 @@ impl FakeKernel {
             // `Closed` of the last owner, and `Unsent` before it, may still stand in the queue, ahead of this `Accepted`.
             let unsent_unreaped = self.seats[slot as usize].unsent_unreaped;
             self.seats[slot as usize] = Seat { phase: Phase::Unannounced, conn, unsent_unreaped, ..EMPTY };
-            let peer = SocketAddr::from((Ipv4Addr::from(0x0A00_0000 | conn as u32), 40_000));
+            let peer = SocketAddr::from((self.net.borrow().address_of(conn), 40_000));
             self.queue.push_back(Completion::Accepted { listener: 0, slot, peer });
         }
     }
@@ -467,6 +484,10 @@ impl Driver for FakeKernel {
     fn accept(&mut self, listener: u8) {
         assert_eq!(listener, 0, "there is one listener");
         self.order(Order::Accept);
+    }
+
+    fn hold_accepting(&mut self, held: bool) {
+        self.order(Order::HoldAccepting(held));
     }
 
     fn stop_accepting(&mut self) {

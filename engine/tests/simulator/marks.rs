@@ -61,7 +61,8 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 20] = [
+const IN_SCENES: [(Mark, &str); 25] = [
+    (Mark::AddressFull, "limits.rs"),
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
     (Mark::AsksInLine, "rights.rs"),
@@ -69,6 +70,7 @@ const IN_SCENES: [(Mark, &str); 20] = [
     (Mark::CaughtUpInBatches, "standstill.rs"),
     (Mark::CaughtUpWithLoss, "standstill.rs"),
     (Mark::Condemned, "finds.rs"),
+    (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
     (Mark::GrantExpired, "rights.rs"),
     (Mark::GrantRevoked, "rights.rs"),
@@ -76,7 +78,10 @@ const IN_SCENES: [(Mark, &str); 20] = [
     (Mark::JoinedLater, "standstill.rs"),
     (Mark::LagWaits, "standstill.rs"),
     (Mark::LineRefused, "rules.rs"),
+    (Mark::OverloadHolds, "overload.rs"),
+    (Mark::OverloadRefuses, "overload.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
+    (Mark::PublishesTooFast, "limits.rs"),
     (Mark::RightLost, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
     (Mark::VerdictLate, "rights.rs"),

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use crate::secured::Secured;
@@ -68,6 +69,10 @@ pub(crate) struct Net {
     pub(crate) secured: bool,
     /// Those whose TLS has something to write, or to shake hands.
     unsettled: BTreeSet<ConnId>,
+    /// Where all who connect from now on come from; otherwise each has an address of its own.
+    pub(crate) origin: Option<IpAddr>,
+    /// Where those came from who connected while there was one.
+    origins: BTreeMap<ConnId, IpAddr>,
 }
 
 impl Net {
@@ -83,6 +88,8 @@ impl Net {
             stalls: BTreeMap::new(),
             secured: false,
             unsettled: BTreeSet::new(),
+            origin: None,
+            origins: BTreeMap::new(),
         }
     }
 
@@ -117,6 +124,9 @@ impl Net {
     pub(crate) fn connect(&mut self, shard: usize, up_bytes_max: usize, down_bytes_max: usize) -> ConnId {
         let pipe = |bytes_max| Pipe { bytes: VecDeque::new(), bytes_max, ended: false };
         let id = self.conns.len();
+        if let Some(origin) = self.origin {
+            self.origins.insert(id, origin);
+        }
         self.conns.push(Conn {
             up: pipe(up_bytes_max),
             down: pipe(down_bytes_max),
@@ -130,6 +140,11 @@ impl Net {
         }
         self.settle(id);
         id
+    }
+
+    /// Returns the address of a client, as the server sees it.
+    pub(crate) fn address_of(&self, id: ConnId) -> IpAddr {
+        self.origins.get(&id).copied().unwrap_or(IpAddr::V4(Ipv4Addr::from(0x0A00_0000 | id as u32)))
     }
 
     /// Writes what fits; `Err` once the connection is reset or the server's end is gone.

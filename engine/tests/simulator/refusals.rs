@@ -1,11 +1,20 @@
 //! Every refusal that can be met is told as its row of the table says, in each form in which it can be met, and counted by its name.
 
-use corecast::shard::{LagPolicy, Limits, Refusal, Stats};
+use corecast::shard::{COME_BACK, LagPolicy, Limits, Refusal, Stats};
 
 use crate::endings::{frame, text, upgrade};
 use crate::multipart::BOUNDARY;
 use crate::stage::Stage;
 use crate::table::{Got, Table};
+
+/// Returns a text of a refusal with the words for when to come back, as they stand in what was got, if there are to be any.
+fn in_words(text: &str, refusal: Refusal, got: &str) -> String {
+    let Some((least_s, most_s)) = refusal.row().comes_back_s else { return text.to_owned() };
+    let (_, after) = got.rsplit_once(COME_BACK).unwrap_or_else(|| panic!("no word of when in {got:?}"));
+    let after_s: u32 = after.split('s').next().and_then(|number| number.parse().ok()).expect("a number of seconds");
+    assert!((least_s..=most_s).contains(&after_s), "{after_s} is not of {least_s} to {most_s}");
+    format!("{text}{COME_BACK}{after_s}s")
+}
 
 /// A request was answered with the refusal, in words of its own if `exact` is not said.
 fn answered(got: &Got, refusal: Refusal, exact: bool) {
@@ -13,6 +22,14 @@ fn answered(got: &Got, refusal: Refusal, exact: bool) {
     assert_eq!(got.statuses(), [row.status.expect("a request can meet it")], "{}", got.text());
     for (name, value) in row.headers {
         assert_eq!(got.header(name), [*value], "{}", got.text());
+    }
+    let after = got.header("Retry-After");
+    match row.comes_back_s {
+        None => assert!(after.is_empty(), "{}", got.text()),
+        Some((least_s, most_s)) => {
+            let after_s = after.first().and_then(|value| value.parse().ok()).expect("it says when");
+            assert!(after.len() == 1 && (least_s..=most_s).contains(&after_s), "{}", got.text());
+        }
     }
     let body = got.body();
     assert!(!exact || body == format!("{{\"error\":\"{}\"}}", row.text), "{body}");
@@ -22,11 +39,14 @@ fn answered(got: &Got, refusal: Refusal, exact: bool) {
 const STREAMS: [&str; 4] = ["sse", "stream", "multipart", "forever-frame"];
 
 /// The bytes that end a stream that is refused: the event in its dialect, the end of its format if it has one, and that of the body.
-fn last_words(stream: &str, refusal: Refusal) -> String {
+fn last_words(stream: &str, refusal: Refusal, got: &str) -> String {
     let row = refusal.row();
-    let inside = format!("{{\"name\":\"{}\",\"text\":\"{}\"}}", row.name, row.text);
+    let words = in_words(row.text, refusal, got);
+    let after = words.rsplit_once(COME_BACK).map(|(_, after)| after.trim_end_matches('s'));
+    let retry = after.map_or(String::new(), |after_s| format!("retry: {after_s}000\n\n"));
+    let inside = format!("{{\"name\":\"{}\",\"text\":\"{words}\"}}", row.name);
     let (event, end) = match stream {
-        "sse" => (format!("event: corecast-refused\ndata: {inside}\n\n"), String::new()),
+        "sse" => (format!("{retry}event: corecast-refused\ndata: {inside}\n\n"), String::new()),
         "stream" => (format!("{{\"refused\":{inside}}}\n"), String::new()),
         "multipart" => {
             let head =
@@ -42,7 +62,8 @@ fn last_words(stream: &str, refusal: Refusal) -> String {
 
 /// A stream was told the refusal, once, and then it ended in order.
 fn told(got: &Got, stream: &str, refusal: Refusal) {
-    let (text, last) = (got.text(), last_words(stream, refusal));
+    let text = got.text();
+    let last = last_words(stream, refusal, &text);
     assert!(got.ended && got.statuses() == [200] && text.ends_with(&last), "no {last:?} at the end of {text:?}");
     let times = text.to_ascii_lowercase().matches("refused").count();
     assert_eq!(times, last.to_ascii_lowercase().matches("refused").count(), "{text:?}");
@@ -56,13 +77,15 @@ fn stream_of(topic: &str, stream: &str) -> String {
 /// A command was answered with the refusal, and the connection goes on.
 fn erred(got: &Got, token: &str, refusal: Refusal) {
     let row = refusal.row();
-    let line = format!("ERR {token} {} {}", row.err.expect("a command can meet it").as_str(), row.text);
+    let words = in_words(row.text, refusal, &got.text());
+    let line = format!("ERR {token} {} {words}", row.err.expect("a command can meet it").as_str());
     let said = [&[0x81, line.len() as u8], line.as_bytes()].concat();
     assert!(got.bytes.ends_with(&said) && !got.ended, "no {line:?} in {:?}", got.text());
 }
 
 /// A WebSocket was closed with the refusal; in the line protocol with a `BYE` before.
 fn closed(got: &[u8], refusal: Refusal, words: &str) {
+    let words = in_words(words, refusal, &String::from_utf8_lossy(got));
     let code = refusal.row().close.expect("a WebSocket can meet it");
     let frame = [&[0x88, 2 + words.len() as u8], &code.to_be_bytes()[..], words.as_bytes()].concat();
     assert!(got.ends_with(&frame), "no {code} {words:?} at the end of {:?}", String::from_utf8_lossy(got));

@@ -44,6 +44,11 @@ impl EventStream {
 
     fn event(&self, block: &str) -> Item {
         let mut lines = block.split('\n').peekable();
+        if let Some(ms) = block.strip_prefix("retry: ") {
+            // Who is refused is told when to come back.
+            assert!(ms.parse::<u32>().is_ok_and(|ms| ms >= 1_000), "{block:?}");
+            return Item::Life;
+        }
         let mut field =
             |name: &str| lines.next_if(|line| line.starts_with(name)).map(|line| line[name.len()..].to_string());
         let id = field("id: ");

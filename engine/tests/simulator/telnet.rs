@@ -67,5 +67,5 @@ fn ends_in_order() {
     let (shard, kernel) = &mut scene.berths[0];
     shard.drain(kernel);
     scene.turns();
-    assert_eq!(scene.text(reader), "BYE the engine is shutting down\n");
+    assert!(scene.text(reader).starts_with("BYE the engine is shutting down; try again in "));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::tests::host;
-use crate::config::{SETTINGS, doors};
+use crate::config::{SETTINGS, doors, limits};
 
 /// Every default can be read, and what is shown of it reads back to the same configuration.
 #[test]
@@ -64,10 +64,25 @@ fn other_values_read_back() {
         ("unix-mode", "0600"),
         ("unix-owner", "0:5"),
         ("unix-grants", "uid:7 publish:a/#,gid:8"),
+        ("max-connections-per-address", "off"),
+        ("max-subscriptions-per-address", "5000"),
+        ("connect-rate", "2000"),
+        ("connect-rate-per-address", "off"),
+        ("publish-rate", "10"),
+        ("publish-rate-per-address", "20"),
+        ("publish-bytes", "64k"),
+        ("publish-bytes-per-address", "1M"),
+        ("topic-rate", "3"),
+        ("topic-rate-per-address", "4"),
+        ("limit-loopback", "true"),
+        ("overload-after", "5ms"),
     ];
-    assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().chain(doors::ROWS).map(|s| s.key).collect::<Vec<_>>());
+    assert_eq!(
+        other.map(|(key, _)| key).to_vec(),
+        ROWS.iter().chain(doors::ROWS).chain(limits::ROWS).map(|s| s.key).collect::<Vec<_>>()
+    );
     let default = Config::default_on(&host());
-    for ((key, text), setting) in other.iter().zip(ROWS.iter().chain(doors::ROWS)) {
+    for ((key, text), setting) in other.iter().zip(ROWS.iter().chain(doors::ROWS).chain(limits::ROWS)) {
         let mut config = default.clone();
         (setting.set)(&mut config, text, &host()).unwrap();
         assert_eq!((setting.show)(&config), *text, "{key}");
@@ -103,6 +118,10 @@ fn ranges_are_held() {
         ("unix-owner", "no such", "USER:GROUP"),
         ("unix-grants", "uid:1 all", "publish:prices/#"),
         ("forwarded-header", "via", "x-forwarded-for, forwarded"),
+        ("max-connections-per-address", "16777216", "0 to 16777215"),
+        ("connect-rate", "fast", "whole number"),
+        ("publish-bytes", "1", "1k to 1T"),
+        ("overload-after", "2m", "1ms to 1m"),
     ] {
         let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
         let error = (setting.set)(&mut Config::default_on(&host()), text, &host()).unwrap_err();

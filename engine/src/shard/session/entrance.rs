@@ -98,11 +98,22 @@ impl Shard {
         if limits.trusted_proxies.is_empty() && connection.proxy == NO_PROXY {
             return entrance;
         }
+        let before = connection.address;
+        self.name_client(slot, request, &mut entrance);
+        if self.slots.connections[slot as usize].address != before {
+            self.is_another(slot, before);
+        }
+        entrance
+    }
+
+    /// Takes note of the client that a trusted proxy names.
+    fn name_client(&mut self, slot: Slot, request: &Request<'_>, entrance: &mut Entrance) {
+        let (limits, connection) = (&self.limits, &mut self.slots.connections[slot as usize]);
         let proxy = self.proxies.address(connection.proxy);
         let peer = proxy.unwrap_or_else(|| connection.peer().ip());
         if !is_trusted(limits, peer) {
             forget_client(connection, proxy);
-            return entrance;
+            return;
         }
         let asker = asker(&request.headers, limits.forwarded_header, |address| is_trusted(limits, address));
         if let Some(https) = asker.https {
@@ -110,7 +121,7 @@ impl Shard {
         }
         let Some(client) = asker.address else {
             forget_client(connection, proxy);
-            return entrance;
+            return;
         };
         if connection.proxy == NO_PROXY {
             connection.proxy = self.proxies.number(peer);
@@ -119,7 +130,6 @@ impl Shard {
             connection.set_peer(client);
             entrance.on_loopback &= client.ip().is_loopback();
         }
-        entrance
     }
 
     /// Gives a connection of a Unix socket what the kernel's word for who is at its other end gives it.

@@ -76,14 +76,24 @@ impl Shard {
                     return Outcome::Wait(Wait::Answer);
                 }
                 let topic = self.name_topic(topic);
+                let bytes = Packet::bytes_max(content.payload.len());
+                let lane = Lane::of(bytes, self.crossings.links.ring_bytes());
+                let way = Way::to(self.home_of(topic.hash), lane);
+                if self.is_metered(slot) {
+                    // What has to wait for room comes here again, and is metered once.
+                    if !self.crossings.has_room(way, bytes, u32::from(asker != Asker::Nobody)) {
+                        return Outcome::Wait(Wait::Room(way));
+                    }
+                    if let Err(refusal) = self.meter(slot, topic, content.payload.len() as u64) {
+                        return Outcome::Refused(refusal);
+                    }
+                }
                 let ticket = self.ticket(slot, asker, token);
                 let packet = match expected {
                     None => Packet::Publish { topic, ticket, content },
                     Some(expected) => Packet::PublishIf { topic, ticket, expected, content },
                 };
-                let bytes = Packet::bytes_max(content.payload.len());
-                let lane = Lane::of(bytes, self.crossings.links.ring_bytes());
-                self.send_order(slot, &packet, Way::to(self.home_of(topic.hash), lane), bytes, asker)
+                self.send_order(slot, &packet, way, bytes, asker)
             }
             Order::Clear { topic, expected } => {
                 if let Err(refusal) = self.may(slot, Action::Publish, topic) {
@@ -154,7 +164,25 @@ impl Shard {
             }
             None => {}
         }
-        self.subscribe(slot, wish)
+        if self.metered
+            && let Err(refusal) = self.meter_topic(slot, self.name_topic(wish.topic))
+        {
+            return Outcome::Refused(refusal);
+        }
+        if !self.count_subscription(slot) {
+            return Outcome::Refused(Refusal::TooMany);
+        }
+        let outcome = self.subscribe(slot, wish);
+        if outcome != Outcome::Done {
+            self.discount_subscription(slot);
+        }
+        outcome
+    }
+
+    /// Takes a publication from what may be published; the lines of a batch were taken together.
+    fn meter(&mut self, slot: Slot, topic: Name<'_>, bytes: u64) -> Result<(), Refusal> {
+        self.meter_topic(slot, topic)?;
+        if self.is_paid_for(slot) { Ok(()) } else { self.meter_messages(slot, 1, bytes) }
     }
 
     /// Returns how many subscriptions a connection may have.

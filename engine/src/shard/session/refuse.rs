@@ -1,6 +1,6 @@
 //! Saying no: each refusal in the form that whoever is refused can read, as its [row](crate::shard::refusal) has it.
 //!
-//! Every refusal goes through here, and is counted here, once.
+//! Every refusal goes through here, and is counted here, once. Who may come back is told when: each at a time of its own.
 
 use corecast_protocol::json;
 use corecast_protocol::topic::TOPIC_BYTES_MAX;
@@ -8,12 +8,34 @@ use corecast_protocol::write::Writer;
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
-use crate::shard::refusal::Refusal;
+use crate::shard::random::random;
+use crate::shard::refusal::{COME_BACK, COME_BACK_S_MAX, Refusal};
 use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Life;
 
+/// Bytes of a text with the words for when to come back: a close frame has no room for more.
+const WORDS_BYTES_MAX: usize = 123;
+
 impl Shard {
+    /// Whoever is refused next may come back in so many nanoseconds: that is known, and not drawn.
+    pub(in crate::shard) fn comes_back_in_ns(&mut self, ns: u64) {
+        self.comes_back_s = Some(u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX));
+    }
+
+    /// Returns after how many seconds who is refused may come back, if that is all it takes.
+    fn come_back_s(&mut self, refusal: Refusal) -> Option<u32> {
+        let known_s = self.comes_back_s.take();
+        let (least_s, most_s) = refusal.row().comes_back_s?;
+        // When very many have to go, they do not come back faster than they can be taken.
+        let most_s = match refusal {
+            Refusal::Draining => most_s.max(self.governor.spread_s(self.stats.connections)),
+            _ => most_s,
+        };
+        let drawn_s = least_s + (random(&mut self.comes_back_random) % u64::from(most_s - least_s + 1)) as u32;
+        Some(known_s.unwrap_or(drawn_s).clamp(1, COME_BACK_S_MAX))
+    }
+
     /// Counts a refusal that nobody can be told, or that was told in part already.
     pub(in crate::shard) fn refused(&mut self, refusal: Refusal) {
         refusal.count(&mut self.stats);
@@ -82,7 +104,15 @@ impl Shard {
         if ends {
             self.exchange(slot).pending.keep_alive = false;
         }
-        self.answer(driver, slot, Answer { status, content_type: Some(JSON), extra: row.headers }, body);
+        let mut number = [0; 20];
+        let mut w = Writer::new(&mut number);
+        let after = self.come_back_s(refusal).map(|after_s| w.decimal(after_s.into()));
+        let len = w.finish().expect("a number fits");
+        let after = after.map(|()| ("Retry-After", std::str::from_utf8(&number[..len]).expect("digits are text")));
+        let mut extra = [("", ""); HEADERS_MAX];
+        let headers = row.headers.iter().copied().chain(after);
+        let count = extra.iter_mut().zip(headers).map(|(to, header)| *to = header).count();
+        self.answer(driver, slot, Answer { status, content_type: Some(JSON), extra: &extra[..count] }, body);
         if ends {
             self.end_after_answer(slot);
         }
@@ -100,7 +130,9 @@ impl Shard {
         match row.err {
             Some(code) => {
                 self.refused(refusal);
-                self.tell_err(driver, slot, token, code, row.text);
+                let after_s = self.come_back_s(refusal);
+                let mut words = [0; WORDS_BYTES_MAX];
+                self.tell_err(driver, slot, token, code, with_words(&mut words, row.text, after_s));
             }
             None => self.refuse_connection(driver, slot, refusal),
         }
@@ -124,11 +156,17 @@ impl Shard {
             return; // It has had its last word.
         }
         match self.slots.connections[slot as usize].session {
-            Session::Request => self.refuse_request_because(driver, slot, refusal, text, true),
-            Session::Poll => self.refuse_poll(driver, slot, refusal, text),
+            Session::Request => return self.refuse_request_because(driver, slot, refusal, text, true),
+            Session::Poll => return self.refuse_poll(driver, slot, refusal, text),
+            _ => {}
+        }
+        let after_s = self.come_back_s(refusal);
+        let mut words = [0; WORDS_BYTES_MAX];
+        let text = with_words(&mut words, text, after_s);
+        match self.slots.connections[slot as usize].session {
             Session::Stream => {
                 self.refused(refusal);
-                self.refuse_stream(driver, slot, refusal, text);
+                self.refuse_stream(driver, slot, refusal, text, after_s);
             }
             #[cfg(feature = "telnet")]
             Session::Telnet => {
@@ -141,5 +179,22 @@ impl Shard {
                 self.close_websocket(driver, slot, code, text);
             }
         }
+    }
+}
+
+/// Headers of a refusal, at most: those of its row, and when to come back.
+const HEADERS_MAX: usize = 2;
+
+/// Returns a text with the words for when to come back behind it, if that is known and there is room.
+fn with_words<'w>(words: &'w mut [u8; WORDS_BYTES_MAX], text: &'w str, after_s: Option<u32>) -> &'w str {
+    let Some(after_s) = after_s else { return text };
+    let mut w = Writer::new(words);
+    w.text(text);
+    w.text(COME_BACK);
+    w.decimal(after_s.into());
+    w.byte(b's');
+    match w.finish() {
+        Ok(len) => std::str::from_utf8(&words[..len]).expect("texts are text"),
+        Err(_) => text,
     }
 }

@@ -191,13 +191,15 @@ impl Shard {
         }
     }
 
-    /// Ends a stream in order that is refused, and says why behind all else: nothing but the end follows.
+    /// Ends a stream in order that is refused, and says why behind all else: nothing but the end follows. An EventSource is told when to
+    /// come back in the way that it does by itself.
     pub(in crate::shard) fn refuse_stream<D: Driver>(
         &mut self,
         driver: &mut D,
         slot: Slot,
         refusal: Refusal,
         text: &str,
+        after_s: Option<u32>,
     ) {
         let row = refusal.row();
         debug_assert!(row.event, "what refuses streams has an event, and {} has none", row.name);
@@ -206,7 +208,12 @@ impl Shard {
         }
         let shape = self.slots.connections[slot as usize].dialect.shape;
         self.say(driver, slot, |w| match shape {
-            _ if shape.is_sse() => sse::refused(w, row.name, text),
+            _ if shape.is_sse() => {
+                if let Some(after_s) = after_s {
+                    sse::retry(w, after_s * 1000);
+                }
+                sse::refused(w, row.name, text);
+            }
             Shape::Ndjson => ndjson::refused(w, row.name, text),
             Shape::Multipart => multipart::refused(w, row.name, text),
             Shape::ForeverFrame => forever_frame::refused(w, row.name, text),

@@ -78,6 +78,7 @@ impl Shard {
 
     /// The kernel has closed the slot.
     pub(in crate::shard) fn closed(&mut self, slot: Slot) {
+        self.discount(slot);
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
         self.trust.grants.release(connection.grant);

@@ -36,6 +36,18 @@ pub(in crate::shard) enum Life {
 
 /// That the socket's peer is no trusted proxy, or has not said who its client is.
 pub(in crate::shard) const NO_PROXY: u16 = u16::MAX;
+/// How a connection is counted across shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Counted {
+    /// It is held to what holds for its address.
+    pub(in crate::shard) held: bool,
+    /// It is one of the connections of its address.
+    pub(in crate::shard) connection: bool,
+    /// Its subscriptions are some of those of its address.
+    pub(in crate::shard) subscriptions: bool,
+    /// Its address had as many connections as it may have when it became its own.
+    pub(in crate::shard) full: bool,
+}
 
 /// What every connection costs.
 #[derive(Debug)]
@@ -105,6 +117,8 @@ pub(in crate::shard) struct Connection {
     /// When its stream or its newest request began, 0 before the first; of a WebSocket, the message that its peer is in the middle
     /// of sending, 0 if that is none.
     pub(in crate::shard) opened_tick: u32,
+    /// What of it is counted, across shards.
+    pub(in crate::shard) counted: Counted,
     /// Where it is in the stream of frames.
     pub(in crate::shard) decoder: Decoder,
 }
@@ -145,6 +159,7 @@ impl Connection {
             cursor_due: false,
             grant: NOBODY,
             opened_tick: 0,
+            counted: Counted::default(),
             decoder: Decoder::new(Role::Server),
         }
     }

@@ -242,6 +242,7 @@ impl Shard {
         }
         connection.first = self.topics.unlink(connection.first, subscription, connection.subscriptions);
         self.leaving.left += 1;
+        self.discount_subscription(slot);
         self.leave_log(subscription);
     }
 

@@ -107,6 +107,9 @@ impl Shard {
                 }
             }
         }
+        if self.is_metered(slot) && !self.pay_for_batch(driver, slot) {
+            return;
+        }
         while let Batch { offset, packed, .. } = self.exchange(slot).batch
             && offset < packed
         {
@@ -122,6 +125,27 @@ impl Shard {
         self.clear_body(slot);
         self.active(slot).waiting = Waiting::Answer;
         self.end_batch(driver, slot);
+    }
+
+    /// Takes all messages of a batch from what may be published, together; says false, and answers so, if they are too many just now.
+    fn pay_for_batch<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
+        let Batch { messages, payload_bytes, paid, .. } = self.exchange(slot).batch;
+        if paid || messages == 0 {
+            return true;
+        }
+        if let Err(refusal) = self.meter_messages(slot, messages.into(), payload_bytes.into()) {
+            self.clear_body(slot);
+            self.refuse_request(driver, slot, refusal, false);
+            self.request_ends(slot);
+            return false;
+        }
+        self.exchange(slot).batch.paid = true;
+        true
+    }
+
+    /// Says whether what a connection publishes now was taken from what may be published before.
+    pub(in crate::shard) fn is_paid_for(&self, slot: Slot) -> bool {
+        self.exchange_if_any(slot).is_some_and(|exchange| exchange.batch.paid)
     }
 
     /// Forgets the body that was received.
@@ -178,6 +202,8 @@ impl Shard {
         head[2] = u8::from(text);
         head[3..].copy_from_slice(&(data_len as u32).to_le_bytes());
         batch.packed = (data_to + data_len) as u32;
+        batch.messages += 1;
+        batch.payload_bytes += data_len as u32;
         Line::Checked
     }
 

@@ -76,6 +76,12 @@ pub(in crate::shard) struct Batch {
     pub(in crate::shard) refused: u32,
     /// Why the first of these was.
     pub(in crate::shard) why: Option<Refusal>,
+    /// Messages in it.
+    pub(in crate::shard) messages: u32,
+    /// Bytes of their payloads.
+    pub(in crate::shard) payload_bytes: u32,
+    /// They were taken from what may be published.
+    pub(in crate::shard) paid: bool,
 }
 
 /// How a body arrives.

@@ -90,6 +90,10 @@ impl Shard {
             self.answer_error(driver, slot, 421, origin::MISDIRECTED, true);
             return used;
         }
+        if self.slots.connections[slot as usize].counted.full {
+            self.refuse_request(driver, slot, Refusal::TooMany, true);
+            return used;
+        }
         // An HTTP/1.0 peer's Upgrade is ignored (RFC 9110 section 7.8).
         let upgrades = request.headers.connection_upgrade && request.headers.upgrade_websocket && !request.http10;
         let refused = match self.recognize(slot, request) {
