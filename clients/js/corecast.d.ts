@@ -79,6 +79,11 @@ export class CorecastError extends Error {
 export interface ConnectOptions {
   /** One transport, or the ones to choose from, best first. Default `auto`: all, in the order of the type. */
   transport?: 'auto' | Transport | Transport[];
+  /**
+   * A token to show, or a function that fetches one: it is asked before each connection, and when the engine says that a token is
+   * not valid or over. With a token that never changes, a client whose connection ends because of it reports that, and stops.
+   */
+  token?: string | (() => string | Promise<string>);
   /** Shares one connection among the tabs of this browser (needs Web Locks and BroadcastChannel). */
   shared?: boolean;
   /** Stand-in for the global one: Node 20 has none; the class of npm `ws` will do. `null`: do without. */

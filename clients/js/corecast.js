@@ -17,6 +17,7 @@ const DAY_MS = 86_400_000;
 const TIMER_MS_MAX = 2 ** 31 - 1; // setTimeout takes more for nothing at all
 const EVERY_MS_MAX = 2 ** 32 - 1;
 const AT_ONCE = 8; // requests that find out which topics are refused
+const POLICY = 1008; // closes a WebSocket whose token has expired, or was revoked
 const REFUSED_MS = 30_000; // before a topic that was refused is asked for again
 
 const spread = (ms) => ms * (1 + Math.random() / 4); // not all clients at once
@@ -78,7 +79,7 @@ async function refusal(answer) {
   const after = headers.get('Retry-After');
   // The sender's clock counts, where it can be read. Nobody means years.
   const retryMs = /^\d+$/.test(after) ? after * 1000 : Date.parse(after) - (Date.parse(headers.get('Date')) || Date.now());
-  const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 403: 'forbidden', 413: 'too-large', 429: 'rate', 503: 'full' };
+  const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 401: 'unauthorized', 403: 'forbidden', 413: 'too-large', 429: 'rate', 503: 'full' };
   return new CorecastError(error ?? (text.slice(0, 200) || `HTTP status ${status}`), {
     status, code: error && codes[status], published, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined,
   });
@@ -463,7 +464,7 @@ function lineLink(core, name, open) {
 const webSocketWire = (core) => (link, hear, within) => {
   const url = core.url('ws');
   url.protocol = url.protocol.replace('http', 'ws');
-  const ws = new core.options.WebSocket(url.href, 'corecast.v1');
+  const ws = new core.options.WebSocket(url.href, core.token ? ['corecast.v1', `bearer.${core.token}`] : 'corecast.v1');
   ws.binaryType = 'arraybuffer';
   ws.onopen = () => within(core.options.silenceMs, 'connected, but the engine is silent');
   ws.onmessage = ({ data }) => {
@@ -808,10 +809,19 @@ export function connect(url, given = {}) {
   let tab;
 
   core.url = (path) => new URL(path, base);
-  core.ask = async (path, init) => {
-    const answer = await get(core.url(path), init);
-    if (!answer.ok) throw await refusal(answer);
-    return answer;
+  const isRenewed = typeof options.token === 'function';
+  /** Fetches the token that is shown from now on. */
+  core.renew = async () => {
+    core.token = isRenewed ? await options.token() : options.token;
+  };
+  core.ask = async (path, init, isSecond = false) => {
+    const headers = core.token ? { ...init?.headers, Authorization: `Bearer ${core.token}` } : init?.headers;
+    const answer = await get(core.url(path), { ...init, headers });
+    if (answer.ok) return answer;
+    const error = await refusal(answer);
+    if (error.status !== 401 || !isRenewed || isSecond) throw error;
+    await core.renew();
+    return core.ask(path, init, true);
   };
   core.query = (transport, channels, wait) => {
     const [{ conflate, every }] = channels;
@@ -888,11 +898,26 @@ export function connect(url, given = {}) {
     while (!core.isClosed) {
       const name = tab && !tab.isLeader && !tab.isAlone ? 'tab' : names[at];
       say('connecting', { transport: name });
+      if (options.token !== undefined && name !== 'tab') {
+        const why = await core.renew().catch((error) => new CorecastError(`no token: ${error?.message ?? error}`, { code: 'unauthorized' }));
+        if (core.isClosed) return;
+        if (why) {
+          const waitMs = spread(core.pause(failures += 1));
+          say('waiting', { transport: name, error: why, waitMs });
+          await sleep(waitMs, core.signal);
+          continue;
+        }
+      }
       const started = Date.now();
       const link = core.link = open(name);
       const error = await link.done;
       core.link = undefined;
       if (core.isClosed) return;
+      if (error.code === POLICY && !isRenewed) {
+        // What is over, or was revoked, or is no good, is not shown again and again.
+        core.fault(error);
+        return client.close();
+      }
       tab?.tell('BYE');
       // A link that held for a while is a success, whatever ended it.
       const hasHeld = link.isUp && Date.now() - started > Math.min(5000, 10 * firstMs);

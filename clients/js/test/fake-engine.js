@@ -12,6 +12,7 @@ export class FakeEngine {
   /** Topics that nobody may read: topic -> { status, body, code, text }, as HTTP and the line protocol say it. */
   refusals = new Map();
   requests = []; // what was asked, as `METHOD path?query`
+  shown = []; // Authorization, or the subprotocols, of each
   batches = []; // the number of lines of each batch
   bodies = []; // of what was published, whether it was refused or not
   #held = [];
@@ -130,6 +131,7 @@ export class FakeEngine {
   }
 
   async #serve(request, answer) {
+    this.shown.push(request.headers.authorization ?? '');
     const url = new URL(request.url, this.url);
     this.requests.push(`${request.method} ${url.pathname}${url.search}`);
     answer.setHeader('Connection', 'close');
@@ -216,6 +218,7 @@ export class FakeEngine {
   }
 
   #upgrade(request, socket, head) {
+    this.shown.push(request.headers['sec-websocket-protocol'] ?? '');
     this.requests.push('UPGRADE');
     if (this.faults.blocked?.includes('websocket')) return socket.destroy();
     return this.#ws.handleUpgrade(request, socket, head, (ws) => {
