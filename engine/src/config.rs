@@ -606,4 +606,30 @@ mod tests {
         let local = Config { listen: list(&["127.0.0.1:1"]), ..insecure };
         assert_eq!(local.opens().as_deref(), Some("nothing: all addresses are of this host"));
     }
+
+    /// Each way in which something says who may opens beyond this host, and closes on it what it does not say.
+    #[test]
+    fn what_says_who() {
+        let base = Config::default_on(&host());
+        let hook = crate::authority::Settings {
+            hook_url: Some("http://127.0.0.1:9/may".to_owned()),
+            ..base.authority.clone()
+        };
+        let keys = crate::authority::Settings { api_keys: Some("/keys".into()), ..base.authority.clone() };
+        let names = crate::authority::Settings { certificates: Some("/names".into()), ..base.authority.clone() };
+        let ways = [
+            Config { authority: hook, ..base.clone() },
+            Config { authority: keys, ..base.clone() },
+            Config { authority: names, ..base.clone() },
+            Config { unix_grants: UnixGrants::read("uid:7").unwrap(), ..base.clone() },
+        ];
+        assert!(!base.says_who() && base.limits().open == [true]);
+        for way in ways {
+            assert!(way.says_who() && way.limits().open == [false], "{way:?}");
+            let beyond = Config { listen: vec![Listen::read("0.0.0.0:1").unwrap()], ..way.clone() };
+            let refused = beyond.check().err().unwrap_or_default();
+            assert!(refused.iter().all(|problem| !problem.cause.contains("nothing says who")), "{refused:?}");
+            assert_eq!(Config { insecure: true, ..way }.limits().open, [true]);
+        }
+    }
 }
