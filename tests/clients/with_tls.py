@@ -649,7 +649,21 @@ def test_nothing_secret_is_logged(_):
         file.write_text(f'tls-cert = ["{pair.certificate}"]\ntls-key = ["{pair.key}"]\n')
         kept = [line for path in (pair.key, other.key, authority.key) for line in path.read_text().splitlines()[1:-1]]
         words = ["Secret-Of-Authorization", "Secret-Of-Token", "Secret-Of-Cookie", "Secret-Of-Protocol", "Secret-Of-Line", *kept]
-        with Secure("--shards", "2", "--config", str(file), "--log-level", "trace") as engine:
+        secret = authority.folder / "secret"
+        subprocess.run([Engine.binary, "token", "--new-key", secret], check=True, capture_output=True, timeout=15)
+        made = [Engine.binary, "token", "--key", secret, "--sub", "anna", "--publish", "#", "--subscribe", "#", "--expires", "1h"]
+        token = subprocess.run(made, check=True, capture_output=True, text=True, timeout=15).stdout.strip()
+        words += [token.rsplit(".", 1)[1], secret.read_text().strip()]
+        with Secure("--shards", "2", "--config", str(file), "--log-level", "trace", "--token-key", f"secret:{secret}") as engine:
+            good = ["-H", f"Authorization: Bearer {token}"]
+            name = topic("secret")
+            for url in (engine.url, engine.tls_url):
+                for shown in (good, ["-H", f"Authorization: Bearer {token}x"]):
+                    status = curl(f"{url}/topics/{name}", "-d", "x", *shown, "--cacert", str(authority.certificate)).status
+                    assert status == (200 if shown is good else 401), (url, status)
+            revoked = curl(f"http://127.0.0.1:{engine.admin_port}/revoke", "-d", '{"sub":"anna"}')
+            assert revoked.status == 200, revoked.body
+            assert curl(f"{engine.url}/topics/{name}?token={token}", "-d", "x").status == 401
             trusted = ["--cacert", str(authority.certificate)]
             for url in (engine.url, engine.tls_url):
                 for method in (["-d", "x"], [], ["-X", "DELETE"], ["-X", "BREW"]):
@@ -657,7 +671,9 @@ def test_nothing_secret_is_logged(_):
                         headers = ["-H", "Authorization: Bearer Secret-Of-Authorization", "-H", "Cookie: token=Secret-Of-Cookie"]
                         curl(f"{url}{path}?token=Secret-Of-Token", *method, *headers, *trusted)
             context = trusting(authority)
-            with Wss(engine, "/ws", context, subprotocols=["corecast.v1", "bearer.Secret-Of-Protocol"]) as ws:
+            with contextlib.suppress(websockets.exceptions.InvalidStatus):
+                Wss(engine, "/ws", context, subprotocols=["corecast.v1", "bearer.Secret-Of-Protocol"])
+            with Wss(engine, "/ws", context, subprotocols=["corecast.v1"]) as ws:
                 ws.send("AUTH Secret-Of-Line")
                 with contextlib.suppress(websockets.exceptions.ConnectionClosed):
                     for _ in range(2):
