@@ -226,7 +226,7 @@ def test_bad_publications(engine):
         for command, reason in [
             (f"PUB {name} event=corecast-gap id=1\nx", "belong to the engine"),
             (f"PUB {name} event= id=1\nx", "event name"),
-            (f"SUB {name} conflate=1 id=1", "not known"),
+            (f"SUB {name} conflate=2 id=1", "conflate"),
             (f"SUB {name} every=soon id=1", "every"),
         ]:
             ws.send(command)

@@ -171,9 +171,10 @@ def test_too_few_threads(_):
                 out, errors = process.communicate(timeout=DEADLINE)
                 assert process.returncode == 2 and "ulimit -u" in errors and "cure:" in errors, (threads, errors)
             assert "panicked" not in errors, (threads, errors)
-        # The first, the log's, the signals', the control plane's, the admin listener's, and one for each core: and with that many it does start.
+        # The first, the log's, the signals', the control plane's, the admin listener's, the authority's, that of key sets, and one for each
+        # core: and with that many it does start.
         shards = min(2, os.cpu_count())
-        assert started == list(range(5 + shards, 11)), started
+        assert started == list(range(7 + shards, 11)), started
 
 
 def test_check_counts_threads(_):
