@@ -25,6 +25,8 @@
 mod alert;
 mod certificates;
 mod door;
+#[cfg(test)]
+mod files;
 mod front;
 mod handshake;
 mod handshakes;
@@ -47,7 +49,7 @@ use std::collections::VecDeque;
 use crate::io::driver::{Completion, Slot};
 use crate::io::memory::Span;
 use crate::shard::Slab;
-use front::Front;
+use front::{Front, Unfinished};
 use handshakes::Handshakes;
 use sending::Flights;
 
@@ -90,6 +92,8 @@ pub struct Edge {
     text: Vec<u8>,
     /// Buffers that nobody uses.
     spare: Vec<Vec<u8>>,
+    /// What was unfinished, without anything in it: a record that comes in two pieces allocates nothing.
+    unused: Vec<Box<Unfinished>>,
     /// Bytes kept for what is unfinished of sealed connections.
     unfinished_bytes: usize,
     /// Of these at most so many: beyond that, nobody may begin a long record.
@@ -116,6 +120,7 @@ impl Edge {
             unsaid_due_us: 0,
             text: Vec::new(),
             spare: Vec::new(),
+            unused: Vec::new(),
             unfinished_bytes: 0,
             unfinished_bytes_max: (scratch.start / UNFINISHED_SHARE) as usize,
             plain_warn_us: 0,

@@ -99,9 +99,9 @@ impl Edge {
             }
             let mut buffer = self.spare.pop().unwrap_or_default();
             buffer.extend_from_slice(&bytes[at..]);
-            sealed.busy.get_or_insert_default().carry = buffer;
+            sealed.unfinished(&mut self.unused).carry = buffer;
         } else {
-            sealed.tidy();
+            sealed.tidy(&mut self.unused);
         }
         self.give_back(carry);
         Ok(())

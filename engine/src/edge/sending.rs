@@ -138,7 +138,7 @@ impl Edge {
             if let Some(busy) = &mut sealed.busy {
                 memory.bytes_mut(to).copy_from_slice(&busy.kept);
                 spent = std::mem::take(&mut busy.kept);
-                sealed.tidy();
+                sealed.tidy(&mut self.unused);
             }
         }
         if update > 0 {
@@ -288,7 +288,7 @@ impl Edge {
             let span = flights.scratch.part(flight.at + rest.start, rest.end - rest.start);
             let mut buffer = self.spare.pop().unwrap_or_default();
             buffer.extend_from_slice(memory.bytes(span));
-            sealed.busy.get_or_insert_default().kept = buffer;
+            sealed.unfinished(&mut self.unused).kept = buffer;
         }
         Some((asked, if taken == 0 { said.map(|_| 0) } else { Ok(taken) }))
     }
@@ -299,11 +299,12 @@ impl Edge {
         if sent < flight.lead {
             rest.extend_from_slice(memory.bytes(self.flights.scratch.part(flight.at + sent, flight.lead - sent)));
         }
-        match self.front(flight.slot) {
+        let place = self.place(flight.slot) as usize;
+        match self.fronts.get_mut(place) {
             Some(Front::Sealed(sealed)) => {
                 sealed.flight = NONE;
                 if !rest.is_empty() {
-                    sealed.busy.get_or_insert_default().kept = rest;
+                    sealed.unfinished(&mut self.unused).kept = rest;
                 }
             }
             Some(Front::Shaking(shaking)) => shaking.unsaid = rest,
@@ -327,11 +328,12 @@ impl Edge {
                 self.unsaid.push(slot);
                 continue;
             }
-            let rest = match self.front(slot) {
+            let place = self.place(slot) as usize;
+            let rest = match self.fronts.get_mut(place) {
                 Some(Front::Shaking(shaking)) => std::mem::take(&mut shaking.unsaid),
                 Some(Front::Sealed(sealed)) if sealed.flight == NONE && !sealed.held => {
                     let rest = sealed.busy.as_mut().map(|busy| std::mem::take(&mut busy.kept));
-                    sealed.tidy();
+                    sealed.tidy(&mut self.unused);
                     rest.unwrap_or_default()
                 }
                 // It leaves, or has left, with what the shard sends.
@@ -349,12 +351,13 @@ impl Edge {
     pub(super) fn settle(&mut self) {
         let mut flights = std::mem::take(&mut self.flights.flights);
         for flight in flights.drain(..).filter(|flight| !flight.settled) {
-            if let Some(Front::Sealed(sealed)) = self.front(flight.slot) {
+            let place = self.place(flight.slot) as usize;
+            if let Some(Front::Sealed(sealed)) = self.fronts.get_mut(place) {
                 sealed.flight = NONE;
                 if flight.asked.is_some() {
                     sealed.held = false;
                 }
-                sealed.tidy();
+                sealed.tidy(&mut self.unused);
             }
             if let Some(asked) = flight.asked
                 && flight.to < asked

@@ -173,9 +173,10 @@ impl<D: Driver> Driver for Through<'_, D> {
 
     fn take_names(&mut self, slot: Slot) -> Option<Box<str>> {
         let before = self.edge.unfinished_of(slot);
-        let Some(Front::Sealed(sealed)) = self.edge.front(slot) else { return None };
+        let place = self.edge.place(slot) as usize;
+        let Some(Front::Sealed(sealed)) = self.edge.fronts.get_mut(place) else { return None };
         let names = sealed.busy.as_mut()?.names.take();
-        sealed.tidy();
+        sealed.tidy(&mut self.edge.unused);
         self.edge.recount(slot, before);
         names
     }

@@ -32,7 +32,7 @@ use super::listen::Listener;
 use super::memory::{Memory, Span};
 use super::parts::Parts;
 use super::shortage::Shortage;
-use super::token::{Operation, Token};
+use super::token::{self, Operation, Token};
 use super::unix::Credentials;
 
 /// Orders that fit between two submits: a slice of a broadcast, with room for everything else of a turn. 64 B each.
@@ -500,7 +500,7 @@ impl Driver for Ring {
 
     #[inline]
     fn receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
-        let token = Token::new(receive_operation(interest), generation, slot);
+        let token = Token::new(token::receive_operation(interest), generation, slot);
         let entry = match interest {
             Interest::Multishot => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
             Interest::Readiness => opcode::PollAdd::new(Fixed(slot), (libc::POLLIN | libc::POLLRDHUP) as u32).build(),
@@ -525,7 +525,7 @@ impl Driver for Ring {
     }
 
     fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
-        self.cancel(Token::new(receive_operation(interest), generation, slot));
+        self.cancel(Token::new(token::receive_operation(interest), generation, slot));
     }
 
     fn send_parts(&mut self, slot: Slot, parts: &[Span]) {
@@ -689,15 +689,6 @@ pub fn now_us() -> u64 {
 /// lost completions for want of memory; nothing we know is true any more.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
-}
-
-fn receive_operation(interest: Interest) -> Operation {
-    match interest {
-        Interest::Multishot => Operation::ReceiveMultishot,
-        Interest::Readiness | Interest::Ending => Operation::PollReadable,
-        Interest::Next => Operation::ReceiveNext,
-        Interest::Once => Operation::ReceiveOnce,
-    }
 }
 
 pub(super) fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {

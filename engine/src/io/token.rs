@@ -12,7 +12,7 @@
 //!  +--------+----------------------+----------------+----------------+
 //! ```
 
-use super::driver::Slot;
+use super::driver::{Interest, Slot};
 
 /// Most bytes one send may ask for: what fits the token's 28 bits.
 pub const SEND_BYTES_MAX: u32 = (1 << 28) - 1;
@@ -119,6 +119,16 @@ impl Token {
     #[inline]
     pub(super) fn asked(self) -> u32 {
         (self.0 >> 32) as u32 & SEND_BYTES_MAX
+    }
+}
+
+/// Returns the operation that waits for bytes in this way.
+pub(super) fn receive_operation(interest: Interest) -> Operation {
+    match interest {
+        Interest::Multishot => Operation::ReceiveMultishot,
+        Interest::Readiness | Interest::Ending => Operation::PollReadable,
+        Interest::Next => Operation::ReceiveNext,
+        Interest::Once => Operation::ReceiveOnce,
     }
 }
 
