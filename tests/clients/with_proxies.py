@@ -43,7 +43,8 @@ def free_port():
 class Proxy:
     """A proxy in front of an engine, its files in a temporary folder; `with` ends it."""
 
-    def __init__(self, kind, engine, change=lambda text: text):
+    def __init__(self, kind, engine, change=lambda text: text, up="/topics/up"):
+        self.up = up
         self.kind, self.engine = kind, engine
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="corecast-proxy-"))
         self.folder.chmod(0o755)  # The workers are another user.
@@ -108,7 +109,7 @@ class Proxy:
             assert self.process.poll() is None, (self.folder / "stderr").read_text()[-2000:]
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
-                connection.request("GET", "/topics/up")
+                connection.request("GET", self.up)
                 return connection.getresponse().status == 200
             except OSError:
                 return False
@@ -399,6 +400,30 @@ def test_pages_behind_a_trusted_proxy(_):
             answer = curl(url, "-d", "x", "-H", f"Origin: {origin}", *visitor, *extra)
             assert answer.status == status, (origin, extra, answer.status, answer.body)
         assert curl(url, "-d", "x", "-H", "Origin: http://localhost:3000").status == 200, "without a proxy between"
+
+
+def test_methods_are_no_rights(_):
+    """A proxy that lets only GET through keeps nobody from publishing over a WebSocket, which begins with one; the engine does, once it knows
+    that strangers come through a proxy and a rule lets them read."""
+
+    def only_get(text):
+        found = "proxy_http_version 1.1;"
+        assert found in text
+        return text.replace(found, found + "\n            limit_except GET { deny all; }")
+
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write('[[topics]]\nmatch = "news/#"\nsubscribe = "anyone"\n')
+        file.flush()
+        for flags, is_open in [([], True), (["--trusted-proxies", "127.0.0.1", "--config", file.name], False)]:
+            with Engine("--shards", "1", *flags) as own, Proxy("nginx", own, only_get, up="/topics/news/up") as proxy:
+                assert curl(f"{proxy.url}/topics/news/a", "-d", "x").status == 403, "nginx itself"
+                with proxy.ws("/ws", subprotocols=["corecast.v1"]) as line:
+                    assert line.recv(timeout=DEADLINE).startswith("HI ")
+                    line.send("SUB news/a id=1")
+                    assert line.recv(timeout=DEADLINE).startswith("OK 1 ")
+                    line.send("PUB news/a id=2\nover GET")
+                    told = line.recv(timeout=DEADLINE)
+                    assert told.startswith(("OK 2 ", "MSG news/a ") if is_open else "ERR 2 unauthorized"), (flags, told)
 
 
 def test_tls_as_the_comments_say(engine):
