@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 25] = [
+const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
@@ -74,6 +74,7 @@ const IN_SCENES: [(Mark, &str); 25] = [
     (Mark::DepartsInTurns, "endings.rs"),
     (Mark::GrantExpired, "rights.rs"),
     (Mark::GrantRevoked, "rights.rs"),
+    (Mark::HistoriesFirst, "standstill.rs"),
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
     (Mark::LagWaits, "standstill.rs"),

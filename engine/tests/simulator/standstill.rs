@@ -6,7 +6,7 @@ use corecast::shard::Limits;
 
 use crate::marks::Watched;
 use crate::net::ConnId;
-use crate::stage::{Stage, frame};
+use crate::stage::{Stage, frame, post};
 
 /// Publications of one connection that wait for an answer: it may have 64, and a shard 4,096 at a home, a few of which are left.
 const TICKETS: usize = 60;
@@ -210,4 +210,33 @@ fn who_lags_asks_later() {
         assert!(numbers.iter().copied().eq(2..=last), "{} of {last} messages", numbers.len());
     }
     marks.reached(&[Mark::Lagged, Mark::LagWaits]);
+}
+
+/// A history that somebody asked for waits while the ring is full; after its time messages make way for it, and come all the same.
+#[test]
+fn a_history_waits_for_its_time_only() {
+    let marks = Watched::begin();
+    let limits =
+        Limits { history_messages: 1 << 20, history_bytes: 4 << 20, log_bytes_max: 4 << 20, ..Limits::default() };
+    let mut scene = Scene::new(&limits);
+    let topic = scene.topic.clone();
+    let other = (1_000..).map(|n| format!("topic/{n}")).find(|topic| home_of(&mut scene.stage, topic) == 0);
+    let other = other.expect("half of all topics have");
+    let reader = scene.subscribe(&topic);
+    scene.stage.turns();
+    scene.fill(2);
+    let head = format!("GET /topics/{topic}?since=-3&transport=poll HTTP/1.1\r\nHost: x\r\n\r\n");
+    let poller = scene.stage.open_at(0, 1 << 20, head.as_bytes());
+    scene.publish(MESSAGES, "");
+    scene.turns_of(1, 60);
+    // The ring is that to the home of this one, too.
+    let publisher = scene.stage.open_at(1, 1 << 20, post(&other, "makes way").as_bytes());
+    scene.turns_of(1, 10);
+    assert_eq!(scene.stage.text(publisher), "", "it waits");
+    scene.go_on();
+    assert!(scene.stage.text(publisher).starts_with("HTTP/1.1 200"));
+    assert!(scene.stage.text(poller).starts_with("HTTP/1.1 200"));
+    let numbers = numbers(&scene.stage.text(reader));
+    assert!(numbers.iter().copied().eq(2..=scene.published as u64), "{} of {}", numbers.len(), scene.published);
+    marks.reached(&[Mark::HistoriesFirst, Mark::ReplayKept]);
 }
