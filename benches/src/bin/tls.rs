@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -110,6 +111,8 @@ impl Drop for Server {
 
 impl Server {
     fn start(command: &mut Command, listens: &[SocketAddr]) -> Outcome<Server> {
+        // SAFETY: between fork and exec only one system call is made, on local memory.
+        unsafe { command.pre_exec(|| pin(0)) };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let server = Server(child);
         let start = Instant::now();
