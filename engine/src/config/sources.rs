@@ -359,6 +359,7 @@ mod tests {
                 "token-leeway" | "token-max-age" | "auth-cache" | "auth-down" => ["2m", "3m", "4m"],
                 "auth-url" => ["https://a", "https://b/c", "http://127.0.0.1"],
                 "auth-ask" => ["connect", "publish", "connect,subscribe"],
+                "auth-headers" => ["cookie", "host", "origin"],
                 "stream-seconds" => ["11s", "12s", "13s"],
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]

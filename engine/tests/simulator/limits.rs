@@ -276,7 +276,7 @@ fn topics_in_a_second() {
 fn clients_of_a_proxy() {
     let quotas = Quotas { connections_per_address: 2, connects_per_address: 1, ..Quotas::default() };
     let trusted_proxies = vec![Network::parse("10.0.0.0/8").expect("a network")];
-    let mut stage = Stage::new(2, &Limits { trusted_proxies, ..limits(quotas) });
+    let mut stage = Stage::new(2, &Limits { trusted_proxies, insecure: true, ..limits(quotas) });
     stage.net.borrow_mut().origin = address("10.0.0.1");
     let conns: Vec<ConnId> = (0..5).map(|n| stage.open_at(n % 2, 4_096, b"")).collect();
     stage.turns();
