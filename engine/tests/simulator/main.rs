@@ -155,7 +155,8 @@ fn worlds() {
         assert!(sum.sights > 10_000 && sum.gaps > 100, "{sum:?}");
         assert!(sum.heard.iter().all(|heard| *heard > 100) && sum.ends > 100 && sum.stats.compressed > 100, "{sum:?}");
         assert!(sum.tally.shortages > 100, "{sum:?}");
-        assert!(sum.stats.tls_handshakes > 100 && sum.stats.tls_broken == 0, "{sum:?}");
+        // Where memory is short, a long record that nobody ends may have to.
+        assert!(sum.stats.tls_handshakes > 100 && sum.stats.tls_broken < 5, "{sum:?}");
         assert!(sum.tally.short > 100 && sum.tally.again > 100 && sum.tally.no_buffers > 100, "{sum:?}");
         assert!(sum.tally.late > 100 && sum.tally.halves > 100 && sum.tally.crossed > 100, "{sum:?}");
     }
