@@ -73,7 +73,8 @@ def test_connections_come_and_go_on_a_path(_):
                         continue
                     client.sendall(b"GET /topics/t HTTP/1.1\r\nHost: localhost\r\n" + (b"" if number % 3 == 1 else b"\r\n"))
                     if number % 3 == 2:
-                        assert client.recv(1000).startswith(b"HTTP/1.1 200 "), number
+                        answer = client.recv(1000)
+                        assert answer.startswith(b"HTTP/1.1 200 "), (number, answer)
             eventually(lambda: own.stats()["total"]["connections"] == 0, "all have gone")
             assert over(path, "/topics/t", "-d", "x").status == 200
             # More than there is room for wait, and are served when others have gone.

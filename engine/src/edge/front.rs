@@ -95,12 +95,12 @@ impl Sealed {
     }
 
     /// Returns what is unfinished, made of one that nobody uses if there is any.
-    pub(super) fn unfinished(&mut self, unused: &mut Vec<Box<Unfinished>>) -> &mut Unfinished {
+    pub(super) fn unfinished(&mut self, unused: &mut super::Unused) -> &mut Unfinished {
         self.busy.get_or_insert_with(|| unused.pop().unwrap_or_default())
     }
 
     /// Forgets what is unfinished, if nothing is.
-    pub(super) fn tidy(&mut self, unused: &mut Vec<Box<Unfinished>>) {
+    pub(super) fn tidy(&mut self, unused: &mut super::Unused) {
         if let Some(busy) = self.busy.take_if(|busy| busy.is_over())
             && unused.len() < super::SPARE_MAX
         {

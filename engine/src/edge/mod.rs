@@ -68,6 +68,9 @@ const SPARE_MAX: usize = 64;
 /// Of these, those that are kept have no more room than so much.
 const SPARE_BYTES_MAX: usize = 32 << 10;
 
+/// What was unfinished of connections, in the boxes that these have it in.
+type Unused = Vec<Box<Unfinished>>;
+
 /// What stands before the connections of a shard.
 #[derive(Debug)]
 pub struct Edge {
@@ -93,7 +96,7 @@ pub struct Edge {
     /// Buffers that nobody uses.
     spare: Vec<Vec<u8>>,
     /// What was unfinished, without anything in it: a record that comes in two pieces allocates nothing.
-    unused: Vec<Box<Unfinished>>,
+    unused: Unused,
     /// Bytes kept for what is unfinished of sealed connections.
     unfinished_bytes: usize,
     /// Of these at most so many: beyond that, nobody may begin a long record.
