@@ -2,6 +2,7 @@
 
 use super::handshake::Handshake;
 use super::record::Keys;
+use crate::io::driver::Completion;
 
 /// What stands before a connection.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Shaking {
     pub(super) handshake: Option<Handshake>,
     /// What the kernel did not take.
     pub(super) unsaid: Vec<u8>,
+    /// That the peer has ended its direction, behind bytes that have not had their turn: the shard is told then.
+    pub(super) ended: Option<Completion>,
 }
 
 /// A connection that speaks TLS: all that is kept of it while it is idle.

@@ -71,6 +71,7 @@ impl Edge {
             bytes,
             handshake: None,
             unsaid: Vec::new(),
+            ended: None,
         }))
     }
 
@@ -126,6 +127,7 @@ impl Edge {
                 none.insert(handshake)
             }
         };
+        let mut ended = shaking.ended.take();
         let mut out = std::mem::take(&mut self.handshakes.out);
         out.clear();
         let step = handshake.go_on(&mut out);
@@ -163,6 +165,7 @@ impl Edge {
                 self.let_write(slot);
             }
             Err(fault) => {
+                self.said.extend(ended.take());
                 self.say(driver, slot, &out);
                 if is_plain {
                     self.warn_of_plain(driver.now_us());
@@ -171,6 +174,7 @@ impl Edge {
             }
         }
         self.handshakes.out = out;
+        self.said.extend(ended);
     }
 
     /// A handshake that was begun ends here.

@@ -206,7 +206,12 @@ impl Edge {
         }
         self.unfinished_bytes -= self.unfinished_of(slot);
         if let Some(front) = self.front(slot) {
+            let ended = match front {
+                Front::Shaking(shaking) => shaking.ended.take(),
+                _ => None,
+            };
             *front = Front::Broken;
+            self.said.extend(ended);
         }
         self.said.push_back(Completion::Broken { slot, why: fault.text() });
     }

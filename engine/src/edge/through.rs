@@ -62,6 +62,13 @@ impl<D: Driver> Driver for Through<'_, D> {
     }
 
     fn cancel_receive(&mut self, slot: Slot, generation: u16, interest: Interest) {
+        if let Some(Front::Shaking(shaking)) = self.edge.front(slot)
+            && let Some(ended) = shaking.ended.take()
+        {
+            // Nothing is armed any more.
+            self.edge.said.push_back(ended);
+            return;
+        }
         self.driver.cancel_receive(slot, generation, interest);
     }
 
@@ -225,6 +232,14 @@ impl Edge {
                     return (!more).then_some(Completion::ReceiveEnded { slot, generation, end });
                 }
             },
+            // Behind what came before it, which the shard has not been told yet.
+            Completion::ReceiveEnded { slot, end: End::Eof, .. } if self.place(slot) != NONE => {
+                match self.front(slot) {
+                    Some(Front::Shaking(shaking)) if shaking.queued => shaking.ended = Some(completion),
+                    _ => self.said.push_back(completion),
+                }
+                return None;
+            }
             _ => {}
         }
         Some(completion)
