@@ -141,11 +141,11 @@ impl Settings {
                 );
             }
         }
-        let names_of_topics = self.hook_asks.subscribe || self.hook_asks.publish;
-        if self.hook_url.is_none() && names_of_topics {
+        // The hook knows how to answer; no shard asks it yet. To take the setting would be to promise what nobody holds.
+        if self.hook_asks.subscribe || self.hook_asks.publish {
             wrong(
-                "auth-ask names subscribe or publish, and there is no auth-url to ask".to_owned(),
-                "give auth-url, or leave auth-ask out",
+                "auth-ask names subscribe or publish, and the hook is not asked about single topics yet".to_owned(),
+                "say auth-ask = \"connect\", and let the hook answer with patterns of topics",
             );
         }
     }
