@@ -141,6 +141,12 @@ def document(servers, results, work, run):
               load generator has CPU {run['generator_cpu']}. On loopback the receiver's TCP runs on the sender's time, so it is in
               every server's CPU time alike. Only what stands in one table is comparable, and only within this run."""),
         tables(servers, results, work).rstrip(),
+        "## Over TLS",
+        prose("""What TLS 1.3 costs, by `scripts/bench tls`: the servers' CPU and memory, and in brackets how many times plain. Certificates are
+              ECDSA P-256, the client is rustls with its defaults (X25519MLKEM768, AES-256-GCM); it reads when all of a round has been
+              sent, so that its own decrypting costs nobody else. nginx has one worker on the server's CPU, and its figures
+              include the plain engine's behind it."""),
+        run["tls"],
         "## What is not comparable",
         "\n".join(prose(text, "* ") for text in not_comparable),
         "## What ran",

@@ -41,6 +41,7 @@ use fetch::{Call, Pool};
 use hook::{Decided, Hook};
 use keys::{Keys, Miss};
 use revoked::Revoked;
+use ureq::tls::RootCerts;
 
 pub use desk::{Desk, Shards, Spread, start};
 pub use revoked::revocation_in;
@@ -60,12 +61,13 @@ const NOW_HOLDS_MS: u64 = 1_000;
 const YES_HOLDS_MS: u64 = 300_000;
 
 /// What was read from the files that the settings name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Prepared {
     settings: Settings,
     keys: Keys,
     api_keys: Book,
     certificates: Book,
+    roots: RootCerts,
 }
 
 impl Prepared {
@@ -88,8 +90,12 @@ impl Prepared {
         };
         let api_keys = book(&settings.api_keys, What::Keys);
         let certificates = book(&settings.certificates, What::Certificates);
+        let roots = fetch::roots(settings.ca.as_deref()).unwrap_or_else(|wrong| {
+            problems.push(wrong);
+            RootCerts::WebPki
+        });
         if problems.is_empty() {
-            Ok(Prepared { settings: settings.clone(), keys, api_keys, certificates })
+            Ok(Prepared { settings: settings.clone(), keys, api_keys, certificates, roots })
         } else {
             Err(problems)
         }
@@ -137,16 +143,16 @@ impl Authority {
     /// # Errors
     /// The revocations cannot be read, or a thread cannot be started.
     pub fn new(prepared: Prepared, bell: &Doorbell) -> Result<Authority, StartError> {
-        let Prepared { settings, keys, api_keys, certificates } = prepared;
+        let Prepared { settings, keys, api_keys, certificates, roots } = prepared;
         let revoked = match &settings.revocations {
             Some(path) => Revoked::open(path, unix_s())?,
             None => Revoked::default(),
         };
         let hook = settings.hook_url.as_ref().map(|url| {
-            let pool = Pool::start("hook", settings.hook_parallel, hook::WAITING_MAX, bell)?;
+            let pool = Pool::start("hook", settings.hook_parallel, hook::WAITING_MAX, &roots, bell)?;
             Ok(Hook::new(url.clone(), pool))
         });
-        let fetches = Pool::start("keys", 1, FETCHES_MAX, bell)?;
+        let fetches = Pool::start("keys", 1, FETCHES_MAX, &roots, bell)?;
         Ok(Authority {
             hook: hook.transpose()?,
             settings,
@@ -162,9 +168,9 @@ impl Authority {
     }
 
     /// Goes by other settings and files from now on; returns whom shards should forget, as their rows are gone or changed. Revocations,
-    /// and who the hook is, stay as they were at the start.
+    /// who the hook is, and whose certificates others have to show stay as they were at the start.
     pub fn set(&mut self, prepared: Prepared) -> Vec<Revocation> {
-        let Prepared { settings, mut keys, api_keys, certificates } = prepared;
+        let Prepared { settings, mut keys, api_keys, certificates, .. } = prepared;
         // Sets that are known go on: a reload does not make anybody wait for a fetch.
         for remote in &mut keys.remotes {
             if let Some(at) = self.keys.remotes.iter().position(|known| known.url == remote.url) {

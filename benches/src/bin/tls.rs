@@ -4,6 +4,10 @@
 //! Starts what it measures, on core 0, and is the client on core 1. CPU is the scheduler's run time of all threads of the servers
 //! (`/proc/PID/task/*/schedstat`), with the kernel's work for them; on loopback also the receiving side's. Subscribers read one after the
 //! other, which costs the servers nothing. Certificates are made here: ECDSA P-256.
+//!
+//! A round begins at a fixed pace, and its readers read when all of it has been sent. As fast as each can, a reader that waits for its message
+//! has to be woken by the sender, and one that reads meanwhile acknowledges into a socket that is being sent to: up to two microseconds a
+//! delivery of the sender's time that depend on how fast readers decrypt, not on who sends (LOG).
 
 use std::error::Error;
 use std::fs;
@@ -35,13 +39,16 @@ struct Arguments {
     #[arg(long, default_value_t = 512)]
     bytes: usize,
     /// Messages of a round.
-    #[arg(long, default_value_t = 160)]
+    #[arg(long, default_value_t = 112)]
     messages: usize,
     /// Rounds of each, one after the other in turn; the table shows medians.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Idle connections, of which a quarter is the first measure.
-    #[arg(long, default_value_t = 4000)]
+    /// Milliseconds from round to round: more than twice of what the slowest takes for its sending.
+    #[arg(long, default_value_t = 60)]
+    pace: u64,
+    /// Idle connections, of which a quarter is the first measure: the more, the less counts what is kept once.
+    #[arg(long, default_value_t = 12_000)]
     idle: usize,
     /// Handshakes of a round.
     #[arg(long, default_value_t = 500)]
@@ -56,16 +63,6 @@ enum Way {
     Plain,
     Tls,
     Nginx,
-}
-
-impl Way {
-    const fn name(self) -> &'static str {
-        match self {
-            Way::Plain => "plain",
-            Way::Tls => "corecast TLS",
-            Way::Nginx => "nginx TLS, then plain",
-        }
-    }
 }
 
 /// Either end of a subscriber.
@@ -103,7 +100,18 @@ struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It is ours, and nothing of it is needed any more.
+        // It is ours, and nothing of it is needed any more. Asked, as nginx has workers that it ends then.
+        if let Ok(id) = i32::try_from(self.0.id()) {
+            // SAFETY: it is a child that was not waited for, so the id is its own.
+            unsafe { libc::kill(id, libc::SIGTERM) };
+        }
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -191,7 +199,7 @@ impl Place {
         fs::write(&path, text)?;
         let mut command = Command::new("nginx");
         command.arg("-p").arg(folder).arg("-c").arg(&path);
-        let nginx = Server::start(&mut command, &[nginx]).map_err(|error| println!("without nginx: {error}")).ok();
+        let nginx = Server::start(&mut command, &[nginx]).map_err(|error| eprintln!("without nginx: {error}")).ok();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(certificate.der().to_vec()))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -252,11 +260,15 @@ impl Place {
         let mut before = 0;
         let rounds = arguments.messages / at_once;
         let warm = rounds.div_ceil(10);
+        // What comes together costs each less.
+        let pace = Duration::from_millis(arguments.pace * (at_once as u64).isqrt() / 2);
         for round in 0..warm + rounds {
+            std::thread::sleep(pace);
             if round == warm {
                 before = self.cpu_ns(way);
             }
             publisher.write_all(request.repeat(at_once).as_bytes())?;
+            std::thread::sleep(pace);
             for reader in &mut readers {
                 reader.read_exact(&mut frames)?;
             }
@@ -291,9 +303,9 @@ impl Place {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    values.get(values.len() / 2).copied()
 }
 
 fn main() -> Outcome<()> {
@@ -305,6 +317,19 @@ fn main() -> Outcome<()> {
     outcome
 }
 
+/// Prints a row of the table: a figure for each way, in a unit of so many, and how many times that of the first.
+fn row(what: &str, figures: &[Option<f64>; 3], unit: f64) {
+    let cells = figures.iter().map(|figure| match (figure, figures[0]) {
+        (Some(figure), Some(first)) => {
+            let shown = figure / unit;
+            let digits = if shown < 10.0 { 2 } else { usize::from(shown < 100.0) };
+            format!("{shown:.digits$} ({:.2})", figure / first)
+        }
+        _ => "not measured".to_owned(),
+    });
+    println!("| {what} | {} |", cells.collect::<Vec<_>>().join(" | "));
+}
+
 fn run(arguments: &Arguments, folder: &Path) -> Outcome<()> {
     pin(1)?;
     let place = Place::open(arguments, folder)?;
@@ -312,36 +337,31 @@ fn run(arguments: &Arguments, folder: &Path) -> Outcome<()> {
         Some(_) => vec![Way::Plain, Way::Tls, Way::Nginx],
         None => vec![Way::Plain, Way::Tls],
     };
+    println!("| | plain | corecast's TLS | TLS of nginx, plain behind it |\n|---|---|---|---|");
     for at_once in [1, 16] {
-        let mut spent = vec![Vec::new(); ways.len()];
+        let mut spent = [const { Vec::new() }; 3];
         for _ in 0..arguments.rounds {
-            for (way, spent) in ways.iter().zip(&mut spent) {
-                spent.push(place.fan_out(arguments, *way, at_once)?);
+            for way in &ways {
+                spent[*way as usize].push(place.fan_out(arguments, *way, at_once)?);
             }
         }
-        let medians: Vec<f64> = spent.into_iter().map(median).collect();
-        println!(
-            "{} subscribers, {} bytes, {at_once} at once, CPU of a delivery:",
-            arguments.subscribers, arguments.bytes
+        let what = format!(
+            "CPU of a delivery, {} B to {} subscribers, {at_once} at once, µs",
+            arguments.bytes, arguments.subscribers
         );
-        for (way, ns) in ways.iter().zip(&medians) {
-            println!("  {:<24}{:>8.0} ns   {:.2} x plain", way.name(), ns, ns / medians[0]);
-        }
+        row(&what, &spent.map(median), 1000.0);
     }
-    let mut spent = vec![Vec::new(); ways.len() + 1];
+    let (mut full, mut resumed) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     for _ in 0..arguments.rounds {
-        for (way, spent) in ways.iter().zip(&mut spent) {
-            spent.push(place.handshakes(arguments, *way, &place.config)?);
+        for way in &ways {
+            full[*way as usize].push(place.handshakes(arguments, *way, &place.config)?);
+            resumed[*way as usize].push(place.handshakes(arguments, *way, &place.resuming)?);
         }
-        spent[ways.len()].push(place.handshakes(arguments, Way::Tls, &place.resuming)?);
     }
-    println!("CPU of a connection with one request, after another:");
-    let names = ways.iter().map(|way| way.name()).chain(["corecast TLS, resumed"]);
-    for (name, spent) in names.zip(spent) {
-        println!("  {name:<24}{:>8.1} µs", median(spent) / 1000.0);
-    }
+    row("CPU of a connection with one request, full handshake, µs", &full.map(median), 1000.0);
+    row("the same, session resumed, µs", &resumed.map(median), 1000.0);
     drop(place);
-    println!("memory of an idle subscriber (RssAnon):");
+    let mut idle = [None; 3];
     for way in [Way::Plain, Way::Tls] {
         let place = Place::open(arguments, folder)?;
         let mut readers = Vec::new();
@@ -354,8 +374,9 @@ fn run(arguments: &Arguments, folder: &Path) -> Outcome<()> {
             std::thread::sleep(Duration::from_secs(3));
             seen.push(place.engine.resident());
         }
-        let each = (seen[1] as f64 - seen[0] as f64) / (arguments.idle - arguments.idle / 4) as f64;
-        println!("  {:<24}{each:>8.0} bytes", way.name());
+        let grown = seen[1] as f64 - seen[0] as f64;
+        idle[way as usize] = Some(grown / (arguments.idle - arguments.idle / 4) as f64);
     }
+    row("user memory of an idle subscriber, B", &idle, 1.0);
     Ok(())
 }

@@ -4,13 +4,16 @@
 //! size limit; redirects are answers like others, so that nobody is sent to where he was not meant to ask; proxies of the environment
 //! are not used. Touches: the network. Never: what is asked, or what the answer means.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use ureq::Agent;
-use ureq::tls::{TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use crate::io::check::{StartError, no_thread};
 use crate::io::doorbell::Doorbell;
@@ -66,15 +69,22 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts so many threads, with room for so many questions that wait; they end with the pool. An answer rings the bell.
+    /// Starts so many threads, with room for so many questions that wait; they end with the pool. An answer rings the bell. The
+    /// certificates of who is asked come from these roots.
     ///
     /// # Errors
     /// They cannot be started.
-    pub(super) fn start(name: &str, threads: u32, waiting_max: usize, bell: &Doorbell) -> Result<Pool, StartError> {
+    pub(super) fn start(
+        name: &str,
+        threads: u32,
+        waiting_max: usize,
+        roots: &RootCerts,
+        bell: &Doorbell,
+    ) -> Result<Pool, StartError> {
         let (calls, given) = bounded::<Call>(waiting_max);
         // As many as were asked, and those are bounded.
         let (give, answers) = unbounded();
-        let agent = agent();
+        let agent = agent(roots);
         for _ in 0..threads {
             let (agent, given, give, bell) = (agent.clone(), given.clone(), give.clone(), bell.clone());
             let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
@@ -104,9 +114,34 @@ impl Pool {
     }
 }
 
-fn agent() -> Agent {
+/// Returns the roots that certificates have to come from: those of a file, or, without one, those that browsers know.
+///
+/// # Errors
+/// The file cannot be read, or has no certificates.
+pub(super) fn roots(path: Option<&Path>) -> Result<RootCerts, StartError> {
+    let Some(path) = path else { return Ok(RootCerts::WebPki) };
+    let wrong = |error: &dyn std::fmt::Display| StartError {
+        cause: format!("auth-ca {}: {error}", path.display()),
+        cure: "name a PEM file with the certificates of the authorities".to_owned(),
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let roots = read.map_err(|error| wrong(&error))?;
+    let mut checked = rustls::RootCertStore::empty();
+    for root in &roots {
+        checked.add(root.clone()).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(&"there is no certificate in it"));
+    }
+    let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+    Ok(RootCerts::new_with_certs(&roots))
+}
+
+fn agent(roots: &RootCerts) -> Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().provider(TlsProvider::Rustls).unversioned_rustls_crypto_provider(provider).build();
+    let tls = TlsConfig::builder().provider(TlsProvider::Rustls).unversioned_rustls_crypto_provider(provider);
+    let tls = tls.root_certs(roots.clone()).build();
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)

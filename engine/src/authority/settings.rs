@@ -100,6 +100,8 @@ pub struct Settings {
     pub hook_cache_ms: u64,
     /// For how long what it said holds beyond that while it is down; none: not at all.
     pub hook_stale_ms: Option<u64>,
+    /// The file of those who vouch for the hook and for key sets; none: those that browsers know.
+    pub ca: Option<PathBuf>,
     /// Goes to other hosts without TLS.
     pub plain_http: bool,
 }

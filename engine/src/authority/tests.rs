@@ -505,6 +505,35 @@ fn the_hook_is_asked() {
     assert_eq!(body, expected);
 }
 
+/// A private authority vouches for the hook and for key sets if it is named, and nobody else does then; what is no authority is refused at
+/// the start, with the setting's name.
+#[test]
+fn a_private_authority_vouches() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let file = Kept::new("auth-ca", own.pem());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let secret = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = config.with_no_client_auth().with_single_cert(vec![own.der().clone()], secret).unwrap();
+    let server = Server::start_tls(Arc::new(config), |_, _| answer("200 OK", r#"{"sub": "anna", "publish": ["a"]}"#));
+    let unknown = hooked(&server);
+    let known = Settings { ca: Some(file.0.clone()), ..unknown.clone() };
+    for (settings, expected) in [(unknown, "unavailable: "), (known.clone(), "granted to anna")] {
+        let mut asked = Asked::with(&settings);
+        let said = denied(&asked.ask(vec![Ask::Connect(Box::new(visit("")))])[0]);
+        assert!(said.starts_with(expected), "{said}");
+    }
+    for (text, why) in [
+        ("no certificate", "there is no certificate in it"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "auth-ca"),
+    ] {
+        let file = Kept::new("auth-ca-wrong", text);
+        let wrong = Prepared::read(&Settings { ca: Some(file.0.clone()), ..known.clone() }).unwrap_err();
+        assert!(wrong.len() == 1 && wrong[0].cause.contains(why) && wrong[0].cure.contains("PEM"), "{wrong:?}");
+    }
+}
+
 /// A hook that is slow, down, sends elsewhere, or says nonsense or too much is a hook that is down: nobody gets in by it, nobody waits
 /// longer than its time, and nobody is told that what he showed is bad.
 #[test]

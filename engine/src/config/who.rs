@@ -272,6 +272,18 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         heading: WHO,
+        key: "auth-ca",
+        value: "FILE",
+        default: "browsers",
+        help: "Certificates (PEM) of the authorities that vouch for `auth-url` and for the URLs of `token-key`, and no others; \
+               `browsers`: those that browsers know",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| unless("browsers", text, path).map(|v| c.authority.ca = v),
+        show: |c| shown("browsers", c.authority.ca.as_ref()),
+    },
+    Setting {
+        heading: WHO,
         key: "auth-plain-http",
         value: "BOOL",
         default: "false",
@@ -310,6 +322,7 @@ mod tests {
             ("auth-parallel", "3"),
             ("auth-cache", "0s"),
             ("auth-down", "10m"),
+            ("auth-ca", "/etc/corecast/ca.pem"),
             ("auth-plain-http", "true"),
         ];
         assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().map(|s| s.key).collect::<Vec<_>>());
