@@ -181,6 +181,9 @@ impl Authority {
         let changed = self.api_keys.changed(&api_keys).chain(self.certificates.changed(&certificates));
         let changed = changed.map(|name| Revocation::Subject(name.into(), u64::MAX)).collect();
         self.generation += 1;
+        if let Some(hook) = &mut self.hook {
+            hook.refresh(Instant::now());
+        }
         (self.settings, self.keys, self.api_keys, self.certificates) = (settings, keys, api_keys, certificates);
         self.settle_parked();
         changed

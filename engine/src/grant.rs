@@ -110,6 +110,8 @@ pub struct Grant {
     pub publish: Patterns,
     /// What it may read.
     pub subscribe: Patterns,
+    /// It says nothing of topics, not even that there are none: where the hook is asked about single topics, the hook alone decides.
+    pub unlisted: bool,
     /// Its limits.
     pub limits: GrantLimits,
 }
@@ -126,6 +128,7 @@ impl Grant {
             expires_s: u64::MAX,
             publish: Patterns::default(),
             subscribe: Patterns::default(),
+            unlisted: false,
             limits: GrantLimits::default(),
         }
     }
@@ -225,7 +228,7 @@ pub enum Denial {
 pub struct Verdict {
     /// The question's.
     pub word: u64,
-    /// A grant, or why not. To a question about a topic: a grant that gives it, whose end says how long that holds.
+    /// A grant, or why not. To a question about a topic: a grant that gives it, which nobody uses further.
     pub said: Result<Box<Grant>, Denial>,
     /// How long the verdict holds for the same question, in milliseconds; 0: only for this one.
     pub holds_ms: u64,

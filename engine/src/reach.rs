@@ -134,6 +134,10 @@ marks! {
     VerdictLate,
     /// A grant comes that may be older than a revocation: it is asked for again.
     VerdictStale,
+    /// An order has to wait for what the hook says about its topic.
+    OrderAwaitsVerdict,
+    /// The hook is asked about topics of an order that waits for what it says about another.
+    AskedAhead,
     /// The grant that a connection reads by has ended.
     GrantExpired,
     /// The grant that a connection reads by was revoked.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -249,4 +249,96 @@ fn the_examples_sign() {
         signed += 1;
     }
     assert!(signed >= 2);
+}
+
+/// A hook of an operator's: says 403 to topics with `no` in their name, 401 to those with `bad`, 200 to others, and notes what it is asked.
+struct Hook {
+    url: String,
+    asked: Arc<Mutex<Vec<Value>>>,
+    is_down: Arc<Mutex<bool>>,
+}
+
+impl Hook {
+    fn start() -> Hook {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/may", socket.local_addr().unwrap());
+        let (asked, is_down): (Arc<Mutex<Vec<Value>>>, Arc<Mutex<bool>>) = Default::default();
+        let (noted, down) = (asked.clone(), is_down.clone());
+        std::thread::spawn(move || {
+            for stream in socket.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(stream);
+                let mut length = 0;
+                let head = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+                for line in head {
+                    if let Some((name, value)) = line.split_once(": ")
+                        && name.eq_ignore_ascii_case("content-length")
+                    {
+                        length = value.parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let question: Value = serde_json::from_slice(&body).unwrap();
+                let topic = question["topic"].as_str().unwrap_or_default().to_owned();
+                noted.lock().unwrap().push(question);
+                let status = match &*topic {
+                    _ if *down.lock().unwrap() => "500 Down",
+                    topic if topic.contains("no") => "403 Forbidden",
+                    topic if topic.contains("bad") => "401 Unauthorized",
+                    _ => "200 OK",
+                };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = reader.into_inner().write_all(answer.as_bytes());
+            }
+        });
+        Hook { url, asked, is_down }
+    }
+}
+
+/// The hook of an operator is asked about each topic that somebody with a token publishes to or reads, with whose token it is; what patterns
+/// do not give it is not asked about, a token that names none leaves it to the hook, and when it is down nobody gets in.
+#[test]
+fn a_hook_for_topics() {
+    let folder = Folder::new("hook");
+    let secret = folder.path("secret");
+    assert_eq!(run(&["token", "--new-key", &secret]).0, 0);
+    let token = |more: &[&str]| {
+        let (status, token, errors) = run(&[&["token", "--key", &secret, "--sub", "anna"], more].concat());
+        assert_eq!(status, 0, "{errors}");
+        bearer(&token)
+    };
+    let listed = token(&["--publish", "rooms/#", "--subscribe", "rooms/#"]);
+    let hook = Hook::start();
+    let source = format!("secret:{secret}");
+    let flags = ["--token-key", &source, "--auth-url", &hook.url, "--auth-ask", "subscribe,publish"];
+    let engine = Engine::start(&flags);
+    for (topic, expected) in [("rooms/yes", 200), ("rooms/no", 403), ("rooms/bad", 401), ("other/yes", 403)] {
+        for _ in 0..2 {
+            assert_eq!(engine.publish(topic, &listed), expected, "{topic}");
+        }
+    }
+    let read = |topic: &str, transport: &str| {
+        let target = format!("/topics/{topic}?transport={transport}");
+        ask(
+            engine.public,
+            &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{listed}\r\n\r\n"),
+        )
+        .0
+    };
+    let statuses = ["rooms/yes", "rooms/no", "other/yes"].map(|topic| read(topic, "value"));
+    assert_eq!(statuses, [200, 403, 403]);
+    assert_eq!(read("rooms/no", "sse"), 403);
+    let asked: Vec<Value> = hook.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 5, "each once, whichever shard asks: {asked:?}");
+    let Value::Object(mut first) = asked[0].clone() else { panic!("{asked:?}") };
+    assert!(first.remove("peer").unwrap().as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(
+        Value::Object(first),
+        json!({"action": "publish", "name": "anna", "subject": "anna", "topic": "rooms/yes"})
+    );
+    *hook.is_down.lock().unwrap() = true;
+    assert_eq!(engine.publish("rooms/new", &listed), 503);
+    assert_eq!(engine.publish("rooms/yes", &listed), 200, "what it said goes on for its time");
+    let log = engine.log.lock().unwrap().clone();
+    assert!(log.contains("the hook cannot be asked who may do what"), "{log}");
 }

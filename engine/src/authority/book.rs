@@ -57,6 +57,8 @@ struct Row {
     digest: Option<Digest>,
     publish: Vec<String>,
     subscribe: Vec<String>,
+    /// It has neither of the two.
+    unlisted: bool,
     limits: GrantLimits,
 }
 
@@ -179,6 +181,7 @@ impl Row {
             digest: None,
             publish: Vec::new(),
             subscribe: Vec::new(),
+            unlisted: true,
             limits: GrantLimits::default(),
         };
         for (key, value) in table {
@@ -204,8 +207,11 @@ impl Row {
                         );
                     }
                 },
-                ("publish", _) => row.publish = patterns(value).map_err(|cause| told(&cause))?,
-                ("subscribe", _) => row.subscribe = patterns(value).map_err(|cause| told(&cause))?,
+                ("publish" | "subscribe", _) => {
+                    let list = if key.get_ref() == "publish" { &mut row.publish } else { &mut row.subscribe };
+                    *list = patterns(value).map_err(|cause| told(&cause))?;
+                    row.unlisted = false;
+                }
                 ("limits", _) => row.limits = limits(value).map_err(told)?,
                 _ => return wrong("this is not known here"),
             }
@@ -250,6 +256,7 @@ impl Row {
             subject: subject.into(),
             publish: patterns(&self.publish)?,
             subscribe: patterns(&self.subscribe)?,
+            unlisted: self.unlisted,
             limits: self.limits,
             ..Grant::nothing(&subject[..subject.floor_char_boundary(NAME_BYTES_MAX)])
         })

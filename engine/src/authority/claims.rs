@@ -111,12 +111,16 @@ pub fn rights(identity: &Identity, object: Option<&Value>) -> Result<Grant, &'st
         ..Grant::nothing(&identity.name)
     };
     let object = match object {
-        None => return Ok(grant),
+        None => {
+            grant.unlisted = true;
+            return Ok(grant);
+        }
         Some(Value::Object(object)) => object,
         Some(_) => return Err("what the claims allow is no object"),
     };
     grant.publish = patterns(object, "publish", &grant.subject)?;
     grant.subscribe = patterns(object, "subscribe", &grant.subject)?;
+    grant.unlisted = !object.contains_key("publish") && !object.contains_key("subscribe");
     grant.limits = match object.get("limits") {
         None => GrantLimits::default(),
         Some(Value::Object(object)) => limits(object)?,
@@ -267,6 +271,15 @@ mod tests {
             let grant = grant(claims).unwrap();
             assert!(!grant.gives(Action::Publish, "a") && !grant.gives(Action::Subscribe, "a"));
             assert_eq!(grant.expires_s, u64::MAX);
+        }
+        // Where the hook is asked, it makes a difference whether there is a list.
+        for (claims, expected) in [
+            (json!({}), true),
+            (json!({"corecast": {"limits": {}}}), true),
+            (json!({"corecast": {"publish": []}}), false),
+            (json!({"corecast": {"subscribe": ["a"]}}), false),
+        ] {
+            assert_eq!(grant(claims.clone()).unwrap().unlisted, expected, "{claims}");
         }
     }
 

@@ -130,12 +130,8 @@ impl Hook {
         self.asked.remove(&flight.key);
         self.waiting -= flight.askers.len();
         let (said, holds) = match self.understand(answer, &flight.about, now_s) {
-            Ok(said) => {
-                let most = Duration::from_millis(settings.hook_cache_ms);
-                let holds = match &said {
-                    Ok(grant) => most.min(Duration::from_secs(grant.expires_s.saturating_sub(now_s))),
-                    Err(_) => most.min(NO_HOLDS),
-                };
+            Ok((said, holds)) => {
+                let holds = holds.min(Duration::from_millis(settings.hook_cache_ms));
                 self.keep(flight.key, said.clone(), holds, settings.hook_stale_ms, now);
                 (said, holds)
             }
@@ -146,6 +142,11 @@ impl Hook {
             }
         };
         Some(Decided { askers: flight.askers, said, holds })
+    }
+
+    /// Holds by nothing that it said before, but for while it is down.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.kept.values_mut().for_each(|kept| kept.fresh_until = kept.fresh_until.min(now));
     }
 
     /// Forgets what was said of somebody.
@@ -168,23 +169,23 @@ impl Hook {
         }
     }
 
-    /// Says what an answer means, or that it is none.
-    fn understand(&mut self, answer: Answer, about: &About, now_s: u64) -> Result<Said, ()> {
+    /// Says what an answer means and how long that holds, or that it is none.
+    fn understand(&mut self, answer: Answer, about: &About, now_s: u64) -> Result<(Said, Duration), ()> {
         let down = match answer.said {
             Ok((200, _, body)) => match granted(&body, about, now_s) {
-                Ok(grant) => {
+                Ok((grant, holds)) => {
                     self.is_back();
-                    return Ok(Ok(grant));
+                    return Ok((Ok(grant), holds));
                 }
                 Err(cause) => format!("its answer means nothing: {cause}"),
             },
             Ok((401, ..)) => {
                 self.is_back();
-                return Ok(Err(Denial::Invalid("who decides that says no")));
+                return Ok((Err(Denial::Invalid("who decides that says no")), NO_HOLDS));
             }
             Ok((403, ..)) => {
                 self.is_back();
-                return Ok(Err(Denial::Forbidden("who decides that says no")));
+                return Ok((Err(Denial::Forbidden("who decides that says no")), NO_HOLDS));
             }
             Ok((status, ..)) => format!("it answers with status {status}"),
             Err(cause) => cause,
@@ -207,8 +208,8 @@ impl Hook {
     }
 }
 
-/// Reads a grant from an answer.
-fn granted(body: &[u8], about: &About, now_s: u64) -> Result<Grant, &'static str> {
+/// Reads a grant from an answer, and how long it holds.
+fn granted(body: &[u8], about: &About, now_s: u64) -> Result<(Grant, Duration), &'static str> {
     let claims: Claims = match (about, body.trim_ascii()) {
         // A yes needs no words.
         (About::Topic { .. }, b"") => Map::new(),
@@ -223,19 +224,20 @@ fn granted(body: &[u8], about: &About, now_s: u64) -> Result<Grant, &'static str
     // It was asked now, whatever was revoked before.
     identity.issued_s = identity.issued_s.or(Some(now_s));
     match about {
-        About::Connection => claims::rights(&identity, Some(&Value::Object(claims))),
+        About::Connection => {
+            let grant = claims::rights(&identity, Some(&Value::Object(claims)))?;
+            // A second has begun already: nobody who comes in what is left of the last one is told that he is late, but asked about anew.
+            let left_s = grant.expires_s.saturating_sub(now_s).saturating_sub(1);
+            Ok((grant, Duration::from_secs(left_s)))
+        }
         About::Topic { name, subject, action, topic } => {
             let one = Patterns::new([&**topic]).map_err(|_| "the topic is none")?;
             let none = Patterns::default();
             let (publish, subscribe) = if *action == Action::Publish { (one, none) } else { (none, one) };
-            Ok(Grant {
-                subject: subject.clone(),
-                issued_s: now_s,
-                expires_s: identity.expires_s.unwrap_or(u64::MAX),
-                publish,
-                subscribe,
-                ..Grant::nothing(name)
-            })
+            // It never ends by itself: a yes to this question is one, for however short a time it holds for others.
+            let holds = Duration::from_secs(identity.expires_s.unwrap_or(u64::MAX).saturating_sub(now_s));
+            let grant = Grant { subject: subject.clone(), issued_s: now_s, publish, subscribe, ..Grant::nothing(name) };
+            Ok((grant, holds))
         }
     }
 }

@@ -124,6 +124,8 @@ impl Settings {
             certificates: self.certificates.is_some(),
             visits: self.hook_url.is_some() && self.hook_asks.connect,
             visit_headers: self.hook_headers.clone(),
+            subscribe: self.hook_url.is_some() && self.hook_asks.subscribe,
+            publish: self.hook_url.is_some() && self.hook_asks.publish,
         }
     }
 
@@ -143,11 +145,10 @@ impl Settings {
                 );
             }
         }
-        // The hook knows how to answer; no shard asks it yet. To take the setting would be to promise what nobody holds.
-        if self.hook_asks.subscribe || self.hook_asks.publish {
+        if self.hook_url.is_none() && (self.hook_asks.subscribe || self.hook_asks.publish) {
             wrong(
-                "auth-ask names subscribe or publish, and the hook is not asked about single topics yet".to_owned(),
-                "say auth-ask = \"connect\", and let the hook answer with patterns of topics",
+                "auth-ask names subscribe or publish, and there is no hook to be asked".to_owned(),
+                "say where it is with auth-url, or leave auth-ask out",
             );
         }
     }
@@ -251,5 +252,20 @@ mod tests {
         };
         assert_eq!(count(&settings), 1);
         assert_eq!(count(&Settings { plain_http: true, ..settings }), 0);
+    }
+
+    /// Shards ask about single topics only where somebody can be asked; to name them without that is a mistake, which is told.
+    #[test]
+    fn topics_need_a_hook() {
+        let hook_asks = Asks { connect: false, subscribe: true, publish: false };
+        let hooked = Settings { hook_url: Some("http://127.0.0.1/".to_owned()), hook_asks, ..Settings::default() };
+        let asks = hooked.asks();
+        assert!(asks.subscribe && !asks.publish && !asks.visits && asks.tokens);
+        hooked.check(|wrong, _| panic!("{wrong}"));
+        let alone = Settings { hook_url: None, ..hooked };
+        assert!(!alone.asks().subscribe);
+        let mut told = Vec::new();
+        alone.check(|wrong, cure| told.push(format!("{wrong}: {cure}")));
+        assert!(told.len() == 1 && told[0].contains("auth-url"), "{told:?}");
     }
 }

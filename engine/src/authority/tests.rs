@@ -534,6 +534,34 @@ fn a_private_authority_vouches() {
     }
 }
 
+/// A yes about a topic holds for as long as it says, and for the question itself if it says for no time; settings that are loaded again
+/// have the hook asked again, and what it said goes on if it is down then.
+#[test]
+fn yes_about_a_topic() {
+    let server = Server::start(|number, request| match number {
+        4.. => None,
+        _ if request.contains("\"topic\":\"once\"") => answer("200 OK", "{\"ttl\":0}"),
+        _ if request.contains("\"topic\":\"short\"") => answer("200 OK", "{\"ttl\":3}"),
+        _ => answer("200 OK", "{}"),
+    });
+    let settings = Settings { hook_stale_ms: Some(60_000), ..hooked(&server) };
+    let mut asked = Asked::with(&settings);
+    let asks = || ["once", "short", "long"].map(|name| topic(Action::Publish, name)).to_vec();
+    let verdicts = asked.ask(asks());
+    assert!(verdicts.iter().all(|verdict| verdict.said.is_ok()), "{verdicts:?}");
+    let holds = [&verdicts[0], &verdicts[1], &verdicts[2]].map(|verdict| verdict.holds_ms);
+    assert!(holds[0] == 0 && (1_000..=3_000).contains(&holds[1]) && (9_000..=10_000).contains(&holds[2]), "{holds:?}");
+    asked.ask(vec![topic(Action::Publish, "long")]);
+    assert_eq!(server.count(), 3);
+    assert_eq!(asked.authority.set(Prepared::read(&settings).unwrap()), []);
+    for _ in 0..2 {
+        assert!(asked.ask(vec![topic(Action::Publish, "long")])[0].said.is_ok());
+    }
+    assert_eq!(server.count(), 4);
+    asked.authority.set(Prepared::read(&settings).unwrap());
+    assert!(asked.ask(vec![topic(Action::Publish, "long")])[0].said.is_ok() && server.count() == 5);
+}
+
 /// A hook that is slow, down, sends elsewhere, or says nonsense or too much is a hook that is down: nobody gets in by it, nobody waits
 /// longer than its time, and nobody is told that what he showed is bad.
 #[test]

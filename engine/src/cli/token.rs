@@ -227,6 +227,12 @@ fn given(how: &str, grant: &Grant) -> String {
         u64::MAX => "never ends".to_owned(),
         expires_s => format!("ends in {} s", expires_s.saturating_sub(unix_s())),
     };
+    if grant.unlisted {
+        return format!(
+            "{how} {:?}: nothing, unless a hook is asked about single topics (auth-ask); {end}\n",
+            &*grant.name
+        );
+    }
     format!(
         "{how} {:?}: publish {}; subscribe {}; {end}\n",
         &*grant.name,

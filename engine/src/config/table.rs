@@ -589,7 +589,7 @@ pub(super) const ROWS: &[Setting] = &[
         key: "verdict-timeout",
         value: "TIME",
         default: "5s",
-        help: "Time to find out what a token or key gives; whoever shows it is told 503 after that, and to come back later",
+        help: "Time to find out what a token or key gives, or what the hook says of a topic; whoever waits is told 503 after that, and to come back later",
         kind: Kind::One,
         reloads: true,
         set: |c, text, _| duration_within(text, 100, HOUR_MS).map(|v| c.verdict_timeout_ms = v),

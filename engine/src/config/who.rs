@@ -199,7 +199,8 @@ pub(super) const ROWS: &[Setting] = &[
         key: "auth-ask",
         value: "WHAT",
         default: "connect",
-        help: "What the hook is asked: `connect`, `subscribe` (each topic that somebody wants to read), `publish`",
+        help: "What the hook is asked about: `connect` (whoever comes and shows nothing else), `subscribe` (each topic that somebody with a grant wants to read), \
+               `publish` (each that he publishes to)",
         kind: Kind::Many,
         reloads: true,
         set: |c, text, _| asks(text).map(|v| c.authority.hook_asks = v),

@@ -70,6 +70,9 @@ impl Shard {
             reach(Mark::LimitsChanged);
         }
         std::mem::swap(old, &mut limits);
+        if limits.asks.subscribe | limits.asks.publish {
+            self.trust.forget_topics();
+        }
         self.homes.rules_changed();
         self.all_may = self.is_open_to_all();
         self.metered = self.limits.quotas.meters();

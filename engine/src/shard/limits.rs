@@ -3,7 +3,7 @@
 use corecast_protocol::http::forwarded;
 use corecast_protocol::network::Network;
 
-use crate::grant::UnixGrants;
+use crate::grant::{Action, UnixGrants};
 
 use super::rules::{LagPolicy, Rules};
 
@@ -58,6 +58,21 @@ pub struct Asks {
     pub visits: bool,
     /// Headers that the hook is told of then, in lower case.
     pub visit_headers: Vec<String>,
+    /// The hook is asked about each topic that somebody with a grant wants to read.
+    pub subscribe: bool,
+    /// The same, of each that he publishes to.
+    pub publish: bool,
+}
+
+impl Asks {
+    /// Says whether the hook is asked about single topics, for this.
+    #[must_use]
+    pub(in crate::shard) fn about(&self, action: Action) -> bool {
+        match action {
+            Action::Publish => self.publish,
+            Action::Subscribe => self.subscribe,
+        }
+    }
 }
 
 /// Limits of one shard.

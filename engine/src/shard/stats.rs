@@ -75,7 +75,7 @@ stats! {
     behind: "Times that a shard's ring was full and its messages had to be asked for again.",
     parked: "Times that a connection had to wait for room in a ring.",
     postponed: "Times that a connection had to wait for its turn, because it had much to be done.",
-    questions: "Questions asked of the authority: credentials that no verdict was known for.",
+    questions: "Questions asked of the authority: credentials, and topics if the hook is asked about them, that no verdict was known for.",
     grants: "Grants that somebody has, or that a known verdict gives.",
     grant_bytes: "Memory in grants and verdicts.",
     sends: "Sends ordered.",

@@ -43,10 +43,9 @@ impl Authority {
                 self.owed.push_back((now_us.saturating_add(self.thinks_us), shard, verdict));
             }
         }
-        while let Some((due_us, ..)) = self.owed.front()
-            && *due_us <= now_us
-        {
-            let Some((_, shard, verdict)) = self.owed.pop_front() else { break };
+        // What it knows sooner it says sooner.
+        while let Some(at) = self.owed.iter().position(|(due_us, ..)| *due_us <= now_us) {
+            let Some((_, shard, verdict)) = self.owed.remove(at) else { break };
             self.questions.answer(shard, verdict, |shard| self.net.borrow_mut().ring_doorbell(shard));
         }
         (self.asked, self.owed.len()) != before
@@ -54,7 +53,7 @@ impl Authority {
 
     /// Returns when it has something to say next.
     pub(crate) fn due_us(&self) -> Option<u64> {
-        self.owed.front().map(|(due_us, ..)| *due_us)
+        self.owed.iter().map(|(due_us, ..)| *due_us).min()
     }
 
     /// Thinks about what it was asked no longer than until now.

@@ -5,7 +5,7 @@
 //! nothing of what it asks for), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
 //! In every world an `operator` asks, and sets other limits, all the while, or reads no answers; `control` has its scenes.
-//! An `authority` says who may what, and is slow; `rights` has its scenes.
+//! An `authority` says who may what, and is slow; `rights` has its scenes, and `asked` those where it is asked about single topics.
 //! `marks` knows which rare places of the engine were reached: by a world, or by a scene that says so.
 //! `manners` and `letters` put one shard at a `table`, and say what HTTP asks of it.
 //!
@@ -13,6 +13,7 @@
 //! stderr. A failure prints the command that replays it.
 
 mod ask;
+mod asked;
 mod authority;
 mod base64;
 mod body;

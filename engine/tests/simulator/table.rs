@@ -1,5 +1,7 @@
 //! One shard and its clients at a table: requests go in as bytes, answers come out, and the clock moves when the test says so.
 
+use std::net::IpAddr;
+
 use corecast::io::driver::Driver as _;
 use corecast::mesh::{self, Ends, Questions};
 use corecast::shard::{Limits, Setup, Shard};
@@ -96,6 +98,11 @@ impl Table {
 
     pub(crate) fn shard(&mut self) -> &mut Shard {
         &mut self.shard
+    }
+
+    /// Whoever connects from now on comes from this address.
+    pub(crate) fn all_come_from(&mut self, address: IpAddr) {
+        self.net.borrow_mut().origin = Some(address);
     }
 
     pub(crate) fn connect(&mut self) -> ConnId {

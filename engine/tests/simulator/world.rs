@@ -143,6 +143,9 @@ impl World {
         clients_show_tokens(shows);
         draft.limits.asks.tokens = shows;
         draft.limits.verdict_ms = 600_000;
+        // In half of these it is asked about single topics, too.
+        draft.limits.asks.publish = shows && Rng::new(seed.rotate_left(41)).chance(500);
+        draft.limits.asks.subscribe = shows && Rng::new(seed.rotate_left(43)).chance(500);
         if Rng::new(seed.rotate_left(32)).chance(500) {
             // Nobody meets these: what is counted is right, or it is not nothing in the end.
             draft.limits.quotas.connections_per_address = 1 << 20;

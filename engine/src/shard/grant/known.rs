@@ -1,4 +1,4 @@
-//! Verdicts that are known: what became of a credential that somebody has shown lately.
+//! Verdicts that are known: what became of a credential that somebody has shown lately, or of a question about a topic.
 //!
 //! The key is a keyed hash of 128 bits of what was shown; the credential itself is never kept. The key of that hash is drawn anew by
 //! every shard and known to nobody else, so what comparing two hashes takes says nothing of any credential: nobody can choose one
@@ -14,13 +14,15 @@ use crate::shard::memory::slab::Slab;
 
 const NONE: u32 = u32::MAX;
 
-/// What is known of a credential.
+/// What is known of a credential, or of whether somebody may do something with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Known {
     /// It gives this grant.
     Grant(u32),
-    /// It gives nothing.
+    /// It gives nothing; or he may not.
     Denied(Denial),
+    /// To a question about a topic: he may.
+    Yes,
 }
 
 #[derive(Debug)]

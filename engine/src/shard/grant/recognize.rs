@@ -7,6 +7,7 @@
 use corecast_protocol::http::credential::{self, Kind, Places};
 use corecast_protocol::http::head::{Method, Request};
 
+use super::asking::{About, Waiter};
 use super::known::Known;
 use super::table::NOBODY;
 use crate::grant::{Ask, Denial, Question, Visit};
@@ -157,22 +158,28 @@ impl Shard {
                 }
                 Recognized::As(self.trust.grants.keep(number))
             }
-            Some(Known::Denied(denial)) => match denial {
-                Denial::Invalid(text) => Recognized::Refused(Refusal::InvalidToken, text),
-                Denial::Forbidden(text) => Recognized::Refused(Refusal::Forbidden, text),
-                Denial::Unavailable(text) => Recognized::Refused(Refusal::Unavailable, text),
-            },
-            None if self.trust.late == Some(slot) => {
-                reach(Mark::VerdictLate);
-                Recognized::Refused(Refusal::Unavailable, LATE)
+            Some(Known::Denied(denial)) => {
+                let (refusal, text) = refusal_of(denial);
+                Recognized::Refused(refusal, text)
             }
-            None => Recognized::Wait(self.ask_authority(slot, key, ask)),
+            Some(Known::Yes) => unreachable!("that is said of topics"),
+            None if self.is_late(slot) => Recognized::Refused(Refusal::Unavailable, LATE),
+            None => Recognized::Wait(self.ask_authority(slot, key, About::Who, ask)),
         }
+    }
+
+    /// Says whether the wait of a connection for the verdict to what it is about to ask is over; to what it asks after that, it is not.
+    pub(super) fn is_late(&mut self, slot: Slot) -> bool {
+        let is_late = self.trust.late.take_if(|late| *late == slot).is_some();
+        if is_late {
+            reach(Mark::VerdictLate);
+        }
+        is_late
     }
 
     /// Makes somebody wait for the verdict to a question, which is asked if nobody else waits for it; if there is no room for that, in
     /// line.
-    fn ask_authority(&mut self, slot: Slot, key: u128, ask: impl FnOnce() -> Ask) -> Wait {
+    pub(super) fn ask_authority(&mut self, slot: Slot, key: u128, about: About, ask: impl FnOnce() -> Ask) -> Wait {
         let waiter = (slot, self.slots.connections[slot as usize].generation);
         let asking = &mut self.trust.asking;
         if let Some(waiters) = asking.waiters(key) {
@@ -188,17 +195,27 @@ impl Shard {
             if let Some(waiters) = self.trust.asking.waiters(key) {
                 waiters.push(waiter);
             }
-        } else if !self.crossings.links.may_ask() || !asking.line.is_empty() && !self.trust.in_turn {
+        } else if !self.may_ask(about) || !self.trust.asking.line(about).is_empty() && !self.trust.in_turn {
             reach(Mark::AsksInLine);
             let due_ms = self.clock.now_ms + self.limits.verdict_ms;
-            asking.line.push_back((waiter, due_ms as u32));
+            self.trust.asking.line(about).push_back((waiter, due_ms as u32));
         } else {
-            let word = asking.open(key, waiter);
-            let asked = self.crossings.links.ask(Question { word, ask: ask() });
-            assert!(asked, "room was looked for");
-            self.stats.questions += 1;
+            self.open_question(key, about, Some(waiter), ask());
         }
         Wait::Verdict
+    }
+
+    /// Says whether there is room for one more question of a kind.
+    pub(super) fn may_ask(&self, about: About) -> bool {
+        self.crossings.links.may_ask() && self.trust.asking.has_share(about)
+    }
+
+    /// Asks the authority something that there is room for, for somebody if he waits for it.
+    pub(super) fn open_question(&mut self, key: u128, about: About, waiter: Option<Waiter>, ask: Ask) {
+        let word = self.trust.asking.open(key, about, waiter);
+        let asked = self.crossings.links.ask(Question { word, ask });
+        assert!(asked, "room was looked for");
+        self.stats.questions += 1;
     }
 
     /// Makes a connection wait for a verdict, and no longer than it may.
@@ -218,7 +235,13 @@ impl Shard {
                 // It may be of before: who waits for it asks again.
                 reach(Mark::VerdictStale);
             } else {
-                self.trust.note(open.key, verdict.said, self.clock.now_ms, verdict.holds_ms);
+                let now_ms = self.clock.now_ms;
+                match open.about {
+                    About::Who => self.trust.note(open.key, verdict.said, now_ms, verdict.holds_ms),
+                    About::Topic => {
+                        self.trust.note_topic(open.key, verdict.said.map(drop), now_ms, verdict.holds_ms);
+                    }
+                }
             }
             for (slot, generation) in open.waiters {
                 if self.waits_for_verdict(slot, generation).is_some() {
@@ -242,30 +265,36 @@ impl Shard {
 
     /// Lets those ask who wait in line, as far as there is room; says whether any did.
     pub(in crate::shard) fn ask_in_line<D: Driver>(&mut self, driver: &mut D) -> bool {
-        if self.trust.asking.line.is_empty() || !self.crossings.links.may_ask() {
-            return false;
-        }
-        self.work.begin(driver, LINE_US);
-        while self.crossings.links.may_ask() && !self.work.is_over(driver) {
-            let Some(((slot, generation), due)) = self.trust.asking.line.pop_front() else { break };
-            self.work.spend(PIECE_NS);
-            if self.waits_for_verdict(slot, generation) == Some(due) {
-                self.trust.in_turn = true;
-                self.go_on(driver, slot);
-                self.trust.in_turn = false;
+        let mut worked = false;
+        for about in About::ALL {
+            if self.trust.asking.line(about).is_empty() || !self.may_ask(about) {
+                continue;
+            }
+            worked = true;
+            self.work.begin(driver, LINE_US);
+            while self.may_ask(about) && !self.work.is_over(driver) {
+                let Some(((slot, generation), due)) = self.trust.asking.line(about).pop_front() else { break };
+                self.work.spend(PIECE_NS);
+                if self.waits_for_verdict(slot, generation) == Some(due) {
+                    self.trust.in_turn = true;
+                    self.go_on(driver, slot);
+                    self.trust.in_turn = false;
+                }
             }
         }
-        true
+        worked
     }
 
     /// Tells those whose wait for a verdict is over; says whether there were any.
     pub(in crate::shard) fn expire_verdicts<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = false;
-        while let Some(((slot, generation), due)) = self.trust.asking.line.front().copied() {
-            if self.waits_for_verdict(slot, generation) == Some(due) {
-                break;
+        for about in About::ALL {
+            while let Some(((slot, generation), due)) = self.trust.asking.line(about).front().copied() {
+                if self.waits_for_verdict(slot, generation) == Some(due) {
+                    break;
+                }
+                self.trust.asking.line(about).pop_front();
             }
-            self.trust.asking.line.pop_front();
         }
         for _ in 0..DEADLINES_PER_TURN {
             let Some((due_ms, (slot, generation))) = self.trust.asking.next_deadline() else { break };
@@ -291,7 +320,15 @@ impl Shard {
     }
 }
 
-/// Says whether it matters who asks for a resource.
+/// Returns how a denial is told, and in which words.
+pub(super) fn refusal_of(denial: Denial) -> (Refusal, &'static str) {
+    match denial {
+        Denial::Invalid(text) => (Refusal::InvalidToken, text),
+        Denial::Forbidden(text) => (Refusal::Forbidden, text),
+        Denial::Unavailable(text) => (Refusal::Unavailable, text),
+    }
+}
+
 /// Returns a header that the hook may be told of: those that are read at all.
 fn visit_header<'r>(request: &Request<'r>, name: &str) -> Option<&'r str> {
     let headers = &request.headers;
@@ -315,6 +352,7 @@ fn method_name(method: Method) -> &'static str {
     }
 }
 
+/// Says whether it matters who asks for a resource.
 fn has_rights(path: &str) -> bool {
     path.starts_with("/topics") || path == "/ws" || path == "/echo"
 }

@@ -21,6 +21,8 @@ pub(in crate::shard) struct Interned {
     pub(in crate::shard) grant: Grant,
     /// It is not to be believed any more; whoever uses it is being ended.
     pub(in crate::shard) revoked: bool,
+    /// Tells it from all that were ever here; numbers are used again.
+    pub(in crate::shard) serial: u64,
     hash: u64,
     users: u32,
 }
@@ -34,13 +36,15 @@ pub(in crate::shard) struct Grants {
     key: (u64, u64),
     /// What they hold besides their places.
     held_bytes: u64,
+    /// The serial of the next one.
+    next_serial: u64,
 }
 
 impl Grants {
     /// Makes a table without grants, which hashes with a key.
     #[must_use]
     pub(in crate::shard) fn new(key: (u64, u64)) -> Grants {
-        Grants { slab: Slab::new(), table: HashTable::new(), key, held_bytes: 0 }
+        Grants { slab: Slab::new(), table: HashTable::new(), key, held_bytes: 0, next_serial: 0 }
     }
 
     /// Says whether nobody has a grant.
@@ -85,7 +89,9 @@ impl Grants {
             return place + 1;
         }
         self.held_bytes += held_bytes(&grant);
-        let place = self.slab.insert(Interned { grant, revoked: false, hash, users: 1 });
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let place = self.slab.insert(Interned { grant, revoked: false, serial, hash, users: 1 });
         let place = u32::try_from(place).expect("fewer than 2^32");
         let slab = &self.slab;
         self.table.insert_unique(hash, place, |place| slab[*place as usize].hash);

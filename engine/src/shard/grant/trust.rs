@@ -1,6 +1,9 @@
 //! Trust: the grants of a shard, the verdicts that it knows, and the questions that it has asked.
 //!
 //! Owns: these three, and that a grant stays for as long as a verdict or somebody else uses it. Never: waits; never: asks by itself.
+//!
+//! Verdicts about topics are kept apart, so that whoever publishes to very many does not push out what is known of others' credentials.
+//! They use no grant: their key has the serial of one, which none has after it.
 
 use std::collections::HashMap;
 use std::hash::Hasher as _;
@@ -12,6 +15,7 @@ use super::known::{Known, Verdicts};
 use super::table::Grants;
 use crate::grant::{Denial, Grant};
 use crate::io::driver::Slot;
+use crate::mesh::questions::OWED_MAX;
 
 /// Verdicts that a shard knows, at most.
 const VERDICTS_MAX: usize = 64 << 10;
@@ -22,6 +26,12 @@ const HOLDS_MS_MIN: u64 = 1_000;
 /// Grants and verdicts take at most one of so many parts of the memory.
 const SHARE: u64 = 8;
 
+/// Verdicts about topics take, besides, one of so many parts of that.
+const TOPICS_SHARE: u64 = 4;
+
+/// So many of them are kept however short memory is: all that were asked for at the same time, until those who wait have found them.
+const TOPICS_MIN: usize = OWED_MAX;
+
 /// The parts.
 #[derive(Debug)]
 pub(in crate::shard) struct Trust {
@@ -29,6 +39,8 @@ pub(in crate::shard) struct Trust {
     pub(in crate::shard) grants: Grants,
     /// What became of credentials.
     verdicts: Verdicts,
+    /// What the hook said about topics.
+    topics: Verdicts,
     /// Questions without a verdict.
     pub(in crate::shard) asking: Asking,
     /// The key of credentials' hashes.
@@ -49,6 +61,7 @@ impl Trust {
         Trust {
             grants: Grants::new(key),
             verdicts: Verdicts::new(),
+            topics: Verdicts::new(),
             asking: Asking::new(),
             shown: HashMap::new(),
             key,
@@ -81,7 +94,7 @@ impl Trust {
         let (known, until_ms) = self.verdicts.find(key)?;
         let revoked = match known {
             Known::Grant(number) => self.grants.get(number).is_none_or(|interned| interned.revoked),
-            Known::Denied(_) => false,
+            Known::Denied(_) | Known::Yes => false,
         };
         if !revoked && now_ms < until_ms {
             return Some(known);
@@ -97,17 +110,45 @@ impl Trust {
         let known = self.verdicts.forget(key);
         self.forgotten(known);
         let more = said.as_ref().map_or(0, |grant| grant.bytes()) as u64;
-        while self.verdicts.len() >= VERDICTS_MAX || self.bytes() + more > self.bytes_max {
+        while self.verdicts.len() >= VERDICTS_MAX || self.bytes_of_grants() + more > self.bytes_max {
             let Some(known) = self.verdicts.forget_oldest() else { break };
             self.forgotten(Some(known));
         }
         let known = match said {
-            Ok(_) if self.bytes() + more > self.bytes_max => Known::Denied(Denial::Unavailable(FULL)),
+            Ok(_) if self.bytes_of_grants() + more > self.bytes_max => Known::Denied(Denial::Unavailable(FULL)),
             Ok(grant) => Known::Grant(self.grants.intern(*grant)),
             Err(denial) => Known::Denied(denial),
         };
         let holds_ms = holds_ms.max(HOLDS_MS_MIN);
         self.verdicts.put(key, known, now_ms.saturating_add(holds_ms));
+    }
+
+    /// Returns what is known of a question about a topic, if that still holds.
+    pub(in crate::shard) fn find_topic(&mut self, key: u128, now_ms: u64) -> Option<Known> {
+        let (known, until_ms) = self.topics.find(key)?;
+        if now_ms < until_ms {
+            return Some(known);
+        }
+        self.topics.forget(key);
+        None
+    }
+
+    /// Notes what the authority says of a question about a topic.
+    pub(in crate::shard) fn note_topic(&mut self, key: u128, said: Result<(), Denial>, now_ms: u64, holds_ms: u64) {
+        self.topics.forget(key);
+        let bytes_max = self.bytes_max / TOPICS_SHARE;
+        while self.topics.len() >= TOPICS_MIN && (self.topics.len() >= VERDICTS_MAX || self.topics.bytes() > bytes_max)
+        {
+            self.topics.forget_oldest();
+        }
+        let known = said.map_or_else(Known::Denied, |()| Known::Yes);
+        self.topics.put(key, known, now_ms.saturating_add(holds_ms.max(HOLDS_MS_MIN)));
+    }
+
+    /// Forgets all that the hook said about topics, and what it says now to what it was asked before.
+    pub(in crate::shard) fn forget_topics(&mut self) {
+        self.topics = Verdicts::new();
+        self.asking.grow_stale();
     }
 
     fn forgotten(&mut self, known: Option<Known>) {
@@ -119,6 +160,10 @@ impl Trust {
     /// Returns the bytes of memory that grants and verdicts hold.
     #[must_use]
     pub(in crate::shard) fn bytes(&self) -> u64 {
+        self.bytes_of_grants() + self.topics.bytes()
+    }
+
+    fn bytes_of_grants(&self) -> u64 {
         self.grants.bytes() + self.verdicts.bytes()
     }
 
@@ -158,6 +203,27 @@ mod tests {
         assert!(trust.grants.is_empty() && trust.verdicts.len() == 0);
     }
 
+    /// Verdicts about topics end, are forgotten together, and take no more than their share, in which a flood of them pushes out the oldest
+    /// and nothing of others.
+    #[test]
+    fn verdicts_about_topics() {
+        let mut trust = Trust::new((1, 2), 1 << 23);
+        let credential = trust.key_of(0, &["a"]);
+        trust.note(credential, grant("1"), 0, 60_000);
+        trust.note_topic(1, Ok(()), 0, 5_000);
+        trust.note_topic(2, Err(Denial::Forbidden("no")), 0, 0);
+        assert_eq!(trust.find_topic(2, HOLDS_MS_MIN - 1), Some(Known::Denied(Denial::Forbidden("no"))));
+        assert_eq!((trust.find_topic(2, HOLDS_MS_MIN), trust.find_topic(1, 4_999)), (None, Some(Known::Yes)));
+        assert_eq!(trust.find_topic(1, 5_000), None);
+        (0..60_000).for_each(|key| trust.note_topic(key, Ok(()), 0, 5_000));
+        // The table and its slab may double when they have grown to their share.
+        assert!(trust.topics.bytes() <= (1 << 23) / SHARE / TOPICS_SHARE * 2, "{}", trust.topics.bytes());
+        assert!(trust.find_topic(59_999, 0).is_some() && trust.find_topic(0, 0).is_none());
+        assert!(trust.topics.len() >= TOPICS_MIN && matches!(trust.find(credential, 0), Some(Known::Grant(_))));
+        trust.forget_topics();
+        assert!(trust.find_topic(59_999, 0).is_none() && trust.find(credential, 0).is_some());
+    }
+
     /// Where memory is short, verdicts that nobody looked for go first; grants in use stay, and with nothing else to give way, no more
     /// are taken.
     #[test]
@@ -171,7 +237,7 @@ mod tests {
             trust.note(key, grant(&id), 0, 60_000);
             match trust.find(key, 0).unwrap() {
                 Known::Grant(number) => used.push(trust.grants.keep(number)),
-                Known::Denied(_) => full += 1,
+                Known::Denied(_) | Known::Yes => full += 1,
             }
             // A table may double once it is looked at.
             assert!(trust.bytes() <= (1 << 25) / SHARE * 3 / 2, "{}", trust.bytes());

@@ -15,7 +15,9 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::grant::recognize::Recognized;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
+use crate::shard::session::right::Says;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
 use crate::shard::topic::topics::{NONE, Subscription};
@@ -98,7 +100,10 @@ impl Shard {
     }
 
     /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named.
+    ///
+    /// The hook is not asked about them, which would take as many verdicts: to one and the same it has said yes, and others subscribe again.
     fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) {
+        let still_the_same = self.are_of_one(self.grant_of(slot), grant);
         self.give(slot, grant);
         let mut subscription = self.slots.connections[slot as usize].first;
         while subscription != NONE {
@@ -109,7 +114,11 @@ impl Shard {
             topic.copy_from_slice(name);
             let topic = std::str::from_utf8(topic).expect("topics are text");
             self.work.spend(PIECE_NS);
-            if let Err(refusal) = self.may(slot, Action::Subscribe, topic) {
+            let may_not = match self.rules_say(slot, Action::Subscribe, topic) {
+                Ok(Says::AskHook) if !still_the_same => Some(Refusal::Forbidden),
+                says => says.err(),
+            };
+            if let Some(refusal) = may_not {
                 reach(Mark::RightLost);
                 self.refused(refusal);
                 if !self.unsubscribe(driver, slot, subscription) {

@@ -69,8 +69,8 @@ impl Shard {
                 if is_system(topic) {
                     return Outcome::Refused(Refusal::Forbidden);
                 }
-                if let Err(refusal) = self.may(slot, Action::Publish, topic) {
-                    return Outcome::Refused(refusal);
+                if let Err(may_not) = self.may(slot, Action::Publish, topic) {
+                    return may_not.into();
                 }
                 if asker == Asker::Connection && self.owes_all(slot) {
                     return Outcome::Wait(Wait::Answer);
@@ -96,8 +96,8 @@ impl Shard {
                 self.send_order(slot, &packet, way, bytes, asker)
             }
             Order::Clear { topic, expected } => {
-                if let Err(refusal) = self.may(slot, Action::Publish, topic) {
-                    return Outcome::Refused(refusal);
+                if let Err(may_not) = self.may(slot, Action::Publish, topic) {
+                    return may_not.into();
                 }
                 let topic = self.name_topic(topic);
                 let ticket = self.ticket(slot, Asker::Connection, "");
@@ -109,8 +109,8 @@ impl Shard {
                 self.send_order(slot, &packet, way, Packet::bytes_max(0), Asker::Connection)
             }
             Order::Ask { topic, action, from, serial } => {
-                if let Err(refusal) = self.may(slot, action, topic) {
-                    return Outcome::Refused(refusal);
+                if let Err(may_not) = self.may(slot, action, topic) {
+                    return may_not.into();
                 }
                 let topic = self.name_topic(topic);
                 let ticket = Ticket { serial, ..self.ticket(slot, Asker::Connection, "") };
@@ -137,8 +137,8 @@ impl Shard {
         slot: Slot,
         wish: Wish<'_>,
     ) -> Outcome {
-        if let Err(refusal) = self.may(slot, Action::Subscribe, wish.topic) {
-            return Outcome::Refused(refusal);
+        if let Err(may_not) = self.may(slot, Action::Subscribe, wish.topic) {
+            return may_not.into();
         }
         match self.subscription_of(slot, wish.topic) {
             Some(subscription) if wish.since.is_none() => {

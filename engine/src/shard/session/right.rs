@@ -10,6 +10,9 @@
 //!   no rule          where all may      if its patterns say so
 //! ```
 //!
+//! Where patterns decide, the hook has to say so, too, if it is asked about that (`auth-ask`): then an order may have to wait. A grant that
+//! says nothing of topics leaves it to the hook alone.
+//!
 //! Where all may: on a listener that is open, as the configuration has it: one of this host, as long as nothing says who may what, or
 //! any with `insecure`.
 
@@ -21,11 +24,21 @@ use crate::shard::memory::wheel::TICK_MS;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Life;
+use crate::shard::slot::wait::MayNot;
+
+/// What rules and a grant say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Says {
+    /// He may.
+    Yes,
+    /// He may if the hook says so, too.
+    AskHook,
+}
 
 impl Shard {
-    /// Says whether whoever is on a connection may do something with a topic, or why not.
+    /// Says whether whoever is on a connection may do something with a topic, or why not, or not yet.
     #[inline]
-    pub(in crate::shard) fn may(&self, slot: Slot, action: Action, topic: &str) -> Result<(), Refusal> {
+    pub(in crate::shard) fn may(&mut self, slot: Slot, action: Action, topic: &str) -> Result<(), MayNot> {
         // Nobody has said who it is, and everybody may everything.
         if self.all_may & self.trust.grants.is_empty() {
             return Ok(());
@@ -34,13 +47,38 @@ impl Shard {
     }
 
     #[inline(never)]
-    fn may_by_right(&self, slot: Slot, action: Action, topic: &str) -> Result<(), Refusal> {
+    fn may_by_right(&mut self, slot: Slot, action: Action, topic: &str) -> Result<(), MayNot> {
+        match self.rules_say(slot, action, topic) {
+            Ok(Says::Yes) => Ok(()),
+            Ok(Says::AskHook) if self.was_consulted(slot) => Ok(()),
+            Ok(Says::AskHook) => self.consult(slot, action, topic),
+            Err(refusal) => Err(MayNot::AtAll(refusal)),
+        }
+    }
+
+    /// Has the hook asked about what a connection will order soon, if it has to be asked about that; says false if there is no room.
+    pub(in crate::shard) fn foresee(&mut self, slot: Slot, action: Action, topic: &str) -> bool {
+        self.rules_say(slot, action, topic) != Ok(Says::AskHook) || self.consult_ahead(slot, action, topic)
+    }
+
+    /// Says whether the hook was asked about all that a connection orders now when that began: the topics of a plan, the lines of a batch.
+    /// What it said then may be over, and must not leave them half done.
+    fn was_consulted(&self, slot: Slot) -> bool {
+        match self.slots.connections[slot as usize].session {
+            Session::Poll | Session::Stream => true,
+            Session::Request => self.exchange_if_any(slot).is_some_and(|exchange| exchange.batch.allowed),
+            _ => false,
+        }
+    }
+
+    /// Says what rules and the grant of a connection say.
+    pub(in crate::shard) fn rules_say(&self, slot: Slot, action: Action, topic: &str) -> Result<Says, Refusal> {
         let who = self.limits.rules.who(action, topic);
         let number = self.grant_of(slot);
         if number == NOBODY {
             return match who {
-                Some(Who::Anyone) => Ok(()),
-                None if self.is_open_to(slot) => Ok(()),
+                Some(Who::Anyone) => Ok(Says::Yes),
+                None if self.is_open_to(slot) => Ok(Says::Yes),
                 Some(Who::Nobody) => Err(Refusal::Forbidden),
                 _ => Err(Refusal::Unauthorized),
             };
@@ -49,11 +87,21 @@ impl Shard {
         if interned.revoked || self.has_ended(number) {
             return Err(Refusal::Expired);
         }
+        let asks = self.limits.asks.about(action);
         match who {
-            Some(Who::Anyone | Who::Authenticated) => Ok(()),
-            Some(Who::Granted) | None if interned.grant.gives(action, topic) => Ok(()),
+            Some(Who::Anyone | Who::Authenticated) => Ok(Says::Yes),
+            Some(Who::Granted) | None if interned.grant.gives(action, topic) || asks && interned.grant.unlisted => {
+                Ok(if asks { Says::AskHook } else { Says::Yes })
+            }
             _ => Err(Refusal::Forbidden),
         }
+    }
+
+    /// Says whether two grants are those of one and the same, as the hook is told of them.
+    pub(in crate::shard) fn are_of_one(&self, one: u32, other: u32) -> bool {
+        let who =
+            |number| self.trust.grants.get(number).map(|interned| (&interned.grant.name, &interned.grant.subject));
+        who(one).is_some_and(|one| who(other) == Some(one))
     }
 
     /// Returns the number of the grant that whatever a connection orders now is ordered by.

@@ -10,9 +10,10 @@ use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::reading::Reading;
-use crate::shard::session::request::exchange::{Asked, Body, Exchange};
+use crate::shard::session::request::exchange::{Asked, Body, Exchange, Pending};
 use crate::shard::session::request::words::Words;
 use crate::shard::session::traits::Session;
+use crate::shard::slot::wait::Wait;
 use crate::shard::topic::topics::NONE;
 
 impl Shard {
@@ -62,6 +63,30 @@ impl Shard {
             self.trust.grants.release(exchange.grant);
             self.drop_reading(exchange.reading);
         }
+    }
+
+    /// Makes a request wait whose head is read once more when what it waits for has come. Who sends it, and what is known of what it may
+    /// read, stays: it might not be known any more by then, and it would have to wait for that again, and again.
+    pub(in crate::shard) fn read_head_again(&mut self, slot: Slot, wait: Wait) {
+        let exchange = self.exchange(slot);
+        let (grant, readable) = (std::mem::replace(&mut exchange.grant, NOBODY), exchange.readable);
+        self.end_exchange(slot);
+        let exchange = self.exchange(slot);
+        (exchange.grant, exchange.known, exchange.readable) = (grant, true, readable);
+        self.wait(slot, wait);
+    }
+
+    /// Begins the exchange of a request whose head is there; says whether it is known who sends it, as the head was read before.
+    pub(in crate::shard) fn begin_exchange(&mut self, slot: Slot, pending: Pending) -> bool {
+        let before = self.exchange_if_any_mut(slot).filter(|exchange| exchange.known);
+        let before = before.map(|exchange| (std::mem::replace(&mut exchange.grant, NOBODY), exchange.readable));
+        self.end_exchange(slot);
+        let exchange = self.exchange(slot);
+        exchange.pending = pending;
+        if let Some((grant, readable)) = before {
+            (exchange.grant, exchange.readable) = (grant, readable);
+        }
+        before.is_some()
     }
 
     /// Returns what a connection reads that is a poll, or a stream that has not subscribed all its topics.

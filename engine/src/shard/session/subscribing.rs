@@ -20,7 +20,7 @@ use crate::shard::session::request::options::Options;
 use crate::shard::session::request::plan;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
-use crate::shard::slot::wait::Outcome;
+use crate::shard::slot::wait::{MayNot, Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
 use crate::shard::topic::topics::{AWAY, NONE};
 
@@ -50,7 +50,8 @@ pub(in crate::shard) fn transport(request: &Request<'_>) -> Result<Transport, &'
 }
 
 impl Shard {
-    /// Begins a stream or a long poll with these options: checks its plan, keeps it, sends the head, and subscribes the first topic.
+    /// Begins a stream or a long poll with these options: checks its plan, keeps it, sends the head, and subscribes the first topic. If it
+    /// is not known yet whether it may read all of them, nothing is begun, and what has to come before is returned.
     pub(in crate::shard) fn begin_subscriber<D: Driver>(
         &mut self,
         driver: &mut D,
@@ -59,7 +60,7 @@ impl Shard {
         path_topic: Option<&str>,
         transport: Transport,
         options: Options,
-    ) -> Result<(), &'static str> {
+    ) -> Result<Option<Wait>, &'static str> {
         let (query, last_event_id) = (request.query, request.headers.last_event_id);
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         let path_topic = match path_topic.map(|topic| topic::from_path_subscribe(topic, &mut room)) {
@@ -79,19 +80,23 @@ impl Shard {
         // Who waits for a stream, and gets none, does not send another request on this connection.
         let ends = matches!(transport, Transport::Stream(_));
         let begun = checked.map(|several| {
-            if let Some((topic, refusal)) = self.first_forbidden(slot, &plan) {
-                self.refuse_topic(driver, slot, refusal, topic, ends);
-                return;
+            match self.may_read_all(slot, &plan) {
+                Ok(()) => {}
+                Err((_, MayNot::Yet(wait))) => return Some(wait),
+                Err((topic, MayNot::AtAll(refusal))) => {
+                    self.refuse_topic(driver, slot, refusal, topic, ends);
+                    return None;
+                }
             }
             if plan::count(&plan) > self.subscriptions_max(slot) as usize {
                 // Before its head: a stream would end, and come back for the same.
                 self.refuse_request(driver, slot, Refusal::TooMany, ends);
-                return;
+                return None;
             }
             let mut kept = Buffer::new(Owner::Inbound);
             if !kept.push(&mut self.store, driver.memory_mut(), &plan) {
                 self.refuse_request(driver, slot, Refusal::Full, ends);
-                return;
+                return None;
             }
             let reading = self.readings.insert(Reading::new(transport, kept));
             self.exchange(slot).reading = u32::try_from(reading).expect("fewer than 2^32");
@@ -109,17 +114,34 @@ impl Shard {
                     self.begin_poll(driver, slot, request, transport, options.wait_s);
                 }
             }
+            None
         });
         self.scratch.plan = plan;
         begun
     }
 
-    /// Finds the first topic of a plan that may not be read, and why.
-    fn first_forbidden<'p>(&self, slot: Slot, plan: &'p [u8]) -> Option<(&'p str, Refusal)> {
-        plan::steps(plan).find_map(|step| {
-            let refusal = self.may(slot, Action::Subscribe, step.topic).err()?;
-            Some((step.topic, refusal))
-        })
+    /// Says whether all topics of a plan may be read, or which may not, and why. Of those that have to be waited for, the hook is asked
+    /// about all.
+    fn may_read_all<'p>(&mut self, slot: Slot, plan: &'p [u8]) -> Result<(), (&'p str, MayNot)> {
+        let readable = self.exchange(slot).readable;
+        let mut awaited = None;
+        for (place, step) in plan::steps(plan).enumerate().skip(readable.into()) {
+            if awaited.is_some() {
+                if !self.foresee(slot, Action::Subscribe, step.topic) {
+                    break;
+                }
+                continue;
+            }
+            match self.may(slot, Action::Subscribe, step.topic) {
+                Ok(()) => {}
+                Err(may_not @ MayNot::AtAll(_)) => return Err((step.topic, may_not)),
+                Err(may_not @ MayNot::Yet(_)) => {
+                    self.exchange(slot).readable = place as u8;
+                    awaited = Some((step.topic, may_not));
+                }
+            }
+        }
+        awaited.map_or(Ok(()), Err)
     }
 
     /// Subscribes the next topic of the plan, as far as answers and rings allow; what has to wait comes back here.

@@ -34,6 +34,24 @@ pub(in crate::shard) enum Outcome {
     Refused(Refusal),
 }
 
+/// Why somebody may not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum MayNot {
+    /// It is not known yet whether he may.
+    Yet(Wait),
+    /// He may not.
+    AtAll(Refusal),
+}
+
+impl From<MayNot> for Outcome {
+    fn from(may_not: MayNot) -> Outcome {
+        match may_not {
+            MayNot::Yet(wait) => Outcome::Wait(wait),
+            MayNot::AtAll(refusal) => Outcome::Refused(refusal),
+        }
+    }
+}
+
 impl Shard {
     /// Makes a connection wait.
     pub(in crate::shard) fn wait(&mut self, slot: Slot, wait: Wait) {

@@ -22,7 +22,7 @@ use crate::shard::session::order::Order;
 use crate::shard::session::request::answer::{JSON, ok};
 use crate::shard::session::request::exchange::Batch;
 use crate::shard::slot::connection::Waiting;
-use crate::shard::slot::wait::Outcome;
+use crate::shard::slot::wait::{MayNot, Outcome};
 use crate::shard::work::PIECE_NS;
 
 /// Bodies of batches may be so many times as large as a message.
@@ -30,6 +30,9 @@ pub(in crate::shard) const BATCH_MESSAGES: u64 = 16;
 
 /// Bytes of a record before its topic: lengths of topic (1), event name (1) and payload (4), and whether that is text (1).
 const RECORD_HEAD: usize = 7;
+
+/// Records that the hook is asked about while one before them waits for it.
+const FORESEEN_MAX: usize = 64;
 
 /// What checking one line of a batch found.
 enum Line {
@@ -98,7 +101,13 @@ impl Shard {
             }
             match self.allow_record(driver, slot) {
                 Ok(()) => {}
-                Err((line, refusal)) => {
+                Err((_, MayNot::Yet(wait))) => {
+                    self.foresee_records(driver, slot);
+                    self.wait(slot, wait);
+                    self.active(slot).complete = true;
+                    return;
+                }
+                Err((line, MayNot::AtAll(refusal))) => {
                     self.clear_body(slot);
                     let text = format!("line {line}: {}", refusal.row().text);
                     self.refuse_request_because(driver, slot, refusal, &text, false);
@@ -208,7 +217,7 @@ impl Shard {
     }
 
     /// Asks of the next record of a checked batch whether it may be published; says which one may not, and why.
-    fn allow_record<D: Driver>(&mut self, driver: &D, slot: Slot) -> Result<(), (u32, Refusal)> {
+    fn allow_record<D: Driver>(&mut self, driver: &D, slot: Slot) -> Result<(), (u32, MayNot)> {
         let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory().bytes(active.body.span());
         let Batch { offset, packed, sent, .. } = self.exchanges[active.state as usize].batch;
@@ -218,12 +227,30 @@ impl Shard {
             return Ok(());
         }
         let Record { topic, len, .. } = Record::first(&body[offset as usize..packed as usize]);
-        self.may(slot, Action::Publish, topic).map_err(|refusal| (sent + 1, refusal))?;
+        self.may(slot, Action::Publish, topic).map_err(|may_not| (sent + 1, may_not))?;
         self.work.spend(PIECE_NS);
         let batch = &mut self.exchange(slot).batch;
         batch.offset += len as u32;
         batch.sent += 1;
         Ok(())
+    }
+
+    /// Has the hook asked about the records behind one that waits for it, some way ahead.
+    fn foresee_records<D: Driver>(&mut self, driver: &D, slot: Slot) {
+        let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
+        let body = driver.memory().bytes(active.body.span());
+        let Batch { mut offset, packed, .. } = self.exchanges[active.state as usize].batch;
+        for _ in 0..FORESEEN_MAX {
+            if offset >= packed {
+                return;
+            }
+            let Record { topic, len, .. } = Record::first(&body[offset as usize..packed as usize]);
+            if !self.foresee(slot, Action::Publish, topic) {
+                return;
+            }
+            self.work.spend(PIECE_NS);
+            offset += len as u32;
+        }
     }
 
     /// Publishes the next record of a checked batch.

@@ -115,6 +115,10 @@ pub(in crate::shard) struct Exchange {
     pub(in crate::shard) expected: Option<Standing>,
     /// What whoever sends it may do.
     pub(in crate::shard) grant: u32,
+    /// Its head waits to be read once more, and then it is known already who sends it.
+    pub(in crate::shard) known: bool,
+    /// Of the topics that it wants to read, the first so many may be read.
+    pub(in crate::shard) readable: u8,
     /// Where its messages start.
     pub(in crate::shard) since: Since,
     /// What it will read, if it subscribes; or [`NONE`].
@@ -142,6 +146,8 @@ impl Exchange {
             conditions: Buffer::new(Owner::Inbound),
             expected: None,
             grant: NOBODY,
+            known: false,
+            readable: 0,
             since: Since::Latest,
             reading: NONE,
             batch: Batch::default(),

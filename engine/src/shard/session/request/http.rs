@@ -24,6 +24,7 @@ use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::session::request::exchange::{Asked, Body, Pending};
 use crate::shard::session::request::origin::{self, Welcome};
+use crate::shard::session::request::route::Detour;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::keep::Shelf;
@@ -78,8 +79,7 @@ impl Shard {
             http10: request.http10,
             head_only: request.method == Method::Head,
         };
-        self.end_exchange(slot);
-        self.exchange(slot).pending = pending;
+        let known = self.begin_exchange(slot, pending);
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.heading = false;
         let words = &mut self.exchanges[active.state as usize].words;
@@ -96,18 +96,20 @@ impl Shard {
         }
         // An HTTP/1.0 peer's Upgrade is ignored (RFC 9110 section 7.8).
         let upgrades = request.headers.connection_upgrade && request.headers.upgrade_websocket && !request.http10;
-        let refused = match self.recognize(slot, request) {
-            Recognized::As(grant) => {
+        let recognized = if known { None } else { Some(self.recognize(slot, request)) };
+        let refused = match recognized {
+            None => None,
+            Some(Recognized::As(grant)) => {
                 self.exchange(slot).grant = grant;
                 None
             }
-            Recognized::Wait(wait) => {
+            Some(Recognized::Wait(wait)) => {
                 // The head is read once more when what it waits for has come.
                 self.end_exchange(slot);
                 self.wait(slot, wait);
                 return 0;
             }
-            Recognized::Refused(refusal, text) => Some((refusal, text)),
+            Some(Recognized::Refused(refusal, text)) => Some((refusal, text)),
         };
         if let Some((refusal, text)) = refused.filter(|_| upgrades) {
             self.refuse_request_because(driver, slot, refusal, text, true);
@@ -125,7 +127,11 @@ impl Shard {
         } else {
             match self.route(driver, slot, request) {
                 Ok(body_bytes_max) => body_bytes_max,
-                Err(violation) => {
+                Err(Detour::Wait(wait)) => {
+                    self.read_head_again(slot, wait);
+                    return 0;
+                }
+                Err(Detour::Wrong(violation)) => {
                     self.answer_error(driver, slot, violation.status(), violation.text(), false);
                     self.limits.message_bytes_max.into()
                 }

@@ -25,6 +25,7 @@ use crate::shard::session::request::exchange::Asked;
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
 use crate::shard::session::subscribing;
+use crate::shard::slot::wait::Wait;
 
 /// Headers that a page of another origin may send: those that have a meaning here.
 const PREFLIGHT_HEADERS: &str =
@@ -50,6 +51,21 @@ const READ: &str = "GET, HEAD, OPTIONS";
 const TOPICS: &str = "GET, HEAD, POST, OPTIONS";
 const TOPIC: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
+/// Why a request does not go its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Detour {
+    /// It is wrong.
+    Wrong(Violation),
+    /// Something has to come before.
+    Wait(Wait),
+}
+
+impl From<Violation> for Detour {
+    fn from(violation: Violation) -> Detour {
+        Detour::Wrong(violation)
+    }
+}
+
 impl Shard {
     /// Finds out what a request asks for, and how large its body may be. Answers at once what needs no body.
     pub(in crate::shard) fn route<D: Driver>(
@@ -57,7 +73,7 @@ impl Shard {
         driver: &mut D,
         slot: Slot,
         request: &Request<'_>,
-    ) -> Result<u64, Violation> {
+    ) -> Result<u64, Detour> {
         let body_bytes_max = u64::from(self.limits.message_bytes_max);
         let allow = self.allowed_methods(request.path);
         let writes = matches!(request.method, Method::Post | Method::Delete);
@@ -99,7 +115,7 @@ impl Shard {
         slot: Slot,
         request: &Request<'_>,
         body_bytes_max: u64,
-    ) -> Result<u64, Violation> {
+    ) -> Result<u64, Detour> {
         let headers = &request.headers;
         match request.path {
             "/" => {
@@ -137,7 +153,7 @@ impl Shard {
         slot: Slot,
         request: &Request<'_>,
         name: &str,
-    ) -> Result<u64, Violation> {
+    ) -> Result<u64, Detour> {
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         match request.method {
             Method::Post => {
@@ -172,7 +188,7 @@ impl Shard {
         slot: Slot,
         request: &Request<'_>,
         name: Option<&str>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Detour> {
         self.exchange(slot).pending.by_accept = query::value(request.query, "transport").is_none();
         let transport = match subscribing::transport(request) {
             Ok(transport) => transport,
@@ -221,8 +237,12 @@ impl Shard {
             self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
         } else if self.draining {
             self.refuse_request(driver, slot, Refusal::Draining, true);
-        } else if let Err(text) = self.begin_subscriber(driver, slot, request, name, transport, options) {
-            self.answer_error(driver, slot, 400, text, false);
+        } else {
+            match self.begin_subscriber(driver, slot, request, name, transport, options) {
+                Ok(None) => {}
+                Ok(Some(wait)) => return Err(Detour::Wait(wait)),
+                Err(text) => self.answer_error(driver, slot, 400, text, false),
+            }
         }
         Ok(())
     }

@@ -153,9 +153,7 @@ impl Shard {
         match self.order_subscription(driver, slot, wish) {
             Outcome::Done => {}
             Outcome::Wait(wait) => {
-                // The head is read once more when what it waits for has come.
-                self.end_exchange(slot);
-                self.wait(slot, wait);
+                self.read_head_again(slot, wait);
                 return 0;
             }
             Outcome::Refused(refusal) => {
