@@ -47,6 +47,7 @@ mod multitude;
 mod ndjson;
 mod net;
 mod numbers;
+mod occupancy;
 mod operator;
 mod oracle;
 mod oracle_tests;
@@ -76,6 +77,7 @@ mod table;
 mod telnet;
 mod unfinished;
 mod waiting;
+mod watcher;
 mod wire;
 mod world;
 

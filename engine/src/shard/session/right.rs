@@ -13,6 +13,8 @@
 //! Where all may: on a listener that is open, as the configuration has it: one of this host, as long as nothing says who may what, or
 //! any with `insecure`.
 
+use corecast_protocol::topic::occupied;
+
 use crate::grant::{Action, Who};
 use crate::io::driver::Slot;
 use crate::shard::Shard;
@@ -35,6 +37,8 @@ impl Shard {
 
     #[inline(never)]
     fn may_by_right(&self, slot: Slot, action: Action, topic: &str) -> Result<(), Refusal> {
+        // Who may read a topic may know how many do.
+        let topic = if action == Action::Subscribe { occupied(topic).unwrap_or(topic) } else { topic };
         let who = self.limits.rules.who(action, topic);
         let number = self.grant_of(slot);
         if number == NOBODY {
