@@ -60,6 +60,10 @@ marks! {
     BackBeforeLeave,
     /// There is no room to say that a topic has no readers any more.
     LeaveWaits,
+    /// There is no room to say how many read a topic.
+    ReadersWait,
+    /// There is no memory to tell how many read a topic.
+    NumberUntold,
     /// A connection ends, and its subscriptions end in several turns.
     DepartsInTurns,
     /// A frame that was sent in part is forgotten by its log, and its connection keeps the rest.

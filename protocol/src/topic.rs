@@ -13,6 +13,9 @@ pub const TOPIC_BYTES_MAX: usize = 255;
 /// The prefix of the engine's own, read-only topics.
 pub const SYSTEM_PREFIX: &str = "$sys/";
 
+/// What stands before a topic in the name of the one that tells how many read it.
+pub const OCCUPANCY_PREFIX: &str = "$sys/occupancy/";
+
 /// Names the rule that a topic breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TopicError {
@@ -80,6 +83,17 @@ pub fn validate_subscribe(topic: &str) -> Result<(), TopicError> {
 /// Says whether the topic is the engine's own (it starts with `$`).
 pub fn is_system(topic: &str) -> bool {
     topic.starts_with('$')
+}
+
+/// Returns the topic whose readers this one tells the number of, if it is of that kind: `a/b` of `$sys/occupancy/a/b`. The engine's own
+/// topics are not counted.
+pub fn occupied(topic: &str) -> Option<&str> {
+    topic.strip_prefix(OCCUPANCY_PREFIX).filter(|of| !is_system(of))
+}
+
+/// Says whether there can be a topic that tells how many read this one: it is not the engine's own, and short enough.
+pub fn can_be_occupied(topic: &str) -> bool {
+    !is_system(topic) && topic.len() <= TOPIC_BYTES_MAX - OCCUPANCY_PREFIX.len()
 }
 
 /// Reads a topic to publish to from the rest of a URL's path, percent-decoded into `out`.

@@ -7,6 +7,21 @@ use corecast_protocol::topic::{self, TOPIC_BYTES_MAX, TopicError};
 use corecast_protocol::{Cursor, Since, Violation, Writer, percent, valid_event};
 use proptest::prelude::*;
 
+/// A topic that tells how many read another names it; the engine's own are not counted, and every topic that is has a name that fits.
+#[test]
+fn numbers_of_readers_have_a_name() {
+    let longest = "x".repeat(TOPIC_BYTES_MAX - topic::OCCUPANCY_PREFIX.len());
+    for of in ["a", "a/b", "sys/occupancy/a", &longest] {
+        let name = format!("{}{of}", topic::OCCUPANCY_PREFIX);
+        assert_eq!((topic::occupied(&name), topic::validate_subscribe(&name)), (Some(of), Ok(())));
+        assert!(topic::can_be_occupied(of), "{of}");
+    }
+    for of in ["a", "$sys/occupancy", "$sys/occupancyx/a", "$sys/a", "$sys/occupancy/$sys/a", "sys/occupancy/a"] {
+        assert_eq!(topic::occupied(of), None, "{of}");
+    }
+    assert!(!topic::can_be_occupied("$sys/a") && !topic::can_be_occupied(&format!("{longest}x")));
+}
+
 /// The rules for topics (PROTOCOL "Topics"), each at its border.
 #[test]
 fn topics_obey_their_rules() {

@@ -119,6 +119,15 @@ pub const RULE_KEYS: &[RuleKey] = &[
         set: |t, text| one_of(text, LEVELS).map(|v| t.subscribe = Some(v)),
         show: |t| t.subscribe.map(|v| word(LEVELS, v)),
     },
+    RuleKey {
+        key: "occupancy",
+        example: "true",
+        default: Some("false"),
+        help: "How many subscriptions a topic has is published to `$sys/occupancy/TOPIC`",
+        kind: Kind::Switch,
+        set: |t, text| units::switch(text).map(|v| t.occupancy = Some(v)),
+        show: |t| t.occupancy.map(|v| v.to_string()),
+    },
 ];
 
 /// What stands for a value that only a rule can give, and what holds without.
@@ -312,7 +321,8 @@ pub fn rules_text(loaded: &Loaded) -> String {
 /// It is no topic.
 pub fn explain(loaded: &Loaded, name: &str) -> Result<String, String> {
     topic::validate_subscribe(name).map_err(|error| format!("`{name}`: {error}"))?;
-    let matching = || loaded.config.rules.written().iter().filter(|rule| pattern::matches(&rule.pattern, name));
+    let rules = loaded.config.rules.with_own();
+    let matching = || rules.iter().filter(|rule| pattern::matches(&rule.pattern, name));
     let mut text = format!("# topic {name}\n");
     for key in RULE_KEYS {
         let said = matching().find_map(|rule| Some((rule, (key.show)(&rule.terms)?)));
@@ -378,6 +388,7 @@ every = 100
 max-message = \"4KiB\"
 publish = \"granted\"
 subscribe = \"anyone\"
+occupancy = true
 
 [[topics]]
 match = \"prices/eur\"
@@ -393,7 +404,7 @@ conflate = false
     #[test]
     fn rules_are_read() {
         let problems = read("quotes", FILE).unwrap_err();
-        assert!(problems[0].starts_with("FILE:22: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
+        assert!(problems[0].starts_with("FILE:23: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
         let loaded = read("fine", &FILE.replace("\"+\"", "\"a\"")).unwrap();
         let rules = &loaded.config.rules;
         assert_eq!(rules.written().len(), 3);
@@ -407,6 +418,7 @@ conflate = false
             message_bytes_max: Some(4096),
             publish: Some(Who::Granted),
             subscribe: Some(Who::Anyone),
+            occupancy: Some(true),
         };
         assert_eq!(*rules.of("prices/usd"), all);
         let eur = Terms { lag: Some(LagPolicy::Replay), history_messages: Some(0), ..all.clone() };
@@ -537,8 +549,13 @@ match = \"ok\"
             words.join(" ")
         };
         assert!(line("lag").starts_with("lag = \"replay\" # match = \"prices/eur\", "), "{said}");
-        assert!(line("lag").ends_with(":18") && line("history-messages").ends_with(":19"), "{said}");
+        assert!(line("lag").ends_with(":19") && line("history-messages").ends_with(":20"), "{said}");
         assert!(line("every").starts_with("every = 100 # match = \"prices/#\", "), "{said}");
+        let said = explain(&loaded, "$sys/occupancy/prices/eur").unwrap();
+        assert!(
+            said.contains("history-messages = 1 ") && said.contains("# match = \"$sys/occupancy/#\", default"),
+            "{said}"
+        );
         let said = explain(&loaded, "news").unwrap();
         for expected in ["history-messages = 5 ", "every = 0 ", "conflate = false ", "# publish "] {
             assert!(said.contains(expected), "{expected}: {said}");

@@ -23,10 +23,13 @@ pub(super) fn rows(mut said: Vec<(usize, Said)>, rows_max: usize) -> Outcome {
             })),
             Said::Topics(of_shard) => rows.extend(of_shard.into_iter().map(|row| {
                 // The epoch as cursors have it.
-                let value = json!({
+                let mut value = json!({
                     "topic": row.topic, "shard": shard, "messages": row.messages, "bytes": row.bytes,
                     "epoch": format!("{:08x}", row.epoch), "head": row.head,
                 });
+                if let Some(readers) = row.readers {
+                    value["readers"] = readers.into();
+                }
                 (row.bytes, value)
             })),
             Said::Slow(of_shard) => rows.extend(of_shard.into_iter().map(|row| {
@@ -70,7 +73,14 @@ mod tests {
     /// Rows of all shards stand in one list, the largest first, with the number of their shard, and no more than were asked for.
     #[test]
     fn the_largest_stand_first() {
-        let row = |topic: &str, bytes| TopicRow { topic: topic.to_owned(), messages: 1, bytes, epoch: 10, head: 1 };
+        let row = |topic: &str, bytes| TopicRow {
+            topic: topic.to_owned(),
+            messages: 1,
+            bytes,
+            epoch: 10,
+            head: 1,
+            readers: None,
+        };
         let said =
             vec![(1, Said::Topics(vec![row("b", 5), row("d", 1)])), (0, Said::Topics(vec![row("a", 9), row("c", 3)]))];
         let outcome = rows(said, 3);

@@ -14,6 +14,7 @@
 //!                              history ◀───────────────── Replay
 //!                                     ──────────────────▶ Replayed, then its Messages
 //!                              no room ─ later ─────────▶ Behind
+//!                              counts ◀────────────────── Readers
 //! ```
 
 use super::fields::{Fields, Reader};
@@ -247,6 +248,13 @@ pub enum Packet<'a> {
         /// Its generation there.
         generation: u32,
     },
+    /// To the home: so many subscriptions are here now.
+    Readers {
+        /// Of what.
+        topic: Name<'a>,
+        /// How many; 0 also if they are not counted any more.
+        readers: u32,
+    },
     /// From the home: the next message.
     Deliver {
         /// Number of the topic on the subscribed shard.
@@ -316,6 +324,7 @@ const REPLAYED: u8 = 11;
 const MESSAGE: u8 = 12;
 const PUBLISH_IF: u8 = 13;
 const CLEAR_IF: u8 = 14;
+const READERS: u8 = 15;
 
 impl<'a> Packet<'a> {
     /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
@@ -376,6 +385,11 @@ impl<'a> Packet<'a> {
                 w.name(topic);
                 w.u32(id);
                 w.u32(generation);
+            }
+            Packet::Readers { topic, readers } => {
+                w.byte(READERS);
+                w.name(topic);
+                w.u32(readers);
             }
             Packet::Deliver { id, generation, seq, content } => {
                 w.byte(DELIVER);
@@ -472,6 +486,7 @@ impl<'a> Packet<'a> {
                 expected: r.standing()?,
                 content: r.content()?,
             },
+            READERS => Packet::Readers { topic: r.name()?, readers: r.u32()? },
             CLEAR_IF => Packet::ClearIf { topic: r.name()?, ticket: r.ticket()?, expected: r.standing()? },
             _ => return None,
         })
@@ -521,6 +536,7 @@ mod tests {
                 Packet::Join { topic, id: 1, generation: 2 },
                 Packet::Joined { id: 1, generation: 2, epoch: 3, head: 4 },
                 Packet::Leave { topic, id: 1, generation: 2 },
+                Packet::Readers { topic, readers: u32::MAX },
                 Packet::Deliver { id: 1, generation: 2, seq: 3, content },
                 Packet::Behind { id: 1, generation: 2 },
                 Packet::Replayed { ticket, epoch: 1, head: 2, stretch, lost: Some(lost) },

@@ -30,6 +30,23 @@ impl Shard {
         assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
         self.check_ledger();
         self.check_grants();
+        self.check_readers();
+    }
+
+    /// Who is counted is as the rules say, and what has changed will be told.
+    fn check_readers(&self) {
+        self.occupancy.check();
+        let mut recounts = 0;
+        let looked_at = self.recounts.look.unwrap_or(usize::MAX);
+        for index in (0..self.topics.bound() as u32).filter(|index| self.topics.is_there(*index)) {
+            let topic = self.topics.topic(index);
+            recounts += usize::from(topic.recounts);
+            let name = self.topics.name(index).text;
+            let as_said = topic.counted == self.limits.rules.count(name) || index as usize >= looked_at;
+            assert!(as_said, "invariant 19: {name} is counted as the rules say");
+        }
+        // Topics that were left are told of by their Leave, and may still stand there.
+        assert!(recounts <= self.recounts.len(), "invariant 19: {recounts} homes are to be told of topics");
     }
 
     /// A grant is there for exactly those who use it.
@@ -244,7 +261,30 @@ pub struct Standing {
     pub line: u64,
 }
 
+/// How many read a topic, as this shard knows it: what the simulator compares.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Readers<'a> {
+    /// So many here, of those that are counted.
+    Here(&'a str, u32),
+    /// At home: so many on all shards; what was told of that, and whether anybody wants to know.
+    AtHome(&'a str, u64, Option<u64>, bool),
+}
+
 impl Shard {
+    /// Tells of every topic that is counted how many read it.
+    #[doc(hidden)]
+    pub fn readers(&self, mut tell: impl FnMut(Readers<'_>)) {
+        for index in (0..self.topics.bound() as u32).filter(|index| self.topics.is_there(*index)) {
+            if self.topics.topic(index).counted {
+                tell(Readers::Here(self.topics.name(index).text, self.topics.readers(index)));
+            }
+        }
+        self.occupancy
+            .each()
+            .for_each(|(topic, readers, told, watched)| tell(Readers::AtHome(topic, readers, told, watched)));
+    }
+
     /// Tells of every subscriber where it stands.
     #[doc(hidden)]
     pub fn standings(&self, mut tell: impl FnMut(Standing)) {

@@ -74,6 +74,9 @@ impl Shard {
             self.trust.forget_topics();
         }
         self.homes.rules_changed();
+        if self.limits.rules.count_any() || limits.rules.count_any() {
+            self.recounts.look_at_all();
+        }
         self.all_may = self.is_open_to_all();
         self.metered = self.limits.quotas.meters();
         limits
@@ -122,7 +125,11 @@ impl Shard {
         let end = places.min(*next + LOOKS);
         for place in *next..end {
             if let Some((name, epoch, head, messages, bytes)) = self.homes.remembered(&self.store, place) {
-                rows.keep(bytes, rows_max, || TopicRow { topic: name.to_owned(), messages, bytes, epoch, head });
+                rows.keep(bytes, rows_max, || {
+                    let topic = name.to_owned();
+                    let readers = self.readers_of(name);
+                    TopicRow { topic, messages, bytes, epoch, head, readers }
+                });
             }
         }
         *next = end;

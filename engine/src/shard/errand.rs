@@ -95,6 +95,8 @@ pub struct TopicRow {
     pub epoch: u32,
     /// Number of its newest message, 0 before the first.
     pub head: u64,
+    /// How many subscriptions it has, on all shards; `None`: they are not counted.
+    pub readers: Option<u64>,
 }
 
 /// A subscriber that has not been sent everything.

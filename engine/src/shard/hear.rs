@@ -90,6 +90,7 @@ impl Shard {
             Packet::ClearIf { topic, ticket, expected } => self.act_if(driver, from, topic, ticket, expected, None),
             Packet::Join { topic, id, generation } => self.member_joins(from, topic, id, generation),
             Packet::Leave { topic, id, generation } => self.member_leaves(from, topic, id, generation),
+            Packet::Readers { topic, readers } => self.hear_readers(from, topic, readers),
             Packet::Replay { .. } => self.replay(driver, from, packet),
 
             Packet::Published { ticket, epoch, seq } => {
@@ -153,6 +154,10 @@ impl Shard {
         }
         worked |= self.ask_in_line(driver);
         worked |= self.leave_topics(driver);
+        // After those, who have told all there is to say of topics that they leave.
+        if !self.recounts.is_idle() || self.occupancy.is_due(self.clock.now_ms) {
+            worked |= self.count_readers(driver);
+        }
         worked
     }
 }

@@ -11,6 +11,7 @@
 //!   histories   blocks; topics that nobody reads               4/8          used longest ago first
 //!   tables      topics that are read, subscriptions, names     3/8          whoever subscribes is refused
 //!               of these: grants, known verdicts               1/8          verdicts used longest ago go first
+//!               of these: how many read topics                 1/8          is not told of topics that nobody reads
 //!   scratch     what is kept of blocks, queues of a turn       -            bounded by the others
 //! ```
 //!
@@ -53,7 +54,7 @@ impl Shard {
     /// Returns what is held besides blocks.
     pub(super) fn besides(&self) -> Besides {
         Besides {
-            tables: self.topics.bytes() + self.homes.bytes() + self.trust.bytes(),
+            tables: self.topics.bytes() + self.homes.bytes() + self.occupancy.bytes() + self.trust.bytes(),
             busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes() + self.edge_bytes,
             scratch: self.store.bookkeeping_bytes() + self.scratch_bytes().saturating_sub(self.scratch_at_start),
         }
@@ -63,7 +64,8 @@ impl Shard {
     /// read here already.
     pub(super) fn has_table_room(&self, slot: Slot, new_name: Option<usize>) -> bool {
         let busy = self.slots.actives.used_bytes() + self.exchanges.used_bytes() + self.readings.used_bytes();
-        let used = self.topics.used_bytes() + self.homes.read_bytes() + self.trust.bytes() + busy;
+        let counted = self.occupancy.used_bytes();
+        let used = self.topics.used_bytes() + self.homes.read_bytes() + counted + self.trust.bytes() + busy;
         let left = self.store.pool.tables_max().saturating_sub(used);
         let costs = new_name.map_or(KNOWN_BYTES, |bytes| NEW_BYTES + 2 * bytes as u64);
         let held = u64::from(self.slots.connections[slot as usize].subscriptions) * HELD_BYTES;
@@ -77,6 +79,8 @@ impl Shard {
             bytes_of(&self.slots.ready),
             bytes_of(&self.sending.dirty),
             bytes_of(&self.leaving.connections),
+            self.recounts.queue_bytes(),
+            self.occupancy.queue_bytes(),
             self.leaving.topics.iter().map(bytes_of).sum(),
             self.crossings.all.iter().map(Crossing::bytes).sum(),
             self.reaped.capacity() * size_of::<Completion>(),

@@ -61,6 +61,7 @@ mod work;
 use std::collections::VecDeque;
 use std::hash::Hasher;
 
+use corecast_protocol::topic::{is_system, occupied};
 use siphasher::sip::SipHasher13;
 
 use crate::io::driver::{Completion, Slot};
@@ -84,11 +85,13 @@ use timers::Timers;
 use topic::chain::Store;
 use topic::home::Homes;
 use topic::leaving::Leaving;
+use topic::occupancy::Occupancy;
+use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
 use work::{Postponed, Work};
 
 #[doc(hidden)]
-pub use check::{Head, Standing};
+pub use check::{Head, Readers, Standing};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
 pub use errand::{Answer, ConnectionRow, Errand, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wanted};
@@ -156,6 +159,10 @@ pub struct Shard {
     homes: Homes,
     store: Store,
     leaving: Leaving,
+    /// Topics whose homes are to be told how many read them here.
+    recounts: Recounts,
+    /// How many read the topics that have their home here, as far as anybody wants to know.
+    occupancy: Occupancy,
     /// Number of the newest replay asked for.
     serial: u32,
 
@@ -227,6 +234,8 @@ impl Shard {
             homes: Homes::new(random(&mut random_state)),
             store: Store::new(limits.memory_bytes),
             leaving: Leaving::new(shards),
+            recounts: Recounts::new(shards),
+            occupancy: Occupancy::new(),
             serial: 0,
             trust: Trust::new((hash_key, random(&mut random_state)), limits.memory_bytes),
             all_may: false,
@@ -337,6 +346,20 @@ impl Shard {
         let mut hasher = SipHasher13::new_with_keys(self.hash_key, !self.hash_key);
         hasher.write(topic.as_bytes());
         hasher.finish()
+    }
+
+    /// Returns the hash of a topic. One that tells how many read another has the same home as that.
+    fn hash_topic(&self, topic: &str) -> u64 {
+        if is_system(topic) { self.hash_system_topic(topic) } else { self.hash(topic) }
+    }
+
+    #[cold]
+    fn hash_system_topic(&self, topic: &str) -> u64 {
+        let hash = self.hash(topic);
+        let Some(of) = occupied(topic) else { return hash };
+        let shards = self.crossings.links.shards() as u64;
+        let home = self.home_of(self.hash(of)) as u64;
+        (hash / shards * shards).checked_add(home).unwrap_or(home)
     }
 
     fn home_of(&self, hash: u64) -> usize {

@@ -15,7 +15,7 @@ use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use corecast_protocol::pattern;
+use corecast_protocol::{pattern, topic};
 
 use crate::grant::{Action, Who};
 
@@ -60,6 +60,8 @@ pub struct Terms {
     pub publish: Option<Who>,
     /// Who may read.
     pub subscribe: Option<Who>,
+    /// How many read it is told.
+    pub occupancy: Option<bool>,
 }
 
 /// A row of terms with nothing in it.
@@ -73,6 +75,7 @@ static NOTHING: Terms = Terms {
     message_bytes_max: None,
     publish: None,
     subscribe: None,
+    occupancy: None,
 };
 
 impl Terms {
@@ -87,6 +90,7 @@ impl Terms {
         self.message_bytes_max = self.message_bytes_max.or(other.message_bytes_max);
         self.publish = self.publish.or(other.publish);
         self.subscribe = self.subscribe.or(other.subscribe);
+        self.occupancy = self.occupancy.or(other.occupancy);
     }
 }
 
@@ -135,6 +139,8 @@ pub struct Rules {
     /// The least that a rule says of the largest payload: nothing has to be looked up for smaller ones.
     message_bytes_least: Option<u32>,
     says_who: bool,
+    /// What holds for the topics that tell how many read others; none: there are none.
+    own: Option<Rule>,
 }
 
 impl PartialEq for Rules {
@@ -165,13 +171,40 @@ impl Rules {
         if rules.is_empty() {
             return Ok(Rules::default());
         }
-        Compiler::new(&rules).compile().map(|compiled| Rules { rules, ..compiled })
+        let own = rules.iter().any(|rule| rule.terms.occupancy == Some(true)).then(occupancy_rule);
+        let mut all = rules.clone();
+        match all.iter_mut().find(|rule| own.as_ref().is_some_and(|own| own.pattern == rule.pattern)) {
+            Some(written) => written.terms.inherit(&occupancy_rule().terms),
+            None => all.extend(own.clone()),
+        }
+        all.sort_by(|a, b| pattern::specificity(&b.pattern, &a.pattern));
+        Compiler::new(&all).compile().map(|compiled| Rules { rules, own, ..compiled })
     }
 
     /// Returns them as they are written, the most specific first.
     #[must_use]
     pub fn written(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Returns them and the engine's own, the most specific first; of two with one pattern the written one.
+    #[must_use]
+    pub fn with_own(&self) -> Vec<&Rule> {
+        let mut all: Vec<&Rule> = self.rules.iter().chain(&self.own).collect();
+        all.sort_by(|a, b| pattern::specificity(&b.pattern, &a.pattern));
+        all
+    }
+
+    /// Says whether readers of any topic are counted.
+    #[must_use]
+    pub fn count_any(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Says whether readers of a topic are counted, and their number is told.
+    #[must_use]
+    pub fn count(&self, topic: &str) -> bool {
+        self.count_any() && topic::can_be_occupied(topic) && self.of(topic).occupancy == Some(true)
     }
 
     /// Finds what holds for a topic: a number that means the same for as long as these rules do.
@@ -245,6 +278,12 @@ impl Rules {
     fn segment(&self, step: &Step) -> &[u8] {
         &self.segments[step.at as usize..(step.at + step.len) as usize]
     }
+}
+
+/// What holds for topics that tell how many read others, as far as nobody writes anything else: only the newest number matters.
+fn occupancy_rule() -> Rule {
+    let terms = Terms { history_messages: Some(1), conflate: Some(true), ..Terms::default() };
+    Rule { pattern: format!("{}#", topic::OCCUPANCY_PREFIX).into(), terms }
 }
 
 /// Orders segments: most that are different have different lengths, and that is soon seen.
@@ -388,6 +427,27 @@ mod tests {
 
     fn messages(pattern: &str, count: u32) -> Rule {
         rule(pattern, Terms { history_messages: Some(count), ..Terms::default() })
+    }
+
+    /// Readers are counted where the most specific rule that says so wants it, never those of the engine's own topics; the topics that tell
+    /// their number hold the newest only, unless a rule says otherwise.
+    #[test]
+    fn readers_are_counted_by_rule() {
+        let counted = |pattern, occupancy| rule(pattern, Terms { occupancy: Some(occupancy), ..Terms::default() });
+        let rules = Rules::new(vec![counted("#", true), counted("a/+", false), counted("$sys/#", true)]).unwrap();
+        for (topic, expected) in
+            [("a", true), ("a/b", false), ("a/b/c", true), ("$sys/x", false), ("$sys/occupancy/a", false)]
+        {
+            assert_eq!(rules.count(topic), expected, "{topic}");
+        }
+        assert!(rules.count(&"x".repeat(240)) && !rules.count(&"x".repeat(241)));
+        let newest = Terms { history_messages: Some(1), conflate: Some(true), ..Terms::default() };
+        assert_eq!(*rules.of("$sys/occupancy/a/b"), Terms { occupancy: Some(true), ..newest.clone() });
+        assert_eq!((rules.written().len(), rules.with_own().len()), (3, 4));
+        let other = Rules::new(vec![counted("#", true), messages("$sys/occupancy/#", 5)]).unwrap();
+        assert_eq!(*other.of("$sys/occupancy/a"), Terms { history_messages: Some(5), ..newest });
+        let none = Rules::new(vec![counted("#", false)]).unwrap();
+        assert!(!none.count_any() && !none.count("a") && *none.of("$sys/occupancy/a") == Terms::default());
     }
 
     /// Each value comes from the most specific rule that says it; the rest from less specific ones, and then from nowhere.

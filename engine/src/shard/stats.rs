@@ -65,6 +65,7 @@ stats! {
     homes: "Topics that have their home on this shard.",
     subscriptions: "Subscriptions.",
     published: "Messages numbered by the homes on this shard.",
+    occupancies: "Of these, those that tell how many read a topic (`occupancy`).",
     owed: "Messages times subscriptions: what the subscribers of this shard had coming.",
     delivered: "Messages handed to the kernel or to a connection's queue, in full or (the last one) in part.",
     conflated: "Messages skipped because the subscriber asked for the newest only.",

@@ -187,6 +187,11 @@ impl Draft {
         Draft { kind, busy_steps, shards, cores, ring_bytes, limits, sizes, plan, faults, count, clears }
     }
 
+    /// Says whether most clients hold as much memory as they get.
+    pub(crate) fn is_hoard(&self) -> bool {
+        self.kind == Kind::Hoard
+    }
+
     pub(crate) fn clients(&self, rng: &mut Rng) -> Vec<Client> {
         let calm = self.plan.calm;
         let client = |name| match (self.kind, rng.below(18)) {

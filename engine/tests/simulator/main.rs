@@ -48,6 +48,7 @@ mod multitude;
 mod ndjson;
 mod net;
 mod numbers;
+mod occupancy;
 mod operator;
 mod oracle;
 mod oracle_tests;
@@ -77,6 +78,7 @@ mod table;
 mod telnet;
 mod unfinished;
 mod waiting;
+mod watcher;
 mod wire;
 mod world;
 

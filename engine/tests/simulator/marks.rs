@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 26] = [
+const IN_SCENES: [(Mark, &str); 28] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
@@ -79,10 +79,12 @@ const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::JoinedLater, "standstill.rs"),
     (Mark::LagWaits, "standstill.rs"),
     (Mark::LineRefused, "rules.rs"),
+    (Mark::NumberUntold, "occupancy.rs"),
     (Mark::OverloadHolds, "overload.rs"),
     (Mark::OverloadRefuses, "overload.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
+    (Mark::ReadersWait, "occupancy.rs"),
     (Mark::RightLost, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
     (Mark::VerdictLate, "rights.rs"),

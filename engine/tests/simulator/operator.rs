@@ -22,13 +22,16 @@ pub(crate) struct Operator {
     limits: Limits,
     calm: bool,
     reads_after: u64,
+    /// Draws which topics are counted, if any are in this world.
+    counts: Option<Rng>,
 }
 
 impl Operator {
     pub(crate) fn new(control: mesh::Control, seed: u64, limits: Limits, calm: bool) -> Operator {
+        let counts = limits.rules.count_any().then(|| Rng::new(seed.rotate_left(49)));
         let mut rng = Rng::new(!seed);
         let reads_after = rng.pick(&READS);
-        Operator { control, rng, limits, calm, reads_after }
+        Operator { control, rng, limits, calm, reads_after, counts }
     }
 
     /// Gives the next shard an order, the one of so many, and looks at the answers if it is time.
@@ -66,13 +69,13 @@ impl Operator {
             limits.log_bytes_max = rng.pick(&[start.log_bytes_max, 1_000, 256 << 10]);
             limits.lag = rng.pick(&[start.lag, start.lag, LagPolicy::Close, LagPolicy::Replay]);
         }
-        limits.rules = draw_rules(rng, start, self.calm);
+        limits.rules = draw_rules(rng, start, self.calm, self.counts.as_mut());
         limits
     }
 }
 
 /// Draws rules that may follow the limits of the start: some for topics that there are, some for none.
-fn draw_rules(rng: &mut Rng, start: &Limits, calm: bool) -> Rules {
+fn draw_rules(rng: &mut Rng, start: &Limits, calm: bool, mut counts: Option<&mut Rng>) -> Rules {
     let mut rules: Vec<Rule> = Vec::new();
     for _ in 0..rng.below(5) {
         let pattern = rng.pick(&["#", "+", "+/+", "t/+", "t/#", "t/1", "hot", "a/b", "other/#", "+/1"]);
@@ -93,8 +96,13 @@ fn draw_rules(rng: &mut Rng, start: &Limits, calm: bool) -> Rules {
             every_ms: rng.pick(&[None, Some(0)]),
             publish: None,
             subscribe: None,
+            occupancy: counts.as_mut().and_then(|rng| rng.pick(&[None, Some(true), Some(true), Some(false)])),
         };
         rules.push(Rule { pattern: pattern.into(), terms });
+    }
+    if counts.is_some() {
+        rules.retain(|rule| &*rule.pattern != "#");
+        rules.push(Rule { pattern: "#".into(), terms: Terms { occupancy: Some(true), ..Terms::default() } });
     }
     Rules::new(rules).expect("no pattern stands twice")
 }

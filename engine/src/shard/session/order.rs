@@ -151,7 +151,7 @@ impl Shard {
             }
             // A new start is a new subscription; room for it is looked for before the old one ends.
             Some(subscription) => {
-                if let Err(way) = self.crossings.may_subscribe(self.home_of(self.hash(wish.topic))) {
+                if let Err(way) = self.crossings.may_subscribe(self.home_of(self.hash_topic(wish.topic))) {
                     return Outcome::Wait(Wait::Room(way));
                 }
                 if !self.unsubscribe(driver, slot, subscription) {
@@ -218,7 +218,7 @@ impl Shard {
     }
 
     fn name_topic<'a>(&self, topic: &'a str) -> Name<'a> {
-        Name { hash: self.hash(topic), text: topic }
+        Name { hash: self.hash_topic(topic), text: topic }
     }
 
     fn ticket<'t>(&self, slot: Slot, asker: Asker, token: &'t str) -> Ticket<'t> {

@@ -16,6 +16,8 @@
 //! Where all may: on a listener that is open, as the configuration has it: one of this host, as long as nothing says who may what, or
 //! any with `insecure`.
 
+use corecast_protocol::topic::occupied;
+
 use crate::grant::{Action, Who};
 use crate::io::driver::Slot;
 use crate::shard::Shard;
@@ -48,6 +50,7 @@ impl Shard {
 
     #[inline(never)]
     fn may_by_right(&mut self, slot: Slot, action: Action, topic: &str) -> Result<(), MayNot> {
+        let topic = asked_about(action, topic);
         match self.rules_say(slot, action, topic) {
             Ok(Says::Yes) => Ok(()),
             Ok(Says::AskHook) if self.was_consulted(slot) => Ok(()),
@@ -58,6 +61,7 @@ impl Shard {
 
     /// Has the hook asked about what a connection will order soon, if it has to be asked about that; says false if there is no room.
     pub(in crate::shard) fn foresee(&mut self, slot: Slot, action: Action, topic: &str) -> bool {
+        let topic = asked_about(action, topic);
         self.rules_say(slot, action, topic) != Ok(Says::AskHook) || self.consult_ahead(slot, action, topic)
     }
 
@@ -153,4 +157,9 @@ impl Shard {
         let old = std::mem::replace(&mut self.slots.connections[slot as usize].grant, grant);
         self.trust.grants.release(old);
     }
+}
+
+/// Returns the topic that has to be allowed: who may read one may know how many do.
+fn asked_about(action: Action, topic: &str) -> &str {
+    if action == Action::Subscribe { occupied(topic).unwrap_or(topic) } else { topic }
 }

@@ -3,6 +3,8 @@
 //! Nothing waits here. A message that does not fit into a member's ring marks the member as behind; it is told so, and asks for what
 //! it missed. An answer that does not fit is kept ([`Crossing`](crate::shard::crossing::Crossing)); askers bound how many can be owed to them.
 
+use corecast_protocol::topic::is_system;
+
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
@@ -30,6 +32,24 @@ impl Shard {
         ticket: Ticket<'_>,
         content: Content<'_>,
     ) {
+        let Some((epoch, seq)) = self.record_and_relay(driver, topic, content) else {
+            reach(Mark::NotRecorded);
+            self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Full });
+            return;
+        };
+        if ticket.asker != Asker::Nobody {
+            self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
+        }
+    }
+
+    /// Numbers and records a message, and delivers it; returns the epoch and its number, or `None` if there is no room for it.
+    #[inline(always)]
+    pub(in crate::shard) fn record_and_relay<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        topic: Name<'_>,
+        content: Content<'_>,
+    ) -> Option<(u32, u64)> {
         let bytes = u32::try_from(MESSAGE_FIELDS + content.event.len() + content.payload.len()).unwrap_or(u32::MAX);
         if !self.store.pool.has(bytes) {
             let spared = self.homes.find(topic).unwrap_or(NONE);
@@ -43,13 +63,9 @@ impl Shard {
             }
             Some((index, seq?))
         });
-        let Some((index, seq)) = recorded else {
-            reach(Mark::NotRecorded);
-            self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Full });
-            return;
-        };
+        let (index, seq) = recorded?;
         self.stats.published += 1;
-        let Some(home) = self.homes.home_mut(index) else { return };
+        let home = self.homes.home_mut(index)?;
         let epoch = home.epoch;
         for place in 0..home.members().len() {
             let Some(home) = self.homes.home_mut(index) else { break };
@@ -71,9 +87,7 @@ impl Shard {
                 self.crossings.crowded.insert(shard);
             }
         }
-        if ticket.asker != Asker::Nobody {
-            self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
-        }
+        Some((epoch, seq))
     }
 
     pub(in crate::shard) fn clear(&mut self, asker: usize, topic: Name<'_>, ticket: Ticket<'_>) {
@@ -126,10 +140,18 @@ impl Shard {
     pub(in crate::shard) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
         let Some(index) = self.homes.find(topic) else { return };
         self.homes.remove_member(index, shard, id, generation);
+        if !self.occupancy.is_empty() {
+            self.reader_leaves(shard, topic);
+        }
     }
 
     /// Answers a replay now, or later if the asker's ring has no room.
     pub(in crate::shard) fn replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) {
+        if let Packet::Replay { topic, .. } = *request
+            && is_system(topic.text)
+        {
+            self.recall_readers(driver, topic);
+        }
         let size = Size::of(request) as usize;
         let crossing = &self.crossings.all[asker];
         // Not before the answer to its Join, and not before those that wait.

@@ -30,7 +30,7 @@ fn a_topic_costs_little() {
         if n >= 20_000 {
             published_most = published_most.max(homes.bytes() / (n + 1));
         }
-        let topic = topics.make(name, 0);
+        let topic = topics.make(name, 0, false);
         let log = topics.log_of(topic, dialect);
         let subscription = topics.join(log, 0, LOOK, 0);
         first = topics.link(first, subscription, n as u32);
@@ -54,7 +54,7 @@ fn topics_give_back_what_they_took() {
     for n in 0..100_000 {
         let text = text_of(n);
         let name = Name { hash: hash_of(n), text: &text };
-        let (home, topic) = (homes.make(name), topics.make(name, 0));
+        let (home, topic) = (homes.make(name), topics.make(name, 0, false));
         let log = topics.log_of(topic, dialect);
         homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live });
         all.push((home, topic, log, topics.join(log, 0, LOOK, 0)));

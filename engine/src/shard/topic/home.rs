@@ -271,6 +271,16 @@ impl Homes {
         self.homes.bound()
     }
 
+    /// Says whether any shard has subscribers of a topic.
+    pub(in crate::shard) fn has_audience(&self, index: u32) -> bool {
+        self.homes.get(index as usize).is_some_and(|home| !home.members.is_empty())
+    }
+
+    /// Returns name and hash of the home at a place, if there is one.
+    pub(in crate::shard) fn name_at(&self, place: usize) -> Option<Name<'_>> {
+        self.homes.get(place).map(|home| Name { hash: home.hash, text: self.names.text(home.name) })
+    }
+
     /// Returns of the home at a place, if there is one, its name, epoch and head, and how many messages and bytes it remembers.
     pub(in crate::shard) fn remembered(&self, store: &Store, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
         let home = self.homes.get(place)?;

@@ -61,7 +61,7 @@ pub(in crate::shard) struct Wish<'a> {
 impl Shard {
     /// Subscribes a connection to a topic that it has not. The caller made sure that no replay is on its way to the connection.
     pub(in crate::shard) fn subscribe(&mut self, slot: Slot, wish: Wish<'_>) -> Outcome {
-        let hash = self.hash(wish.topic);
+        let hash = self.hash_topic(wish.topic);
         let name = Name { hash, text: wish.topic };
         let home = self.home_of(hash);
         if let Err(way) = self.crossings.may_subscribe(home) {
@@ -78,7 +78,8 @@ impl Shard {
                 return Outcome::Refused(Refusal::Full);
             }
             None => {
-                let topic = self.topics.make(name, home as u32);
+                let counted = self.limits.rules.count(wish.topic);
+                let topic = self.topics.make(name, home as u32, counted);
                 let generation = self.topics.topic(topic).generation;
                 let joined = self.crossings.links.send(home, &Packet::Join { topic: name, id: topic, generation });
                 assert!(joined, "room was looked for");
@@ -95,6 +96,9 @@ impl Shard {
             flags |= COUNTED;
         }
         let subscription = self.topics.join(log, slot, flags, wish.manner.every_ms);
+        if self.topics.topic(topic).counted {
+            self.recount(topic);
+        }
         let connection = &mut self.slots.connections[slot as usize];
         if let Some(first) = self.topics.subscriptions.get_mut(connection.first as usize).filter(|_| wish.counted) {
             // The first one measures for all.
@@ -139,7 +143,7 @@ impl Shard {
         if first == NONE {
             return None;
         }
-        let topic = self.topics.find(Name { hash: self.hash(topic), text: topic })?;
+        let topic = self.topics.find(Name { hash: self.hash_topic(topic), text: topic })?;
         self.topics.subscription_of(slot, first, subscriptions, topic)
     }
 
@@ -253,12 +257,16 @@ impl Shard {
             let pending = gone.pending(frame_log.chain.next());
             self.stats.abandoned = self.stats.abandoned.wrapping_add(pending);
         }
+        let topic = frame_log.topic;
+        if self.topics.topic(topic).counted {
+            self.recount(topic);
+        }
+        let frame_log = &mut self.topics.logs[log as usize];
         if !frame_log.subscribers.is_empty() {
             self.release_later(log);
             return;
         }
         frame_log.chain.clear(&mut self.store);
-        let topic = frame_log.topic;
         self.topics.unlink_log(log);
         let frame_log = &mut self.topics.logs[log as usize];
         if frame_log.queued || frame_log.releasing {

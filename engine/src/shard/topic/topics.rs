@@ -56,6 +56,10 @@ pub(in crate::shard) struct Topic {
     pub(in crate::shard) leaving: bool,
     /// It stands among those whose home is to be told; it may have a subscriber again.
     pub(in crate::shard) leaves: bool,
+    /// How many read it is told, as the rules say.
+    pub(in crate::shard) counted: bool,
+    /// It stands among those whose home is to be told how many read it here.
+    pub(in crate::shard) recounts: bool,
     /// While catching up: the number of the last message of the batch that is arriving.
     pub(in crate::shard) batch_end: u64,
     /// While catching up: this batch is the last one.
@@ -246,6 +250,18 @@ impl Topics {
         read.map(|(_, topic)| (self.names.text(topic.name), topic.joined.then_some((topic.epoch, topic.head))))
     }
 
+    /// Returns a bound of the numbers of topics.
+    #[must_use]
+    pub(in crate::shard) fn bound(&self) -> usize {
+        self.topics.bound()
+    }
+
+    /// Says whether there is a topic with this number.
+    #[must_use]
+    pub(in crate::shard) fn is_there(&self, index: u32) -> bool {
+        self.topics.get(index as usize).is_some()
+    }
+
     /// Describes every topic that is catching up.
     pub(in crate::shard) fn each_catching(&self, mut tell: impl FnMut(String)) {
         for (index, topic) in self.topics.iter().filter(|(_, topic)| topic.catching_up) {
@@ -271,7 +287,7 @@ impl Topics {
     }
 
     /// Makes a topic that is not there yet.
-    pub(in crate::shard) fn make(&mut self, name: Name<'_>, home: u32) -> u32 {
+    pub(in crate::shard) fn make(&mut self, name: Name<'_>, home: u32, counted: bool) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let topic = Topic {
             hash: name.hash,
@@ -282,6 +298,8 @@ impl Topics {
             catching_up: false,
             leaving: false,
             leaves: false,
+            counted,
+            recounts: false,
             batch_end: 0,
             batch_last: false,
             epoch: 0,
@@ -634,7 +652,7 @@ mod tests {
     fn like_plain_lists() {
         let mut topics = Topics::new();
         let ids: Vec<u32> = (0..40u64)
-            .map(|n| topics.make(Name { hash: n.wrapping_mul(0x9E37_79B9_7F4A_7C15), text: "t" }, 0))
+            .map(|n| topics.make(Name { hash: n.wrapping_mul(0x9E37_79B9_7F4A_7C15), text: "t" }, 0, false))
             .collect();
         let dialect = Dialect::new(Shape::Line, Coding::Plain);
         let mut lists: Vec<Vec<(u32, u32)>> = vec![Vec::new(); 4];
