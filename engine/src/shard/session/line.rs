@@ -15,6 +15,7 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::grant::recognize::Recognized;
+use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
@@ -82,7 +83,9 @@ impl Shard {
     ) -> Outcome {
         match self.believe(slot, credential.kind, credential.secret) {
             Recognized::As(grant) => {
-                self.renew(driver, slot, grant);
+                if !self.renew(driver, slot, grant) {
+                    return Outcome::Refused(Refusal::TooMany);
+                }
                 if let Some(token) = id {
                     self.tell_ok(driver, slot, token, None);
                 }
@@ -97,9 +100,12 @@ impl Shard {
         }
     }
 
-    /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named.
-    fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) {
-        self.give(slot, grant);
+    /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named. Says
+    /// false, and changes nothing, if its subject has as much as it may.
+    fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) -> bool {
+        if !self.give(slot, grant) {
+            return false;
+        }
         let mut subscription = self.slots.connections[slot as usize].first;
         while subscription != NONE {
             let Subscription { log, next, .. } = self.topics.subscriptions[subscription as usize];
@@ -114,13 +120,14 @@ impl Shard {
                 self.refused(refusal);
                 if !self.unsubscribe(driver, slot, subscription) {
                     self.kill(driver, slot);
-                    return;
+                    return true;
                 }
                 self.tell(driver, slot, |w| answer::ended(w, topic, ErrCode::Forbidden));
             }
             subscription = next;
         }
         self.watch_right(slot);
+        true
     }
 
     /// A home has done what a command ordered, or has not.
