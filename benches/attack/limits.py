@@ -1,16 +1,19 @@
-"""Attacks that meet a limit: connections as fast as they come, publishers above their rate, and those who come back all at once.
+"""Attacks that meet a limit: connections as fast as they come, of an address or of a key, publishers above their rate, and those who
+come back all at once.
 
 They come from another loopback address than the innocent, which is held to the limits (`limit-loopback`).
 """
 
 import collections
+import heapq
 import re
 import select
 import socket
+import tempfile
 import time
 
 from field import attack
-from wire import Crowd, frame, upgrade_request
+from wire import Answers, Crowd, frame, get, post, upgrade_request
 
 # Where attackers come from.
 ATTACKER = ("127.0.0.9", 0)
@@ -120,53 +123,134 @@ def publish_above_rate(field):
     return {**said, "ended": crowd.ended}
 
 
+# A back end's key, for whoever needs a subject.
+KEY = "a-key-of-the-attackers"
+KEYS = tempfile.NamedTemporaryFile("w", prefix="corecast-attack-", suffix=".toml")
+KEYS.write(f'[[key]]\nname = "attackers"\nkey = "{KEY}"\npublish = ["#"]\nsubscribe = ["#"]\n')
+KEYS.flush()
+
+
+def one_key_was_held(engine, said):
+    """Names it as a fault if the key has other than what it may have."""
+    faults = nobody_else_was_refused(engine, said)
+    if said["kept"] != KEPT:
+        faults.append(f"{said['kept']} connections of one key, {KEPT} being allowed")
+    return faults
+
+
+# WebSockets that one key may have.
+KEPT = 1_000
+
+
+@attack(
+    "subject-full",
+    f"one API key opens WebSockets from many addresses as fast as it can, {KEPT} being allowed, and shows itself again on those it has",
+    ["--insecure", "--api-keys", KEYS.name, "--max-connections-per-subject", str(KEPT), "--max-connections-per-address", "off"],
+    after=one_key_was_held,
+)
+def subject_full(field):
+    kept, waiting, said = {}, {}, collections.Counter(opened=0, refused=0, renewed=0)
+    head = upgrade_request("/ws", f"Corecast-Key: {KEY}\r\n")
+    renew = frame(f"AUTH {KEY} key id=1")
+    poll = select.epoll()
+    field.ready()
+    while field.goes_on():
+        for number in range(64):
+            try:
+                conn = connect_from(field.port, ("127.0.0.%d" % (10 + number), 0))
+                conn.sendall(head)
+            except OSError:
+                said["refused"] += 1
+                continue
+            said["opened"] += 1
+            conn.setblocking(False)
+            waiting[conn.fileno()] = conn
+            poll.register(conn, select.EPOLLIN)
+        for fd, _ in poll.poll(0):
+            try:
+                part = (waiting.get(fd) or kept[fd]).recv(4096)
+            except OSError:
+                part = b""
+            if fd in kept and part:
+                said["renewed"] += part.count(b"OK 1")
+            elif b" 101 " in part:
+                kept[fd] = waiting.pop(fd)
+                kept[fd].send(renew)
+            else:
+                said["refused"] += 1
+                conn = waiting.pop(fd, None) or kept.pop(fd)
+                poll.unregister(conn)
+                conn.close()
+        for conn in list(kept.values())[:: max(1, len(kept) // 32)]:
+            conn.send(renew)
+    return {"kept": len(kept), **said}
+
+
+def the_governor_noticed(engine, said):
+    """Names it as a fault if nobody had to wait."""
+    said["overloads"] = engine.total()["overloads"]
+    return [] if said["overloads"] else ["the governor did not notice"]
+
+
+# Readers of the storm, and topics that each reads from the beginning: a quarter of a megabyte.
+STORM_READERS = 5_000
+STORM_TOPICS = 4
+STORM_BYTES = STORM_TOPICS * 64 * 1000
+
+
 @attack(
     "storm",
-    "3,000 WebSockets are cut off and come back at once, each again when it is told to, until the end",
-    ["--overload-after", "5ms"],
+    "5,000 readers come at once for a quarter of a megabyte of history each, are cut off when they have it, and come back: at once, or when they are told to",
+    ["--overload-after", "1ms"],
+    after=the_governor_noticed,
     patience=90,
 )
 def storm(field):
-    """Those who are refused come back when they are told to: how many are in at the end, and how late was the last."""
-    conns = 3_000
-    due = [(0.0, number) for number in range(conns)]
+    """How many had all of it, how many were told to come back later, and how many did not hear a word."""
+    for topic in range(STORM_TOPICS):
+        with connect_from(field.port) as conn:
+            conn.sendall(b"".join(post(f"/topics/storm/{topic}", b"p" * 1000) for _ in range(64)))
+            answers, whole = Answers(), 0
+            while whole < 64:
+                whole += answers.take(conn.recv(1 << 16))
+    names = "&".join(f"topic=storm/{topic}" for topic in range(STORM_TOPICS))
+    request = get(f"/topics?{names}&transport=stream&since=earliest")
+    due = [(0.0, number) for number in range(STORM_READERS)]
     poll = select.epoll()
-    waiting = {}
-    inside = told = lost = 0
-    last_in = 0.0
+    # Their connections, which of them they are, and what is still to come.
+    reading = {}
+    said = collections.Counter({"read all": 0, "told when to come back": 0, "without a word": 0})
     field.ready()
     began = time.monotonic()
-    while field.goes_on() and inside < conns:
+    while field.goes_on():
         now = time.monotonic() - began
-        ready = [each for each in due[:256] if each[0] <= now]
-        due = due[len(ready) :]
-        for _, number in ready:
+        while due and due[0][0] <= now:
+            _, number = heapq.heappop(due)
             try:
                 conn = connect_from(field.port, ("127.0.0.%d" % (10 + number % 200), 0))
-                conn.sendall(upgrade_request("/topics/storm?since=live"))
+                conn.sendall(request)
             except OSError:
-                lost += 1
-                due.append((now + 1.0, number))
+                said["without a word"] += 1
+                heapq.heappush(due, (now + 1.0, number))
                 continue
             conn.setblocking(False)
-            waiting[conn.fileno()] = (conn, number)
+            reading[conn.fileno()] = [conn, number, STORM_BYTES]
             poll.register(conn, select.EPOLLIN)
         for fd, _ in poll.poll(0.005):
-            conn, number = waiting.pop(fd)
-            poll.unregister(fd)
+            conn, number, left = reading[fd]
             try:
-                answer = conn.recv(4096)
-            except OSError:
-                answer = b""
-            if b" 101 " in answer:
-                inside += 1
-                last_in = time.monotonic() - began
-                waiting[-inside] = (conn, number)  # It stays open.
+                part = conn.recv(1 << 18)
+            except BlockingIOError:
                 continue
-            after = re.search(rb"Retry-After: (\d+)", answer)
-            told += bool(after)
-            lost += not after
-            due.append((time.monotonic() - began + (float(after[1]) if after else 1.0), number))
-            due.sort()
+            except OSError:
+                part = b""
+            reading[fd][2] -= len(part)
+            after = left == STORM_BYTES and re.search(rb"Retry-After: (\d+)", part)
+            if part and not after and left > len(part):
+                continue
+            said["told when to come back" if after else "read all" if part else "without a word"] += 1
+            heapq.heappush(due, (time.monotonic() - began + (float(after[1]) if after else 0.0 if part else 1.0), number))
+            del reading[fd]
+            poll.unregister(fd)
             conn.close()
-    return {"in": f"{inside} of {conns}", "last after": f"{last_in:.1f} s", "told when to come back": told, "without a word": lost}
+    return dict(said)

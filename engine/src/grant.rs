@@ -72,24 +72,61 @@ impl Patterns {
     }
 }
 
-/// Limits of who has a grant; `None`: those of the configuration.
+/// Limits of who has a grant, 1 or more; `None`: those of the configuration. Those of a subject hold for all its connections together, and
+/// mean nothing in a grant that has no subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrantLimits {
-    /// Connections with this grant's subject at the same time, on all shards.
+    /// Connections of its subject at the same time.
     pub connections: Option<u32>,
     /// Subscriptions of a connection.
     pub subscriptions: Option<u32>,
-    /// Messages published in a second by all connections of its subject, or by each, if it has none.
+    /// Subscriptions of its subject.
+    pub subscriptions_per_subject: Option<u32>,
+    /// Messages published in a second by its subject, or by each connection, if it has none.
     pub publish_rate: Option<u32>,
     /// Bytes of these in a second.
     pub publish_bytes: Option<u32>,
+    /// Topics made in a second by its subject, or by each connection, if it has none.
+    pub topic_rate: Option<u32>,
 }
 
 impl GrantLimits {
-    /// Says whether it limits what is published in a second.
+    /// Sets one by its name.
+    ///
+    /// # Errors
+    /// There is none of that name, or 0: who may nothing is given no pattern; and whether 0 is nothing or no limit, everybody would
+    /// read as he likes.
+    pub fn set(&mut self, name: &str, number: u32) -> Result<(), &'static str> {
+        let limit = match name {
+            "connections" => &mut self.connections,
+            "subscriptions" => &mut self.subscriptions,
+            "subscriptions-per-subject" => &mut self.subscriptions_per_subject,
+            "publish-rate" => &mut self.publish_rate,
+            "publish-bytes" => &mut self.publish_bytes,
+            "topic-rate" => &mut self.topic_rate,
+            // One that is misspelt would bound nothing.
+            _ => {
+                return Err("limits are connections, subscriptions, subscriptions-per-subject, publish-rate, \
+                            publish-bytes and topic-rate");
+            }
+        };
+        if number == 0 {
+            return Err("a limit is 1 or more");
+        }
+        *limit = Some(number);
+        Ok(())
+    }
+
+    /// Says whether it limits what is done in a second.
     #[must_use]
     pub fn has_rates(&self) -> bool {
-        self.publish_rate.is_some() || self.publish_bytes.is_some()
+        self.publish_rate.is_some() || self.publish_bytes.is_some() || self.topic_rate.is_some()
+    }
+
+    /// Says whether it has some that mean nothing without a subject.
+    #[must_use]
+    pub fn need_subject(&self) -> bool {
+        self.connections.is_some() || self.subscriptions_per_subject.is_some()
     }
 }
 

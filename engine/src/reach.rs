@@ -158,6 +158,12 @@ marks! {
     ConnectsTooFast,
     /// An address has as many connections as it may have.
     AddressFull,
+    /// A subject has as many connections or subscriptions as it may.
+    SubjectFull,
+    /// There are as many connections or subscriptions as may be in all.
+    AllFull,
+    /// One too many on a listener that speaks TLS is cut off before its handshake.
+    CutOffBeforeHandshake,
     /// Somebody publishes, or makes topics, faster than it may.
     PublishesTooFast,
     /// Turns have grown long: nobody is accepted.

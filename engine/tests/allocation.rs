@@ -172,16 +172,26 @@ fn engine() -> (Shard, Ring, SocketAddr) {
     let mut ring = Ring::new(&config, 0, doorbells, listeners).expect("an io_uring");
     // Nobody here meets these, but all of them are looked at.
     let quotas = Quotas {
+        connections_in_all: 1_000,
         connections_per_address: 1_000,
+        connections_per_subject: 1_000,
+        subscriptions_in_all: 10_000,
         subscriptions_per_address: 10_000,
+        subscriptions_per_subject: 10_000,
         connects: 10_000,
         connects_per_address: 10_000,
         publishes: 10_000_000,
         publishes_per_address: 10_000_000,
+        publishes_per_subject: 10_000_000,
+        publishes_in_all: 10_000_000,
         bytes: 1 << 40,
         bytes_per_address: 1 << 40,
+        bytes_per_subject: 1 << 40,
+        bytes_in_all: 1 << 40,
         topics: 10_000_000,
         topics_per_address: 10_000_000,
+        topics_per_subject: 10_000_000,
+        topics_in_all: 10_000_000,
         loopback: true,
     };
     let limits =

@@ -286,14 +286,7 @@ fn limits(value: &Spanned<DeValue<'_>>) -> Result<GrantLimits, &'static str> {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', "").parse::<u32>().ok(),
             _ => None,
         };
-        let number = Some(number.ok_or("a limit is no whole number")?);
-        match name.get_ref().as_ref() {
-            "connections" => limits.connections = number,
-            "subscriptions" => limits.subscriptions = number,
-            "publish-rate" => limits.publish_rate = number,
-            "publish-bytes" => limits.publish_bytes = number,
-            _ => return Err("limits are connections, subscriptions, publish-rate and publish-bytes"),
-        }
+        limits.set(name.get_ref(), number.ok_or("a limit is no whole number")?)?;
     }
     Ok(limits)
 }

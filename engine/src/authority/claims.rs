@@ -126,6 +126,10 @@ pub fn rights(identity: &Identity, object: Option<&Value>) -> Result<Grant, &'st
         Some(Value::Object(object)) => limits(object)?,
         Some(_) => return Err("`limits` is no object"),
     };
+    if grant.subject.is_empty() && grant.limits.need_subject() {
+        // What was meant as a bound would be none.
+        return Err("connections and subscriptions-per-subject are limits of a subject, and there is no `sub`");
+    }
     Ok(grant)
 }
 
@@ -162,16 +166,8 @@ pub fn with_subject(pattern: &str, subject: &str) -> Result<String, &'static str
 fn limits(object: &Claims) -> Result<GrantLimits, &'static str> {
     let mut limits = GrantLimits::default();
     for (name, value) in object {
-        let place = match name.as_str() {
-            "connections" => &mut limits.connections,
-            "subscriptions" => &mut limits.subscriptions,
-            "publish-rate" => &mut limits.publish_rate,
-            "publish-bytes" => &mut limits.publish_bytes,
-            // One that is misspelt would bound nothing.
-            _ => return Err("`limits` are connections, subscriptions, publish-rate and publish-bytes"),
-        };
         let number = value.as_u64().ok_or("a limit is no whole number")?;
-        *place = Some(u32::try_from(number).unwrap_or(u32::MAX));
+        limits.set(name, u32::try_from(number).unwrap_or(u32::MAX))?;
     }
     Ok(limits)
 }
@@ -246,7 +242,10 @@ mod tests {
             "sub": "anna", "name": "Anna K.", "jti": "7", "iat": 5, "exp": 9.5,
             "corecast": {
                 "publish": ["rooms/+/{sub}", "drafts/user-{sub}"], "subscribe": ["#"],
-                "limits": {"connections": 3, "subscriptions": 10, "publish-rate": 5, "publish-bytes": 99_999_999_999_u64},
+                "limits": {
+                    "connections": 3, "subscriptions": 10, "subscriptions-per-subject": 20,
+                    "publish-rate": 5, "publish-bytes": 99_999_999_999_u64, "topic-rate": 2,
+                },
                 "payload": "not ours",
             },
         }));
@@ -258,8 +257,10 @@ mod tests {
         let limits = GrantLimits {
             connections: Some(3),
             subscriptions: Some(10),
+            subscriptions_per_subject: Some(20),
             publish_rate: Some(5),
             publish_bytes: Some(u32::MAX),
+            topic_rate: Some(2),
         };
         assert_eq!(grant.limits, limits);
     }
@@ -323,7 +324,10 @@ mod tests {
             (json!({"corecast": {"limits": 5}}), "`limits` is no object"),
             (json!({"corecast": {"limits": {"connections": "3"}}}), "no whole number"),
             (json!({"corecast": {"limits": {"connections": -1}}}), "no whole number"),
-            (json!({"corecast": {"limits": {"conections": 1}}}), "`limits` are"),
+            (json!({"corecast": {"limits": {"conections": 1}}}), "limits are"),
+            (json!({"sub": "a", "corecast": {"limits": {"publish-rate": 0}}}), "1 or more"),
+            (json!({"corecast": {"limits": {"connections": 1}}}), "there is no `sub`"),
+            (json!({"corecast": {"limits": {"subscriptions-per-subject": 1}}}), "there is no `sub`"),
         ] {
             let error = grant(claims.clone()).unwrap_err();
             assert!(error.contains(expected), "{claims}: {error}");

@@ -1,4 +1,4 @@
-//! The settings that hold an address, and a second, to what may be, and those of the governor.
+//! The settings that hold an address, a subject, a second and everybody to what may be, and those of the governor.
 //!
 //! Owns: their rows. They stand behind the others in the table.
 
@@ -8,8 +8,9 @@ use crate::mesh::census::COUNT_MAX;
 
 const LIMITS: &str = "Limits";
 
-/// What the census counts up to.
+/// What the census counts up to, of one and of everybody.
 const LIMIT_MAX: u32 = COUNT_MAX;
+const SUM_MAX: u32 = 1_000_000_000;
 /// Above any rate that somebody would want to limit, and far below what nanoseconds can tell apart.
 const RATE_MAX: u32 = 10_000_000;
 
@@ -35,6 +36,17 @@ fn bytes_rate_text(bytes: u64) -> String {
 pub(super) const ROWS: &[Setting] = &[
     Setting {
         heading: LIMITS,
+        key: "max-connections",
+        value: "N",
+        default: "off",
+        help: "Connections of all shards together at the same time, or `off`; `connections` is what one shard has room for",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, SUM_MAX).map(|v| c.quotas.connections_in_all = v),
+        show: |c| limit_text(c.quotas.connections_in_all.into()),
+    },
+    Setting {
+        heading: LIMITS,
         key: "max-connections-per-address",
         value: "N",
         default: "16384",
@@ -46,6 +58,17 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         heading: LIMITS,
+        key: "max-connections-per-subject",
+        value: "N",
+        default: "off",
+        help: "Connections at the same time of one subject whose grant does not say it, or `off`; plain requests do not count",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, LIMIT_MAX).map(|v| c.quotas.connections_per_subject = v),
+        show: |c| limit_text(c.quotas.connections_per_subject.into()),
+    },
+    Setting {
+        heading: LIMITS,
         key: "max-subscriptions-per-address",
         value: "N",
         default: "off",
@@ -54,6 +77,28 @@ pub(super) const ROWS: &[Setting] = &[
         reloads: true,
         set: |c, text, _| limit(text, LIMIT_MAX).map(|v| c.quotas.subscriptions_per_address = v),
         show: |c| limit_text(c.quotas.subscriptions_per_address.into()),
+    },
+    Setting {
+        heading: LIMITS,
+        key: "max-subscriptions-per-subject",
+        value: "N",
+        default: "off",
+        help: "Subscriptions of the connections of one subject whose grant does not say it, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, LIMIT_MAX).map(|v| c.quotas.subscriptions_per_subject = v),
+        show: |c| limit_text(c.quotas.subscriptions_per_subject.into()),
+    },
+    Setting {
+        heading: LIMITS,
+        key: "max-subscriptions-in-all",
+        value: "N",
+        default: "off",
+        help: "Subscriptions of all connections together, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, SUM_MAX).map(|v| c.quotas.subscriptions_in_all = v),
+        show: |c| limit_text(c.quotas.subscriptions_in_all.into()),
     },
     Setting {
         heading: LIMITS,
@@ -101,6 +146,28 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         heading: LIMITS,
+        key: "publish-rate-per-subject",
+        value: "N",
+        default: "off",
+        help: "Messages published in a second by the connections of one subject whose grant does not say it, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, RATE_MAX).map(|v| c.quotas.publishes_per_subject = v),
+        show: |c| limit_text(c.quotas.publishes_per_subject.into()),
+    },
+    Setting {
+        heading: LIMITS,
+        key: "publish-rate-in-all",
+        value: "N",
+        default: "off",
+        help: "Messages published in a second by all connections together, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, RATE_MAX).map(|v| c.quotas.publishes_in_all = v),
+        show: |c| limit_text(c.quotas.publishes_in_all.into()),
+    },
+    Setting {
+        heading: LIMITS,
         key: "publish-bytes",
         value: "SIZE",
         default: "off",
@@ -123,6 +190,28 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         heading: LIMITS,
+        key: "publish-bytes-per-subject",
+        value: "SIZE",
+        default: "off",
+        help: "Payload bytes published in a second by the connections of one subject whose grant does not say it, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| bytes_rate(text).map(|v| c.quotas.bytes_per_subject = v),
+        show: |c| bytes_rate_text(c.quotas.bytes_per_subject),
+    },
+    Setting {
+        heading: LIMITS,
+        key: "publish-bytes-in-all",
+        value: "SIZE",
+        default: "off",
+        help: "Payload bytes published in a second by all connections together, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| bytes_rate(text).map(|v| c.quotas.bytes_in_all = v),
+        show: |c| bytes_rate_text(c.quotas.bytes_in_all),
+    },
+    Setting {
+        heading: LIMITS,
         key: "topic-rate",
         value: "N",
         default: "off",
@@ -142,6 +231,28 @@ pub(super) const ROWS: &[Setting] = &[
         reloads: true,
         set: |c, text, _| limit(text, RATE_MAX).map(|v| c.quotas.topics_per_address = v),
         show: |c| limit_text(c.quotas.topics_per_address.into()),
+    },
+    Setting {
+        heading: LIMITS,
+        key: "topic-rate-per-subject",
+        value: "N",
+        default: "off",
+        help: "The same for the connections of one subject whose grant does not say it, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, RATE_MAX).map(|v| c.quotas.topics_per_subject = v),
+        show: |c| limit_text(c.quotas.topics_per_subject.into()),
+    },
+    Setting {
+        heading: LIMITS,
+        key: "topic-rate-in-all",
+        value: "N",
+        default: "off",
+        help: "The same for all connections together, or `off`",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| limit(text, RATE_MAX).map(|v| c.quotas.topics_in_all = v),
+        show: |c| limit_text(c.quotas.topics_in_all.into()),
     },
     Setting {
         heading: LIMITS,

@@ -354,7 +354,7 @@ mod tests {
                 _ if setting.kind == Kind::Switch => ["true", "false", "true"],
                 "token-cookie" => ["a", "b", "c"],
                 "token-key" => ["secret:/a", "pem:/b", "https://c"],
-                "api-keys" | "certificate-grants" | "revocations" => ["/a", "./b", "/c/d"],
+                "api-keys" | "auth-ca" | "certificate-grants" | "revocations" => ["/a", "./b", "/c/d"],
                 "token-expiry" => ["optional", "required", "optional"],
                 "token-leeway" | "token-max-age" | "auth-cache" | "auth-down" => ["2m", "3m", "4m"],
                 "auth-url" => ["https://a", "https://b/c", "http://127.0.0.1"],
@@ -365,9 +365,8 @@ mod tests {
                     ["11s", "12s", "13s"]
                 }
                 "memory" | "log-bytes" | "stream-bytes" => ["1M", "2M", "3M"],
-                "max-message" | "history-bytes" | "compress-from" | "publish-bytes" | "publish-bytes-per-address" => {
-                    ["3k", "2k", "4k"]
-                }
+                "max-message" | "history-bytes" | "compress-from" => ["3k", "2k", "4k"],
+                key if key.starts_with("publish-bytes") => ["3k", "2k", "4k"],
                 _ => ["11", "12", "13"],
             }
             .into_iter();

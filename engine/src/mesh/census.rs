@@ -8,6 +8,8 @@
 //!   buckets  [key][full until] ...        4 in a cache line      how much there was lately; one that is empty again is a free place
 //! ```
 //!
+//! What is counted for everybody together has a place of its own in two lines besides: however many addresses come, they do not take it.
+//!
 //! A key has its place in one of two lines. Where both are full of others it is not counted, and so not limited: to fill them takes as
 //! many addresses as there are places, and the limit of who has so many is that of all connections. (A sketch, as in a count-min, was
 //! rejected: where very many have one connection each, it takes their number for that of each of them, and small limits meet the innocent.)
@@ -40,6 +42,15 @@ const BURST_NS: u64 = 1_000_000_000;
 /// However much something costs, it is paid after so long, in nanoseconds: an hour.
 const DEBT_NS_MAX: u64 = 3_600_000_000_000;
 
+/// What is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Everybody together; the number says what is counted, 7 at most.
+    Everybody(u8),
+    /// Somebody: a hash with a secret key, of whom and what.
+    One(u64),
+}
+
 /// A cache line of words.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -61,6 +72,10 @@ pub enum Entry {
 pub struct Census {
     counts: OnceLock<Box<[Line]>>,
     buckets: OnceLock<Box<[Line]>>,
+    /// How many there are now, of everybody.
+    all: Line,
+    /// Until when the buckets of everybody are full.
+    all_until: Line,
 }
 
 fn table(lines: usize) -> Box<[Line]> {
@@ -92,9 +107,19 @@ impl Census {
         Census::default()
     }
 
-    /// Counts one more for a key, if that makes no more than `max`.
+    /// Counts so many more for a key, if that makes no more than `max`.
     #[must_use]
-    pub fn enter(&self, key: u64, max: u32) -> Entry {
+    pub fn enter(&self, key: Key, more: u32, max: u32) -> Entry {
+        let key = match key {
+            Key::Everybody(what) => {
+                let all = &self.all.0[usize::from(what)];
+                let entered = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                    Some(count + u64::from(more)).filter(|sum| *sum <= u64::from(max))
+                });
+                return if entered.is_ok() { Entry::Counted } else { Entry::Refused };
+            }
+            Key::One(key) => key,
+        };
         let lines = lines_of(self.counts.get_or_init(|| table(COUNT_LINES)), key);
         loop {
             // A key may have two places, if two shards made it one at the same moment: both count.
@@ -117,26 +142,39 @@ impl Census {
                     (free, most) = (first, frees);
                 }
             }
-            if count >= u64::from(max.min(COUNT_MAX)) {
+            if count + u64::from(more) > u64::from(max.min(COUNT_MAX)) {
                 return Entry::Refused;
             }
             let Some((word, value)) = place.or(free) else { return Entry::Uncounted };
-            let new = mark_of(key) << COUNT_BITS | u64::from(count_of(value) + 1);
+            let new = mark_of(key) << COUNT_BITS | u64::from(count_of(value) + more);
             if word.compare_exchange(value, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return Entry::Counted;
             }
         }
     }
 
-    /// Counts one less for a key. One that was not counted, because there was no place, finds nothing, or makes room that is not there:
-    /// that limits somebody later, and nobody sooner.
-    pub fn leave(&self, key: u64) {
+    /// Counts so many less for a key. Those that were not counted, because there was no place, find nothing, or make room that is not
+    /// there: that limits somebody later, and nobody sooner.
+    pub fn leave(&self, key: Key, less: u32) {
+        let key = match key {
+            Key::Everybody(what) => {
+                let before = self.all.0[usize::from(what)].fetch_sub(less.into(), Ordering::Relaxed);
+                debug_assert!(before >= u64::from(less), "more leave than have entered");
+                return;
+            }
+            Key::One(key) => key,
+        };
         let lines = lines_of(self.counts.get_or_init(|| table(COUNT_LINES)), key);
+        let mut left = less;
         for word in lines.iter().flat_map(|line| &line.0) {
             let mut value = word.load(Ordering::Relaxed);
-            while count_of(value) > 0 && value >> COUNT_BITS == mark_of(key) {
-                match word.compare_exchange(value, value - 1, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return,
+            while left > 0 && count_of(value) > 0 && value >> COUNT_BITS == mark_of(key) {
+                let here = left.min(count_of(value));
+                match word.compare_exchange(value, value - u64::from(here), Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => {
+                        left -= here;
+                        break;
+                    }
                     Err(other) => value = other,
                 }
             }
@@ -145,7 +183,14 @@ impl Census {
 
     /// Returns how many are counted for a key.
     #[must_use]
-    pub fn count(&self, key: u64) -> u32 {
+    pub fn count(&self, key: Key) -> u32 {
+        let key = match key {
+            Key::Everybody(what) => {
+                let count = self.all.0[usize::from(what)].load(Ordering::Relaxed);
+                return u32::try_from(count).unwrap_or(u32::MAX);
+            }
+            Key::One(key) => key,
+        };
         let Some(counts) = self.counts.get() else { return 0 };
         let words = lines_of(counts, key).into_iter().flat_map(|line| &line.0);
         let values = words.map(|word| word.load(Ordering::Relaxed));
@@ -156,18 +201,24 @@ impl Census {
     #[must_use]
     pub fn total(&self) -> u64 {
         let words = self.counts.get().into_iter().flatten().flat_map(|line| &line.0);
-        words.map(|word| u64::from(count_of(word.load(Ordering::Relaxed)))).sum()
+        let ones: u64 = words.map(|word| u64::from(count_of(word.load(Ordering::Relaxed)))).sum();
+        ones + self.all.0.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
     }
 
     /// Returns how long a key has to wait before something of this cost fits into its rate, in nanoseconds; 0 if it does now. What is
     /// more than a second's worth fits into an empty bucket.
     #[must_use]
-    pub fn wait_ns(&self, key: u64, cost: u64, per_second: u64, now_ns: u64) -> u64 {
-        let Some(buckets) = self.buckets.get() else { return 0 };
-        let key = key.max(1);
-        let pairs = lines_of(buckets, key).into_iter().flat_map(|line| line.0.chunks_exact(2));
-        let mut untils = pairs.filter(|pair| pair[0].load(Ordering::Relaxed) == key);
-        let until_ns = untils.next().map_or(0, |pair| pair[1].load(Ordering::Relaxed));
+    pub fn wait_ns(&self, key: Key, cost: u64, per_second: u64, now_ns: u64) -> u64 {
+        let until_ns = match key {
+            Key::Everybody(what) => self.all_until.0[usize::from(what)].load(Ordering::Relaxed),
+            Key::One(key) => {
+                let Some(buckets) = self.buckets.get() else { return 0 };
+                let key = key.max(1);
+                let pairs = lines_of(buckets, key).into_iter().flat_map(|line| line.0.chunks_exact(2));
+                let mut untils = pairs.filter(|pair| pair[0].load(Ordering::Relaxed) == key);
+                untils.next().map_or(0, |pair| pair[1].load(Ordering::Relaxed))
+            }
+        };
         until_ns
             .saturating_sub(now_ns)
             .saturating_add(price_ns(cost, per_second).min(BURST_NS))
@@ -175,29 +226,39 @@ impl Census {
     }
 
     /// Charges a key with a cost; says false if there is no place for its bucket.
-    pub fn charge(&self, key: u64, cost: u64, per_second: u64, now_ns: u64) -> bool {
+    pub fn charge(&self, key: Key, cost: u64, per_second: u64, now_ns: u64) -> bool {
+        let until = match key {
+            Key::Everybody(what) => &self.all_until.0[usize::from(what)],
+            Key::One(key) => match self.bucket(key, now_ns) {
+                Some(until) => until,
+                None => return false,
+            },
+        };
+        let price_ns = price_ns(cost, per_second);
+        let mut until_ns = until.load(Ordering::Relaxed);
+        loop {
+            let new = until_ns.max(now_ns) + price_ns;
+            match until.compare_exchange(until_ns, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(other) => until_ns = other,
+            }
+        }
+    }
+
+    /// Finds or makes the bucket of a key; returns until when it is full.
+    fn bucket(&self, key: u64, now_ns: u64) -> Option<&AtomicU64> {
         let key = key.max(1);
         let lines = lines_of(self.buckets.get_or_init(|| table(BUCKET_LINES)), key);
-        let pairs = || lines.iter().flat_map(|line| line.0.chunks_exact(2));
-        let full_until = |pair: &[AtomicU64]| pair[1].load(Ordering::Relaxed);
-        let pair = loop {
+        let pairs = || lines.into_iter().flat_map(|line| line.0.chunks_exact(2));
+        loop {
             if let Some(pair) = pairs().find(|pair| pair[0].load(Ordering::Relaxed) == key) {
-                break pair;
+                return Some(&pair[1]);
             }
-            let Some(pair) = pairs().find(|pair| full_until(pair) <= now_ns) else { return false };
+            let pair = pairs().find(|pair| pair[1].load(Ordering::Relaxed) <= now_ns)?;
             let old = pair[0].load(Ordering::Relaxed);
             // Somebody else may have charged it meanwhile: then what comes of it is that this one waits a little longer.
             if pair[0].compare_exchange(old, key, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                break pair;
-            }
-        };
-        let price_ns = price_ns(cost, per_second);
-        let mut until_ns = full_until(pair);
-        loop {
-            let new = until_ns.max(now_ns) + price_ns;
-            match pair[1].compare_exchange(until_ns, new, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(other) => until_ns = other,
+                return Some(&pair[1]);
             }
         }
     }
@@ -213,10 +274,10 @@ mod tests {
     use super::*;
 
     /// A stand-in for a keyed hash.
-    fn key(n: u64) -> u64 {
+    fn key(n: u64) -> Key {
         let z = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z ^ (z >> 31)
+        Key::One(z ^ (z >> 31))
     }
 
     /// Each key has its own count, exactly, up to its limit, and what has left makes room.
@@ -225,17 +286,49 @@ mod tests {
         let census = Census::new();
         for n in 0..20_000 {
             for _ in 0..n % 4 {
-                assert_eq!(census.enter(key(n), 3), Entry::Counted, "{n}");
+                assert_eq!(census.enter(key(n), 1, 3), Entry::Counted, "{n}");
             }
         }
         for n in 0..20_000 {
             assert_eq!(u64::from(census.count(key(n))), n % 4, "{n}");
         }
-        assert_eq!(census.enter(key(3), 3), Entry::Refused);
-        census.leave(key(3));
-        assert_eq!(census.enter(key(3), 3), Entry::Counted);
-        (0..20_000).for_each(|n| (0..n % 4).for_each(|_| census.leave(key(n))));
+        assert_eq!(census.enter(key(3), 1, 3), Entry::Refused);
+        census.leave(key(3), 1);
+        assert_eq!(census.enter(key(3), 1, 3), Entry::Counted);
+        (0..20_000).for_each(|n| (0..n % 4).for_each(|_| census.leave(key(n), 1)));
         assert!((0..20_000).all(|n| census.count(key(n)) == 0) && census.total() == 0);
+    }
+
+    /// Several are entered and leave together, all of them or none, also where two shards have made two places of one key; and everybody
+    /// has a count and a bucket that nobody else can take, however full the tables are.
+    #[test]
+    fn several_enter_together() {
+        let census = Census::new();
+        for key in [key(1), Key::Everybody(1)] {
+            assert_eq!(census.enter(key, 5, 7), Entry::Counted);
+            assert_eq!(census.enter(key, 3, 7), Entry::Refused);
+            assert_eq!((census.count(key), census.enter(key, 2, 7)), (5, Entry::Counted));
+            census.leave(key, 4);
+            assert_eq!(census.count(key), 3);
+        }
+        census.leave(key(1), 3);
+        assert_eq!(census.total(), 3);
+        let (census, Key::One(two)) = (Census::new(), key(2)) else { panic!("it is one") };
+        let lines = lines_of(census.counts.get_or_init(|| table(COUNT_LINES)), two);
+        lines.iter().for_each(|line| line.0[3].store(mark_of(two) << COUNT_BITS | 2, Ordering::Relaxed));
+        assert_eq!((census.count(key(2)), census.enter(key(2), 1, 4)), (4, Entry::Refused));
+        census.leave(key(2), 3);
+        assert_eq!((census.count(key(2)), census.total()), (1, 1));
+        for line in
+            census.counts.get().into_iter().chain([census.buckets.get_or_init(|| table(BUCKET_LINES))]).flatten()
+        {
+            line.0.iter().for_each(|word| word.store(u64::MAX / 2, Ordering::Relaxed));
+        }
+        assert_eq!((census.enter(key(3), 1, 1), census.charge(key(3), 1, 1, 5)), (Entry::Uncounted, false));
+        assert_eq!(census.enter(Key::Everybody(7), 1, 1), Entry::Counted);
+        assert_eq!(census.enter(Key::Everybody(7), 1, 1), Entry::Refused);
+        assert!(census.charge(Key::Everybody(7), 1, 1, 5) && census.wait_ns(Key::Everybody(7), 1, 1, 5) > 0);
+        assert_eq!(census.wait_ns(Key::Everybody(6), 1, 1, 5), 0, "of something else");
     }
 
     /// Nine of ten places can be taken before one finds none; who finds none is let in uncounted, and nobody else's count changes.
@@ -243,10 +336,10 @@ mod tests {
     fn a_full_table_limits_nobody() {
         let census = Census::new();
         let places = COUNT_LINES as u64 * 8;
-        let uncounted = |to| (0..to).filter(|n| census.enter(key(*n), 1) == Entry::Uncounted).count();
+        let uncounted = |to| (0..to).filter(|n| census.enter(key(*n), 1, 1) == Entry::Uncounted).count();
         assert!(uncounted(places * 3 / 4) < 1_000);
         let census = Census::new();
-        let all = (0..2 * places).filter(|n| census.enter(key(*n), 1) == Entry::Uncounted).count() as u64;
+        let all = (0..2 * places).filter(|n| census.enter(key(*n), 1, 1) == Entry::Uncounted).count() as u64;
         assert!((places..places * 11 / 10).contains(&all), "{all} of {}", 2 * places);
     }
 
@@ -304,9 +397,9 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for n in 0..10_000 {
-                        assert_eq!(census.enter(key(n % 10), COUNT_MAX), Entry::Counted);
+                        assert_eq!(census.enter(key(n % 10), 1, COUNT_MAX), Entry::Counted);
                         if n % 2 == 0 {
-                            census.leave(key(n % 10));
+                            census.leave(key(n % 10), 1);
                         }
                         assert!(census.charge(key(n % 10), 1, 1_000, 0));
                     }

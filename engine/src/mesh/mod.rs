@@ -40,7 +40,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use bells::Bells;
 pub use board::Board;
-pub use census::{Census, Entry};
+pub use census::{Census, Entry, Key};
 pub use control::Control;
 use control::Ear;
 pub use dial::Dial;

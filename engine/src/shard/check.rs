@@ -57,6 +57,14 @@ impl Shard {
         let users = connections.chain(exchanges).chain(readings).filter(|grant| *grant != NOBODY).count() as u64;
         let verdicts = self.trust.verdicts_with_grants();
         assert_eq!(users + verdicts, self.trust.grants.users(), "invariant 16: grants are counted");
+        for connection in &self.slots.connections {
+            let counted = connection.counted.connection.subject || connection.counted.subscriptions.subject;
+            let subject = self.trust.grants.get(connection.grant).map(|interned| &*interned.grant.subject);
+            assert!(
+                !counted || subject.is_some_and(|subject| !subject.is_empty()),
+                "invariant 16: counted for a subject"
+            );
+        }
     }
 
     /// What is said to be held by tables is at least what all that stands in them takes.

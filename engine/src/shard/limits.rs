@@ -7,13 +7,21 @@ use crate::grant::{Action, UnixGrants};
 
 use super::rules::{LagPolicy, Rules};
 
-/// Limits that hold for an address, for a connection in a second, or for all connections of the process in one; 0: none.
+/// Limits that hold for an address, for a subject, for a connection in a second, or for all of the process together; 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
-    /// Connections of an address at the same time.
+    /// Connections of all, at the same time.
+    pub connections_in_all: u32,
+    /// The same, of an address.
     pub connections_per_address: u32,
-    /// Subscriptions of the connections of an address.
+    /// The same, of a subject whose grant does not say it.
+    pub connections_per_subject: u32,
+    /// Subscriptions of all connections.
+    pub subscriptions_in_all: u32,
+    /// The same, of those of an address.
     pub subscriptions_per_address: u32,
+    /// The same, of those of a subject whose grant does not say it.
+    pub subscriptions_per_subject: u32,
     /// Connections accepted in a second, of all addresses.
     pub connects: u32,
     /// The same, of one address.
@@ -22,24 +30,39 @@ pub struct Quotas {
     pub publishes: u32,
     /// The same, by those of an address.
     pub publishes_per_address: u32,
+    /// The same, by those of a subject whose grant does not say it.
+    pub publishes_per_subject: u32,
+    /// The same, by all.
+    pub publishes_in_all: u32,
     /// Payload bytes published in a second by a connection.
     pub bytes: u64,
     /// The same, by those of an address.
     pub bytes_per_address: u64,
+    /// The same, by those of a subject whose grant does not say it.
+    pub bytes_per_subject: u64,
+    /// The same, by all.
+    pub bytes_in_all: u64,
     /// Topics made in a second by a connection.
     pub topics: u32,
     /// The same, by those of an address.
     pub topics_per_address: u32,
+    /// The same, by those of a subject whose grant does not say it.
+    pub topics_per_subject: u32,
+    /// The same, by all.
+    pub topics_in_all: u32,
     /// Loopback addresses are held to what holds for an address.
     pub loopback: bool,
 }
 
 impl Quotas {
-    /// Says whether anything is limited that is to be looked at when somebody publishes or subscribes.
+    /// Says whether anything is limited that is to be looked at when somebody publishes, or names a topic.
     #[must_use]
     pub(in crate::shard) fn meters(&self) -> bool {
-        let rates = [self.publishes, self.publishes_per_address, self.topics, self.topics_per_address];
-        rates.iter().any(|rate| *rate > 0) || self.bytes | self.bytes_per_address > 0
+        let publishes =
+            self.publishes | self.publishes_per_address | self.publishes_per_subject | self.publishes_in_all;
+        let bytes = self.bytes | self.bytes_per_address | self.bytes_per_subject | self.bytes_in_all;
+        let topics = self.topics | self.topics_per_address | self.topics_per_subject | self.topics_in_all;
+        publishes | topics > 0 || bytes > 0
     }
 }
 

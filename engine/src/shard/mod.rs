@@ -306,6 +306,17 @@ impl Shard {
         self.crossings.links.census().total()
     }
 
+    /// Returns how much of that this shard's connections and subscriptions are.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn counted_here(&self) -> u64 {
+        let of = |of: slot::connection::For| u64::from(of.all) + u64::from(of.address) + u64::from(of.subject);
+        let connections = self.slots.connections.iter();
+        connections
+            .map(|one| of(one.counted.connection) + of(one.counted.subscriptions) * u64::from(one.subscriptions))
+            .sum()
+    }
+
     /// From now on, new topics that have their home here leave numbers out, as [`with_holes`] says: nobody may take numbers for
     /// dense. For tests.
     #[doc(hidden)]

@@ -1,16 +1,19 @@
-//! Quotas: what an address, a connection and all of them together may have and do, asked of the census of the whole process.
+//! Quotas: what a connection, an address, a subject and all of them together may have and do, asked of the census of the whole process.
 //!
 //! ```text
-//!   accepted, announced ─▶ admit: connections a second, of all and of its address; connections of its address
-//!   order    ─▶ meter: messages and bytes published in a second, topics made, of the connection and of its address
-//!   subscribe ─▶ count_subscription
+//!   accepted, announced ─▶ admit: connections a second, of all and of its address; connections of these
+//!   order    ─▶ meter: messages and bytes published in a second, topics made, of the connection, its address, its subject, all
+//!   given a grant, subscribe ─▶ counts: connections and subscriptions
 //! ```
 //!
 //! An address is an IPv4 address, or the first 64 bits of an IPv6 address: who has one of these has all of them. Who comes over loopback
-//! is not held to what holds for an address, unless the configuration says so: a proxy, or a test, is many behind one.
+//! is not held to what holds for an address, unless the configuration says so: a proxy, or a test, is many behind one. A subject is that
+//! of a grant; what that says itself holds instead of the configuration.
 //!
-//! Owns: which of its connections are counted. Touches: the census. Never: runs where
+//! Owns: nothing; what is counted of a connection stands with it. Touches: the census. Never: runs where
 //! nothing is limited, but for a branch.
+
+mod counts;
 
 use std::hash::Hasher;
 use std::net::Ipv6Addr;
@@ -22,7 +25,7 @@ use super::limits::{Limits, Quotas};
 use super::refusal::Refusal;
 use crate::grant::GrantLimits;
 use crate::io::driver::Slot;
-use crate::mesh::{Census, Entry, Name};
+use crate::mesh::{Census, Key, Name};
 use crate::reach::{Mark, reach};
 
 /// What becomes of a connection that has come.
@@ -69,6 +72,15 @@ struct Meter {
     per_second: u64,
 }
 
+/// What a second allows, each; 0: whatever comes.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    connection: u64,
+    address: u64,
+    subject: u64,
+    all: u64,
+}
+
 /// Refusals of an address that are told in a second, at least.
 const TOLD_MIN: u32 = 100;
 
@@ -103,41 +115,10 @@ impl Shard {
                 }
             };
         }
-        if !self.count_connection(slot) {
-            self.stats.limited_connections += 1;
-            reach(Mark::AddressFull);
-            return self.refuse_of_address(whose, 0, Refusal::TooMany);
-        }
-        Admission::Taken
-    }
-
-    /// Counts an open connection for its address; says false if that has as many as it may.
-    fn count_connection(&mut self, slot: Slot) -> bool {
-        let quotas = self.limits.quotas;
-        let max = self.of_address(slot, quotas.connections_per_address);
-        let counts_subscriptions = self.of_address(slot, quotas.subscriptions_per_address) > 0;
-        self.slots.connections[slot as usize].counted.subscriptions = counts_subscriptions;
-        if max == 0 {
-            return true;
-        }
-        let key = self.key_of_address(What::Connections, slot);
-        let entry = self.census().enter(key, max);
-        self.slots.connections[slot as usize].counted.connection = entry == Entry::Counted;
-        entry != Entry::Refused
-    }
-
-    /// Another address stands behind a connection than before: it is one of that one's from now on. If those are as many as may be, its
-    /// request is to be [refused](Counted::full).
-    pub(super) fn is_another(&mut self, slot: Slot, before: [u8; 16]) {
-        let address = std::mem::replace(&mut self.slots.connections[slot as usize].address, before);
-        self.discount(slot);
-        self.slots.connections[slot as usize].address = address;
-        self.hold(slot);
-        let counted = self.count_connection(slot);
-        self.slots.connections[slot as usize].counted.full = !counted;
-        if !counted {
-            self.stats.limited_connections += 1;
-            reach(Mark::AddressFull);
+        match self.count_connection(slot) {
+            Ok(()) => Admission::Taken,
+            Err(Whose::Everybody) => Admission::Refused(Refusal::Full),
+            Err(_) => self.refuse_of_address(whose, 0, Refusal::TooMany),
         }
     }
 
@@ -150,72 +131,60 @@ impl Shard {
         connection.counted.held = !local && !trusted_proxies.iter().any(|network| network.contains(address));
     }
 
-    /// A connection is no more.
-    pub(super) fn discount(&mut self, slot: Slot) {
-        if std::mem::take(&mut self.slots.connections[slot as usize].counted).connection {
-            self.census().leave(self.key_of_address(What::Connections, slot));
-        }
-    }
-
-    /// Counts a subscription that is about to begin, if those of its address are limited; says false if it has as many as it may.
-    pub(super) fn count_subscription(&mut self, slot: Slot) -> bool {
-        let max = self.limits.quotas.subscriptions_per_address;
-        if !self.slots.connections[slot as usize].counted.subscriptions || max == 0 {
-            return true;
-        }
-        if self.census().enter(self.key_of_address(What::Subscriptions, slot), max) == Entry::Refused {
-            self.stats.limited_subscriptions += 1;
-            return false;
-        }
-        true
-    }
-
-    /// A subscription has ended, or has not begun.
-    pub(super) fn discount_subscription(&mut self, slot: Slot) {
-        if self.slots.connections[slot as usize].counted.subscriptions {
-            self.census().leave(self.key_of_address(What::Subscriptions, slot));
-        }
-    }
-
     /// Takes what so many messages with so many bytes cost from what may be published; or says why not, and when.
     pub(super) fn meter_messages(&mut self, slot: Slot, messages: u64, bytes: u64) -> Result<(), Refusal> {
-        let Quotas { publishes_per_address, bytes_per_address, .. } = self.limits.quotas;
-        let all = self.whose_address(slot);
-        let (one, publishes, rate) = self.own_rates(slot);
-        let per_address = |rate: u64| if self.slots.connections[slot as usize].counted.held { rate } else { 0 };
-        let taken = self.spend_at([
-            Meter { what: What::Publishes, whose: one, cost: messages, per_second: publishes },
-            Meter {
-                what: What::Publishes,
-                whose: all,
-                cost: messages,
-                per_second: per_address(publishes_per_address.into()),
-            },
-            Meter { what: What::Bytes, whose: one, cost: bytes, per_second: rate },
-            Meter { what: What::Bytes, whose: all, cost: bytes, per_second: per_address(bytes_per_address) },
-        ]);
-        taken.map_err(|(_, wait_ns)| {
+        let quotas = &self.limits.quotas;
+        let rates = Rates {
+            connection: quotas.publishes.into(),
+            address: quotas.publishes_per_address.into(),
+            subject: quotas.publishes_per_subject.into(),
+            all: quotas.publishes_in_all.into(),
+        };
+        let [a, b, c, d] = self.meters(slot, What::Publishes, messages, rates, |own| own.publish_rate);
+        let rates = Rates {
+            connection: quotas.bytes,
+            address: quotas.bytes_per_address,
+            subject: quotas.bytes_per_subject,
+            all: quotas.bytes_in_all,
+        };
+        let [e, f, g, h] = self.meters(slot, What::Bytes, bytes, rates, |own| own.publish_bytes);
+        self.spend_at([a, b, c, d, e, f, g, h]).map_err(|(_, wait_ns)| {
             self.stats.limited_publishes += 1;
             self.too_fast(wait_ns)
         })
     }
 
-    /// Returns who is held to the rates of what a connection publishes, and these: whoever its grant is of, if that says a rate, or itself.
-    fn own_rates(&self, slot: Slot) -> (Whose, u64, u64) {
-        let Quotas { publishes, bytes, .. } = self.limits.quotas;
-        let own = self.trust.grants.get(self.grant_of(slot)).map(|interned| &interned.grant);
-        let Some(grant) = own.filter(|grant| grant.limits.has_rates()) else {
-            return (self.whose_connection(slot), publishes.into(), bytes);
+    /// Returns the meters of what a connection does. A rate that its grant says is that of its subject, or of the connection if it has
+    /// none, and holds instead of what the settings say of the two.
+    fn meters(
+        &self,
+        slot: Slot,
+        what: What,
+        cost: u64,
+        rates: Rates,
+        own: impl Fn(&GrantLimits) -> Option<u32>,
+    ) -> [Meter; 4] {
+        let number = self.grant_of(slot);
+        let (subject, own) = match self.trust.grants.get(number) {
+            Some(interned) => (self.subject(number), own(&interned.grant.limits).map(u64::from)),
+            None => (None, None),
         };
-        let GrantLimits { publish_rate, publish_bytes, .. } = grant.limits;
-        let whose = match &*grant.subject {
-            "" => self.whose_connection(slot),
-            subject => Whose::Subject(self.hash(subject)),
+        let (of_connection, of_subject) = match (subject, own) {
+            (Some(_), Some(own)) => (0, own),
+            (Some(_), None) => (rates.connection, rates.subject),
+            (None, own) => (own.unwrap_or(rates.connection), 0),
         };
-        (whose, publish_rate.unwrap_or(publishes).into(), publish_bytes.map_or(bytes, u64::from))
+        let held = self.slots.connections[slot as usize].counted.held;
+        let of_address = if held { rates.address } else { 0 };
+        [
+            Meter { what, whose: self.whose_connection(slot), cost, per_second: of_connection },
+            Meter { what, whose: self.whose_address(slot), cost, per_second: of_address },
+            Meter { what, whose: subject.unwrap_or(Whose::Everybody), cost, per_second: of_subject },
+            Meter { what, whose: Whose::Everybody, cost, per_second: rates.all },
+        ]
     }
 
-    /// Says whether what a connection publishes is metered: by the settings, or because its grant says a rate.
+    /// Says whether what a connection does is metered: by the settings, or because its grant says a rate.
     pub(super) fn is_metered(&self, slot: Slot) -> bool {
         let own = || self.trust.grants.get(self.grant_of(slot));
         self.metered || !self.trust.grants.is_empty() && own().is_some_and(|interned| interned.grant.limits.has_rates())
@@ -223,23 +192,21 @@ impl Shard {
 
     /// Takes a topic from those that may be made, if it is new here: no reader on this shard, no home, and not named here lately.
     pub(super) fn meter_topic(&mut self, slot: Slot, topic: Name<'_>) -> Result<(), Refusal> {
-        let Quotas { topics, topics_per_address, .. } = self.limits.quotas;
-        if topics | topics_per_address == 0 || self.recent.knows(topic.hash) {
+        let Quotas { topics, topics_per_address, topics_per_subject, topics_in_all, .. } = self.limits.quotas;
+        let rates = Rates {
+            connection: topics.into(),
+            address: topics_per_address.into(),
+            subject: topics_per_subject.into(),
+            all: topics_in_all.into(),
+        };
+        let meters = self.meters(slot, What::Topics, 1, rates, |own| own.topic_rate);
+        if meters.iter().all(|meter| meter.per_second == 0) || self.recent.knows(topic.hash) {
             return Ok(());
         }
         if self.topics.find(topic).is_some() || self.homes.find(topic).is_some() {
             return Ok(());
         }
-        let taken = self.spend_at([
-            Meter { what: What::Topics, whose: self.whose_connection(slot), cost: 1, per_second: topics.into() },
-            Meter {
-                what: What::Topics,
-                whose: self.whose_address(slot),
-                cost: 1,
-                per_second: self.of_address(slot, topics_per_address).into(),
-            },
-        ]);
-        taken.map_err(|(_, wait_ns)| {
+        self.spend_at(meters).map_err(|(_, wait_ns)| {
             self.stats.limited_topics += 1;
             self.too_fast(wait_ns)
         })?;
@@ -283,7 +250,8 @@ impl Shard {
     /// Pays at all meters, if all of them have enough; or says which has the longest to wait for, and how long.
     fn spend_at<const N: usize>(&self, meters: [Meter; N]) -> Result<(), (Meter, u64)> {
         let now_ns = self.clock.now_us * 1000;
-        let keys = meters.map(|meter| if meter.per_second == 0 { 0 } else { self.key(meter.what, meter.whose) });
+        let keys = meters
+            .map(|meter| if meter.per_second == 0 { Key::Everybody(0) } else { self.key(meter.what, meter.whose) });
         let limited = || meters.iter().zip(keys).filter(|(meter, _)| meter.per_second > 0);
         let waits =
             limited().map(|(meter, key)| (*meter, self.census().wait_ns(key, meter.cost, meter.per_second, now_ns)));
@@ -309,16 +277,21 @@ impl Shard {
         Whose::Connection(self.index, slot, self.slots.connections[slot as usize].generation)
     }
 
-    fn key_of_address(&self, what: What, slot: Slot) -> u64 {
-        self.key(what, self.whose_address(slot))
+    /// Returns the subject of a grant, if it has one.
+    fn subject(&self, grant: u32) -> Option<Whose> {
+        let grant = &self.trust.grants.get(grant)?.grant;
+        (!grant.subject.is_empty()).then(|| Whose::Subject(self.hash(&grant.subject)))
     }
 
     /// Returns where the census counts something, which no peer can know.
-    fn key(&self, what: What, whose: Whose) -> u64 {
+    fn key(&self, what: What, whose: Whose) -> Key {
+        if whose == Whose::Everybody {
+            return Key::Everybody(what as u8);
+        }
         let mut hasher = SipHasher13::new_with_keys(!self.hash_key, self.hash_key.rotate_left(32));
         hasher.write_u8(what as u8);
         match whose {
-            Whose::Everybody => hasher.write_u8(0),
+            Whose::Everybody => {}
             Whose::Address(address) => hasher.write(&address),
             Whose::Subject(hash) => hasher.write_u64(hash),
             Whose::Connection(shard, slot, generation) => {
@@ -326,7 +299,7 @@ impl Shard {
                 hasher.write_u16(generation);
             }
         }
-        hasher.finish()
+        Key::One(hasher.finish())
     }
 
     fn census(&self) -> &Census {

@@ -79,7 +79,7 @@ refusals! {
     Full, refused_full: Row {
         name: "full",
         text: "the engine is full",
-        when: "there is no memory for it, or `max-topics` or `connections` is reached",
+        when: "there is no memory for it, or `max-topics`, `connections`, `max-connections` or `max-subscriptions-in-all` is reached",
         cure: "come back later, with your cursor",
         status: Some(503),
         headers: &[],
@@ -105,7 +105,7 @@ refusals! {
     TooMany, refused_too_many: Row {
         name: "too-many",
         text: "too many subscriptions or connections",
-        when: "`max-subscriptions`, or what may be of your address, is reached",
+        when: "`max-subscriptions`, or what may be of your address or your subject, is reached",
         cure: "end one that you do not need, or use another connection",
         status: Some(429),
         headers: &[],

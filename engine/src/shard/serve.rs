@@ -169,15 +169,17 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
-        if let Some(credentials) = driver.take_credentials(slot) {
-            self.give_to_peer(slot, credentials);
-        }
+        let given = driver.take_credentials(slot).is_none_or(|credentials| self.give_to_peer(slot, credentials));
         if self.draining {
             self.refused(Refusal::Draining);
             self.kill(driver, slot);
             return;
         }
-        let admission = if full { Admission::Refused(Refusal::Full) } else { self.weigh_newcomer(slot) };
+        let admission = match (full, given) {
+            (true, _) => Admission::Refused(Refusal::Full),
+            (_, false) => Admission::Refused(Refusal::TooMany),
+            _ => self.weigh_newcomer(slot),
+        };
         self.receive_newcomer(driver, slot, admission);
         if self.slots.connections[slot as usize].life == Life::Open {
             self.timers.wheel.set(slot, self.clock.tick, self.limits.head_ms);
@@ -186,11 +188,23 @@ impl Shard {
     }
 
     fn receive_newcomer<D: Driver>(&mut self, driver: &mut D, slot: Slot, admission: Admission) {
+        let listener = usize::from(self.slots.connections[slot as usize].listener);
         match admission {
             Admission::Taken => {}
+            // To tell would take a handshake, which costs more than to take it; but not those that come back all at once.
+            Admission::Refused(refusal) if refusal != Refusal::Overloaded && self.speaks_tls(listener) => {
+                reach(Mark::CutOffBeforeHandshake);
+                self.refused(refusal);
+                self.comes_back_s = None;
+                self.kill(driver, slot);
+            }
             Admission::Refused(refusal) => self.refuse_connection(driver, slot, refusal),
             Admission::CutOff => self.kill(driver, slot),
         }
+    }
+
+    fn speaks_tls(&self, listener: usize) -> bool {
+        self.limits.tls.get(listener).copied().unwrap_or(false)
     }
 
     /// Decides whether one who has just come may stay.

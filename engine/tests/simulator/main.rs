@@ -21,6 +21,7 @@ mod broad;
 mod burden;
 mod client;
 mod control;
+mod counts;
 mod draft;
 mod echo;
 mod endings;

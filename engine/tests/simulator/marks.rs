@@ -61,8 +61,9 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 28] = [
+const IN_SCENES: [(Mark, &str); 31] = [
     (Mark::AddressFull, "limits.rs"),
+    (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
     (Mark::AsksInLine, "rights.rs"),
@@ -71,6 +72,7 @@ const IN_SCENES: [(Mark, &str); 28] = [
     (Mark::CaughtUpWithLoss, "standstill.rs"),
     (Mark::Condemned, "finds.rs"),
     (Mark::ConnectsTooFast, "limits.rs"),
+    (Mark::CutOffBeforeHandshake, "counts.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
     (Mark::GrantExpired, "rights.rs"),
     (Mark::GrantRevoked, "rights.rs"),
@@ -87,6 +89,7 @@ const IN_SCENES: [(Mark, &str); 28] = [
     (Mark::ReadersWait, "occupancy.rs"),
     (Mark::RightLost, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
+    (Mark::SubjectFull, "counts.rs"),
     (Mark::VerdictLate, "rights.rs"),
     (Mark::VerdictShared, "rights.rs"),
     (Mark::VerdictStale, "rights.rs"),

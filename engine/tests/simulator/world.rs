@@ -160,8 +160,10 @@ impl World {
         draft.limits.asks.subscribe = shows && Rng::new(seed.rotate_left(43)).chance(500);
         if Rng::new(seed.rotate_left(32)).chance(500) {
             // Nobody meets these: what is counted is right, or it is not nothing in the end.
-            draft.limits.quotas.connections_per_address = 1 << 20;
-            draft.limits.quotas.subscriptions_per_address = 1 << 20;
+            let quotas = &mut draft.limits.quotas;
+            (quotas.connections_in_all, quotas.subscriptions_in_all) = (1 << 20, 1 << 20);
+            (quotas.connections_per_address, quotas.subscriptions_per_address) = (1 << 20, 1 << 20);
+            (quotas.connections_per_subject, quotas.subscriptions_per_subject) = (1 << 20, 1 << 20);
         }
         // In a third of them readers are counted.
         let counts = Rng::new(seed.rotate_left(48)).chance(333);
@@ -577,6 +579,8 @@ impl World {
         }
         assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
         assert_eq!(pending, 0, "the world is at rest, and somebody still has messages coming");
+        let here: u64 = self.berths.iter().map(|berth| berth.shard.counted_here()).sum();
+        assert_eq!(here, self.berths[0].shard.counted(), "who is counted is there");
         let numbered = self.oracle.numbered();
         assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
         let sent = self.oracle.sent();

@@ -40,6 +40,9 @@ const EXPIRED: &str = "the permission has expired";
 const LATE: &str = "it could not be found out in time who you are";
 const NOT_TAKEN: &str = "nobody here knows such credentials: no keys are configured for them";
 
+/// That whoever it is has as many connections as he may.
+const TOO_MANY: Recognized = Recognized::Refused(Refusal::TooMany, Refusal::TooMany.row().text);
+
 /// What somebody is recognized as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Recognized {
@@ -86,9 +89,11 @@ impl Shard {
         let names = self.trust.shown.remove(&slot)?;
         let key = self.trust.key_of(CERTIFICATE, &[&names]);
         match self.verdict(slot, key, || Ask::Certificate(names.clone())) {
-            Recognized::As(number) => {
-                self.give(slot, number);
-                None
+            Recognized::As(number) if self.give(slot, number) => None,
+            Recognized::As(_) => {
+                // It may send another request when there is room.
+                self.trust.shown.insert(slot, names);
+                Some(TOO_MANY)
             }
             Recognized::Wait(wait) => {
                 self.trust.shown.insert(slot, names);
@@ -125,7 +130,10 @@ impl Shard {
             && direct
         {
             let kept = self.trust.grants.keep(number);
-            self.give(slot, kept);
+            if !self.give(slot, kept) {
+                self.trust.grants.release(number);
+                return TOO_MANY;
+            }
         }
         recognized
     }

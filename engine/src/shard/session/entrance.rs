@@ -132,12 +132,13 @@ impl Shard {
         }
     }
 
-    /// Gives a connection of a Unix socket what the kernel's word for who is at its other end gives it.
-    pub(in crate::shard) fn give_to_peer(&mut self, slot: Slot, credentials: Credentials) {
-        if let Some(grant) = self.limits.unix_grants.grant(credentials) {
-            let number = self.trust.grants.intern(grant);
-            self.give(slot, number);
-        }
+    /// Gives a connection of a Unix socket what the kernel's word for who is at its other end gives it; says false if that has as many
+    /// connections as it may.
+    #[must_use]
+    pub(in crate::shard) fn give_to_peer(&mut self, slot: Slot, credentials: Credentials) -> bool {
+        let Some(grant) = self.limits.unix_grants.grant(credentials) else { return true };
+        let number = self.trust.grants.intern(grant);
+        self.give(slot, number)
     }
 
     /// Says whether what no rule and no grant says is allowed to a connection: the listener is open, and its client is of this host if it

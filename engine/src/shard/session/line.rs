@@ -84,7 +84,9 @@ impl Shard {
     ) -> Outcome {
         match self.believe(slot, credential.kind, credential.secret) {
             Recognized::As(grant) => {
-                self.renew(driver, slot, grant);
+                if !self.renew(driver, slot, grant) {
+                    return Outcome::Refused(Refusal::TooMany);
+                }
                 if let Some(token) = id {
                     self.tell_ok(driver, slot, token, None);
                 }
@@ -99,12 +101,15 @@ impl Shard {
         }
     }
 
-    /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named.
+    /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named. Says
+    /// false, and changes nothing, if its subject has as much as it may.
     ///
     /// The hook is not asked about them, which would take as many verdicts: to one and the same it has said yes, and others subscribe again.
-    fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) {
+    fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) -> bool {
         let still_the_same = self.are_of_one(self.grant_of(slot), grant);
-        self.give(slot, grant);
+        if !self.give(slot, grant) {
+            return false;
+        }
         let mut subscription = self.slots.connections[slot as usize].first;
         while subscription != NONE {
             let Subscription { log, next, .. } = self.topics.subscriptions[subscription as usize];
@@ -123,13 +128,14 @@ impl Shard {
                 self.refused(refusal);
                 if !self.unsubscribe(driver, slot, subscription) {
                     self.kill(driver, slot);
-                    return;
+                    return true;
                 }
                 self.tell(driver, slot, |w| answer::ended(w, topic, ErrCode::Forbidden));
             }
             subscription = next;
         }
         self.watch_right(slot);
+        true
     }
 
     /// A home has done what a command ordered, or has not.

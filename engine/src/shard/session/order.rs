@@ -164,13 +164,13 @@ impl Shard {
             }
             None => {}
         }
-        if self.metered
+        if self.is_metered(slot)
             && let Err(refusal) = self.meter_topic(slot, self.name_topic(wish.topic))
         {
             return Outcome::Refused(refusal);
         }
-        if !self.count_subscription(slot) {
-            return Outcome::Refused(Refusal::TooMany);
+        if let Err(refusal) = self.count_subscription(slot) {
+            return Outcome::Refused(refusal);
         }
         let outcome = self.subscribe(slot, wish);
         if outcome != Outcome::Done {

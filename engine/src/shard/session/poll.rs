@@ -67,8 +67,18 @@ impl Shard {
 
     /// All of its request has come: it subscribes the topics of its plan.
     pub(in crate::shard) fn poll<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        let grant = self.trust.grants.keep(self.grant_of(slot));
+        let Some(own) = self.lend(slot, grant) else {
+            self.trust.grants.release(grant);
+            self.refuse_request(driver, slot, Refusal::TooMany, false);
+            self.request_ends(slot);
+            return;
+        };
         self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Object, Coding::Plain);
         self.become_reading(slot, Session::Poll);
+        if let Some(reading) = self.reading_if_any_mut(slot) {
+            reading.grant = own;
+        }
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.begin_answer(&mut self.store);
         self.subscribe_step(driver, slot);
@@ -106,8 +116,9 @@ impl Shard {
         let index = std::mem::replace(&mut active.state, NONE);
         let mut reading = self.readings.remove(index as usize);
         reading.plan.clear(&mut self.store);
-        let Reading { mut pending, words, conditions, grant, .. } = reading;
+        let Reading { mut pending, words, conditions, grant: own, .. } = reading;
         pending.what = Asked::Poll;
+        let grant = self.take_back(slot, own);
         self.slots.connections[slot as usize].session = Session::Request;
         let exchange = self.exchange(slot);
         (exchange.pending, exchange.words, exchange.conditions) = (pending, words, conditions);

@@ -45,7 +45,7 @@ pub(in crate::shard) struct Reading {
     pub(in crate::shard) conditions: Buffer,
     /// By place in the plan: topics with messages none of which is in the answer, though it asked for what is remembered.
     pub(in crate::shard) emptied: u64,
-    /// What whoever sent it may do, if it is a poll; a stream's stands with its connection.
+    /// What its connection had of its own before it polled, and has again afterwards.
     pub(in crate::shard) grant: u32,
     /// How long it waits for the first message, in milliseconds.
     pub(in crate::shard) wait_ms: u32,

@@ -77,6 +77,7 @@ impl Shard {
 
     /// Says what rules and the grant of a connection say.
     pub(in crate::shard) fn rules_say(&self, slot: Slot, action: Action, topic: &str) -> Result<Says, Refusal> {
+        let topic = asked_about(action, topic);
         let who = self.limits.rules.who(action, topic);
         let number = self.grant_of(slot);
         if number == NOBODY {
@@ -113,7 +114,6 @@ impl Shard {
         let connection = &self.slots.connections[slot as usize];
         match connection.session {
             Session::Request => self.exchange_if_any(slot).map_or(connection.grant, |exchange| exchange.grant),
-            Session::Poll => self.reading_if_any(slot).map_or(connection.grant, |reading| reading.grant),
             _ => connection.grant,
         }
     }
@@ -152,10 +152,30 @@ impl Shard {
         }
     }
 
-    /// Gives a connection another grant of its own, which it uses from now on; the old one has one user less.
-    pub(in crate::shard) fn give(&mut self, slot: Slot, grant: u32) {
-        let old = std::mem::replace(&mut self.slots.connections[slot as usize].grant, grant);
-        self.trust.grants.release(old);
+    /// Gives a connection another grant of its own, which it uses from now on; the old one has one user less. Says false if the subject
+    /// of the new one has as many connections or subscriptions as it may: then it is the new one that has one user less.
+    #[must_use]
+    pub(in crate::shard) fn give(&mut self, slot: Slot, grant: u32) -> bool {
+        let old = self.lend(slot, grant);
+        self.trust.grants.release(old.unwrap_or(grant));
+        old.is_some()
+    }
+
+    /// Gives a connection another grant of its own for a while; returns the old one, which is to be given back, or none if the subject of
+    /// the new one has as much as it may.
+    #[must_use]
+    pub(in crate::shard) fn lend(&mut self, slot: Slot, grant: u32) -> Option<u32> {
+        if !self.count_for(slot, grant, false) {
+            return None;
+        }
+        Some(std::mem::replace(&mut self.slots.connections[slot as usize].grant, grant))
+    }
+
+    /// A connection has again what it had before it was [lent](Shard::lend) something, whatever its subject has by now; returns that.
+    pub(in crate::shard) fn take_back(&mut self, slot: Slot, grant: u32) -> u32 {
+        let counted = self.count_for(slot, grant, true);
+        debug_assert!(counted, "nothing is asked");
+        std::mem::replace(&mut self.slots.connections[slot as usize].grant, grant)
     }
 }
 

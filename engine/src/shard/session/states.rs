@@ -6,7 +6,6 @@
 
 use crate::io::driver::Slot;
 use crate::shard::Shard;
-use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::reading::Reading;
@@ -116,21 +115,15 @@ impl Shard {
     }
 
     /// Makes a connection that was in an exchange one that reads: its state is the reading from now on, which takes over how it is
-    /// answered.
+    /// answered. What its request was given is the connection's own by now.
     pub(in crate::shard) fn become_reading(&mut self, slot: Slot, session: Session) {
         let Some(exchange) = self.exchange_if_any_mut(slot) else { return };
         let index = std::mem::replace(&mut exchange.reading, NONE);
         let pending = exchange.pending;
         let words = std::mem::replace(&mut exchange.words, Words::new());
         let conditions = std::mem::replace(&mut exchange.conditions, Buffer::new(Owner::Inbound));
-        let grant = std::mem::replace(&mut exchange.grant, NOBODY);
         let reading = &mut self.readings[index as usize];
         (reading.pending, reading.words, reading.conditions) = (pending, words, conditions);
-        if session == Session::Poll {
-            reading.grant = grant;
-        } else {
-            self.give(slot, grant);
-        }
         self.end_exchange(slot);
         self.slots.connections[slot as usize].session = session;
         self.active(slot).state = index;

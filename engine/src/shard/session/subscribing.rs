@@ -101,6 +101,9 @@ impl Shard {
             let reading = self.readings.insert(Reading::new(transport, kept));
             self.exchange(slot).reading = u32::try_from(reading).expect("fewer than 2^32");
             match transport {
+                Transport::Stream(_) if !self.give_what_was_shown(slot) => {
+                    self.refuse_request(driver, slot, Refusal::TooMany, ends);
+                }
                 Transport::Stream(shape) => {
                     let shape = match (shape, several, options.enveloped) {
                         (Shape::Sse, false, true) => Shape::SseEnveloped,

@@ -28,6 +28,7 @@ impl Shard {
 
     /// Everything was said: ends our direction, and waits a moment for the peer to end its own.
     pub(in crate::shard) fn finish<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.leaves_subject(slot);
         self.depart(slot);
         self.drop_active(slot);
         let connection = &mut self.slots.connections[slot as usize];
@@ -46,6 +47,7 @@ impl Shard {
         if matches!(self.slots.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
             return;
         }
+        self.leaves_subject(slot);
         self.depart(slot);
         self.drop_active(slot);
         self.timers.wheel.cancel(slot);

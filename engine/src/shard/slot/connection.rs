@@ -36,17 +36,29 @@ pub(in crate::shard) enum Life {
 
 /// That the socket's peer is no trusted proxy, or has not said who its client is.
 pub(in crate::shard) const NO_PROXY: u16 = u16::MAX;
+
+/// For whom something is counted across shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct For {
+    /// For all together.
+    pub(in crate::shard) all: bool,
+    /// For its address.
+    pub(in crate::shard) address: bool,
+    /// For the subject of its own grant.
+    pub(in crate::shard) subject: bool,
+}
+
 /// How a connection is counted across shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Counted {
     /// It is held to what holds for its address.
     pub(in crate::shard) held: bool,
-    /// It is one of the connections of its address.
-    pub(in crate::shard) connection: bool,
-    /// Its subscriptions are some of those of its address.
-    pub(in crate::shard) subscriptions: bool,
     /// Its address had as many connections as it may have when it became its own.
     pub(in crate::shard) full: bool,
+    /// It is one of the connections.
+    pub(in crate::shard) connection: For,
+    /// Its subscriptions are some of those, each of them.
+    pub(in crate::shard) subscriptions: For,
 }
 
 /// What every connection costs.

@@ -12,7 +12,6 @@ use corecast_protocol::ws::handshake;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
-use crate::shard::grant::table::NOBODY;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::request::answer::{Answer, JSON};
 use crate::shard::session::request::options::Options;
@@ -78,6 +77,11 @@ impl Shard {
             self.refuse_request(driver, slot, Refusal::Draining, true);
             return used;
         }
+        // Before it subscribes: that counts for it.
+        if !self.give_what_was_shown(slot) {
+            self.refuse_request(driver, slot, Refusal::TooMany, true);
+            return used;
+        }
         let accept = handshake::accept_key(offer.key);
         // A page that offers a token as a subprotocol has to be answered one of those that it offers; who reads the answer has sent it.
         let bearer = credential::bearer(&request.headers).filter(|offered| offered.len() <= BEARER_BYTES_MAX);
@@ -116,6 +120,14 @@ impl Shard {
             },
         }
         used
+    }
+
+    /// Gives a connection that will be more than this request what the request was given; says false if its subject has as many
+    /// connections as it may.
+    #[must_use]
+    pub(in crate::shard) fn give_what_was_shown(&mut self, slot: Slot) -> bool {
+        let grant = self.trust.grants.keep(self.grant_of(slot));
+        self.give(slot, grant)
     }
 
     fn upgrade_topic<D: Driver>(
@@ -170,8 +182,6 @@ impl Shard {
         let mut w = Writer::new(&mut text);
         handshake::respond(&mut w, &upgrade.accept, upgrade.subprotocol, upgrade.deflate);
         let len = w.finish().expect("the scratch holds the longest subprotocol");
-        let grant = std::mem::replace(&mut self.exchange(slot).grant, NOBODY);
-        self.give(slot, grant);
         self.forget_state(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.session = upgrade.session;
