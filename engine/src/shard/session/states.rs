@@ -6,6 +6,7 @@
 
 use crate::io::driver::Slot;
 use crate::shard::Shard;
+use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
 use crate::shard::session::reading::Reading;
