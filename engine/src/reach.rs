@@ -134,10 +134,24 @@ marks! {
     VerdictLate,
     /// A grant comes that may be older than a revocation: it is asked for again.
     VerdictStale,
+    /// A verdict that is known does not hold any more, or gives what was taken back: it is asked for again.
+    VerdictOver,
+    /// The verdict that was looked for longest ago makes way for another one.
+    VerdictGaveWay,
+    /// A verdict comes for somebody who has gone, or has been told that it is late.
+    WaiterGone,
+    /// Two credentials give the same.
+    GrantShared,
+    /// A credential is shown on a connection that waits for the answer to a subscription.
+    RenewalWaits,
+    /// An order comes by a grant that has ended, or was taken back.
+    OrderTooLate,
     /// The grant that a connection reads by has ended.
     GrantExpired,
     /// The grant that a connection reads by was revoked.
     GrantRevoked,
+    /// There are so many to end with what is taken back that it takes several turns.
+    RevokedInTurns,
     /// A subscription ends because a new grant does not give it.
     RightLost,
     /// Limits change while there are connections.

@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 26] = [
+const IN_SCENES: [(Mark, &str); 21] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AnswerKept, "standstill.rs"),
     (Mark::AnsweredInTurns, "control.rs"),
@@ -72,8 +72,6 @@ const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::Condemned, "finds.rs"),
     (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
-    (Mark::GrantExpired, "rights.rs"),
-    (Mark::GrantRevoked, "rights.rs"),
     (Mark::HistoriesFirst, "standstill.rs"),
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
@@ -83,11 +81,8 @@ const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::OverloadRefuses, "overload.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
-    (Mark::RightLost, "rights.rs"),
+    (Mark::RevokedInTurns, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
-    (Mark::VerdictLate, "rights.rs"),
-    (Mark::VerdictShared, "rights.rs"),
-    (Mark::VerdictStale, "rights.rs"),
 ];
 
 /// What a scene reaches from here on.
