@@ -142,10 +142,24 @@ marks! {
     OrderAwaitsVerdict,
     /// The hook is asked about topics of an order that waits for what it says about another.
     AskedAhead,
+    /// A verdict that is known does not hold any more, or gives what was taken back: it is asked for again.
+    VerdictOver,
+    /// The verdict that was looked for longest ago makes way for another one.
+    VerdictGaveWay,
+    /// A verdict comes for somebody who has gone, or has been told that it is late.
+    WaiterGone,
+    /// Two credentials give the same.
+    GrantShared,
+    /// A credential is shown on a connection that waits for the answer to a subscription.
+    RenewalWaits,
+    /// An order comes by a grant that has ended, or was taken back.
+    OrderTooLate,
     /// The grant that a connection reads by has ended.
     GrantExpired,
     /// The grant that a connection reads by was revoked.
     GrantRevoked,
+    /// There are so many to end with what is taken back that it takes several turns.
+    RevokedInTurns,
     /// A subscription ends because a new grant does not give it.
     RightLost,
     /// Limits change while there are connections.

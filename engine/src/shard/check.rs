@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::grant::table::NOBODY;
-use super::slot::connection::{Active, Connection, Life};
+use super::slot::connection::{Active, Connection, Life, Waiting};
 use super::topic::home::Home;
 use super::topic::topics::{
     AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, Subscription, Topic, UNRESOLVED,
@@ -49,14 +49,38 @@ impl Shard {
         assert!(recounts <= self.recounts.len(), "invariant 19: {recounts} homes are to be told of topics");
     }
 
+    /// Returns how much is left of asking the authority: open questions, those in line, those who wait, and certificates that nobody
+    /// was asked about. For checks.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn asks_still(&self) -> [usize; 4] {
+        let waits = |active: &Active| matches!(active.waiting, Waiting::Verdict(_));
+        let waiting = self.slots.actives.iter().filter(|(_, active)| waits(active)).count();
+        [self.trust.asking.questions(), self.trust.asking.in_line(), waiting, self.trust.shown.len()]
+    }
+
     /// A grant is there for exactly those who use it.
     fn check_grants(&self) {
         let connections = self.slots.connections.iter().map(|connection| connection.grant);
         let exchanges = self.exchanges.iter().map(|(_, exchange)| exchange.grant);
         let readings = self.readings.iter().map(|(_, reading)| reading.grant);
-        let users = connections.chain(exchanges).chain(readings).filter(|grant| *grant != NOBODY).count() as u64;
-        let verdicts = self.trust.verdicts_with_grants();
-        assert_eq!(users + verdicts, self.trust.grants.users(), "invariant 16: grants are counted");
+        let users = connections.chain(exchanges).chain(readings).chain(self.trust.known_grants());
+        let grants = &self.trust.grants;
+        let mut counts = vec![0; grants.bound() as usize];
+        for number in users.filter(|number| *number != NOBODY) {
+            assert!(grants.get(number).is_some(), "invariant 16: somebody uses grant {number}, which is not there");
+            counts[number as usize] += 1;
+        }
+        for (number, users) in counts.iter().enumerate().skip(1) {
+            assert_eq!(grants.users_of(number as u32), *users, "invariant 16: users of grant {number} are counted");
+        }
+        for (_, active) in self.slots.actives.iter() {
+            if let Waiting::Verdict(due) = active.waiting {
+                let waiter = (active.slot, self.slots.connections[active.slot as usize].generation);
+                let known = self.trust.asking.has_deadline(waiter, due);
+                assert!(known, "invariant 17: {waiter:?} waits for a verdict, and nobody knows until when");
+            }
+        }
         for connection in &self.slots.connections {
             let counted = connection.counted.connection.subject || connection.counted.subscriptions.subject;
             let subject = self.trust.grants.get(connection.grant).map(|interned| &*interned.grant.subject);

@@ -4,6 +4,7 @@ use corecast::shard::Refusal;
 
 use crate::echo::EchoClient;
 use crate::glutton::Glutton;
+use crate::guest::Guest;
 use crate::hoarder::Hoarder;
 use crate::line::LineClient;
 use crate::migrant::Migrant;
@@ -13,6 +14,7 @@ use crate::poller::Poller;
 use crate::raw::RawClient;
 use crate::rest::HttpClient;
 use crate::rng::Rng;
+use crate::stranger::Stranger;
 use crate::stream::StreamClient;
 use crate::wire::Wire;
 
@@ -107,7 +109,7 @@ impl Scene<'_> {
     pub(crate) fn check_refusal(&self, refusal: Refusal) {
         let excused = match refusal {
             Refusal::Draining => self.phase == Phase::Draining,
-            Refusal::TooSlow | Refusal::Full => !self.plan.calm,
+            Refusal::TooSlow | Refusal::Full | Refusal::TooMany => !self.plan.calm,
             _ => false,
         };
         assert!(excused, "{refusal:?} without a reason in {:?}", self.phase);
@@ -174,6 +176,8 @@ pub(crate) enum Client {
     Migrant(Migrant),
     Glutton(Glutton),
     Hoarder(Hoarder),
+    Stranger(Stranger),
+    Guest(Guest),
 }
 
 impl Client {
@@ -188,6 +192,8 @@ impl Client {
             Client::Migrant(client) => client.step(scene),
             Client::Glutton(client) => client.step(scene),
             Client::Hoarder(client) => client.step(scene),
+            Client::Stranger(client) => client.step(scene),
+            Client::Guest(client) => client.step(scene),
         }
     }
 
@@ -203,6 +209,8 @@ impl Client {
             Client::Migrant(client) => client.has_work(net, phase, oracle),
             Client::Glutton(client) => client.has_work(net, phase),
             Client::Hoarder(client) => client.has_work(net, phase),
+            Client::Stranger(client) => client.has_work(net, phase),
+            Client::Guest(client) => client.has_work(net, phase),
         }
     }
 
@@ -218,6 +226,8 @@ impl Client {
             Client::Migrant(client) => client.next_due_us(phase, oracle),
             Client::Glutton(client) => client.next_due_us(phase),
             Client::Hoarder(client) => client.next_due_us(phase),
+            Client::Stranger(client) => client.next_due_us(phase),
+            Client::Guest(client) => client.next_due_us(phase),
         }
     }
 
@@ -232,6 +242,8 @@ impl Client {
             Client::Migrant(client) => client.conn(),
             Client::Glutton(client) => client.conn(),
             Client::Hoarder(client) => client.conn(),
+            Client::Stranger(client) => client.conn(),
+            Client::Guest(client) => client.conn(),
         }
     }
 
@@ -248,6 +260,8 @@ impl Client {
             Client::Glutton(client) => client.waits_for(phase),
             // The server owes it nothing.
             Client::Hoarder(_) => None,
+            Client::Stranger(client) => client.waits_for(phase, oracle),
+            Client::Guest(client) => client.waits_for(phase, oracle),
         }
     }
 
@@ -271,6 +285,8 @@ impl Client {
             Client::Migrant(client) => client.exit(scene, Exit::Reset),
             Client::Glutton(client) => client.exit(scene, Exit::Reset),
             Client::Hoarder(client) => client.exit(scene, Exit::Reset),
+            Client::Stranger(client) => client.exit(scene, Exit::Reset),
+            Client::Guest(client) => client.exit(scene, Exit::Reset),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::client::{Client, Plan};
 use crate::echo::EchoClient;
 use crate::faults::Faults;
 use crate::glutton::Glutton;
+use crate::guest::Guest;
 use crate::hoarder::Hoarder;
 use crate::line::LineClient;
 use crate::migrant::Migrant;
@@ -17,9 +18,11 @@ use crate::oracle::{History, Oracle};
 use crate::poller::Poller;
 use crate::promptness::Bounds;
 use crate::raw::RawClient;
+use crate::regime::SharedRegime;
 use crate::rest::HttpClient;
 use crate::rng::Rng;
 use crate::seat::Sizes;
+use crate::stranger::Stranger;
 use crate::stream::StreamClient;
 
 const TOPICS: [&str; 12] = [
@@ -211,6 +214,27 @@ impl Draft {
             _ => Client::Migrant(Migrant::new(name, rng, calm)),
         };
         (0..self.count).map(client).collect()
+    }
+
+    /// Says whether there is room for strangers.
+    pub(crate) fn may_have_strangers(&self) -> bool {
+        matches!(self.kind, Kind::Usual | Kind::Crowd | Kind::Fan | Kind::Broad) && !self.plan.patient
+    }
+
+    /// Says by how much time may run faster than in other worlds, so that it passes.
+    pub(crate) fn haste(&self) -> &'static [u64] {
+        if matches!(self.kind, Kind::Crowd | Kind::Fan) { &[10, 30] } else { &[30, 100, 200] }
+    }
+
+    /// Makes those of a regime.
+    pub(crate) fn strangers(&self, rng: &mut Rng, regime: &SharedRegime) -> Vec<Client> {
+        let calm = self.plan.calm;
+        let count = 3 + rng.skewed(12);
+        let stranger = |n| match rng.below(2) {
+            0 => Client::Stranger(Stranger::new(self.count + n, rng, calm, regime.clone())),
+            _ => Client::Guest(Guest::new(self.count + n, rng, calm, regime.clone())),
+        };
+        (0..count).map(stranger).collect()
     }
 
     pub(crate) fn oracle(&self, now_us: u64) -> Oracle {

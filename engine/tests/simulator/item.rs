@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::base64::unbase64;
 use crate::oracle::Cursor;
+use crate::regime::TAKEN_BACK;
 
 /// One thing that a transport tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,8 @@ pub(crate) fn refusal(told: &Value) -> Refusal {
     let met = |refusal: &&Refusal| {
         let row = refusal.row();
         let says_when = row.comes_back_s.is_some() == after_s.is_some();
-        row.event && (row.name, row.text) == (&*name, text) && says_when
+        let taken_back = **refusal == Refusal::Expired && text == TAKEN_BACK;
+        row.event && row.name == name && (row.text == text || taken_back) && says_when
     };
     *Refusal::ALL.iter().find(met).unwrap_or_else(|| panic!("a refusal that streams can meet, not {told}"))
 }

@@ -376,6 +376,9 @@ impl FakeKernel {
             self.seats[slot as usize] = Seat { phase: Phase::Unannounced, conn, unsent_unreaped, ..EMPTY };
             let peer = SocketAddr::from((self.net.borrow().address_of(conn), 40_000));
             self.queue.push_back(Completion::Accepted { listener: 0, slot, peer });
+            if self.net.borrow().names.contains_key(&conn) {
+                self.queue.push_back(Completion::Secured { slot, resumed: false });
+            }
         }
     }
 
@@ -449,10 +452,10 @@ impl FakeKernel {
                 self.seats[slot as usize] = EMPTY;
             }
             Completion::Closed { .. } => {}
-            Completion::Secured { .. }
-            | Completion::Announced { .. }
-            | Completion::PeerEnded { .. }
-            | Completion::Broken { .. } => unreachable!("there is no edge here"),
+            Completion::Secured { .. } => {}
+            Completion::Announced { .. } | Completion::PeerEnded { .. } | Completion::Broken { .. } => {
+                unreachable!("there is no edge here")
+            }
             Completion::AcceptFailed { .. } | Completion::Connected { .. } => {}
         }
     }
@@ -626,5 +629,9 @@ impl Driver for FakeKernel {
 
     fn wake(&mut self, shard: usize) {
         self.net.borrow_mut().ring_doorbell(shard);
+    }
+
+    fn take_names(&mut self, slot: Slot) -> Option<Box<str>> {
+        self.net.borrow_mut().names.remove(&self.seats[slot as usize].conn)
     }
 }

@@ -110,6 +110,19 @@ fn a_request_has_one_answer() {
     assert!(rest.ended && got.statuses() == [404], "{}", got.text());
 }
 
+/// A request that is answered at its head has no other answer, whatever its body is, and the next one on its connection gets its own.
+/// There used to be a 413 behind it, if the body was longer than a message may be and had come together with the head.
+#[test]
+fn an_answer_at_the_head_is_the_only_one() {
+    let mut table = Table::new(Limits { message_bytes_max: 100, ..Limits::default() });
+    for len in [99, 100, 101, 1_000, 5_000] {
+        let head = format!("POST /nothing HTTP/1.1\r\nHost: h\r\nContent-Length: {len}\r\n\r\n");
+        let conn = table.connect();
+        let got = table.say(conn, format!("{head}{}GET / HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(len)));
+        assert_eq!(got.statuses(), [404, 200], "{len}: {}", got.text());
+    }
+}
+
 /// What was answered before its body came is followed by the next request, once that body is gone.
 #[test]
 fn a_short_body_is_thrown_away() {

@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 31] = [
+const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -74,8 +74,6 @@ const IN_SCENES: [(Mark, &str); 31] = [
     (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::CutOffBeforeHandshake, "counts.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
-    (Mark::GrantExpired, "rights.rs"),
-    (Mark::GrantRevoked, "rights.rs"),
     (Mark::HistoriesFirst, "standstill.rs"),
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
@@ -87,12 +85,9 @@ const IN_SCENES: [(Mark, &str); 31] = [
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
     (Mark::ReadersWait, "occupancy.rs"),
-    (Mark::RightLost, "rights.rs"),
+    (Mark::RevokedInTurns, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
     (Mark::SubjectFull, "counts.rs"),
-    (Mark::VerdictLate, "rights.rs"),
-    (Mark::VerdictShared, "rights.rs"),
-    (Mark::VerdictStale, "rights.rs"),
 ];
 
 /// What a scene reaches from here on.

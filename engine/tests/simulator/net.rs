@@ -73,6 +73,8 @@ pub(crate) struct Net {
     pub(crate) origin: Option<IpAddr>,
     /// Where those came from who connected while there was one.
     origins: BTreeMap<ConnId, IpAddr>,
+    /// Names of the certificates that clients have shown to a kernel that knows TLS by itself.
+    pub(crate) names: BTreeMap<ConnId, Box<str>>,
 }
 
 impl Net {
@@ -90,6 +92,7 @@ impl Net {
             unsettled: BTreeSet::new(),
             origin: None,
             origins: BTreeMap::new(),
+            names: BTreeMap::new(),
         }
     }
 

@@ -7,9 +7,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use corecast::grant::Action;
+
 use crate::ask::TRANSPORTS;
 use crate::item::{Loss, Message};
 use crate::numbers::Numbers;
+use crate::regime::{SharedRegime, Span};
 use crate::rng::Rng;
 
 /// A publish to put on the wire.
@@ -65,6 +68,18 @@ struct Published {
     event: Option<String>,
     fate: Fate,
     seen: Option<Cursor>,
+    /// When it was ordered.
+    ordered_us: u64,
+    /// By whom, if not everybody may publish.
+    claim: Option<Claim>,
+}
+
+/// Who published something that nobody but those who may should ever see.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) shard: usize,
+    /// What whoever published it had shown: one of these.
+    pub(crate) by: Vec<Option<usize>>,
 }
 
 /// What a topic's history must hold, at least.
@@ -104,6 +119,8 @@ pub(crate) struct Oracle {
     /// What histories hold in a world that does not forget otherwise; `None`: nobody knows.
     pub(crate) history: Option<History>,
     pub(crate) now_us: u64,
+    /// Who may what, if not everybody may everything.
+    pub(crate) regime: Option<SharedRegime>,
     pub(crate) sights: u64,
     pub(crate) gaps: u64,
     /// Messages that came over each transport, and streams that the server ended in order.
@@ -132,8 +149,34 @@ impl Oracle {
             event: event.clone(),
             fate: Fate::Open,
             seen: None,
+            ordered_us: self.now_us,
+            claim: None,
         });
         Sent { id, bytes, event }
+    }
+
+    /// Whoever published it may not have had the right to.
+    pub(crate) fn claim(&mut self, id: PayloadId, claim: Claim) {
+        self.published[id].claim = Some(claim);
+    }
+
+    /// Returns when the message was ordered that these bytes are.
+    pub(crate) fn ordered_us(&self, topic: &str, bytes: &[u8]) -> u64 {
+        self.published[self.named(topic, bytes)].ordered_us
+    }
+
+    /// Asserts that somebody could have had the right to publish what was seen.
+    fn check_claim(&self, id: PayloadId) {
+        let Published { topic, ordered_us, claim, .. } = &self.published[id];
+        let (Some(claim), Some(regime)) = (claim, &self.regime) else { return };
+        let span = Span { from_us: *ordered_us, to_us: self.now_us };
+        let regime = regime.borrow();
+        let may = |by: &Option<usize>| regime.requested(claim.shard, *by, Action::Publish, topic, span).done;
+        assert!(
+            claim.by.iter().any(may),
+            "payload {id} to {topic} is seen, and nobody of these could publish it: {:?}",
+            claim.by.iter().map(|by| by.map(|by| regime.describe(by))).collect::<Vec<_>>()
+        );
     }
 
     /// The publish went out without its event name.
@@ -190,6 +233,7 @@ impl Oracle {
         assert!(published.bytes == bytes, "payload {id} was changed on the way: {:?}", String::from_utf8_lossy(bytes));
         assert_eq!(published.topic, topic, "payload {id} came on another topic");
         assert_ne!(published.fate, Fate::Refused, "payload {id} was refused and delivered");
+        self.check_claim(id);
         id
     }
 

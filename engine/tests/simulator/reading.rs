@@ -100,6 +100,10 @@ pub(crate) struct Reading {
     pub(crate) refused: Option<Refusal>,
     /// Bytes of a stream so far: as they came, or unpacked if that is more.
     pub(crate) length: u64,
+    /// Whoever asks may not have the right to.
+    pub(crate) strange: bool,
+    /// The answer that refused the request.
+    pub(crate) denied: Option<Box<Answer>>,
 }
 
 impl Reading {
@@ -110,7 +114,7 @@ impl Reading {
         } else {
             wire.put(ask.head(rng).as_bytes());
         }
-        Reading { closing: ask.http10, ask, stage: Stage::Head, refused: None, length: 0 }
+        Reading { closing: ask.http10, ask, stage: Stage::Head, refused: None, length: 0, strange: false, denied: None }
     }
 
     pub(crate) fn ask(&self) -> &Ask {
@@ -204,7 +208,8 @@ impl Reading {
         }
         let answer = wire.take_answer(false)?;
         self.closing |= answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        if [408, 429, 503].contains(&answer.status) {
+        if [408, 429, 503].contains(&answer.status) || self.strange && [401, 403].contains(&answer.status) {
+            self.denied = Some(Box::new(answer));
             return Some(self.refused());
         }
         assert!(!self.ask.transport.streams(), "{} for {:?}", answer.status, self.ask);

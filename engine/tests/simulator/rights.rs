@@ -496,6 +496,29 @@ fn revocations() {
     watched.reached(&[Mark::GrantRevoked, Mark::VerdictStale]);
 }
 
+/// Very many who have what is taken back are ended a few a turn, all of them, and the answer comes when that is done.
+#[test]
+fn many_are_revoked_in_turns() {
+    const MANY: usize = 300;
+    let watched = Watched::begin();
+    let (mut stage, mut control, mut authority) = stage(1);
+    let head = upgrade("/ws").replacen("\r\n\r\n", "\r\nAuthorization: Bearer user-1\r\n\r\n", 1);
+    let conns: Vec<ConnId> = (0..MANY).map(|_| stage.open(4096, head.as_bytes())).collect();
+    pass_ms(&mut stage, &mut authority, 200);
+    conns.iter().for_each(|conn| assert!(stage.text(*conn).starts_with("HTTP/1.1 101 ")));
+    let revocations = [corecast::grant::Revocation::Subject("1".into(), 2)].into();
+    assert!(control.send(0, Errand { number: 7, wish: Wanted::Revoke(revocations) }, |_| {}));
+    stage.turn();
+    assert!(control.receive(0).is_none(), "not all at once");
+    (0..6).for_each(|_| stage.turn());
+    let Some(Answer { said: Said::Revoked(ended), .. }) = control.receive(0) else { panic!("no answer") };
+    assert_eq!(ended, MANY as u64);
+    for conn in conns {
+        assert!(stage.text(conn).contains("BYE 1008 the permission was revoked"));
+    }
+    watched.reached(&[Mark::RevokedInTurns]);
+}
+
 /// Whoever shows nothing is asked about at the hook, with target and headers: once for a connection, whose own the answer is from then
 /// on; others, with other headers, are others. Whom the hook denies is refused, and a token goes before what the hook says.
 #[test]

@@ -208,6 +208,10 @@ impl StreamClient {
                 News::Refused => {
                     let excused = !scene.plan.calm || scene.phase == Phase::Draining;
                     assert!(excused, "stream client {}: refused without a reason", self.name);
+                    if !reading.closing {
+                        // Others might go on with another request.
+                        self.exit(scene, Exit::Close);
+                    }
                 }
                 News::Over => {
                     scene.oracle.ends += 1;

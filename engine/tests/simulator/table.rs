@@ -109,6 +109,13 @@ impl Table {
         self.net.borrow_mut().connect(0, 4 << 20, 1 << 16)
     }
 
+    /// Connects with a certificate that has these names.
+    pub(crate) fn connect_as(&mut self, names: &str) -> ConnId {
+        let conn = self.connect();
+        self.net.borrow_mut().names.insert(conn, names.into());
+        conn
+    }
+
     pub(crate) fn send(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let sent = self.net.borrow_mut().client_write(conn, bytes);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use crate::authority::with_token;
 use crate::net::{ConnId, Found, Net};
 use crate::packing::{pack_message, unpack_message};
+use crate::regime::Shown;
 use crate::rng::Rng;
 
 /// How eagerly a client reads.
@@ -62,6 +63,10 @@ pub(crate) struct Wire {
     said_close: bool,
     /// The server sent its close frame: nothing may come behind it.
     heard_close: bool,
+    /// Why, in its words.
+    pub(crate) farewell: String,
+    /// What requests show, if not what all clients of the world do.
+    pub(crate) shows: Option<Shown>,
     /// Compression was offered, and what was agreed on: how far back the server's messages look, in bits.
     offered: bool,
     packing: Option<u8>,
@@ -95,6 +100,8 @@ impl Wire {
             pings: VecDeque::new(),
             said_close: false,
             heard_close: false,
+            farewell: String::new(),
+            shows: None,
             offered: false,
             packing: None,
             bytes: Vec::new(),
@@ -104,7 +111,7 @@ impl Wire {
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         assert!(!self.ending, "a client has nothing to say after its end");
-        let shown = with_token(bytes);
+        let shown = self.shows.as_ref().map_or_else(|| with_token(bytes), |shown| shown.in_request(bytes));
         self.out.extend_from_slice(shown.as_deref().unwrap_or(bytes));
     }
 
@@ -280,6 +287,7 @@ impl Wire {
             8 => {
                 let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
                 self.heard_close = true;
+                self.farewell = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
                 // 1000 is only ever the answer to ours, and what came before ours is answered first.
                 assert!(code != Some(1000) || self.pings.is_empty(), "no pong for {:?}", self.pings);
                 Some(Frame::Close(code))

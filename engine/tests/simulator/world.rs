@@ -4,7 +4,9 @@
 //! shows as a client that waits for ever. "For ever" is virtual time: when nobody can act, the clock jumps to the next
 //! deadline.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use corecast::edge::{Edge, SCRATCH_BYTES, Through};
 use corecast::io::driver::Driver;
@@ -12,7 +14,7 @@ use corecast::mesh;
 use corecast::shard::{Busy, Readers, Rule, Rules, Setup, Shard, Stats, Terms};
 
 use crate::ask::TRANSPORTS;
-use crate::authority::{Authority, clients_show_tokens, grant};
+use crate::authority::{Authority, Says, clients_show_tokens, resident};
 use crate::client::{Client, Phase, Plan, Scene};
 use crate::draft::Draft;
 use crate::faults::Faults;
@@ -23,6 +25,7 @@ use crate::net::{Net, SharedNet};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::promptness::Promptness;
+use crate::regime::{Regime, SharedRegime, Told};
 use crate::rng::Rng;
 use crate::rounds::Rounds;
 use crate::seat::{Sizes, Tally};
@@ -43,8 +46,15 @@ const HOUR_SLACK_US: u64 = 10_000_000;
 /// Steps after which a world that makes no end of it is stuck in a circle.
 const STEPS_MAX: u64 = 10_000_000;
 
+/// What is given to strangers for a time is over after so long, and whoever reads by it has been ended.
+const ENDS_US: u64 = 4_500_000;
+
 /// How long the authority thinks at most, in microseconds.
 const THINKS_US_MAX: usize = 50_000;
+
+/// How long the authority thinks at most where it is slow, and for how long it is so, or silent.
+const SLOW_US_MAX: usize = 2_000_000;
+const MOOD_US_MAX: usize = 3_000_000;
 
 /// So many steps lie between two orders of the control plane. A prime, so that all shards get all kinds.
 const STEPS_AN_ORDER: u64 = 61;
@@ -54,6 +64,9 @@ const COUNTED_US_MAX: u64 = 30_000_000;
 
 /// With so much memory no number is without room.
 const ROOM_FOR_NUMBERS: u64 = 16 << 20;
+
+/// And so many where they say who may what.
+const STEPS_AN_ORDER_OF_RULES: u64 = 23;
 
 /// A shard and where it stands.
 struct Berth {
@@ -74,6 +87,14 @@ impl Berth {
     }
 }
 
+/// How soon the authority says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Quick,
+    Slow,
+    Silent,
+}
+
 pub(crate) struct World {
     rng: Rng,
     net: SharedNet,
@@ -82,6 +103,14 @@ pub(crate) struct World {
     authority: Authority,
     /// How long the authority thinks; drawn apart.
     thoughts: Rng,
+    mood: Mood,
+    mood_until_us: u64,
+    /// Who may what, if not everybody may everything.
+    regime: Option<SharedRegime>,
+    /// Clients that are no strangers; these stand behind them.
+    residents: usize,
+    /// By how much time runs faster than usual.
+    haste: u64,
     /// For each core, whether it rests: all its shards have announced it. Shard `n` is one of core `n % cores`.
     resting: Vec<bool>,
     clients: Vec<Client>,
@@ -118,6 +147,8 @@ pub(crate) struct Report {
     /// The longest that a reader waited for a message, in hundredths of rounds of its log.
     pub(crate) rounds_to_send: u64,
     pub(crate) steps_max: u64,
+    /// What strangers were told.
+    pub(crate) told: Told,
     /// The rare places that were reached.
     pub(crate) coverage: Coverage,
 }
@@ -133,6 +164,7 @@ impl Report {
         self.rounds_to_hear = self.rounds_to_hear.max(other.rounds_to_hear);
         self.rounds_to_send = self.rounds_to_send.max(other.rounds_to_send);
         self.steps_max = self.steps_max.max(other.steps_max);
+        self.told.add(&other.told);
         self.coverage.add(&other.coverage);
     }
 }
@@ -145,19 +177,37 @@ impl World {
         let mut draft = Draft::draw(&mut rng, trace);
         // Half of the worlds; drawn apart, so that they are otherwise those that they were without it.
         let leaves_out = Rng::new(!seed).chance(500);
-        // An eighth of them speaks TLS.
-        let secured = Rng::new(seed ^ 0x7152_0303).chance(125);
-        if trace {
-            eprintln!("seed {seed}, numbers are left out: {leaves_out}, TLS is spoken: {secured}: {draft:#?}");
-        }
+        // Nearly half of those that may have strangers has them.
+        let mut apart = Rng::new(seed ^ 0x5174_0303);
+        let strange = draft.may_have_strangers() && apart.chance(450);
+        // An eighth of them speaks TLS, and a fifth of those with strangers.
+        let secured = Rng::new(seed ^ 0x7152_0303).chance(if strange { 200 } else { 125 });
         // In a third of them clients show tokens, which an authority is slow to know.
-        let shows = Rng::new(seed.rotate_left(17)).chance(333);
-        clients_show_tokens(shows);
+        let shows = strange || Rng::new(seed.rotate_left(17)).chance(333);
+        clients_show_tokens(shows, strange);
         draft.limits.asks.tokens = shows;
         draft.limits.verdict_ms = 600_000;
         // In half of these it is asked about single topics, too.
-        draft.limits.asks.publish = shows && Rng::new(seed.rotate_left(41)).chance(500);
-        draft.limits.asks.subscribe = shows && Rng::new(seed.rotate_left(43)).chance(500);
+        draft.limits.asks.publish = shows && !strange && Rng::new(seed.rotate_left(41)).chance(500);
+        draft.limits.asks.subscribe = shows && !strange && Rng::new(seed.rotate_left(43)).chance(500);
+        let moody = strange && !draft.plan.calm && apart.chance(500);
+        let mut haste = 1;
+        if strange {
+            draft.limits.open = vec![false];
+            draft.limits.asks.cookie = Some("access".to_owned());
+            draft.busy_steps = draft.busy_steps.max(4_000);
+            // Whoever finds no place shows nothing.
+            draft.limits.connections_max = 1 << 20;
+            draft.sizes.slots = draft.sizes.slots.max(200);
+            haste = apart.pick(draft.haste());
+        }
+        if moody {
+            draft.limits.verdict_ms = apart.pick(&[100, 400, 2_000]);
+        }
+        if trace {
+            eprintln!("seed {seed}, numbers are left out: {leaves_out}, TLS is spoken: {secured}: {draft:#?}");
+            eprintln!("strangers: {strange}, the authority is moody: {moody}, haste {haste}");
+        }
         if Rng::new(seed.rotate_left(32)).chance(500) {
             // Nobody meets these: what is counted is right, or it is not nothing in the end.
             let quotas = &mut draft.limits.quotas;
@@ -165,8 +215,8 @@ impl World {
             (quotas.connections_per_address, quotas.subscriptions_per_address) = (1 << 20, 1 << 20);
             (quotas.connections_per_subject, quotas.subscriptions_per_subject) = (1 << 20, 1 << 20);
         }
-        // In a third of them readers are counted.
-        let counts = Rng::new(seed.rotate_left(48)).chance(333);
+        // In a third of those without strangers readers are counted.
+        let counts = !strange && Rng::new(seed.rotate_left(48)).chance(333);
         if counts {
             let terms = Terms { occupancy: Some(true), ..Terms::default() };
             draft.limits.rules = Rules::new(vec![Rule { pattern: "#".into(), terms }]).expect("a sound rule");
@@ -181,8 +231,10 @@ impl World {
         net.borrow_mut().secured = secured;
         let hash_key = rng.next();
         let mesh::Ends { links, control, questions } = mesh::join_all(shards, cores, ring_bytes);
-        let mut authority = Authority::new(questions, net.clone(), Box::new(|_, _| Ok(grant("world", &["#"], &["#"]))));
-        authority.holds_ms = 0;
+        let regime = strange.then(|| Rc::new(RefCell::new(Regime::new(&mut apart, shards, &draft.limits, moody))));
+        let says = regime.as_ref().map_or_else(|| -> Says { Box::new(|_, _| Ok(resident())) }, Regime::says);
+        let mut authority = Authority::new(questions, net.clone(), says);
+        authority.holds_ms = if strange { apart.pick(&[0, 0, 5_000, 600_000]) } else { 0 };
         let berths = links
             .into_iter()
             .enumerate()
@@ -203,16 +255,26 @@ impl World {
                 Berth { shard, edge, kernel, idle: None, stalled_until_us: 0 }
             })
             .collect();
-        let clients = draft.clients(&mut rng);
+        let mut clients = draft.clients(&mut rng);
+        let residents = clients.len();
+        if let Some(regime) = &regime {
+            clients.extend(draft.strangers(&mut apart, regime));
+        }
         let now_us = net.borrow().now_us();
         let mut oracle = draft.oracle(now_us);
         oracle.numbers.leaves_out = leaves_out;
+        oracle.regime = regime.clone();
         World {
             rng,
             net,
             berths,
-            operator: Operator::new(control, seed, draft.limits.clone(), draft.plan.calm),
+            operator: Operator::new(control, seed, draft.limits.clone(), draft.plan.calm, regime.clone()),
             authority,
+            mood: Mood::Quick,
+            mood_until_us: if moody { 0 } else { u64::MAX },
+            regime,
+            residents,
+            haste,
             thoughts: Rng::new(seed.rotate_left(33)),
             resting: vec![false; cores],
             clients,
@@ -251,6 +313,9 @@ impl World {
             }
             self.enter(Phase::Settling, Faults::NONE);
             self.run_until_nobody_waits();
+            if self.regime.is_some() {
+                self.pass_ends();
+            }
             self.check_accounts();
             self.run_until_readers_are_known();
         }
@@ -268,6 +333,7 @@ impl World {
         report.rounds_to_hear = self.promptness.longest;
         report.rounds_to_send = self.rounds.longest;
         report.steps_max = self.steps;
+        report.told = self.regime.as_ref().map(|regime| regime.borrow().told).unwrap_or_default();
         report.coverage = Coverage::of_one();
         for berth in &mut self.berths {
             report.stats.add(berth.shard.stats());
@@ -283,6 +349,9 @@ impl World {
         self.phase = phase;
         self.phase_us = self.net.borrow().now_us();
         self.faults = faults;
+        if !phase.is_lively() && std::mem::replace(&mut self.mood, Mood::Quick) != Mood::Quick {
+            self.authority.hurry();
+        }
         for berth in &mut self.berths {
             berth.kernel.set_faults(faults);
             berth.stalled_until_us = 0;
@@ -299,6 +368,17 @@ impl World {
         }
         let missing = self.clients.iter().find_map(|client| client.misses_after_hours(&self.oracle));
         assert!(missing.is_none(), "an hour has passed: {missing:?}");
+    }
+
+    /// Lets so much time pass that whatever strangers were given for a time is over: those who still read by it have to be ended.
+    fn pass_ends(&mut self) {
+        self.excused_us = self.idle_us;
+        let until_us = self.net.borrow().now_us() + ENDS_US;
+        while self.net.borrow().now_us() < until_us {
+            self.step();
+            assert!(self.steps < STEPS_MAX, "some seconds do not pass");
+        }
+        self.run_until_nobody_waits();
     }
 
     fn run_until_nobody_waits(&mut self) {
@@ -395,17 +475,21 @@ impl World {
         self.steps += 1;
         let now_us = {
             let mut net = self.net.borrow_mut();
-            net.advance_us(self.rng.within(1..20));
+            net.advance_us(self.rng.within(1..20) * self.haste);
             net.settle_all();
             if self.rng.chance(self.faults.clock_jump) {
                 net.advance_us(self.rng.within(1..self.faults.jump_us_max + 1));
             }
             net.now_us()
         };
-        if self.steps.is_multiple_of(STEPS_AN_ORDER) {
-            self.operator.act(self.steps / STEPS_AN_ORDER, &self.net);
+        let steps_an_order = if self.regime.is_some() { STEPS_AN_ORDER_OF_RULES } else { STEPS_AN_ORDER };
+        if self.steps.is_multiple_of(steps_an_order) {
+            self.operator.act(self.steps / steps_an_order, &self.net);
         }
-        self.authority.thinks_us = self.thoughts.skewed(THINKS_US_MAX) as u64;
+        if let Some(regime) = &self.regime {
+            regime.borrow_mut().now_us = now_us;
+        }
+        self.authority.thinks_us = self.think(now_us);
         let mut acted = self.authority.act();
         acted |= self.step_shard(now_us);
         for _ in 0..1 + self.rng.below(4) {
@@ -415,12 +499,34 @@ impl World {
         for watcher in &mut self.watchers {
             acted |= watcher.act(&mut self.net.borrow_mut(), self.phase != Phase::Draining);
         }
+        if self.residents < self.clients.len() {
+            // There are few of them, and what happens to them is what such a world is about.
+            let index = self.rng.within(self.residents as u64..self.clients.len() as u64);
+            acted |= self.step_client(index as usize);
+        }
         if self.phase.is_lively() && self.faults.storm > 0 && self.rng.below(1_000_000) < self.faults.storm as usize {
             (0..self.clients.len()).for_each(|index| self.act(index, true));
         }
         // Among very many clients, chance alone would hardly ever find the few that have something to do.
         if !acted && !self.step_somebody() && !self.shards_can_act(now_us) {
             self.skip_to_next_deadline();
+        }
+    }
+
+    /// Returns how long the authority thinks about what it is asked now.
+    fn think(&mut self, now_us: u64) -> u64 {
+        if self.phase.is_lively() && now_us >= self.mood_until_us {
+            self.mood_until_us = now_us + self.thoughts.skewed(MOOD_US_MAX) as u64;
+            if std::mem::replace(&mut self.mood, self.thoughts.pick(&[Mood::Quick, Mood::Slow, Mood::Silent]))
+                == Mood::Silent
+            {
+                self.authority.hurry();
+            }
+        }
+        match self.mood {
+            Mood::Quick => self.thoughts.skewed(THINKS_US_MAX) as u64,
+            Mood::Slow => self.thoughts.skewed(SLOW_US_MAX) as u64,
+            Mood::Silent => u64::MAX,
         }
     }
 
@@ -457,6 +563,9 @@ impl World {
         }
         let busy = berth.shard.turn(&mut Through { edge: &mut berth.edge, driver: &mut berth.kernel });
         berth.shard.check();
+        if let Some(regime) = &self.regime {
+            regime.borrow_mut().turned(index, now_us, self.net.borrow().now_us());
+        }
         self.promptness.turned(index, &berth.shard);
         self.rounds.turned(index, &berth.shard);
         berth.idle = match busy {
@@ -603,6 +712,11 @@ impl World {
             assert_eq!(
                 left, [0; 5],
                 "shard {index} finished with subscriptions or topics, or bytes of logs, queues or messages"
+            );
+            assert_eq!(
+                berth.shard.asks_still(),
+                [0; 4],
+                "shard {index} finished with questions, or who waits for them"
             );
             assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
             assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");

@@ -152,6 +152,24 @@ impl Asking {
         self.deadlines.pop_front();
     }
 
+    /// Says whether it is known that somebody's wait ends then, for checks.
+    #[must_use]
+    pub(in crate::shard) fn has_deadline(&self, waiter: Waiter, due: u32) -> bool {
+        self.deadlines.iter().any(|(due_ms, other)| *other == waiter && *due_ms as u32 == due)
+    }
+
+    /// Returns how many questions have no verdict yet.
+    #[must_use]
+    pub(in crate::shard) fn questions(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Returns how many wait for room to ask.
+    #[must_use]
+    pub(in crate::shard) fn in_line(&self) -> usize {
+        self.lines.iter().map(VecDeque::len).sum()
+    }
+
     /// Returns the bytes of memory that it holds.
     #[must_use]
     pub(in crate::shard) fn bytes(&self) -> usize {

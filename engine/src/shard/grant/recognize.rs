@@ -101,7 +101,13 @@ impl Shard {
             }
             // A certificate that nobody knows is none: its client may do what anybody may, or show something else.
             Recognized::Refused(Refusal::Forbidden | Refusal::InvalidToken, _) => None,
-            refused => Some(refused),
+            Recognized::Refused(refusal, text) => {
+                if refusal == Refusal::Unavailable {
+                    // Nobody has said what it gives: the next request asks again.
+                    self.trust.shown.insert(slot, names);
+                }
+                Some(Recognized::Refused(refusal, text))
+            }
         }
     }
 
@@ -159,6 +165,8 @@ impl Shard {
 
     /// Returns the verdict to a question, or asks it.
     fn verdict(&mut self, slot: Slot, key: u128, ask: impl FnOnce() -> Ask) -> Recognized {
+        // Only what it has waited for is late: what it has sent behind that has its own time.
+        let late = self.trust.late.take() == Some(slot);
         match self.trust.find(key, self.clock.now_ms) {
             Some(Known::Grant(number)) => {
                 if self.has_ended(number) {
@@ -170,8 +178,11 @@ impl Shard {
                 let (refusal, text) = refusal_of(denial);
                 Recognized::Refused(refusal, text)
             }
+            None if late => {
+                reach(Mark::VerdictLate);
+                Recognized::Refused(Refusal::Unavailable, LATE)
+            }
             Some(Known::Yes) => unreachable!("that is said of topics"),
-            None if self.is_late(slot) => Recognized::Refused(Refusal::Unavailable, LATE),
             None => Recognized::Wait(self.ask_authority(slot, key, About::Who, ask)),
         }
     }
@@ -254,6 +265,8 @@ impl Shard {
             for (slot, generation) in open.waiters {
                 if self.waits_for_verdict(slot, generation).is_some() {
                     self.postpone(slot);
+                } else {
+                    reach(Mark::WaiterGone);
                 }
             }
         }

@@ -61,6 +61,7 @@ impl Shard {
             }
         }
         if *any && *next_slot < self.slots.connections.len() {
+            reach(Mark::RevokedInTurns);
             self.revoking = Some(revoking);
             return None;
         }

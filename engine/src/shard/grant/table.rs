@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::grant::{Grant, Revocation};
+use crate::reach::{Mark, reach};
 use crate::shard::memory::slab::Slab;
 
 /// The number of no grant: nobody has said who it is.
@@ -84,6 +85,7 @@ impl Grants {
         let hash = self.hash(&grant);
         let slab = &self.slab;
         if let Some(place) = self.table.find(hash, |place| slab[*place as usize].grant == grant) {
+            reach(Mark::GrantShared);
             let place = *place;
             self.slab[place as usize].users += 1;
             return place + 1;
@@ -137,9 +139,15 @@ impl Grants {
         true
     }
 
-    /// Returns how many users all of them have.
+    /// Returns how many users one has, for checks; none if it is not there.
     #[must_use]
-    pub(in crate::shard) fn users(&self) -> u64 {
+    pub(in crate::shard) fn users_of(&self, number: u32) -> u32 {
+        self.get(number).map_or(0, |interned| interned.users)
+    }
+
+    /// Returns how many users all of them have.
+    #[cfg(test)]
+    fn users(&self) -> u64 {
         self.slab.iter().map(|(_, interned)| u64::from(interned.users)).sum()
     }
 

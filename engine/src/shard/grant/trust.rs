@@ -16,6 +16,7 @@ use super::table::Grants;
 use crate::grant::{Denial, Grant};
 use crate::io::driver::Slot;
 use crate::mesh::questions::OWED_MAX;
+use crate::reach::{Mark, reach};
 
 /// Verdicts that a shard knows, at most.
 const VERDICTS_MAX: usize = 64 << 10;
@@ -99,6 +100,7 @@ impl Trust {
         if !revoked && now_ms < until_ms {
             return Some(known);
         }
+        reach(Mark::VerdictOver);
         let known = self.verdicts.forget(key);
         self.forgotten(known);
         None
@@ -112,6 +114,7 @@ impl Trust {
         let more = said.as_ref().map_or(0, |grant| grant.bytes()) as u64;
         while self.verdicts.len() >= VERDICTS_MAX || self.bytes_of_grants() + more > self.bytes_max {
             let Some(known) = self.verdicts.forget_oldest() else { break };
+            reach(Mark::VerdictGaveWay);
             self.forgotten(Some(known));
         }
         let known = match said {
@@ -167,9 +170,8 @@ impl Trust {
         self.grants.bytes() + self.verdicts.bytes()
     }
 
-    /// Returns how many verdicts use a grant.
-    #[must_use]
-    pub(in crate::shard) fn verdicts_with_grants(&self) -> u64 {
+    /// Returns the numbers of the grants that verdicts use, each as often as one does.
+    pub(in crate::shard) fn known_grants(&self) -> impl Iterator<Item = u32> {
         self.verdicts.grants()
     }
 }
@@ -198,7 +200,7 @@ mod tests {
         let Some(Known::Grant(number)) = trust.find(keys[0], 4_999) else { panic!("it holds") };
         trust.grants.keep(number);
         assert_eq!(trust.find(keys[0], 5_000), None);
-        assert_eq!(trust.grants.users(), 1);
+        assert_eq!(trust.grants.users_of(number), 1);
         trust.grants.release(number);
         assert!(trust.grants.is_empty() && trust.verdicts.len() == 0);
     }

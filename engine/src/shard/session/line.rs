@@ -20,7 +20,7 @@ use crate::shard::session::order::Order;
 use crate::shard::session::right::Says;
 use crate::shard::slot::wait::{Outcome, Wait};
 use crate::shard::topic::subscribe::Wish;
-use crate::shard::topic::topics::{NONE, Subscription};
+use crate::shard::topic::topics::{NONE, Subscription, UNRESOLVED};
 use crate::shard::work::PIECE_NS;
 
 impl Shard {
@@ -82,6 +82,11 @@ impl Shard {
         credential: Credential<'_>,
         id: Option<&str>,
     ) -> Outcome {
+        if self.has_unsettled(slot) {
+            // Their answers come first: they may be the ones that end.
+            reach(Mark::RenewalWaits);
+            return Outcome::Wait(Wait::Answer);
+        }
         match self.believe(slot, credential.kind, credential.secret) {
             Recognized::As(grant) => {
                 if !self.renew(driver, slot, grant) {
@@ -99,6 +104,18 @@ impl Shard {
                 Outcome::Done
             }
         }
+    }
+
+    /// Says whether a connection has a subscription of which is still to be told that it stands.
+    fn has_unsettled(&self, slot: Slot) -> bool {
+        let mut subscription = self.slots.connections[slot as usize].first;
+        while subscription != NONE {
+            if self.topics.subscriber(subscription).flags & UNRESOLVED != 0 {
+                return true;
+            }
+            subscription = self.topics.subscriptions[subscription as usize].next;
+        }
+        false
     }
 
     /// Gives a connection a new grant, for what it has subscribed too: subscriptions that it does not give end, and each is named. Says

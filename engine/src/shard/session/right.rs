@@ -20,6 +20,7 @@ use corecast_protocol::topic::occupied;
 
 use crate::grant::{Action, Who};
 use crate::io::driver::Slot;
+use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::wheel::TICK_MS;
@@ -90,6 +91,7 @@ impl Shard {
         }
         let Some(interned) = self.trust.grants.get(number) else { return Err(Refusal::Unauthorized) };
         if interned.revoked || self.has_ended(number) {
+            reach(Mark::OrderTooLate);
             return Err(Refusal::Expired);
         }
         let asks = self.limits.asks.about(action);

@@ -146,7 +146,8 @@ impl Shard {
         }
         let arriving = match request.body {
             BodyLength::None | BodyLength::Sized(0) => Body::Done,
-            BodyLength::Sized(len) if len > body_bytes_max => {
+            // What is answered already has no other answer: its body is thrown away, and all of it is here or comes soon.
+            BodyLength::Sized(len) if len > body_bytes_max && self.asks_for(slot) != Asked::Discard => {
                 // Neither kept nor thrown away byte by byte: the sender is told, and the connection ends.
                 self.too_large(driver, slot);
                 return used;
