@@ -102,7 +102,7 @@ impl Verdicts {
     pub(in crate::shard) fn grants(&self) -> impl Iterator<Item = u32> {
         self.slab.iter().filter_map(|(_, entry)| match entry.known {
             Known::Grant(number) => Some(number),
-            Known::Denied(_) => None,
+            Known::Denied(_) | Known::Yes => None,
         })
     }
 
