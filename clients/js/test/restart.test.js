@@ -101,12 +101,10 @@ scene('each of many quick restarts is waited for as the first; a connection that
   const got = [];
   client.subscribe('t', { since: 'live' }, ({ data }) => got.push(data));
   for (let n = 0; n < 6; n += 1) {
-    await isUpOf(client, 'websocket');
     await until(() => engine.requests.filter((line) => line.startsWith('SUB')).length > n);
     engine.publish('t', `${n}`);
     await until(() => got.length > n);
     engine.cut();
-    await until(() => client.state !== 'open');
   }
   assert.equal(Math.max(...pauses(client)) <= 100, true, `${pauses(client)}`);
 });
