@@ -838,7 +838,7 @@ const OPTIONS = [...Object.keys(DEFAULTS), 'WebSocket', 'fetch', 'locks', 'stora
 /** Reads where the engine is as it was meant: `localhost:8080` is a host, and no scheme `localhost:`. */
 function baseOf(url) {
   const text = url === undefined ? '/' : String(url?.href ?? url);
-  const page = /^https?:/.test(globalThis.location?.href) ? globalThis.location.href : undefined;
+  const page = [globalThis.location?.href, globalThis.origin].find((href) => /^https?:/.test(href)); // A worker of a blob has an origin only.
   const none = (why) => new TypeError(`not the URL of an engine, as http://localhost:8080 is: ${why}`);
   if (!text.trim() || typeof (url?.href ?? url ?? '') !== 'string' || url === null) throw none(JSON.stringify(url));
   const isWhole = /^\s*[a-z][a-z\d+.-]*:\/\//i.test(text);
@@ -986,8 +986,15 @@ export function connect(url, given) {
   }
 
   function open(name) {
-    if (name === 'tab') return lineLink(core, name, tab.wire);
-    return name === 'websocket' ? lineLink(core, name, webSocketWire(core)) : httpLink(core, name);
+    try {
+      if (name === 'tab') return lineLink(core, name, tab.wire);
+      return name === 'websocket' ? lineLink(core, name, webSocketWire(core)) : httpLink(core, name);
+    } catch (error) {
+      // A browser may not even begin: a WebSocket without TLS in a page that has it, a token that is no word.
+      const link = newLink(core, name);
+      link.fail(error);
+      return link;
+    }
   }
 
   async function run() {

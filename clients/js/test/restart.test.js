@@ -92,6 +92,20 @@ scene('what is published while a WebSocket is closing waits for the next one', a
   assert.deepEqual([engine.topics.get('p').items.map(({ data }) => data), all.length], [['1', '2'], 2]);
 });
 
+scene('a WebSocket that cannot even be made is one more that does not open', async (engine, join) => {
+  const refusing = class {
+    constructor() {
+      throw new SyntaxError('not a subprotocol');
+    }
+  };
+  const alone = join({ transport: 'websocket', WebSocket: refusing });
+  await until(() => states(alone).filter((state) => state === 'waiting').length > 1);
+  assert.match(alone.states.find(({ state }) => state === 'waiting').error.message, /not a subprotocol/);
+  const client = join({ WebSocket: refusing });
+  await client.publish('p', '1');
+  assert.equal(client.transport, 'sse');
+});
+
 /** The pauses of a client before each attempt but the first, in milliseconds. */
 const pauses = (client) => client.states.filter(({ state }) => state === 'waiting').map(({ waitMs }) => waitMs);
 
