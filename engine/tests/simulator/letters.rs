@@ -263,7 +263,7 @@ fn assets_are_sent_to_those_who_have_them_not() {
     for (path, lines, cache) in [
         ("/corecast.js", "", "public, max-age=60"),
         ("/corecast.min.js", "", "public, max-age=60"),
-        ("/", html, "no-cache"),
+        ("/", html, "no-cache, no-transform"),
     ] {
         let get = format!("GET {path}");
         let gzip = format!("{lines}Accept-Encoding: br, gzip\r\n");

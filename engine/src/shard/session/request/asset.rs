@@ -22,7 +22,8 @@ pub(in crate::shard) struct Asset {
     /// Entity tags with their quotes; two, as a strong one names bytes (RFC 9110 section 8.8.3.3).
     plain_tag: &'static str,
     packed_tag: &'static str,
-    cache: &'static str,
+    /// How long it is kept without asking; as all answers, if nothing is said.
+    cache: Option<&'static str>,
     /// A page of any origin may have it: it says nothing of this engine.
     is_public: bool,
 }
@@ -41,7 +42,7 @@ macro_rules! asset {
 }
 
 /// A minute without a question, for pages that are opened one after another; then a 304, so that a new engine's client is soon used.
-const FOR_A_MINUTE: &str = "public, max-age=60";
+const FOR_A_MINUTE: Option<&str> = Some("public, max-age=60");
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The client for browsers, as it stands in `clients/js`.
@@ -59,7 +60,7 @@ pub(in crate::shard) const MINIFIED: Asset = asset!(
 /// The demo page: what a browser sees at `/`. Others see something else there, so nobody keeps it without asking.
 pub(in crate::shard) const PAGE: Asset = asset!(
     "engine/assets/index.html", "index.html.gz", "CORECAST_TAG_PAGE",
-    content_type: "text/html; charset=utf-8", cache: "no-cache", is_public: false
+    content_type: "text/html; charset=utf-8", cache: None, is_public: false
 );
 
 impl Shard {
@@ -86,9 +87,10 @@ impl Shard {
         // A page that is not welcome can read nothing here; but with the client it can say so.
         let stranger = (asset.is_public && self.is_strange(slot)).then_some(("Access-Control-Allow-Origin", "*"));
         let mut extra = [("", ""); 5];
-        let named = [("ETag", tag), ("Cache-Control", asset.cache), ("Vary", "Accept-Encoding")];
+        let named = [("ETag", tag), ("Vary", "Accept-Encoding")];
+        let cache = asset.cache.map(|cache| ("Cache-Control", cache));
         let mut count = 0;
-        for header in named.into_iter().chain(stranger).chain(coding.filter(|_| !has_it)) {
+        for header in named.into_iter().chain(cache).chain(stranger).chain(coding.filter(|_| !has_it)) {
             extra[count] = header;
             count += 1;
         }
