@@ -75,6 +75,9 @@ export class CorecastError extends Error {
   readonly isSent?: boolean;
 }
 
+/** What stands under a name globally, where this is compiled; without the DOM and the types of Node there may be nothing. */
+type Global<Name extends string, Otherwise> = typeof globalThis extends { [Key in Name]: infer Found } ? Found : Otherwise;
+
 /** Times are not negative; what is longer than a timer can be (24 days) is cut. */
 export interface ConnectOptions {
   /** One transport, or the ones to choose from, best first. Default `auto`: all, in the order of the type. */
@@ -89,10 +92,11 @@ export interface ConnectOptions {
   /** Stand-in for the global one: Node 20 has none; the class of npm `ws` will do. `null`: do without. */
   WebSocket?: unknown;
   /** Stand-in for the global one, for instance to add headers or credentials. */
-  fetch?: typeof fetch;
+  fetch?: Global<'fetch', (url: any, init?: any) => Promise<any>>;
   /**
    * First and longest pause before a reconnect: it doubles with every failure in a row, and a random part of up to half of it is
-   * taken off. After a connection that held, a random part of the first. Longer if the engine says so. Default [500, 30000].
+   * taken off. After a connection that was of use, or held for a second, a random part of the first. If the engine says when, that
+   * is it. Default [500, 30000].
    */
   backoffMs?: [number, number];
   /** Pause between polls. Default 2000. */
@@ -108,7 +112,7 @@ export interface ConnectOptions {
   /** Silence after which a WebSocket is asked whether it lives. Default 40000. */
   pingMs?: number;
   /** Where the transport that worked is remembered for a day. Default `localStorage`, if there is one. */
-  storage?: Pick<Storage, 'getItem' | 'setItem'>;
+  storage?: { getItem(key: string): string | null; setItem(key: string, value: string): void };
   /** Stand-in for `navigator.locks`. */
   locks?: unknown;
 }
@@ -117,7 +121,7 @@ export interface Client {
   readonly state: StateEvent['state'];
   /** The transport in use while `state` is `open`. */
   readonly transport: Transport | 'tab' | undefined;
-  /** @throws TypeError if the topic, `since` or `every` is malformed. What the engine refuses is an `error` event. */
+  /** @throws TypeError at once if an argument makes no sense. What the engine refuses is an `error` event. */
   subscribe(topic: string, onMessage: (message: Message, subscription: Subscription) => void): Subscription;
   subscribe(
     topic: string,
@@ -130,9 +134,9 @@ export interface Client {
    */
   messages(topic: string, options?: SubscribeOptions): AsyncIterableIterator<Message>;
   /**
-   * Publishes text, bytes, or anything else as JSON. Halves of surrogate pairs become U+FFFD. Waits for a connection if there is none. Resolves with the cursor,
-   * or with null if the message travelled in a batch over HTTP. Rejects with `isSent` if it is not known whether it was
-   * published: to try again may publish it twice.
+   * Publishes text, bytes, or anything else as JSON. Halves of surrogate pairs become U+FFFD. Waits for a connection if there is none,
+   * and for the next one if it has certainly not been sent. Resolves with the cursor, or with null if the message travelled in a batch
+   * over HTTP. Rejects with `isSent` if it is not known whether it was published: to try again may publish it twice.
    */
   publish(topic: string, data: unknown, options?: { event?: string }): Promise<string | null>;
   on(type: 'gap', listener: (gap: Gap) => void): () => void;
@@ -144,5 +148,10 @@ export interface Client {
   close(): void;
 }
 
-/** Connects to the engine at `url`; in a browser, by default to the one the page came from. */
-export function connect(url?: string | URL, options?: ConnectOptions): Client;
+/**
+ * Connects to the engine at `url`, which may have a path; in a browser, by default to the root of where the page came from. `localhost:8080`
+ * is taken for `http://localhost:8080`. In a page, what begins with `/` or `.`, or is a word, is relative to it.
+ *
+ * @throws TypeError at once for what can never be the URL of an engine, and for options that make no sense.
+ */
+export function connect(url?: string | { readonly href: string }, options?: ConnectOptions): Client;

@@ -21,6 +21,8 @@ const POLICY = 1008; // closes a WebSocket whose token has expired, or was revok
 const REFUSED_MS = 30_000; // before a topic that was refused is asked for again
 
 const spread = (ms) => ms * (1 + Math.random() / 4); // not all clients at once
+/** How long to wait: as the engine says, which alone knows when there is room, or `ms`; what was only assumed shortens nothing. */
+const patience = ({ retryMs, isAssumed }, ms) => (retryMs === undefined ? ms : Math.max(isAssumed ? ms : 0, spread(retryMs)));
 const utf8 = new TextEncoder();
 const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 const fromBase64 = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
@@ -45,6 +47,10 @@ const sleep = (ms, signal) => new Promise((resolve) => {
   const timer = setTimeout(end, signal?.aborted ? 0 : Math.min(ms, TIMER_MS_MAX));
   signal?.addEventListener('abort', end);
 });
+
+// What Node says of a request that never left: no connection came about. A browser does not say.
+const UNSENT = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'];
+const isUnsent = ({ cause }) => UNSENT.includes(cause?.code);
 
 function join(parts) {
   const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
@@ -77,11 +83,12 @@ async function refusal(answer) {
   const text = await answer.text().catch(() => '');
   const { error, published } = (await Promise.resolve(text).then(JSON.parse).catch(() => {})) ?? {}; // A proxy's is no JSON.
   const after = headers.get('Retry-After');
+  const isAssumed = isFull(answer) && !after || undefined; // when to come back: nobody has said it
   // The sender's clock counts, where it can be read. Nobody means years.
   const retryMs = /^\d+$/.test(after) ? after * 1000 : Date.parse(after) - (Date.parse(headers.get('Date')) || Date.now());
   const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 401: 'unauthorized', 403: 'forbidden', 413: 'too-large', 429: 'rate', 503: 'full' };
   return new CorecastError(error ?? (text.slice(0, 200) || `HTTP status ${status}`), {
-    status, code: error && codes[status], published, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined,
+    status, code: error && codes[status], published, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined, isAssumed,
   });
 }
 
@@ -90,6 +97,15 @@ function decode({ gap, ...item }) {
   const { topic, cursor, event, data, encoding } = item;
   if (gap || data === undefined) return { topic: (gap ?? item).topic, cursor: (gap ?? item).to, gap: gap ?? item };
   return { topic, cursor, event, data: encoding ? fromBase64(data) : data };
+}
+
+/** Says the name of each option that is there and is no function. */
+function checkFunctions(options, ...names) {
+  for (const name of names) if (options[name] !== undefined && typeof options[name] !== 'function') throw new TypeError(`${name} is not a function`);
+}
+
+function checkOptions(options, what) {
+  if (options !== undefined && (options === null || typeof options !== 'object')) throw new TypeError(`${what}: its options are no object: ${options}`);
 }
 
 function checkTopic(topic) {
@@ -138,6 +154,7 @@ function newReading(core) {
     const channel = channels.get(topic);
     if (!channel || !isNewer(cursor, channel.cursor)) return;
     channel.cursor = cursor;
+    core.useful();
     if (gap?.count === 0 && isNowhere(gap.from)) return; // Nothing was read, and nothing is lost.
     for (const sub of [...channel.subs]) sub.take(item);
     if (gap) core.emit('gap', gap);
@@ -163,7 +180,7 @@ function newReading(core) {
           refuse(channel, error);
           break;
         }
-        await sleep(spread(Math.max(error.retryMs ?? 0, core.pause(failures += 1))), core.signal);
+        await sleep(patience(error, spread(core.pause(failures += 1))), core.signal);
       }
     }
     sub.take = takeNow;
@@ -173,6 +190,11 @@ function newReading(core) {
   function subscribe(topic, options, onMessage) {
     if (typeof options === 'function') return subscribe(topic, {}, options);
     checkTopic(topic);
+    checkOptions(options, 'subscribe');
+    if (typeof onMessage !== 'function') {
+      throw new TypeError('subscribe(topic, options, onMessage) needs a function that hears the messages; `for await` over messages(topic) does without');
+    }
+    checkFunctions(options ?? {}, 'onGap', 'onStart', 'onError');
     if (core.isClosed) throw new CorecastError('the client is closed');
     const { conflate = false, every = 0, onGap, onStart, onError } = options ?? {};
     const since = String(options?.since ?? 'latest');
@@ -218,6 +240,7 @@ function newReading(core) {
 
   /** The messages of a topic as an async iterator. A full queue unsubscribes, and goes on from its end when it is half empty. */
   function messages(topic, options) {
+    checkOptions(options, 'messages');
     let since = options?.since;
     let sub;
     let queue;
@@ -262,9 +285,14 @@ function newOutbox(core) {
   let linesMax = QUEUE_MAX; // fewer after a batch that was refused
   let plan = []; // how many lines the next batches have: they set a wrong one apart
 
-  function publish(topic, data, { event } = {}) {
+  function publish(topic, data, options) {
     checkTopic(topic);
-    if (event !== undefined && !/^[\x21-\x7e]{1,64}$/.test(event)) throw new TypeError(`not an event name: ${event}`);
+    checkOptions(options, 'publish');
+    const event = options?.event;
+    if (event !== undefined && (typeof event !== 'string' || !/^[\x21-\x7e]{1,64}$/.test(event))) throw new TypeError(`not an event name: ${String(event)}`);
+    // As JSON, these would be `{}`, and nobody would know.
+    const [late] = [globalThis.Blob, globalThis.Response, Promise].filter((Late) => Late && data instanceof Late);
+    if (late) throw new TypeError(`not to be published: a ${late.name}; wait for what is in it first`);
     let payload = data;
     if (data instanceof ArrayBuffer) payload = new Uint8Array(data);
     else if (ArrayBuffer.isView(data)) payload = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -277,6 +305,9 @@ function newOutbox(core) {
     return new Promise((resolve, reject) => {
       waiting.push({ topic, data: payload, event, resolve, reject });
       flush();
+    }).then((cursor) => {
+      core.useful();
+      return cursor;
     }).finally(() => {
       unanswered -= 1;
     });
@@ -284,9 +315,10 @@ function newOutbox(core) {
 
   /** Hands what waits to the link: one by one where a connection keeps their order, else as batches. */
   function flush() {
-    if (!waiting.length || !core.link?.isUp || core.link.isStarting || isPosting) return;
-    if (core.link.publish) waiting.splice(0).forEach(core.link.publish);
-    else post();
+    const { link } = core;
+    if (!waiting.length || !link?.isUp || link.signal.aborted || link.isStarting || isPosting) return;
+    if (!link.publish) post();
+    else if (link.isOpen()) waiting.splice(0).forEach(link.publish); // Else its end is on its way, and what it were given would be lost.
   }
 
   /** Takes what the next request carries off the queue. */
@@ -311,6 +343,11 @@ function newOutbox(core) {
     isPosting = true;
     await undefined; // What is published in the same breath goes together.
     if (core.isClosed) return; // All were refused.
+    const { link } = core;
+    if (!link?.isUp || link.signal.aborted) { // It has ended meanwhile; the next one begins anew.
+      isPosting = false;
+      return;
+    }
     const batch = gather();
     const [{ topic, data, event }, second] = batch;
     try {
@@ -333,9 +370,13 @@ function newOutbox(core) {
       } else if (retryMs && !published && !core.isClosed) {
         waiting.unshift(...batch);
         await sleep(spread(retryMs), core.signal);
+      } else if (isUnsent(error) && !core.isClosed) {
+        waiting.unshift(...batch);
+        link.fail(error);
       } else {
         if (!(status < 500 || status === 503) || published) error.isSent = true;
         for (const { reject } of batch) reject(error);
+        if (status === undefined) link.fail(error); // It is not there any more: what follows waits until it is.
       }
     }
     isPosting = false;
@@ -421,6 +462,7 @@ function lineLink(core, name, open) {
       if (isWanted()) link.change(channel, failures + 1);
     });
   };
+  link.isOpen = () => wire.isOpen();
   link.publish = ({ topic, data, event, resolve, reject }) => ask('PUB', topic, { event }, data).then(resolve, reject);
   const read = {
     HI() {
@@ -483,8 +525,9 @@ const webSocketWire = (core) => (link, hear, within) => {
   };
   ws.onerror = () => {}; // A close follows, and says no less.
   ws.onclose = ({ code, reason }) => {
-    const { text, retryMs = code === 1013 ? 1000 : undefined } = parted(reason);
-    link.fail(text || `the WebSocket closed with ${code}`, { code, retryMs });
+    const { text, retryMs } = parted(reason);
+    const isAssumed = code === 1013 && retryMs === undefined || undefined;
+    link.fail(text || `the WebSocket closed with ${code}`, { code, retryMs: isAssumed ? 1000 : retryMs, isAssumed });
   };
   const send = (verb, topic, options, payload) => {
     const words = Object.entries(options ?? {}).map(([key, value]) => value && (value === true ? key : `${key}=${value}`));
@@ -492,7 +535,7 @@ const webSocketWire = (core) => (link, hear, within) => {
     if (payload instanceof Uint8Array) ws.send(join([utf8.encode(`${head}\n`), payload]));
     else ws.send(payload === undefined ? head : `${head}\n${payload}`);
   };
-  return { send, close: () => ws.close() };
+  return { send, close: () => ws.close(), isOpen: () => ws.readyState === 1 };
 };
 
 /** Yields the lines of a body as they come; `onBytes` hears of every piece, also of heartbeats. */
@@ -645,6 +688,16 @@ function httpLink(core, name) {
     }
   }
 
+  /** Asks whether anybody is there. Whoever refuses this is there, too. */
+  async function greet() {
+    const within = newTimer(link);
+    within(options.openMs, 'nobody answers');
+    await core.ask('', { method: 'HEAD', signal: link.signal }).catch((error) => {
+      if (!isRefusal(error)) link.fail(error);
+    });
+    within(0);
+  }
+
   async function plan() {
     if (!isStale || link.signal.aborted) return;
     isStale = false;
@@ -662,6 +715,7 @@ function httpLink(core, name) {
     if (link.signal.aborted) return;
     if (!all().length) {
       if (channels.size && !refusal.code) return void link.fail(refusal); // A proxy's word: somebody between us lets nothing through.
+      if (!link.isUp && !channels.size) await greet();
       link.up(); // Nothing to read; publishing works.
     }
     link.isStarting = isStale;
@@ -755,7 +809,7 @@ function newTab(core) {
     };
     within(core.options.silenceMs, 'no tab answers');
     send('HELLO');
-    return { send, close: () => {} };
+    return { send, close: () => {}, isOpen: () => true };
   };
 
   // The tab's own lock says that it lives: the leader waits for it.
@@ -776,28 +830,64 @@ function newTab(core) {
 
 // ---- The client.
 
+const DEFAULTS = {
+  backoffMs: [500, 30_000], openMs: 5000, silenceMs: 2000, idleMs: 90_000, pingMs: 40_000, pollMs: 2000, waitS: 25, transport: 'auto',
+};
+const OPTIONS = [...Object.keys(DEFAULTS), 'WebSocket', 'fetch', 'locks', 'storage', 'token', 'shared'];
+
+/** Reads where the engine is as it was meant: `localhost:8080` is a host, and no scheme `localhost:`. */
+function baseOf(url) {
+  const text = url === undefined ? '/' : String(url?.href ?? url);
+  const page = [globalThis.location?.href, globalThis.origin].find((href) => /^https?:/.test(href)); // A worker of a blob has an origin only.
+  const none = (why) => new TypeError(`not the URL of an engine, as http://localhost:8080 is: ${why}`);
+  if (!text.trim() || typeof (url?.href ?? url ?? '') !== 'string' || url === null) throw none(JSON.stringify(url));
+  const isWhole = /^\s*[a-z][a-z\d+.-]*:\/\//i.test(text);
+  // A host with a port, of this machine, with a dot, or where nothing else can be meant; in a page, other words are a path.
+  const [, host, port] = /^\s*(\[[\da-f:.]+\]|[^\s/?#:@[\\]+)(:\d+)?\s*(?=$|[/?#])/i.exec(text) ?? [];
+  const isHost = !isWhole && host && !/^\.+$/.test(host) && (port || !page || /^localhost$|[.\]]/.test(host));
+  const isSafe = page?.startsWith('https:') && !/^(localhost|127\.[\d.]+|\[::1\])$/.test(host);
+  if (!page && !isHost && !isWhole && !text.startsWith('//')) {
+    throw none(url === undefined ? 'none is given, and there is no page that an engine has served' : JSON.stringify(text));
+  }
+  let base;
+  try {
+    base = new URL(isHost ? `${isSafe ? 'https' : 'http'}://${text.trim()}` : text, page ?? 'http://localhost');
+  } catch {
+    throw none(JSON.stringify(text));
+  }
+  base.protocol = base.protocol.replace('ws', 'http');
+  if (!/^https?:$/.test(base.protocol) || base.port === '0') throw none(JSON.stringify(text));
+  if (base.username || base.password) throw none('a name or a password stands in it, which no browser would send; see the option `token`');
+  if (!base.pathname.endsWith('/')) base.pathname += '/';
+  base.search = base.hash = '';
+  return base;
+}
+
 /** Connects to the engine at `url`, in a browser by default to the one the page came from. */
-export function connect(url, given = {}) {
-  const options = {
-    backoffMs: [500, 30_000], openMs: 5000, silenceMs: 2000, idleMs: 90_000, pingMs: 40_000, pollMs: 2000, waitS: 25,
-    transport: 'auto', WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, locks: globalThis.navigator?.locks,
-  };
-  for (const key in given) if (given[key] !== undefined) options[key] = given[key];
+export function connect(url, given) {
+  const base = baseOf(url);
+  checkOptions(given, 'connect');
+  const options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, locks: globalThis.navigator?.locks };
+  for (const key in given) {
+    if (!OPTIONS.includes(key)) throw new TypeError(`not an option of connect: ${key}`);
+    if (given[key] !== undefined) options[key] = given[key];
+  }
   const time = (ms) => {
     if (!(ms >= 0)) throw new TypeError(`not a time: ${ms}`);
     return Math.min(Math.ceil(ms), TIMER_MS_MAX);
   };
   for (const key of ['openMs', 'silenceMs', 'idleMs', 'pingMs', 'pollMs', 'waitS']) options[key] = time(options[key]);
+  if (!Array.isArray(options.backoffMs)) throw new TypeError('backoffMs is not [first, longest]');
   options.backoffMs = [0, 1].map((i) => time(options.backoffMs[i]));
   options.waitS = Math.min(Math.max(options.waitS, 1), 120); // The engine's limit.
-  const base = new URL(url ?? '/', globalThis.location?.href);
-  base.protocol = base.protocol.replace('ws', 'http');
-  if (!base.pathname.endsWith('/')) base.pathname += '/';
+  if (!['undefined', 'string', 'function'].includes(typeof options.token)) throw new TypeError('token is neither text nor a function');
+  if (options.WebSocket && typeof options.WebSocket !== 'function') throw new TypeError('WebSocket is not a class');
+  if (typeof options.fetch !== 'function') throw new TypeError('fetch is not a function');
   const names = [options.transport === 'auto' ? ORDER : options.transport].flat()
     .filter((name) => name !== 'websocket' || options.WebSocket);
   const unknown = names.find((name) => !ORDER.includes(name));
-  if (unknown) throw new TypeError(`not a transport: ${unknown}`);
-  if (!names.length) throw new TypeError('there is no WebSocket here: pass one as options.WebSocket');
+  if (names.some((name) => !ORDER.includes(name))) throw new TypeError(`not a transport: ${String(unknown)}`);
+  if (!names.length) throw new TypeError(options.transport.length ? 'there is no WebSocket here: pass one as options.WebSocket' : 'no transport is left');
 
   const listeners = { gap: new Set(), refused: new Set(), state: new Set(), error: new Set() };
   const end = new AbortController();
@@ -846,6 +936,9 @@ export function connect(url, given = {}) {
       }
     }
   };
+  core.useful = () => {
+    if (core.link) core.link.isUseful = true;
+  };
   core.fault = (error) => (listeners.error.size ? core.emit('error', error) : console.error(error));
   core.reading = newReading(core);
   core.outbox = newOutbox(core);
@@ -884,14 +977,30 @@ export function connect(url, given = {}) {
     () => ({}),
   );
 
+  /** Says it where the engine is there and nothing gets through: of a page of another origin, a browser tells nobody why. */
+  function complain({ status, message }) {
+    const from = globalThis.origin;
+    if (!globalThis.location || !from || from === base.origin || status) return;
+    core.fault(new CorecastError(`there is an answer at ${base.origin}, but a page of the origin ${from} may not read it: the engine lists those that may `
+      + `in its setting \`origins\` (--origins ${from}) (${message})`, { code: 'forbidden' }));
+  }
+
   function open(name) {
-    if (name === 'tab') return lineLink(core, name, tab.wire);
-    return name === 'websocket' ? lineLink(core, name, webSocketWire(core)) : httpLink(core, name);
+    try {
+      if (name === 'tab') return lineLink(core, name, tab.wire);
+      return name === 'websocket' ? lineLink(core, name, webSocketWire(core)) : httpLink(core, name);
+    } catch (error) {
+      // A browser may not even begin: a WebSocket without TLS in a page that has it, a token that is no word.
+      const link = newLink(core, name);
+      link.fail(error);
+      return link;
+    }
   }
 
   async function run() {
     const [firstMs] = options.backoffMs;
     let failures = 0; // in a row
+    let wasBrief = false; // The last one came up, and ended for nothing.
     let strikes = 0; // against the transport; three, and it is taken for blocked
     let tried = 0; // transports, since one came up
     at = Math.max(0, names.indexOf(remembered()));
@@ -919,12 +1028,15 @@ export function connect(url, given = {}) {
         return client.close();
       }
       tab?.tell('BYE');
-      // A link that held for a while is a success, whatever ended it.
-      const hasHeld = link.isUp && Date.now() - started > Math.min(5000, 10 * firstMs);
-      failures = hasHeld ? 0 : failures + 1;
+      // A link that was of use, or held for a moment, is a success, whatever ended it; one that came up for nothing only begins a new row.
+      const heldMs = link.isUp ? Date.now() - started : 0;
+      const hasHeld = heldMs > Math.min(5000, 10 * firstMs);
+      if (link.isUseful || heldMs > Math.min(1000, 2 * firstMs)) failures = 0;
+      else failures = link.isUp && !wasBrief ? 1 : failures + 1;
+      wasBrief = link.isUp && failures > 0;
       if (link.isUp) tried = 0;
       let waitMs = failures ? core.pause(failures) * (0.5 + Math.random() / 2) : Math.random() * firstMs;
-      let { retryMs } = error;
+      let { retryMs, isAssumed } = error;
       if (name === 'tab') {
         if (link.isUp || tab.isLeader) waitMs = 0;
         else tab.isAlone = failures > 2; // The leader is frozen: do without it.
@@ -932,15 +1044,16 @@ export function connect(url, given = {}) {
         if (hasHeld) strikes = 0;
         else strikes += link.isUp || name === good ? 1 : 3;
         const engine = strikes < 3 ? {} : await probe();
-        retryMs = engine.retryMs;
+        ({ retryMs, isAssumed } = engine);
         if (engine.isThere) {
           // It is the transport, then: on to the next, at once for a first round.
           at = (at + 1) % names.length;
           strikes = 0;
           if ((tried += 1) < names.length) waitMs = 0;
+          else if (tried === names.length) complain(error);
         }
-      }
-      if (retryMs !== undefined) waitMs = Math.max(waitMs, spread(retryMs));
+      } else if (failures === 3 && retryMs === undefined && (await probe()).isThere) complain(error);
+      waitMs = patience({ retryMs, isAssumed }, waitMs);
       if (waitMs > 0) {
         say('waiting', { transport: name, error, waitMs });
         await new Promise((resolve) => {
@@ -958,7 +1071,8 @@ export function connect(url, given = {}) {
     messages: core.reading.messages,
     publish: core.outbox.publish,
     on(type, listener) {
-      if (!listeners[type]) throw new TypeError(`not an event: ${type}`);
+      if (!Object.hasOwn(listeners, type)) throw new TypeError(`not an event: ${String(type)}; there are ${Object.keys(listeners).join(', ')}`);
+      if (typeof listener !== 'function') throw new TypeError('on(type, listener) needs a function that hears of it');
       listeners[type].add(listener);
       return () => listeners[type].delete(listener);
     },

@@ -133,7 +133,7 @@ pub struct Config {
     pub forwarded_header: forwarded::Header,
     /// Shows browsers the demo page at `/`.
     pub demo: bool,
-    /// Serves `GET /corecast.js`.
+    /// Serves `GET /corecast.js` and `/corecast.min.js`.
     pub client_library: bool,
     /// Lets pages of listed origins read with their users' credentials.
     pub cors_credentials: bool,

@@ -31,6 +31,17 @@ fn lines_are_read() {
         (r#"{"x":{"a":{"b":[{"c":1},{}]},"d":"}"},"topic":"a","data":"d"}"#, text("a", "d", None)),
         (r#"{"":1,"":2,"x":1,"x":2,"topic":"a","data":"d"}"#, text("a", "d", None)),
         (&deep, text("t", "d", None)),
+        // Any other JSON than a string is the payload, byte for byte.
+        (r#"{"topic":"a","data":{"x":1}}"#, text("a", r#"{"x":1}"#, None)),
+        (
+            r#"{"data": {"top\u0069c" : "\"\u00e9\/",  "data":[ 1,{}]} ,"event":"e","topic":"a"}"#,
+            text("a", r#"{"top\u0069c" : "\"\u00e9\/",  "data":[ 1,{}]}"#, Some("e")),
+        ),
+        (r#"{"data":[],"topic":"a"}"#, text("a", "[]", None)),
+        (r#"{"data":-1.5e+3,"topic":"a"}"#, text("a", "-1.5e+3", None)),
+        (r#"{"data":0 , "topic":"a"}"#, text("a", "0", None)),
+        (r#"{"topic":"a","data":null}"#, text("a", "null", None)),
+        (r#"{"topic":"a","data":true}"#, text("a", "true", None)),
     ] {
         assert_eq!(json::publish_line(&mut line.as_bytes().to_vec()), Ok(found), "{line}");
         // Cut anywhere it is an error, never a panic, and never something else.
@@ -96,7 +107,13 @@ fn malformed_lines_are_told_with_their_place() {
         (br#"{"topic":"a" "data":"d"}"#, "expected , or }", 13),
         (br#"{"topic":a}"#, "the member is not a string", 9),
         (br#"{"topic":1}"#, "the member is not a string", 9),
-        (br#"{"topic":"a","data":{"x":1}}"#, "the member is not a string", 20),
+        (br#"{"topic":"a","data":{"x":}}"#, "expected a value", 25),
+        (br#"{"topic":"a","data":}"#, "expected a value", 20),
+        (br#"{"topic":"a","data":NaN}"#, "expected a value", 20),
+        (br#"{"topic":"a","data":1,"data":2}"#, "a member is given twice", 22),
+        (br#"{"topic":"a","data":1234,"encoding":"base64"}"#, "\"data\" is not base64", 20),
+        (br#"{"encoding":"base64","topic":"a","data":null}"#, "\"data\" is not base64", 40),
+        (br#"{"topic":["a"],"data":"d"}"#, "the member is not a string", 9),
         (br#"{"topic":"a","data":"d","event":null}"#, "the member is not a string", 32),
         (br#"{"topic":"a","topic":"a","data":"d"}"#, "a member is given twice", 13),
         (br#"{"topic":"a","t\u006fpic":"b","data":"d"}"#, "a member is given twice", 13),

@@ -207,9 +207,10 @@ def test_bad_publications(engine):
     good = json.dumps({"topic": name, "data": "x"})
     for line, reason in [
         ("{", "line 2"), ("[]", "line 2"), ("null", "line 2"), ("{}", "topic"), ('{"topic":"a"}', "data"),
-        ('{"topic":"a","data":1}', "string"), ('{"topic":"a","data":"x","data":"y"}', "twice"), ('{"topic":"","data":"x"}', "topic"),
+        ('{"topic":1,"data":"x"}', "string"), ('{"topic":"a","data":"x","data":"y"}', "twice"), ('{"topic":"","data":"x"}', "topic"),
         ('{"topic":"a//b","data":"x"}', "empty segment"), ('{"topic":"a","data":"x","event":"a b"}', "event name"),
         ('{"topic":"a","data":"x","event":"corecast-gap"}', "belong to the engine"),
+        ('{"topic":"a","data":1234,"encoding":"base64"}', "base64"), ('{"topic":"a","data":{"x":}}', "value"),
         ('{"topic":"a","data":"!","encoding":"base64"}', "base64"), ('{"topic":"a","data":"x","encoding":"rot13"}', "encoding"),
         ('{"topic":"a","data":"\\ud800"}', ""), ('{"topic":"a","data":"\xff"}', ""), ('{"topic":"a","data":"\0"}', ""),
         ("[" * 5000, ""), ('{"topic":"a","data":"' + "x" * 70000 + '"}', "too large"),

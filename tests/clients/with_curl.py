@@ -103,6 +103,16 @@ def test_batch(engine):
     assert curl(f"{engine.url}/topics/{b}?transport=value").body == b"\xff"
 
 
+def test_any_json_in_a_batch(engine):
+    """What is no string in a batch is the message, byte for byte as it stands in the line."""
+    name = topic("batch-json")
+    values = ['{"x": 1}', '[1,2,{"\\u00fc":"\\n"}]', "-1.50e+3", "true", "null", '{ "topic" : "b" }']
+    body = "".join(f'{{"topic":"{name}","data":{value}}}\n' for value in values)
+    answer = curl(f"{engine.url}/topics", "-H", "Content-Type: application/x-ndjson", "--data-binary", "@-", data=body)
+    assert (answer.status, answer.json()) == (200, {"published": len(values)}), answer.body
+    assert [message["data"] for message in curl(f"{engine.url}/topics/{name}?since=earliest").json()] == values
+
+
 def test_bad_batch_publishes_nothing(engine):
     """All lines of a batch are checked before any is published."""
     name = topic("bad-batch")
@@ -114,7 +124,8 @@ def test_bad_batch_publishes_nothing(engine):
         '{"data":"x"}',
         '{"topic":"a//b","data":"x"}',
         '{"topic":"a","data":"%%","encoding":"base64"}',
-        '{"topic":"a","data":1}',
+        '{"topic":"a","data":1,"encoding":"base64"}',
+        '{"topic":"a","data":{"x":1}',
         '{"topic":"a","data":"\\ud800"}',
         '{"topic":"a","data":"x"} trailing',
     ]:

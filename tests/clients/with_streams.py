@@ -388,6 +388,8 @@ def test_the_client_is_served(engine):
     answer = curl(f"{engine.url}/corecast.js")
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/javascript")
     assert b"export" in answer.body
+    minified = curl(f"{engine.url}/corecast.min.js")
+    assert minified.status == 200 and b"export" in minified.body and len(minified.body) < len(answer.body) / 2
     page = curl(engine.url + "/", "-H", "Accept: text/html,*/*")
     assert page.headers["content-type"].startswith("text/html") and b"/corecast.js" in page.body
     assert curl(engine.url + "/").headers["content-type"].startswith("text/plain")

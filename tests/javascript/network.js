@@ -7,6 +7,10 @@ export class Network {
   blocked = new Set();
   /** Transports whose answers begin, with a head, and then never go on. */
   held = new Set();
+  /** Nobody is there. */
+  isAway = false;
+  /** A path under which the engine stands here; it is taken off, as proxies do. */
+  prefix = '';
   /** What was asked for, as transports, `publish`, `preflight` or the path. */
   asked = [];
   #engine;
@@ -41,8 +45,11 @@ export class Network {
   #kills(request, transport) {
     this.asked.push(transport);
     this.#sockets.set(request.socket, transport);
-    if (this.blocked.has(transport)) request.socket.destroy();
-    return this.blocked.has(transport);
+    const isOurs = request.url.startsWith(`${this.prefix}/`);
+    if (isOurs) request.url = request.url.slice(this.prefix.length);
+    const kills = this.isAway || !isOurs || this.blocked.has(transport);
+    if (kills) request.socket.destroy();
+    return kills;
   }
 
   #pass(request, answer) {

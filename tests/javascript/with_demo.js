@@ -1,8 +1,11 @@
 // The demo page: the first thing that a newcomer sees.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { texts } from './corpus.js';
 import { DEADLINE_MS, newTopic } from './engine.js';
 import { scene } from './scene.js';
+
+const AXE = new URL('node_modules/axe-core/axe.min.js', import.meta.url);
 
 const LABELS = { auto: 'WebSocket', websocket: 'WebSocket', sse: 'SSE', stream: 'Stream', 'long-poll': 'Long poll', poll: 'Poll' };
 
@@ -66,3 +69,87 @@ scene('the demo page shows what others publish as text, whatever it is, and open
     await engine.publish(topic, 'still here');
     await shows(at, '#watch', 'still here');
   });
+
+for (const colorScheme of ['light', 'dark']) {
+  for (const [width, height] of [[1280, 800], [390, 844]]) {
+    scene(`the demo page can be read and used by everybody, ${colorScheme} and ${width} wide: axe finds nothing, with an engine and without`,
+      { flags: ['--shards', '1', '--history-messages', '300'] }, async ({ engine, profile, network }) => {
+        const mine = await profile({ viewport: { width, height }, colorScheme });
+        mine.expected = /ERR_|WebSocket connection/;
+        const between = await network();
+        const page = await mine.page(`${between.url}/`);
+        const topic = newTopic('demo');
+        await page.fill('#choose input', topic);
+        await page.press('#choose input', 'Enter');
+        await shows(page, '#watched', topic);
+        for (let n = 0; n < 30; n += 1) await engine.publish(topic, `${n}`, 'tick');
+        await shows(page, '#watch', 'tick 29');
+        await page.fill('#say input', 'hello');
+        await page.press('#say input', 'Enter');
+        await shows(page, '#chat', 'hello');
+        const axe = await readFile(AXE, 'utf8');
+        const findings = () => page.evaluate(async (source) => {
+          if (!window.axe) (0, eval)(source);
+          const { violations } = await window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
+          return violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target}: ${failureSummary}`));
+        }, axe);
+        await shows(page, '#state', 'live over');
+        assert.deepEqual(await findings(), []);
+        // A list that is longer than its box is scrolled with the keyboard, too.
+        const scrolled = () => page.$eval('#watch', (list) => list.parentElement.scrollTop);
+        await page.focus('[role=log]:has(#watch)');
+        const before = await scrolled();
+        await page.keyboard.press('Home');
+        await page.waitForFunction((from) => document.querySelector('#watch').parentElement.scrollTop < from, before, { polling: 20, timeout: DEADLINE_MS });
+        between.isAway = true;
+        between.cut();
+        await shows(page, '#quantiles', 'not connected');
+        assert.deepEqual(await findings(), []);
+      });
+  }
+}
+
+scene('the demo page shows no figures of a connection that it has lost, and new ones when it is back', { flags: ['--shards', '1'] },
+  async ({ profile, network }) => {
+    const mine = await profile();
+    mine.expected = /ERR_|WebSocket connection/;
+    const between = await network();
+    const page = await mine.page(`${between.url}/`);
+    const hasFigures = () => page.waitForFunction(() => Number(document.querySelector('#last').textContent) > 0, undefined, { polling: 20, timeout: 2 * DEADLINE_MS });
+    await page.click('#tick');
+    await hasFigures();
+    await page.waitForFunction(() => Number(document.querySelector('#price').textContent) > 0, undefined, { polling: 20, timeout: DEADLINE_MS });
+    between.isAway = true;
+    between.cut();
+    await shows(page, '#quantiles', 'not connected');
+    const texts = () => page.$$eval('#last, #rate', (found) => found.map(({ textContent }) => textContent));
+    assert.deepEqual(await texts(), ['not connected; this was the last one', '–']);
+    await page.waitForFunction(() => document.querySelectorAll('#events li').length > 5, undefined, { polling: 20, timeout: DEADLINE_MS });
+    assert.deepEqual(await texts(), ['not connected; this was the last one', '–'], 'nor does it count on');
+    between.isAway = false;
+    await hasFigures();
+    await shows(page, '#rate', 'messages a second');
+  });
+
+scene('the demo page works under a path of a proxy that takes it off, and asks for nothing beside it', { flags: ['--shards', '1'] },
+  async ({ profile, network }) => {
+    const between = await network();
+    between.prefix = '/some/rt';
+    const page = await (await profile()).page(`${between.url}/some/rt/`);
+    for (const [name, label] of Object.entries(LABELS)) {
+      await page.check(`input[value="${name}"]`, { force: true });
+      await shows(page, '#state', `live over ${label}`);
+      await page.fill('#publish input', `over ${name}`);
+      await page.press('#publish input', 'Enter');
+      await shows(page, '#watch', `over ${name}`);
+    }
+    assert.match(await page.textContent('#shell'), new RegExp(`'${between.url}/some/rt/topics/news'`));
+  });
+
+scene('a demo page without its client says what is wrong', { flags: ['--shards', '1', '--client-library=false'] }, async ({ engine, profile }) => {
+  const mine = await profile();
+  mine.expected = /404/;
+  const page = await mine.page(`${engine.url}/`);
+  await shows(page, '#state', 'not running');
+  await shows(page, '#lead', 'client-library');
+});

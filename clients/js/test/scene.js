@@ -21,8 +21,8 @@ export function scene(name, body) {
   test(name, { timeout: 30_000 }, async () => {
     const engine = await FakeEngine.start();
     const clients = [];
-    const join = (options) => {
-      const client = connect(engine.url, { ...QUICK, ...options });
+    const join = ({ url = engine.url, ...options } = {}) => {
+      const client = connect(url, { ...QUICK, ...options });
       client.errors = [];
       client.gaps = [];
       client.states = [];

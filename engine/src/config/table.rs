@@ -563,7 +563,7 @@ pub(super) const ROWS: &[Setting] = &[
         key: "client-library",
         value: "BOOL",
         default: "true",
-        help: "Serves the client for browsers at `/corecast.js`",
+        help: "Serves the client for browsers at `/corecast.js`, and without what only people read at `/corecast.min.js`",
         kind: Kind::Switch,
         reloads: true,
         set: |c, text, _| units::switch(text).map(|v| c.client_library = v),

@@ -155,7 +155,7 @@ pub struct Limits {
     pub jsonp: bool,
     /// `GET /` shows browsers the demo page.
     pub demo: bool,
-    /// `GET /corecast.js` is served.
+    /// `GET /corecast.js` and `/corecast.min.js` are served.
     pub client_library: bool,
     /// Pages of other origins that are listed may read answers that a browser asked for with its user's credentials.
     pub cors_credentials: bool,

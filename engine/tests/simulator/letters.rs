@@ -32,6 +32,7 @@ fn resources_have_methods() {
     for (path, allow, refused) in [
         ("/", read, &["POST", "DELETE", "PUT", "PATCH", "TRACE"][..]),
         ("/corecast.js", read, &["POST", "DELETE", "PUT"]),
+        ("/corecast.min.js", read, &["POST", "DELETE", "PUT"]),
         ("/ws", read, &["POST", "DELETE", "PATCH"]),
         ("/topics", topics, &["DELETE", "PUT", "PATCH", "TRACE"]),
         ("/topics/a", topic, &["PUT", "PATCH", "TRACE"]),
@@ -48,7 +49,7 @@ fn resources_have_methods() {
             assert_eq!(table.get(&format!("{method} {path}"), "").statuses(), [501], "{method} {path}");
         }
     }
-    for path in ["/nothing", "/echo", "/topic", "/topicsa", "/ws/", "/corecast.js/"] {
+    for path in ["/nothing", "/echo", "/topic", "/topicsa", "/ws/", "/corecast.js/", "/corecast.min.js.gz"] {
         for method in ["GET", "HEAD", "POST", "DELETE", "PUT", "OPTIONS"] {
             assert_eq!(table.get(&format!("{method} {path}"), "").statuses(), [404], "{method} {path}");
         }
@@ -240,7 +241,9 @@ fn answers_say_what_they_depend_on() {
         assert_eq!(table.get(&format!("GET {target}"), lines).header("vary"), vary, "{target}");
     }
     let html = "Accept: application/json;q=0.1\r\nAccept: TEXT/HTML\r\n";
-    assert_eq!(table.get("GET /", html).header("content-type"), ["text/html; charset=utf-8"]);
+    let page = table.get("GET /", html);
+    assert_eq!(page.header("content-type"), ["text/html; charset=utf-8"]);
+    assert_eq!(page.header("vary"), ["Accept", "Accept-Encoding", "Origin"]);
     let gzip = "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n";
     assert_eq!(table.get("GET /topics/a?transport=stream", gzip).header("content-encoding"), ["gzip"]);
     let conn = table.connect();
@@ -248,6 +251,58 @@ fn answers_say_what_they_depend_on() {
     table.send(conn, format!("GET /topics/a?transport=long-poll HTTP/1.1\r\nHost: h\r\n{prefer}\r\n"));
     table.pass_ms(1_500);
     assert_eq!(table.read(conn).statuses(), [204]);
+}
+
+/// What the engine serves to browsers is sent once: compressed if they like, and not again to whoever has it. A page that is not
+/// welcome may read the client, with which it can say so, and nothing else.
+#[test]
+fn assets_are_sent_to_those_who_have_them_not() {
+    let mut table = table();
+    let html = "Accept: text/html\r\n";
+    let mut tags = Vec::new();
+    for (path, lines, cache) in [
+        ("/corecast.js", "", "public, max-age=60"),
+        ("/corecast.min.js", "", "public, max-age=60"),
+        ("/", html, "no-cache, no-transform"),
+    ] {
+        let get = format!("GET {path}");
+        let gzip = format!("{lines}Accept-Encoding: br, gzip\r\n");
+        let mut lens = Vec::new();
+        for (lines, coding) in [(lines, &[][..]), (&*gzip, &["gzip"])] {
+            let got = table.get(&get, lines);
+            assert_eq!(got.header("content-encoding"), coding, "{path}");
+            assert_eq!(got.header("cache-control"), [cache], "{path}");
+            assert!(got.header("vary").contains(&"Accept-Encoding".to_string()), "{path}: {:?}", got.header("vary"));
+            let tag = got.header("etag").concat();
+            assert!(tag.starts_with('"'), "{path}: a strong tag: {tag}");
+            lens.push(got.header("content-length").concat().parse::<u32>().expect("a length"));
+            for (condition, status) in [
+                (format!("If-None-Match: {tag}\r\n"), 304),
+                (format!("If-None-Match: W/{tag}\r\n"), 304),
+                ("If-None-Match: *\r\n".to_string(), 304),
+                ("If-None-Match: \"x\"\r\n".to_string(), 200),
+                (format!("If-Match: {tag}\r\n"), 200),
+                ("If-Match: \"x\"\r\n".to_string(), 412),
+            ] {
+                let got = table.get(&get, &format!("{lines}{condition}"));
+                assert_eq!(got.statuses(), [status], "{path}, {condition:?}");
+                assert!(status != 304 || got.body().is_empty() && got.header("etag") == [tag.clone()], "{path}");
+            }
+            let head = table.get(&format!("HEAD {path}"), lines);
+            assert_eq!((head.header("etag"), head.body()), (vec![tag.clone()], String::new()), "{path}");
+            tags.push(tag);
+        }
+        assert!(lens[1] * 2 < lens[0], "{path}: {lens:?} bytes");
+        let strange = table.get(&get, &format!("{lines}Origin: null\r\n"));
+        let may = if path == "/" { &[][..] } else { &["*"] };
+        assert_eq!(
+            (strange.statuses(), strange.header("access-control-allow-origin")),
+            (vec![200], may.iter().map(|&it| it.to_string()).collect())
+        );
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 6, "each form has a name of its own: {tags:?}");
 }
 
 /// Topics stand in the path or in the query, for every way of reading alike: some read one of the two, and some both.

@@ -63,7 +63,7 @@ fn write_server(w: &mut Writer<'_>, found: &ServerLine<'_>) {
     }
 }
 
-/// A line of an NDJSON batch; and any text as a JSON string.
+/// A line of an NDJSON batch; and any text as a JSON string, and as a JSON value.
 pub fn publish_line(data: &[u8]) {
     let data = bounded(data);
     let mut copy = Copied::of(data);
@@ -95,6 +95,18 @@ pub fn publish_line(data: &[u8]) {
         });
         let found = json::publish_line(line.bytes()).expect("an escaped string is a string");
         assert_eq!(found.data, text.as_bytes());
+        // Of anything but a string, the payload is what stands in the line.
+        let mut line = Copied::written(|w| {
+            w.text("{\"topic\":\"t\",\"data\":");
+            w.text(text);
+            w.byte(b'}');
+        });
+        let value = text.trim_start_matches([' ', '\t', '\r', '\n']);
+        if let Ok(found) = json::publish_line(line.bytes())
+            && !value.starts_with('"')
+        {
+            assert!(!found.data.is_empty() && value.as_bytes().starts_with(found.data), "{found:?}");
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Head<'a> {
     pub date: Option<&'a str>,
     /// The protocol that the peer has to change to: it stands in Upgrade, and Connection lists it (RFC 9110 section 7.8).
     pub upgrade: Option<&'a str>,
-    /// Further headers, by name and value.
+    /// Further headers, by name and value; a `Cache-Control` among them stands in the place of the usual one.
     pub extra: &'a [(&'a str, &'a str)],
 }
 
@@ -60,7 +60,10 @@ pub fn head(w: &mut Writer<'_>, answer: &Head<'_>) -> Framing {
         w.text("\r\nDate: ");
         w.text(date);
     }
-    w.text("\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n");
+    if !answer.extra.iter().any(|(name, _)| *name == "Cache-Control") {
+        w.text("\r\nCache-Control: no-cache, no-transform");
+    }
+    w.text("\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n");
     if let Some(content_type) = answer.content_type {
         header(w, "Content-Type", content_type);
     }

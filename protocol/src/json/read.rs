@@ -16,12 +16,14 @@ use crate::write::hex_digit;
 /// The deepest nesting inside a member that is skipped.
 pub const DEPTH_MAX: usize = 32;
 
+const NOT_BASE64: &str = "\"data\" is not base64";
+
 /// A line of a batch, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishLine<'a> {
     /// The topic, valid for publishing.
     pub topic: &'a str,
-    /// The payload: the text of `data`, or the bytes that its base64 stands for.
+    /// The payload: the text of `data`, or the bytes that its base64 stands for; of any other value its JSON, as it stands in the line.
     pub data: &'a [u8],
     /// The event name, if there is one; valid.
     pub event: Option<&'a str>,
@@ -45,7 +47,7 @@ impl fmt::Display for JsonError {
 impl core::error::Error for JsonError {}
 
 /// Reads `{"topic":..,"data":..,"event":..,"encoding":"base64"}` in place; `event` and `encoding` are optional, members in any
-/// order, others skipped.
+/// order, others skipped. `data` is a string, or any other JSON, which is the payload itself; with `encoding` it is a string.
 ///
 /// # Errors
 /// [`JsonError`]: not JSON, a member missing, twice or of the wrong type, a bad topic, event or base64.
@@ -64,7 +66,10 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
             return Err(JsonError { text: "\"encoding\" is not \"base64\"", offset: encoding.start });
         }
         let offset = data.start;
-        let len = decode_base64(&mut line[data.clone()]).ok_or(JsonError { text: "\"data\" is not base64", offset })?;
+        if members.is_value {
+            return Err(JsonError { text: NOT_BASE64, offset }); // `1234` would pass for some.
+        }
+        let len = decode_base64(&mut line[data.clone()]).ok_or(JsonError { text: NOT_BASE64, offset })?;
         data.end = data.start + len;
     }
     let line: &[u8] = line;
@@ -90,6 +95,8 @@ struct Members {
     data: Option<Range<usize>>,
     event: Option<Range<usize>>,
     encoding: Option<Range<usize>>,
+    /// `data` is no string.
+    is_value: bool,
 }
 
 struct Reader<'a> {
@@ -149,10 +156,11 @@ impl Reader<'_> {
 
     fn member(&mut self, members: &mut Members) -> Result<(), JsonError> {
         let start = self.at;
-        let name = self.string("expected a member's name")?;
+        let name = self.string("expected a member's name", true)?;
         self.space();
         self.expect(b':', "expected :")?;
         self.space();
+        let is_data = self.line[name.clone()] == *b"data";
         let slot = match &self.line[name] {
             b"topic" => &mut members.topic,
             b"data" => &mut members.data,
@@ -163,11 +171,19 @@ impl Reader<'_> {
         if slot.is_some() {
             return Err(JsonError { text: "a member is given twice", offset: start });
         }
-        *slot = Some(self.string("the member is not a string")?);
+        *slot = Some(if is_data && self.peek() != Some(b'"') {
+            let from = self.at;
+            self.skip()?;
+            members.is_value = true;
+            from..self.at
+        } else {
+            self.string("the member is not a string", true)?
+        });
         Ok(())
     }
 
-    /// Skips a value of any kind. Keeps no stack but the kinds of the open brackets, one bit each.
+    /// Skips a value of any kind, and changes nothing in it: it may be a payload. Keeps no stack but the kinds of the open brackets,
+    /// one bit each.
     fn skip(&mut self) -> Result<(), JsonError> {
         let mut depth = 0;
         let mut objects = 0u32;
@@ -175,7 +191,7 @@ impl Reader<'_> {
             // A value is expected here.
             match self.peek() {
                 Some(b'"') => {
-                    self.string("expected a string")?;
+                    self.string("expected a string", false)?;
                 }
                 Some(b'-' | b'0'..=b'9') => self.number()?,
                 Some(b't') => self.word(b"true")?,
@@ -231,7 +247,7 @@ impl Reader<'_> {
 
     /// Skips a member's name, the colon and the space around it.
     fn name(&mut self) -> Result<(), JsonError> {
-        self.string("expected a member's name")?;
+        self.string("expected a member's name", false)?;
         self.space();
         self.expect(b':', "expected :")?;
         self.space();
@@ -280,8 +296,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads a string, unescapes it where it stands, and says where that is.
-    fn string(&mut self, otherwise: &'static str) -> Result<Range<usize>, JsonError> {
+    /// Reads a string, unescapes it where it stands if that is wanted, and says where it is.
+    fn string(&mut self, otherwise: &'static str, unescapes: bool) -> Result<Range<usize>, JsonError> {
         self.expect(b'"', otherwise)?;
         let start = self.at;
         let mut to = start;
@@ -297,12 +313,16 @@ impl Reader<'_> {
                     let mut bytes = [0; 4];
                     let bytes = unescaped.encode_utf8(&mut bytes).as_bytes();
                     // An escape is at least as long as what it stands for.
-                    self.line[to..to + bytes.len()].copy_from_slice(bytes);
+                    if unescapes {
+                        self.line[to..to + bytes.len()].copy_from_slice(bytes);
+                    }
                     to += bytes.len();
                 }
                 Some(0..=0x1f) => return self.fail("a control character stands in a string"),
                 Some(byte) => {
-                    self.line[to] = byte;
+                    if unescapes {
+                        self.line[to] = byte;
+                    }
                     to += 1;
                     self.at += 1;
                 }

@@ -1,6 +1,7 @@
 //! Requests: a head, perhaps a body, one answer.
 
 pub(in crate::shard) mod answer;
+pub(in crate::shard) mod asset;
 pub(in crate::shard) mod batch;
 pub(in crate::shard) mod condition;
 pub(in crate::shard) mod embed;

@@ -2,7 +2,7 @@
 //!
 //! | resource | methods |
 //! |---|---|
-//! | `/`, and `/corecast.js` unless it is switched off | GET, HEAD |
+//! | `/`, and the client (`/corecast.js`, `/corecast.min.js`) unless it is switched off | GET, HEAD |
 //! | `/topics` | GET, HEAD, POST |
 //! | `/topics/{topic}` | GET, HEAD, POST, DELETE |
 //! | `/ws`, and `/echo` if it is served | GET, HEAD, to be told to upgrade |
@@ -21,6 +21,7 @@ use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::Transport;
 use crate::shard::session::request::answer::{Answer, JSON, TEXT, ok};
+use crate::shard::session::request::asset;
 use crate::shard::session::request::exchange::Asked;
 use crate::shard::session::request::options::Options;
 use crate::shard::session::request::origin;
@@ -30,14 +31,6 @@ use crate::shard::slot::wait::Wait;
 /// Headers that a page of another origin may send: those that have a meaning here.
 const PREFLIGHT_HEADERS: &str =
     "Authorization, Content-Type, Corecast-Event, If-Match, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
-
-/// The client for browsers, as it stands in `clients/js`.
-const CLIENT: &[u8] = include_bytes!("../../../../../clients/js/corecast.js");
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-
-/// The demo page: what a browser sees at `/`.
-const PAGE: &[u8] = include_bytes!("../../../../assets/index.html");
-const PAGE_TYPE: &str = "text/html; charset=utf-8";
 
 /// What a stranger without a browser sees at `/`.
 const WELCOME: &str =
@@ -99,7 +92,7 @@ impl Shard {
     fn allowed_methods(&self, path: &str) -> Option<&'static str> {
         match path {
             "/" | "/ws" => Some(READ),
-            "/corecast.js" if self.limits.client_library => Some(READ),
+            "/corecast.js" | "/corecast.min.js" if self.limits.client_library => Some(READ),
             "/echo" if self.limits.echo => Some(READ),
             "/topics" => Some(TOPICS),
             "*" => Some(TOPIC),
@@ -121,12 +114,13 @@ impl Shard {
             "/" => {
                 self.exchange(slot).pending.by_accept = self.limits.demo;
                 if self.limits.demo && prefer::accepts_html(headers.accept) {
-                    self.answer(driver, slot, ok(PAGE_TYPE), PAGE);
+                    self.answer_asset(driver, slot, request, &asset::PAGE);
                 } else {
                     self.answer(driver, slot, ok(TEXT), WELCOME.as_bytes());
                 }
             }
-            "/corecast.js" => self.answer(driver, slot, ok(SCRIPT), CLIENT),
+            "/corecast.js" => self.answer_asset(driver, slot, request, &asset::CLIENT),
+            "/corecast.min.js" => self.answer_asset(driver, slot, request, &asset::MINIFIED),
             "/topics" if request.method == Method::Post => {
                 if !prefer::is_type(headers.content_type.unwrap_or(""), "application/x-ndjson") {
                     self.answer_error(driver, slot, 415, "a batch is application/x-ndjson", false);
