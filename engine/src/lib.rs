@@ -19,3 +19,4 @@ pub mod node;
 #[doc(hidden)]
 pub mod reach;
 pub mod shard;
+pub mod trust;

@@ -138,7 +138,17 @@ fn wrong_usage_is_status_2() {
         (&["pub", "a//b", "x"], "`a//b` is not a topic"),
         (&["pub", "a", "x", "--event", "two words"], "an event name is 1 to 64 visible ASCII"),
         (&["pub", "a", "x", "--event", "corecast-gap"], "belong to the engine"),
-        (&["pub", "a", "x", "--url", "https://a"], "TLS is not supported"),
+        (
+            &["pub", "news", "x", "--url", "http://a/topics/news"],
+            "give http://a:80, and the topic as a word of its own",
+        ),
+        (&["sub", "a", "--url", "gopher://a"], "use http:// or https://"),
+        (&["sub", "a", "--ca", "/nowhere/ca.pem", "--url", "https://a"], "/nowhere/ca.pem: "),
+        (&["sub", "a", "--ca", "/nowhere/ca.pem"], "speaks no TLS"),
+        (&["sub", "a", "--token", "@/nowhere/token"], "/nowhere/token: No such file"),
+        (&["pub", "a", "x", "--token", "two words"], "that is no token"),
+        (&["sub", "a", "--header", "Host: a"], "`host` says how the request is sent"),
+        (&["pub", "a", "x", "--timeout", "0"], "--timeout"),
         (&["pub", "a", "x", "--lines"], "--lines"),
         (&["sub"], "<TOPIC>"),
         (&["sub", "+"], "`+` is not a topic"),
@@ -265,7 +275,7 @@ fn server(answer: impl Fn(usize, &mut TcpStream, &str) + Send + 'static) -> Stri
                 request.push(byte[0]);
             }
             let head = String::from_utf8(request.clone()).unwrap();
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
             stream.read_exact(&mut body).unwrap();
             answer(n, &mut stream, &(head + std::str::from_utf8(&body).unwrap()));
@@ -287,7 +297,7 @@ fn pub_publishes() {
     assert_eq!((status, out.as_str()), (0, "0000000a-0\n"), "{errors}");
     let request = seen.recv().unwrap();
     assert!(request.starts_with("POST /topics/a%20b/%C3%BC HTTP/1.1\r\n"), "{request}");
-    assert!(request.contains("\r\nCorecast-Event: tick\r\n") && request.ends_with("\r\n\r\nhello"), "{request}");
+    assert!(request.contains("\r\ncorecast-event: tick\r\n") && request.ends_with("\r\n\r\nhello"), "{request}");
 
     let mut command = corecast(&["pub", "a", "--lines", "--url", &url]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -395,6 +405,34 @@ fn sub_comes_back_with_its_cursor() {
     assert!(errors.contains("trying again in"), "{errors}");
     assert_eq!(seen.recv().unwrap(), "SUB a/b since=live id=0");
     assert_eq!(seen.recv().unwrap(), "SUB a/b since=0000000a-7 id=0");
+}
+
+/// Over a WebSocket, too, `sub` comes back when it is told to, and not where it may not.
+#[test]
+fn websockets_obey() {
+    let url = server(|n, stream, request| {
+        shake_hands(stream, request);
+        match n {
+            0 => send_text(stream, "ERR 0 rate too much; try again in 1s"),
+            1 => {
+                let reason = b"\x03\xf5the engine is full; try again in 2s";
+                stream.write_all(&[0x88, u8::try_from(reason.len()).unwrap()]).unwrap();
+                stream.write_all(reason).unwrap();
+            }
+            _ => {
+                stream.write_all(b"\x88\x18\x03\xf0this is not allowed to").unwrap();
+                let _ = stream.read(&mut [0; 64]);
+            }
+        }
+    });
+    let (status, out, errors) = run(&["sub", "a", "--url", &url]);
+    assert_eq!((status, &*out), (1, ""), "{errors}");
+    let waits: Vec<u64> = errors
+        .lines()
+        .filter_map(|line| line.split_once("trying again in ")?.1.split(' ').next()?.parse().ok())
+        .collect();
+    assert!(matches!(waits[..], [first, second] if first >= 1000 && second >= 2000), "{errors}");
+    assert!(errors.ends_with("closed by the engine: 1008 this is not allowed to\n"), "{errors}");
 }
 
 /// SIGINT ends `sub` with status 0, and what it had received is printed.

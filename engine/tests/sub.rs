@@ -35,7 +35,7 @@ fn server(answers: Vec<Vec<u8>>) -> (String, Receiver<String>) {
             let mut stream = stream.unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             while let Some(request) = head(&mut stream) {
-                if request.contains("transport=poll&since=live") && !request.contains("If-None-Match") {
+                if request.contains("transport=poll&since=live") && !request.contains("if-none-match") {
                     stream
                         .write_all(&sized("Content-Type: application/json\r\nCorecast-Cursor: 0000000a-0", "[]"))
                         .unwrap();
@@ -135,7 +135,7 @@ fn streams_come_back() {
         let first = seen.recv().unwrap();
         assert!(first.contains(&format!("/topics/t?transport={transport}&since=earliest ")), "{first}");
         let second = seen.recv().unwrap();
-        let place = if transport == "sse" { "\r\nLast-Event-ID: 0000000a-2\r\n" } else { "&since=0000000a-2 " };
+        let place = if transport == "sse" { "\r\nlast-event-id: 0000000a-2\r\n" } else { "&since=0000000a-2 " };
         assert!(second.contains(place), "{transport}: {second}");
     }
 }
@@ -164,6 +164,55 @@ fn refused_streams_say_why() {
         let asked = seen.iter().take(2).last().unwrap();
         assert!(asked.contains("0000000a-1"), "{transport}: {asked}");
     }
+}
+
+/// What a stream's refusal or an event stream's `retry` says of when to come back is obeyed.
+#[test]
+fn streams_wait_as_told() {
+    let words = "the engine is full; try again in 2s";
+    let refused = format!("{{\"refused\":{{\"name\":\"full\",\"text\":\"{words}\"}}}}\n");
+    for (transport, told, least) in [("stream", refused.as_str(), 2000), ("sse", "retry: 1500\n\n", 1500)] {
+        let first = open(content_type(transport), &(told.to_owned() + &message(transport, "t", 1, "one")));
+        let (url, _seen) = server(vec![first, answer(transport, "t", 2, "two")]);
+        let begin = Instant::now();
+        let (status, out, errors) =
+            run(&["t", "--transport", transport, "--since", "earliest", "--count", "2", "--url", &url]);
+        assert_eq!((status, &*out), (0, "t 0000000a-1 one\nt 0000000a-2 two\n"), "{transport}: {errors}");
+        assert!(begin.elapsed() >= Duration::from_millis(least), "{transport}: {errors}");
+    }
+}
+
+/// Who may not is told so in the midst of a stream, too: it ends with status 1 and the reason, and does not come back.
+#[test]
+fn denials_are_final() {
+    for name in ["forbidden", "unauthorized", "invalid-token", "expired"] {
+        for transport in ["stream", "sse"] {
+            let inside = format!("{{\"name\":\"{name}\",\"text\":\"you may \\u001b not\"}}");
+            let refused = match transport {
+                "sse" => format!("event: corecast-refused\ndata: {inside}\n\n"),
+                _ => format!("{{\"refused\":{inside}}}\n"),
+            };
+            let (url, _seen) = server(vec![open(content_type(transport), &refused)]);
+            let (status, _, errors) = run(&["t", "--transport", transport, "--url", &url]);
+            let last = format!("error: {url}: {name}: you may \\u{{1b}} not\n");
+            assert!(status == 1 && errors.ends_with(&last), "{transport}: {errors}");
+            assert!(!errors.contains("trying again"), "{transport}: {errors}");
+        }
+    }
+}
+
+/// With `--json`, gaps and the engine's goodbyes stand among the messages as a stream has them.
+#[test]
+fn json_has_gaps_and_goodbyes() {
+    let gap = r#"{"gap":{"topic":"t","from":"0000000a-1","to":"0000000a-4","count":3,"reason":"expired"}}"#;
+    let refused = r#"{"refused":{"name":"draining","text":"the engine is shutting down"}}"#;
+    let first = format!("{gap}\n{}{refused}\n", message("stream", "t", 5, "five"));
+    let (url, _seen) = server(vec![open("application/x-ndjson", &first), answer("stream", "t", 6, "six")]);
+    let how = ["--transport", "stream", "--since", "0000000a-1", "--count", "2", "--json"];
+    let (status, out, errors) = run(&[&["t", "--url", &url], &how[..]].concat());
+    let expected = format!("{first}{}", message("stream", "t", 6, "six"));
+    assert_eq!((status, out), (0, expected), "{errors}");
+    assert!(errors.contains("gap: 3 messages of t are gone (expired)"), "{errors}");
 }
 
 /// Polls go on from the cursor of the answer, wherever that is, on one connection.

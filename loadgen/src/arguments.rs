@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use corecast_loadgen::calibrate::Wish;
-use corecast_loadgen::{Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Transport, Url};
+use corecast_loadgen::{
+    Audience, CannotStart, Gaps, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Tls, Transport, Url,
+};
 
 /// Connects many subscribers, publishes to them, and checks that every message reaches every one of them, once, whole and
 /// in order.
@@ -27,6 +29,12 @@ pub(crate) struct Arguments {
     /// 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT")]
     connect: Vec<SocketAddr>,
+    /// Speaks TLS with the server, and believes the authorities in this PEM file, or a certificate in it. A connection costs 8 KiB then.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The name that the server's certificate is for [default: localhost].
+    #[arg(long, value_name = "NAME", requires = "ca")]
+    tls_name: Option<String>,
     /// Subscribers (with --echo: echoing connections) [default: 1000].
     #[arg(long)]
     connections: Option<u32>,
@@ -114,7 +122,7 @@ pub(crate) struct Arguments {
     /// Without any delivery for so long, what is missing is lost.
     #[arg(long, value_name = "SECONDS")]
     patience: Option<f64>,
-    /// The WebSocket of a server that is not the engine, with {topic} and {id}: ws://host:port/path.
+    /// The WebSocket of a server that is not the engine, with {topic} and {id}: ws://host:port/path, or wss:// with --ca.
     #[arg(long, conflicts_with = "transport")]
     url: Option<String>,
     /// Subprotocol of that WebSocket.
@@ -244,6 +252,10 @@ impl Arguments {
         if !self.connect.is_empty() {
             plan.connect.clone_from(&self.connect);
         }
+        if let Some(ca) = &self.ca {
+            let name = self.tls_name.clone().unwrap_or_else(|| "localhost".to_owned());
+            plan.tls = Some(Tls { ca: ca.clone(), name });
+        }
         if !self.subscribe.is_empty() {
             plan.subscribe.clone_from(&self.subscribe);
         }
@@ -279,7 +291,9 @@ impl Arguments {
 
     /// Says how to talk to a server that is not the engine.
     fn change_server(&self, plan: &mut Plan, url: &str) -> Result<(), CannotStart> {
-        let Url { address, path, .. } = Url::resolve(url)?;
+        let plan_is_tls = plan.tls.is_some();
+        let Url { address, path, is_tls, .. } = Url::resolve(url)?;
+        check_tls(url, is_tls, plan_is_tls)?;
         if self.connect.is_empty() {
             plan.connect = vec![address];
         }
@@ -301,7 +315,8 @@ impl Arguments {
             generic.answers.push((heard.to_owned(), said.to_owned()));
         }
         if let Some(url) = &self.publish_url {
-            let Url { scheme, address, path } = Url::resolve(url)?;
+            let Url { scheme, address, path, is_tls } = Url::resolve(url)?;
+            check_tls(url, is_tls, plan_is_tls)?;
             generic.publish_connect = Some(address);
             if scheme == "http" {
                 plan.publish = Publish::Http;
@@ -348,6 +363,21 @@ impl Arguments {
         if phase.kind == Kind::Publish {
             phase.warm_up_seconds = self.warm_up.or(phase.warm_up_seconds);
         }
+    }
+}
+
+/// All connections speak TLS, or none.
+fn check_tls(url: &str, url_is_tls: bool, plan_is_tls: bool) -> Result<(), CannotStart> {
+    match (url_is_tls, plan_is_tls) {
+        (true, false) => Err(CannotStart {
+            cause: format!("nobody says whose certificate is believed at {url}"),
+            cure: "give --ca FILE, and --tls-name NAME unless it is for localhost".to_owned(),
+        }),
+        (false, true) => Err(CannotStart {
+            cause: format!("{url} is without TLS, and --ca is given"),
+            cure: "give wss:// and https://, or leave --ca away".to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 

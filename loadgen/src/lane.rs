@@ -20,6 +20,7 @@ use crate::outbox::{self, Outbox};
 use crate::plan::{Publish, Waiting};
 use crate::process::now_ns;
 use crate::roster::{Roster, Standing};
+use crate::sealed::Sealed;
 use crate::tally::Tally;
 
 /// Receive buffers of a lane. 4 MiB that stay in use, whatever the number of connections.
@@ -31,6 +32,8 @@ const BUFFER_BYTES: u32 = 2048;
 pub(crate) struct Lane {
     ring: Ring,
     outbox: Outbox,
+    /// TLS, if that is spoken.
+    sealed: Option<Sealed>,
     clients: Vec<Option<Client>>,
     completions: Vec<Completion>,
     say: Vec<u8>,
@@ -73,6 +76,7 @@ impl Lane {
         Ok(Lane {
             ring,
             outbox: Outbox::new(slots),
+            sealed: rules.seal.clone().map(|seal| Sealed::new(seal, slots)),
             clients: (0..slots).map(|_| None).collect(),
             completions: Vec::new(),
             say: Vec::new(),
@@ -103,9 +107,9 @@ impl Lane {
 
     /// Sends what each publishing connection has to send, and empties it.
     pub(crate) fn publish(&mut self, out: &mut [Vec<u8>]) {
-        for (slot, bytes) in self.publishers.iter().zip(out) {
-            if let (Some(slot), false) = (*slot, bytes.is_empty()) {
-                self.outbox.send(&mut self.ring, slot, bytes);
+        for (publisher, bytes) in out.iter_mut().enumerate() {
+            if let (Some(slot), false) = (self.publishers[publisher], bytes.is_empty()) {
+                self.send(slot, bytes);
             }
             bytes.clear();
         }
@@ -113,7 +117,13 @@ impl Lane {
 
     /// Sends bytes on any connection.
     pub(crate) fn send(&mut self, slot: Slot, bytes: &[u8]) {
-        self.outbox.send(&mut self.ring, slot, bytes);
+        let bytes = match &mut self.sealed {
+            None => bytes,
+            Some(sealed) => sealed.seal(slot, bytes),
+        };
+        if !bytes.is_empty() {
+            self.outbox.send(&mut self.ring, slot, bytes);
+        }
     }
 
     /// Begins connections, at most `at_most`, when they come for the `round`th time; returns how many.
@@ -328,10 +338,20 @@ impl Lane {
         // A read that fills its buffer goes on in the next.
         ears.account.reads += u64::from(self.filled != Some(slot));
         self.filled = (lent.len == BUFFER_BYTES).then_some(slot);
-        let result = client.hear(self.ring.received(0, lent), &mut ears);
+        let bytes = self.ring.received(0, lent);
+        let result = match &mut self.sealed {
+            None => client.hear(bytes, &mut ears),
+            Some(sealed) => match sealed.open(slot, bytes) {
+                Ok(()) if sealed.text.is_empty() => Ok(()),
+                opened => opened.and_then(|()| client.hear(&mut sealed.text, &mut ears)),
+            },
+        };
         let (became_ready, slow) = (!was_ready && client.ready(), client.slow);
         let pauses = !was_pausing && client.pauses();
         self.ring.recycle(lent);
+        if let Some(sealed) = self.sealed.as_ref().filter(|sealed| !sealed.wire.is_empty()) {
+            self.outbox.send(&mut self.ring, slot, &sealed.wire);
+        }
         if let (true, Purpose::Subscribe(number)) = (became_ready, purpose) {
             self.roster.joined(number, around.account, now_ns);
         }
@@ -377,6 +397,11 @@ impl Lane {
         };
         client.greet(rules, &to.to_string(), subscriptions, &mut self.say);
         self.clients[slot as usize] = Some(client);
+        if let Some(sealed) = &mut self.sealed {
+            sealed.begin(slot);
+            // A connection that only posts says nothing before.
+            self.send(slot, &[]);
+        }
         self.arm_usual(slot);
         self.say_on(slot);
     }
@@ -464,6 +489,9 @@ impl Lane {
         match armed {
             Armed::Nothing => {
                 self.clients[slot as usize] = None;
+                if let Some(sealed) = &mut self.sealed {
+                    sealed.end(slot);
+                }
                 self.close(slot);
                 if let Purpose::Subscribe(number) = purpose
                     && self.roster.standing(number) == Standing::Leaving
@@ -480,8 +508,10 @@ impl Lane {
     /// Sends what a connection has to say.
     fn say_on(&mut self, slot: Slot) {
         if !self.say.is_empty() {
-            self.outbox.send(&mut self.ring, slot, &self.say);
-            self.say.clear();
+            let mut say = std::mem::take(&mut self.say);
+            self.send(slot, &say);
+            say.clear();
+            self.say = say;
         }
     }
 

@@ -18,13 +18,14 @@ mod outbox;
 mod publisher;
 mod roster;
 mod run;
+mod sealed;
 mod stage;
 mod subscription;
 mod tally;
 mod worker;
 
 pub use plan::{
-    Audience, CannotStart, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Transport, Url,
+    Audience, CannotStart, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Scenario, Slow, Stream, Tls, Transport, Url,
 };
 pub use report::{PhaseReport, Report};
 pub use run::{run, run_until};

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use crate::account::{Account, Scope};
 use crate::client::Rules;
-use crate::plan::{CannotStart, Kind, Load, Phase, Plan};
+use crate::plan::{CannotStart, Kind, Load, Phase, Plan, Tls};
 use crate::process::{cpu_ns, now_ns, raise_file_limit};
 use crate::report::series::Gauges;
 use crate::report::show::{Progress, Show};
@@ -95,12 +95,14 @@ type Found = (Vec<PhaseReport>, Vec<String>, u64);
 
 impl<'a> Coordinator<'a> {
     fn new(plan: &'a Plan, interrupted: &'a AtomicBool, file_limit: u32) -> Result<Coordinator<'a>, CannotStart> {
+        let seal = plan.tls.as_ref().map(Tls::seal).transpose()?;
         let stage = Arc::new(Stage::new(plan.workers));
         let tally = Arc::new(Tally::new(plan));
         let (sender, news) = unbounded();
         let mut threads = Vec::new();
         for number in 0..plan.workers {
-            let rules = Rules::new(plan.clone(), encode_key(u128::from(now_ns()).to_le_bytes()));
+            let mut rules = Rules::new(plan.clone(), encode_key(u128::from(now_ns()).to_le_bytes()));
+            rules.seal.clone_from(&seal);
             let (sender, slots) = (sender.clone(), plan.ring_slots(file_limit));
             let (stage, tally) = (Arc::clone(&stage), Arc::clone(&tally));
             let core = plan.cores.get(number as usize % plan.cores.len().max(1)).copied();

@@ -2,16 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 
 use corecast::config::Listen;
+use corecast::edge::{Certificates, ClientAuth, Door, Identity, Serving};
 use corecast::io::unix::UnixAccess;
 use corecast::node::{Node, Settings};
 use corecast::shard::Limits;
 use corecast_loadgen::report;
 use corecast_loadgen::{
-    Audience, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Transport, run,
+    Audience, Gaps, Generic, Kind, Load, Phase, Plan, Publish, Report, Scenario, Slow, Tls, Transport, run,
 };
 
 /// A node with echo, on two shards if nothing else is said; it ends with the test.
@@ -23,14 +24,18 @@ impl Engine {
     }
 
     fn with_shards(shards: usize) -> Engine {
+        Engine::with(shards, Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into()), Door::default())
+    }
+
+    fn with(shards: usize, listen: Listen, door: Door) -> Engine {
         let settings = Settings {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()],
+            listen: vec![listen],
             shards,
             cores: Vec::new(),
             connections: 2_000,
             memory_bytes: (shards as u64) << 25,
             limits: Limits { echo: true, ..Limits::default() },
-            doors: Vec::new(),
+            doors: vec![door],
             unix: UnixAccess::default(),
             drain_ms: 2_000,
         };
@@ -89,6 +94,42 @@ fn every_way_delivers_everything() {
             }
         }
     }
+}
+
+/// Over TLS every way delivers everything, too, also to those who come back; a server whose certificate is not believed is said to be that.
+#[test]
+fn tls_delivers_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let (ca, key_path) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&ca, own.pem()).unwrap();
+    std::fs::write(&key_path, key.serialize_pem()).unwrap();
+    let identity = Identity {
+        certificates: vec![ca.clone()],
+        keys: vec![key_path],
+        client_ca: None,
+        client_auth: ClientAuth::Off,
+    };
+    let tls = Some(Certificates::new(&Serving::load(&identity, None).unwrap()));
+    let engine = Engine::with(2, Listen::Tls((Ipv4Addr::LOCALHOST, 0).into()), Door { tls, proxy: false });
+    let tls = Some(Tls { ca, name: "localhost".to_owned() });
+    for transport in [Transport::Line, Transport::Raw, Transport::Sse, Transport::LongPoll] {
+        for publish in [Publish::Ws, Publish::Http] {
+            let phases = messages(Load::Closed { in_flight: 8 }, 200);
+            let plan = Plan { transport, publish, workers: 2, bytes: 3_000, tls: tls.clone(), phases, ..engine.plan() };
+            let report = run(&plan, &mut || {}).unwrap();
+            assert!(report.fine(), "{transport:?} {publish:?}: {report}");
+            assert_eq!(report.counts().delivered, 18 * 29 + 17 * (3 * 29 + 3 * 28));
+        }
+    }
+    let phases = vec![Phase::connect(), Phase::new(Kind::Reconnect)];
+    let report = run(&Plan { phases, tls: tls.clone(), ..engine.plan() }, &mut || {}).unwrap();
+    assert!(report.fine(), "{report}");
+    let other = tls.map(|tls| Tls { name: "example.com".to_owned(), ..tls });
+    let report = run(&Plan { tls: other, patience_seconds: 0.5, ..engine.plan() }, &mut || {});
+    let told = report.map_or_else(|error| error.to_string(), |report| report.to_string());
+    assert!(told.contains("TLS: invalid peer certificate"), "{told}");
 }
 
 /// Echo round trips are counted and checked, in both loops.

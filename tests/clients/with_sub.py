@@ -227,12 +227,12 @@ def test_requests_say_where_to_go_on(engine):
     with Relay(engine.port) as relay, Sub(relay.url, name, "--transport", "sse") as sub:
         eventually(lambda: sub.out, "the first message")
         relay.cut()
-        back = eventually(lambda: [one for one in relay.requests if "Last-Event-ID" in one], "it comes back")
-        assert f"Last-Event-ID: {cursor}\r\n" in back[0] and "since=latest" in back[0], back
+        back = eventually(lambda: [one for one in relay.requests if "last-event-id" in one], "it comes back")
+        assert f"last-event-id: {cursor}\r\n" in back[0] and "since=latest" in back[0], back
     with Relay(engine.port) as relay, Sub(relay.url, name, "--transport", "poll", "--every", "50") as sub:
         eventually(lambda: sub.out, "the first message")
-        tagged = eventually(lambda: [one for one in relay.requests if "If-None-Match" in one], "it asks again")
-        assert f'If-None-Match: "{cursor}"\r\n' in tagged[0] and f"since={cursor}" in tagged[0], tagged
+        tagged = eventually(lambda: [one for one in relay.requests if "if-none-match" in one], "it asks again")
+        assert f'if-none-match: "{cursor}"\r\n' in tagged[0] and f"since={cursor}" in tagged[0], tagged
         eventually(lambda: len(relay.requests) > 4, "more polls")
         assert relay.accepted == 1, "polls share a connection"
     with Relay(engine.port) as relay, Sub(relay.url, name, "--transport", "stream", "--conflate", "--every", "7") as sub:

@@ -5,9 +5,8 @@
 //! 0 fine, 1 failed while running, 2 wrong usage or cannot start, with the cause and the cure.
 
 mod check;
-mod connect;
+mod client;
 mod engine;
-mod lines;
 mod plan;
 mod print;
 mod publish;
@@ -15,6 +14,8 @@ mod serve;
 mod subscribe;
 mod token;
 mod tune;
+mod url;
+mod wire;
 
 use std::fs;
 use std::io::{self, Write as _};

@@ -3,14 +3,19 @@
 use std::io::{self, BufWriter, Stdout, Write};
 
 use corecast_protocol::cursor::TEXT_BYTES_MAX;
-use corecast_protocol::{Cursor, Message, dialect};
+use corecast_protocol::dialect::{self, ndjson};
+use corecast_protocol::write::Writer;
+use corecast_protocol::{Cursor, Gap, Message};
+
+/// Bytes of a line that is no message: a name of a topic, or a text of the engine's, each byte escaped in six.
+const ASIDE_BYTES_MAX: usize = 8 << 10;
 
 /// What a message looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// `topic cursor payload`, one line whatever the payload holds: a stranger's bytes must not drive a terminal.
     Plain,
-    /// The JSON object that the HTTP transports send.
+    /// The lines that a `stream` has: objects of messages, gaps and refusals.
     Json,
     /// The payload, byte for byte, and a line feed.
     Raw,
@@ -37,6 +42,27 @@ impl Printer {
     ) -> io::Result<()> {
         let line = shaped(self.shape, topic, cursor, event, payload);
         self.out.write_all(&line)
+    }
+
+    /// Says that messages are missing, where that has a place among them.
+    pub(super) fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
+        self.aside(|w| ndjson::gap(w, gap))
+    }
+
+    /// Says why the engine ends a connection, likewise.
+    pub(super) fn refused(&mut self, name: &str, text: &str) -> io::Result<()> {
+        self.aside(|w| ndjson::refused(w, name, text))
+    }
+
+    fn aside(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> io::Result<()> {
+        if self.shape != Shape::Json {
+            return Ok(());
+        }
+        let mut line = [0; ASIDE_BYTES_MAX];
+        let mut w = Writer::new(&mut line);
+        write(&mut w);
+        let length = w.finish().map_err(|_| io::Error::other("a line is too long"))?;
+        self.out.write_all(&line[..length])
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {

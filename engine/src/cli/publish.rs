@@ -1,14 +1,20 @@
 //! `corecast pub TOPIC [DATA|-]`: publishes over HTTP and prints the cursor of every message.
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::sync::Arc;
 
+use corecast::io::check::StartError;
 use corecast_protocol::message::check_event;
 use corecast_protocol::topic;
 use serde_json::Value;
+use ureq::Agent;
 
 use super::Outcome;
-use super::connect::{Exchange, Url, refusal, topic_path};
-use corecast::io::check::StartError;
+use super::client::{self, Client, Reach, refusal};
+use super::url::topic_path;
+
+/// Largest body of an answer in bytes; what the engine answers to a publish is a few hundred.
+const BODY_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -16,9 +22,8 @@ pub(super) struct Arguments {
     topic: String,
     /// The message; `-` or nothing reads it from stdin.
     data: Option<String>,
-    /// Where the engine is.
-    #[arg(long, default_value = "http://127.0.0.1:8080", env = "CORECAST_URL")]
-    url: Url,
+    #[command(flatten)]
+    reach: Reach,
     /// Name of the event, 1 to 64 visible ASCII characters.
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
@@ -28,20 +33,20 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    if let Err(problem) = check(arguments) {
-        return Outcome::CannotStart(vec![problem]);
-    }
+    let client = match check(arguments).and_then(|()| Client::new(&arguments.reach, None)) {
+        Ok(client) => Arc::new(client),
+        Err(problem) => return Outcome::CannotStart(vec![problem]),
+    };
     // Before stdin is read: whoever types a message should not learn only then that nobody takes it.
-    let exchange = match Exchange::open(&arguments.url) {
-        Ok(exchange) => exchange,
+    let ready = match client.connect() {
+        Ok(wire) => wire,
         Err(error) => {
-            return Outcome::CannotStart(vec![StartError {
-                cause: format!("cannot publish at {}: {error}", arguments.url),
-                cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
-            }]);
+            let cause = format!("cannot publish at {}: {error}", client.url);
+            return Outcome::CannotStart(vec![StartError { cause, cure: error.cure.to_owned() }]);
         }
     };
-    match publish(arguments, exchange) {
+    let publisher = Publisher { arguments, agent: client.agent(Some(ready)), client: &client };
+    match publisher.run() {
         Ok(()) => Outcome::Fine,
         Err(cause) => Outcome::Failed(cause),
     }
@@ -62,65 +67,60 @@ fn check(arguments: &Arguments) -> Result<(), StartError> {
     }
 }
 
-fn publish(arguments: &Arguments, exchange: Exchange) -> Result<(), String> {
-    let mut publisher = Publisher { arguments, exchange: Some(exchange) };
-    let stdin = io::stdin();
-    if arguments.lines {
-        let mut lines = stdin.lock();
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = lines.read_until(b'\n', &mut line).map_err(|error| format!("cannot read stdin: {error}"))?;
-            if length == 0 {
-                return Ok(());
-            }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            if !publisher.send(&line)? {
-                return Ok(());
-            }
-        }
-    }
-    let mut payload = Vec::new();
-    match arguments.data.as_deref() {
-        Some("-") | None => {
-            stdin.lock().read_to_end(&mut payload).map_err(|error| format!("cannot read stdin: {error}"))?;
-        }
-        Some(data) => payload.extend_from_slice(data.as_bytes()),
-    }
-    publisher.send(&payload).map(|_| ())
-}
-
 struct Publisher<'a> {
     arguments: &'a Arguments,
-    exchange: Option<Exchange>,
+    client: &'a Client,
+    agent: Agent,
 }
 
 impl Publisher<'_> {
+    fn run(&self) -> Result<(), String> {
+        let unread = |error| format!("cannot read stdin: {error}");
+        let mut stdin = io::stdin().lock();
+        let mut payload = Vec::new();
+        if self.arguments.lines {
+            while stdin.read_until(b'\n', &mut payload).map_err(unread)? > 0 {
+                payload.pop_if(|last| *last == b'\n');
+                if !self.send(&payload)? {
+                    break;
+                }
+                payload.clear();
+            }
+            return Ok(());
+        }
+        match self.arguments.data.as_deref() {
+            Some("-") | None => drop(stdin.read_to_end(&mut payload).map_err(unread)?),
+            Some(data) => payload.extend_from_slice(data.as_bytes()),
+        }
+        self.send(&payload).map(|_| ())
+    }
+
     /// Publishes one message and prints its cursor; false if nobody reads what we print.
-    fn send(&mut self, payload: &[u8]) -> Result<bool, String> {
-        let url = &self.arguments.url;
-        let failed = |error: io::Error| format!("cannot publish at {url}: {error}");
-        // Never repeats a request that failed: it may have been published before the connection broke.
-        let mut exchange = match self.exchange.take() {
-            Some(exchange) if exchange.stands() => exchange,
-            _ => Exchange::open(url).map_err(failed)?,
-        };
-        let target = format!("{}/topics/{}", url.prefix, topic_path(&self.arguments.topic));
-        let event = self.arguments.event.as_deref().map(|event| ("Corecast-Event", event));
-        let (status, body) = exchange.ask("POST", &target, event.as_slice(), payload).map_err(failed)?;
-        self.exchange = Some(exchange);
+    ///
+    /// A request that failed is never repeated: it may have been published before the connection broke.
+    fn send(&self, payload: &[u8]) -> Result<bool, String> {
+        let url = &self.client.url;
+        let target = format!("/topics/{}", topic_path(&self.arguments.topic));
+        let mut request = self.agent.post(url.of("http", &target));
+        for (name, value) in self.client.headers()? {
+            request = request.header(name, value);
+        }
+        if let Some(event) = &self.arguments.event {
+            request = request.header("corecast-event", event);
+        }
+        let failed = |error: ureq::Error| format!("cannot publish at {url}: {}", client::cause(&error));
+        let request = request.config().timeout_recv_body(Some(self.client.timeout)).build();
+        let mut answer = request.send(payload).map_err(failed)?;
+        let body = answer.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec().map_err(failed)?;
         let json: Option<Value> = serde_json::from_slice(&body).ok();
-        let text = |key: &str| json.as_ref().and_then(|json| json[key].as_str());
-        match (status, text("cursor")) {
+        match (answer.status().as_u16(), json.as_ref().and_then(|json| json["cursor"].as_str())) {
             (200, Some(cursor)) => match writeln!(io::stdout(), "{cursor}") {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
                 Err(error) => Err(format!("cannot write to stdout: {error}")),
             },
             (200, None) => Err(format!("{url} does not answer like an engine")),
-            _ => Err(format!("{url} refused the message with status {status}: {}", refusal(&body))),
+            (status, _) => Err(format!("{url} refused the message with status {status}: {}", refusal(&body))),
         }
     }
 }

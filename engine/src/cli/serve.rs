@@ -7,14 +7,15 @@
 //! who reads what is written.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use corecast::authority::{self, Desk, Prepared};
 use corecast::config::{self, Config, Flags, Host, Listen};
 use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
-use corecast::edge::Serving;
+use corecast::edge::{First, Serving};
 use corecast::io::check::StartError;
 use corecast::io::poll;
 use corecast::io::unix::SocketFile;
@@ -87,6 +88,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
+    let first = serving.as_ref().map(|serving| serving.first.clone());
     let tls = serving.map(Tls::new);
     let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
@@ -107,7 +109,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     let watched = engine.watched(hosts, control.clone(), authority);
     let files = admin.map_or_else(Vec::new, |listener| listener.serve(watched));
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
-    let greeting = greeting(config, engine.local_addresses(), &admin_addresses);
+    let greeting = greeting(config, engine.local_addresses(), &admin_addresses, first.as_ref());
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
@@ -166,7 +168,7 @@ fn control(
 }
 
 /// Says where the engine listens and what to try next.
-fn greeting(config: &Config, listen: &[Listen], admin: &[Listen]) -> String {
+fn greeting(config: &Config, listen: &[Listen], admin: &[Listen], certificate: Option<&First>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let plural = if config.shards == 1 { "" } else { "s" };
     let mut text = format!("corecast {version} serves with {} shard{plural}\n", config.shards);
@@ -177,10 +179,17 @@ fn greeting(config: &Config, listen: &[Listen], admin: &[Listen]) -> String {
         let pages = "/healthz /readyz /stats /connections /topics /slow /revoked, POST /reload /revoke";
         text += &format!("admin on {} ({pages})\n", url(address));
     }
-    // Of several addresses, one that `corecast sub` reaches.
-    if let Some(first) = listen.iter().find_map(|address| if address.is_tls() { None } else { address.socket() }) {
-        let url = reachable(first);
+    // Of several addresses, one that needs the least words.
+    let plain = listen.iter().filter(|address| !address.is_tls()).find_map(Listen::socket);
+    if let Some(first) = plain {
+        let url = format!("http://{}", reachable(first));
         text += &format!("try: corecast sub --url {url} news\n     curl -d hello {url}/topics/news\n");
+    } else if let (Some(first), Some(of)) = (listen.iter().find_map(Listen::socket), certificate) {
+        text += &try_tls(
+            reachable(first),
+            of,
+            config.identity().as_ref().and_then(|identity| identity.certificates.first()),
+        );
     } else if let Some(path) = listen.iter().find_map(Listen::path) {
         text += &format!("try: curl --unix-socket {} -d hello http://localhost/topics/news\n", path.display());
     }
@@ -196,8 +205,27 @@ fn url(address: &Listen) -> String {
     }
 }
 
-/// Returns a URL under which an address can be reached from this host.
-fn reachable(address: SocketAddr) -> String {
+/// Says what to try over TLS: under a name of the certificate, and with the certificate where nobody else vouches for it.
+fn try_tls(address: SocketAddr, certificate: &First, path: Option<&PathBuf>) -> String {
+    let ip = address.ip().to_string();
+    let local = |name: &&String| **name == ip || (address.ip().is_loopback() && *name == "localhost");
+    let names = &certificate.names;
+    let name = names.iter().find(local).or_else(|| names.iter().find(|name| name.parse::<IpAddr>().is_err()));
+    let host = name
+        .filter(|name| **name != ip)
+        .map_or_else(|| address.to_string(), |name| format!("{name}:{}", address.port()));
+    let path = path.filter(|_| certificate.signs_itself);
+    let ca = path.map_or(String::new(), |path| format!(" --ca {}", path.display()));
+    let mut text = format!("try: corecast sub --url https://{host}{ca} news\n");
+    text += &format!("     corecast pub --url https://{host}{ca} news hello\n");
+    if ca.is_empty() {
+        text += "     (and --ca FILE, if the authority of the certificate is one of your own)\n";
+    }
+    text
+}
+
+/// Returns an address under which a listener can be reached from this host.
+fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -205,7 +233,7 @@ fn reachable(address: SocketAddr) -> String {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{address}")
+    address
 }
 
 impl Running {
@@ -277,7 +305,7 @@ mod tests {
         let config = Config::default_on(&host);
         let addresses = |texts: &[&str]| texts.iter().map(|text| Listen::read(text).unwrap()).collect::<Vec<_>>();
         let listen = addresses(&["unix:/run/a", "tls://0.0.0.0:443", "0.0.0.0:9000", "[::1]:9001"]);
-        let text = greeting(&config, &listen, &addresses(&["127.0.0.1:9002", "unix:/run/b"]));
+        let text = greeting(&config, &listen, &addresses(&["127.0.0.1:9002", "unix:/run/b"]), None);
         for expected in [
             "with 1 shard\n",
             "listening on unix:/run/a\n",
@@ -291,7 +319,31 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
-        let text = greeting(&config, &addresses(&["unix:/run/a"]), &[]);
+        let text = greeting(&config, &addresses(&["unix:/run/a"]), &[], None);
         assert!(text.contains("curl --unix-socket /run/a -d hello http://localhost/topics/news\n"), "{text}");
+    }
+
+    /// Without a plain listener, what to try names the certificate's name for this host, and the certificate itself if nobody else vouches
+    /// for it.
+    #[test]
+    fn the_greeting_of_tls_can_be_pasted() {
+        let path = PathBuf::from("/etc/cert.pem");
+        let text = |address: &str, names: &[&str], signs_itself| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            try_tls(reachable(address.parse().unwrap()), &First { names, signs_itself }, Some(&path))
+        };
+        for (address, names, url) in [
+            ("127.0.0.1:8443", &["localhost", "127.0.0.1"] as &[&str], "https://localhost:8443"),
+            ("0.0.0.0:443", &["127.0.0.1", "localhost"], "https://127.0.0.1:443"),
+            ("[::]:443", &["::1"], "https://[::1]:443"),
+            ("0.0.0.0:443", &["10.0.0.1", "example.com"], "https://example.com:443"),
+            ("127.0.0.1:443", &[], "https://127.0.0.1:443"),
+        ] {
+            let own = text(address, names, true);
+            assert!(own.contains(&format!("try: corecast sub --url {url} --ca /etc/cert.pem news\n")), "{own}");
+            let signed = text(address, names, false);
+            assert!(signed.contains(&format!("corecast pub --url {url} news hello\n")), "{signed}");
+            assert!(signed.contains("--ca FILE"), "{signed}");
+        }
     }
 }

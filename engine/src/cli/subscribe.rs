@@ -16,25 +16,27 @@ mod websocket;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use corecast::io::check::StartError;
 use corecast_protocol::cursor::LIST_MAX;
-use corecast_protocol::{Cursor, topic};
+use corecast_protocol::{self as protocol, Cursor, topic};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use ureq::Agent;
+use ureq::http::header::{AUTHORIZATION, HeaderValue};
 
 use super::Outcome;
-use super::connect::{PATIENCE, Url};
+use super::client::{Client, Headers, Reach};
 use super::print::{Printer, Shape};
+use super::wire::NoConnection;
 use position::{Place, Position};
 use read::{Gap, Item};
 
 /// The server shows a sign of life after 25 s; twice that and a little without a byte means that it, or the way to it,
 /// is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How soon a signal is noticed, and what was printed is shown.
-const TICK: Duration = Duration::from_millis(200);
 /// What it may take to end after a signal, whatever it waits for: an engine, or who reads what is printed.
 const PATIENCE_AT_END: Duration = Duration::from_secs(5);
 /// A stream that ended in order after less than this is no reason to be quick.
@@ -45,9 +47,8 @@ pub(super) struct Arguments {
     /// Topics to subscribe to.
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
-    /// Where the engine is.
-    #[arg(long, default_value = "http://127.0.0.1:8080", env = "CORECAST_URL")]
-    url: Url,
+    #[command(flatten)]
+    reach: Reach,
     /// The way the messages come; all topics come on one connection.
     #[arg(long, value_enum, default_value_t = Transport::Websocket)]
     transport: Transport,
@@ -63,7 +64,7 @@ pub(super) struct Arguments {
     /// Ends after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Prints every message as a JSON object.
+    /// Prints every message as a JSON object a line, and gaps and the engine's goodbyes among them.
     #[arg(long)]
     json: bool,
     /// Prints payloads only, byte for byte, each followed by a line feed.
@@ -128,14 +129,12 @@ enum End {
     Done,
     /// What we print cannot be written: nobody reads it, or the disk is full.
     Unwritten(io::Error),
-    /// Nobody answered. Says what happened, as the others do.
-    Unreachable(String),
-    /// It ended in order, and there is no reason not to come back at once.
+    /// Nobody answered, or nobody whom we believe.
+    Unreachable(NoConnection),
+    /// It ended in order, and there is no reason not to come back at once. Says what happened, as the others do.
     Ended(String),
-    /// It broke; it is worth another attempt.
+    /// It broke, or the server may have room later; it is worth another attempt.
     Broken(String),
-    /// The server says when to come back.
-    Later(String, Duration),
     /// Another attempt would end the same.
     Refused(String),
 }
@@ -173,20 +172,32 @@ fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
         (_, true) => Shape::Raw,
         _ => Shape::Plain,
     };
+    let signals = super::signals(PATIENCE_AT_END, super::Hangup::Ends)?;
+    let client = Arc::new(Client::new(&arguments.reach, Some(signals.clone()))?);
     Ok(Subscriber {
         arguments,
+        agent: client.agent(None),
+        client,
+        shown: None,
+        again: None,
         topics: topics.clone(),
         places,
         positions: starts.into_iter().map(Position::new).collect(),
         stood: false,
         printer: Printer::new(shape),
         left: arguments.count,
-        signals: super::signals(PATIENCE_AT_END, super::Hangup::Ends)?,
+        signals,
     })
 }
 
 struct Subscriber<'a> {
     arguments: &'a Arguments,
+    client: Arc<Client>,
+    agent: Agent,
+    /// The token that was shown last.
+    shown: Option<HeaderValue>,
+    /// When the server wants to see us again, from the end of this connection on.
+    again: Option<Duration>,
     topics: Vec<String>,
     /// Where each topic stands in `topics` and `positions`.
     places: HashMap<&'a str, usize>,
@@ -201,7 +212,7 @@ struct Subscriber<'a> {
 
 impl Subscriber<'_> {
     fn run(&mut self) -> Outcome {
-        let url = &self.arguments.url;
+        let url = self.client.url.clone();
         let mut attempts = 0;
         let mut connected_once = false;
         loop {
@@ -213,7 +224,10 @@ impl Subscriber<'_> {
             };
             // What came before the end is not kept back until the next attempt.
             let shown = self.printer.flush();
-            let Err(end) = over;
+            let Err(mut end) = over;
+            if self.stopped() {
+                end = End::Done;
+            }
             // A connection that held for a while is no reason to wait longer and longer.
             let held = match end {
                 End::Ended(_) => ENDED_AFTER_MIN,
@@ -222,7 +236,9 @@ impl Subscriber<'_> {
             if start.elapsed() >= held {
                 attempts = 0;
             }
-            let mut wait = wait::backoff(attempts, RandomState::new().hash_one(attempts));
+            // Never sooner than asked; and not all at the same moment.
+            let wait =
+                wait::backoff(attempts, RandomState::new().hash_one(attempts)) + self.again.take().unwrap_or_default();
             if let Err(error) = shown {
                 return super::written(Err(error));
             }
@@ -230,21 +246,14 @@ impl Subscriber<'_> {
                 End::Done => return Outcome::Fine,
                 End::Unwritten(error) => return super::written(Err(error)),
                 End::Refused(cause) => return Outcome::Failed(format!("{url}: {cause}")),
-                End::Unreachable(cause) if !connected_once && !self.stood => {
-                    return Outcome::CannotStart(vec![StartError {
-                        cause: format!("cannot subscribe at {url}: {cause}"),
-                        cure: "start the engine with `corecast`, or say where it is with --url".to_owned(),
-                    }]);
+                End::Unreachable(none) if !connected_once && !self.stood => {
+                    let cause = format!("cannot subscribe at {url}: {none}");
+                    return Outcome::CannotStart(vec![StartError { cause, cure: none.cure.to_owned() }]);
                 }
-                End::Unreachable(cause) => cause,
+                End::Unreachable(none) if none.is_final => return Outcome::Failed(format!("{url}: {none}")),
+                End::Unreachable(none) => none.cause,
                 End::Ended(cause) | End::Broken(cause) => {
                     connected_once = true;
-                    cause
-                }
-                End::Later(cause, asked) => {
-                    connected_once = true;
-                    // Never sooner than asked; and not all at the same moment.
-                    wait += asked;
                     cause
                 }
             };
@@ -292,11 +301,42 @@ impl Subscriber<'_> {
                 self.message(&message.topic, message.cursor, message.event.as_deref(), &message.payload)
             }
             Item::Gap(gap) => self.gap(gap),
-            Item::Refused(why) => {
-                self.tell(&format!("the engine says goodbye: {why}"));
+            Item::Refused { name, text } => {
+                let said = self.goodbye(name, text)?;
+                match name.as_str() {
+                    "forbidden" | "unauthorized" | "invalid-token" | "expired" => Err(self.denied(said)),
+                    _ => Ok(()),
+                }
+            }
+            Item::Retry(wait) => {
+                self.again = Some(wait::bounded(*wait));
                 Ok(())
             }
         }
+    }
+
+    /// Returns what to send with the next request, and remembers which token it shows.
+    fn headers(&mut self) -> Result<Headers, End> {
+        let headers = self.client.headers().map_err(End::Refused)?;
+        self.shown = headers.iter().rev().find(|(name, _)| *name == AUTHORIZATION).map(|(_, value)| value.clone());
+        Ok(headers)
+    }
+
+    /// What the engine does not let us do it will not later, unless there is another token by then than the one that was shown.
+    fn denied(&self, cause: String) -> End {
+        match self.client.authorization() {
+            Ok(Some(token)) if self.shown.as_ref() != Some(&token) => End::Broken(cause),
+            _ => End::Refused(cause),
+        }
+    }
+
+    /// The engine says why it is about to end this connection; returns that, fit for a terminal.
+    fn goodbye(&mut self, name: &str, text: &str) -> Result<String, End> {
+        self.again = wait::in_words(text).or(self.again);
+        self.printer.refused(name, text).map_err(End::Unwritten)?;
+        let said = format!("{name}: {}", text.escape_debug());
+        self.tell(&format!("the engine says goodbye: {said}"));
+        Ok(said)
     }
 
     fn index(&self, topic: &str) -> Result<usize, End> {
@@ -328,7 +368,10 @@ impl Subscriber<'_> {
     /// Tells of messages that will not come.
     fn gap(&mut self, gap: &Gap) -> Result<(), End> {
         let index = self.index(&gap.topic)?;
+        let from = self.positions[index].exactly().unwrap_or_default();
         self.positions[index].passed(gap.to);
+        let Gap { ref topic, to, count, reason } = *gap;
+        self.printer.gap(&protocol::Gap { topic, from, to, count, reason }).map_err(End::Unwritten)?;
         self.tell(&format!("gap: {} messages of {} are gone ({})", gap.count, gap.topic, gap.reason.as_str()));
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::{Config, Host, Kind, SETTINGS, Setting};
 use crate::io::check::StartError;
 
 /// Environment variables that are ours but are no settings of an engine.
-const OTHER_VARIABLES: [&str; 2] = ["CORECAST_CONFIG", "CORECAST_URL"];
+const OTHER_VARIABLES: [&str; 3] = ["CORECAST_CONFIG", "CORECAST_URL", "CORECAST_TOKEN"];
 
 /// What the command line said of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -439,6 +439,7 @@ mod tests {
             ("CORECAST_SERVICE_HOST", "10.0.0.1"),
             ("CORECAST_PORT", "tcp://10.0.0.1:80"),
             ("CORECAST_URL", "http://x"),
+            ("CORECAST_TOKEN", "x"),
             ("OTHER", "1"),
         ];
         let loaded = load(&flags(&[], None), env(&vars), &host()).unwrap();

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -61,8 +62,19 @@ pub struct Serving {
     identity: Identity,
     /// Tells what was in them from what is in others.
     digest: Vec<u8>,
+    /// What the first of them says of itself.
+    pub first: First,
     /// When the first of them expires, in seconds since 1970, and which that is.
     pub expires: (i64, PathBuf),
+}
+
+/// What the first certificate says of itself, for who has to connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct First {
+    /// Names and addresses that it is for; wildcards are left out.
+    pub names: Vec<String>,
+    /// It is its own authority: clients have to be given it.
+    pub signs_itself: bool,
 }
 
 /// The configuration that holds, for all shards.
@@ -131,6 +143,7 @@ impl Serving {
             }
         };
         let Some(expires) = expires.filter(|_| problems.is_empty()) else { return Err(problems) };
+        let first = names.first.as_ref().and_then(|pair| pair.cert.first()).map(first).unwrap_or_default();
         let mut config = builder.with_cert_resolver(Arc::new(names));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.key_log = Arc::new(Catcher);
@@ -141,8 +154,23 @@ impl Serving {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets(identity, before).map_err(|error| vec![broken("tickets of TLS", &error)])?;
         let digest = digest(identity);
-        Ok(Serving { config: Arc::new(config), identity: identity.clone(), digest, expires })
+        Ok(Serving { config: Arc::new(config), identity: identity.clone(), digest, first, expires })
     }
+}
+
+fn first(certificate: &CertificateDer<'static>) -> First {
+    let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return First::default() };
+    let alternatives = leaf.subject_alternative_name().ok().flatten();
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) if !name.starts_with('*') => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+        },
+        _ => None,
+    };
+    let names = alternatives.iter().flat_map(|names| &names.value.general_names).filter_map(name).collect();
+    First { names, signs_itself: leaf.issuer() == leaf.subject() }
 }
 
 /// Hashes what the files hold.

@@ -37,7 +37,7 @@ mod sending;
 mod tests;
 mod through;
 
-pub use certificates::{Certificates, ClientAuth, Identity, Serving};
+pub use certificates::{Certificates, ClientAuth, First, Identity, Serving};
 pub use door::Door;
 #[doc(hidden)]
 pub use record::fuzz_records;

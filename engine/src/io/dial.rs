@@ -1,4 +1,4 @@
-//! Outgoing connections, for the load generator and `corecast sub`.
+//! Outgoing connections, for the load generator.
 //!
 //! Owns: sockets on their way into the table, and the addresses they shall connect to. Never: touches the ring; it
 //! makes entries, the ring queues them.

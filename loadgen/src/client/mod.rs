@@ -21,6 +21,7 @@ use crate::account::Account;
 use crate::payload::{self, Stamp};
 use crate::plan::{Audience, Plan, Topic, Transport};
 use crate::publisher::append_frame;
+use crate::sealed::Seal;
 use crate::subscription::Subscription;
 use crate::tally::Tally;
 
@@ -66,6 +67,8 @@ pub(crate) enum Armed {
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) plan: Plan,
+    /// How connections are sealed, if they are.
+    pub(crate) seal: Option<Seal>,
     /// A run's connections share one key: what it proves, that the server speaks WebSocket, it proves each time.
     pub(crate) key: [u8; 24],
     /// Echoes are answered with the next message, `0` messages ahead of it: not at all.
@@ -92,6 +95,7 @@ impl Rules {
         Rules {
             index: [Audience::All, Audience::Group, Audience::Own].map(place),
             key,
+            seal: None,
             echo_ahead: 0,
             echo_numbers_max: 0,
             payload_bytes_max: plan.bytes_max(),

@@ -43,7 +43,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Audience, Generic, Kind, Load, Phase, Scenario, Slow, Stream, Transport};
+    use crate::plan::{Audience, Generic, Kind, Load, Phase, Scenario, Slow, Stream, Tls, Transport};
 
     fn mistake(text: &str) -> String {
         Plan::from_toml(text).unwrap_err().cause
@@ -56,6 +56,7 @@ mod tests {
             topic_prefix: "mine".to_owned(),
             slow: Some(Slow::new(0.25, 1000)),
             server_pid: Some(7),
+            tls: Some(Tls { ca: "ca.pem".into(), name: "localhost".to_owned() }),
             transport: Transport::Generic,
             generic: Some(Generic {
                 subprotocol: Some("mqtt".to_owned()),

@@ -323,6 +323,8 @@ impl Generic {
 pub struct Url {
     /// `ws` or `http`.
     pub scheme: String,
+    /// The same over TLS.
+    pub is_tls: bool,
     /// Where it is.
     pub address: SocketAddr,
     /// What is there.
@@ -338,19 +340,21 @@ impl Url {
         let wrong =
             |what: String| CannotStart::new(format!("the URL {text} {what}"), "give ws://host:port/path or http://...");
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("has no scheme".to_owned()))?;
-        if !["ws", "http"].contains(&scheme) {
-            return Err(wrong(format!("is {scheme}, and only ws and http are spoken here")));
+        let is_tls = ["wss", "https"].contains(&scheme);
+        let plain = if is_tls { &scheme[..scheme.len() - 1] } else { scheme };
+        if !["ws", "http"].contains(&plain) {
+            return Err(wrong(format!("is {scheme}, and only ws, http, wss and https are spoken here")));
         }
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let with_port = if host.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) {
             host.to_owned()
         } else {
-            format!("{host}:80")
+            format!("{host}:{}", if is_tls { 443 } else { 80 })
         };
         let mut addresses = with_port.to_socket_addrs().map_err(|error| wrong(format!("leads nowhere: {error}")))?;
         let address = addresses.next().ok_or_else(|| wrong("leads nowhere".to_owned()))?;
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        Ok(Url { scheme: scheme.to_owned(), address, path })
+        Ok(Url { scheme: plain.to_owned(), is_tls, address, path })
     }
 }
 
@@ -422,7 +426,9 @@ mod tests {
         let url = Url::resolve("ws://127.0.0.1:8000/a/{topic}?x=1").unwrap();
         assert_eq!((&*url.scheme, url.address.port(), &*url.path), ("ws", 8000, "/a/{topic}?x=1"));
         assert_eq!(Url::resolve("http://127.0.0.1").unwrap().address.port(), 80);
-        for text in ["127.0.0.1:80", "wss://127.0.0.1/", "ws://127.0.0.1:99999/", "ws:///x"] {
+        let url = Url::resolve("wss://127.0.0.1/").unwrap();
+        assert_eq!((&*url.scheme, url.is_tls, url.address.port()), ("ws", true, 443));
+        for text in ["127.0.0.1:80", "s://127.0.0.1/", "ws://127.0.0.1:99999/", "ws:///x"] {
             assert!(Url::resolve(text).is_err(), "{text}");
         }
     }

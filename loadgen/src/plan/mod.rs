@@ -11,8 +11,14 @@ mod scenario;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
+
+use crate::sealed::Seal;
 
 pub use generic::{Filling, Generic, Heard, Script, Step, Template, Url};
 pub use phase::{Audience, Kind, Load, Phase, Stream};
@@ -151,12 +157,41 @@ impl Topic {
     }
 }
 
+/// Whom connections that speak TLS believe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tls {
+    /// A PEM file of the server's authorities, or of its certificate if that signs itself.
+    pub ca: PathBuf,
+    /// The name that the server's certificate is for.
+    pub name: String,
+}
+
+impl Tls {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with the name.
+    pub(crate) fn seal(&self) -> Result<Seal, CannotStart> {
+        let config = corecast::trust::config(Some(&self.ca));
+        let config = Arc::new(config.map_err(|error| CannotStart::new(error.cause, error.cure))?);
+        let name = ServerName::try_from(self.name.clone()).ok();
+        let name = name.filter(|name| ClientConnection::new(config.clone(), name.clone()).is_ok());
+        let wrong =
+            || CannotStart::new(format!("`{}` names no server", self.name), "give --tls-name localhost, for example");
+        Ok(Seal { config, name: name.ok_or_else(wrong)? })
+    }
+}
+
 /// Everything a run needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Plan {
     /// Server addresses, used in turn.
     pub connect: Vec<SocketAddr>,
+    /// TLS with the server, for all connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Subscribers (echo: echoing connections).
     pub connections: u32,
     /// How they get their messages.
@@ -209,6 +244,7 @@ impl Default for Plan {
     fn default() -> Plan {
         Plan {
             connect: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            tls: None,
             connections: 1000,
             transport: Transport::Line,
             subscribe: vec![Audience::Group],

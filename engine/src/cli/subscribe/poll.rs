@@ -1,13 +1,15 @@
 //! A subscription made of polls: each answers from the cursor of the one before.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::answer::{Head, target};
-use super::read::{self, Gap, Item, Message, OBJECT_BYTES_MAX};
-use super::{End, PATIENCE, Subscriber, TICK, Transport};
 use corecast_protocol::Cursor;
 use corecast_protocol::line::GapReason;
+use ureq::http::response::Parts;
+
+use super::answer::{header, target};
+use super::read::{self, Gap, Item, Message, OBJECT_BYTES_MAX};
+use super::{End, Subscriber, Transport};
 
 /// How long a long poll waits.
 const WAIT: Duration = Duration::from_secs(25);
@@ -21,20 +23,15 @@ impl Subscriber<'_> {
     pub(super) fn poll(&mut self) -> Result<Infallible, End> {
         let every = Duration::from_millis(self.arguments.every.unwrap_or(0).into());
         let waits = self.arguments.transport != Transport::Poll;
-        let (mut exchange, mut tag) = (None, None::<String>);
+        let mut tag = None::<String>;
         // Behind what was there at the start; from now on a poll may wait, and old values may be left out.
         let mut settled = false;
         loop {
-            let this = match exchange.take() {
-                Some(exchange) => exchange,
-                None => self.open()?,
-            };
             let wait = if waits && settled { WAIT } else { Duration::ZERO };
-            let known = tag.as_deref().map(|tag| ("If-None-Match", tag));
+            let known = tag.as_deref().map(|tag| ("if-none-match", tag));
             let target = self.poll_target(wait);
-            let (head, answer) = self.get(this, &target, known.as_slice(), wait + PATIENCE)?;
-            let (body, kept) = self.whole(answer, OBJECT_BYTES_MAX)?;
-            exchange = kept.filter(super::super::connect::Exchange::stands);
+            let (head, mut answer) = self.get(&target, known, wait + self.client.timeout)?;
+            let body = self.whole(&mut answer, OBJECT_BYTES_MAX)?;
             // Something that is no answer of an engine's at all is said to be that.
             let items = self.items(&head, &body)?;
             let cursors = self.cursors(&head)?;
@@ -45,7 +42,7 @@ impl Subscriber<'_> {
             }
             self.are_at(&cursors);
             self.stood = true;
-            tag = head.etag.filter(|_| !waits);
+            tag = Some(header(&head, "etag").to_owned()).filter(|tag| !waits && !tag.is_empty());
             settled |= nothing;
             let pause = match (settled, nothing) {
                 (true, true) if !waits => every.max(if every.is_zero() { PAUSE } else { Duration::ZERO }),
@@ -59,7 +56,7 @@ impl Subscriber<'_> {
     fn poll_target(&mut self, wait: Duration) -> String {
         let transport = self.arguments.transport;
         let since = if self.stood { self.place() } else { self.start() };
-        let mut target = target(&self.arguments.url.prefix, &self.topics);
+        let mut target = target(&self.topics);
         target += &format!("transport={}&since={since}", transport.name());
         if transport != Transport::Poll {
             target += &format!("&wait={}", wait.as_secs());
@@ -70,10 +67,10 @@ impl Subscriber<'_> {
         target
     }
 
-    fn items(&self, head: &Head, body: &[u8]) -> Result<Vec<Item>, End> {
+    fn items(&self, head: &Parts, body: &[u8]) -> Result<Vec<Item>, End> {
         let jsonp = self.arguments.transport == Transport::Jsonp;
         let wanted = if jsonp { "application/javascript" } else { "application/json" };
-        let kind = head.content_type.split(';').next().unwrap_or("").trim();
+        let kind = header(head, "content-type").split(';').next().unwrap_or("").trim();
         if head.status != 200 {
             return Ok(Vec::new());
         }
@@ -103,7 +100,7 @@ impl Subscriber<'_> {
             };
             let told = |kept: &Item| match kept {
                 Item::Gap(gap) => gap.topic == *topic && gap.reason == GapReason::Conflated,
-                Item::Message(_) | Item::Refused(_) => false,
+                _ => false,
             };
             let Item::Message(Message { cursor: to, .. }) = kept[at] else { continue };
             match kept.iter_mut().find(|kept| told(kept)) {
@@ -127,18 +124,9 @@ impl Subscriber<'_> {
     }
 
     fn rest(&mut self, pause: Duration) -> Result<(), End> {
-        let until = Instant::now() + pause;
         if !pause.is_zero() {
             self.printer.flush().map_err(End::Unwritten)?;
         }
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if self.stops_within(left.min(TICK)) {
-                return Err(End::Done);
-            }
-            if left.is_zero() {
-                return Ok(());
-            }
-        }
+        if self.stops_within(pause) { Err(End::Done) } else { Ok(()) }
     }
 }

@@ -8,6 +8,8 @@ mod object;
 mod splitter;
 mod sse;
 
+use std::time::Duration;
+
 use corecast_protocol::Cursor;
 use corecast_protocol::line::GapReason;
 
@@ -31,8 +33,13 @@ pub(super) const OBJECT_BYTES_MAX: usize = 6 * PAYLOAD_BYTES_MAX + 4096;
 pub(super) enum Item {
     Message(Message),
     Gap(Gap),
-    /// Why a stream ends, as it may be shown.
-    Refused(String),
+    /// Why a stream ends.
+    Refused {
+        name: String,
+        text: String,
+    },
+    /// How long to wait before the next one.
+    Retry(Duration),
 }
 
 /// A message, complete.
@@ -159,7 +166,7 @@ mod tests {
         bytes.extend_from_slice(&said(|w| gap(w, &told)));
         items.push(Item::Gap(Gap { topic: topic.to_owned(), to: at(12), count: 3, reason: told.reason }));
         bytes.extend_from_slice(&said(|w| refused(w, "too-slow", "too <slow>")));
-        items.push(Item::Refused("too-slow: too <slow>".to_owned()));
+        items.push(Item::Refused { name: "too-slow".to_owned(), text: "too <slow>".to_owned() });
         (bytes, items)
     }
 
@@ -174,6 +181,7 @@ mod tests {
             (events::encoded_len, events::encode),
             (events::gap, events::refused),
         );
+        sse.1.insert(0, Item::Retry(Duration::from_secs(3)));
         // The format has one line end only.
         for item in &mut sse.1 {
             if let Item::Message(message) = item

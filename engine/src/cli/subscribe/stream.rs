@@ -3,61 +3,52 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use super::answer::{Answer, Head, Step, target};
-use super::read::{Events, Item, Reader};
-use super::{End, PATIENCE, SILENCE_MAX, Subscriber, Transport};
-use crate::cli::connect::Exchange;
 use corecast_protocol::{Cursor, cursor};
+use ureq::http::response::Parts;
+
+use super::answer::{Answer, Step, header, target};
+use super::read::{Events, Item, OBJECT_BYTES_MAX, Reader};
+use super::{End, SILENCE_MAX, Subscriber, Transport};
 
 impl Subscriber<'_> {
     /// Subscribes, and prints what comes until the stream is over.
     pub(super) fn stream(&mut self) -> Result<Infallible, End> {
-        let mut exchange = Some(self.open()?);
         if !self.stood && self.positions.iter().any(|position| position.exactly().is_none()) {
-            exchange = self.look_up(exchange)?;
+            self.look_up()?;
         }
-        let exchange = match exchange {
-            Some(exchange) if exchange.stands() => exchange,
-            _ => self.open()?,
-        };
         let (target, last) = self.request();
-        let extra: &[(&str, &str)] = match &last {
-            Some(last) => &[("Last-Event-ID", last)],
-            None => &[],
-        };
-        let (head, answer) = self.get(exchange, &target, extra, PATIENCE)?;
+        let last = last.as_deref().map(|last| ("last-event-id", last));
+        let (head, answer) = self.get(&target, last, self.client.timeout)?;
         let reader = self.reader(&head)?;
         self.stood = true;
         self.read(answer, reader)
     }
 
     /// Asks where the topics are now. On a word alone nobody could come back who was cut off before anything had come.
-    fn look_up(&mut self, exchange: Option<Exchange>) -> Result<Option<Exchange>, End> {
-        let exchange = exchange.map_or_else(|| self.open(), Ok)?;
-        let target = target(&self.arguments.url.prefix, &self.topics) + "transport=poll&since=live";
-        let (head, answer) = self.get(exchange, &target, &[], PATIENCE)?;
+    fn look_up(&mut self) -> Result<(), End> {
+        let target = target(&self.topics) + "transport=poll&since=live";
+        let (head, mut answer) = self.get(&target, None, self.client.timeout)?;
         let cursors = self.cursors(&head)?;
         for (position, cursor) in self.positions.iter_mut().zip(cursors) {
             position.stands(cursor);
         }
-        let (_, exchange) = self.whole(answer, super::read::OBJECT_BYTES_MAX)?;
-        Ok(exchange)
+        // Read to its end, its connection can be used again.
+        self.whole(&mut answer, OBJECT_BYTES_MAX).map(drop)
     }
 
     /// Reads the cursors of all topics from the head of an answer.
-    pub(super) fn cursors(&self, head: &Head) -> Result<Vec<Cursor>, End> {
+    pub(super) fn cursors(&self, head: &Parts) -> Result<Vec<Cursor>, End> {
         let mut cursors = vec![Cursor::default(); self.topics.len()];
-        let read = head.cursor.as_deref().is_some_and(|text| cursor::read_list(text, &mut cursors).is_ok());
-        match read {
-            true => Ok(cursors),
-            false => Err(End::Refused("the answer has no Corecast-Cursor for each topic; not an engine?".to_owned())),
+        match cursor::read_list(header(head, "corecast-cursor"), &mut cursors) {
+            Ok(_) => Ok(cursors),
+            Err(_) => Err(End::Refused("the answer has no Corecast-Cursor for each topic; not an engine?".to_owned())),
         }
     }
 
     /// Returns the target of the request, and the last event ID where that says where to go on.
     fn request(&mut self) -> (String, Option<String>) {
         let transport = self.arguments.transport;
-        let mut target = target(&self.arguments.url.prefix, &self.topics);
+        let mut target = target(&self.topics);
         target += &format!("transport={}{}", transport.name(), self.arguments.conflation());
         if transport == Transport::Sse && self.topics.len() > 1 {
             target += "&enveloped=1";
@@ -72,17 +63,19 @@ impl Subscriber<'_> {
         (target + "&since=" + &since, last)
     }
 
-    fn reader(&self, head: &Head) -> Result<Reader, End> {
-        let (kind, parameters) = head.content_type.split_once(';').unwrap_or((&head.content_type, ""));
+    fn reader(&self, head: &Parts) -> Result<Reader, End> {
+        let content_type = header(head, "content-type");
+        let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         let wanted = match self.arguments.transport {
             Transport::Sse => "text/event-stream",
             Transport::Multipart => "multipart/x-mixed-replace",
             Transport::ForeverFrame => "text/html",
             _ => "application/x-ndjson",
         };
-        if head.status != 200 || !kind.trim().eq_ignore_ascii_case(wanted) {
+        let status = head.status.as_u16();
+        if status != 200 || !kind.trim().eq_ignore_ascii_case(wanted) {
             let got = kind.escape_debug();
-            let cause = format!("the answer is status {} and `{got}` instead of {wanted}; not an engine?", head.status);
+            let cause = format!("the answer is status {status} and `{got}` instead of {wanted}; not an engine?");
             return Err(End::Refused(cause));
         }
         Ok(match (self.arguments.transport, &self.topics[..]) {
@@ -102,9 +95,6 @@ impl Subscriber<'_> {
         let mut heard = Instant::now();
         let (mut bytes, mut found) = (Vec::new(), Vec::<Item>::new());
         loop {
-            if self.stopped() {
-                return Err(End::Done);
-            }
             bytes.clear();
             match answer.body(&mut bytes)? {
                 Step::Bytes => heard = Instant::now(),

@@ -1,5 +1,6 @@
 //! How long to wait before the next attempt.
 
+use corecast::shard::COME_BACK;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Shortest and longest wait of our own choice.
@@ -15,13 +16,27 @@ pub(super) fn backoff(attempts: u32, random: u64) -> Duration {
     whole / 2 + (whole / 2).mul_f64(random as f64 / u64::MAX as f64)
 }
 
+/// Reads when to come back from the end of a text of the engine's: `; try again in 7s`.
+pub(super) fn in_words(text: &str) -> Option<Duration> {
+    let (_, after) = text.rsplit_once(COME_BACK)?;
+    after.strip_suffix('s').and_then(seconds)
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| bounded(Duration::from_secs(text.parse().unwrap_or(u64::MAX))))
+}
+
+/// Nobody is made to wait for ever.
+pub(super) fn bounded(wait: Duration) -> Duration {
+    wait.min(RETRY_AFTER_MAX)
+}
+
 /// Reads the value of Retry-After (RFC 9110 section 10.2.3), seconds or a date; `None` if it is neither.
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let wait = match value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
-        true => Duration::from_secs(value.parse().unwrap_or(u64::MAX)),
-        false => (UNIX_EPOCH + date(value)?).duration_since(now).unwrap_or_default(),
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
+    let until = |date: Duration| bounded((UNIX_EPOCH + date).duration_since(now).unwrap_or_default());
+    seconds(value).or_else(|| date(value).map(until))
 }
 
 /// Reads `Sun, 06 Nov 1994 08:49:37 GMT` as the time since 1970; the two older forms are no longer sent by anybody.
@@ -56,6 +71,18 @@ mod tests {
             assert_eq!(backoff(attempts, u64::MAX), BACKOFF.1);
             assert_eq!(backoff(attempts, 0), BACKOFF.1 / 2);
         }
+    }
+
+    /// What the engine says in words is understood, at the end of a text only.
+    #[test]
+    fn words_are_read() {
+        let text = |after| format!("the engine is full{COME_BACK}{after}");
+        assert_eq!(in_words(&text("7s")), Some(Duration::from_secs(7)));
+        assert_eq!(in_words(&text("99999999999999999999s")), Some(RETRY_AFTER_MAX));
+        for other in ["", "s", "7", "-1s", "7s.", "soon"] {
+            assert_eq!(in_words(&text(other)), None, "{other}");
+        }
+        assert_eq!(in_words("too slow"), None);
     }
 
     /// Seconds and dates are understood, waits that are over are none, and nobody makes us wait for ever.

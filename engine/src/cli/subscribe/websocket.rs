@@ -1,52 +1,120 @@
 //! A subscription over the line protocol of a WebSocket.
 
 use std::convert::Infallible;
-use std::time::Instant;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use corecast_protocol::line::{self, ErrCode, ServerLine};
+use corecast_protocol::write::Writer;
+use corecast_protocol::ws::handshake::CORECAST_V1;
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::error::ProtocolError;
+use tungstenite::http::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-use super::super::lines::{Line, Lines};
-use super::answer::refused;
+use super::super::client::refusal;
+use super::super::wire::Wire;
+use super::answer::is_of_certificates;
 use super::read::Gap;
-use super::{End, SILENCE_MAX, Subscriber};
+use super::{End, SILENCE_MAX, Subscriber, wait};
+
+/// Largest message taken: the largest payload an engine can be configured for, and room for its header line.
+const MESSAGE_BYTES_MAX: usize = (16 << 20) + 4096;
+/// How long the engine has to take a goodbye.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 impl Subscriber<'_> {
     /// Subscribes, and prints what comes until the connection is over.
     pub(super) fn websocket(&mut self) -> Result<Infallible, End> {
-        let mut lines = Lines::open(&self.arguments.url).map_err(|refusal| match refusal.status {
-            None if refusal.permanent => End::Refused(refusal.cause),
-            None => End::Unreachable(refusal.cause),
-            Some(101) => End::Refused(refusal.cause),
-            Some(status) => refused(status, refusal.cause, refusal.retry_after.as_deref()),
-        })?;
-        match self.converse(&mut lines) {
-            Err(end @ (End::Done | End::Unwritten(_))) => {
-                lines.close();
-                Err(end)
+        let mut socket = self.shake_hands()?;
+        let over = self.converse(&mut socket);
+        if matches!(over, Err(End::Done | End::Unwritten(_))) {
+            let _ = socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }));
+            let until = Instant::now() + GOODBYE;
+            let goes_on = |read: Result<Message, Error>| read.map_or_else(|error| waits(&error), |_| true);
+            while Instant::now() < until && goes_on(socket.read()) {}
+        }
+        over
+    }
+
+    fn shake_hands(&mut self) -> Result<WebSocket<Wire>, End> {
+        let wire = self.client.connect().map_err(End::Unreachable)?;
+        let request = self.client.url.of("ws", "/ws").into_client_request();
+        let mut request = request.map_err(|error| End::Refused(error.to_string()))?;
+        let headers = self.headers()?;
+        request.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(CORECAST_V1));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let begun = Instant::now();
+        let mut step = tungstenite::client::client_with_config(request, wire, Some(config));
+        loop {
+            match step {
+                Ok((socket, _)) => return Ok(socket),
+                Err(HandshakeError::Interrupted(half)) => {
+                    self.idle(begun, self.client.timeout)?;
+                    step = half.handshake();
+                }
+                Err(HandshakeError::Failure(Error::Http(answer))) => {
+                    let body = refusal(answer.body().as_deref().unwrap_or_default());
+                    let status = answer.status().as_u16();
+                    let cause = format!("the answer was status {status} instead of a WebSocket: {body}");
+                    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                    return Err(self.refused(
+                        status,
+                        cause.trim_end_matches([':', ' ']),
+                        retry_after.unwrap_or_default(),
+                    ));
+                }
+                Err(HandshakeError::Failure(error)) => {
+                    let passes = matches!(error, Error::Io(_) | Error::Protocol(ProtocolError::HandshakeIncomplete));
+                    return Err(if passes { broken(error) } else { End::Refused(format!("not an engine? {error}")) });
+                }
             }
-            other => other,
         }
     }
 
-    fn converse(&mut self, lines: &mut Lines) -> Result<Infallible, End> {
+    fn converse(&mut self, socket: &mut WebSocket<Wire>) -> Result<Infallible, End> {
         let (conflate, every_ms) = (self.arguments.conflates().then_some(true), self.arguments.every);
         for (n, (name, position)) in self.topics.iter().zip(&mut self.positions).enumerate() {
             let (since, id) = (position.resume(), n.to_string());
-            lines.send(|w| line::sub(w, name, Some(since), conflate, every_ms, Some(&id))).map_err(End::Broken)?;
+            let mut text = [0; 4096];
+            let mut w = Writer::new(&mut text);
+            line::sub(&mut w, name, Some(since), conflate, every_ms, Some(&id));
+            let length = w.finish().map_err(|_| End::Refused("the command is too long".to_owned()))?;
+            let text = String::from_utf8_lossy(&text[..length]);
+            socket.write(Message::text(text.into_owned())).map_err(broken)?;
         }
-        let mut heard = Instant::now();
+        socket.flush().map_err(broken)?;
         loop {
-            if self.stopped() {
-                return Err(End::Done);
-            }
-            match lines.next().map_err(End::Broken)? {
-                Line::Message(message) => {
-                    heard = Instant::now();
-                    self.take(message)?;
+            match socket.read() {
+                Ok(Message::Text(text)) => self.take(&mut Vec::from(text.as_bytes()))?,
+                Ok(Message::Binary(bytes)) => self.take(&mut Vec::from(bytes))?,
+                Ok(Message::Close(close)) => {
+                    // It is answered; whether that arrives is nobody's worry.
+                    let _ = socket.flush();
+                    return Err(self.closed(close));
                 }
-                Line::Alive => heard = Instant::now(),
-                Line::Nothing => self.idle(heard, SILENCE_MAX)?,
+                Ok(_) => {}
+                Err(error) if waits(&error) => self.idle(socket.get_ref().heard(), SILENCE_MAX)?,
+                Err(error) => return Err(broken(error)),
             }
+        }
+    }
+
+    /// Says what the engine's close frame means for the next attempt.
+    fn closed(&mut self, close: Option<CloseFrame>) -> End {
+        let (code, reason) =
+            close.map_or((CloseCode::Status, String::new()), |close| (close.code, close.reason.to_string()));
+        let shown = if code == CloseCode::Status { "without a code".to_owned() } else { u16::from(code).to_string() };
+        let cause = format!("closed by the engine: {shown} {}", reason.escape_debug()).trim_end().to_owned();
+        self.again = self.again.or(wait::in_words(&reason));
+        match code {
+            CloseCode::Policy => self.denied(cause),
+            _ => End::Broken(cause),
         }
     }
 
@@ -68,15 +136,34 @@ impl Subscriber<'_> {
             ServerLine::Err { token, code, text } => {
                 let name = token.and_then(|token| token.parse().ok()).and_then(|n: usize| self.topics.get(n));
                 let name = name.map_or("", String::as_str);
-                let cause = format!("{name} {}: {text}", code.as_str()).trim_start().to_owned();
+                let cause = format!("{name} {}: {}", code.as_str(), text.escape_debug()).trim_start().to_owned();
+                self.again = wait::in_words(text);
                 return Err(match code {
-                    ErrCode::Full | ErrCode::Rate => End::Broken(cause),
+                    ErrCode::Unauthorized | ErrCode::Expired => self.denied(cause),
+                    ErrCode::Full | ErrCode::Rate | ErrCode::Unavailable => End::Broken(cause),
+                    // Who says when to come back means it.
+                    _ if self.again.is_some() => End::Broken(cause),
                     _ => End::Refused(cause),
                 });
             }
-            ServerLine::Bye { code, text } => self.tell(&format!("the engine says goodbye: {code} {text}")),
+            ServerLine::Bye { code, text } => drop(self.goodbye(&code.to_string(), text)?),
             ServerLine::Hi { .. } | ServerLine::Pong { .. } => {}
         }
         Ok(())
+    }
+}
+
+/// Says whether an error is only that nothing came.
+fn waits(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+fn broken(error: Error) -> End {
+    match error {
+        Error::Io(error) if is_of_certificates(&error) => End::Refused(error.to_string()),
+        Error::Io(error) => End::Broken(error.to_string()),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete)
+        | Error::ConnectionClosed => End::Broken("the engine closed the connection".to_owned()),
+        error => End::Broken(error.to_string()),
     }
 }

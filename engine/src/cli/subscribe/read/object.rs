@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::{Gap, Item, Message};
 
+/// Letters of a text of the engine's that are taken; it has fewer.
+const TEXT_LETTERS_MAX: usize = 500;
+
 /// Reads one object of a stream: a message, `{"gap":{...}}` or `{"refused":{...}}`, which no poll has.
 pub(super) fn item(text: &[u8]) -> Result<Item, String> {
     let value: Value = value(text)?;
@@ -98,7 +101,8 @@ fn gap_of_value(value: &Value) -> Result<Item, String> {
 }
 
 fn refused_of_value(value: &Value) -> Result<Item, String> {
-    Ok(Item::Refused(format!("{}: {}", shown(text(value, "name")?), shown(text(value, "text")?))))
+    let (name, text) = (shown(text(value, "name")?), text(value, "text")?);
+    Ok(Item::Refused { name, text: text.chars().take(TEXT_LETTERS_MAX).collect() })
 }
 
 fn text<'v>(value: &'v Value, member: &str) -> Result<&'v str, String> {
@@ -133,7 +137,7 @@ mod tests {
         }
         assert!(items(b"{}").unwrap_err().contains("not an array"));
         let refused = br#"{"refused":{"name":"full","text":"no \u001broom"}}"#;
-        assert_eq!(item(refused), Ok(Item::Refused("full: no \\u{1b}room".to_owned())));
+        assert_eq!(item(refused), Ok(Item::Refused { name: "full".to_owned(), text: "no \u{1b}room".to_owned() }));
         assert!(items(&[b"[".as_slice(), refused, b"]"].concat()).unwrap_err().contains("\"data\" is missing"));
         for script_text in ["alert(1)", "/**/other([]);", "/**/c([])", "[]"] {
             assert!(script(script_text.as_bytes(), "c").unwrap_err().contains("does not call c"), "{script_text}");

@@ -1,5 +1,7 @@
 //! An event stream, read as the WHATWG text says (HTML, section 9.2.6).
 
+use std::time::Duration;
+
 use corecast_protocol::dialect::sse::{BASE64_EVENT, GAP_EVENT, REFUSED_EVENT};
 
 use super::splitter::{Ends, Splitter};
@@ -60,7 +62,10 @@ impl Sse {
                 },
                 b"event" => self.event = text(),
                 b"id" if !value.contains(&0) => self.id = text(),
-                // Comments, `retry`, and what a later version may say. How long to wait is for us to decide.
+                b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                    found.push(Item::Retry(Duration::from_millis(text().parse().unwrap_or(u64::MAX))));
+                }
+                // Comments, and what a later version may say.
                 _ => {}
             }
         }
@@ -97,7 +102,8 @@ mod tests {
         let payload = |item| match item {
             Item::Message(message) => String::from_utf8(message.payload).unwrap(),
             Item::Gap(gap) => format!("gap of {}", gap.count),
-            Item::Refused(why) => why,
+            Item::Refused { name, text } => format!("{name}: {text}"),
+            Item::Retry(wait) => format!("retry in {wait:?}"),
         };
         Ok(found.into_iter().map(payload).collect())
     }
@@ -108,7 +114,8 @@ mod tests {
         for (text, expected) in [
             ("\u{feff}id: 0000000a-1\ndata: a\n\n", &["a"] as &[&str]),
             ("id:0000000a-1\ndata:a\r\n\r\n", &["a"]),
-            ("retry: 3000\n\n:comment\n\nid: 0000000a-1\ndata:  a\ndata\ndata: b\n\n", &[" a\n\nb"]),
+            ("retry: 3000\n\n:comment\n\nid: 0000000a-1\ndata:  a\ndata\ndata: b\n\n", &["retry in 3s", " a\n\nb"]),
+            ("retry: soon\nretry:\n\n", &[]),
             ("id: 0000000a-1\ndata\n\ndata:\n\n", &["", ""]),
             ("id: 0000000a-1\n\ndata: a\n\n", &["a"]),
             ("id: 0000000a-1\ndata: not dispatched yet\n", &[]),
