@@ -18,6 +18,9 @@ pub(super) struct Arguments {
     /// Says what holds for this topic, and which rule or setting says so, instead. May be given several times
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<String>,
+    /// Prints a configuration file that holds every setting as a comment, at its default, instead.
+    #[arg(long)]
+    sample: bool,
     /// Prints `docs/configuration.md`, made from the table of settings, instead.
     #[arg(long, hide = true)]
     document: bool,
@@ -26,6 +29,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let text = if arguments.document {
         config::document()
+    } else if arguments.sample {
+        config::sample()
     } else {
         match super::configuration(&arguments.flags) {
             Ok(loaded) => {

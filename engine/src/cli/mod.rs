@@ -6,10 +6,13 @@
 
 mod check;
 mod client;
+mod completions;
 mod engine;
+mod man;
 mod plan;
 mod print;
 mod publish;
+mod ready;
 mod serve;
 mod subscribe;
 mod token;
@@ -38,7 +41,7 @@ Exit status: 0 fine, 1 failed while running, 2 wrong usage or cannot start.";
 
 /// The web-messaging engine: publish to topics, delivered at once to very many subscribers.
 #[derive(Parser)]
-#[command(name = "corecast", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true, override_usage = "corecast [OPTIONS]\n       corecast <COMMAND>")]
+#[command(name = "corecast", version = env!("CORECAST_VERSION"), after_help = AFTER_HELP, args_conflicts_with_subcommands = true, override_usage = "corecast [OPTIONS]\n       corecast <COMMAND>")]
 struct Arguments {
     #[command(flatten)]
     serve: Flags,
@@ -52,6 +55,8 @@ enum Word {
     Serve(Flags),
     /// Checks the configuration and prints the effective one; takes the flags of `serve`.
     Check(check::Arguments),
+    /// Asks the engine of this host whether it is ready; takes the flags of `serve`.
+    Ready(ready::Arguments),
     /// Publishes one message, or one per line of stdin.
     Pub(publish::Arguments),
     /// Subscribes to topics and prints their messages until stopped.
@@ -62,6 +67,10 @@ enum Word {
     Tune(tune::Arguments),
     /// Says what a number of connections and messages takes: cores, memory, network, limits.
     Plan(plan::Arguments),
+    /// Prints what a shell has to know to complete words and flags.
+    Completions(completions::Arguments),
+    /// Prints the manual page, or writes those of all words.
+    Man(man::Arguments),
 }
 
 /// How a subcommand ended.
@@ -84,11 +93,14 @@ pub(crate) fn run() -> ExitCode {
         None => serve::run(&Flags::default()),
         Some(Word::Serve(flags)) => serve::run(&flags),
         Some(Word::Check(arguments)) => check::run(&arguments),
+        Some(Word::Ready(arguments)) => ready::run(&arguments),
         Some(Word::Pub(arguments)) => publish::run(&arguments),
         Some(Word::Sub(arguments)) => subscribe::run(&arguments),
         Some(Word::Token(arguments)) => token::run(&arguments),
         Some(Word::Tune(arguments)) => tune::run(&arguments),
         Some(Word::Plan(arguments)) => plan::run(&arguments),
+        Some(Word::Completions(arguments)) => completions::run(&arguments),
+        Some(Word::Man(arguments)) => man::run(&arguments),
     };
     let (status, text) = match outcome {
         Outcome::Fine => (0, String::new()),
@@ -98,6 +110,11 @@ pub(crate) fn run() -> ExitCode {
     // The engine does not wait long for who reads that, as it never does for a reader of its log.
     log::say_last(&text);
     ExitCode::from(status)
+}
+
+/// Returns the command line, for those who write about it.
+fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the arguments; on wrong usage prints what clap has to say and ends with status 2.

@@ -63,10 +63,18 @@ impl Setting {
     /// Writes the value that `config` has as a TOML value.
     #[must_use]
     pub fn toml(&self, config: &Config) -> String {
-        let text = (self.show)(config);
+        self.quoted(&(self.show)(config))
+    }
+
+    /// Writes its default as a TOML value.
+    pub(super) fn toml_default(&self) -> String {
+        self.quoted(self.default)
+    }
+
+    fn quoted(&self, text: &str) -> String {
         match self.kind {
-            Kind::Switch => text,
-            Kind::One if is_number(&text) => text,
+            Kind::Switch => text.to_owned(),
+            Kind::One if is_number(text) => text.to_owned(),
             Kind::One => format!("\"{text}\""),
             Kind::Many => {
                 let mut list = String::from("[");

@@ -1,6 +1,6 @@
 //! Assets: what the engine itself serves to browsers, the client and the demo page.
 //!
-//! Owns their bytes, which `build.rs` has compressed and named. An answer copies them into the connection's queue, as every answer
+//! Owns their bytes, which `build/assets.rs` has compressed and named. An answer copies them into the connection's queue, as every answer
 //! is; conditions are held against the name at once, as it never changes while the engine runs.
 
 use corecast_protocol::http::etag::{self, Current};
@@ -28,7 +28,7 @@ pub(in crate::shard) struct Asset {
     is_public: bool,
 }
 
-/// Makes an asset of a file, of what `build.rs` made of it, and of its tag.
+/// Makes an asset of a file, of what `build/assets.rs` made of it, and of its tag.
 macro_rules! asset {
     ($path:literal, $packed:literal, $tag:literal, $($field:ident: $value:expr),+) => {
         Asset {

@@ -17,9 +17,8 @@ const FILES: [(&str, &str); 3] = [
     ("CORECAST_TAG_PAGE", "assets/index.html"),
 ];
 
-fn main() {
+pub(crate) fn make() {
     let folder = env::var_os("OUT_DIR").expect("cargo names a folder for what is made");
-    println!("cargo:rerun-if-changed=build.rs");
     for (variable, path) in FILES {
         println!("cargo:rerun-if-changed={path}");
         let plain = fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
