@@ -67,6 +67,7 @@ mod reader_tests;
 mod reading;
 mod refusals;
 mod regime;
+mod report;
 mod rest;
 mod rights;
 mod rng;
@@ -94,7 +95,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::world::{Report, World};
+use crate::report::Report;
+use crate::world::World;
 
 /// More broken worlds than this say nothing new.
 const FAILURES_MAX: usize = 10;

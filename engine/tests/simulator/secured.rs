@@ -62,13 +62,15 @@ pub(crate) struct Secured {
     text: Vec<u8>,
     /// It is to end its direction when all is written.
     pub(crate) ending: bool,
+    /// The server has said why it ends, in words of TLS: memory was short.
+    pub(crate) told: bool,
 }
 
 impl std::fmt::Debug for Secured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Secured { client, text, ending } = self;
+        let Secured { client, text, ending, told } = self;
         let (shakes, writes) = (client.is_handshaking(), client.wants_write());
-        write!(f, "TLS: handshaking {shakes}, to write {writes}, text {}, ending {ending}", text.len())
+        write!(f, "TLS: handshaking {shakes}, to write {writes}, text {}, ending {ending}, told {told}", text.len())
     }
 }
 
@@ -78,7 +80,7 @@ impl Secured {
         let config = TRUST.config[usize::from(number.is_multiple_of(3))].clone();
         let name = "localhost".try_into().expect("a name");
         let client = ClientConnection::new(config, name).expect("a client");
-        Secured { client, text: Vec::new(), ending: false }
+        Secured { client, text: Vec::new(), ending: false, told: false }
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -135,7 +137,10 @@ impl Secured {
             match self.client.process_new_packets() {
                 Ok(_) => {}
                 // Where memory is short, long records that are begun have to end; whoever may not be closed will notice.
-                Err(Error::AlertReceived(AlertDescription::InternalError)) => return,
+                Err(Error::AlertReceived(AlertDescription::InternalError)) => {
+                    self.told = true;
+                    return;
+                }
                 Err(error) => panic!("TLS broke: {error}"),
             }
             let mut plain = [0; 4096];

@@ -13,7 +13,6 @@ use corecast::io::driver::Driver;
 use corecast::mesh;
 use corecast::shard::{Busy, Readers, Rule, Rules, Setup, Shard, Stats, Terms};
 
-use crate::ask::TRANSPORTS;
 use crate::authority::{Authority, Says, clients_show_tokens, resident};
 use crate::client::{Client, Phase, Plan, Scene};
 use crate::draft::Draft;
@@ -25,10 +24,11 @@ use crate::net::{Net, SharedNet};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::promptness::Promptness;
-use crate::regime::{Regime, SharedRegime, Told};
+use crate::regime::{Regime, SharedRegime};
+use crate::report::Report;
 use crate::rng::Rng;
 use crate::rounds::Rounds;
-use crate::seat::{Sizes, Tally};
+use crate::seat::Sizes;
 use crate::secured;
 use crate::watcher::Watcher;
 use crate::wire::STALL_US_MAX;
@@ -131,42 +131,6 @@ pub(crate) struct World {
     idle_us: u64,
     /// How much of it had passed when nobody was last seen to wait for the server.
     excused_us: u64,
-}
-
-/// What a run amounted to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) sights: u64,
-    pub(crate) gaps: u64,
-    pub(crate) heard: [u64; TRANSPORTS],
-    pub(crate) ends: u64,
-    pub(crate) stats: Stats,
-    pub(crate) tally: Tally,
-    /// The longest that a shard waited for a message, in rounds of it and the home.
-    pub(crate) rounds_to_hear: u64,
-    /// The longest that a reader waited for a message, in hundredths of rounds of its log.
-    pub(crate) rounds_to_send: u64,
-    pub(crate) steps_max: u64,
-    /// What strangers were told.
-    pub(crate) told: Told,
-    /// The rare places that were reached.
-    pub(crate) coverage: Coverage,
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, other: &Report) {
-        self.sights += other.sights;
-        self.gaps += other.gaps;
-        self.heard.iter_mut().zip(other.heard).for_each(|(sum, one)| *sum += one);
-        self.ends += other.ends;
-        self.stats.add(&other.stats);
-        self.tally.add(&other.tally);
-        self.rounds_to_hear = self.rounds_to_hear.max(other.rounds_to_hear);
-        self.rounds_to_send = self.rounds_to_send.max(other.rounds_to_send);
-        self.steps_max = self.steps_max.max(other.steps_max);
-        self.told.add(&other.told);
-        self.coverage.add(&other.coverage);
-    }
 }
 
 impl World {
