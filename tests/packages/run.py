@@ -14,6 +14,7 @@ import pathlib
 import re
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -172,17 +173,21 @@ def clean_root(place):
 
 
 def files_of(root):
-    """Returns all files of a root, with their sums; not what dpkg and others keep for themselves, and not what is mounted."""
-    own = ("proc", "sys", "dev", "run", "tmp", "var/lib/dpkg", "var/log", "var/cache", "var/lib/systemd/deb-systemd-helper-enabled")
+    """Returns what packages may touch of a root: what is in each file of its configuration, and of all others how long they are. Left out is
+    what dpkg and others keep for themselves, and the copies that the tools of passwd make."""
+    own = ("var/lib/dpkg", "var/log", "var/cache", "var/lib/systemd/deb-systemd-helper-enabled")
     found = {}
-    for folder, folders, names in os.walk(root):
-        inside = os.path.relpath(folder, root)
-        folders[:] = [name for name in folders if not os.path.normpath(os.path.join(inside, name)).startswith(own)]
-        for name in [*names, *folders]:
-            path = pathlib.Path(folder, name)
-            found[os.path.normpath(os.path.join(inside, name))] = (
-                os.readlink(path) if path.is_symlink() else "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "other"
-            )
+    for top in ["etc", "opt", "usr", "var"]:
+        for folder, folders, names in os.walk(root / top):
+            inside = os.path.relpath(folder, root)
+            folders[:] = [name for name in folders if not os.path.join(inside, name).startswith(own)]
+            for name in [*names, *folders]:
+                path, known = os.path.join(folder, name), os.path.join(inside, name)
+                if re.search(r"^etc/.*-$", known):
+                    continue
+                seen = os.lstat(path)
+                held = pathlib.Path(path).read_bytes() if top == "etc" and stat.S_ISREG(seen.st_mode) else seen.st_size
+                found[known] = (stat.S_IFMT(seen.st_mode), 0 if stat.S_ISDIR(seen.st_mode) else held)
     return found
 
 
@@ -193,8 +198,7 @@ def test_debian_package(folder):
     needs_root()
     with tempfile.TemporaryDirectory() as place, clean_root(place) as root:
         shutil.copy(package, root / "tmp")
-        # Backups that passwd's tools make, and what they number from.
-        before = {name: held for name, held in files_of(root).items() if not re.search(r"^etc/.*-$", name)}
+        before = files_of(root)
         install = f"dpkg --install /tmp/{package.name}"
         said = alone(install, root=root)
         assert "corecast:" in (root / "etc/passwd").read_text(), said
@@ -215,7 +219,7 @@ def test_debian_package(folder):
         alone("dpkg --remove corecast", root=root)
         assert configuration.exists() and not (root / "usr/bin/corecast").exists()
         alone("dpkg --purge corecast", root=root)
-        after = {name: held for name, held in files_of(root).items() if not re.search(r"^etc/.*-$", name)}
+        after = files_of(root)
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         assert not changed, f"left behind or changed: {sorted(changed)}"
 
