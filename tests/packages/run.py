@@ -34,7 +34,7 @@ $program sub --since earliest news >"$place/heard" 2>&1 &
 reader=$!
 $program pub news 'hello, world' || exit 1
 for i in $(seq 100); do grep 'hello, world' "$place/heard" && break; sleep 0.1; done
-kill $reader
+kill $reader || cat "$place/heard"
 kill $engine
 wait $engine || { cat "$place/said"; exit 1; }
 rm -r "$place"
@@ -129,13 +129,16 @@ def test_archive(folder):
 
 
 def test_archive_on_nothing(folder):
-    """The binary of the archive runs in a root that holds nothing but itself."""
+    """The binary of the archive runs in a root that holds nothing but itself, and what every container has: /proc, /sys and /dev."""
     needs_root()
     with unpacked(folder) as root, tempfile.TemporaryDirectory() as empty:
-        for name in ["proc", "sys", "tmp", "usr/bin"]:
+        for name in ["dev", "proc", "sys", "usr/bin"]:
             pathlib.Path(empty, name).mkdir(parents=True)
         shutil.copy(root / "corecast", pathlib.Path(empty, "usr/bin/corecast"))
-        mounts = f"mount -t proc proc {empty}/proc; mount -t sysfs sysfs {empty}/sys"
+        # Another user has to get there.
+        os.chmod(empty, 0o755)
+        # A static program asks /dev/urandom where it cannot look up the call.
+        mounts = f"mount -t proc proc {empty}/proc; mount -t sysfs sysfs {empty}/sys; mount --bind /dev {empty}/dev"
         inside = f"chroot --userspec=65532:65532 {empty} /usr/bin/corecast"
         spoke(alone(mounts + TALK.replace("$program", inside), "--listen", "127.0.0.1:8080"))
 
@@ -265,10 +268,12 @@ def test_container(folder):
         # runc knows more kinds of control groups than crun. Health checks want systemd's timers: what they call is called below.
         runtime = ["--runtime", "runc"] if shutil.which("runc") else []
         podman = ["podman", *store, *runtime, "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
-        # Not more than this host may give.
-        limits = ["nofile", "nproc", "memlock"]
-        least = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1] for name in limits}
-        ulimits = [f"--ulimit={name}={least[name]}:{least[name]}" for name in limits]
+        # Not more than this host may give, and than it takes.
+        ulimits = []
+        for name, enough in [("nofile", 1 << 20), ("nproc", 1 << 10), ("memlock", 256 << 20)]:
+            most = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+            given = enough if most == resource.RLIM_INFINITY else min(enough, most)
+            ulimits.append(f"--ulimit={name}={given}:{given}")
         start = ["--network", "none", "--no-healthcheck", *ulimits]
         image = json.loads(run(*podman, "image", "inspect", "corecast-tried"))[0]
         assert (image["User"], image["Labels"]["org.opencontainers.image.version"]) == ("65532:65532", "tried"), image
