@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 use crate::authority::Desk;
 use crate::config::Listen;
 use crate::control::{self, Asker, Demand, Hosts, Outcome};
+use crate::handover::{Role, Shared, find};
 use crate::io::check::{StartError, fault, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
@@ -76,6 +77,8 @@ pub struct Watched {
     pub control: Option<Asker>,
     /// Has the authority revoke, and list what is revoked; none: there is none.
     pub authority: Option<Desk>,
+    /// Says, once, that the sockets are another process's now; none: that is never said.
+    pub retired: Option<Receiver<()>>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -90,27 +93,35 @@ pub struct Listener {
     addresses: Vec<Listen>,
     files: Vec<SocketFile>,
     begin: Sender<Watched>,
+    duplicates: Vec<Shared>,
+    bell: Doorbell,
 }
 
 impl Listener {
-    /// Starts the thread, then takes the ports.
+    /// Starts the thread, then takes the ports, or sockets that were handed over by another process.
     ///
     /// # Errors
     /// The thread cannot be started, a port is taken, or an address is not one of this host.
-    pub fn bind(addresses: &[Listen], access: UnixAccess) -> Result<Listener, StartError> {
+    pub fn bind(addresses: &[Listen], access: UnixAccess, handed: &mut Vec<Shared>) -> Result<Listener, StartError> {
         let (begin, begun) = bounded(1);
         let bell = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
         let (give, given) = bounded::<Vec<Socket>>(1);
+        let rings = bell.clone();
         let spawned = thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // Whoever drops the other end does not want to serve after all.
             let (Ok(sockets), Ok(watched)) = (given.recv(), begun.recv()) else { return };
-            serve(&sockets, &bell, &watched);
+            serve(sockets, &bell, &watched);
         });
         spawned.map_err(|error| no_thread("admin", &error))?;
         let mut sockets = Vec::new();
         let (mut bound, mut files) = (Vec::new(), Vec::new());
         for address in addresses {
-            let opened = Socket::open(address, access).map_err(|error| StartError {
+            let shared = find(handed, Role::Admin, address).and_then(|shared| shared.sockets.into_iter().next());
+            let opened = match shared {
+                Some(socket) => Socket::handed(address, socket),
+                None => Socket::open(address, access),
+            };
+            let opened = opened.map_err(|error| StartError {
                 cause: format!("cannot listen on the admin address {address}: {error}"),
                 cure: "choose another with --admin, or switch it off with --admin off".to_owned(),
             });
@@ -119,9 +130,12 @@ impl Listener {
             files.extend(file);
             sockets.push(socket);
         }
+        let duplicates: io::Result<Vec<Shared>> =
+            bound.iter().zip(&sockets).map(|(a, socket)| socket.duplicate(a)).collect();
+        let duplicates = duplicates.map_err(|error| fault("duplicate sockets", &error))?;
         // It waits for nothing else.
         let _ = give.send(sockets);
-        Ok(Listener { addresses: bound, files, begin })
+        Ok(Listener { addresses: bound, files, begin, duplicates, bell: rings })
     }
 
     /// Returns the addresses it listens on, with the ports the kernel chose where 0 was asked for.
@@ -130,16 +144,34 @@ impl Listener {
         &self.addresses
     }
 
+    /// Takes duplicates of its sockets, for the next process.
+    pub fn duplicates(&mut self) -> Vec<Shared> {
+        std::mem::take(&mut self.duplicates)
+    }
+
+    /// Returns what is rung when it is to look whether it is [retired](Watched::retired).
+    #[must_use]
+    pub fn bell(&self) -> Doorbell {
+        self.bell.clone()
+    }
+
     /// Answers requests from now on, until the process ends. Returns the files of its Unix sockets, which go when they are dropped.
     pub fn serve(self, watched: Watched) -> Vec<SocketFile> {
+        // Those that were handed over have their files since the other process let go of them.
+        let paths = self.addresses.iter().filter_map(Listen::path);
+        let mut files = self.files;
+        let known = |path: &std::path::Path, files: &[SocketFile]| files.iter().any(|file| file.path() == path);
+        let handed: Vec<_> =
+            paths.filter(|path| !known(path, &files)).filter_map(|path| SocketFile::handed(path).ok()).collect();
+        files.extend(handed);
         // It waits for nothing else.
         let _ = self.begin.send(watched);
-        self.files
+        files
     }
 }
 
 /// Serves all peers, none of which is waited for alone.
-fn serve(sockets: &[Socket], bell: &Doorbell, watched: &Watched) {
+fn serve(mut sockets: Vec<Socket>, bell: &Doorbell, watched: &Watched) {
     let entrances: Vec<Entrance> = sockets.iter().map(Socket::entrance).collect();
     let answer = |of: usize, request: &Request<'_>, body: &[u8]| {
         let entrance = entrances[of];
@@ -158,6 +190,10 @@ fn serve(sockets: &[Socket], bell: &Doorbell, watched: &Watched) {
     let mut accept_at = Instant::now();
     loop {
         let now = Instant::now();
+        // Whoever is being answered is; whoever comes is the other process's.
+        if watched.retired.as_ref().is_some_and(|retired| retired.try_recv().is_ok()) {
+            sockets.clear();
+        }
         let accepts = now >= accept_at;
         let deadline = peers.iter().map(Peer::deadline).chain((!accepts).then_some(accept_at)).min();
         let waiting = [(bell.as_fd(), For::Reading)].into_iter().chain(peers.iter().map(Peer::waits_for));
@@ -342,7 +378,8 @@ mod tests {
     }
 
     fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -> SocketAddr {
-        let listener = Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()], UnixAccess::default()).unwrap();
+        let listener =
+            Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()], UnixAccess::default(), &mut Vec::new()).unwrap();
         let address = listener.addresses()[0].socket().unwrap();
         listener.serve(Watched {
             read: Box::new(|| Reading {
@@ -355,6 +392,7 @@ mod tests {
             hosts: Arc::new(RwLock::new(vec!["stats.example".to_owned()])),
             control,
             authority: None,
+            retired: None,
         });
         address
     }
@@ -525,7 +563,7 @@ mod tests {
     /// A taken port is told with a cure.
     #[test]
     fn a_taken_port() {
-        let bind = |addresses: &[Listen]| Listener::bind(addresses, UnixAccess::default());
+        let bind = |addresses: &[Listen]| Listener::bind(addresses, UnixAccess::default(), &mut Vec::new());
         let taken = bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
         let problem = bind(taken.addresses()).unwrap_err();
         assert!(problem.cause.contains("in use") && problem.cure.contains("--admin"), "{problem}");

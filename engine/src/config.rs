@@ -129,6 +129,10 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Who may connect to Unix sockets.
     pub unix: UnixAccess,
+    /// Where histories and sockets are taken over, and handed over.
+    pub take_over: Option<PathBuf>,
+    /// What is restored at start, if it is there.
+    pub snapshot: Option<PathBuf>,
     /// What clients of Unix sockets may do.
     pub unix_grants: UnixGrants,
     /// Where they say it.
@@ -200,6 +204,11 @@ impl Config {
                     "give each listener an address and port, or a path, of its own",
                 );
             }
+        }
+        if let Some(path) = &self.take_over
+            && let Some((name, _)) = named.iter().find(|(_, address)| address.path() == Some(path))
+        {
+            wrong(format!("take-over takes the same path as {name}"), "give it a path of its own");
         }
         for address in self.listen.iter().filter(|address| !address.is_local() && !self.insecure && !self.says_who()) {
             wrong(

@@ -14,6 +14,7 @@ mod reload;
 mod tls;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -29,7 +30,7 @@ use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::log;
 use crate::mesh::Control;
-use crate::shard::{Errand, Question, Said, Wanted};
+use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted};
 pub use tls::Tls;
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
@@ -52,7 +53,25 @@ pub enum Demand {
     Look(Question, usize),
     /// To tell the shards of what the authority does not believe any more.
     Revoke(Revocation),
+    /// That histories change no more, or change again.
+    Freeze(bool),
+    /// That all shards have heard what they were sent before.
+    Settle,
+    /// A page of what a shard remembers, from a place on, of so many bytes.
+    Dump(usize, DumpPlace, usize, Pages),
 }
+
+/// Where a page goes; there is room for it. Nothing comes, and the other end sees it closed, if the shard does not answer in time.
+#[derive(Clone, Debug)]
+pub struct Pages(pub Sender<Page>);
+
+impl PartialEq for Pages {
+    fn eq(&self, other: &Pages) -> bool {
+        self.0.same_channel(&other.0)
+    }
+}
+
+impl Eq for Pages {}
 
 /// What became of a demand: a status of HTTP, and JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,6 +258,11 @@ impl Plane {
         match task.demand.clone() {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
             Demand::Revoke(revocation) => self.order(&mut task, || Wanted::Revoke(Box::new([revocation.clone()]))),
+            Demand::Freeze(frozen) => self.order(&mut task, || Wanted::Freeze(frozen)),
+            Demand::Settle => self.order(&mut task, || Wanted::Settle),
+            Demand::Dump(shard, from, bytes_max, _) => {
+                self.order_some(&mut task, shard..shard + 1, || Wanted::Dump(from, bytes_max));
+            }
             Demand::Reload => match reload::read(&self.sources) {
                 Err(outcome) => return reply(task.reply, outcome),
                 Ok(reload::Found { config, changed, serving }) => {
@@ -259,10 +283,14 @@ impl Plane {
 
     /// Gives every shard an order; there is room for it.
     fn order(&mut self, task: &mut Task, wish: impl Fn() -> Wanted) {
+        self.order_some(task, 0..self.end.control.shards(), wish);
+    }
+
+    fn order_some(&mut self, task: &mut Task, shards: Range<usize>, wish: impl Fn() -> Wanted) {
         self.number += 1;
         task.number = self.number;
         let End { control, cores, .. } = &mut self.end;
-        for shard in 0..control.shards() {
+        for shard in shards {
             let order = Errand { number: task.number, wish: wish() };
             let sent = control.send(shard, order, |shard| cores[shard % cores.len()].ring());
             debug_assert!(sent, "it was looked whether there is room");
@@ -283,7 +311,16 @@ fn finish(task: Task) {
         Demand::Reload => reload::outcome(&changed, &late),
         Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
         Demand::Revoke(_) => page::revoked(&said, &late),
-        Demand::Look(..) => page::late(&late),
+        Demand::Dump(.., pages) => {
+            for (_, said) in said {
+                if let Said::Dumped(page) = said {
+                    let _ = pages.0.try_send(page);
+                }
+            }
+            return;
+        }
+        Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
+        Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
     };
     reply(to, outcome);
 }
@@ -327,6 +364,9 @@ mod tests {
             Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
             Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
             Wanted::Revoke(_) => Said::Revoked(0),
+            Wanted::Freeze(_) => Said::Frozen,
+            Wanted::Settle => Said::Settled,
+            Wanted::Dump(..) => Said::Dumped(Page::default()),
         };
         links.answer(Answer { number: order.number, said });
     }

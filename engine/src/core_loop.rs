@@ -15,14 +15,14 @@
 use std::sync::Arc;
 
 use crate::edge::{Edge, Through};
-use crate::gate::Gate;
+use crate::gate::{Gate, Step};
 use crate::io::clock::wall_offset_us;
 use crate::io::driver::Driver;
 use crate::io::listen::Listener;
 use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
 use crate::io::ring::{Ring, now_us};
 use crate::mesh::Board;
-use crate::shard::{Busy, Setup, Shard, Stats};
+use crate::shard::{Busy, Restore, Restored, Setup, Shard, Stats};
 
 /// How often a shard writes its statistics to the board, in microseconds.
 const BOARD_US: u64 = 250_000;
@@ -87,9 +87,15 @@ impl CoreLoop {
         let ready = self.rings.iter_mut().try_for_each(Ring::enable).and_then(|()| Rest::new(&self.rings[0]));
         let mut rest = match ready {
             Ok(rest) => rest,
-            Err(error) => return drop(self.gate.pass(Err(error))),
+            Err(error) => {
+                self.gate.ready(Err(error));
+                return;
+            }
         };
-        let Some(listeners) = self.gate.pass(Ok(())) else { return };
+        if !self.gate.ready(Ok(())) {
+            return;
+        }
+        let Some(listeners) = self.until_open() else { return };
         for ((shard, ring), listeners) in self.shards.iter_mut().zip(&mut self.rings).zip(listeners) {
             shard.listens_on(listeners.iter().map(Listener::address));
             if let Err(error) = ring.listen_on(listeners) {
@@ -148,6 +154,28 @@ impl CoreLoop {
                 rest.rest(&mut self.rings, &until_us).await;
             }
             self.shards[0].woke();
+        }
+    }
+
+    /// Restores what comes until the gate opens; returns the listeners of each shard. `None`: it is not to start.
+    fn until_open(&mut self) -> Option<Vec<Vec<Listener>>> {
+        let mut restores: Vec<Restore> = Vec::new();
+        loop {
+            match self.gate.next()? {
+                Step::Restore(exact) => restores = self.shards.iter().map(|_| Restore::new(exact)).collect(),
+                Step::Piece(nth, piece) => {
+                    let mut through = Through { edge: &mut self.edges[nth], driver: &mut self.rings[nth] };
+                    self.shards[nth].restore(&mut through, &mut restores[nth], &piece);
+                }
+                Step::Restored => {
+                    let mut sum = Restored::default();
+                    for (shard, restore) in self.shards.iter_mut().zip(restores.drain(..)) {
+                        sum.add(&shard.restored(restore));
+                    }
+                    self.gate.restored(sum);
+                }
+                Step::Open(listeners) => return Some(listeners),
+            }
         }
     }
 

@@ -6,12 +6,14 @@
 
 pub mod admin;
 pub mod authority;
+pub mod bound;
 pub mod config;
 pub mod control;
 mod core_loop;
 pub mod edge;
 mod gate;
 pub mod grant;
+pub mod handover;
 pub mod io;
 pub mod log;
 pub mod mesh;

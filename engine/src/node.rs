@@ -3,27 +3,29 @@
 //! Owns: starting and stopping. Never: touches a message.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
+use corecast_protocol::snapshot::Head;
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::bound::Bound;
 use crate::config::Listen;
 use crate::control;
 use crate::core_loop::CoreLoop;
 use crate::edge::{Door, Edge, SCRATCH_BYTES};
-use crate::gate::{GateKeeper, gate};
+use crate::gate::{GateKeeper, Step, gate};
+use crate::handover::load::{Homes, Sink};
 use crate::io::check::{self, StartError};
 use crate::io::clock::wall_offset_us;
 use crate::io::doorbell::Doorbell;
 use crate::io::driver::Driver;
 use crate::io::executor::{ShardThread, spawn_shard};
-use crate::io::listen::{Listener, listen};
+use crate::io::listen::Listener;
 use crate::io::memory::Span;
 use crate::io::ring::{Ring, RingConfig};
-use crate::io::unix::{self, SocketFile, UnixAccess};
+use crate::io::unix::{SocketFile, UnixAccess};
 use crate::mesh::{self, Board, Ends, Questions};
-use crate::shard::{Limits, Setup, bookkeeping_bytes};
+use crate::shard::{Limits, Restored, Setup, bookkeeping_bytes};
 
 /// What a node is made of.
 #[derive(Clone, Debug)]
@@ -67,7 +69,7 @@ pub struct Node {
     gates: Vec<GateKeeper>,
     shards: usize,
     addresses: Vec<Listen>,
-    unix: UnixAccess,
+    hash_key: u64,
     /// Files of Unix sockets, which go with the node.
     files: Vec<SocketFile>,
     board: Arc<Board>,
@@ -78,6 +80,18 @@ pub struct Node {
     over: Receiver<()>,
 }
 
+impl Sink for Node {
+    fn begin(&mut self, head: Head) {
+        // A core that is gone is told of by the first piece for it, or when it is asked what came of it.
+        let _ = self.gates.iter().all(|gate| gate.tell(Step::Restore(head.is_last)));
+    }
+
+    fn give(&mut self, shard: usize, piece: Vec<u8>) -> bool {
+        let cores = self.gates.len();
+        self.gates[shard % cores].tell(Step::Piece(shard / cores, piece))
+    }
+}
+
 impl Node {
     /// Starts all shards. When this returns, connections are accepted on every address.
     ///
@@ -85,8 +99,11 @@ impl Node {
     /// Why this host cannot run it, with the cure; nothing is left running then.
     pub fn start(settings: &Settings) -> Result<Node, StartError> {
         let mut node = Node::prepare(settings)?;
-        match node.open(&settings.listen) {
-            Ok(()) => Ok(node),
+        match Bound::open(&settings.listen, node.shards, settings.unix, &mut Vec::new()) {
+            Ok(bound) => {
+                node.let_in(bound);
+                Ok(node)
+            }
             Err(error) => {
                 node.give_up();
                 Err(error)
@@ -169,7 +186,7 @@ impl Node {
             gates,
             shards,
             addresses: Vec::new(),
-            unix: settings.unix,
+            hash_key,
             files: Vec::new(),
             board,
             control: Some(control::End { control, bell: control_bell, cores: bells.clone() }),
@@ -204,54 +221,46 @@ impl Node {
         }
     }
 
-    /// Listens, and lets the shards accept.
-    ///
-    /// # Errors
-    /// An address cannot be listened on; then none is.
-    pub fn open(&mut self, addresses: &[Listen]) -> Result<(), StartError> {
-        let mut listeners: Vec<Vec<Listener>> = (0..self.shards).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for address in addresses {
-            let Some(socket) = address.socket() else {
-                let (opened, file) = self.open_path(address)?;
-                self.files.push(file);
-                bound.push(address.clone());
-                opened.into_iter().zip(&mut listeners).for_each(|(listener, of_shard)| of_shard.push(listener));
-                continue;
-            };
-            let opened = listen(socket, self.shards).map_err(|error| StartError {
-                cause: error.to_string(),
-                cure: "choose another address with --listen, or stop what listens there".to_owned(),
-            })?;
-            bound.extend(opened.first().map(|listener| address.bound_to(listener.address())));
-            for (shard, listener) in opened.into_iter().enumerate() {
-                listeners[shard].push(listener);
+    /// Returns where each topic has its home, for who restores histories.
+    #[must_use]
+    pub fn homes(&self) -> Homes {
+        Homes { hash_key: self.hash_key, shards: self.shards }
+    }
+
+    /// Ends a restoring; returns what came of it. `None`: a core is gone.
+    pub fn restored(&mut self) -> Option<Restored> {
+        let mut sum = Restored::default();
+        for gate in &self.gates {
+            if !gate.tell(Step::Restored) {
+                return None;
             }
         }
-        self.addresses = bound;
+        for gate in &self.gates {
+            sum.add(&gate.restored()?);
+        }
+        Some(sum)
+    }
+
+    /// Lets the shards accept.
+    pub fn let_in(&mut self, mut bound: Bound) {
+        bound.begin();
+        let Bound { listeners, addresses, files, .. } = bound;
+        self.addresses = addresses;
+        self.files = files;
         let mut of_cores: Vec<Vec<Vec<Listener>>> = self.gates.iter().map(|_| Vec::new()).collect();
         for (shard, listeners) in listeners.into_iter().enumerate() {
             let core = shard % of_cores.len();
             of_cores[core].push(listeners);
         }
-        self.gates.drain(..).zip(of_cores).for_each(|(gate, listeners)| gate.open(listeners));
-        Ok(())
+        for (gate, listeners) in self.gates.drain(..).zip(of_cores) {
+            // A core that is gone since has said why.
+            let _ = gate.tell(Step::Open(listeners));
+        }
     }
 
-    /// Listens on a path, once for each shard.
-    fn open_path(&self, address: &Listen) -> Result<(Vec<Listener>, SocketFile), StartError> {
-        let wrong = |error: io::Error| {
-            StartError {
-            cause: format!("cannot listen on {address}: {error}"),
-            cure: "choose another path with --listen, stop what listens there, or see to it that the folder is there and may be written \
-                   to"
-            .to_owned(),
-        }
-        };
-        let path = address.path().unwrap_or(Path::new(""));
-        let (socket, file) = unix::listen_at(path, self.unix).map_err(wrong)?;
-        let opened = (0..self.shards).map(|_| Listener::at_path(&socket)).collect::<Result<_, _>>().map_err(wrong)?;
-        Ok((opened, file))
+    /// Leaves the files of Unix sockets where they are: they are another process's now.
+    pub fn leave_files(&mut self) {
+        self.files.drain(..).for_each(SocketFile::leave);
     }
 
     /// Sends home what was started, and waits for it; returns how the threads ended.

@@ -96,6 +96,16 @@ marks! {
     HomeForgotten,
     /// The history used longest ago is forgotten because memory is short.
     HistoryGaveWay,
+    /// Nothing may change a history for now.
+    Frozen,
+    /// Histories may change again.
+    Thawed,
+    /// A shard that was asked whether it has heard everything has not yet.
+    SettlesLater,
+    /// A page of a dump takes several turns.
+    DumpedInTurns,
+    /// The history of a topic that is restored begins anew behind what is missing.
+    RestoredBehindAHole,
     /// A message is refused by its home.
     NotRecorded,
     /// A topic cannot be subscribed to, because there are as many as may be.

@@ -31,6 +31,7 @@ pub mod network;
 pub mod pattern;
 pub mod percent;
 pub mod proxy;
+pub mod snapshot;
 pub mod topic;
 pub mod violation;
 pub mod write;

@@ -48,6 +48,8 @@ targets! {
     script
     /// What proxies wrote is found, whatever stands before it.
     forwarded
+    /// Parts of a snapshot that were read are written again as they were.
+    snapshot
     /// What a client would like does not depend on what else it would like.
     prefer
 }

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use crate::config::Listen;
+use crate::handover::{Role, Shared};
 use crate::io::listen::until_free;
 use crate::io::unix::{SocketFile, UnixAccess, listen_at};
 use crate::shard::Entrance;
@@ -45,6 +46,28 @@ impl Socket {
             }
             Listen::Tls(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "it does not speak TLS")),
         }
+    }
+
+    /// Takes a socket that another process has made, and handed over.
+    pub(super) fn handed(address: &Listen, socket: OwnedFd) -> io::Result<(Listen, Socket, Option<SocketFile>)> {
+        match address {
+            Listen::Unix(_) => {
+                let socket = UnixListener::from(socket);
+                socket.set_nonblocking(true)?;
+                Ok((address.clone(), Socket::Unix(socket), None))
+            }
+            Listen::Tcp(_) | Listen::Tls(_) => {
+                let socket = TcpListener::from(socket);
+                socket.set_nonblocking(true)?;
+                Ok((address.clone(), Socket::Tcp(socket), None))
+            }
+        }
+    }
+
+    /// Returns a duplicate for the next process.
+    pub(super) fn duplicate(&self, address: &Listen) -> io::Result<Shared> {
+        let socket = self.as_fd().try_clone_to_owned()?;
+        Ok(Shared { role: Role::Admin, address: address.clone(), sockets: vec![socket] })
     }
 
     /// Accepts who waits.

@@ -2,9 +2,11 @@
 
 use corecast::admin::{Reading, Watched};
 use corecast::authority::Desk;
+use corecast::bound::Bound;
 use corecast::config::{Config, Listen};
 use corecast::control::{self, Asker, Hosts};
 use corecast::edge::Certificates;
+use corecast::handover::Shared;
 use corecast::io::check::StartError;
 use corecast::log;
 use corecast::node::{AuthorityEnd, Node, Settings};
@@ -30,9 +32,24 @@ impl Engine {
         Ok(Engine { node })
     }
 
-    /// Listens on the public addresses.
-    pub(super) fn listen(&mut self, config: &Config) -> Result<(), StartError> {
-        self.node.open(&config.listen)
+    /// Opens the public addresses, or takes them from what was handed over; nobody is let in yet.
+    pub(super) fn bind(&self, config: &Config, handed: &mut Vec<Shared>) -> Result<Bound, StartError> {
+        Bound::open(&config.listen, config.shards as usize, config.unix, handed)
+    }
+
+    /// Returns where histories that are restored go.
+    pub(super) fn node(&mut self) -> &mut Node {
+        &mut self.node
+    }
+
+    /// Lets everybody in.
+    pub(super) fn let_in(&mut self, bound: Bound) {
+        self.node.let_in(bound);
+    }
+
+    /// Leaves the files of Unix sockets to another process.
+    pub(super) fn leave_files(&mut self) {
+        self.node.leave_files();
     }
 
     /// Returns what is closed when every shard has ended.
@@ -51,7 +68,7 @@ impl Engine {
     }
 
     /// Returns what the admin listener may look at.
-    pub(super) fn watched(&self, hosts: Hosts, control: Asker, authority: Desk) -> Watched {
+    pub(super) fn watched(&self, hosts: Hosts, control: Asker, authority: Desk, retired: Receiver<()>) -> Watched {
         let (board, state) = (self.node.board().clone(), self.node.board().clone());
         Watched {
             read: Box::new(move || {
@@ -71,6 +88,7 @@ impl Engine {
             hosts,
             control: Some(control),
             authority: Some(authority),
+            retired: Some(retired),
         }
     }
 

@@ -8,12 +8,14 @@ mod check;
 mod client;
 mod completions;
 mod engine;
+mod inherit;
 mod man;
 mod plan;
 mod print;
 mod publish;
 mod ready;
 mod serve;
+mod snapshot;
 mod subscribe;
 mod token;
 mod tune;
@@ -61,6 +63,8 @@ enum Word {
     Pub(publish::Arguments),
     /// Subscribes to topics and prints their messages until stopped.
     Sub(subscribe::Arguments),
+    /// Saves what a running engine remembers, or reads what was saved.
+    Snapshot(snapshot::Arguments),
     /// Makes a token for trying, a secret or an API key; says what a token gives.
     Token(token::Arguments),
     /// Says what of this host would limit the engine, explains it, and raises limits.
@@ -96,6 +100,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Word::Ready(arguments)) => ready::run(&arguments),
         Some(Word::Pub(arguments)) => publish::run(&arguments),
         Some(Word::Sub(arguments)) => subscribe::run(&arguments),
+        Some(Word::Snapshot(arguments)) => snapshot::run(&arguments),
         Some(Word::Token(arguments)) => token::run(&arguments),
         Some(Word::Tune(arguments)) => tune::run(&arguments),
         Some(Word::Plan(arguments)) => plan::run(&arguments),

@@ -9,21 +9,24 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use corecast::authority::{self, Desk, Prepared};
 use corecast::config::{self, Config, Flags, Host, Listen};
 use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
 use corecast::edge::{First, Serving};
-use corecast::io::check::StartError;
+use corecast::handover::give::{self, Giver, Sockets};
+use corecast::handover::take::Wish;
+use corecast::io::check::{StartError, fault};
+use corecast::io::doorbell::Doorbell;
 use corecast::io::poll;
-use corecast::io::unix::SocketFile;
 use corecast::{admin, log};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::SIGHUP;
 
 use super::engine::Engine;
+use super::inherit::{Inheritance, Succession};
 use super::{Hangup, Outcome};
 
 pub(super) fn run(flags: &Flags) -> Outcome {
@@ -72,7 +75,7 @@ const THREADS: usize = 6;
 pub(super) fn threads(config: &Config) -> usize {
     let cores = (config.shards as usize).min(config.cores.len().max(1));
     let hook = if config.authority.hook_url.is_some() { config.authority.hook_parallel as usize } else { 0 };
-    cores + THREADS + hook - usize::from(config.admin.is_empty())
+    cores + THREADS + hook + usize::from(config.take_over.is_some()) - usize::from(config.admin.is_empty())
 }
 
 /// A running engine and what the control plane needs to end it.
@@ -80,8 +83,9 @@ struct Running {
     engine: Engine,
     signals: Receiver<i32>,
     control: Asker,
-    /// Files of the admin listener, which go with the engine.
-    _files: Vec<SocketFile>,
+    /// Says that everything is somebody else's now.
+    given: (Sender<Wish>, Receiver<Wish>),
+    succession: Succession,
 }
 
 fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
@@ -90,30 +94,50 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
     let first = serving.as_ref().map(|serving| serving.first.clone());
     let tls = serving.map(Tls::new);
+    let over = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
     let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
     let authority = authority(&mut engine, prepared);
     let control =
         authority.and_then(|authority| Ok((control(&mut engine, config, flags, &hosts, tls, &authority)?, authority)));
-    let bind = || (!config.admin.is_empty()).then(|| admin::Listener::bind(&config.admin, config.unix)).transpose();
-    let listening = control.and_then(|control| Ok((control, bind()?)));
-    let listening = listening.and_then(|listening| engine.listen(config).map(|()| listening));
-    let ((control, authority), admin) = match listening {
+    let listening = control.and_then(|control| Ok((control, Inheritance::take(config, &mut engine)?)));
+    let ((control, authority), Inheritance { bound, admin, handover, sockets }) = match listening {
         Ok(listening) => listening,
         Err(problem) => {
             engine.give_up();
             return Err(problem);
         }
     };
+    engine.let_in(bound);
     let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
-    let watched = engine.watched(hosts, control.clone(), authority);
-    let files = admin.map_or_else(Vec::new, |listener| listener.serve(watched));
+    let (retire, retired) = bounded(1);
+    let watched = engine.watched(hosts, control.clone(), authority, retired);
+    let bell = admin.as_ref().map(admin::Listener::bell);
+    let mut files = admin.map_or_else(Vec::new, |listener| listener.serve(watched));
+    let given = bounded(1);
+    let sockets: Sockets = Arc::new(Mutex::new(Some(sockets)));
+    if let Some((listener, file)) = handover {
+        files.extend(file);
+        let shards = config.shards as usize;
+        let giver = Giver {
+            control: control.clone(),
+            shards,
+            sockets: sockets.clone(),
+            bell: over.clone(),
+            given: given.0.clone(),
+        };
+        // Another engine may have ended for this one: it has to go on.
+        if let Err(StartError { cause, cure }) = give::start(listener, giver) {
+            tracing::error!(cause, cure, "the next engine cannot take over from this one");
+        }
+    }
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), &admin_addresses, first.as_ref());
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
-    Ok(Running { engine, signals, control, _files: files })
+    let succession = Succession { files, sockets, over, retire, bell };
+    Ok(Running { engine, signals, control, given, succession })
 }
 
 /// Starts the authority, which says who may do what.
@@ -238,31 +262,39 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
-        let by_signal = loop {
-            match self.signals.recv_timeout(LOOK_EVERY) {
-                Ok(SIGHUP) => {
-                    // What comes of it is logged; if there is no room for it, many are on their way already.
-                    self.control.ask(Demand::Reload, None);
-                }
-                Ok(signal) => break Some(signal),
+        let Running { mut engine, signals, control, given, succession } = self;
+        let why = loop {
+            crossbeam_channel::select! {
+                recv(signals) -> signal => match signal {
+                    Ok(SIGHUP) => {
+                        // What comes of it is logged; if there is no room for it, many are on their way already.
+                        control.ask(Demand::Reload, None);
+                    }
+                    Ok(signal) => break Stop::Signal(signal),
+                    Err(_) => return Outcome::Failed("the thread that waits for signals is gone".to_owned()),
+                },
+                recv(given.1) -> wish => if let Ok(wish) = wish { break Stop::Given(wish) },
                 // A shard that cannot go on asks all others to drain: without it nobody would be served right.
-                Err(RecvTimeoutError::Timeout) if self.engine.draining() => break None,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Outcome::Failed("the thread that waits for signals is gone".to_owned());
-                }
+                default(LOOK_EVERY) => {}
+            }
+            if engine.draining() {
+                break Stop::Shard;
             }
         };
         let timeout = Duration::from_millis(config.shutdown_timeout_ms);
-        match by_signal {
-            Some(signal) => tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping"),
-            None => tracing::error!("a shard ended by itself, stopping"),
+        match why {
+            Stop::Signal(signal) => {
+                tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping");
+            }
+            // It is said where it happened.
+            Stop::Given(_) => {}
+            Stop::Shard => tracing::error!("a shard ended by itself, stopping"),
         }
-        let Running { engine, signals, _files, .. } = self;
+        let _files = succession.pass_on(why, &mut engine);
         engine.stop();
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {
-                Ok(()) if by_signal.is_some() => {
+                Ok(()) if why != Stop::Shard => {
                     tracing::info!("stopped");
                     Outcome::Fine
                 }
@@ -274,6 +306,17 @@ impl Running {
             default(timeout + GRACE) => Outcome::Failed(format!("a shard did not stop within {timeout:?}")),
         }
     }
+}
+
+/// Why the engine ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// A signal.
+    Signal(i32),
+    /// Everything is somebody else's.
+    Given(Wish),
+    /// A shard ended by itself.
+    Shard,
 }
 
 fn name(signal: i32) -> &'static str {

@@ -13,6 +13,7 @@ use crate::grant::UnixGrants;
 
 const TLS: &str = "TLS and proxies";
 const UNIX: &str = "Unix sockets";
+const UPGRADES: &str = "Upgrades and restarts";
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.contains(char::is_alphanumeric) {
@@ -20,6 +21,14 @@ fn path(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("`{text}` is not a file: expected a path, as in /etc/corecast/cert.pem"))
     }
+}
+
+fn path_or_off(text: &str) -> Result<Option<PathBuf>, String> {
+    if text == "off" { Ok(None) } else { path(text).map(Some) }
+}
+
+fn path_text(path: Option<&PathBuf>) -> String {
+    path.map_or_else(|| "off".to_owned(), |path| path.display().to_string())
 }
 
 fn joined_paths(paths: &[PathBuf]) -> String {
@@ -185,5 +194,29 @@ pub(super) const ROWS: &[Setting] = &[
         reloads: true,
         set: |c, text, _| UnixGrants::read(text).map(|v| c.unix_grants = v),
         show: |c| c.unix_grants.to_string(),
+    },
+    Setting {
+        heading: UPGRADES,
+        key: "take-over",
+        value: "PATH",
+        default: "off",
+        help: "Path of a Unix socket for upgrades, or `off`: an engine that starts takes histories and listening sockets over from one that \
+               waits there, and then waits there itself. Only root and the user of the engine are served",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| path_or_off(text).map(|v| c.take_over = v),
+        show: |c| path_text(c.take_over.as_ref()),
+    },
+    Setting {
+        heading: UPGRADES,
+        key: "snapshot",
+        value: "FILE",
+        default: "off",
+        help: "File that histories are restored from at start, as `corecast snapshot save` wrote it, or `off`; if it is not there, the engine \
+               starts without",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| path_or_off(text).map(|v| c.snapshot = v),
+        show: |c| path_text(c.snapshot.as_ref()),
     },
 ];

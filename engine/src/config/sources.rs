@@ -340,7 +340,7 @@ mod tests {
                 "listen" | "admin" => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
                 "origins" => ["https://a", "https://b", "https://c"],
                 "cores" => ["1", "2", "3"],
-                "tls-cert" | "tls-key" | "tls-client-ca" => ["/a", "b", "c/d"],
+                "tls-cert" | "tls-key" | "tls-client-ca" | "take-over" | "snapshot" => ["/a", "b", "c/d"],
                 "tls-client-auth" => ["optional", "required", "off"],
                 "proxy-protocol" => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
                 "trusted-proxies" => ["10.0.0.0/8", "::1", "fd00::/8"],

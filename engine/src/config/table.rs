@@ -124,6 +124,8 @@ impl Config {
             proxy_protocol: Vec::new(),
             trusted_proxies: Vec::new(),
             unix: UnixAccess::default(),
+            take_over: None,
+            snapshot: None,
             unix_grants: UnixGrants::default(),
             forwarded_header: forwarded::Header::default(),
             demo: true,

@@ -12,7 +12,7 @@ pub(super) fn rows(mut said: Vec<(usize, Said)>, rows_max: usize) -> Outcome {
     let mut rows: Vec<(u64, Value)> = Vec::new();
     for (shard, said) in said {
         match said {
-            Said::Applied(_) | Said::Revoked(_) => {}
+            Said::Applied(_) | Said::Revoked(_) | Said::Frozen | Said::Settled | Said::Dumped(_) => {}
             Said::Connections(of_shard) => rows.extend(of_shard.into_iter().map(|row| {
                 let value = json!({
                     "shard": shard, "slot": row.slot, "peer": row.peer.to_string(), "kind": row.kind,
@@ -57,6 +57,11 @@ pub(super) fn revoked(said: &[(usize, Said)], late: &[usize]) -> Outcome {
     }
     let reason = "it holds, but these shards stand still or have much to end, and are not done with it";
     Outcome { status: 504, body: json!({ "ended": ended, "late": late, "reason": reason }).to_string() }
+}
+
+/// Says that all shards have done what they were told to.
+pub(super) fn done() -> Outcome {
+    Outcome { status: 200, body: "{}".to_owned() }
 }
 
 /// Says which shards did not answer in time.

@@ -52,6 +52,10 @@ impl<D: Driver> Driver for Through<'_, D> {
         self.driver.hold_accepting(held);
     }
 
+    fn cancel_accepts(&mut self) {
+        self.driver.cancel_accepts();
+    }
+
     fn stop_accepting(&mut self) {
         self.driver.stop_accepting();
     }

@@ -112,7 +112,12 @@ impl Ring {
         }
         if result < 0 {
             self.slots_promised -= 1;
-            if self.stopped || result == -libc::ECANCELED {
+            if self.stopped {
+                return None;
+            }
+            if result == -libc::ECANCELED {
+                // Unless they are held: then it is armed when they are not any more.
+                self.arm_accepts(listener, 1, true);
                 return None;
             }
             if out_of_something(-result) {

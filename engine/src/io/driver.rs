@@ -193,6 +193,8 @@ pub trait Driver {
     fn accept(&mut self, listener: u8);
     /// With `held`, nobody more is accepted before it is called without: who was taken by then still comes, others wait in the kernel.
     fn hold_accepting(&mut self, held: bool);
+    /// Takes accepts back that wait for somebody to come: with those held, only who was taken by now still comes.
+    fn cancel_accepts(&mut self) {}
     /// Stops accepting on every listener, for good, and closes them.
     fn stop_accepting(&mut self);
     /// Arms a receive, or a wait for readability.

@@ -65,6 +65,24 @@ impl Listener {
         Ok(Listener { fd: socket.try_clone()?, address: address::OF_UNIX, is_unix: true })
     }
 
+    /// Returns one whose socket another process has made, and handed over.
+    ///
+    /// # Errors
+    /// It is no socket of the network.
+    pub fn handed(fd: OwnedFd) -> io::Result<Listener> {
+        let address = bound(&fd)?;
+        Ok(Listener { fd, address, is_unix: false })
+    }
+
+    /// Lets those come to it that are made by [`beside`]; one that listens already listens on.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn begin(&self) -> io::Result<()> {
+        // SAFETY: a system call on our own descriptor, without memory.
+        if unsafe { libc::listen(self.fd.as_raw_fd(), BACKLOG) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Says whether it is a Unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
@@ -138,22 +156,33 @@ fn open_all(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> 
     }
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
-        let fd = socket(address)?;
-        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        set(&fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)?;
-        bind(&fd, address)?;
-        // SAFETY: a system call on our own descriptor, without memory.
-        if unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        address = bound(&fd)?;
-        listeners.push(Listener { fd, address, is_unix: false });
+        let listener = open_one(address)?;
+        listener.begin()?;
+        address = listener.address;
+        listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Binds `count` sockets beside those of ours that listen on an address, in another process for now. They do not listen yet: nobody would
+/// accept from them.
+///
+/// # Errors
+/// The address and what the kernel said: the other process is another user's.
+pub fn beside(address: SocketAddr, count: usize) -> Result<Vec<Listener>, ListenError> {
+    (0..count).map(|_| open_one(address).map_err(|error| ListenError { address, error })).collect()
+}
+
+fn open_one(address: SocketAddr) -> io::Result<Listener> {
+    let fd = socket(address)?;
+    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    set(&fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX)?;
+    set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)?;
+    bind(&fd, address)?;
+    Listener::handed(fd)
 }
 
 /// Makes a TCP socket of the address's family.

@@ -40,6 +40,7 @@ pub mod executor;
 pub mod listen;
 pub mod memory;
 mod parts;
+pub mod pass;
 pub mod poll;
 pub mod random;
 pub mod rest;

@@ -486,13 +486,17 @@ impl Driver for Ring {
         }
     }
 
-    fn stop_accepting(&mut self) {
-        self.stopped = true;
+    fn cancel_accepts(&mut self) {
         for listener in 0..self.accepting.len() {
             for entry in self.accepting[listener].cancel_all() {
                 self.push(&entry);
             }
         }
+    }
+
+    fn stop_accepting(&mut self) {
+        self.stopped = true;
+        self.cancel_accepts();
         // Queued accepts name the listeners' descriptors, so they go to the kernel before these are closed.
         self.enter();
         self.accepting.iter_mut().for_each(Accepting::close);

@@ -54,6 +54,27 @@ pub struct SocketFile {
     inode: (u64, u64),
 }
 
+impl SocketFile {
+    /// Takes up the file of a socket that another process has made, and handed over.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn handed(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: path.to_owned(), inode: inode(path)? })
+    }
+
+    /// Returns where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves the file where it is: it is somebody else's now.
+    pub fn leave(mut self) {
+        self.inode = (0, 0);
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Somebody may have put another in its place.

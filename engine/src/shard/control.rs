@@ -1,12 +1,12 @@
 //! What the control plane wants of a shard: new limits, and answers to what an operator asks.
 //!
 //! Owns: the orders, the answers, and the one order that is being done. Touches: reads everything, changes the limits; what is taken
-//! back is taken by [`super::grant::revoke`].
+//! back is taken by [`super::grant::revoke`], and what is handed over goes by [`super::handover`].
 //! Never: takes longer than a slice of a turn ([`LOOKS`]), waits for the control plane, or grows: each order has one answer of
 //! bounded length. A look that takes several turns is no snapshot: what moves meanwhile may be missing, or stand there twice.
 
 use super::Shard;
-use super::errand::{Answer, ConnectionRow, Errand, Look, Most, Rows, Said, SlowRow, TopicRow, Wanted};
+use super::errand::{Answer, ConnectionRow, Dumping, Errand, Look, Most, Page, Rows, Said, SlowRow, TopicRow, Wanted};
 use super::limits::Limits;
 use super::memory::wheel::TICK_MS;
 use super::session::request::embed;
@@ -23,10 +23,13 @@ impl Shard {
     #[cold]
     pub(super) fn obey<D: Driver>(&mut self, driver: &mut D) {
         self.crossings.links.take_orders();
-        let answer = match (self.look.take(), self.revoking.take()) {
-            (Some(look), _) => self.look_on(look),
-            (None, Some(revoking)) => self.revoke_on(driver, revoking),
-            (None, None) => match self.crossings.links.next_order() {
+        let begun = (self.look.take(), self.revoking.take(), self.dumping.take(), self.settling.take());
+        let answer = match begun {
+            (Some(look), ..) => self.look_on(look),
+            (_, Some(revoking), ..) => self.revoke_on(driver, revoking),
+            (_, _, Some(dumping), _) => self.dump_on(driver, dumping),
+            (.., Some((number, unheard))) => self.settle_on(number, unheard),
+            (None, None, None, None) => match self.crossings.links.next_order() {
                 None => None,
                 Some(Errand { number, wish: Wanted::Set(limits) }) => {
                     Some(Answer { number, said: Said::Applied(self.hold_to(limits)) })
@@ -38,6 +41,14 @@ impl Shard {
                     let revoking = self.begin_revoking(number, revocations);
                     self.revoke_on(driver, revoking)
                 }
+                Some(Errand { number, wish: Wanted::Freeze(frozen) }) => {
+                    self.freeze(driver, frozen);
+                    Some(Answer { number, said: Said::Frozen })
+                }
+                Some(Errand { number, wish: Wanted::Settle }) => self.settle_on(number, self.all_shards()),
+                Some(Errand { number, wish: Wanted::Dump(place, bytes_max) }) => {
+                    self.dump_on(driver, Box::new(Dumping { number, place, bytes_max, page: Page::default() }))
+                }
             },
         };
         if let Some(answer) = answer {
@@ -45,7 +56,8 @@ impl Shard {
             driver.wake(self.crossings.links.shards());
         }
         let unheard = self.hear_verdicts();
-        let unfinished = self.look.is_some() || self.revoking.is_some();
+        let unfinished =
+            self.look.is_some() || self.revoking.is_some() || self.dumping.is_some() || self.settling.is_some();
         if unheard || unfinished || self.crossings.links.has_next_order() {
             self.crossings.links.put_off_orders();
         }

@@ -28,6 +28,76 @@ pub enum Wanted {
     /// Nothing of this is believed any more: connections with such grants end, and verdicts of before are forgotten. Whoever sends it
     /// has made the authority know it before, so that no later verdict says otherwise.
     Revoke(Box<[Revocation]>),
+    /// With true, whatever would change a history is refused as `draining` from now on; with false, it is taken again.
+    Freeze(bool),
+    /// To be told when all that other shards had sent is heard: if every shard is frozen, histories do not change any more.
+    Settle,
+    /// Homes from a place on, in at most so many bytes, unless a single message is larger.
+    Dump(DumpPlace, usize),
+}
+
+/// Where a dump of homes goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DumpPlace {
+    /// The place of a home.
+    pub(super) home: usize,
+    /// Its epoch, and the number of its last message that is dumped; none: it begins.
+    pub(super) after: Option<(u32, u64)>,
+}
+
+impl DumpPlace {
+    /// Returns the beginning of the home at a place.
+    pub(super) fn at(home: usize) -> DumpPlace {
+        DumpPlace { home, after: None }
+    }
+
+    /// Says whether it is in the middle of a topic.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        self.after.is_some()
+    }
+}
+
+/// A piece of a dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Parts of a snapshot, as [`corecast_protocol::snapshot`] has them.
+    pub bytes: Vec<u8>,
+    /// Topics that begin in it.
+    pub topics: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// Where the next one begins; none: this is the last.
+    pub next: Option<DumpPlace>,
+}
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Topics.
+    pub topics: u64,
+    /// Their messages.
+    pub messages: u64,
+    /// Topics that there was no room for.
+    pub topics_left_out: u64,
+    /// Messages that there was no room for, that are too large here, or that stand before such ones.
+    pub messages_left_out: u64,
+}
+
+impl Restored {
+    /// So many messages of those that were counted are left out.
+    pub(super) fn lose(&mut self, messages: u64) {
+        self.messages -= messages;
+        self.messages_left_out += messages;
+    }
+
+    /// Adds what another shard has restored.
+    pub fn add(&mut self, other: &Restored) {
+        self.topics += other.topics;
+        self.messages += other.messages;
+        self.topics_left_out += other.topics_left_out;
+        self.messages_left_out += other.messages_left_out;
+    }
 }
 
 /// What can be asked.
@@ -63,6 +133,12 @@ pub enum Said {
     Slow(Vec<SlowRow>),
     /// It holds from now on: so many connections were ended.
     Revoked(u64),
+    /// It is so from now on.
+    Frozen,
+    /// It has heard all that it was sent before it was asked.
+    Settled,
+    /// A piece of a dump.
+    Dumped(Page),
 }
 
 /// A connection.
@@ -215,6 +291,16 @@ impl Revoking {
     pub(super) fn new(number: u64, revocations: Box<[Revocation]>) -> Revoking {
         Revoking { number, revocations, next_grant: 0, next_slot: 0, any: false, ended: 0 }
     }
+}
+
+/// A dump of a page that is being made.
+#[derive(Debug)]
+pub(super) struct Dumping {
+    /// The errand's number.
+    pub(super) number: u64,
+    pub(super) place: DumpPlace,
+    pub(super) bytes_max: usize,
+    pub(super) page: Page,
 }
 
 #[cfg(test)]

@@ -157,6 +157,12 @@ impl Governor {
         };
     }
 
+    /// Says whether nobody is accepted now.
+    #[must_use]
+    pub(super) fn holds(&self) -> bool {
+        self.holds
+    }
+
     /// Returns when the shard has to take a turn at the latest, so that newcomers do not wait for one that rests.
     #[must_use]
     pub(super) fn looks_us(&self) -> Option<u64> {

@@ -35,6 +35,7 @@ mod expire;
 mod flush;
 mod governor;
 mod grant;
+mod handover;
 mod hear;
 mod ledger;
 pub(crate) mod limits;
@@ -65,7 +66,7 @@ use corecast_protocol::topic::{is_system, occupied};
 use siphasher::sip::SipHasher13;
 
 use crate::io::driver::{Completion, Slot};
-use crate::mesh::Links;
+use crate::mesh::{Links, Shards};
 use accepting::Accepting;
 use clock::Clock;
 use crossing::Crossings;
@@ -94,7 +95,11 @@ use work::{Postponed, Work};
 pub use check::{Head, Readers, Standing};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
-pub use errand::{Answer, ConnectionRow, Errand, Question, ROWS_MAX, Said, SlowRow, TopicRow, Wanted};
+pub use errand::{
+    Answer, ConnectionRow, DumpPlace, Errand, Page, Question, ROWS_MAX, Restored, Said, SlowRow, TopicRow, Wanted,
+};
+pub use handover::Restore;
+pub(crate) use handover::home_shard;
 pub use limits::{Asks, Limits, Quotas};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub(crate) use memory::slab::Slab;
@@ -199,6 +204,12 @@ pub struct Shard {
     look: Option<Box<errand::Look>>,
     /// What the control plane takes back, while that is being done.
     revoking: Option<Box<errand::Revoking>>,
+    /// The page of a dump that is being written.
+    dumping: Option<Box<errand::Dumping>>,
+    /// Who waits until these shards are heard.
+    settling: Option<(u64, Shards)>,
+    /// Nothing changes a history.
+    frozen: bool,
     draining: bool,
     drain_next: Slot,
     /// After how many seconds whoever is refused next may come back, if that is known.
@@ -256,6 +267,9 @@ impl Shard {
             governor: Governor::new(),
             look: None,
             revoking: None,
+            dumping: None,
+            settling: None,
+            frozen: false,
             draining: false,
             drain_next: 0,
             comes_back_s: None,
@@ -354,27 +368,16 @@ impl Shard {
     }
 
     fn hash(&self, topic: &str) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key, !self.hash_key);
-        hasher.write(topic.as_bytes());
-        hasher.finish()
+        hash_of(self.hash_key, topic)
     }
 
     /// Returns the hash of a topic. One that tells how many read another has the same home as that.
     fn hash_topic(&self, topic: &str) -> u64 {
-        if is_system(topic) { self.hash_system_topic(topic) } else { self.hash(topic) }
-    }
-
-    #[cold]
-    fn hash_system_topic(&self, topic: &str) -> u64 {
-        let hash = self.hash(topic);
-        let Some(of) = occupied(topic) else { return hash };
-        let shards = self.crossings.links.shards() as u64;
-        let home = self.home_of(self.hash(of)) as u64;
-        (hash / shards * shards).checked_add(home).unwrap_or(home)
+        hash_topic_of(self.hash_key, self.crossings.links.shards(), topic)
     }
 
     fn home_of(&self, hash: u64) -> usize {
-        (hash % self.crossings.links.shards() as u64) as usize
+        home_among(self.crossings.links.shards(), hash)
     }
 
     /// Returns the connection's `Active`, made if need be.
@@ -432,4 +435,27 @@ impl Shard {
             subscriber.flags &= !LOOK;
         }
     }
+}
+
+fn hash_of(key: u64, topic: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(key, !key);
+    hasher.write(topic.as_bytes());
+    hasher.finish()
+}
+
+fn home_among(shards: usize, hash: u64) -> usize {
+    (hash % shards as u64) as usize
+}
+
+fn hash_topic_of(key: u64, shards: usize, topic: &str) -> u64 {
+    if is_system(topic) { hash_system_topic_of(key, shards, topic) } else { hash_of(key, topic) }
+}
+
+#[cold]
+fn hash_system_topic_of(key: u64, shards: usize, topic: &str) -> u64 {
+    let hash = hash_of(key, topic);
+    let Some(of) = occupied(topic) else { return hash };
+    let home = home_among(shards, hash_of(key, of)) as u64;
+    let shards = shards as u64;
+    (hash / shards * shards).checked_add(home).unwrap_or(home)
 }

@@ -261,13 +261,13 @@ refusals! {
     Draining, refused_draining: Row {
         name: "draining",
         text: "the engine is shutting down",
-        when: "the engine is going to end",
-        cure: "come back then, with your cursor; with very many others, it says later",
+        when: "the engine is going to end, or hands its histories over to another one",
+        cure: "come back then, with your cursor; with very many others, it says later. A message that is refused so was not published",
         status: Some(503),
         headers: &[],
         comes_back_s: Some((1, 10)),
         close: Some(close::GOING_AWAY),
-        err: None,
+        err: Some(ErrCode::Draining),
         event: true,
     };
 }

@@ -103,7 +103,7 @@ impl Shard {
                 reach(Mark::OverloadHolds);
                 driver.hold_accepting(true);
             }
-            Accepts::Again => driver.hold_accepting(false),
+            Accepts::Again => driver.hold_accepting(self.frozen),
         }
     }
 

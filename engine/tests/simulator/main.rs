@@ -36,6 +36,7 @@ mod forever_frame;
 mod ghosts;
 mod glutton;
 mod guest;
+mod handover;
 mod hoarder;
 mod holders;
 mod item;

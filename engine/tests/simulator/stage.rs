@@ -3,9 +3,11 @@
 //! Owns: the shards and their turns, one each in every round. Checks after every turn what holds between turns.
 //! Never: draws by chance what happens; a scene is the same in every run.
 
+use corecast::handover::load::{Homes, Sink, load};
 use corecast::io::driver::Driver as _;
 use corecast::mesh;
-use corecast::shard::{Limits, Setup, Shard, Stats};
+use corecast::shard::{Limits, Restore, Restored, Setup, Shard, Stats};
+use corecast_protocol::snapshot::Head;
 
 use crate::faults::Faults;
 use crate::kernel::FakeKernel;
@@ -61,12 +63,35 @@ impl Stage {
         (Stage::of(limits, Stage::sizes(limits), links), deaf)
     }
 
+    /// Makes shards that come after others, with another key and other chance, and restores what those said last.
+    pub(crate) fn after(shards: usize, limits: &Limits, saved: &[u8], manner: Manner) -> (Stage, Restored) {
+        let links = mesh::join(shards, shards, limits.ring_bytes(1));
+        let mut stage = Stage::seeded(limits, Stage::sizes(limits), links, 2);
+        let Manner { is_last, leaves_out } = manner;
+        if leaves_out {
+            stage.berths.iter_mut().for_each(|(shard, _)| shard.leave_out_numbers());
+        }
+        let mut pieces = Pieces { restores: (0..shards).map(|_| Restore::new(is_last)).collect(), stage: &mut stage };
+        load(&mut &*saved, Homes { hash_key: 2, shards }, &mut pieces).expect("it is right");
+        let mut sum = Restored::default();
+        let restores = pieces.restores;
+        for ((shard, _), restore) in stage.berths.iter_mut().zip(restores) {
+            sum.add(&shard.restored(restore));
+            shard.check();
+        }
+        (stage, sum)
+    }
+
     fn sizes(limits: &Limits) -> Sizes {
         let memory_bytes = usize::try_from(limits.memory_bytes).expect("scenes are small");
         Sizes { memory_bytes, slots: 1024, buffers: 256, buffer_bytes: 4096, orders: 1024 }
     }
 
     fn of(limits: &Limits, sizes: Sizes, links: Vec<mesh::Links>) -> Stage {
+        Stage::seeded(limits, sizes, links, 1)
+    }
+
+    fn seeded(limits: &Limits, sizes: Sizes, links: Vec<mesh::Links>, seed: u64) -> Stage {
         let slots = sizes.slots;
         let faults = Faults { delay_us_max: 1, ..Faults::NONE };
         let net = Net::shared(links[0].shards());
@@ -77,9 +102,9 @@ impl Stage {
                 index,
                 limits: limits.clone(),
                 links,
-                seed: 1,
+                seed,
                 slots_max: slots,
-                hash_key: 1,
+                hash_key: seed,
                 wall_offset_us: 0,
             };
             (Shard::new(setup), kernel)
@@ -200,6 +225,34 @@ impl Stage {
         let mut sum = Stats::default();
         self.berths.iter_mut().for_each(|(shard, _)| sum.add(shard.stats()));
         sum
+    }
+}
+
+/// How shards come after others.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// What they restore was the last word.
+    pub(crate) is_last: bool,
+    /// Their numbers leave some out, as those of the others did.
+    pub(crate) leaves_out: bool,
+}
+
+/// Nothing was numbered behind what is restored.
+pub(crate) const LAST: Manner = Manner { is_last: true, leaves_out: false };
+
+/// Where pieces of a snapshot go.
+struct Pieces<'s> {
+    stage: &'s mut Stage,
+    restores: Vec<Restore>,
+}
+
+impl Sink for Pieces<'_> {
+    fn begin(&mut self, _: Head) {}
+
+    fn give(&mut self, shard: usize, piece: Vec<u8>) -> bool {
+        let (of_shard, kernel) = &mut self.stage.berths[shard];
+        of_shard.restore(kernel, &mut self.restores[shard], &piece);
+        true
     }
 }
 

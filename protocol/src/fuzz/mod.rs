@@ -5,11 +5,13 @@
 //! found does not depend on the cuts; what was read and is written again reads the same. Not part of the crate's interface.
 
 mod cuts;
+mod kept;
 mod patterns;
 mod streams;
 mod trips;
 
 pub use cuts::{chunked, credential, decoder, head, proxy, response};
+pub use kept::snapshot;
 pub use patterns::pattern;
 pub use streams::{forwarded, multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};

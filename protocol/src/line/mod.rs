@@ -45,10 +45,12 @@ pub enum ErrCode {
     Unauthorized,
     /// Nobody can say now whether the client may.
     Unavailable,
+    /// The engine is going to end, or hands over to another one.
+    Draining,
 }
 
 impl ErrCode {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::BadCommand,
         Self::BadTopic,
         Self::TooLarge,
@@ -60,6 +62,7 @@ impl ErrCode {
         Self::Moved,
         Self::Unauthorized,
         Self::Unavailable,
+        Self::Draining,
     ];
 
     /// Says the word that stands for it on the wire.
@@ -76,6 +79,7 @@ impl ErrCode {
             Self::Moved => "moved",
             Self::Unauthorized => "unauthorized",
             Self::Unavailable => "unavailable",
+            Self::Draining => "draining",
         }
     }
 

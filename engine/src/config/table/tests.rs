@@ -63,6 +63,8 @@ fn other_values_read_back() {
         ("forwarded-header", "forwarded"),
         ("unix-mode", "0600"),
         ("unix-owner", "0:5"),
+        ("take-over", "/run/corecast/take-over"),
+        ("snapshot", "/var/lib/corecast/snapshot"),
         ("unix-grants", "uid:7 publish:a/#,gid:8"),
         ("max-connections", "20000000"),
         ("max-connections-per-address", "off"),

@@ -37,6 +37,11 @@ impl Shard {
 
     fn parsed_command<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> Outcome {
         let (outcome, id) = match line::parse(bytes) {
+            Ok(Command::Sub { .. }) if self.frozen && self.draining => {
+                // The topic may be a new one, whose first life is another process's to begin.
+                self.farewell(driver, slot);
+                return Outcome::Done;
+            }
             Ok(Command::Sub { topic, since, conflate, every_ms, id }) => {
                 if !self.may_replay(slot, since.unwrap_or_default()) {
                     return Outcome::Wait(Wait::Answer);
@@ -70,6 +75,10 @@ impl Shard {
         };
         if let Outcome::Refused(refusal) = outcome {
             self.refuse_command(driver, slot, id, refusal);
+            if refusal == Refusal::Draining && self.draining {
+                // Whoever takes it over takes it: there is nothing to stay here for.
+                self.farewell(driver, slot);
+            }
         }
         outcome
     }

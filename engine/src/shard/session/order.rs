@@ -62,6 +62,8 @@ impl Shard {
     /// Sends a home what a session wants it to do.
     pub(in crate::shard) fn order(&mut self, slot: Slot, order: Order<'_>) -> Outcome {
         match order {
+            // It would be missing from what another process has taken over by now.
+            Order::Publish { .. } | Order::Clear { .. } if self.frozen => Outcome::Refused(Refusal::Draining),
             Order::Publish { topic, content, expected, asker, token } => {
                 if self.limits.is_too_large(topic, content.payload.len()) {
                     return Outcome::Refused(Refusal::TooLarge);

@@ -1,8 +1,15 @@
 //! Homes: numbering and memory of the topics that are hashed to this shard.
 //!
 //! Owns: per topic its epoch, its history, and its audience (the shards with subscribers). A home without audience and
-//! history does not exist. Homes with a history stand in a list by last use: when memory is short, the one that was
-//! used longest ago gives way first.
+//! history does not exist, but for those that came from a snapshot and are awaited, for a while: their readers come back with cursors.
+//! Homes with a history, and awaited ones, stand in a list by last use: when memory is short, the one that was used longest ago gives way first.
+
+mod check;
+mod dump;
+mod restore;
+
+pub(in crate::shard) use dump::Came;
+pub(in crate::shard) use restore::Restoring;
 
 use crate::io::memory::Memory;
 use crate::mesh::{Content, Lost, Name, Standing, Start};
@@ -11,7 +18,6 @@ use crate::shard::limits::{Keeps, Limits};
 use crate::shard::memory::few::Few;
 use crate::shard::memory::pool::Owner;
 use crate::shard::memory::slab::Slab;
-use crate::shard::rules::Rules;
 use crate::shard::topic::chain::{Chain, Store, WIDE_MARK_BYTES};
 use crate::shard::topic::member::{Member, Resolved};
 use crate::shard::topic::names::{NamePlace, Names};
@@ -51,6 +57,8 @@ pub(in crate::shard) struct Home {
     older: u32,
     newer: u32,
     listed: bool,
+    /// It came from a snapshot, and its readers may be on their way.
+    awaited: bool,
 }
 
 impl Home {
@@ -159,6 +167,18 @@ impl Home {
         self.history.record(store, memory, position).len as usize - RECORD_HEAD
     }
 
+    /// Forgets what is more than it may remember, keeping the newest message.
+    fn forget_surplus(&mut self, store: &mut Store, memory: &Memory, keeps: Keeps) {
+        let (messages_max, bytes_max) = (u64::from(keeps.messages), u64::from(keeps.bytes));
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let count = self.history.next() - self.history.first();
+            if count <= 1 || count <= messages_max && self.payload_bytes <= bytes_max {
+                break;
+            }
+            self.forget_first(store, memory);
+        }
+    }
+
     fn forget_first(&mut self, store: &mut Store, memory: &Memory) {
         self.payload_bytes -= u64::from(self.history.forget_first(store, memory)) - RECORD_HEAD as u64;
     }
@@ -186,6 +206,8 @@ pub(in crate::shard) struct Homes {
     lives: u64,
     /// Where the search for old messages goes on.
     sweep: usize,
+    /// Until when those that came from a snapshot are awaited, in milliseconds of the driver's clock.
+    awaits_until_ms: u64,
     random: u64,
     /// Changes of the rules so far: homes look for their terms when they need them next.
     changes: u32,
@@ -208,6 +230,7 @@ impl Homes {
             newest: NONE,
             lives: 0,
             sweep: 0,
+            awaits_until_ms: 0,
             random: seed,
             changes: 1,
             numbering: Numbering::default(),
@@ -230,29 +253,6 @@ impl Homes {
     #[must_use]
     pub(in crate::shard) fn unread_bytes(&self) -> u64 {
         self.all_bytes - self.read_bytes
-    }
-
-    /// Checks the sums of what homes cost.
-    ///
-    /// # Panics
-    /// If one is wrong.
-    pub(in crate::shard) fn check_costs(&self) {
-        let sum = |counts: fn(&Home) -> bool| {
-            self.homes.iter().filter(|(_, home)| counts(home)).map(|(_, home)| home.cost()).sum::<u64>()
-        };
-        let read = sum(|home| !home.members.is_empty());
-        assert_eq!((read, sum(|_| true)), (self.read_bytes, self.all_bytes), "invariant 10: what homes cost");
-    }
-
-    /// Checks that homes which have looked for their terms know them.
-    ///
-    /// # Panics
-    /// If one does not.
-    pub(in crate::shard) fn check_terms(&self, rules: &Rules) {
-        for (_, home) in self.homes.iter().filter(|(_, home)| home.terms_of == self.changes) {
-            let name = self.names.text(home.name);
-            assert_eq!(home.terms, rules.index_of(name), "invariant 18: the terms of {name}");
-        }
     }
 
     /// Returns how many there are.
@@ -325,6 +325,7 @@ impl Homes {
             older: NONE,
             newer: NONE,
             listed: false,
+            awaited: false,
         };
         self.all_bytes += home.cost();
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
@@ -431,14 +432,7 @@ impl Homes {
         record::write(memory.bytes_mut(place), content, now_ms);
         let home = &mut self.homes[index as usize];
         home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
-        let (messages_max, bytes_max) = (u64::from(keeps.messages), u64::from(keeps.bytes));
-        for _ in 0..FORGOTTEN_AT_ONCE {
-            let count = home.history.next() - home.history.first();
-            if count <= 1 || count <= messages_max && home.payload_bytes <= bytes_max {
-                break;
-            }
-            home.forget_first(store, memory);
-        }
+        home.forget_surplus(store, memory, keeps);
         home.forget_old(store, memory, keeps, now_ms);
         self.touch(index);
         Some(number)
@@ -449,15 +443,21 @@ impl Homes {
         let home = &mut self.homes[index as usize];
         let answer = (home.epoch, home.head(store));
         home.forget_all(store);
-        self.unlist(index);
-        self.remove_if_idle(index);
+        self.await_no_more(index);
         answer
     }
 
-    /// Removes a home that has neither audience nor history.
+    /// A home has no history any more, and is not awaited either.
+    fn await_no_more(&mut self, index: u32) {
+        self.homes[index as usize].awaited = false;
+        self.unlist(index);
+        self.remove_if_idle(index);
+    }
+
+    /// Removes a home that has neither audience nor history, and is not awaited.
     pub(in crate::shard) fn remove_if_idle(&mut self, index: u32) {
         let home = &self.homes[index as usize];
-        if home.members.is_empty() && home.history.is_empty() {
+        if home.members.is_empty() && home.history.is_empty() && !home.awaited {
             self.unlist(index);
             let home = &self.homes[index as usize];
             let hash = home.hash;
@@ -484,7 +484,14 @@ impl Homes {
             }
             if self.homes.get(self.sweep).is_some() {
                 let keeps = self.keeps(self.sweep as u32, limits);
-                self.homes[self.sweep].forget_old(store, memory, keeps, now_ms);
+                let home = &mut self.homes[self.sweep];
+                home.forget_old(store, memory, keeps, now_ms);
+                if home.awaited && now_ms > self.awaits_until_ms {
+                    home.awaited = false;
+                    if home.history.is_empty() {
+                        self.await_no_more(self.sweep as u32);
+                    }
+                }
             }
             self.sweep += 1;
         }
@@ -501,8 +508,7 @@ impl Homes {
         }
         reach(Mark::HistoryGaveWay);
         self.homes[index as usize].forget_all(store);
-        self.unlist(index);
-        self.remove_if_idle(index);
+        self.await_no_more(index);
         true
     }
 
@@ -515,7 +521,7 @@ impl Homes {
             if home.members.is_empty() {
                 reach(Mark::HomeForgotten);
                 home.forget_all(store);
-                self.remove_if_idle(index);
+                self.await_no_more(index);
                 return true;
             }
             index = newer;
@@ -569,7 +575,7 @@ impl Homes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::rules::{Rule, Terms};
+    use crate::shard::rules::{Rule, Rules, Terms};
 
     fn content(payload: &[u8]) -> Content<'_> {
         Content { event: "", payload, text: true }

@@ -208,7 +208,8 @@ impl Shard {
         let len = w.finish().expect("room for the longest was made");
         let content = Content { event: "", payload: &payload[..len], text: true };
         let topic = Name { hash: self.hash_topic(text), text };
-        let told = self.record_and_relay(driver, topic, content).map(|_| readers);
+        // While nothing may change a history, this one waits, too: it is tried again.
+        let told = if self.frozen { None } else { self.record_and_relay(driver, topic, content).map(|_| readers) };
         match told {
             Some(_) => self.stats.occupancies += 1,
             None => reach(Mark::NumberUntold),

@@ -41,5 +41,11 @@ pub(in crate::shard) fn read(record: &[u8]) -> Content<'_> {
 /// Reads the time of a record from its first [`TIME_BYTES`].
 #[must_use]
 pub(in crate::shard) fn time(memory: &Memory, start: Span) -> u64 {
-    u64::from_le_bytes(memory.bytes(start).try_into().expect("eight bytes"))
+    time_in(memory.bytes(start))
+}
+
+/// Reads the time of a record, or of its first [`TIME_BYTES`].
+#[must_use]
+pub(in crate::shard) fn time_in(record: &[u8]) -> u64 {
+    u64::from_le_bytes(record[..TIME_BYTES as usize].try_into().expect("eight bytes"))
 }

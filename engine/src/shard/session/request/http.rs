@@ -438,6 +438,7 @@ impl Shard {
     /// The engine is asked to finish: what was asked for is answered, and nothing after it.
     pub(in crate::shard) fn finish_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let body_comes = self.is_arriving(slot) && !self.is_answered(slot);
+        let is_new = self.frozen && self.slots.connections[slot as usize].opened_tick == 0;
         match self.slots.active_if_any(slot) {
             // Its body is on its way, and has its time: what ends first, that or the time to finish.
             Some(_) if body_comes => self.exchange(slot).pending.keep_alive = false,
@@ -451,6 +452,10 @@ impl Shard {
             }
             // Its head is on its way.
             Some(active) if !active.carry.is_empty() => {
+                self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
+            }
+            // It has only just come, and its first request may be on its way: it would find itself refused by who hands over.
+            _ if is_new => {
                 self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
             }
             _ => self.kill(driver, slot),
