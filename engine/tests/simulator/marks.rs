@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 26] = [
+const IN_SCENES: [(Mark, &str); 31] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -74,6 +74,8 @@ const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::CutOffBeforeHandshake, "counts.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
+    (Mark::DumpedInTurns, "handover.rs"),
+    (Mark::Frozen, "handover.rs"),
     (Mark::HistoriesFirst, "standstill.rs"),
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
@@ -85,9 +87,12 @@ const IN_SCENES: [(Mark, &str); 26] = [
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
     (Mark::ReadersWait, "occupancy.rs"),
+    (Mark::RestoredBehindAHole, "handover.rs"),
     (Mark::RevokedInTurns, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),
+    (Mark::SettlesLater, "handover.rs"),
     (Mark::SubjectFull, "counts.rs"),
+    (Mark::Thawed, "handover.rs"),
 ];
 
 /// What a scene reaches from here on.
