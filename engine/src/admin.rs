@@ -509,9 +509,16 @@ mod tests {
     fn control(shards: usize) -> (Asker, Vec<Links>) {
         let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
         let (links, control) = join_with_control(shards, 1, 4096);
-        let end = control::End { control, bell: Doorbell::new().unwrap(), cores: Doorbell::several(1).unwrap() };
-        let sources =
-            control::Sources { config, read_again: None, hosts: Hosts::default(), tls: None, authority: None };
+        let (bell, cores) = (Doorbell::new().unwrap(), Doorbell::several(1).unwrap());
+        let end = control::End { control, bell, cores, hash_key: 0 };
+        let sources = control::Sources {
+            config,
+            read_again: None,
+            hosts: Hosts::default(),
+            tls: None,
+            authority: None,
+            observed: None,
+        };
         (control::start(end, sources).unwrap(), links)
     }
 

@@ -103,6 +103,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Names that this host may be asked for by, as browsers write them; none: see the setting `allowed-hosts`.
     pub hosts: Vec<String>,
+    /// Tells of the engine in topics of its own.
+    pub system_topics: bool,
     /// Serves `transport=jsonp`.
     pub jsonp: bool,
     /// Name of the cookie that holds a token.

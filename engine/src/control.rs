@@ -30,7 +30,9 @@ use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::log;
 use crate::mesh::Control;
-use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted};
+use crate::observed::Observed;
+use crate::observed::news::{EVENTS, News};
+use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted, home_shard};
 pub use tls::Tls;
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
@@ -126,6 +128,8 @@ pub struct End {
     pub bell: Doorbell,
     /// Of each core: shard `n` hears the one of core `n % cores`.
     pub cores: Vec<Doorbell>,
+    /// Key of the topic hash: it says where a topic has its home.
+    pub hash_key: u64,
 }
 
 /// Reads the configuration again from where it came from.
@@ -143,6 +147,8 @@ pub struct Sources {
     pub tls: Option<Tls>,
     /// Who goes by keys and rows that are read again.
     pub authority: Option<Desk>,
+    /// What is told of the engine in topics of its own, and held to what is configured; none: nothing.
+    pub observed: Option<Observed>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -158,7 +164,8 @@ impl std::fmt::Debug for Sources {
 pub fn start(end: End, sources: Sources) -> Result<Asker, StartError> {
     let (asked, demands) = bounded(DEMANDS_MAX);
     let asker = Asker { asked, bell: end.bell.clone() };
-    let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
+    let mut plane = Plane::new(end, sources, demands);
+    plane.observe();
     let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || plane.run());
     spawned.map_err(|error| no_thread("control", &error))?;
     Ok(asker)
@@ -189,14 +196,42 @@ struct Plane {
     open: Vec<Task>,
     /// Of the newest order.
     number: u64,
+    news: Option<News>,
 }
 
 impl Plane {
+    fn new(end: End, sources: Sources, demands: Receiver<Asked>) -> Plane {
+        let news = sources.observed.clone().map(News::new);
+        Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0, news }
+    }
+
+    /// Holds what is observed to what is configured.
+    fn observe(&self) {
+        if let Some(observed) = &self.sources.observed {
+            observed.hold_to(&self.sources.config, self.sources.tls.as_ref().map(Tls::expires_s));
+        }
+    }
+
+    /// Has the homes of the engine's own topics publish what there is to tell; a shard that owes too many answers is not asked to.
+    fn tell(&mut self, now: Instant, wall: SystemTime) {
+        let Some(news) = self.news.as_mut().filter(|_| self.sources.config.system_topics) else { return };
+        let End { control, cores, hash_key, .. } = &mut self.end;
+        for (topic, text) in news.told(now, wall) {
+            self.number += 1;
+            let wish = Wanted::Tell { topic, remembered: topic == EVENTS, payload: text.into_bytes().into() };
+            let shard = home_shard(*hash_key, control.shards(), topic);
+            let wake = |shard: usize| cores[shard % cores.len()].ring();
+            // There is more in a second.
+            let _ = control.send(shard, Errand { number: self.number, wish }, wake);
+        }
+    }
+
     fn run(mut self) {
         loop {
             let tasks = self.open.iter().chain(&self.waiting);
             let watch = self.sources.tls.as_ref().map(Tls::next_look);
-            let deadline = tasks.map(|task| task.deadline).chain(watch).min();
+            let news = self.news.as_ref().filter(|_| self.sources.config.system_topics).map(News::due);
+            let deadline = tasks.map(|task| task.deadline).chain(watch).chain(news).min();
             let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match poll::wait(&[(self.end.bell.as_fd(), For::Reading)], patience) {
                 Ok(rung) => {
@@ -207,6 +242,7 @@ impl Plane {
                 Err(_) => thread::sleep(PAUSE), // The kernel is out of memory.
             }
             self.turn(Instant::now());
+            self.tell(Instant::now(), SystemTime::now());
             if let Some(tls) = &mut self.sources.tls {
                 tls.watch(Instant::now(), SystemTime::now());
             }
@@ -273,6 +309,7 @@ impl Plane {
                     self.sources.hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
                     log::set_level(config.log_level);
                     self.sources.config = config;
+                    self.observe();
                     task.changed = changed;
                     self.order(&mut task, || Wanted::Set(Box::new(limits.clone())));
                 }
@@ -343,9 +380,10 @@ mod tests {
         let (links, control) = join_with_control(shards, 1, 4096);
         let (asked, demands) = bounded(DEMANDS_MAX);
         let bell = Doorbell::new().unwrap();
-        let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap() };
-        let sources = Sources { config, read_again, hosts: Hosts::default(), tls: None, authority: None };
-        let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
+        let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap(), hash_key: 0 };
+        let hosts = Hosts::default();
+        let sources = Sources { config, read_again, hosts, tls: None, authority: None, observed: None };
+        let plane = Plane::new(end, sources, demands);
         (Asker { asked, bell }, plane, links)
     }
 
@@ -363,6 +401,7 @@ mod tests {
             Wanted::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
             Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
             Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
+            Wanted::Tell { .. } => Said::Told,
             Wanted::Revoke(_) => Said::Revoked(0),
             Wanted::Freeze(_) => Said::Frozen,
             Wanted::Settle => Said::Settled,

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use crate::edge::{Edge, Through};
 use crate::gate::{Gate, Step};
-use crate::io::clock::wall_offset_us;
+use crate::io::clock::{now_us, wall_offset_us};
 use crate::io::driver::Driver;
 use crate::io::listen::Listener;
 use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
-use crate::io::ring::{Ring, now_us};
+use crate::io::ring::Ring;
 use crate::mesh::Board;
 use crate::shard::{Busy, Restore, Restored, Setup, Shard, Stats};
 
@@ -211,5 +211,6 @@ impl CoreLoop {
         let spin_us_total = if index == 0 { self.spin.total_us() } else { 0 };
         let stats = Stats { spin_us_total, ..*self.shards[index].stats() };
         self.board.write(self.numbers[index], &stats);
+        self.board.write_timings(self.numbers[index], self.shards[index].timings());
     }
 }

@@ -18,6 +18,7 @@ pub mod io;
 pub mod log;
 pub mod mesh;
 pub mod node;
+pub mod observed;
 #[doc(hidden)]
 pub mod reach;
 pub mod shard;

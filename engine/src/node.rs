@@ -189,7 +189,7 @@ impl Node {
             hash_key,
             files: Vec::new(),
             board,
-            control: Some(control::End { control, bell: control_bell, cores: bells.clone() }),
+            control: Some(control::End { control, bell: control_bell, cores: bells.clone(), hash_key }),
             authority: Some(AuthorityEnd { questions, bell: authority_bell, cores: bells.clone() }),
             doorbells: bells,
             slots_max,

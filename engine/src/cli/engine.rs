@@ -10,12 +10,14 @@ use corecast::handover::Shared;
 use corecast::io::check::StartError;
 use corecast::log;
 use corecast::node::{AuthorityEnd, Node, Settings};
+use corecast::observed::Observed;
 use corecast::shard::Stats;
 use crossbeam_channel::Receiver;
 
 /// A running engine.
 pub(super) struct Engine {
     node: Node,
+    observed: Observed,
 }
 
 impl Engine {
@@ -29,12 +31,18 @@ impl Engine {
                 "connections are limited by RLIMIT_NOFILE, per shard; raise it, or use more --shards"
             );
         }
-        Ok(Engine { node })
+        let observed = Observed::new(node.board().clone(), node.slots_max());
+        Ok(Engine { node, observed })
     }
 
     /// Opens the public addresses, or takes them from what was handed over; nobody is let in yet.
     pub(super) fn bind(&self, config: &Config, handed: &mut Vec<Shared>) -> Result<Bound, StartError> {
         Bound::open(&config.listen, config.shards as usize, config.unix, handed)
+    }
+
+    /// Returns what can be seen of it.
+    pub(super) fn observed(&self) -> &Observed {
+        &self.observed
     }
 
     /// Returns where histories that are restored go.

@@ -180,6 +180,7 @@ fn control(
         hosts: hosts.clone(),
         tls,
         authority: Some(authority.clone()),
+        observed: Some(engine.observed().clone()),
     };
     let end = engine.control().ok_or_else(|| started("the control plane"))?;
     let control = control::start(end, sources)?;

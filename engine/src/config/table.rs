@@ -116,6 +116,7 @@ impl Config {
             origins: Vec::new(),
             hosts: Vec::new(),
             jsonp: true,
+            system_topics: true,
             echo: false,
             tls_certificates: Vec::new(),
             tls_keys: Vec::new(),
@@ -650,6 +651,18 @@ pub(super) const ROWS: &[Setting] = &[
         reloads: true,
         set: |c, text, _| one_of(text, LEVELS).map(|v| c.log_level = v),
         show: |c| c.log_level.to_string(),
+    },
+    Setting {
+        heading: LOGS,
+        key: "system-topics",
+        value: "BOOL",
+        default: "true",
+        help: "Tells every second how the engine is doing, in `$sys/stats` and `$sys/shards`, and what happens in `$sys/events`; the \
+               dashboard reads that",
+        kind: Kind::Switch,
+        reloads: true,
+        set: |c, text, _| units::switch(text).map(|v| c.system_topics = v),
+        show: |c| c.system_topics.to_string(),
     },
 ];
 

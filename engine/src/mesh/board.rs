@@ -5,12 +5,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::shard::Stats;
+use crate::shard::{BUCKETS, HISTOGRAMS, Histogram, Stats, Timings};
 
 /// Statistics and state of all shards.
 #[derive(Debug)]
 pub struct Board {
     columns: Vec<[AtomicU64; Stats::COUNT]>,
+    /// Of each shard, the values of each histogram.
+    timings: Vec<Box<[[AtomicU64; BUCKETS + 1]]>>,
     draining: AtomicBool,
 }
 
@@ -19,7 +21,9 @@ impl Board {
     #[must_use]
     pub fn new(shards: usize) -> Board {
         let columns = (0..shards).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
-        Board { columns, draining: AtomicBool::new(false) }
+        let histogram = |_| std::array::from_fn(|_| AtomicU64::new(0));
+        let timings = (0..shards).map(|_| (0..HISTOGRAMS).map(histogram).collect()).collect();
+        Board { columns, timings, draining: AtomicBool::new(false) }
     }
 
     /// Returns how many shards there are.
@@ -33,6 +37,18 @@ impl Board {
         for (to, value) in self.columns[shard].iter().zip(stats.values()) {
             to.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Writes what a shard has measured.
+    pub fn write_timings(&self, shard: usize, timings: &Timings) {
+        for (to, histogram) in self.timings[shard].iter().zip(timings.all()) {
+            to.iter().zip(histogram.values()).for_each(|(to, value)| to.store(value, Ordering::Relaxed));
+        }
+    }
+
+    /// Adds to one histogram, by its place among all, what a shard has measured as it was last written.
+    pub fn read_timing(&self, shard: usize, place: usize, sum: &mut Histogram) {
+        sum.add(self.timings[shard][place].iter().map(|value| value.load(Ordering::Relaxed)));
     }
 
     /// Reads a shard's statistics as they were last written.

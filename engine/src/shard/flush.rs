@@ -146,6 +146,7 @@ impl Shard {
             self.sending.dirty.push_back(index);
         } else {
             log.queued = false;
+            self.watch.round_ends(log.since_us, log.began_us);
             self.release_later(index);
         }
         sends

@@ -37,6 +37,7 @@ mod governor;
 mod grant;
 mod handover;
 mod hear;
+pub(crate) mod histogram;
 mod ledger;
 pub(crate) mod limits;
 mod memory;
@@ -55,6 +56,7 @@ mod settle;
 mod slot;
 mod stats;
 mod timers;
+pub(crate) mod timings;
 mod topic;
 mod turn;
 mod work;
@@ -83,6 +85,7 @@ use session::request::exchange::Exchange;
 use slot::connection::Active;
 use slot::slots::Slots;
 use timers::Timers;
+use timings::Watch;
 use topic::chain::Store;
 use topic::home::Homes;
 use topic::leaving::Leaving;
@@ -100,6 +103,7 @@ pub use errand::{
 };
 pub use handover::Restore;
 pub(crate) use handover::home_shard;
+pub use histogram::{BUCKETS, Histogram, bound_us};
 pub use limits::{Asks, Limits, Quotas};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub(crate) use memory::slab::Slab;
@@ -109,6 +113,7 @@ pub(crate) use session::entrance::Entrance;
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, Welcome, is_host_allowed, welcome};
 pub use stats::Stats;
+pub use timings::{HISTOGRAMS, PHASES, TIMED, Timings};
 #[doc(hidden)]
 pub use topic::numbering::with_holes;
 pub use turn::Busy;
@@ -138,6 +143,8 @@ pub struct Shard {
     index: u32,
     limits: Limits,
     stats: Stats,
+    /// What takes how long.
+    watch: Watch,
     hash_key: u64,
     random: u64,
     clock: Clock,
@@ -229,6 +236,7 @@ impl Shard {
         let mut shard = Shard {
             index: index as u32,
             stats: Stats::default(),
+            watch: Watch::default(),
             hash_key,
             clock: Clock::new(wall_offset_us),
             completions: VecDeque::with_capacity(4096),
@@ -311,6 +319,12 @@ impl Shard {
         self.stats.overloaded = self.governor.is_overloaded().into();
         self.stats.long_turns_percent = self.governor.long_percent();
         &self.stats
+    }
+
+    /// Returns what was measured since it was made.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        &self.watch.timings
     }
 
     /// Returns what is counted for addresses on all shards, for checks.

@@ -118,7 +118,8 @@ impl Shard {
                 self.closed(slot);
                 self.accept_again(driver);
             }
-            Completion::Secured { slot, resumed } => {
+            Completion::Secured { slot, resumed, took_us } => {
+                self.watch.shaken(took_us);
                 self.stats.tls_handshakes += 1;
                 self.stats.tls_resumed += u64::from(resumed);
                 let names = driver.take_names(slot).filter(|_| self.limits.asks.certificates);
@@ -169,6 +170,7 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
+        self.recount_kind(slot);
         let given = driver.take_credentials(slot).is_none_or(|credentials| self.give_to_peer(slot, credentials));
         if self.draining {
             self.refused(Refusal::Draining);

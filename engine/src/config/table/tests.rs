@@ -54,6 +54,7 @@ fn other_values_read_back() {
         ("echo", "true"),
         ("log-format", "json"),
         ("log-level", "debug"),
+        ("system-topics", "false"),
         ("tls-cert", "/a/cert.pem,b.pem"),
         ("tls-key", "/a/key.pem,c.pem"),
         ("tls-client-ca", "/a/ca.pem"),

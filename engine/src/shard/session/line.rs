@@ -58,7 +58,7 @@ impl Shard {
                 (outcome, id)
             }
             Ok(Command::Pub { topic, event, id, payload }) => {
-                let content = Content { event: event.unwrap_or(""), text: is_utf8(payload), payload };
+                let content = Content { event: event.unwrap_or(""), text: is_utf8(payload), payload, at_us: 0 };
                 let asker = if id.is_some() { Asker::Connection } else { Asker::Nobody };
                 let token = id.unwrap_or("");
                 (self.order(slot, Order::Publish { topic, content, expected: None, asker, token }), id)

@@ -19,6 +19,7 @@
 
 pub(in crate::shard) mod echo;
 pub(in crate::shard) mod entrance;
+pub(in crate::shard) mod kinds;
 pub(in crate::shard) mod length;
 pub(in crate::shard) mod line;
 pub(in crate::shard) mod order;
@@ -325,22 +326,6 @@ impl Shard {
             Session::Request => self.end_exchange(slot),
             Session::Poll | Session::Stream => self.end_reading(slot),
             _ => {}
-        }
-    }
-
-    /// Returns what operators call a connection.
-    pub(in crate::shard) fn name_of(&self, slot: Slot) -> &'static str {
-        let connection = &self.slots.connections[slot as usize];
-        match connection.session {
-            _ if connection.life != Life::Open => "closing",
-            Session::Request => "http",
-            Session::Poll => "long-poll",
-            Session::Raw => "websocket",
-            Session::Line => "line",
-            Session::Echo => "echo",
-            #[cfg(feature = "telnet")]
-            Session::Telnet => "telnet",
-            Session::Stream => self.name_of_stream(slot),
         }
     }
 }

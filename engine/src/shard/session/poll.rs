@@ -120,6 +120,7 @@ impl Shard {
         pending.what = Asked::Poll;
         let grant = self.take_back(slot, own);
         self.slots.connections[slot as usize].session = Session::Request;
+        self.recount_kind(slot);
         let exchange = self.exchange(slot);
         (exchange.pending, exchange.words, exchange.conditions) = (pending, words, conditions);
         exchange.grant = grant;

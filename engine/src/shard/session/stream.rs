@@ -79,6 +79,7 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         connection.dialect = Dialect::new(shape, coding);
         connection.opened_tick = self.clock.tick;
+        self.recount_kind(slot);
         let mut callback = [0; 64];
         let callback = callback_of(request, &mut callback);
         if coding == Coding::Gzip {
@@ -160,16 +161,6 @@ impl Shard {
             Shape::Line | Shape::Payload | Shape::Object => {}
         });
         self.slots.connections[slot as usize].cursor_due |= shape.is_shared();
-    }
-
-    /// Returns what operators call a stream.
-    pub(in crate::shard) fn name_of_stream(&self, slot: Slot) -> &'static str {
-        match self.slots.connections[slot as usize].dialect.shape {
-            Shape::Ndjson => "ndjson",
-            Shape::Multipart => "multipart",
-            Shape::ForeverFrame => "forever-frame",
-            _ => "sse",
-        }
     }
 
     /// A sign of life, in the way of the dialect.

@@ -33,7 +33,9 @@ impl Shard {
         self.drop_active(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.life = Life::Lingering;
-        if connection.ended {
+        let ended = connection.ended;
+        self.recount_kind(slot);
+        if ended {
             self.kill(driver, slot);
             return;
         }
@@ -53,6 +55,8 @@ impl Shard {
         self.timers.wheel.cancel(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.life = Life::Dead;
+        self.recount_kind(slot);
+        let connection = &mut self.slots.connections[slot as usize];
         let generation = connection.generation;
         if let Some(interest) = connection.armed
             && !std::mem::replace(&mut connection.cancelling, true)
@@ -84,6 +88,9 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
         self.trust.grants.release(connection.grant);
+        connection.life = Life::Free;
+        self.recount_kind(slot);
+        let connection = &mut self.slots.connections[slot as usize];
         let (generation, ready) = (connection.generation, connection.ready);
         *connection = Connection { generation, ready, ..Connection::free() };
         self.stats.connections -= 1;
