@@ -11,8 +11,9 @@ use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use crossbeam_channel::{Receiver, TryRecvError};
 
+use super::answer::{Reply, Said, awaits_body};
 use super::socket::Stream;
-use super::{ANSWER, DEADLINE, HEAD_BYTES_MAX, Reply, Said};
+use super::{ANSWER, DEADLINE, HEAD_BYTES_MAX};
 use crate::control::{Outcome, PATIENCE};
 use crate::io::clock::unix_s;
 use crate::io::poll::For;
@@ -176,7 +177,7 @@ impl Peer {
 
 /// Returns the body of a request, or nothing if more of it has to come. Bodies of requests that need none are not waited for.
 fn body_in<'b>(request: &Request<'_>, arrived: &'b [u8]) -> Result<Option<&'b [u8]>, Reply> {
-    if request.path != "/revoke" {
+    if !awaits_body(request.path) {
         return Ok(Some(&[]));
     }
     match request.body {

@@ -193,16 +193,15 @@ fn control(
 }
 
 /// Says where the engine listens and what to try next.
-fn greeting(config: &Config, listen: &[Listen], admin: &[Listen], certificate: Option<&First>) -> String {
+fn greeting(config: &Config, listen: &[Listen], operators: &[Listen], certificate: Option<&First>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let plural = if config.shards == 1 { "" } else { "s" };
     let mut text = format!("corecast {version} serves with {} shard{plural}\n", config.shards);
     for address in listen {
         text += &format!("listening on {}\n", url(address));
     }
-    for address in admin {
-        let pages = "/healthz /readyz /stats /connections /topics /slow /revoked, POST /reload /revoke";
-        text += &format!("admin on {} ({pages})\n", url(address));
+    for address in operators {
+        text += &format!("admin on {} ({})\n", url(address), admin::pages());
     }
     // Of several addresses, one that needs the least words.
     let plain = listen.iter().filter(|address| !address.is_tls()).find_map(Listen::socket);
