@@ -7,12 +7,15 @@
 //! of them at once, and where there are too many, the oldest gives way to the newest.
 
 mod answer;
+mod dashboard;
 mod peer;
+mod pipe;
 mod revoke;
 mod socket;
 
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::net;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,14 +31,18 @@ use crate::io::check::{StartError, fault, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::io::unix::{SocketFile, UnixAccess};
+use crate::observed::Observed;
 use crate::shard::{Entrance, Welcome, is_host_allowed, welcome};
 pub use answer::pages;
 use answer::{Asked, Reply};
 use peer::Peer;
+use pipe::Pipe;
 use socket::Socket;
 
-/// Largest request head in bytes; probes send a tenth of it.
-const HEAD_BYTES_MAX: usize = 4096;
+/// Largest request head in bytes; probes send a fortieth of it, and browsers the cookies of everything that this host serves.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Largest body of a request in bytes.
+const BODY_BYTES_MAX: usize = 4096;
 /// Time a peer has to send its request and take the answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Time that the control plane has, beyond that of the shards, to say what became of a demand: it may have waited in line.
@@ -78,6 +85,10 @@ pub struct Watched {
     pub authority: Option<Desk>,
     /// Says, once, that the sockets are another process's now; none: that is never said.
     pub retired: Option<Receiver<()>>,
+    /// What can be seen without asking anybody; none: there are no metrics.
+    pub observed: Option<Observed>,
+    /// Where the engine takes connections of this process; none: there is no dashboard.
+    pub inside: Option<net::SocketAddr>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -183,8 +194,15 @@ fn serve(mut sockets: Vec<Socket>, bell: &Doorbell, watched: &Watched) {
         if request.method == Method::Post && welcome(headers.origin, headers.host, &[], entrance) == Welcome::No {
             return Reply::text(403, "pages of other origins may not do that").into();
         }
+        if request.path == pipe::PATH && welcome(headers.origin, headers.host, &[], entrance) == Welcome::No {
+            return Reply::text(403, "pages of other origins may not read that").into();
+        }
         Asked { request, body, watched, bell }.answer()
     };
+    let pipe = watched.inside.clone().and_then(|inside| {
+        // Who looks at pages can do without.
+        Pipe::start(inside).inspect_err(|error| tracing::warn!(%error, "there is no dashboard")).ok()
+    });
     let mut peers: Vec<Peer> = Vec::new();
     let mut accept_at = Instant::now();
     loop {
@@ -210,7 +228,11 @@ fn serve(mut sockets: Vec<Socket>, bell: &Doorbell, watched: &Watched) {
         }
         peers.retain_mut(|peer| {
             let is_ready = ready.next() == Some(true);
-            if is_ready || peer.is_answered() { peer.go_on(&answer) } else { now < peer.deadline() || peer.late() }
+            if is_ready || peer.is_answered() {
+                peer.go_on(&answer, pipe.as_ref())
+            } else {
+                now < peer.deadline() || peer.late()
+            }
         });
         for (of, socket) in sockets.iter().enumerate() {
             if ready.next() == Some(true)

@@ -164,7 +164,7 @@ impl std::fmt::Debug for Sources {
 pub fn start(end: End, sources: Sources) -> Result<Asker, StartError> {
     let (asked, demands) = bounded(DEMANDS_MAX);
     let asker = Asker { asked, bell: end.bell.clone() };
-    let mut plane = Plane::new(end, sources, demands);
+    let plane = Plane::new(end, sources, demands);
     plane.observe();
     let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || plane.run());
     spawned.map_err(|error| no_thread("control", &error))?;

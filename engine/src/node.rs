@@ -130,6 +130,8 @@ impl Node {
         limits.loopback = settings.listen.iter().map(Listen::is_local).collect();
         limits.tls = settings.listen.iter().map(Listen::is_tls).collect();
         limits.announced = settings.doors.iter().map(|door| door.proxy).collect();
+        // It stands behind all others, if there is one.
+        limits.inside = u8::try_from(settings.listen.len()).ok().map(|listener| (listener, std::process::id()));
         check_bookkeeping(limits.memory_bytes, shards)?;
 
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.

@@ -8,7 +8,7 @@ use corecast_protocol::http::query;
 use crossbeam_channel::{Receiver, bounded};
 use serde_json::{Map, Value};
 
-use super::{PROCESS_FIELDS, Watched, revoke};
+use super::{PROCESS_FIELDS, Watched, dashboard, pipe, revoke};
 use crate::control::{self, Demand, Outcome};
 use crate::io::doorbell::Doorbell;
 use crate::shard::{Question, ROWS_MAX};
@@ -18,6 +18,8 @@ const ROWS: usize = 100;
 
 /// Every page there is.
 const PAGES: &[Page] = &[
+    reads("/", dashboard::page),
+    reads("/metrics", dashboard::metrics),
     reads("/healthz", |_| Reply::text(200, "ok").into()),
     reads("/readyz", readiness),
     reads("/stats", statistics),
@@ -25,6 +27,12 @@ const PAGES: &[Page] = &[
     reads("/topics", |asked| look(Question::Topics, asked)),
     reads("/slow", |asked| look(Question::Slow, asked)),
     reads("/revoked", revoke::list),
+    reads("/dashboard.css", dashboard::style),
+    reads("/dashboard.js", dashboard::script),
+    reads("/uplot.js", dashboard::plot),
+    reads("/uplot.css", dashboard::plot_style),
+    reads("/corecast.js", dashboard::client),
+    Page { path: pipe::PATH, methods: "GET", body: Body::Ignored, answer: piped },
     does("/reload", Body::Ignored, |asked| asked.demand(Demand::Reload)),
     does("/revoke", Body::Awaited, revoke::revoke),
 ];
@@ -76,6 +84,8 @@ pub(super) struct Reply {
     pub(super) head_only: bool,
     /// What is allowed instead, if it is not.
     pub(super) allow: &'static str,
+    /// Headers besides.
+    pub(super) headers: &'static [(&'static str, &'static str)],
 }
 
 /// What a request is told.
@@ -85,6 +95,8 @@ pub(super) enum Said {
     Now(Reply),
     /// What comes from the control plane.
     Later { outcome: Receiver<Outcome>, head_only: bool },
+    /// What the engine itself answers.
+    Piped,
 }
 
 impl From<Reply> for Said {
@@ -99,6 +111,7 @@ impl Said {
         match self {
             Said::Now(reply) => Said::Now(Reply { head_only: true, ..reply }),
             Said::Later { outcome, .. } => Said::Later { outcome, head_only: true },
+            Said::Piped => Said::Piped,
         }
     }
 }
@@ -106,11 +119,16 @@ impl Said {
 impl Reply {
     pub(super) fn text(status: u16, body: impl Into<String>) -> Reply {
         let body = body.into() + "\n";
-        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, allow: "" }
+        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, allow: "", headers: &[] }
     }
 
     pub(super) fn json(status: u16, body: impl Into<String>) -> Reply {
         Reply { content_type: "application/json", ..Reply::text(status, body) }
+    }
+
+    /// Has a body, as it is.
+    pub(super) fn with_body(self, body: String) -> Reply {
+        Reply { body, ..self }
     }
 
     fn not_allowed(allow: &'static str) -> Reply {
@@ -176,6 +194,17 @@ fn look(question: Question, asked: &Asked<'_>) -> Said {
         rows @ 1..=ROWS_MAX => asked.demand(Demand::Look(question, rows)),
         _ => Reply::text(400, format!("limit is a number from 1 to {ROWS_MAX}")).into(),
     }
+}
+
+/// A WebSocket to the engine itself.
+fn piped(asked: &Asked<'_>) -> Said {
+    if !asked.request.headers.upgrade_websocket {
+        return Reply::text(426, "this is for WebSockets").into();
+    }
+    if asked.watched.inside.is_none() {
+        return Reply::text(503, "the engine cannot be reached from here").into();
+    }
+    Said::Piped
 }
 
 fn readiness(asked: &Asked<'_>) -> Said {

@@ -31,6 +31,8 @@ fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -
         control,
         authority: None,
         retired: None,
+        observed: None,
+        inside: None,
     });
     address
 }

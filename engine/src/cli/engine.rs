@@ -1,5 +1,7 @@
 //! The seam between the command line and the engine: the configuration in, a running engine out.
 
+use std::os::unix::net::SocketAddr;
+
 use corecast::admin::{Reading, Watched};
 use corecast::authority::Desk;
 use corecast::bound::Bound;
@@ -18,6 +20,8 @@ use crossbeam_channel::Receiver;
 pub(super) struct Engine {
     node: Node,
     observed: Observed,
+    /// Where it is reached from inside of the process.
+    inside: Option<SocketAddr>,
 }
 
 impl Engine {
@@ -32,12 +36,17 @@ impl Engine {
             );
         }
         let observed = Observed::new(node.board().clone(), node.slots_max());
-        Ok(Engine { node, observed })
+        Ok(Engine { node, observed, inside: None })
     }
 
     /// Opens the public addresses, or takes them from what was handed over; nobody is let in yet.
-    pub(super) fn bind(&self, config: &Config, handed: &mut Vec<Shared>) -> Result<Bound, StartError> {
-        Bound::open(&config.listen, config.shards as usize, config.unix, handed)
+    pub(super) fn bind(&mut self, config: &Config, handed: &mut Vec<Shared>) -> Result<Bound, StartError> {
+        let mut bound = Bound::open(&config.listen, config.shards as usize, config.unix, handed)?;
+        // There is a number for it behind those of all others.
+        if !config.admin.is_empty() && config.listen.len() <= usize::from(u8::MAX) {
+            self.inside = Some(bound.listen_inside()?);
+        }
+        Ok(bound)
     }
 
     /// Returns what can be seen of it.
@@ -97,6 +106,8 @@ impl Engine {
             control: Some(control),
             authority: Some(authority),
             retired: Some(retired),
+            observed: Some(self.observed.clone()),
+            inside: self.inside.clone(),
         }
     }
 

@@ -27,8 +27,10 @@ pub enum Format {
 impl Format {
     /// Returns what a scraper takes that says so: the newer one if it knows of it.
     #[must_use]
-    pub fn accepted(accept: &str) -> Format {
-        if accept.contains("application/openmetrics-text") { Format::OpenMetrics } else { Format::Prometheus }
+    pub fn accepted<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Format {
+        const NEWER: &[u8] = b"application/openmetrics-text";
+        let is_newer = |value: &[u8]| value.windows(NEWER.len()).any(|part| part.eq_ignore_ascii_case(NEWER));
+        if accept.into_iter().any(is_newer) { Format::OpenMetrics } else { Format::Prometheus }
     }
 
     /// Returns its content type.
@@ -361,9 +363,9 @@ mod tests {
     /// Whoever knows the newer format is given it.
     #[test]
     fn formats_are_negotiated() {
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
-        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
-        assert_eq!(Format::accepted("*/*"), Format::Prometheus);
-        assert_eq!(Format::accepted(""), Format::Prometheus);
+        let prometheus: &[u8] = b"application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+        assert_eq!(Format::accepted([prometheus]), Format::OpenMetrics);
+        assert_eq!(Format::accepted([&b"*/*"[..]]), Format::Prometheus);
+        assert_eq!(Format::accepted([]), Format::Prometheus);
     }
 }

@@ -48,7 +48,7 @@ impl Shard {
                     Some(Answer { number, said: Said::Frozen })
                 }
                 Some(Errand { number, wish: Wanted::Tell { topic, remembered, payload } }) => {
-                    self.tell(driver, topic, remembered, &payload);
+                    self.tell_news(driver, topic, remembered, &payload);
                     Some(Answer { number, said: Said::Told })
                 }
                 Some(Errand { number, wish: Wanted::Settle }) => self.settle_on(number, self.all_shards()),
@@ -80,6 +80,7 @@ impl Shard {
         limits.loopback.clone_from(&old.loopback);
         limits.ports.clone_from(&old.ports);
         limits.tls.clone_from(&old.tls);
+        limits.inside = old.inside;
         limits.announced.clone_from(&old.announced);
         if limits.origins != old.origins {
             self.frame_policy = embed::frame_policy(&limits.origins, &limits.loopback);
@@ -101,7 +102,7 @@ impl Shard {
     }
 
     /// Publishes a message of the engine's own. One that nobody reads is not kept, and neither are those before it.
-    fn tell<D: Driver>(&mut self, driver: &mut D, topic: &str, remembered: bool, payload: &[u8]) {
+    fn tell_news<D: Driver>(&mut self, driver: &mut D, topic: &str, remembered: bool, payload: &[u8]) {
         if self.frozen {
             return;
         }

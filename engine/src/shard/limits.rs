@@ -183,6 +183,8 @@ pub struct Limits {
     pub verdict_ms: u64,
     /// What holds for topics of a pattern, instead of the limits above.
     pub rules: Rules,
+    /// The listener whose connections are this process's own, and the number of this process: they are an operator's.
+    pub inside: Option<(u8, u32)>,
     /// The listener whose connections speak lines over bare TCP.
     #[cfg(feature = "telnet")]
     pub telnet: Option<u8>,
@@ -246,6 +248,7 @@ impl Default for Limits {
             asks: Asks::default(),
             verdict_ms: 5_000,
             rules: Rules::default(),
+            inside: None,
             #[cfg(feature = "telnet")]
             telnet: None,
         }

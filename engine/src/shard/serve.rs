@@ -179,7 +179,10 @@ impl Shard {
         }
         let admission = match (full, given) {
             (true, _) => Admission::Refused(Refusal::Full),
+            // Somebody else has found the way in.
+            (_, false) if self.is_inside(slot) => Admission::CutOff,
             (_, false) => Admission::Refused(Refusal::TooMany),
+            _ if self.is_inside(slot) => Admission::Taken,
             _ => self.weigh_newcomer(slot),
         };
         self.receive_newcomer(driver, slot, admission);

@@ -62,6 +62,8 @@ impl Shard {
         let direct = connection.proxy == NO_PROXY;
         let asks = &self.limits.asks;
         let asked = asks.tokens || asks.keys || asks.visits || !self.trust.shown.is_empty();
+        // The admin listener has asked who it is.
+        let asked = asked && !self.is_inside(slot);
         if !asked || request.method == Method::Options || !has_rights(request.path) {
             let own = if direct { connection.grant } else { NOBODY };
             return Recognized::As(self.trust.grants.keep(own));

@@ -1,10 +1,5 @@
-//! What operators call connections, and how many of each kind there are.
+//! Kinds of connections: what operators call them, and where each is counted.
 
-use crate::io::driver::Slot;
-use crate::shard::Shard;
-use crate::shard::dialect::Shape;
-use crate::shard::session::traits::Session;
-use crate::shard::slot::connection::Life;
 use crate::shard::stats::Stats;
 
 /// A kind of connection.
@@ -45,7 +40,7 @@ impl Kind {
     }
 
     /// Returns its counter.
-    fn counter(self, stats: &mut Stats) -> Option<&mut u64> {
+    pub(in crate::shard) fn counter(self, stats: &mut Stats) -> Option<&mut u64> {
         Some(match self {
             Kind::Nobody => return None,
             Kind::Http => &mut stats.connections_http,
@@ -59,45 +54,5 @@ impl Kind {
             Kind::ForeverFrame => &mut stats.connections_forever_frame,
             Kind::Closing => &mut stats.connections_closing,
         })
-    }
-}
-
-impl Shard {
-    /// Returns what a connection is.
-    #[must_use]
-    pub(in crate::shard) fn kind_of(&self, slot: Slot) -> Kind {
-        let connection = &self.slots.connections[slot as usize];
-        match (connection.life, connection.session) {
-            (Life::Free, _) => Kind::Nobody,
-            (Life::Open, Session::Request) => Kind::Http,
-            (Life::Open, Session::Poll) => Kind::LongPoll,
-            (Life::Open, Session::Raw) => Kind::Raw,
-            (Life::Open, Session::Line) => Kind::Line,
-            (Life::Open, Session::Echo) => Kind::Echo,
-            #[cfg(feature = "telnet")]
-            (Life::Open, Session::Telnet) => Kind::Line,
-            (Life::Open, Session::Stream) => match connection.dialect.shape {
-                Shape::Ndjson => Kind::Ndjson,
-                Shape::Multipart => Kind::Multipart,
-                Shape::ForeverFrame => Kind::ForeverFrame,
-                _ => Kind::Sse,
-            },
-            _ => Kind::Closing,
-        }
-    }
-
-    /// Counts a connection as what it is, and no more as what it was counted as before.
-    pub(in crate::shard) fn recount_kind(&mut self, slot: Slot) {
-        let kind = self.kind_of(slot);
-        let before = std::mem::replace(&mut self.slots.connections[slot as usize].kind, kind);
-        if before == kind {
-            return;
-        }
-        if let Some(counter) = before.counter(&mut self.stats) {
-            *counter -= 1;
-        }
-        if let Some(counter) = kind.counter(&mut self.stats) {
-            *counter += 1;
-        }
     }
 }

@@ -103,10 +103,6 @@ pub(in crate::shard) struct FrameLog {
     pub(in crate::shard) releasing: bool,
     /// Bytes that the last round took: the next one starts with a block of that size.
     pub(in crate::shard) block_bytes: u32,
-    /// When the oldest message of this round was read from its publisher, and when the round began: low bits of microseconds. The first is
-    /// 0 if nobody knows.
-    pub(in crate::shard) since_us: u32,
-    pub(in crate::shard) began_us: u32,
     /// Tick of the newest message.
     pub(in crate::shard) appended_tick: u32,
     /// How long its streams are, if it has such; or [`NONE`].
@@ -370,8 +366,6 @@ impl Topics {
             queued: false,
             releasing: false,
             block_bytes: 0,
-            since_us: 0,
-            began_us: 0,
             appended_tick: 0,
             gauge,
         };
