@@ -271,6 +271,8 @@ function hearStats({ data }) {
     }
   }
   if (isNew) note([{ at: stats.at - 1000 * stats.uptime_seconds, name: 'started', count: 1 }]);
+  // What the engine tells of itself is nobody's message.
+  if ('news' in now.rates) now.rates.published = max(0, now.rates.published - now.rates.news);
   const { published, delivered, bytes_received: received, bytes_sent: sent } = now.rates;
   const { p50, p99, p999 } = stats.latency_us ?? {};
   if (before && (isNew || seconds > STALE_MS / 1000)) append(columns, { at: before.at / 1000 + 0.5 }); // The line ends where nothing is known.
@@ -388,8 +390,8 @@ async function ask(path, init = {}) {
   }
   const text = await answer.text();
   if (!answer.ok) {
-    const { error, reason } = parse(text) ?? {};
-    throw Object.assign(new Error(String(error ?? reason ?? text).trim() || `status ${answer.status}`), { status: answer.status });
+    const why = String(parse(text)?.reason ?? text).trim().slice(0, PAYLOAD_MAX);
+    throw Object.assign(new Error(why || `status ${answer.status}`), { status: answer.status });
   }
   return JSON.parse(text);
 }
@@ -432,15 +434,16 @@ function heard() {
 function showState() {
   const isOpen = link.state === 'open';
   const isFresh = isOpen && Date.now() - link.heardAt <= STALE_MS;
+  const isDraining = now.stats?.ready === false;
   const since = link.heardAt ? ` since ${clock(link.heardAt)}` : '';
-  let text = 'live';
+  let text = isDraining ? 'live, but shutting down' : 'live';
   if (!isOpen && link.state !== 'loading' && (link.error || link.heardAt)) text = `engine gone${since}; trying again`;
   else if (!isFresh) text = link.heardAt ? `stale: no figures${since}` : 'loading';
   else if (isPaused) text = `paused at ${clock(pausedAt)}`;
   const state = find('state');
   set(state, text);
   state.className = text === 'live' ? 'live' : '';
-  document.body.classList.toggle('stale', text !== 'live' && text !== 'loading' && !(isFresh && isPaused));
+  document.body.classList.toggle('stale', !isFresh && text !== 'loading');
 }
 setInterval(showState, 500);
 
@@ -484,13 +487,13 @@ function again(signal, ms, place, task) {
 const OWNERS = [
   ['pool_history_bytes', 'histories'], ['pool_log_bytes', 'frame logs'], ['pool_private_bytes', 'queues of connections'],
   ['pool_inbound_bytes', 'arriving messages'], ['table_bytes', 'tables'], ['busy_bytes', 'busy connections'],
-  ['scratch_bytes', 'scratch'], ['grant_bytes', 'grants'],
+  ['scratch_bytes', 'scratch'],
 ];
 
 function showMemory(main, { total, limits = [] }) {
-  const budget = limits.find(({ name }) => name === 'memory')?.max ?? total.pool_bytes_max;
   const owners = OWNERS.filter(([name]) => name in total);
-  const used = owners.reduce((sum, [name]) => sum + total[name], 0);
+  const sum = owners.reduce((bytesOfAll, [name]) => bytesOfAll + total[name], 0);
+  const { used = sum, max: budget = total.pool_bytes_max } = limits.find(({ name }) => name === 'memory') ?? {};
   set(find('memory-sum', main), `${bytes(used)} of ${bytes(budget)} in use, ${percent(used / budget)}. Resident blocks: ${bytes(total.resident_bytes)}.`);
   const stack = find('stack', main);
   if (!stack.children.length) {
@@ -627,17 +630,6 @@ function payloadText(data) {
   return `${whole(data.length)} bytes, no text: ${first}${data.length > 64 ? ' …' : ''}`;
 }
 
-/** Shows anything that JSON can hold, as lines of text. */
-function plain(value) {
-  if (value === undefined || value === null) return NONE;
-  if (Array.isArray(value)) return value.map(plain).join('\n') || NONE;
-  if (typeof value !== 'object') return String(value);
-  return Object.entries(value).map(([key, each]) => `${key.replaceAll('_', ' ')}: ${plain(each).replaceAll('\n', ', ')}`).join('\n') || NONE;
-}
-
-/** What this page has no words of its own for. */
-const rest = (others) => Object.entries(others).map(([key, value]) => [key.replaceAll('_', ' ').replace(/^./, (first) => first.toUpperCase()), plain(value)]);
-
 const isCalm = (rate) => rate < READABLE_MAX / 2;
 
 function topic(main, signal, name) {
@@ -695,6 +687,7 @@ function topic(main, signal, name) {
       if (error.status !== 404 || signal.aborted) throw error;
       before = undefined;
       facts(find('facts', main), []);
+      facts(find('terms', main), []);
       return 'The engine does not know this topic now: nobody reads it, and nothing of it is remembered.';
     }
     if (signal.aborted) return '';
@@ -705,13 +698,13 @@ function topic(main, signal, name) {
     chart.draw(rates);
     before = { at, epoch: found.epoch, head: found.head };
     if (isSampled && isCalm(rate)) read({ since: 'live' });
-    const { shard, epoch, head, oldest, messages: kept, bytes: keptBytes, rate: lately, readers, ...others } = found;
-    delete others.topic;
+    const { shard, epoch, head, first, messages: kept, bytes: keptBytes, rate: lately, readers, readers_by_shard: places = [], terms = {} } = found;
     facts(find('facts', main), [
-      ['Readers', typeof readers === 'object' ? plain(readers) : whole(readers)], ['Messages kept', whole(kept)], ['Bytes kept', bytes(keptBytes)],
-      ['Rate lately', perSecond(lately)], ['Newest number', whole(head)], ['Oldest kept', whole(oldest)], ['Epoch', String(epoch ?? NONE)],
-      ['Shard of its home', whole(shard)], ...rest(others),
+      ['Readers', whole(readers)], ['Where they are', places.map((place) => `shard ${place.shard}: ${whole(place.readers)}`).join(', ') || NONE],
+      ['Messages kept', whole(kept)], ['Bytes kept', bytes(keptBytes)], ['Rate lately', perSecond(lately)], ['Newest number', whole(head)],
+      ['Oldest kept', first ? whole(first) : NONE], ['Epoch', epoch], ['Shard of its home', whole(shard)],
     ]);
+    facts(find('terms', main), Object.entries(terms).map(([key, { value, rule }]) => [key, `${value}${rule ? `, by the rule ${rule}` : ''}`]));
     return '';
   });
   return {
@@ -724,8 +717,7 @@ function topic(main, signal, name) {
   };
 }
 
-const KINDS = ['http', 'long-poll', 'websocket', 'line', 'raw', 'echo', 'sse', 'ndjson', 'multipart', 'forever-frame', 'closing'];
-const ago = (seconds) => (Number.isFinite(seconds) ? `${span(seconds)} ago` : NONE);
+const KINDS = ['http', 'long-poll', 'websocket', 'line', 'echo', 'sse', 'ndjson', 'multipart', 'forever-frame', 'closing'];
 
 function connections(main, signal) {
   const form = find('form', main);
@@ -736,7 +728,7 @@ function connections(main, signal) {
     const rows = await ask(query('connections', { limit: limit.value, kind: kind.value, peer: peer.value.trim() }));
     if (signal.aborted) return '';
     fill(find('rows', main), rows.map((row) => [
-      slotLink(row), row.peer ?? NONE, row.kind, row.subject ?? '', whole(row.subscriptions), bytes(row.queued_bytes), ago(row.heard_seconds_ago),
+      slotLink(row), row.peer ?? NONE, row.kind, row.subject ?? '', whole(row.subscriptions), bytes(row.queued_bytes), span(row.heard_seconds_ago),
     ]));
     return rows.length === Number(limit.value) ? `The first ${limit.value}; there may be more.` : `${rows.length} in all.`;
   });
@@ -763,18 +755,14 @@ function connection(main, signal, shard, slot) {
     }
     if (signal.aborted) return '';
     button.disabled = false;
-    const { peer, kind, listener, tls, subject, generation, subscriptions, queued_bytes: queued, heard_seconds_ago: silent, ...others } = found;
-    delete others.shard;
-    delete others.slot;
-    const rows = Array.isArray(subscriptions) ? subscriptions : [];
+    const { peer, kind, listener, tls, subject, generation, subscriptions, subscribed = [], queued_bytes: queued, heard_seconds_ago: silent } = found;
     facts(find('facts', main), [
-      ['Peer', peer ?? NONE], ['Kind', kind], ['Listener', plain(listener)], ['TLS', tls === true ? 'yes' : tls === false ? 'no' : plain(tls)],
-      ['Subject', subject ?? 'none'], ['Heard', ago(silent)], ['Queued for it', bytes(queued)],
-      ['Subscriptions', whole(Array.isArray(subscriptions) ? rows.length : subscriptions)], ['Generation', plain(generation)],
-      ...rest(others),
+      ['Peer', peer], ['Kind', kind], ['Listener', listener ?? NONE], ['TLS', tls ? 'yes' : 'no'], ['Subject', subject ?? 'none'],
+      ['Heard', Number.isFinite(silent) ? `${span(silent)} ago` : NONE], ['Queued for it', bytes(queued)], ['Subscriptions', whole(subscriptions)],
+      ['Generation', String(generation)],
     ]);
-    fill(find('rows', main), rows.map((row) => [topicLink(row.topic), whole(row.behind)]));
-    return '';
+    fill(find('rows', main), subscribed.map((row) => [topicLink(row.topic), whole(row.behind)]));
+    return subscribed.length < subscriptions ? `Of its subscriptions, ${whole(subscribed.length)} are shown.` : '';
   });
   button.onclick = () => {
     const { peer, kind, generation } = found;

@@ -75,7 +75,7 @@ load('the overview shows figures that move with what readers and publishers do, 
     at.on('request', (request) => asked.add(new URL(request.url()).origin));
     at.on('websocket', (socket) => asked.add(new URL(socket.url()).origin.replace('ws', 'http')));
     const answer = await at.goto(engine.adminUrl);
-    assert.match(answer.headers()['content-security-policy'], /default-src 'self'/);
+    assert.match(answer.headers()['content-security-policy'], /default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'/);
     assert.doesNotMatch(await answer.text(), /<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)/, 'nothing that the policy would have to allow');
     await stateIs(at, 'live');
     await tile(at, 'Connections', 3);
@@ -311,3 +311,26 @@ load('an engine with an admin token is shown to those who have it; the token liv
     assert.ok(asked.length && !asked.some((url) => url.includes(SECRET)));
     assert.equal(await page.evaluate(() => JSON.stringify({ ...localStorage }).includes('token')), false);
   });
+
+load('the WebSocket of the admin listener is for reading, and for no page of another origin', { flags: FLAGS }, async ({ engine, profile, site, ends }) => {
+  const url = new URL('/ws', engine.adminUrl.replace('http', 'ws')).href;
+  const ws = new WebSocket(url, 'corecast.v1');
+  ends.push(() => ws.terminate());
+  const heard = [];
+  ws.on('message', (data) => heard.push(`${data}`));
+  await new Promise((resolve) => ws.once('open', resolve));
+  ws.send('PUB news id=1\nhello');
+  ws.send('SUB $sys/stats since=-1 id=2');
+  await until(() => heard.some((line) => line.startsWith('MSG $sys/stats')), 'figures');
+  assert.match(heard.find((line) => line.startsWith('ERR')) ?? '', /^ERR 1 forbidden/);
+  const foreign = await site();
+  const mine = await profile();
+  mine.expected = /WebSocket connection/;
+  const at = await mine.page(foreign.origin('pages.example'));
+  const ended = at.evaluate((to) => new Promise((resolve) => {
+    const socket = new WebSocket(to, 'corecast.v1');
+    socket.onmessage = ({ data }) => resolve(`it is told: ${data}`);
+    socket.onclose = () => resolve('refused');
+  }), url);
+  assert.equal(await ended, 'refused');
+});
