@@ -41,7 +41,7 @@ function scaled(value, step, units) {
   for (; value >= step * 0.9995 && unit < units.length - 1; unit += 1) value /= step;
   return `${unit === 0 && Number.isInteger(value) ? value : three(value)}${units[unit]}`;
 }
-const bytes = (value) => (value < 1024 ? `${round(value)} B` : scaled(value, 1024, [' B', ' KiB', ' MiB', ' GiB', ' TiB']));
+const bytes = (value) => (value < 1023.5 ? `${round(value)} B` : scaled(value, 1024, [' B', ' KiB', ' MiB', ' GiB', ' TiB']));
 const many = (value) => scaled(value, 1000, ['', ' k', ' M', ' G', ' T']);
 const perSecond = (value) => (Number.isFinite(value) ? `${many(value)}/s` : NONE);
 const bytesPerSecond = (value) => (Number.isFinite(value) ? `${bytes(value)}/s` : NONE);
@@ -148,6 +148,8 @@ const slotLink = ({ shard, slot }, text) => ({ text: text ?? `${shard}/${slot}`,
 
 const charts = new Set();
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** Returns the places of values that no line goes through, as nothing is known before and behind them. */
+const alone = (values) => values.flatMap((value, n) => (value !== null && (values[n - 1] ?? values[n + 1] ?? null) === null ? [n] : []));
 const DASHES = [undefined, [7, 4], [2, 3]];
 
 /**
@@ -187,7 +189,7 @@ function newChart(place, title, series, format, { isLog = false, isBytes = false
       width: max(120, box.clientWidth),
       height: box.clientHeight,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 20, 0, 0],
       cursor: { drag: { x: false, y: false }, y: false },
       scales: {
         x: { time: false, range: (_, low, high) => [(high ?? 0) - POINTS_MAX, high ?? 0] },
@@ -206,7 +208,11 @@ function newChart(place, title, series, format, { isLog = false, isBytes = false
         },
       ],
       series: [{}, ...series.map(([, label], n) => ({
-        label, stroke: colour(`--series-${n + 1}`), width: 1.75, dash: DASHES[n], points: { show: false },
+        label,
+        stroke: colour(`--series-${n + 1}`),
+        width: 1.75,
+        dash: DASHES[n],
+        points: { show: true, size: 4, fill: colour(`--series-${n + 1}`), filter: (drawn, which) => alone(drawn.data[which]) },
       }))],
       hooks: { setCursor: [say] },
     }, data(), box);
@@ -275,8 +281,9 @@ function hearStats({ data }) {
   if ('news' in now.rates) now.rates.published = max(0, now.rates.published - now.rates.news);
   const { published, delivered, bytes_received: received, bytes_sent: sent } = now.rates;
   const { p50, p99, p999 } = stats.latency_us ?? {};
+  if (seconds < 0) for (const key in columns) columns[key].length = 0; // Its clock was set back.
   if (before && (isNew || seconds > STALE_MS / 1000)) append(columns, { at: before.at / 1000 + 0.5 }); // The line ends where nothing is known.
-  if (!before || seconds > 0) append(columns, { at: stats.at / 1000, published, delivered, received, sent, p50, p99, p999 });
+  if (!before || seconds) append(columns, { at: stats.at / 1000, published, delivered, received, sent, p50, p99, p999 });
   now.stats = stats;
   heard();
 }
@@ -340,7 +347,7 @@ const EVENTS = {
 
 // ---- The connection: the client for topics, requests for lists.
 
-const link = { client: undefined, state: 'loading', heardAt: undefined, error: undefined, token: stored('read') };
+const link = { client: undefined, state: 'loading', heardAt: undefined, openedAt: undefined, error: undefined, token: stored('read') };
 let isPaused = false;
 let pausedAt;
 let asking; // for the token, by whoever was refused first
@@ -401,12 +408,13 @@ function start() {
   link.client?.close();
   const { token } = link;
   const client = link.client = connect(root, {
-    transport: 'websocket', backoffMs: [250, 2000], idleMs: 10_000, ...(token !== undefined && { token: () => token }),
+    transport: 'websocket', backoffMs: [250, 2000], pingMs: 5000, ...(token !== undefined && { token: () => token }),
   });
   client.on('state', ({ state, error }) => {
     if (client !== link.client) return;
     link.state = state;
     link.error = error;
+    link.openedAt = state === 'open' ? Date.now() : undefined;
     // A browser says of a refused WebSocket only that it is closed; a request knows whether a token is missing.
     if (state === 'waiting') ask('stats').catch(() => {});
     showState();
@@ -438,7 +446,8 @@ function showState() {
   const since = link.heardAt ? ` since ${clock(link.heardAt)}` : '';
   let text = isDraining ? 'live, but shutting down' : 'live';
   if (!isOpen && link.state !== 'loading' && (link.error || link.heardAt)) text = `engine gone${since}; trying again`;
-  else if (!isFresh) text = link.heardAt ? `stale: no figures${since}` : 'loading';
+  else if (!isFresh && link.heardAt) text = `stale: no figures${since}`;
+  else if (!isFresh) text = Date.now() - link.openedAt > STALE_MS ? `connected, but no figures come${link.error ? `: ${link.error.message}` : ''}` : 'loading';
   else if (isPaused) text = `paused at ${clock(pausedAt)}`;
   const state = find('state');
   set(state, text);
@@ -447,40 +456,39 @@ function showState() {
 }
 setInterval(showState, 500);
 
-find('pause').onclick = ({ currentTarget: button }) => {
-  isPaused = !isPaused;
+function pause(is) {
+  const button = find('pause');
+  isPaused = is;
   pausedAt = Date.now();
   button.setAttribute('aria-pressed', isPaused);
   set(button, isPaused ? 'Go on' : 'Pause');
   showState();
   if (!isPaused) page?.draw?.();
-};
+}
+find('pause').onclick = () => pause(!isPaused);
 
 // ---- Pages. Each builds itself into `main`, and returns what is done each second, and when it is left.
 
 let page;
 
-/** Does `task` now and again while a page is open, one at a time, and says below what is wrong. */
+/**
+ * Does `task` now and again while a page is open, one at a time, and shows in `place` what it returns, or what is wrong. It is given a function that says
+ * whether nobody wants to see any more what it has found.
+ */
 function again(signal, ms, place, task) {
   const attempt = async () => {
-    let said = '';
-    try {
-      said = (await task()) ?? '';
-    } catch (error) {
-      if (signal.aborted) return;
-      said = `Not known: ${error.message}.`;
-      place.classList.add('wrong');
-      set(place, said);
-      return;
-    }
-    if (signal.aborted) return;
-    place.classList.remove('wrong');
+    const wasPaused = isPaused; // Then somebody has asked for it all the same.
+    const isOver = () => signal.aborted || (isPaused && !wasPaused);
+    const [said, isWrong] = await task(isOver).then((text = '') => [text, false], ({ message }) => [`Not known: ${message}.`, true]);
+    if (isOver()) return;
+    place.classList.toggle('wrong', isWrong);
     set(place, said);
   };
-  const go = async () => {
+  const goOn = async () => {
+    await attempt();
     for (; !signal.aborted; await sleep(ms, signal)) if (!isPaused && !document.hidden) await attempt();
   };
-  go();
+  goOn();
   return attempt;
 }
 
@@ -562,14 +570,14 @@ function overview(main, signal) {
     newChart(find('bytes', main), 'Bytes sent and received', [['sent', 'sent'], ['received', 'received']], bytesPerSecond, { isBytes: true }),
     newChart(find('latency', main), 'Latency, from published to sent', [['p50', 'median'], ['p99', 'p99'], ['p999', 'p99.9']], micros, { isLog: true }),
   ];
-  again(signal, LIST_MS, find('hottest-note', main), async () => {
+  again(signal, LIST_MS, find('hottest-note', main), async (isOver) => {
     const rows = await ask(query('topics', { limit: 8, sort: 'rate' }));
-    if (signal.aborted || isPaused) return;
+    if (isOver()) return;
     fill(find('hottest', main), rows.map(({ topic, rate, bytes: kept, readers }) => [topicLink(topic), perSecond(rate), bytes(kept), whole(readers)]));
   });
-  again(signal, LIST_MS, find('slowest-note', main), async () => {
+  again(signal, LIST_MS, find('slowest-note', main), async (isOver) => {
     const rows = await ask(query('slow', { limit: 8 }));
-    if (signal.aborted || isPaused) return;
+    if (isOver()) return;
     fill(find('slowest', main), rows.map((row) => [slotLink(row, row.peer), topicLink(row.topic), whole(row.behind)]));
   });
   const times = [['latency_us', 'published to sent'], ['round_us', 'a round of fan-out'], ['turn_us', 'a turn']];
@@ -603,11 +611,11 @@ function overview(main, signal) {
 
 function topics(main, signal) {
   const form = find('form', main);
-  const look = again(signal, LIST_MS, find('note', main), async () => {
+  const look = again(signal, LIST_MS, find('note', main), async (isOver) => {
     const sort = form.elements.sort.value;
     const limit = form.elements.limit.value;
     const rows = await ask(query('topics', { limit, sort }));
-    if (signal.aborted) return '';
+    if (isOver()) return '';
     fill(find('rows', main), rows.map((row) => [
       topicLink(row.topic), perSecond(row.rate), whole(row.readers), whole(row.messages), bytes(row.bytes), whole(row.head), String(row.shard),
     ]));
@@ -679,18 +687,18 @@ function topic(main, signal, name) {
   } catch (error) {
     set(find('reading', main), `It cannot be read: ${error.message}.`);
   }
-  again(signal, 1000, find('note', main), async () => {
+  again(signal, 1000, find('note', main), async (isOver) => {
     let found;
     try {
       found = await ask(query('topic', { topic: name }));
     } catch (error) {
-      if (error.status !== 404 || signal.aborted) throw error;
+      if (error.status !== 404 || isOver()) throw error;
       before = undefined;
       facts(find('facts', main), []);
       facts(find('terms', main), []);
       return 'The engine does not know this topic now: nobody reads it, and nothing of it is remembered.';
     }
-    if (signal.aborted) return '';
+    if (isOver()) return '';
     const at = Date.now() / 1000;
     const more = found.epoch === before?.epoch ? found.head - before.head : undefined;
     const rate = more >= 0 ? more / (at - before.at) : undefined;
@@ -724,9 +732,9 @@ function connections(main, signal) {
   const { kind, peer, limit } = form.elements;
   const offered = new Set([...KINDS, ...Object.keys(now.stats?.kinds ?? {})]);
   kind.append(...[...offered].map((each) => make('option', {}, each)));
-  const look = again(signal, LIST_MS, find('note', main), async () => {
+  const look = again(signal, LIST_MS, find('note', main), async (isOver) => {
     const rows = await ask(query('connections', { limit: limit.value, kind: kind.value, peer: peer.value.trim() }));
-    if (signal.aborted) return '';
+    if (isOver()) return '';
     fill(find('rows', main), rows.map((row) => [
       slotLink(row), row.peer ?? NONE, row.kind, row.subject ?? '', whole(row.subscriptions), bytes(row.queued_bytes), span(row.heard_seconds_ago),
     ]));
@@ -744,16 +752,16 @@ function connection(main, signal, shard, slot) {
   set(find('name', main), `${shard}/${slot}`);
   const button = find('disconnect', main);
   let found;
-  const look = again(signal, LIST_MS, find('note', main), async () => {
+  const look = again(signal, LIST_MS, find('note', main), async (isOver) => {
     try {
       found = await ask(query('connection', { shard, slot }));
     } catch (error) {
-      if (signal.aborted || error.status !== 404) throw error;
+      if (error.status !== 404 || isOver()) throw error;
       found = undefined;
       button.disabled = true;
       return 'Nobody is connected there now. Slots are used again: another connection may come to have this one.';
     }
-    if (signal.aborted) return '';
+    if (isOver()) return '';
     button.disabled = false;
     const { peer, kind, listener, tls, subject, generation, subscriptions, subscribed = [], queued_bytes: queued, heard_seconds_ago: silent } = found;
     facts(find('facts', main), [
@@ -795,9 +803,10 @@ const ROUTES = [
   [/^/, 'nowhere', () => ({}), () => 'No such page'],
 ];
 
-/** Opens what the address says. What was open before is left: its questions, subscriptions and drawings end. */
+/** Opens what the address says. What was open before is left: its questions, subscriptions and drawings end, and so does a pause to read it. */
 function go() {
   page?.end();
+  if (isPaused) pause(false);
   const path = location.hash.replace(/^#\/?/, '');
   const [pattern, template, open, title] = ROUTES.find(([each]) => each.test(path));
   let words = pattern.exec(path).slice(1);
@@ -816,6 +825,7 @@ function go() {
     end() {
       end.abort();
       opened.close?.();
+      page.draw = page.reconnected = undefined;
     },
   };
   document.title = `${title(...words)} – corecast dashboard`;
