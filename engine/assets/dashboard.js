@@ -498,6 +498,9 @@ const OWNERS = [
   ['scratch_bytes', 'scratch'],
 ];
 
+/** In the order of a turn. */
+const PHASES = ['reap', 'obey', 'hear', 'serve', 'expire', 'ask', 'flush', 'submit', 'settle'];
+
 function showMemory(main, { total, limits = [] }) {
   const owners = OWNERS.filter(([name]) => name in total);
   const sum = owners.reduce((bytesOfAll, [name]) => bytesOfAll + total[name], 0);
@@ -601,7 +604,8 @@ function overview(main, signal) {
         const { count = 0, p50, p90, p99, p999, max: most } = stats[key] ?? {};
         return [label, whole(count), ...[p50, p90, p99, p999, most].map(micros)];
       }));
-      fill(find('phases', main), Object.entries(phases).map(([phase, share]) => [phase, { text: percent(share), share }]));
+      const inTurn = ([a], [b]) => PHASES.indexOf(a) - PHASES.indexOf(b);
+      fill(find('phases', main), Object.entries(phases).sort(inTurn).map(([phase, share]) => [phase, { text: percent(share), share }]));
       showShards(main);
       fill(find('events', main), events.map(({ at, name, count }) => [clock(at), whole(count), EVENTS[name] ?? name.replaceAll('_', ' '), name]));
     },
