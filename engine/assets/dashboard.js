@@ -706,9 +706,12 @@ function topic(main, signal, name) {
     const at = Date.now() / 1000;
     const more = found.epoch === before?.epoch ? found.head - before.head : undefined;
     const rate = more >= 0 ? more / (at - before.at) : undefined;
-    append(rates, { at, rate });
-    chart.draw(rates);
-    before = { at, epoch: found.epoch, head: found.head };
+    // Of two answers that came in one go after a pause nobody could say how much time lies between what they tell.
+    if (!(at - before?.at < 0.5)) {
+      append(rates, { at, rate });
+      chart.draw(rates);
+      before = { at, epoch: found.epoch, head: found.head };
+    }
     if (isSampled && isCalm(rate)) read({ since: 'live' });
     const { shard, epoch, head, first, messages: kept, bytes: keptBytes, rate: lately, readers, readers_by_shard: places = [], terms = {} } = found;
     facts(find('facts', main), [
