@@ -181,7 +181,7 @@ function newChart(place, title, series, format, { isLog = false, isBytes = false
     const from = floor(Math.log10(max(1, low ?? 10)));
     return [10 ** from, 10 ** max(from + 1, Math.ceil(Math.log10(max(1, high ?? 1000))))];
   };
-  const data = () => [columns.at, ...series.map(([key]) => (isLog ? columns[key]?.map((value) => value && max(1, value)) : columns[key]) ?? [])];
+  const data = () => [columns.at, ...series.map(([key]) => (isLog ? columns[key]?.map((value) => (value === null ? null : max(1, value))) : columns[key]) ?? [])];
   chart.make = () => {
     plot?.destroy();
     const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui, sans-serif' };
@@ -361,6 +361,9 @@ function stored(what, token) {
   }
 }
 
+/** What may stand in a subprotocol, which is where a page shows its token to a WebSocket (RFC 9110 section 5.6.2). */
+const SHOWABLE = /^[\w!#$%&'*+.^`|~-]+$/;
+
 function askToken() {
   asking ??= new Promise((resolve) => {
     const dialog = find('token');
@@ -368,9 +371,15 @@ function askToken() {
     set(find('token-wrong'), link.token === undefined ? '' : 'The engine does not take this token. Perhaps it was changed.');
     form.reset();
     dialog.oncancel = (event) => event.preventDefault(); // There is nothing to see without it.
-    form.onsubmit = () => {
-      link.token = form.elements.token.value.trim();
-      stored('write', link.token);
+    form.onsubmit = (event) => {
+      const token = form.elements.token.value.trim();
+      if (!SHOWABLE.test(token)) {
+        event.preventDefault();
+        set(find('token-wrong'), 'A browser can show a token to a WebSocket only if it is of letters, digits and - . _ ~ + alone. Let the file have such a one, too.');
+        return;
+      }
+      link.token = token;
+      stored('write', token);
       resolve();
     };
     dialog.showModal();
@@ -413,7 +422,7 @@ function start() {
   client.on('state', ({ state, error }) => {
     if (client !== link.client) return;
     link.state = state;
-    link.error = error;
+    if (error || state === 'open') link.error = error; // While it tries again, that is why.
     link.openedAt = state === 'open' ? Date.now() : undefined;
     // A browser says of a refused WebSocket only that it is closed; a request knows whether a token is missing.
     if (state === 'waiting') ask('stats').catch(() => {});
@@ -421,6 +430,7 @@ function start() {
   });
   client.on('error', (error) => {
     link.error = error;
+    page?.refused?.(error);
   });
   client.on('gap', () => {}); // A figure that nobody has seen is not missed.
   client.subscribe('$sys/stats', { since: '-1' }, hearStats);
@@ -445,7 +455,7 @@ function showState() {
   const isDraining = now.stats?.ready === false;
   const since = link.heardAt ? ` since ${clock(link.heardAt)}` : '';
   let text = isDraining ? 'live, but shutting down' : 'live';
-  if (!isOpen && link.state !== 'loading' && (link.error || link.heardAt)) text = `engine gone${since}; trying again`;
+  if (!isOpen && link.state !== 'loading' && (link.error || link.heardAt)) text = since ? `engine gone${since}; trying again` : `no connection: ${link.error.message}; trying again`;
   else if (!isFresh && link.heardAt) text = `stale: no figures${since}`;
   else if (!isFresh) text = Date.now() - link.openedAt > STALE_MS ? `connected, but no figures come${link.error ? `: ${link.error.message}` : ''}` : 'loading';
   else if (isPaused) text = `paused at ${clock(pausedAt)}`;
@@ -476,7 +486,8 @@ let page;
  * whether nobody wants to see any more what it has found.
  */
 function again(signal, ms, place, task) {
-  const attempt = async () => {
+  let last = Promise.resolve();
+  const once = async () => {
     const wasPaused = isPaused; // Then somebody has asked for it all the same.
     const isOver = () => signal.aborted || (isPaused && !wasPaused);
     const [said, isWrong] = await task(isOver).then((text = '') => [text, false], ({ message }) => [`Not known: ${message}.`, true]);
@@ -484,6 +495,7 @@ function again(signal, ms, place, task) {
     place.classList.toggle('wrong', isWrong);
     set(place, said);
   };
+  const attempt = () => last = last.then(once); // What was asked first is not shown last.
   const goOn = async () => {
     await attempt();
     for (; !signal.aborted; await sleep(ms, signal)) if (!isPaused && !document.hidden) await attempt();
@@ -548,7 +560,9 @@ function showShards(main) {
   const isMany = rows.length > SHARD_ROWS_MAX;
   const said = known.length
     ? `Busiest ${known[0].n} at ${percent(known[0].busy)}, median ${percent(known[known.length >> 1].busy)}, least ${percent(known.at(-1).busy)}.` : '';
-  set(find('shards-sum', main), `${rows.length} ${rows.length === 1 ? 'shard' : 'shards'}. ${said}${isMany ? ` The table has the ${SHARD_ROWS_MAX} busiest.` : ''}`);
+  const { overloaded = 0 } = now.stats.total;
+  const held = overloaded > 0 ? ` On ${overloaded} newcomers wait, as turns take too long.` : '';
+  set(find('shards-sum', main), `${rows.length} ${rows.length === 1 ? 'shard' : 'shards'}. ${said}${held}${isMany ? ` The table has the ${SHARD_ROWS_MAX} busiest.` : ''}`);
   const tiles = find('tiles', main);
   const wanted = isMany ? rows.length : 0;
   while (tiles.children.length > wanted) tiles.lastChild.remove();
@@ -725,6 +739,9 @@ function topic(main, signal, name) {
   return {
     draw: later,
     reconnected: begin,
+    refused(error) {
+      if (error.topic === name) set(find('reading', main), `It cannot be read: ${error.message}.`);
+    },
     close() {
       chart.close();
       reading?.unsubscribe();
@@ -759,6 +776,7 @@ function connection(main, signal, shard, slot) {
   set(find('name', main), `${shard}/${slot}`);
   const button = find('disconnect', main);
   let found;
+  let first; // the generation that was there when the page was opened
   const look = again(signal, LIST_MS, find('note', main), async (isOver) => {
     try {
       found = await ask(query('connection', { shard, slot }));
@@ -777,6 +795,8 @@ function connection(main, signal, shard, slot) {
       ['Generation', String(generation)],
     ]);
     fill(find('rows', main), subscribed.map((row) => [topicLink(row.topic), whole(row.behind)]));
+    first ??= generation;
+    if (first !== generation) return 'The connection that was here has ended. This is another one, which has its slot.';
     return subscribed.length < subscriptions ? `Of its subscriptions, ${whole(subscribed.length)} are shown.` : '';
   });
   button.onclick = () => {
@@ -832,7 +852,7 @@ function go() {
     end() {
       end.abort();
       opened.close?.();
-      page.draw = page.reconnected = undefined;
+      page.draw = page.reconnected = page.refused = undefined;
     },
   };
   document.title = `${title(...words)} – corecast dashboard`;
