@@ -178,6 +178,27 @@ load('the dashboard can be used with the keyboard alone: all is reached, it is s
     await shows(at, '[data-id=messages]', 'message');
   });
 
+load('a row under the keyboard keeps its place while what it shows goes on, and takes its new one afterwards', { flags: ['--shards', '1', '--history-messages', '50'] },
+  async ({ engine, page }) => {
+    const [large, small] = [newTopic('large'), newTopic('small')];
+    await engine.publish(large, 'x'.repeat(3000));
+    await engine.publish(small, 'x');
+    const at = await page(`${engine.adminUrl}/#/topics`);
+    await at.selectOption('[name=sort]', 'bytes');
+    const before = ([first, second]) => {
+      const shown = [...document.querySelectorAll('[data-id=rows] a')].map((link) => link.textContent);
+      return shown.includes(second) && shown.indexOf(first) < shown.indexOf(second);
+    };
+    await untilThere(at, before, [large, small]);
+    await at.focus(`text="${small}"`);
+    for (let n = 0; n < 5; n += 1) await engine.publish(small, 'x'.repeat(3000));
+    await untilThere(at, (topic) => [...document.querySelectorAll('[data-id=rows] tr')].some((row) => row.textContent.startsWith(topic) && row.textContent.includes('KiB')), small);
+    assert.ok(await at.evaluate(before, [large, small]));
+    assert.equal(await at.evaluate(() => document.activeElement.textContent), small);
+    await at.focus('#pause');
+    await untilThere(at, before, [small, large]);
+  });
+
 load('a page of a topic shows what is published now, whatever it is, as text', { flags: FLAGS }, async ({ engine, page }) => {
   const topic = newTopic("topic with spaces, 100% 'quoted' <b>");
   await engine.publish(topic, 'before');
