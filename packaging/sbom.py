@@ -1,7 +1,7 @@
 """Writes what a program is made of, as CycloneDX 1.5: `sbom.py PACKAGE REVISION SECONDS >FILE`, in the root of the source.
 
 The crates are those that `cargo metadata` reaches from the package on this kind of host, without those that only tests and build scripts
-use; their hashes are those of `Cargo.lock`. The same source gives the same bytes.
+use; their hashes are those of `Cargo.lock`. Besides them the engine has what it serves to browsers and others wrote. The same source gives the same bytes.
 """
 
 import datetime
@@ -50,6 +50,18 @@ def component(package, kind, checksums):
     return entry
 
 
+def embedded(name):
+    """Returns what is part of the program and no crate: the charts of the dashboard, whose file opens with its version."""
+    if name != "corecast":
+        return []
+    [version] = re.findall(r"uPlot (\d+\.\d+\.\d+),", pathlib.Path("engine/assets/uplot.min.js").read_text())
+    reference = f"pkg:npm/uplot@{version}"
+    return [{
+        "type": "library", "bom-ref": reference, "name": "uplot", "version": version, "purl": reference, "licenses": [{"expression": "MIT"}],
+        "externalReferences": [{"type": "vcs", "url": "https://github.com/leeoniya/uPlot"}],
+    }]
+
+
 def main():
     name, revision, seconds = sys.argv[1:]
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]
@@ -63,6 +75,7 @@ def main():
     main_component = component(packages[root], "application", checksums)
     if revision:
         main_component["pedigree"] = {"commits": [{"uid": revision}]}
+    others = embedded(name)
     written = datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc)
     document = {
         "bomFormat": "CycloneDX",
@@ -70,9 +83,13 @@ def main():
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{purl(packages[root])}?{revision}')}",
         "version": 1,
         "metadata": {"timestamp": written.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": main_component},
-        "components": [component(packages[one], "library", checksums) for one in order if one != root],
+        "components": [component(packages[one], "library", checksums) for one in order if one != root] + others,
         "dependencies": [
-            {"ref": purl(packages[one]), "dependsOn": sorted(purl(packages[other]) for other in edges[one])} for one in order
+            {
+                "ref": purl(packages[one]),
+                "dependsOn": sorted([purl(packages[other]) for other in edges[one]] + [other["purl"] for other in others if one == root]),
+            }
+            for one in order
         ],
     }
     json.dump(document, sys.stdout, indent=1)

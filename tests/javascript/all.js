@@ -1,6 +1,7 @@
 // Runs every test of this folder: `npm test`, or by hand `node all.js`; `--test-name-pattern=WORD` picks some.
 import './with_assets.js';
 import './with_client.js';
+import './with_dashboard.js';
 import './with_demo.js';
 import './with_npm.js';
 import './with_origins.js';

@@ -53,6 +53,15 @@ export class Engine {
     return engine;
   }
 
+  /** Lets it stand still, as a host does that has stopped; `goOn` ends that. */
+  standStill() {
+    this.#process.kill('SIGSTOP');
+  }
+
+  goOn() {
+    this.#process.kill('SIGCONT');
+  }
+
   /** Stops it in order; fails if it had ended before, or ends with a fault. */
   async stop() {
     if (this.status !== undefined) throw new Error(`the engine ended by itself: ${this.status}\n${this.#output}`);

@@ -19,7 +19,7 @@ export class Network {
 
   static async start(engine) {
     const network = new Network();
-    network.#engine = new URL(engine.url);
+    network.lead(engine);
     network.#server.on('upgrade', (request, socket, head) => network.#upgrade(request, socket, head));
     network.#server.on('connection', (socket) => {
       network.#sockets.set(socket, '');
@@ -29,6 +29,11 @@ export class Network {
     await new Promise((resolve) => network.#server.listen(0, '127.0.0.1', resolve));
     network.url = `http://127.0.0.1:${network.#server.address().port}`;
     return network;
+  }
+
+  /** Has another engine behind it from now on. */
+  lead(engine) {
+    this.#engine = new URL(engine.url);
   }
 
   /** Cuts the connections of a transport, or all, without a farewell. */

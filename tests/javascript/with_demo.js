@@ -1,11 +1,9 @@
 // The demo page: the first thing that a newcomer sees.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { findings } from './axe.js';
 import { texts } from './corpus.js';
 import { DEADLINE_MS, newTopic } from './engine.js';
 import { scene } from './scene.js';
-
-const AXE = new URL('node_modules/axe-core/axe.min.js', import.meta.url);
 
 const LABELS = { auto: 'WebSocket', websocket: 'WebSocket', sse: 'SSE', stream: 'Stream', 'long-poll': 'Long poll', poll: 'Poll' };
 
@@ -87,14 +85,8 @@ for (const colorScheme of ['light', 'dark']) {
         await page.fill('#say input', 'hello');
         await page.press('#say input', 'Enter');
         await shows(page, '#chat', 'hello');
-        const axe = await readFile(AXE, 'utf8');
-        const findings = () => page.evaluate(async (source) => {
-          if (!window.axe) (0, eval)(source);
-          const { violations } = await window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
-          return violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target}: ${failureSummary}`));
-        }, axe);
         await shows(page, '#state', 'live over');
-        assert.deepEqual(await findings(), []);
+        assert.deepEqual(await findings(page), []);
         // A list that is longer than its box is scrolled with the keyboard, too.
         const scrolled = () => page.$eval('#watch', (list) => list.parentElement.scrollTop);
         await page.focus('[role=log]:has(#watch)');
@@ -104,7 +96,7 @@ for (const colorScheme of ['light', 'dark']) {
         between.isAway = true;
         between.cut();
         await shows(page, '#quantiles', 'not connected');
-        assert.deepEqual(await findings(), []);
+        assert.deepEqual(await findings(page), []);
       });
   }
 }
