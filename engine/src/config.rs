@@ -147,6 +147,8 @@ pub struct Config {
     pub insecure: bool,
     /// Time a shutdown may take before what is left is cut off.
     pub shutdown_timeout_ms: u64,
+    /// Time within which a shutdown tells all connections that they end.
+    pub drain_time_ms: u64,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The least important level that is logged.
@@ -472,6 +474,16 @@ impl Config {
                 "make dead-after at least twice ping-interval, so that a healthy peer has time to answer",
             );
         }
+        if self.drain_time_ms > 0 && self.drain_time_ms >= self.shutdown_timeout_ms {
+            wrong(
+                format!(
+                    "drain-time {} leaves nothing of shutdown-timeout {} to those who are told last",
+                    units::duration_text(self.drain_time_ms),
+                    units::duration_text(self.shutdown_timeout_ms)
+                ),
+                "make drain-time shorter, shutdown-timeout longer by 3s or more, or leave drain-time out",
+            );
+        }
     }
 }
 
@@ -546,6 +558,7 @@ mod tests {
             ("history-bytes 1G cannot be kept", Config { history_bytes: 1 << 30, ..base.clone() }),
             ("the rings between 200 shards take 5160000k", Config { shards: 200, ..base.clone() }),
             ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
+            ("drain-time 10s leaves nothing", Config { drain_time_ms: 10_000, ..base.clone() }),
         ];
         for (expected, config) in cases {
             let problems = config.check().unwrap_err();

@@ -12,6 +12,7 @@ use corecast::log;
 use corecast::node::{AuthorityEnd, Node, Settings};
 use corecast::shard::Stats;
 use crossbeam_channel::Receiver;
+use std::time::Duration;
 
 /// A running engine.
 pub(super) struct Engine {
@@ -107,9 +108,9 @@ impl Engine {
         self.node.board().draining()
     }
 
-    /// Asks every shard to drain.
-    pub(super) fn stop(&self) {
-        self.node.stop();
+    /// Asks every shard to drain, and to tell its connections within that time.
+    pub(super) fn stop(&self, within: Duration) {
+        self.node.stop(within);
     }
 
     /// Returns how the shards ended, which they have.
@@ -128,6 +129,6 @@ fn settings(config: &Config, certificates: Option<&Certificates>) -> Settings {
         limits: config.limits(),
         doors: config.doors(certificates),
         unix: config.unix,
-        drain_ms: config.shutdown_timeout_ms,
+        finish_ms: config.shutdown_timeout_ms,
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: the order of start and stop. Start: configuration, logs, signals, threads and memory of the shards, and only when
 //! nothing more can be wanting, ports and greeting. Meanwhile: SIGHUP has the control plane read the configuration again. Stop:
-//! the first SIGTERM or SIGINT asks the shards to drain, so that every WebSocket is closed with 1001 and requests are answered; a
-//! second one, or the end of `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
+//! the first SIGTERM or SIGINT asks the shards to drain, so that every WebSocket is closed with 1001 and requests are answered, one after the
+//! other within `drain-time`; a second one, or the end of `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
 //! who reads what is written.
 
 use std::io;
@@ -284,14 +284,17 @@ impl Running {
         let timeout = Duration::from_millis(config.shutdown_timeout_ms);
         match why {
             Stop::Signal(signal) => {
-                tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping");
+                let (drain_ms, timeout_ms) = (config.drain_time_ms, config.shutdown_timeout_ms);
+                tracing::info!(signal = name(signal), drain_ms, timeout_ms, "stopping");
             }
             // It is said where it happened.
             Stop::Given(_) => {}
             Stop::Shard => tracing::error!("a shard ended by itself, stopping"),
         }
         let _files = succession.pass_on(why, &mut engine);
-        engine.stop();
+        // Without one of the shards nobody is served right: there is nothing to stay for.
+        let within_ms = if why == Stop::Shard { 0 } else { config.drain_time_ms };
+        engine.stop(Duration::from_millis(within_ms));
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {
                 Ok(()) if why != Stop::Shard => {

@@ -137,6 +137,7 @@ impl Config {
             token_cookie: None,
             verdict_timeout_ms: 0,
             shutdown_timeout_ms: 0,
+            drain_time_ms: 0,
             log_format: LogFormat::Human,
             log_level: LevelFilter::INFO,
             rules: Rules::default(),
@@ -155,6 +156,8 @@ const SHARDS_MAX: u64 = crate::mesh::Shards::MAX as u64;
 /// Direct descriptors a ring can have (Linux: IORING_MAX_FIXED_FILES).
 const CONNECTIONS_MAX: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
+/// How long a drain takes at most that nobody has said anything about: as long as somebody waits for a restart without asking why.
+const DRAIN_MS_AUTO: u64 = 5_000;
 
 pub(super) fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
     units::number(text, least, most.into()).map(|number| u32::try_from(number).expect("`most` is a u32"))
@@ -615,6 +618,22 @@ pub(super) const ROWS: &[Setting] = &[
         reloads: false,
         set: |c, text, _| duration_within(text, 0, HOUR_MS).map(|v| c.shutdown_timeout_ms = v),
         show: |c| units::duration_text(c.shutdown_timeout_ms),
+    },
+    Setting {
+        heading: CLIENTS,
+        key: "drain-time",
+        value: "TIME",
+        default: "auto",
+        help: "Time over which a shutdown spreads its closes, so that clients do not all come back at once; a few connections take less, and \
+               0s closes all at once. `auto`: half of shutdown-timeout, 5s at most",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| {
+            let auto = (c.shutdown_timeout_ms / 2).min(DRAIN_MS_AUTO);
+            let ms = if text == "auto" { Ok(auto) } else { duration_within(text, 0, HOUR_MS) };
+            ms.map(|v| c.drain_time_ms = v)
+        },
+        show: |c| units::duration_text(c.drain_time_ms),
     },
     Setting {
         heading: CLIENTS,

@@ -30,6 +30,7 @@ mod clock;
 mod control;
 mod crossing;
 mod dialect;
+mod drain;
 pub(crate) mod errand;
 mod expire;
 mod flush;
@@ -72,6 +73,7 @@ use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use drain::Drain;
 use governor::Governor;
 use grant::trust::Trust;
 use random::random;
@@ -210,8 +212,8 @@ pub struct Shard {
     settling: Option<(u64, Shards)>,
     /// Nothing changes a history.
     frozen: bool,
-    draining: bool,
-    drain_next: Slot,
+    /// It is to finish.
+    drain: Option<Drain>,
     /// After how many seconds whoever is refused next may come back, if that is known.
     comes_back_s: Option<u32>,
     /// What is drawn otherwise is drawn from these.
@@ -270,8 +272,7 @@ impl Shard {
             dumping: None,
             settling: None,
             frozen: false,
-            draining: false,
-            drain_next: 0,
+            drain: None,
             comes_back_s: None,
             comes_back_random: !seed,
             random: random_state,

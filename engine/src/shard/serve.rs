@@ -170,12 +170,17 @@ impl Shard {
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
         let given = driver.take_credentials(slot).is_none_or(|credentials| self.give_to_peer(slot, credentials));
-        if self.draining {
+        if self.drain.is_some_and(|drain| drain.closed) {
             self.refused(Refusal::Draining);
             self.kill(driver, slot);
             return;
         }
         let admission = match (full, given) {
+            _ if self.is_draining() => {
+                reach(Mark::DrainRefuses);
+                self.comes_back_after_the_drain();
+                Admission::Refused(Refusal::Draining)
+            }
             (true, _) => Admission::Refused(Refusal::Full),
             (_, false) => Admission::Refused(Refusal::TooMany),
             _ => self.weigh_newcomer(slot),
@@ -192,7 +197,9 @@ impl Shard {
         match admission {
             Admission::Taken => {}
             // To tell would take a handshake, which costs more than to take it; but not those that come back all at once.
-            Admission::Refused(refusal) if refusal != Refusal::Overloaded && self.speaks_tls(listener) => {
+            Admission::Refused(refusal)
+                if !matches!(refusal, Refusal::Overloaded | Refusal::Draining) && self.speaks_tls(listener) =>
+            {
                 reach(Mark::CutOffBeforeHandshake);
                 self.refused(refusal);
                 self.comes_back_s = None;

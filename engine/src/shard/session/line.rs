@@ -37,7 +37,7 @@ impl Shard {
 
     fn parsed_command<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> Outcome {
         let (outcome, id) = match line::parse(bytes) {
-            Ok(Command::Sub { .. }) if self.frozen && self.draining => {
+            Ok(Command::Sub { .. }) if self.frozen && self.is_draining() => {
                 // The topic may be a new one, whose first life is another process's to begin.
                 self.farewell(driver, slot);
                 return Outcome::Done;
@@ -75,7 +75,7 @@ impl Shard {
         };
         if let Outcome::Refused(refusal) = outcome {
             self.refuse_command(driver, slot, id, refusal);
-            if refusal == Refusal::Draining && self.draining {
+            if refusal == Refusal::Draining && self.is_draining() {
                 // Whoever takes it over takes it: there is nothing to stay here for.
                 self.farewell(driver, slot);
             }

@@ -23,13 +23,22 @@ impl Shard {
         self.comes_back_s = Some(u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX));
     }
 
+    /// Whoever is refused next has come here while the engine drains, and would find it so again: he comes when that is over.
+    pub(in crate::shard) fn comes_back_after_the_drain(&mut self) {
+        let left_s = self.drain.map_or(0, |drain| drain.left_s(self.clock.now_us));
+        let drawn_s = self.come_back_s(Refusal::Draining).unwrap_or(0);
+        self.comes_back_s = Some(left_s.saturating_add(drawn_s));
+    }
+
     /// Returns after how many seconds who is refused may come back, if that is all it takes.
-    fn come_back_s(&mut self, refusal: Refusal) -> Option<u32> {
+    pub(in crate::shard) fn come_back_s(&mut self, refusal: Refusal) -> Option<u32> {
         let known_s = self.comes_back_s.take();
         let (least_s, most_s) = refusal.row().comes_back_s?;
-        // When very many have to go, they do not come back faster than they can be taken.
-        let most_s = match refusal {
-            Refusal::Draining => most_s.max(self.governor.spread_s(self.stats.connections)),
+        let most_s = match self.drain {
+            // When very many have to go, they do not come back faster than they can be taken.
+            Some(drain) if refusal == Refusal::Draining => {
+                drain.comes_back_s_max(most_s.max(self.governor.spread_s(drain.connections())))
+            }
             _ => most_s,
         };
         let drawn_s = least_s + (random(&mut self.comes_back_random) % u64::from(most_s - least_s + 1)) as u32;

@@ -71,7 +71,7 @@ impl Shard {
         let origin = if met == Welcome::No { "" } else { request.headers.origin.unwrap_or("") };
         let pending = Pending {
             what: Asked::Discard,
-            keep_alive: request.keep_alive && !self.draining,
+            keep_alive: request.keep_alive && !self.is_leaving(slot),
             cut: self.is_cut(request, rest),
             by_accept: false,
             strange: met == Welcome::No,
@@ -404,9 +404,9 @@ impl Shard {
     /// The time of a request, or of its answer, is over.
     pub(in crate::shard) fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let answered = self.is_answered(slot);
-        let (kept_alive, draining) = (self.slots.connections[slot as usize].opened_tick > 0, self.draining);
+        let (kept_alive, leaving) = (self.slots.connections[slot as usize].opened_tick > 0, self.is_leaving(slot));
         let Limits { request_ms, linger_ms, .. } = self.limits;
-        let patience_ms = if draining { linger_ms } else { request_ms };
+        let patience_ms = if leaving { linger_ms } else { request_ms };
         let arriving = self.is_arriving(slot);
         let Some(active) = self.slots.active_if_any(slot) else {
             self.kill(driver, slot); // Nothing was begun.

@@ -73,7 +73,8 @@ impl Shard {
             self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
             return used;
         }
-        if self.draining {
+        if self.is_draining() {
+            self.comes_back_after_the_drain();
             self.refuse_request(driver, slot, Refusal::Draining, true);
             return used;
         }
