@@ -21,4 +21,5 @@ pub mod node;
 #[doc(hidden)]
 pub mod reach;
 pub mod shard;
+pub mod supervisor;
 pub mod trust;

@@ -21,6 +21,7 @@ use corecast::handover::take::Wish;
 use corecast::io::check::{StartError, fault};
 use corecast::io::doorbell::Doorbell;
 use corecast::io::poll;
+use corecast::supervisor::{self, State, Supervisor};
 use corecast::{admin, log};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::SIGHUP;
@@ -86,22 +87,26 @@ struct Running {
     /// Says that everything is somebody else's now.
     given: (Sender<Wish>, Receiver<Wish>),
     succession: Succession,
+    supervisor: Supervisor,
 }
 
 fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
+    let supervisor = Supervisor::of_this_process();
     let first = serving.as_ref().map(|serving| serving.first.clone());
     let tls = serving.map(Tls::new);
     let over = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
     let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
     let authority = authority(&mut engine, prepared);
-    let control =
-        authority.and_then(|authority| Ok((control(&mut engine, config, flags, &hosts, tls, &authority)?, authority)));
+    let control = authority.and_then(|authority| {
+        let told = (supervisor.clone(), supervisor::watchdog());
+        Ok((control(&mut engine, config, (flags, told), &hosts, tls, &authority)?, authority))
+    });
     let listening = control.and_then(|control| Ok((control, Inheritance::take(config, &mut engine)?)));
-    let ((control, authority), Inheritance { bound, admin, handover, sockets }) = match listening {
+    let ((control, authority), Inheritance { bound, admin, handover, sockets, taken_over }) = match listening {
         Ok(listening) => listening,
         Err(problem) => {
             engine.give_up();
@@ -136,8 +141,10 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
+    let status = status(config, engine.local_addresses());
+    supervisor.tell(if taken_over { State::TookOver(&status) } else { State::Ready(&status) });
     let succession = Succession { files, sockets, over, retire, bell };
-    Ok(Running { engine, signals, control, given, succession })
+    Ok(Running { engine, signals, control, given, succession, supervisor })
 }
 
 /// Starts the authority, which says who may do what.
@@ -156,7 +163,7 @@ fn started(what: &str) -> StartError {
 fn control(
     engine: &mut Engine,
     config: &Config,
-    flags: &Flags,
+    (flags, supervisor): (&Flags, (Supervisor, Option<Duration>)),
     hosts: &Hosts,
     tls: Option<Tls>,
     authority: &Desk,
@@ -180,6 +187,7 @@ fn control(
         hosts: hosts.clone(),
         tls,
         authority: Some(authority.clone()),
+        supervisor,
     };
     let end = engine.control().ok_or_else(|| started("the control plane"))?;
     let control = control::start(end, sources)?;
@@ -189,6 +197,13 @@ fn control(
         teller.ask(Demand::Revoke(revocation.clone()), Some(reply.clone()))
     }));
     Ok(control)
+}
+
+/// Says in a line how the engine is, for the supervisor.
+fn status(config: &Config, listen: &[Listen]) -> String {
+    let addresses: Vec<_> = listen.iter().map(url).collect();
+    let plural = if config.shards == 1 { "" } else { "s" };
+    format!("serves {} with {} shard{plural}", addresses.join(" "), config.shards)
 }
 
 /// Says where the engine listens and what to try next.
@@ -262,13 +277,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
-        let Running { mut engine, signals, control, given, succession } = self;
+        let Running { mut engine, signals, control, given, succession, supervisor } = self;
         let why = loop {
             crossbeam_channel::select! {
                 recv(signals) -> signal => match signal {
                     Ok(SIGHUP) => {
                         // What comes of it is logged; if there is no room for it, many are on their way already.
-                        control.ask(Demand::Reload, None);
+                        if !control.ask(Demand::Reload, None) {
+                            supervisor.tell(State::Reloading);
+                            supervisor.tell(State::Ready("serves; the configuration is read again already"));
+                        }
                     }
                     Ok(signal) => break Stop::Signal(signal),
                     Err(_) => return Outcome::Failed("the thread that waits for signals is gone".to_owned()),
@@ -291,6 +309,11 @@ impl Running {
             Stop::Given(_) => {}
             Stop::Shard => tracing::error!("a shard ended by itself, stopping"),
         }
+        supervisor.tell(match why {
+            Stop::Given(Wish::TakeOver) => State::HandedOver("everything was handed over; drains"),
+            Stop::Shard => State::Stopping("a shard ended by itself"),
+            _ => State::Stopping("drains"),
+        });
         let _files = succession.pass_on(why, &mut engine);
         // Without one of the shards nobody is served right: there is nothing to stay for.
         let within_ms = if why == Stop::Shard { 0 } else { config.drain_time_ms };

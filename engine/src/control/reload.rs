@@ -110,6 +110,7 @@ mod tests {
             hosts: Hosts::default(),
             tls: None,
             authority: None,
+            supervisor: Default::default(),
         }
     }
 

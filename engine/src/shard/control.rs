@@ -45,6 +45,7 @@ impl Shard {
                     self.freeze(driver, frozen);
                     Some(Answer { number, said: Said::Frozen })
                 }
+                Some(Errand { number, wish: Wanted::Sign }) => Some(Answer { number, said: Said::Alive }),
                 Some(Errand { number, wish: Wanted::Settle }) => self.settle_on(number, self.all_shards()),
                 Some(Errand { number, wish: Wanted::Dump(place, bytes_max) }) => {
                     self.dump_on(driver, Box::new(Dumping { number, place, bytes_max, page: Page::default() }))
