@@ -12,6 +12,7 @@ mod document;
 mod doors;
 mod host;
 mod limits;
+mod logs;
 mod names;
 mod rules;
 mod sample;
@@ -32,7 +33,7 @@ use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::grant::UnixGrants;
 use crate::io::check::StartError;
 use crate::io::unix::UnixAccess;
-use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Quotas, Rules, SHARD_BYTES_MAX, block_bytes_max};
+use crate::shard::{AccessLog, Asks, BLOCKS_MIN, LagPolicy, Limits, Quotas, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
 pub use changes::{Change, changes};
@@ -153,6 +154,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The least important level that is logged.
     pub log_level: tracing::level_filters::LevelFilter,
+    /// What is written down of what is served.
+    pub access_log: AccessLog,
     /// What holds for topics of a pattern, instead of the settings above.
     pub rules: Rules,
     /// Who may do what, and who says so.
@@ -343,6 +346,7 @@ impl Config {
             echo: self.echo,
             quotas: self.quotas,
             overload_us: self.overload_ms * 1000,
+            access_log: self.access_log,
             origins: self.origins.clone(),
             hosts: self.hosts.clone(),
             jsonp: self.jsonp,

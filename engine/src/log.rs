@@ -39,6 +39,8 @@ use threshold::Threshold;
 const BURST: u32 = 10;
 /// Lines of level debug and trace one place may log per window.
 const BURST_DEBUG: u32 = 100;
+/// Target of the lines of the access log, which is shown: nothing else has one that is.
+const ACCESS: &str = "access";
 /// Length of the window.
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for what is still to be written.
@@ -141,13 +143,15 @@ where
     let format = tracing_subscriber::fmt::format().with_target(false);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match log_format {
         LogFormat::Human => {
-            let format = format.compact();
-            lines.event_format(Bounded { inner: format, places: places.clone(), json: false }).boxed()
+            let inner = format.compact();
+            let named = inner.clone().with_target(true);
+            lines.event_format(Bounded { inner, named, places: places.clone(), json: false }).boxed()
         }
         LogFormat::Json => {
-            let format = format.json().flatten_event(true).with_current_span(false);
+            let inner = format.json().flatten_event(true).with_current_span(false);
+            let named = inner.clone().with_target(true);
             let lines = lines.fmt_fields(JsonFields::new());
-            lines.event_format(Bounded { inner: format, places: places.clone(), json: true }).boxed()
+            lines.event_format(Bounded { inner, named, places: places.clone(), json: true }).boxed()
         }
     };
     tracing_subscriber::registry().with(lines).with(Bound { places }).with(threshold)
@@ -244,6 +248,8 @@ impl<S: Subscriber> Layer<S> for Bound {
 #[derive(Debug)]
 struct Bounded<F> {
     inner: F,
+    /// The same with the target.
+    named: F,
     places: Places,
     json: bool,
 }
@@ -255,6 +261,9 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if event.metadata().target() == ACCESS {
+            return self.named.format_event(context, writer, event);
+        }
         let left_out = self.places.left_out(&event.metadata().callsite());
         if left_out > 0 {
             let level = event.metadata().level();
@@ -318,6 +327,24 @@ mod tests {
         assert!(lines[0].ends_with("ready shards=2"), "{lines:?}");
         assert!(lines[0].contains(" INFO "), "{lines:?}");
         assert!(!lines[0].contains('\u{1b}'), "no colours into a file: {lines:?}");
+    }
+
+    /// Lines of the access log come at any level, say what they are, and leave out what is not known.
+    #[test]
+    fn lines_of_the_access_log() {
+        let user: Option<&str> = None;
+        let write =
+            || tracing::info!(target: "access", peer = "a", user, path = "/t \u{1b}", status = 200_u16, "request");
+        let human = logged_from(LevelFilter::OFF, LogFormat::Human, write);
+        assert!(human.len() == 1 && human[0].contains(" INFO access: request peer="), "{human:?}");
+        assert!(!human[0].contains('\u{1b}') && !human[0].contains("user"), "{human:?}");
+        let json = logged_from(LevelFilter::OFF, LogFormat::Json, write);
+        let line: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+        assert_eq!(
+            (&line["target"], &line["message"], &line["status"]),
+            (&"access".into(), &"request".into(), &200.into())
+        );
+        assert!(line.get("user").is_none(), "{line}");
     }
 
     /// The level can change while the process runs, up and down, for places that have logged before as for others.

@@ -13,7 +13,7 @@ use super::{Config, Host, Listen, LogFormat, names, units};
 use crate::edge::ClientAuth;
 use crate::grant::UnixGrants;
 use crate::io::unix::UnixAccess;
-use crate::shard::{LagPolicy, Quotas, Rules};
+use crate::shard::{AccessLog, LagPolicy, Quotas, Rules};
 
 /// How a setting is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,7 @@ impl Config {
             drain_time_ms: 0,
             log_format: LogFormat::Human,
             log_level: LevelFilter::INFO,
+            access_log: AccessLog::Off,
             rules: Rules::default(),
             authority: crate::authority::Settings::default(),
         }
@@ -209,7 +210,6 @@ const LISTENERS: &str = "Listeners";
 const HOST: &str = "Cores and memory";
 const MESSAGES: &str = "Messages and history";
 const CLIENTS: &str = "Clients";
-const LOGS: &str = "Logs";
 
 /// The settings of the engine itself.
 pub(super) const ROWS: &[Setting] = &[
@@ -646,43 +646,10 @@ pub(super) const ROWS: &[Setting] = &[
         set: |c, text, _| units::switch(text).map(|v| c.echo = v),
         show: |c| c.echo.to_string(),
     },
-    Setting {
-        heading: LOGS,
-        key: "log-format",
-        value: "FORMAT",
-        default: "human",
-        help: "How log lines on stderr look: `human` or `json`",
-        kind: Kind::One,
-        reloads: false,
-        set: |c, text, _| {
-            one_of(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)]).map(|v| c.log_format = v)
-        },
-        show: |c| if c.log_format == LogFormat::Human { "human" } else { "json" }.to_owned(),
-    },
-    Setting {
-        heading: LOGS,
-        key: "log-level",
-        value: "LEVEL",
-        default: "info",
-        help: "Least important level that is logged: off, error, warn, info, debug or trace",
-        kind: Kind::One,
-        reloads: true,
-        set: |c, text, _| one_of(text, LEVELS).map(|v| c.log_level = v),
-        show: |c| c.log_level.to_string(),
-    },
 ];
 
 /// What happens to subscribers that are too slow.
 pub(super) const LAGS: &[(&str, LagPolicy)] = &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)];
-
-const LEVELS: &[(&str, LevelFilter)] = &[
-    ("off", LevelFilter::OFF),
-    ("error", LevelFilter::ERROR),
-    ("warn", LevelFilter::WARN),
-    ("info", LevelFilter::INFO),
-    ("debug", LevelFilter::DEBUG),
-    ("trace", LevelFilter::TRACE),
-];
 
 #[cfg(test)]
 mod tests;

@@ -92,6 +92,7 @@ impl Shard {
         }
         self.all_may = self.is_open_to_all();
         self.metered = self.limits.quotas.meters();
+        self.access.set(self.limits.access_log);
         limits
     }
 

@@ -43,6 +43,7 @@ impl Shard {
             worked = true;
         }
         worked |= self.drain_some(driver);
+        self.tell_left_out();
         worked
     }
 

@@ -24,6 +24,7 @@
 //! ```
 
 mod accepting;
+mod access;
 mod carrier;
 mod check;
 mod clock;
@@ -41,6 +42,7 @@ mod hear;
 mod ledger;
 pub(crate) mod limits;
 mod memory;
+mod notices;
 mod pressure;
 mod quotas;
 mod random;
@@ -69,6 +71,7 @@ use siphasher::sip::SipHasher13;
 use crate::io::driver::{Completion, Slot};
 use crate::mesh::{Links, Shards};
 use accepting::Accepting;
+use access::Accesses;
 use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
@@ -76,6 +79,7 @@ use dialect::encode::Encoder;
 use drain::Drain;
 use governor::Governor;
 use grant::trust::Trust;
+use notices::Notices;
 use random::random;
 use recent::Recent;
 use scratch::Scratch;
@@ -93,6 +97,7 @@ use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
 use work::{Postponed, Work};
 
+pub use access::AccessLog;
 #[doc(hidden)]
 pub use check::{Head, Readers, Standing};
 #[doc(hidden)]
@@ -212,6 +217,9 @@ pub struct Shard {
     settling: Option<(u64, Shards)>,
     /// Nothing changes a history.
     frozen: bool,
+    /// What is noted for the access log.
+    access: Accesses,
+    notices: Notices,
     /// It is to finish.
     drain: Option<Drain>,
     /// After how many seconds whoever is refused next may come back, if that is known.
@@ -272,6 +280,8 @@ impl Shard {
             dumping: None,
             settling: None,
             frozen: false,
+            access: Accesses::new(limits.access_log),
+            notices: Notices::new(),
             drain: None,
             comes_back_s: None,
             comes_back_random: !seed,

@@ -172,6 +172,7 @@ impl Shard {
         let given = driver.take_credentials(slot).is_none_or(|credentials| self.give_to_peer(slot, credentials));
         if self.drain.is_some_and(|drain| drain.closed) {
             self.refused(Refusal::Draining);
+            self.notice(slot, Refusal::Draining, "", Refusal::Draining.row().text);
             self.kill(driver, slot);
             return;
         }
@@ -202,11 +203,16 @@ impl Shard {
             {
                 reach(Mark::CutOffBeforeHandshake);
                 self.refused(refusal);
+                self.notice(slot, refusal, "", refusal.row().text);
                 self.comes_back_s = None;
                 self.kill(driver, slot);
             }
             Admission::Refused(refusal) => self.refuse_connection(driver, slot, refusal),
-            Admission::CutOff => self.kill(driver, slot),
+            Admission::CutOff(refusal) => {
+                self.refused(refusal);
+                self.notice(slot, refusal, "", refusal.row().text);
+                self.kill(driver, slot);
+            }
         }
     }
 

@@ -45,7 +45,7 @@ impl Shard {
         Some(known_s.unwrap_or(drawn_s).clamp(1, COME_BACK_S_MAX))
     }
 
-    /// Counts a refusal that nobody can be told, or that was told in part already.
+    /// Counts a refusal. Who may not be told of it, or was told already, is the caller's business.
     pub(in crate::shard) fn refused(&mut self, refusal: Refusal) {
         refusal.count(&mut self.stats);
     }
@@ -74,7 +74,13 @@ impl Shard {
         let mut w = Writer::new(&mut body);
         json::error(&mut w, text);
         let len = w.finish().expect("reasons are short");
+        self.notice_request(driver, slot, refusal, text);
         self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
+    }
+
+    fn notice_request<D: Driver>(&mut self, driver: &D, slot: Slot, refusal: Refusal, text: &str) {
+        let topic = self.exchange_if_any(slot).map(|exchange| exchange.words.topic(driver.memory()));
+        self.notice(slot, refusal, topic.as_ref().map_or("", |topic| topic.text()), text);
     }
 
     /// Answers a request of several topics with the refusal of one of them, which is named.
@@ -95,6 +101,7 @@ impl Shard {
         json::string(&mut w, topic);
         w.byte(b'}');
         let len = w.finish().expect("room for the longest topic was made");
+        self.notice(slot, refusal, topic, refusal.row().text);
         self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
     }
 
@@ -134,11 +141,13 @@ impl Shard {
         slot: Slot,
         token: Option<&str>,
         refusal: Refusal,
+        topic: &str,
     ) {
         let row = refusal.row();
         match row.err {
             Some(code) => {
                 self.refused(refusal);
+                self.notice(slot, refusal, topic, row.text);
                 let after_s = self.come_back_s(refusal);
                 let mut words = [0; WORDS_BYTES_MAX];
                 self.tell_err(driver, slot, token, code, with_words(&mut words, row.text, after_s));
@@ -169,6 +178,7 @@ impl Shard {
             Session::Poll => return self.refuse_poll(driver, slot, refusal, text),
             _ => {}
         }
+        self.notice(slot, refusal, "", text);
         let after_s = self.come_back_s(refusal);
         let mut words = [0; WORDS_BYTES_MAX];
         let text = with_words(&mut words, text, after_s);

@@ -347,6 +347,14 @@ impl Shard {
         let len = w.finish().expect("heads are far shorter than the scratch");
         self.push(driver, slot, &text[..len]);
         self.scratch.text = text;
+        match framing {
+            response::Framing::Empty => self.note_answer(slot, answer.status, 0),
+            response::Framing::Sized(bytes) => {
+                self.note_answer(slot, answer.status, if pending.head_only { 0 } else { bytes })
+            }
+            // A stream, which is told of where it begins.
+            response::Framing::Close | response::Framing::Chunked => {}
+        }
     }
 
     /// Answers a poll of several topics, a long poll or a script with its objects, the list of its cursors, and its entity tag.

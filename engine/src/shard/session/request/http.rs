@@ -80,6 +80,7 @@ impl Shard {
             head_only: request.method == Method::Head,
         };
         let known = self.begin_exchange(slot, pending);
+        self.note_request(slot, request.method.name(), request.path);
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.heading = false;
         let words = &mut self.exchanges[active.state as usize].words;
@@ -376,6 +377,7 @@ impl Shard {
             tracing::warn!(shard = self.index, %peer, "a client speaks TLS to a port that speaks plain HTTP");
         }
         self.end_exchange(slot);
+        self.note_request(slot, "", "");
         self.exchange(slot).pending.head_only = head::is_for_head(bytes);
         self.broken(driver, slot, violation);
     }

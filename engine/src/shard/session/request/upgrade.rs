@@ -192,6 +192,7 @@ impl Shard {
         if upgrade.deflate.is_some() {
             connection.decoder = connection.decoder.with_deflate();
         }
+        self.note_begin(slot, 101);
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.timers.wheel.set(slot, self.clock.tick, after_ms);
         self.watch_right(slot);
