@@ -42,7 +42,7 @@ pub use host::Host;
 pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text};
 pub use sample::sample;
 pub use settings::SETTINGS;
-pub use sources::{Flags, Loaded, Origin, load};
+pub use sources::{Flags, Loaded, Origin, load, log_format};
 pub use table::{Kind, Setting};
 pub use units::duration_ms;
 

@@ -24,6 +24,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::prelude::*;
@@ -48,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The log of this process, once it is started.
 static STARTED: OnceLock<Started> = OnceLock::new();
+
+/// The form of what is written before it is started, and behind it.
+static FORM: OnceLock<LogFormat> = OnceLock::new();
 
 #[derive(Debug)]
 struct Started {
@@ -80,6 +84,7 @@ pub fn start(config: &Config) -> Result<(), StartError> {
         let cause = "the logs were started before".to_owned();
         return Err(StartError { cause, cure: "start one engine in a process".to_owned() });
     }
+    let _ = FORM.set(config.log_format);
     panic::set_hook(Box::new(|info| {
         let thread = thread::current();
         let mut text = format!("thread '{}' {info}\n", thread.name().unwrap_or("without a name"));
@@ -87,9 +92,42 @@ pub fn start(config: &Config) -> Result<(), StartError> {
         if trace.status() == BacktraceStatus::Captured {
             text += &format!("{trace}\n");
         }
-        say_last(&text);
+        match form() {
+            LogFormat::Human => say_last(&text),
+            LogFormat::Json => say_last(&json_line(text.trim_end(), None)),
+        }
     }));
     Ok(())
+}
+
+/// Has errors be written in this form before the logs are started, too.
+pub fn speak(form: LogFormat) {
+    let _ = FORM.set(form);
+}
+
+fn form() -> LogFormat {
+    FORM.get().copied().unwrap_or(LogFormat::Human)
+}
+
+/// Writes why the process fails, or could not start, with a cure if there is one: its last words.
+pub fn say_error(cause: &str, cure: Option<&str>) {
+    say_last(&match (form(), cure) {
+        (LogFormat::Json, _) => json_line(cause, cure),
+        (LogFormat::Human, Some(cure)) => format!("error: {cause}\n  cure: {cure}\n"),
+        (LogFormat::Human, None) => format!("error: {cause}\n"),
+    });
+}
+
+/// Makes a line of an error as those that are logged as JSON look.
+fn json_line(message: &str, cure: Option<&str>) -> String {
+    let mut timestamp = String::new();
+    // Without a time it is still worth reading.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let mut line = serde_json::json!({ "timestamp": timestamp, "level": "ERROR", "message": message });
+    if let Some(cure) = cure {
+        line["cure"] = cure.into();
+    }
+    format!("{line}\n")
 }
 
 /// Sets the least important level that is logged from now on.

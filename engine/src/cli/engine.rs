@@ -63,6 +63,11 @@ impl Engine {
         self.node.give_up();
     }
 
+    /// Returns how many connections a shard has room for.
+    pub(super) fn slots_max(&self) -> u32 {
+        self.node.slots_max()
+    }
+
     /// Returns the public addresses, with the ports the kernel chose.
     pub(super) fn local_addresses(&self) -> &[Listen] {
         self.node.addresses()

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corecast::authority::{self, Desk, Prepared};
 use corecast::config::{self, Config, Flags, Host, Listen};
@@ -33,7 +33,10 @@ use super::{Hangup, Outcome};
 pub(super) fn run(flags: &Flags) -> Outcome {
     let loaded = match super::configuration(flags) {
         Ok(loaded) => loaded,
-        Err(problems) => return Outcome::CannotStart(problems),
+        Err(problems) => {
+            log::speak(config::log_format(flags, std::env::vars_os(), &Host::read()));
+            return Outcome::CannotStart(problems);
+        }
     };
     let config = loaded.config;
     if let Err(problem) = log::start(&config) {
@@ -91,6 +94,7 @@ struct Running {
 }
 
 fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
+    let begun = Instant::now();
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
@@ -136,6 +140,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
             tracing::error!(cause, cure, "the next engine cannot take over from this one");
         }
     }
+    say_start(config, &engine, &admin_addresses, begun);
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), &admin_addresses, first.as_ref());
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
@@ -197,6 +202,33 @@ fn control(
         teller.ask(Demand::Revoke(revocation.clone()), Some(reply.clone()))
     }));
     Ok(control)
+}
+
+/// Says in a line of the log what has started: what an operator looks for first, when something is not as it was.
+fn say_start(config: &Config, engine: &Engine, admin: &[Listen], begun: Instant) {
+    let list = |addresses: &[Listen]| addresses.iter().map(url).collect::<Vec<_>>().join(" ");
+    let value = |key: &str| {
+        let setting = config::SETTINGS.iter().find(|setting| setting.key == key);
+        setting.map_or_else(String::new, |setting| setting.value_of(config))
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = list(engine.local_addresses()),
+        admin = list(admin),
+        shards = config.shards,
+        cores = value("cores"),
+        memory = value("memory"),
+        connections = u64::from(engine.slots_max()) * u64::from(config.shards),
+        max_connections = value("max-connections"),
+        max_connections_per_address = value("max-connections-per-address"),
+        max_message = value("max-message"),
+        history_messages = value("history-messages"),
+        history_bytes = value("history-bytes"),
+        history_seconds = value("history-seconds"),
+        drain_time = value("drain-time"),
+        took_ms = begun.elapsed().as_millis() as u64,
+        "started"
+    );
 }
 
 /// Says in a line how the engine is, for the supervisor.

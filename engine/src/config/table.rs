@@ -66,6 +66,12 @@ impl Setting {
         self.quoted(&(self.show)(config))
     }
 
+    /// Writes the value that `config` has.
+    #[must_use]
+    pub fn value_of(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
     /// Writes its default as a TOML value.
     pub(super) fn toml_default(&self) -> String {
         self.quoted(self.default)
