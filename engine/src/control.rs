@@ -12,6 +12,7 @@
 mod page;
 mod reload;
 mod tls;
+mod watchdog;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -33,7 +34,9 @@ use crate::mesh::Control;
 use crate::observed::Observed;
 use crate::observed::news::{EVENTS, News};
 use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted, home_shard};
+use crate::supervisor::{State, Supervisor};
 pub use tls::Tls;
+use watchdog::Watchdog;
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
 /// a shard that stands still.
@@ -57,6 +60,8 @@ pub enum Demand {
     Revoke(Revocation),
     /// That histories change no more, or change again.
     Freeze(bool),
+    /// A sign of life of all shards.
+    Sign,
     /// That all shards have heard what they were sent before.
     Settle,
     /// A page of what a shard remembers, from a place on, of so many bytes.
@@ -149,6 +154,8 @@ pub struct Sources {
     pub authority: Option<Desk>,
     /// What is told of the engine in topics of its own, and held to what is configured; none: nothing.
     pub observed: Option<Observed>,
+    /// Who is told of reloads, and that all shards live, if it wants a sign of that within so long.
+    pub supervisor: (Supervisor, Option<Duration>),
 }
 
 impl std::fmt::Debug for Sources {
@@ -197,12 +204,15 @@ struct Plane {
     /// Of the newest order.
     number: u64,
     news: Option<News>,
+    watchdog: Watchdog,
 }
 
 impl Plane {
     fn new(end: End, sources: Sources, demands: Receiver<Asked>) -> Plane {
         let news = sources.observed.clone().map(News::new);
-        Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0, news }
+        let (supervisor, interval) = sources.supervisor.clone();
+        let watchdog = Watchdog::new(supervisor, interval, Instant::now());
+        Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0, news, watchdog }
     }
 
     /// Holds what is observed to what is configured.
@@ -231,7 +241,8 @@ impl Plane {
             let tasks = self.open.iter().chain(&self.waiting);
             let watch = self.sources.tls.as_ref().map(Tls::next_look);
             let news = self.news.as_ref().filter(|_| self.sources.config.system_topics).map(News::due);
-            let deadline = tasks.map(|task| task.deadline).chain(watch).chain(news).min();
+            let ours = tasks.map(|task| task.deadline).chain(watch);
+            let deadline = ours.chain(news).chain(self.watchdog.next_look()).min();
             let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match poll::wait(&[(self.end.bell.as_fd(), For::Reading)], patience) {
                 Ok(rung) => {
@@ -252,10 +263,10 @@ impl Plane {
     /// Does what there is to do.
     fn turn(&mut self, now: Instant) {
         while let Ok((demand, reply)) = self.demands.try_recv() {
-            let deadline = now + PATIENCE;
-            let task =
-                Task { demand, reply, deadline, number: 0, owed: BTreeSet::new(), said: vec![], changed: vec![] };
-            self.waiting.push_back(task);
+            self.waiting.push_back(Task::new(demand, reply, now));
+        }
+        if self.watchdog.asks(now) {
+            self.waiting.push_back(Task::new(Demand::Sign, None, now));
         }
         for shard in 0..self.end.control.shards() {
             while let Some(answer) = self.end.control.receive(shard) {
@@ -266,8 +277,9 @@ impl Plane {
                 }
             }
         }
-        for task in self.open.extract_if(.., |task| task.owed.is_empty() || now >= task.deadline) {
-            finish(task);
+        let is_over = |task: &mut Task| task.owed.is_empty() || now >= task.deadline;
+        for task in self.open.extract_if(.., is_over).collect::<Vec<_>>() {
+            self.finish(task);
         }
         while self.waiting.front().is_some_and(|task| self.may_begin(task)) {
             let Some(task) = self.waiting.pop_front() else { break };
@@ -275,7 +287,7 @@ impl Plane {
         }
         while let Some(mut task) = self.waiting.pop_front_if(|task| now >= task.deadline) {
             task.owed.extend(self.without_room());
-            finish(task);
+            self.finish(task);
         }
     }
 
@@ -295,12 +307,16 @@ impl Plane {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
             Demand::Revoke(revocation) => self.order(&mut task, || Wanted::Revoke(Box::new([revocation.clone()]))),
             Demand::Freeze(frozen) => self.order(&mut task, || Wanted::Freeze(frozen)),
+            Demand::Sign => self.order(&mut task, || Wanted::Sign),
             Demand::Settle => self.order(&mut task, || Wanted::Settle),
             Demand::Dump(shard, from, bytes_max, _) => {
                 self.order_some(&mut task, shard..shard + 1, || Wanted::Dump(from, bytes_max));
             }
-            Demand::Reload => match reload::read(&self.sources) {
-                Err(outcome) => return reply(task.reply, outcome),
+            Demand::Reload => match self.read_again() {
+                Err(outcome) => {
+                    self.reloaded(&outcome);
+                    return reply(task.reply, outcome);
+                }
                 Ok(reload::Found { config, changed, serving }) => {
                     if let (Some(tls), Some(serving)) = (&mut self.sources.tls, serving) {
                         tls.replace(serving);
@@ -316,6 +332,21 @@ impl Plane {
             },
         }
         self.open.push(task);
+    }
+
+    fn read_again(&self) -> Result<reload::Found, Outcome> {
+        self.sources.supervisor.0.tell(State::Reloading);
+        reload::read(&self.sources)
+    }
+
+    /// The supervisor is told what came of a reload.
+    fn reloaded(&self, outcome: &Outcome) {
+        let status = match outcome.status {
+            200 => "serves; the configuration was read again",
+            504 => "serves; the configuration was loaded, but a shard stands still",
+            _ => "serves; the configuration was not loaded, the log says why",
+        };
+        self.sources.supervisor.0.tell(State::Ready(status));
     }
 
     /// Gives every shard an order; there is room for it.
@@ -336,30 +367,52 @@ impl Plane {
     }
 }
 
-/// Says what became of a demand whose orders are answered, or whose time is over.
-fn finish(task: Task) {
-    let Task { demand, reply: to, number, owed, said, changed, .. } = task;
-    let late: Vec<usize> = owed.into_iter().collect();
-    let outcome = match demand {
-        _ if number == 0 => {
-            tracing::warn!(?demand, ?late, "nothing was asked of the shards: these stand still");
-            page::late(&late)
-        }
-        Demand::Reload => reload::outcome(&changed, &late),
-        Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
-        Demand::Revoke(_) => page::revoked(&said, &late),
-        Demand::Dump(.., pages) => {
-            for (_, said) in said {
-                if let Said::Dumped(page) = said {
-                    let _ = pages.0.try_send(page);
-                }
-            }
+impl Task {
+    fn new(demand: Demand, reply: Option<Reply>, now: Instant) -> Task {
+        let deadline = now + PATIENCE;
+        Task { demand, reply, deadline, number: 0, owed: BTreeSet::new(), said: vec![], changed: vec![] }
+    }
+}
+
+impl Plane {
+    /// Says what became of a demand whose orders are answered, or whose time is over.
+    fn finish(&mut self, task: Task) {
+        let Task { demand, reply: to, number, owed, said, changed, .. } = task;
+        let late: Vec<usize> = owed.into_iter().collect();
+        if demand == Demand::Sign {
+            self.watchdog.answered(&late);
             return;
         }
-        Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
-        Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
-    };
-    reply(to, outcome);
+        let outcome = match demand {
+            Demand::Sign => return,
+            _ if number == 0 => {
+                tracing::warn!(?demand, ?late, "nothing was asked of the shards: these stand still");
+                if demand == Demand::Reload {
+                    self.sources.supervisor.0.tell(State::Reloading);
+                    self.reloaded(&page::late(&late));
+                }
+                page::late(&late)
+            }
+            Demand::Reload => {
+                let outcome = reload::outcome(&changed, &late);
+                self.reloaded(&outcome);
+                outcome
+            }
+            Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
+            Demand::Revoke(_) => page::revoked(&said, &late),
+            Demand::Dump(.., pages) => {
+                for (_, said) in said {
+                    if let Said::Dumped(page) = said {
+                        let _ = pages.0.try_send(page);
+                    }
+                }
+                return;
+            }
+            Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
+            Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
+        };
+        reply(to, outcome);
+    }
 }
 
 fn reply(to: Option<Reply>, outcome: Outcome) {
@@ -374,6 +427,7 @@ mod tests {
     use crate::config::Host;
     use crate::mesh::{Links, join_with_control};
     use crate::shard::Answer;
+    use std::os::unix::net::UnixDatagram;
 
     fn plane(shards: usize, read_again: Option<ReadAgain>) -> (Asker, Plane, Vec<Links>) {
         let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
@@ -382,7 +436,8 @@ mod tests {
         let bell = Doorbell::new().unwrap();
         let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap(), hash_key: 0 };
         let hosts = Hosts::default();
-        let sources = Sources { config, read_again, hosts, tls: None, authority: None, observed: None };
+        let supervisor = Default::default();
+        let sources = Sources { config, read_again, hosts, tls: None, authority: None, observed: None, supervisor };
         let plane = Plane::new(end, sources, demands);
         (Asker { asked, bell }, plane, links)
     }
@@ -404,6 +459,7 @@ mod tests {
             Wanted::Tell { .. } => Said::Told,
             Wanted::Revoke(_) => Said::Revoked(0),
             Wanted::Freeze(_) => Said::Frozen,
+            Wanted::Sign => Said::Alive,
             Wanted::Settle => Said::Settled,
             Wanted::Dump(..) => Said::Dumped(Page::default()),
         };
@@ -518,5 +574,44 @@ mod tests {
         assert_eq!(*hosts.read().unwrap(), ["a"]);
         assert_eq!(reads.len(), 2);
         assert_eq!(second.try_recv().unwrap(), Outcome { status: 200, body: "{\"changed\":[]}".to_owned() });
+    }
+
+    /// A sign of life is given when all shards have given one, and none while one stands still; it goes on when that does. While the engine ends,
+    /// nothing is asked of shards that may have ended.
+    #[test]
+    fn signs_of_life() {
+        let (asker, mut plane, mut links) = plane(2, None);
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let supervisor = Supervisor::of(ours);
+        let mut now = Instant::now();
+        plane.watchdog = Watchdog::new(supervisor.clone(), Some(Duration::from_secs(10)), now);
+        let heard = || {
+            let mut bytes = [0; 64];
+            theirs.recv(&mut bytes).is_ok_and(|len| &bytes[..len] == b"WATCHDOG=1")
+        };
+        plane.turn(now);
+        assert!(!links[0].has_next_order() && !heard(), "not yet");
+        for stands_still in [false, true, false] {
+            now += Duration::from_secs(5);
+            plane.turn(now);
+            answer(&mut links[0]);
+            plane.turn(now);
+            assert!(!heard(), "one is missing");
+            if stands_still {
+                now += PATIENCE;
+                plane.turn(now);
+                assert!(!heard(), "it stands still");
+            }
+            answer(&mut links[1]);
+            plane.turn(now);
+            assert_eq!(heard(), !stands_still);
+        }
+        supervisor.tell(State::Stopping("it drains"));
+        let _ = theirs.recv(&mut [0; 64]);
+        now += Duration::from_secs(5);
+        plane.turn(now);
+        assert!(heard() && !links[0].has_next_order());
+        drop(asker);
     }
 }

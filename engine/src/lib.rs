@@ -22,4 +22,5 @@ pub mod observed;
 #[doc(hidden)]
 pub mod reach;
 pub mod shard;
+pub mod supervisor;
 pub mod trust;

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corecast_protocol::snapshot::Head;
 use crossbeam_channel::{Receiver, bounded};
@@ -47,7 +48,7 @@ pub struct Settings {
     /// Who may connect to Unix sockets.
     pub unix: UnixAccess,
     /// Time for all connections to end once the node was asked to stop, in milliseconds.
-    pub drain_ms: u64,
+    pub finish_ms: u64,
 }
 
 /// The authority's end of the mesh, and the bells that go with it.
@@ -164,7 +165,7 @@ impl Node {
         let (gates, mut loops): (Vec<_>, Vec<_>) = (0..core_count)
             .map(|_| {
                 let (keeper, gate) = gate(alive.clone());
-                (keeper, CoreLoop::new(board.clone(), settings.drain_ms, gate))
+                (keeper, CoreLoop::new(board.clone(), settings.finish_ms, gate))
             })
             .unzip();
         drop(alive);
@@ -269,7 +270,7 @@ impl Node {
     pub fn give_up(mut self) -> Vec<Result<(), StartError>> {
         // A core that waits for its gate sees it gone; one that has passed hears of the end.
         self.gates.clear();
-        self.stop();
+        self.stop(Duration::ZERO);
         self.threads.into_iter().map(ShardThread::join).collect()
     }
 
@@ -307,9 +308,9 @@ impl Node {
         self.authority.take()
     }
 
-    /// Asks all shards to stop accepting, to close their connections, and to finish.
-    pub fn stop(&self) {
-        self.board.drain();
+    /// Asks all shards to close their connections, evenly within that time, and to finish.
+    pub fn stop(&self, within: Duration) {
+        self.board.drain(within);
         self.doorbells.iter().for_each(Doorbell::ring);
     }
 

@@ -15,6 +15,7 @@ use corecast::node::{AuthorityEnd, Node, Settings};
 use corecast::observed::Observed;
 use corecast::shard::Stats;
 use crossbeam_channel::Receiver;
+use std::time::Duration;
 
 /// A running engine.
 pub(super) struct Engine {
@@ -79,6 +80,11 @@ impl Engine {
         self.node.give_up();
     }
 
+    /// Returns how many connections a shard has room for.
+    pub(super) fn slots_max(&self) -> u32 {
+        self.node.slots_max()
+    }
+
     /// Returns the public addresses, with the ports the kernel chose.
     pub(super) fn local_addresses(&self) -> &[Listen] {
         self.node.addresses()
@@ -126,9 +132,9 @@ impl Engine {
         self.node.board().draining()
     }
 
-    /// Asks every shard to drain.
-    pub(super) fn stop(&self) {
-        self.node.stop();
+    /// Asks every shard to drain, and to tell its connections within that time.
+    pub(super) fn stop(&self, within: Duration) {
+        self.node.stop(within);
     }
 
     /// Returns how the shards ended, which they have.
@@ -147,6 +153,6 @@ fn settings(config: &Config, certificates: Option<&Certificates>) -> Settings {
         limits: config.limits(),
         doors: config.doors(certificates),
         unix: config.unix,
-        drain_ms: config.shutdown_timeout_ms,
+        finish_ms: config.shutdown_timeout_ms,
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             tls: None,
             authority: None,
             observed: None,
+            supervisor: Default::default(),
         }
     }
 

@@ -3,9 +3,13 @@
 //! Relaxed stores are enough: every number stands for itself, and a reader that sees half of an update sees numbers
 //! that are a moment apart.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::shard::{BUCKETS, HISTOGRAMS, Histogram, Stats, Timings};
+
+/// That they are not to finish.
+const NOT: u64 = u64::MAX;
 
 /// Statistics and state of all shards.
 #[derive(Debug)]
@@ -13,7 +17,8 @@ pub struct Board {
     columns: Vec<[AtomicU64; Stats::COUNT]>,
     /// Of each shard, the values of each histogram.
     timings: Vec<Box<[[AtomicU64; BUCKETS + 1]]>>,
-    draining: AtomicBool,
+    /// Milliseconds over which the shards are to tell their connections that they finish, or [`NOT`].
+    drain_ms: AtomicU64,
 }
 
 impl Board {
@@ -23,7 +28,7 @@ impl Board {
         let columns = (0..shards).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
         let histogram = |_| std::array::from_fn(|_| AtomicU64::new(0));
         let timings = (0..shards).map(|_| (0..HISTOGRAMS).map(histogram).collect()).collect();
-        Board { columns, timings, draining: AtomicBool::new(false) }
+        Board { columns, timings, drain_ms: AtomicU64::new(NOT) }
     }
 
     /// Returns how many shards there are.
@@ -57,14 +62,20 @@ impl Board {
         Stats::of_values(std::array::from_fn(|n| self.columns[shard][n].load(Ordering::Relaxed)))
     }
 
-    /// Asks every shard to stop accepting, close its connections and finish.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// Asks every shard to tell its connections that it finishes, evenly within that time, and to finish. The first word holds.
+    pub fn drain(&self, within: Duration) {
+        let ms = u64::try_from(within.as_millis()).unwrap_or(NOT).min(NOT - 1);
+        let _ = self.drain_ms.compare_exchange(NOT, ms, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Says whether the shards were asked to finish.
     #[must_use]
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drains_within_ms().is_some()
+    }
+    /// Returns within how many milliseconds the shards are to tell their connections that they finish, if they are to.
+    #[must_use]
+    pub fn drains_within_ms(&self) -> Option<u64> {
+        Some(self.drain_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NOT)
     }
 }

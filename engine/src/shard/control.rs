@@ -51,6 +51,7 @@ impl Shard {
                     self.tell_news(driver, topic, remembered, &payload);
                     Some(Answer { number, said: Said::Told })
                 }
+                Some(Errand { number, wish: Wanted::Sign }) => Some(Answer { number, said: Said::Alive }),
                 Some(Errand { number, wish: Wanted::Settle }) => self.settle_on(number, self.all_shards()),
                 Some(Errand { number, wish: Wanted::Dump(place, bytes_max) }) => {
                     self.dump_on(driver, Box::new(Dumping { number, place, bytes_max, page: Page::default() }))
@@ -98,6 +99,7 @@ impl Shard {
         }
         self.all_may = self.is_open_to_all();
         self.metered = self.limits.quotas.meters();
+        self.access.set(self.limits.access_log);
         limits
     }
 

@@ -39,6 +39,8 @@ pub enum Wanted {
     Revoke(Box<[Revocation]>),
     /// With true, whatever would change a history is refused as `draining` from now on; with false, it is taken again.
     Freeze(bool),
+    /// A sign of life.
+    Sign,
     /// To be told when all that other shards had sent is heard: if every shard is frozen, histories do not change any more.
     Settle,
     /// Homes from a place on, in at most so many bytes, unless a single message is larger.
@@ -146,6 +148,8 @@ pub enum Said {
     Revoked(u64),
     /// It is so from now on.
     Frozen,
+    /// It lives.
+    Alive,
     /// It has heard all that it was sent before it was asked.
     Settled,
     /// A piece of a dump.

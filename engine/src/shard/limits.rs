@@ -5,6 +5,7 @@ use corecast_protocol::network::Network;
 
 use crate::grant::{Action, UnixGrants};
 
+use super::access::AccessLog;
 use super::rules::{LagPolicy, Rules};
 
 /// Limits that hold for an address, for a subject, for a connection in a second, or for all of the process together; 0: none.
@@ -145,6 +146,8 @@ pub struct Limits {
     pub quotas: Quotas,
     /// Where most of the time goes into turns longer than this, in microseconds, newcomers wait; 0: never.
     pub overload_us: u64,
+    /// What is written down of what is served.
+    pub access_log: AccessLog,
     /// `GET /echo` is served.
     pub echo: bool,
     /// Origins that browsers may come from besides the host itself, in the form browsers write; `*` allows all.
@@ -229,6 +232,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             quotas: Quotas::default(),
             overload_us: 0,
+            access_log: AccessLog::Off,
             echo: false,
             origins: Vec::new(),
             hosts: Vec::new(),

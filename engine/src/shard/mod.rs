@@ -24,12 +24,14 @@
 //! ```
 
 mod accepting;
+mod access;
 mod carrier;
 mod check;
 mod clock;
 mod control;
 mod crossing;
 mod dialect;
+mod drain;
 pub(crate) mod errand;
 mod expire;
 mod flush;
@@ -41,6 +43,7 @@ pub(crate) mod histogram;
 mod ledger;
 pub(crate) mod limits;
 mod memory;
+mod notices;
 mod pressure;
 mod quotas;
 mod random;
@@ -70,12 +73,15 @@ use siphasher::sip::SipHasher13;
 use crate::io::driver::{Completion, Slot};
 use crate::mesh::{Links, Shards};
 use accepting::Accepting;
+use access::Accesses;
 use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use drain::Drain;
 use governor::Governor;
 use grant::trust::Trust;
+use notices::Notices;
 use random::random;
 use recent::Recent;
 use scratch::Scratch;
@@ -94,6 +100,7 @@ use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
 use work::{Postponed, Work};
 
+pub use access::AccessLog;
 #[doc(hidden)]
 pub use check::{Head, Readers, Standing};
 #[doc(hidden)]
@@ -217,8 +224,11 @@ pub struct Shard {
     settling: Option<(u64, Shards)>,
     /// Nothing changes a history.
     frozen: bool,
-    draining: bool,
-    drain_next: Slot,
+    /// What is noted for the access log.
+    access: Accesses,
+    notices: Notices,
+    /// It is to finish.
+    drain: Option<Drain>,
     /// After how many seconds whoever is refused next may come back, if that is known.
     comes_back_s: Option<u32>,
     /// What is drawn otherwise is drawn from these.
@@ -278,8 +288,9 @@ impl Shard {
             dumping: None,
             settling: None,
             frozen: false,
-            draining: false,
-            drain_next: 0,
+            access: Accesses::new(limits.access_log),
+            notices: Notices::new(),
+            drain: None,
             comes_back_s: None,
             comes_back_random: !seed,
             random: random_state,

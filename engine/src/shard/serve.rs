@@ -172,17 +172,23 @@ impl Shard {
         connection.open(session, listener, peer, self.clock.tick);
         self.recount_kind(slot);
         let given = driver.take_credentials(slot).is_none_or(|credentials| self.give_to_peer(slot, credentials));
-        if self.draining {
+        if self.drain.is_some_and(|drain| drain.closed) {
             self.refused(Refusal::Draining);
+            self.notice(slot, Refusal::Draining, "", Refusal::Draining.row().text);
             self.kill(driver, slot);
             return;
         }
         let admission = match (full, given) {
+            // Operators look on to the end; somebody else has found their way in.
+            (_, true) if self.is_inside(slot) => Admission::Taken,
+            (_, false) if self.is_inside(slot) => Admission::CutOff(Refusal::Forbidden),
+            _ if self.is_draining() => {
+                reach(Mark::DrainRefuses);
+                self.comes_back_after_the_drain();
+                Admission::Refused(Refusal::Draining)
+            }
             (true, _) => Admission::Refused(Refusal::Full),
-            // Somebody else has found the way in.
-            (_, false) if self.is_inside(slot) => Admission::CutOff,
             (_, false) => Admission::Refused(Refusal::TooMany),
-            _ if self.is_inside(slot) => Admission::Taken,
             _ => self.weigh_newcomer(slot),
         };
         self.receive_newcomer(driver, slot, admission);
@@ -197,14 +203,21 @@ impl Shard {
         match admission {
             Admission::Taken => {}
             // To tell would take a handshake, which costs more than to take it; but not those that come back all at once.
-            Admission::Refused(refusal) if refusal != Refusal::Overloaded && self.speaks_tls(listener) => {
+            Admission::Refused(refusal)
+                if !matches!(refusal, Refusal::Overloaded | Refusal::Draining) && self.speaks_tls(listener) =>
+            {
                 reach(Mark::CutOffBeforeHandshake);
                 self.refused(refusal);
+                self.notice(slot, refusal, "", refusal.row().text);
                 self.comes_back_s = None;
                 self.kill(driver, slot);
             }
             Admission::Refused(refusal) => self.refuse_connection(driver, slot, refusal),
-            Admission::CutOff => self.kill(driver, slot),
+            Admission::CutOff(refusal) => {
+                self.refused(refusal);
+                self.notice(slot, refusal, "", refusal.row().text);
+                self.kill(driver, slot);
+            }
         }
     }
 

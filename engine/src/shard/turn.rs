@@ -103,6 +103,7 @@ impl Shard {
         let until = earlier(earlier(until, self.gives_back_us()), driver.due_us());
         let until = earlier(until, self.trust.asking.next_deadline().map(|(due_ms, _)| due_ms * 1000));
         let until = earlier(until, self.governor.looks_us());
+        let until = earlier(earlier(until, self.drains_us()), self.notices.due_us());
         let until = earlier(until, self.occupancy.due_ms().map(|due_ms| due_ms * 1000));
         Busy::RestUntil(until)
     }

@@ -96,7 +96,7 @@ impl Shard {
         self.timers.wheel.set(slot, self.clock.tick, wait_ms.into());
         self.watch_right(slot);
         // A peer that has ended its direction waits for no message that is still to come.
-        if wait_ms == 0 || self.draining || ended || ends {
+        if wait_ms == 0 || self.is_leaving(slot) || ended || ends {
             self.answer_poll(driver, slot);
             return;
         }

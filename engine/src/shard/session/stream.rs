@@ -72,6 +72,7 @@ impl Shard {
             return; // No memory for the head: the connection is gone, and must not become a stream.
         }
         if request.method == Method::Head {
+            self.note_answer(slot, 200, 0);
             self.end_after_answer(slot);
             return;
         }
@@ -80,6 +81,7 @@ impl Shard {
         connection.dialect = Dialect::new(shape, coding);
         connection.opened_tick = self.clock.tick;
         self.recount_kind(slot);
+        self.note_begin(slot, 200);
         let mut callback = [0; 64];
         let callback = callback_of(request, &mut callback);
         if coding == Coding::Gzip {
@@ -239,6 +241,7 @@ impl Shard {
             let active = self.active(slot);
             active.complete = false;
             active.closing = true;
+            self.access.ends_with(slot, 200);
             self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
             self.slots.make_ready(slot);
         }

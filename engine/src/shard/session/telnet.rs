@@ -134,6 +134,7 @@ impl Shard {
     /// Tells why an order is not done.
     fn refuse_telnet<D: Driver>(&mut self, driver: &mut D, slot: Slot, refusal: Refusal) {
         self.refused(refusal);
+        self.notice(slot, refusal, "", refusal.row().text);
         self.tell_line(driver, slot, |w| {
             w.text("ERR ");
             w.text(refusal.row().text);

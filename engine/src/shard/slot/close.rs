@@ -20,6 +20,7 @@ impl Shard {
             return;
         }
         self.refused(Refusal::Full);
+        self.notice(slot, Refusal::Full, "", Refusal::Full.row().text);
         // In the midst of something there is no word for it.
         if self.slots.connections[slot as usize].life == Life::Open {
             self.kill(driver, slot);
@@ -28,6 +29,7 @@ impl Shard {
 
     /// Everything was said: ends our direction, and waits a moment for the peer to end its own.
     pub(in crate::shard) fn finish<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.note_end(slot);
         self.leaves_subject(slot);
         self.depart(slot);
         self.drop_active(slot);
@@ -49,6 +51,7 @@ impl Shard {
         if matches!(self.slots.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
             return;
         }
+        self.note_end(slot);
         self.leaves_subject(slot);
         self.depart(slot);
         self.drop_active(slot);

@@ -309,6 +309,7 @@ impl Shard {
             json::string(&mut w, why.row().text);
             w.byte(b'}');
             let len = w.finish().expect("a number and a reason fit");
+            self.notice(slot, why, "", why.row().text);
             self.refuse_request_with(driver, slot, why, &body[..len], false);
         }
         self.request_ends_and_goes_on(driver, slot);
