@@ -6,7 +6,10 @@
 //! [`DEADLINE`] for everything, [`PEERS_MAX`] connections. A peer that stalls costs nobody but itself: the thread waits for all
 //! of them at once, and where there are too many, the oldest gives way to the newest.
 
+mod act;
 mod answer;
+pub mod guard;
+mod look;
 mod peer;
 mod revoke;
 mod socket;
@@ -31,6 +34,7 @@ use crate::io::unix::{SocketFile, UnixAccess};
 use crate::shard::{Entrance, Welcome, is_host_allowed, welcome};
 pub use answer::pages;
 use answer::{Asked, Reply};
+use guard::Guard;
 use peer::Peer;
 use socket::Socket;
 
@@ -72,12 +76,25 @@ pub struct Watched {
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The names this host may be asked for by, as the setting `allowed-hosts` has them.
     pub hosts: Hosts,
+    /// Who may ask.
+    pub guard: Guard,
+    /// Has the engine end; none: nobody can.
+    pub drain: Option<Drain>,
     /// Asks the control plane; none: there is none.
     pub control: Option<Asker>,
     /// Has the authority revoke, and list what is revoked; none: there is none.
     pub authority: Option<Desk>,
     /// Says, once, that the sockets are another process's now; none: that is never said.
     pub retired: Option<Receiver<()>>,
+}
+
+/// What has the engine end.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// Hears of it, once, with the time that it may take, if that was said.
+    pub to: Sender<Option<Duration>>,
+    /// No time may be longer.
+    pub time_max: Duration,
 }
 
 impl std::fmt::Debug for Watched {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::admin::guard::Guard;
 use crate::authority::Desk;
 use crate::config::Config;
 use crate::grant::Revocation;
@@ -30,7 +31,7 @@ use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::log;
 use crate::mesh::Control;
-use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted};
+use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted, Whom};
 pub use tls::Tls;
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
@@ -51,6 +52,12 @@ pub enum Demand {
     Reload,
     /// To ask the shards, for so many rows.
     Look(Question, usize),
+    /// To say what is known of a topic.
+    Describe(Box<str>),
+    /// To say what is known of the connection of a shard that has this number.
+    Inspect(usize, u32),
+    /// That connections end; of one shard, or of all.
+    Disconnect(Option<usize>, Whom),
     /// To tell the shards of what the authority does not believe any more.
     Revoke(Revocation),
     /// That histories change no more, or change again.
@@ -139,6 +146,8 @@ pub struct Sources {
     pub read_again: Option<ReadAgain>,
     /// Where the names are that the admin listener goes by.
     pub hosts: Hosts,
+    /// Who may ask the admin listener.
+    pub guard: Guard,
     /// The certificates that are shown, if any are.
     pub tls: Option<Tls>,
     /// Who goes by keys and rows that are read again.
@@ -231,7 +240,7 @@ impl Plane {
             }
         }
         for task in self.open.extract_if(.., |task| task.owed.is_empty() || now >= task.deadline) {
-            finish(task);
+            finish(task, &self.sources.config);
         }
         while self.waiting.front().is_some_and(|task| self.may_begin(task)) {
             let Some(task) = self.waiting.pop_front() else { break };
@@ -239,7 +248,7 @@ impl Plane {
         }
         while let Some(mut task) = self.waiting.pop_front_if(|task| now >= task.deadline) {
             task.owed.extend(self.without_room());
-            finish(task);
+            finish(task, &self.sources.config);
         }
     }
 
@@ -257,6 +266,15 @@ impl Plane {
         task.deadline = now + PATIENCE;
         match task.demand.clone() {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
+            Demand::Describe(topic) => self.order(&mut task, || Wanted::Describe(topic.clone())),
+            Demand::Inspect(shard, _) | Demand::Disconnect(Some(shard), _) if shard >= self.end.control.shards() => {
+                return reply(task.reply, page::no_shard(self.end.control.shards()));
+            }
+            Demand::Inspect(shard, slot) => self.order_some(&mut task, shard..shard + 1, || Wanted::Inspect(slot)),
+            Demand::Disconnect(shard, whom) => {
+                let shards = shard.map_or(0..self.end.control.shards(), |shard| shard..shard + 1);
+                self.order_some(&mut task, shards, || Wanted::Disconnect(whom.clone()));
+            }
             Demand::Revoke(revocation) => self.order(&mut task, || Wanted::Revoke(Box::new([revocation.clone()]))),
             Demand::Freeze(frozen) => self.order(&mut task, || Wanted::Freeze(frozen)),
             Demand::Settle => self.order(&mut task, || Wanted::Settle),
@@ -265,12 +283,13 @@ impl Plane {
             }
             Demand::Reload => match reload::read(&self.sources) {
                 Err(outcome) => return reply(task.reply, outcome),
-                Ok(reload::Found { config, changed, serving }) => {
+                Ok(reload::Found { config, changed, serving, tokens }) => {
                     if let (Some(tls), Some(serving)) = (&mut self.sources.tls, serving) {
                         tls.replace(serving);
                     }
                     let limits = config.limits();
                     self.sources.hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
+                    self.sources.guard.set(tokens);
                     log::set_level(config.log_level);
                     self.sources.config = config;
                     task.changed = changed;
@@ -300,7 +319,7 @@ impl Plane {
 }
 
 /// Says what became of a demand whose orders are answered, or whose time is over.
-fn finish(task: Task) {
+fn finish(task: Task, config: &Config) {
     let Task { demand, reply: to, number, owed, said, changed, .. } = task;
     let late: Vec<usize> = owed.into_iter().collect();
     let outcome = match demand {
@@ -309,7 +328,10 @@ fn finish(task: Task) {
             page::late(&late)
         }
         Demand::Reload => reload::outcome(&changed, &late),
-        Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
+        Demand::Look(question, rows_max) if late.is_empty() => page::rows(question, said, rows_max),
+        Demand::Describe(topic) if late.is_empty() => page::topic(&topic, said, config),
+        Demand::Inspect(..) if late.is_empty() => page::connection(said, config),
+        Demand::Disconnect(..) => page::disconnected(&said, &late),
         Demand::Revoke(_) => page::revoked(&said, &late),
         Demand::Dump(.., pages) => {
             for (_, said) in said {
@@ -320,7 +342,9 @@ fn finish(task: Task) {
             return;
         }
         Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
-        Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
+        Demand::Look(..) | Demand::Describe(_) | Demand::Inspect(..) | Demand::Freeze(_) | Demand::Settle => {
+            page::late(&late)
+        }
     };
     reply(to, outcome);
 }
@@ -336,7 +360,7 @@ mod tests {
     use super::*;
     use crate::config::Host;
     use crate::mesh::{Links, join_with_control};
-    use crate::shard::Answer;
+    use crate::shard::{Answer, By};
 
     fn plane(shards: usize, read_again: Option<ReadAgain>) -> (Asker, Plane, Vec<Links>) {
         let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
@@ -344,7 +368,14 @@ mod tests {
         let (asked, demands) = bounded(DEMANDS_MAX);
         let bell = Doorbell::new().unwrap();
         let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap() };
-        let sources = Sources { config, read_again, hosts: Hosts::default(), tls: None, authority: None };
+        let sources = Sources {
+            config,
+            read_again,
+            hosts: Hosts::default(),
+            guard: Guard::default(),
+            tls: None,
+            authority: None,
+        };
         let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
         (Asker { asked, bell }, plane, links)
     }
@@ -360,9 +391,12 @@ mod tests {
         let order = links.next_order().unwrap();
         let said = match order.wish {
             Wanted::Set(limits) => Said::Applied(limits),
-            Wanted::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
-            Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
+            Wanted::Ask(Question::Connections(_), _) => Said::Connections(Vec::new()),
+            Wanted::Ask(Question::Topics(_), _) => Said::Topics(Vec::new()),
             Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
+            Wanted::Describe(_) => Said::Described(Box::default()),
+            Wanted::Inspect(_) => Said::Inspected(None),
+            Wanted::Disconnect(_) => Said::Disconnected(1),
             Wanted::Revoke(_) => Said::Revoked(0),
             Wanted::Freeze(_) => Said::Frozen,
             Wanted::Settle => Said::Settled,
@@ -377,7 +411,7 @@ mod tests {
     fn a_shard_that_stands_still_is_named() {
         let (asker, mut plane, mut links) = plane(3, None);
         let now = Instant::now();
-        let first = demand(&asker, Demand::Look(Question::Topics, 10));
+        let first = demand(&asker, Demand::Look(Question::Topics(By::Bytes), 10));
         plane.turn(now);
         links.iter_mut().for_each(answer);
         plane.turn(now);
@@ -394,7 +428,7 @@ mod tests {
         assert_eq!(outcome.status, 504);
         assert!(outcome.body.contains("\"late\":[1]"), "{outcome:?}");
 
-        let third = demand(&asker, Demand::Look(Question::Topics, 10));
+        let third = demand(&asker, Demand::Look(Question::Topics(By::Bytes), 10));
         plane.turn(now);
         answer(&mut links[0]);
         answer(&mut links[2]);

@@ -3,30 +3,29 @@
 //! Owns: the table, and the form of answers. Touches: what [`Watched`] lets it read, and the control plane, which it asks.
 //! Never: waits for what is asked for; that is said [later](Said::Later).
 
-use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::query;
+use corecast_protocol::http::head::{BodyLength, Method, Request};
 use crossbeam_channel::{Receiver, bounded};
 use serde_json::{Map, Value};
 
-use super::{PROCESS_FIELDS, Watched, revoke};
+use super::{PROCESS_FIELDS, Watched, act, look, revoke};
 use crate::control::{self, Demand, Outcome};
 use crate::io::doorbell::Doorbell;
-use crate::shard::{Question, ROWS_MAX};
-
-/// Rows of a list, unless `limit` says otherwise.
-const ROWS: usize = 100;
 
 /// Every page there is.
 const PAGES: &[Page] = &[
-    reads("/healthz", |_| Reply::text(200, "ok").into()),
-    reads("/readyz", readiness),
+    open(reads("/healthz", |_| Reply::text(200, "ok").into())),
+    open(reads("/readyz", readiness)),
     reads("/stats", statistics),
-    reads("/connections", |asked| look(Question::Connections, asked)),
-    reads("/topics", |asked| look(Question::Topics, asked)),
-    reads("/slow", |asked| look(Question::Slow, asked)),
+    reads("/connections", look::connections),
+    reads("/connection", look::one_connection),
+    reads("/topics", look::topics),
+    reads("/topic", look::one_topic),
+    reads("/slow", look::slow),
     reads("/revoked", revoke::list),
     does("/reload", Body::Ignored, |asked| asked.demand(Demand::Reload)),
-    does("/revoke", Body::Awaited, revoke::revoke),
+    does("/revoke", Body::Json, revoke::revoke),
+    does("/disconnect", Body::Json, act::disconnect),
+    does("/drain", Body::Json, act::drain),
 ];
 
 /// A path, and what is answered there.
@@ -36,6 +35,8 @@ struct Page {
     /// What it takes, as `Allow` has it.
     methods: &'static str,
     body: Body,
+    /// It is shown to whoever reaches the listener, also where a token is needed for others.
+    is_open: bool,
     answer: fn(&Asked<'_>) -> Said,
 }
 
@@ -44,18 +45,23 @@ struct Page {
 enum Body {
     /// It is not waited for.
     Ignored,
-    /// The answer depends on it.
-    Awaited,
+    /// The answer depends on it; if there is one, it is JSON.
+    Json,
 }
 
 /// Makes a page that is looked at.
 const fn reads(path: &'static str, answer: fn(&Asked<'_>) -> Said) -> Page {
-    Page { path, methods: "GET, HEAD", body: Body::Ignored, answer }
+    Page { path, methods: "GET, HEAD", body: Body::Ignored, is_open: false, answer }
 }
 
 /// Makes a page that does something.
 const fn does(path: &'static str, body: Body, answer: fn(&Asked<'_>) -> Said) -> Page {
-    Page { path, methods: "POST", body, answer }
+    Page { path, methods: "POST", body, is_open: false, answer }
+}
+
+/// Makes a page one that needs no token.
+const fn open(page: Page) -> Page {
+    Page { is_open: true, ..page }
 }
 
 /// A request, and what it may ask of the engine.
@@ -74,8 +80,8 @@ pub(super) struct Reply {
     pub(super) body: String,
     /// HEAD: all but the body.
     pub(super) head_only: bool,
-    /// What is allowed instead, if it is not.
-    pub(super) allow: &'static str,
+    /// A header that goes with it.
+    pub(super) header: Option<(&'static str, &'static str)>,
 }
 
 /// What a request is told.
@@ -106,7 +112,7 @@ impl Said {
 impl Reply {
     pub(super) fn text(status: u16, body: impl Into<String>) -> Reply {
         let body = body.into() + "\n";
-        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, allow: "" }
+        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, header: None }
     }
 
     pub(super) fn json(status: u16, body: impl Into<String>) -> Reply {
@@ -114,7 +120,7 @@ impl Reply {
     }
 
     fn not_allowed(allow: &'static str) -> Reply {
-        Reply { allow, ..Reply::text(405, format!("only {allow} are answered here")) }
+        Reply { header: Some(("Allow", allow)), ..Reply::text(405, format!("only {allow} are answered here")) }
     }
 }
 
@@ -124,6 +130,10 @@ impl Asked<'_> {
         let Some(page) = page_at(self.request.path) else {
             return Reply::text(404, format!("no such page; there are {}", pages())).into();
         };
+        if !page.is_open && !self.watched.guard.lets_in(self.request.headers.authorization) {
+            let text = "this needs a token of the file that admin-token names: Authorization: Bearer TOKEN";
+            return Reply { header: Some(("WWW-Authenticate", "Bearer")), ..Reply::text(401, text) }.into();
+        }
         let method = self.request.method;
         match page.methods {
             "POST" if method != Method::Post => Reply::not_allowed(page.methods).into(),
@@ -154,9 +164,24 @@ fn page_at(path: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.path == path)
 }
 
-/// Says whether what is answered at a path depends on the body of the request.
-pub(super) fn awaits_body(path: &str) -> bool {
-    page_at(path).is_some_and(|page| page.body == Body::Awaited)
+/// Returns how long a body is that is to be waited for before a request is answered.
+///
+/// # Errors
+/// What is said to one that is not taken.
+pub(super) fn awaited_body(request: &Request<'_>, bytes_max: usize) -> Result<usize, Reply> {
+    if request.method != Method::Post || page_at(request.path).is_none_or(|page| page.body == Body::Ignored) {
+        return Ok(0);
+    }
+    let length = match request.body {
+        BodyLength::None | BodyLength::Sized(0) => return Ok(0),
+        BodyLength::Chunked => return Err(Reply::text(411, "say Content-Length")),
+        BodyLength::Sized(length) => length,
+    };
+    let media = request.headers.content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+    if !media.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Reply::text(415, "bodies are JSON here: say Content-Type: application/json"));
+    }
+    usize::try_from(length).ok().filter(|length| *length <= bytes_max).ok_or_else(|| Reply::text(413, "too large"))
 }
 
 /// Names all pages: those that are looked at, and behind them those that do something.
@@ -167,15 +192,6 @@ pub fn pages() -> String {
         pages.map(|page| page.path).collect::<Vec<_>>().join(" ")
     };
     format!("{}, POST {}", all(false), all(true))
-}
-
-/// Asks the shards a question, for so many rows as the query says.
-fn look(question: Question, asked: &Asked<'_>) -> Said {
-    let limit = query::value(asked.request.query, "limit").map(|limit| limit.parse::<usize>().unwrap_or(0));
-    match limit.unwrap_or(ROWS) {
-        rows @ 1..=ROWS_MAX => asked.demand(Demand::Look(question, rows)),
-        _ => Reply::text(400, format!("limit is a number from 1 to {ROWS_MAX}")).into(),
-    }
 }
 
 fn readiness(asked: &Asked<'_>) -> Said {
