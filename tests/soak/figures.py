@@ -1,0 +1,159 @@
+"""The figures of an engine at rest: taken, compared, shown.
+
+What a soak has opened, subscribed to, remembered and allocated has to be given back: the figures after it are those before it.
+"""
+
+import asyncio
+import os
+import time
+
+# How long topics have to go that were deleted, in seconds.
+FORGET_SECONDS = 30.0
+# What has to stay as it is for so long before it counts as rest, in seconds.
+STILL_SECONDS = 3.0
+# What is remembered while figures are taken: the same messages each time, so that histories and homes can be compared.
+SHELF_TOPICS = 50
+SHELF_MESSAGES = 5
+
+# Verdicts about credentials are a memory of those that were shown last, which is bounded and does not shrink by itself.
+TABLES = "tables but grants"
+# What a shard remembers of a token at most, in bytes: the grant, and the verdict; the tables of both may have grown to twice.
+GRANT_BYTES = 1024
+# Verdicts of a shard at most.
+VERDICTS_MAX = 65_536
+SHARDS = 2
+
+# Gauges of /stats, and what they may be more after a soak than before it.
+GAUGES = {
+    "connections": (0, "all have gone"),
+    "subscriptions": (0, "they end with their connections"),
+    "topics": (0, "nobody reads any"),
+    "homes": (0, "the same topics are remembered"),
+    "overloaded": (0, "nothing is to be done"),
+    "pool_log_bytes": (0, "nobody reads"),
+    "pool_history_bytes": (0, "the same messages are remembered"),
+    "pool_private_bytes": (0, "nobody is sent anything"),
+    "pool_inbound_bytes": (0, "nothing arrives"),
+    TABLES: (64 << 10, "chunks that the largest number of topics and subscriptions took"),
+    "busy_bytes": (128 << 10, "chunks that the largest number of busy connections took"),
+    "scratch_bytes": (256 << 10, "queues keep the length of the longest turn"),
+}
+# Those of the process.
+PROCESS = {
+    "open files": (0, "all are closed"),
+    "threads": (0, "all are started at start"),
+    "resident bytes": (8 << 20, "what the allocator keeps of a peak"),
+}
+
+
+class Figures:
+    """What was found at one moment."""
+
+    def __init__(self, total, shards, process):
+        self.total, self.shards, self.process = total, shards, process
+
+    def of(self, name):
+        if name == TABLES:
+            return self.total["table_bytes"] - self.total["grant_bytes"]
+        return self.process[name] if name in PROCESS else self.total[name]
+
+    def unaccounted(self):
+        """Names the parts whose sum of what subscribers had coming is not what became of it."""
+        wrong = []
+        for row in (*self.shards, self.total):
+            became = row["delivered"] + row["conflated"] + row["dropped"] + row["abandoned"]
+            if row["owed"] != became:
+                where = f"shard {row['shard']}" if "shard" in row else "all shards"
+                wrong.append(
+                    f"{where}: owed {row['owed']} is not delivered {row['delivered']} + conflated {row['conflated']} + "
+                    f"dropped {row['dropped']} + abandoned {row['abandoned']}"
+                )
+        return wrong
+
+
+async def look(site):
+    """Takes the figures of this moment."""
+    status, stats = await site.admin("GET", "/stats")
+    assert status == 200, stats
+    with open(f"/proc/{site.pid}/status") as file:
+        resident = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+    process = {
+        "open files": len(os.listdir(f"/proc/{site.pid}/fd")),
+        "threads": len(os.listdir(f"/proc/{site.pid}/task")),
+        "resident bytes": resident,
+    }
+    return Figures(stats["total"], stats["shards"], process)
+
+
+async def forget_all(site):
+    """Deletes all topics that remember anything."""
+    end = time.monotonic() + FORGET_SECONDS
+    async with await site.open() as peer:
+        while time.monotonic() < end:
+            status, rows = await site.admin("GET", "/topics?limit=1000")
+            if status == 200 and not rows:
+                return
+            for row in rows if status == 200 else ():
+                # Those of the engine's own are forgotten by itself.
+                name = row["topic"].replace("%", "%25").replace(" ", "%20").replace("?", "%3F").replace("#", "%23")
+                if not name.startswith("$sys/"):
+                    await peer.ask("DELETE", f"/topics/{name}", [site.bearer("operator")])
+            if all(row["topic"].startswith("$sys/") for row in rows):
+                return
+        site.ledger.fault(f"topics that were deleted are still there: {rows}")
+
+
+async def fill_shelf(site):
+    """Publishes what is to be remembered while figures are taken."""
+    async with await site.open() as peer:
+        for topic in range(SHELF_TOPICS):
+            for number in range(SHELF_MESSAGES):
+                status, _, body = await peer.ask("POST", f"/topics/shelf/{topic}", [site.bearer("operator")], f"{number} shelf".encode())
+                assert status == 200, body
+
+
+def allowed(site):
+    """Returns what may be more by what was shown: each shard remembers each token."""
+    tokens = SHARDS * min(site.signed, VERDICTS_MAX)
+    return {
+        "grants": (tokens, "each shard remembers the tokens that were shown"),
+        "grant_bytes": (tokens * GRANT_BYTES, "each shard remembers the tokens that were shown"),
+        **GAUGES,
+        **PROCESS,
+    }
+
+
+async def at_rest(site, patience, before=None):
+    """Waits until nothing changes any more, and, if there are figures from before, until it is as then; returns what there is."""
+    end = time.monotonic() + patience
+    last, since = None, time.monotonic()
+    while True:
+        now = await look(site)
+        row = [now.of(name) for name in GAUGES]
+        if row != last:
+            last, since = row, time.monotonic()
+        still = time.monotonic() - since >= STILL_SECONDS
+        clean = now.of("connections") == 0 and (before is None or not differences(site, before, now))
+        if (still and clean) or time.monotonic() > end:
+            return now
+        await asyncio.sleep(0.25)
+
+
+def differences(site, before, after):
+    """Names what is more than it was, by more than it may."""
+    found = [f"{problem}" for problem in after.unaccounted()]
+    for name, (more, why) in allowed(site).items():
+        if after.of(name) > before.of(name) + more:
+            found.append(f"{name}: {after.of(name)} after, {before.of(name)} before ({why}; {more} more would be all right)")
+    if after.of("connections") != 0:
+        found.append(f"connections: {after.of('connections')} are open, and nobody is there")
+    return found
+
+
+def table(site, before, after):
+    """Returns the lines of the table of both."""
+    lines = [f"{'at rest':<22}{'before':>14}{'after':>14}{'more':>12}{'may be':>12}"]
+    for name, (more, _) in allowed(site).items():
+        first, second = before.of(name), after.of(name)
+        lines.append(f"{name:<22}{first:>14,}{second:>14,}{second - first:>+12,}{more:>12,}")
+    return lines
