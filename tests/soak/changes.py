@@ -27,7 +27,7 @@ async def reload(site, well):
         status, answer = await site.admin("POST", "/reload")
         site.counts["reloads by request" if well else "broken reloads by request"] += 1
         if (status == 200) != well:
-            site.ledger.fault(f"a reload that should go {'well' if well else 'wrong'} was answered {status} {answer}")
+            site.cut_off(f"a reload that should go {'well' if well else 'wrong'} was answered {status} {answer}")
         return
     before = told(site)
     site.hang_up()
@@ -69,7 +69,7 @@ async def changes(site):
                 site.configure(VARIANTS[number % len(VARIANTS)])
                 await reload(site, True)
         except BROKEN_CONNECTION as error:
-            site.ledger.fault(f"a reload, or a look at the certificate: {error!r}")
+            site.cut_off(f"a reload, or a look at the certificate: {error!r}")
         await site.rest(PAUSE)
 
 
@@ -80,10 +80,10 @@ async def ask(site):
             try:
                 status, answer = await site.admin("GET", path)
             except BROKEN_CONNECTION as error:
-                site.ledger.fault(f"{path}: {error!r}")
+                site.cut_off(f"{path}: {error!r}")
                 continue
             if status not in (200, 503, 504):
-                site.ledger.fault(f"{path} was answered {status} {answer}")
+                site.cut_off(f"{path} was answered {status} {answer}")
         await site.rest(3.0)
 
 

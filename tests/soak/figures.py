@@ -6,6 +6,9 @@ What a soak has opened, subscribed to, remembered and allocated has to be given 
 import asyncio
 import os
 import time
+import urllib.parse
+
+from wire import BROKEN
 
 # How long topics have to go that were deleted, in seconds.
 FORGET_SECONDS = 30.0
@@ -19,6 +22,8 @@ SHELF_MESSAGES = 5
 TABLES = "tables but grants"
 # What a shard remembers of a token at most, in bytes: the grant, and the verdict; the tables of both may have grown to twice.
 GRANT_BYTES = 1024
+# What a topic of the engine's own remembers at most, in bytes: history-bytes, in blocks.
+OWN_TOPIC_BYTES = 128 << 10
 # Verdicts of a shard at most.
 VERDICTS_MAX = 65_536
 SHARDS = 2
@@ -49,8 +54,10 @@ PROCESS = {
 class Figures:
     """What was found at one moment."""
 
-    def __init__(self, total, shards, process):
+    def __init__(self, total, shards, process, own_topics):
         self.total, self.shards, self.process = total, shards, process
+        # How many topics of the engine's own remember something: news of what happened here, which differ each time.
+        self.own_topics = own_topics
 
     def of(self, name):
         if name == TABLES:
@@ -71,10 +78,23 @@ class Figures:
         return wrong
 
 
+async def asked(site, path):
+    """Asks the admin listener; once more if it was not answered, as this host may have stood still."""
+    for left in (2, 1, 0):
+        try:
+            status, answer = await site.admin("GET", path)
+            if status == 200:
+                return answer
+            assert left, (path, status, answer)
+        except BROKEN:
+            if not left:
+                raise
+        await asyncio.sleep(0.5)
+
+
 async def look(site):
     """Takes the figures of this moment."""
-    status, stats = await site.admin("GET", "/stats")
-    assert status == 200, stats
+    stats = await asked(site, "/stats")
     with open(f"/proc/{site.pid}/status") as file:
         resident = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
     process = {
@@ -82,43 +102,49 @@ async def look(site):
         "threads": len(os.listdir(f"/proc/{site.pid}/task")),
         "resident bytes": resident,
     }
-    return Figures(stats["total"], stats["shards"], process)
+    own_topics = sum(row["topic"].startswith("$sys/") for row in await asked(site, "/topics?limit=1000"))
+    return Figures(stats["total"], stats["shards"], process, own_topics)
 
 
 async def forget_all(site):
-    """Deletes all topics that remember anything."""
+    """Deletes all topics that remember anything, but for the engine's own, which nobody deletes."""
     end = time.monotonic() + FORGET_SECONDS
-    async with await site.open() as peer:
-        while time.monotonic() < end:
-            status, rows = await site.admin("GET", "/topics?limit=1000")
-            if status == 200 and not rows:
-                return
-            for row in rows if status == 200 else ():
-                # Those of the engine's own are forgotten by itself.
-                name = row["topic"].replace("%", "%25").replace(" ", "%20").replace("?", "%3F").replace("#", "%23")
-                if not name.startswith("$sys/"):
-                    await peer.ask("DELETE", f"/topics/{name}", [site.bearer("operator")])
-            if all(row["topic"].startswith("$sys/") for row in rows):
-                return
-        site.ledger.fault(f"topics that were deleted are still there: {rows}")
+    while names := [row["topic"] for row in await asked(site, "/topics?limit=1000") if not row["topic"].startswith("$sys/")]:
+        if time.monotonic() > end:
+            site.ledger.fault(f"topics that were deleted are still there: {names[:10]}")
+            return
+        try:
+            async with await site.open() as peer:
+                for name in names:
+                    await peer.ask("DELETE", f"/topics/{urllib.parse.quote(name)}", [site.bearer("operator")])
+        except BROKEN:
+            await asyncio.sleep(0.5)
 
 
 async def fill_shelf(site):
-    """Publishes what is to be remembered while figures are taken."""
-    async with await site.open() as peer:
-        for topic in range(SHELF_TOPICS):
-            for number in range(SHELF_MESSAGES):
-                status, _, body = await peer.ask("POST", f"/topics/shelf/{topic}", [site.bearer("operator")], f"{number} shelf".encode())
-                assert status == 200, body
+    """Publishes what is to be remembered while figures are taken: of each topic the same messages, however often it was tried."""
+    topic = 0
+    while topic < SHELF_TOPICS:
+        try:
+            async with await site.open() as peer:
+                await peer.ask("DELETE", f"/topics/shelf/{topic}", [site.bearer("operator")])
+                for number in range(SHELF_MESSAGES):
+                    line = f"/topics/shelf/{topic}", [site.bearer("operator")], f"{number} shelf".encode()
+                    status, _, body = await peer.ask("POST", *line)
+                    assert status == 200, body
+            topic += 1
+        except BROKEN:
+            await asyncio.sleep(0.5)
 
 
-def allowed(site):
-    """Returns what may be more by what was shown: each shard remembers each token."""
+def allowed(site, after):
+    """Returns what each figure may be more, and why: what was fixed, and what goes by tokens that were shown and by the engine's own topics."""
     tokens = SHARDS * min(site.signed, VERDICTS_MAX)
     return {
         "grants": (tokens, "each shard remembers the tokens that were shown"),
         "grant_bytes": (tokens * GRANT_BYTES, "each shard remembers the tokens that were shown"),
         **GAUGES,
+        "pool_history_bytes": (after.own_topics * OWN_TOPIC_BYTES, "the same messages are remembered, but for the engine's own"),
         **PROCESS,
     }
 
@@ -142,7 +168,7 @@ async def at_rest(site, patience, before=None):
 def differences(site, before, after):
     """Names what is more than it was, by more than it may."""
     found = [f"{problem}" for problem in after.unaccounted()]
-    for name, (more, why) in allowed(site).items():
+    for name, (more, why) in allowed(site, after).items():
         if after.of(name) > before.of(name) + more:
             found.append(f"{name}: {after.of(name)} after, {before.of(name)} before ({why}; {more} more would be all right)")
     if after.of("connections") != 0:
@@ -153,7 +179,7 @@ def differences(site, before, after):
 def table(site, before, after):
     """Returns the lines of the table of both."""
     lines = [f"{'at rest':<22}{'before':>14}{'after':>14}{'more':>12}{'may be':>12}"]
-    for name, (more, _) in allowed(site).items():
+    for name, (more, _) in allowed(site, after).items():
         first, second = before.of(name), after.of(name)
         lines.append(f"{name:<22}{first:>14,}{second:>14,}{second - first:>+12,}{more:>12,}")
     return lines

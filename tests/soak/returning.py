@@ -41,7 +41,7 @@ async def attempt(site, name, once):
             site.ledger.fault(f"{name} was closed: {closed}")
     except BROKEN as error:
         site.counts["cut off"] += 1
-        site.ledger.fault(f"{name} was cut off: {error!r}")
+        site.cut_off(f"{name} was cut off: {error!r}")
     except asyncio.CancelledError:
         raise
     except Exception as error:  # noqa: BLE001 - what nobody has thought of is a fault of one side, and told

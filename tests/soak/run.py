@@ -34,6 +34,7 @@ async def phase(site, seconds, patience, fault=None):
     site.begin()
     accepted = (await figures.look(site)).total["accepted"]
     readers, others = tasks(site)
+    clock = asyncio.ensure_future(site.watch_the_clock())
     try:
         end = time.monotonic() + seconds
         while time.monotonic() < end and site.engine.process.poll() is None:
@@ -56,7 +57,7 @@ async def phase(site, seconds, patience, fault=None):
             last = site.ledger.last.get(witness.topic)
             site.ledger.fault(f"{witness.name}: {witness.topic} ended with {last}, and it has {witness.at} (missing {witness.missing})")
     finally:
-        await ended(readers)
+        await ended([*readers, clock])
     site.counts["connections accepted"] = (await figures.look(site)).total["accepted"] - accepted
     await figures.forget_all(site)
     await figures.fill_shelf(site)
@@ -98,6 +99,7 @@ def report(site, before, after, seconds):
     }
     accepted, published = counts.pop("connections accepted", 0), counts.pop("messages published", 0)
     print(f"in {seconds:.0f} s: {accepted:,} connections accepted, {published:,} messages published")
+    print(f"  the clients stood still for {site.latest:.1f} s at most")
     gaps = sum(witness.gaps for witness in site.ledger.witnesses)
     lost = sum(witness.lost for witness in site.ledger.witnesses)
     print(f"  witnesses: {len(site.ledger.witnesses)}, which were told {gaps:,} gaps of {lost:,} messages")

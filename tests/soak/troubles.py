@@ -114,10 +114,13 @@ async def churn(site):
 async def deletes(site):
     """Deletes topics, also those of which somebody reads."""
     while not site.stopping.is_set():
-        async with await site.open() as peer:
-            for topic in [churn_topic() for _ in range(5)] + [f"deleted/{random.randrange(2)}"]:
-                status, _, _ = await peer.ask("DELETE", f"/topics/{topic}", [site.bearer("operator")])
-                site.counts["deletes"] += status == 200
+        try:
+            async with await site.open() as peer:
+                for topic in [churn_topic() for _ in range(5)] + [f"deleted/{random.randrange(2)}"]:
+                    status, _, _ = await peer.ask("DELETE", f"/topics/{topic}", [site.bearer("operator")])
+                    site.counts["deletes"] += status == 200
+        except BROKEN as error:
+            site.cut_off(f"deletes were cut off: {error!r}")
         await site.rest(1.0)
 
 
@@ -309,7 +312,9 @@ async def expiring(site, form):
                 if form == "sse":
                     opened = asyncio.Event()
                     told = asyncio.ensure_future(end_of_stream(peer, header, opened))
-                    await asyncio.wait([told, asyncio.ensure_future(opened.wait())], return_when=asyncio.FIRST_COMPLETED)
+                    begun = asyncio.ensure_future(opened.wait())
+                    await asyncio.wait([told, begun], return_when=asyncio.FIRST_COMPLETED)
+                    begun.cancel()
                 else:
                     target = "/ws" if form == "line" else "/topics/expiring"
                     await peer.upgrade(target, [header], ["corecast.v1"] if form == "line" else [])
@@ -323,16 +328,16 @@ async def expiring(site, form):
                         await told
                     status, answer = await site.admin("POST", "/revoke", f'{{"sub":"{subject}"}}'.encode())
                     if status != 200 or answer.get("ended", 0) < 1:
-                        site.ledger.fault(f"revoking {subject}: {status} {answer}")
+                        site.cut_off(f"revoking {subject}: {status} {answer}")
                 why = await asyncio.wait_for(told, 10)
                 site.counts["revoked" if revoked else "expired"] += 1
                 if "expired" not in why and "revoked" not in why:
-                    site.ledger.fault(f"{subject} should have been told of the end of its permission: {why!r}")
+                    site.cut_off(f"{subject} should have been told of the end of its permission: {why!r}")
         except (Refused, Closed) as told:
             site.counts["expiring: sent away"] += 1
             await asyncio.sleep(getattr(told, "seconds", None) or 0.5)
         except BROKEN as error:
-            site.ledger.fault(f"{subject} was not told of the end of its permission: {error!r}")
+            site.cut_off(f"{subject} was not told of the end of its permission: {error!r}")
         await site.rest(0.5)
 
 
