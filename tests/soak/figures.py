@@ -39,7 +39,7 @@ GAUGES = {
     "pool_history_bytes": (0, "the same messages are remembered"),
     "pool_private_bytes": (0, "nobody is sent anything"),
     "pool_inbound_bytes": (0, "nothing arrives"),
-    TABLES: (64 << 10, "chunks that the largest number of topics and subscriptions took"),
+    TABLES: (128 << 10, "chunks that the largest number of topics and subscriptions took"),
     "busy_bytes": (128 << 10, "chunks that the largest number of busy connections took"),
     "scratch_bytes": (256 << 10, "queues keep the length of the longest turn"),
 }

@@ -100,9 +100,9 @@ def report(site, before, after, seconds):
     accepted, published = counts.pop("connections accepted", 0), counts.pop("messages published", 0)
     print(f"in {seconds:.0f} s: {accepted:,} connections accepted, {published:,} messages published")
     print(f"  the clients stood still for {site.latest:.1f} s at most")
-    gaps = sum(witness.gaps for witness in site.ledger.witnesses)
     lost = sum(witness.lost for witness in site.ledger.witnesses)
-    print(f"  witnesses: {len(site.ledger.witnesses)}, which were told {gaps:,} gaps of {lost:,} messages")
+    gaps = ", ".join(f"{reason} {count:,}" for reason, count in sorted(site.ledger.gaps.items()))
+    print(f"  witnesses: {len(site.ledger.witnesses)}, which were told gaps of {lost:,} messages ({gaps})")
     for title, belongs in groups.items():
         mine = {name: counts.pop(name) for name in sorted(counts) if belongs(name)}
         print(f"  {title}: " + ", ".join(f"{name.removeprefix('delivered: ')} {count:,}" for name, count in mine.items()))

@@ -15,6 +15,8 @@ class Ledger:
         self.doubtful = collections.defaultdict(set)
         self.witnesses = []
         self.faults = []
+        # Gaps that were told, by reason.
+        self.gaps = collections.Counter()
 
     def witness(self, name, topic, **rules):
         """Makes a witness that has to see everything until the end."""
@@ -45,7 +47,7 @@ class Witness:
         self.cursor = None
         # What is told to be missing before the next message; -1 stands for any number.
         self.missing = 0
-        self.seen = self.gaps = self.lost = 0
+        self.seen = self.lost = 0
 
     def restart(self):
         """It begins anew and has no cursor: what was between is not known."""
@@ -63,7 +65,7 @@ class Witness:
 
     def gap(self, gap):
         """Hears that messages are missing."""
-        self.gaps += 1
+        self.ledger.gaps[gap["reason"]] += 1
         self.lost += gap["count"]
         self.cursor = gap["to"]
         if gap["reason"] == "epoch":
