@@ -7,6 +7,60 @@ import sys
 from engine import Engine
 
 SOAK = pathlib.Path(__file__).parent.parent / "soak" / "run.py"
+sys.path.insert(0, str(SOAK.parent))
+
+from witness import Ledger  # noqa: E402
+
+
+def gap(count, reason="overflow"):
+    return {"topic": "t", "from": "e-0", "to": "e-9", "count": count, "reason": reason}
+
+
+def test_witnesses_notice(_):
+    """A witness tells what is lost, doubled, out of order, or missing otherwise than it was told, and nothing else."""
+    for what, news, faults in [
+        ("all of it", [1, 2, 3], 0),
+        ("one is lost", [1, 3], 1),
+        ("one comes twice", [1, 2, 2], 1),
+        ("two change places", [1, 3, 2], 2),
+        ("what is missing was told", [1, gap(3), 5], 0),
+        ("in two parts", [1, gap(2), gap(1, "conflated"), 5], 0),
+        ("less was told", [1, gap(2), 5], 1),
+        ("more was told", [1, gap(4), 5], 1),
+        ("a gap of nothing", [1, gap(0), 2], 0),
+        ("a gap, and nothing is missing", [1, gap(1), 2], 1),
+        ("another epoch, where there must be none", [1, gap(0, "epoch"), 7], 1),
+        ("another connection without a cursor", [1, "restart", 7, 8], 0),
+        ("and back in time", [7, "restart", 6], 1),
+    ]:
+        ledger = Ledger()
+        witness = ledger.witness("reader", "t")
+        for one in news:
+            if isinstance(one, int):
+                witness.message(f"{one} payload", f"e-{one}")
+            elif one == "restart":
+                witness.restart()
+            else:
+                witness.gap(one)
+        assert len(ledger.faults) == faults, (what, ledger.faults)
+
+
+def test_witnesses_know_what_is_in_doubt(_):
+    """What was published without an answer may come or not, but not twice; what was answered has to come, until the end."""
+    ledger = Ledger()
+    ledger.doubtful["t"] = {2}
+    for numbers in ([1, 2, 3], [1, 3]):
+        witness = ledger.witness("reader", "t")
+        ledger.last["t"] = 4
+        for number in numbers:
+            witness.message(f"{number} payload")
+        assert ledger.faults == [] and not witness.complete(), numbers
+        witness.message("4 payload")
+        assert witness.complete(), numbers
+    witness = ledger.witness("reader", "t")
+    for number in (1, 2, 2):
+        witness.message(f"{number} payload")
+    assert len(ledger.faults) == 1, ledger.faults
 
 
 def fails(fault, what):
