@@ -510,8 +510,14 @@ mod tests {
         let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
         let (links, control) = join_with_control(shards, 1, 4096);
         let end = control::End { control, bell: Doorbell::new().unwrap(), cores: Doorbell::several(1).unwrap() };
-        let sources =
-            control::Sources { config, read_again: None, hosts: Hosts::default(), tls: None, authority: None };
+        let sources = control::Sources {
+            config,
+            read_again: None,
+            hosts: Hosts::default(),
+            tls: None,
+            authority: None,
+            supervisor: Default::default(),
+        };
         (control::start(end, sources).unwrap(), links)
     }
 
