@@ -6,41 +6,47 @@
 //! [`DEADLINE`] for everything, [`PEERS_MAX`] connections. A peer that stalls costs nobody but itself: the thread waits for all
 //! of them at once, and where there are too many, the oldest gives way to the newest.
 
+mod answer;
+mod dashboard;
 mod peer;
+mod pipe;
 mod revoke;
 mod socket;
 
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::net;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::query;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde_json::{Map, Value};
 
 use crate::authority::Desk;
 use crate::config::Listen;
-use crate::control::{self, Asker, Demand, Hosts, Outcome};
+use crate::control::{Asker, Hosts};
 use crate::handover::{Role, Shared, find};
 use crate::io::check::{StartError, fault, no_thread};
 use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::io::unix::{SocketFile, UnixAccess};
-use crate::shard::{Entrance, Question, ROWS_MAX, Welcome, is_host_allowed, welcome};
+use crate::observed::Observed;
+use crate::shard::{Entrance, Welcome, is_host_allowed, welcome};
+pub use answer::pages;
+use answer::{Asked, Reply};
 use peer::Peer;
+use pipe::Pipe;
 use socket::Socket;
 
-/// Largest request head in bytes; probes send a tenth of it.
-const HEAD_BYTES_MAX: usize = 4096;
+/// Largest request head in bytes; probes send a fortieth of it, and browsers the cookies of everything that this host serves.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Largest body of a request in bytes.
+const BODY_BYTES_MAX: usize = 4096;
 /// Time a peer has to send its request and take the answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Time that the control plane has, beyond that of the shards, to say what became of a demand: it may have waited in line.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Rows of a list, unless `limit` says otherwise.
-const ROWS: usize = 100;
 /// Connections at the same time; further ones take the place of the oldest.
 const PEERS_MAX: usize = 64;
 /// How long nothing is accepted when that failed: out of descriptors, most likely, and they come back when somebody closes.
@@ -79,6 +85,10 @@ pub struct Watched {
     pub authority: Option<Desk>,
     /// Says, once, that the sockets are another process's now; none: that is never said.
     pub retired: Option<Receiver<()>>,
+    /// What can be seen without asking anybody; none: there are no metrics.
+    pub observed: Option<Observed>,
+    /// Where the engine takes connections of this process; none: there is no dashboard.
+    pub inside: Option<net::SocketAddr>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -184,8 +194,15 @@ fn serve(mut sockets: Vec<Socket>, bell: &Doorbell, watched: &Watched) {
         if request.method == Method::Post && welcome(headers.origin, headers.host, &[], entrance) == Welcome::No {
             return Reply::text(403, "pages of other origins may not do that").into();
         }
-        reply_to(request, body, watched, bell)
+        if request.path == pipe::PATH && welcome(headers.origin, headers.host, &[], entrance) == Welcome::No {
+            return Reply::text(403, "pages of other origins may not read that").into();
+        }
+        Asked { request, body, watched, bell }.answer()
     };
+    let pipe = watched.inside.clone().and_then(|inside| {
+        // Who looks at pages can do without.
+        Pipe::start(inside).inspect_err(|error| tracing::warn!(%error, "there is no dashboard")).ok()
+    });
     let mut peers: Vec<Peer> = Vec::new();
     let mut accept_at = Instant::now();
     loop {
@@ -211,7 +228,11 @@ fn serve(mut sockets: Vec<Socket>, bell: &Doorbell, watched: &Watched) {
         }
         peers.retain_mut(|peer| {
             let is_ready = ready.next() == Some(true);
-            if is_ready || peer.is_answered() { peer.go_on(&answer) } else { now < peer.deadline() || peer.late() }
+            if is_ready || peer.is_answered() {
+                peer.go_on(&answer, pipe.as_ref())
+            } else {
+                now < peer.deadline() || peer.late()
+            }
         });
         for (of, socket) in sockets.iter().enumerate() {
             if ready.next() == Some(true)
@@ -248,324 +269,5 @@ fn accept(of: usize, socket: &Socket, peers: &mut Vec<Peer>) -> io::Result<()> {
     Ok(())
 }
 
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    content_type: &'static str,
-    body: String,
-    /// HEAD: all but the body.
-    head_only: bool,
-    /// What is allowed instead, if it is not.
-    allow: &'static str,
-}
-
-/// What a request is told.
-#[derive(Debug)]
-enum Said {
-    /// This.
-    Now(Reply),
-    /// What comes from the control plane.
-    Later { outcome: Receiver<Outcome>, head_only: bool },
-}
-
-impl From<Reply> for Said {
-    fn from(reply: Reply) -> Said {
-        Said::Now(reply)
-    }
-}
-
-impl Reply {
-    fn text(status: u16, body: impl Into<String>) -> Reply {
-        let body = body.into() + "\n";
-        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, allow: "" }
-    }
-
-    fn json(status: u16, body: impl Into<String>) -> Reply {
-        Reply { content_type: "application/json", ..Reply::text(status, body) }
-    }
-
-    fn not_allowed(allow: &'static str) -> Reply {
-        Reply { allow, ..Reply::text(405, format!("only {allow} are answered here")) }
-    }
-}
-
-fn reply_to(request: &Request<'_>, body: &[u8], watched: &Watched, bell: &Doorbell) -> Said {
-    let page: fn(&Watched) -> Reply = match request.path {
-        "/healthz" => |_| Reply::text(200, "ok"),
-        "/readyz" => readiness,
-        "/stats" => statistics,
-        "/connections" => return look(Question::Connections, request, watched, bell),
-        "/topics" => return look(Question::Topics, request, watched, bell),
-        "/slow" => return look(Question::Slow, request, watched, bell),
-        "/reload" if request.method == Method::Post => return demand(Demand::Reload, false, watched, bell),
-        "/revoke" if request.method == Method::Post => return revoke::revoke(body, watched, bell),
-        "/revoked" => return revoke::list(request, watched, bell),
-        "/reload" | "/revoke" => return Reply::not_allowed("POST").into(),
-        _ => {
-            let pages = "/healthz, /readyz, /stats, /connections, /topics, /slow, /revoked, and POST /reload, /revoke";
-            return Reply::text(404, format!("no such page; there are {pages}")).into();
-        }
-    };
-    match request.method {
-        Method::Get => page(watched).into(),
-        Method::Head => Reply { head_only: true, ..page(watched) }.into(),
-        _ => Reply::not_allowed("GET, HEAD").into(),
-    }
-}
-
-/// Asks the shards a question, for so many rows as the query says.
-fn look(question: Question, request: &Request<'_>, watched: &Watched, bell: &Doorbell) -> Said {
-    if !matches!(request.method, Method::Get | Method::Head) {
-        return Reply::not_allowed("GET, HEAD").into();
-    }
-    let limit = query::value(request.query, "limit").map(|limit| limit.parse::<usize>().unwrap_or(0));
-    match limit.unwrap_or(ROWS) {
-        rows @ 1..=ROWS_MAX => demand(Demand::Look(question, rows), request.method == Method::Head, watched, bell),
-        _ => Reply::text(400, format!("limit is a number from 1 to {ROWS_MAX}")).into(),
-    }
-}
-
-fn demand(demand: Demand, head_only: bool, watched: &Watched, bell: &Doorbell) -> Said {
-    let (to, outcome) = bounded(1);
-    let reply = control::Reply { to, bell: bell.clone() };
-    match &watched.control {
-        Some(control) if control.ask(demand, Some(reply)) => Said::Later { outcome, head_only },
-        _ => Reply::text(503, "too much is asked already").into(),
-    }
-}
-
-fn readiness(watched: &Watched) -> Reply {
-    match (watched.ready)() {
-        Ok(()) => Reply::text(200, "ready"),
-        Err(reason) => Reply::text(503, reason),
-    }
-}
-
-/// `{"process":{"log_lines_dropped":0,...},"total":{"connections":3,...},"shards":[{"shard":0,"connections":1,...},...]}`
-fn statistics(watched: &Watched) -> Reply {
-    let reading = (watched.read)();
-    let object = |values: &[u64]| -> Map<String, Value> {
-        reading.names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
-    };
-    let shards = reading.shards.iter().enumerate().map(|(n, values)| {
-        let mut shard = object(values);
-        shard.insert("shard".to_owned(), n.into());
-        Value::Object(shard)
-    });
-    let shards: Vec<Value> = shards.collect();
-    let process: Map<String, Value> = PROCESS_FIELDS
-        .iter()
-        .zip(reading.process)
-        .map(|((name, _), value)| ((*name).to_owned(), value.into()))
-        .collect();
-    let body = serde_json::json!({ "process": process, "total": object(&reading.total), "shards": shards });
-    Reply::json(200, body.to_string())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read as _, Write as _};
-    use std::net::{SocketAddr, TcpStream};
-    use std::sync::{Arc, Mutex, RwLock};
-
-    use crate::config::{Config, Host};
-    use crate::mesh::{Links, join_with_control};
-    use crate::shard::{Answer, Wanted};
-
-    fn running(ready: Arc<Mutex<Result<(), String>>>) -> SocketAddr {
-        with_control(ready, None)
-    }
-
-    fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -> SocketAddr {
-        let listener =
-            Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()], UnixAccess::default(), &mut Vec::new()).unwrap();
-        let address = listener.addresses()[0].socket().unwrap();
-        listener.serve(Watched {
-            read: Box::new(|| Reading {
-                names: vec!["connections", "turns"],
-                shards: vec![vec![1, 10], vec![2, 20]],
-                total: vec![3, 30],
-                process: [4, 5],
-            }),
-            ready: Box::new(move || ready.lock().unwrap().clone()),
-            hosts: Arc::new(RwLock::new(vec!["stats.example".to_owned()])),
-            control,
-            authority: None,
-            retired: None,
-        });
-        address
-    }
-
-    /// Sends bytes, ends, and returns status and body of the answer.
-    fn ask(address: SocketAddr, request: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), body.to_owned())
-    }
-
-    fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-    }
-
-    /// Health is told always, readiness as the engine says, with the reason when it is not.
-    #[test]
-    fn health_and_readiness() {
-        let ready = Arc::new(Mutex::new(Ok(())));
-        let address = running(ready.clone());
-        assert_eq!(get(address, "/healthz"), (200, "ok\n".to_owned()));
-        assert_eq!(get(address, "/readyz"), (200, "ready\n".to_owned()));
-        *ready.lock().unwrap() = Err("draining".to_owned());
-        assert_eq!(get(address, "/readyz"), (503, "draining\n".to_owned()));
-        assert_eq!(get(address, "/healthz?verbose"), (200, "ok\n".to_owned()));
-    }
-
-    /// Statistics are one JSON object: the total, and every shard with its number.
-    #[test]
-    fn statistics_are_json() {
-        let (status, body) = get(running(Arc::new(Mutex::new(Ok(())))), "/stats");
-        let json: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(status, 200);
-        assert_eq!(json["total"]["connections"], 3);
-        assert_eq!(
-            (&json["process"]["log_lines_dropped"], &json["process"]["log_lines_left_out"]),
-            (&4.into(), &5.into())
-        );
-        assert_eq!((&json["shards"][1]["shard"], &json["shards"][1]["turns"]), (&1.into(), &20.into()));
-    }
-
-    /// What is not served is refused with the right status: unknown pages, other methods, bytes that are no request.
-    #[test]
-    fn what_is_not_served() {
-        let address = running(Arc::new(Mutex::new(Ok(()))));
-        assert_eq!(get(address, "/nothing").0, 404);
-        assert_eq!(ask(address, "POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").0, 405);
-        assert_eq!(ask(address, "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), (200, String::new()));
-        assert_eq!(ask(address, "GET /healthz HTTP/1.1\r\n\r\n").0, 400, "no Host");
-        assert_eq!(ask(address, "nonsense\r\n\r\n").0, 400);
-        let long = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
-        assert_eq!(ask(address, &long).0, 431);
-    }
-
-    /// Peers that never finish their heads are told so when their time is over; the others are answered meanwhile, however
-    /// many stall. Four of them once kept everybody else waiting.
-    #[test]
-    fn stalled_peers_do_not_stop_the_rest() {
-        let address = running(Arc::new(Mutex::new(Ok(()))));
-        let stalled = || {
-            let mut stream = TcpStream::connect(address).unwrap();
-            stream.write_all(b"GET /heal").unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-            stream
-        };
-        let mut first: Vec<TcpStream> = (0..PEERS_MAX / 2).map(|_| stalled()).collect();
-        // The first of them is not told anything yet: so this answer did not wait for it.
-        assert_eq!(get(address, "/healthz").0, 200);
-        first[0].set_nonblocking(true).unwrap();
-        assert_eq!(first[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        first[0].set_nonblocking(false).unwrap();
-        let mut answer = String::new();
-        first[0].read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-        // More than there may be at once.
-        let many: Vec<TcpStream> = (0..3 * PEERS_MAX).map(|_| stalled()).collect();
-        assert_eq!(get(address, "/healthz").0, 200);
-        drop(many);
-    }
-
-    /// A peer that sends its request byte by byte is answered.
-    #[test]
-    fn slow_peers() {
-        let address = running(Arc::new(Mutex::new(Ok(()))));
-        let mut slow = TcpStream::connect(address).unwrap();
-        slow.set_nodelay(true).unwrap();
-        for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" {
-            slow.write_all(&[*byte]).unwrap();
-        }
-        let mut answer = String::new();
-        slow.read_to_string(&mut answer).unwrap();
-        assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
-    }
-
-    /// A page whose own name resolves to this host (DNS rebinding) reads nothing; names that are listed do.
-    #[test]
-    fn foreign_hosts() {
-        let address = running(Arc::new(Mutex::new(Ok(()))));
-        let port = address.port();
-        let asked = |host: String| ask(address, &format!("GET /stats HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        let (status, body) = asked(format!("evil.example:{port}"));
-        assert_eq!(status, 421, "{body}");
-        assert!(body.contains("allowed-hosts") && !body.contains("connections"), "{body}");
-        assert_eq!(asked(format!("stats.example:{port}")).0, 200);
-        assert_eq!(asked(format!("127.0.0.1:{port}")).0, 200);
-        assert_eq!(ask(address, "GET /stats HTTP/1.0\r\n\r\n").0, 200, "no Host at all");
-    }
-
-    /// A control plane whose shards answer only if this test does it for them.
-    fn control(shards: usize) -> (Asker, Vec<Links>) {
-        let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
-        let (links, control) = join_with_control(shards, 1, 4096);
-        let end = control::End { control, bell: Doorbell::new().unwrap(), cores: Doorbell::several(1).unwrap() };
-        let sources =
-            control::Sources { config, read_again: None, hosts: Hosts::default(), tls: None, authority: None };
-        (control::start(end, sources).unwrap(), links)
-    }
-
-    fn post(address: SocketAddr, lines: &str) -> (u16, String) {
-        ask(address, &format!("POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{lines}\r\n"))
-    }
-
-    /// While a shard keeps somebody waiting for an answer, others are served; a shard that does not answer at all is named.
-    #[test]
-    fn a_question_delays_nobody_else() {
-        let (asker, mut links) = control(2);
-        let address = with_control(Arc::new(Mutex::new(Ok(()))), Some(asker));
-        let asking = thread::spawn(move || get(address, "/slow?limit=1000"));
-        let late = Instant::now() + Duration::from_secs(10);
-        while !links[1].has_orders() {
-            assert!(Instant::now() < late, "the shards are asked");
-            thread::sleep(Duration::from_millis(1));
-        }
-        assert_eq!(get(address, "/healthz"), (200, "ok\n".to_owned()));
-        assert!(!asking.is_finished(), "nobody has answered the question");
-        let order = links[0].next_order().unwrap();
-        assert!(matches!(order.wish, Wanted::Ask(Question::Slow, 1000)));
-        links[0].answer(Answer { number: order.number, said: crate::shard::Said::Slow(Vec::new()) });
-        let (status, body) = asking.join().unwrap();
-        assert!(status == 504 && body.contains("\"late\":[1]"), "{status} {body}");
-    }
-
-    /// What is asked wrongly is refused; pages of other origins cannot have the configuration loaded, and no GET can.
-    #[test]
-    fn demands_are_refused() {
-        let (asker, _links) = control(1);
-        let address = with_control(Arc::new(Mutex::new(Ok(()))), Some(asker));
-        for limit in ["0", "1001", "x", ""] {
-            assert_eq!(get(address, &format!("/topics?limit={limit}")).0, 400, "{limit}");
-        }
-        assert_eq!(get(address, "/reload").0, 405);
-        assert_eq!(ask(address, "POST /topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").0, 405);
-        for origin in ["https://evil.example", "null", "http://stats.example"] {
-            assert_eq!(post(address, &format!("Origin: {origin}\r\n")).0, 403, "{origin}");
-        }
-        for lines in ["", "Origin: http://localhost:3000\r\n", "Origin: http://127.0.0.1\r\n"] {
-            let (status, body) = post(address, lines);
-            assert!(status == 200 && body.contains("no configuration file"), "{lines}: {status} {body}");
-        }
-        let (status, _) = post(running(Arc::new(Mutex::new(Ok(())))), "");
-        assert_eq!(status, 503, "no control plane");
-    }
-
-    /// A taken port is told with a cure.
-    #[test]
-    fn a_taken_port() {
-        let bind = |addresses: &[Listen]| Listener::bind(addresses, UnixAccess::default(), &mut Vec::new());
-        let taken = bind(&[Listen::read("127.0.0.1:0").unwrap()]).unwrap();
-        let problem = bind(taken.addresses()).unwrap_err();
-        assert!(problem.cause.contains("in use") && problem.cure.contains("--admin"), "{problem}");
-    }
-}
+mod tests;

@@ -7,11 +7,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net;
 use std::path::PathBuf;
 
 use crate::config::Listen;
 use crate::handover::{Role, Shared, find};
-use crate::io::check::StartError;
+use crate::io::check::{StartError, fault};
 use crate::io::listen::{ListenError, Listener, beside, listen};
 use crate::io::unix::{self, SocketFile, UnixAccess};
 
@@ -50,6 +51,21 @@ impl Bound {
             bound.listeners.iter_mut().zip(opened).for_each(|(of_shard, listener)| of_shard.push(listener));
         }
         Ok(bound)
+    }
+
+    /// Listens, besides, for connections of this process to itself; returns where.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn listen_inside(&mut self) -> Result<net::SocketAddr, StartError> {
+        let opened = unix::listen_inside().and_then(|(socket, address)| {
+            let listeners: io::Result<Vec<Listener>> =
+                self.listeners.iter().map(|_| Listener::at_path(&socket)).collect();
+            Ok((listeners?, address))
+        });
+        let (listeners, address) = opened.map_err(|error| fault("listen inside of the process", &error))?;
+        self.listeners.iter_mut().zip(listeners).for_each(|(of_shard, listener)| of_shard.push(listener));
+        Ok(address)
     }
 
     fn path(

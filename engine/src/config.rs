@@ -12,6 +12,7 @@ mod document;
 mod doors;
 mod host;
 mod limits;
+mod logs;
 mod names;
 mod rules;
 mod sample;
@@ -32,7 +33,7 @@ use crate::edge::{Certificates, ClientAuth, Door, Identity};
 use crate::grant::UnixGrants;
 use crate::io::check::StartError;
 use crate::io::unix::UnixAccess;
-use crate::shard::{Asks, BLOCKS_MIN, LagPolicy, Limits, Quotas, Rules, SHARD_BYTES_MAX, block_bytes_max};
+use crate::shard::{AccessLog, Asks, BLOCKS_MIN, LagPolicy, Limits, Quotas, Rules, SHARD_BYTES_MAX, block_bytes_max};
 
 pub use address::Listen;
 pub use changes::{Change, changes};
@@ -41,7 +42,7 @@ pub use host::Host;
 pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text};
 pub use sample::sample;
 pub use settings::SETTINGS;
-pub use sources::{Flags, Loaded, Origin, load};
+pub use sources::{Flags, Loaded, Origin, load, log_format};
 pub use table::{Kind, Setting};
 pub use units::duration_ms;
 
@@ -103,6 +104,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Names that this host may be asked for by, as browsers write them; none: see the setting `allowed-hosts`.
     pub hosts: Vec<String>,
+    /// Tells of the engine in topics of its own.
+    pub system_topics: bool,
     /// Serves `transport=jsonp`.
     pub jsonp: bool,
     /// Name of the cookie that holds a token.
@@ -147,10 +150,14 @@ pub struct Config {
     pub insecure: bool,
     /// Time a shutdown may take before what is left is cut off.
     pub shutdown_timeout_ms: u64,
+    /// Time within which a shutdown tells all connections that they end.
+    pub drain_time_ms: u64,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The least important level that is logged.
     pub log_level: tracing::level_filters::LevelFilter,
+    /// What is written down of what is served.
+    pub access_log: AccessLog,
     /// What holds for topics of a pattern, instead of the settings above.
     pub rules: Rules,
     /// Who may do what, and who says so.
@@ -341,6 +348,7 @@ impl Config {
             echo: self.echo,
             quotas: self.quotas,
             overload_us: self.overload_ms * 1000,
+            access_log: self.access_log,
             origins: self.origins.clone(),
             hosts: self.hosts.clone(),
             jsonp: self.jsonp,
@@ -472,6 +480,16 @@ impl Config {
                 "make dead-after at least twice ping-interval, so that a healthy peer has time to answer",
             );
         }
+        if self.drain_time_ms > 0 && self.drain_time_ms >= self.shutdown_timeout_ms {
+            wrong(
+                format!(
+                    "drain-time {} leaves nothing of shutdown-timeout {} to those who are told last",
+                    units::duration_text(self.drain_time_ms),
+                    units::duration_text(self.shutdown_timeout_ms)
+                ),
+                "make drain-time shorter, shutdown-timeout longer by 3s or more, or leave drain-time out",
+            );
+        }
     }
 }
 
@@ -546,6 +564,7 @@ mod tests {
             ("history-bytes 1G cannot be kept", Config { history_bytes: 1 << 30, ..base.clone() }),
             ("the rings between 200 shards take 5160000k", Config { shards: 200, ..base.clone() }),
             ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
+            ("drain-time 10s leaves nothing", Config { drain_time_ms: 10_000, ..base.clone() }),
         ];
         for (expected, config) in cases {
             let problems = config.check().unwrap_err();

@@ -12,6 +12,7 @@
 mod page;
 mod reload;
 mod tls;
+mod watchdog;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -30,8 +31,12 @@ use crate::io::doorbell::Doorbell;
 use crate::io::poll::{self, For};
 use crate::log;
 use crate::mesh::Control;
-use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted};
+use crate::observed::Observed;
+use crate::observed::news::{EVENTS, News};
+use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted, home_shard};
+use crate::supervisor::{State, Supervisor};
 pub use tls::Tls;
+use watchdog::Watchdog;
 
 /// Time that the shards have to answer, and that a demand waits until it can be made. A turn takes milliseconds at worst; a second is
 /// a shard that stands still.
@@ -55,6 +60,8 @@ pub enum Demand {
     Revoke(Revocation),
     /// That histories change no more, or change again.
     Freeze(bool),
+    /// A sign of life of all shards.
+    Sign,
     /// That all shards have heard what they were sent before.
     Settle,
     /// A page of what a shard remembers, from a place on, of so many bytes.
@@ -126,6 +133,8 @@ pub struct End {
     pub bell: Doorbell,
     /// Of each core: shard `n` hears the one of core `n % cores`.
     pub cores: Vec<Doorbell>,
+    /// Key of the topic hash: it says where a topic has its home.
+    pub hash_key: u64,
 }
 
 /// Reads the configuration again from where it came from.
@@ -143,6 +152,10 @@ pub struct Sources {
     pub tls: Option<Tls>,
     /// Who goes by keys and rows that are read again.
     pub authority: Option<Desk>,
+    /// What is told of the engine in topics of its own, and held to what is configured; none: nothing.
+    pub observed: Option<Observed>,
+    /// Who is told of reloads, and that all shards live, if it wants a sign of that within so long.
+    pub supervisor: (Supervisor, Option<Duration>),
 }
 
 impl std::fmt::Debug for Sources {
@@ -158,7 +171,8 @@ impl std::fmt::Debug for Sources {
 pub fn start(end: End, sources: Sources) -> Result<Asker, StartError> {
     let (asked, demands) = bounded(DEMANDS_MAX);
     let asker = Asker { asked, bell: end.bell.clone() };
-    let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
+    let plane = Plane::new(end, sources, demands);
+    plane.observe();
     let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || plane.run());
     spawned.map_err(|error| no_thread("control", &error))?;
     Ok(asker)
@@ -189,14 +203,46 @@ struct Plane {
     open: Vec<Task>,
     /// Of the newest order.
     number: u64,
+    news: Option<News>,
+    watchdog: Watchdog,
 }
 
 impl Plane {
+    fn new(end: End, sources: Sources, demands: Receiver<Asked>) -> Plane {
+        let news = sources.observed.clone().map(News::new);
+        let (supervisor, interval) = sources.supervisor.clone();
+        let watchdog = Watchdog::new(supervisor, interval, Instant::now());
+        Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0, news, watchdog }
+    }
+
+    /// Holds what is observed to what is configured.
+    fn observe(&self) {
+        if let Some(observed) = &self.sources.observed {
+            observed.hold_to(&self.sources.config, self.sources.tls.as_ref().map(Tls::expires_s));
+        }
+    }
+
+    /// Has the homes of the engine's own topics publish what there is to tell; a shard that owes too many answers is not asked to.
+    fn tell(&mut self, now: Instant, wall: SystemTime) {
+        let Some(news) = self.news.as_mut().filter(|_| self.sources.config.system_topics) else { return };
+        let End { control, cores, hash_key, .. } = &mut self.end;
+        for (topic, text) in news.told(now, wall) {
+            self.number += 1;
+            let wish = Wanted::Tell { topic, remembered: topic == EVENTS, payload: text.into_bytes().into() };
+            let shard = home_shard(*hash_key, control.shards(), topic);
+            let wake = |shard: usize| cores[shard % cores.len()].ring();
+            // There is more in a second.
+            let _ = control.send(shard, Errand { number: self.number, wish }, wake);
+        }
+    }
+
     fn run(mut self) {
         loop {
             let tasks = self.open.iter().chain(&self.waiting);
             let watch = self.sources.tls.as_ref().map(Tls::next_look);
-            let deadline = tasks.map(|task| task.deadline).chain(watch).min();
+            let news = self.news.as_ref().filter(|_| self.sources.config.system_topics).map(News::due);
+            let ours = tasks.map(|task| task.deadline).chain(watch);
+            let deadline = ours.chain(news).chain(self.watchdog.next_look()).min();
             let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match poll::wait(&[(self.end.bell.as_fd(), For::Reading)], patience) {
                 Ok(rung) => {
@@ -207,6 +253,7 @@ impl Plane {
                 Err(_) => thread::sleep(PAUSE), // The kernel is out of memory.
             }
             self.turn(Instant::now());
+            self.tell(Instant::now(), SystemTime::now());
             if let Some(tls) = &mut self.sources.tls {
                 tls.watch(Instant::now(), SystemTime::now());
             }
@@ -216,10 +263,10 @@ impl Plane {
     /// Does what there is to do.
     fn turn(&mut self, now: Instant) {
         while let Ok((demand, reply)) = self.demands.try_recv() {
-            let deadline = now + PATIENCE;
-            let task =
-                Task { demand, reply, deadline, number: 0, owed: BTreeSet::new(), said: vec![], changed: vec![] };
-            self.waiting.push_back(task);
+            self.waiting.push_back(Task::new(demand, reply, now));
+        }
+        if self.watchdog.asks(now) {
+            self.waiting.push_back(Task::new(Demand::Sign, None, now));
         }
         for shard in 0..self.end.control.shards() {
             while let Some(answer) = self.end.control.receive(shard) {
@@ -230,8 +277,9 @@ impl Plane {
                 }
             }
         }
-        for task in self.open.extract_if(.., |task| task.owed.is_empty() || now >= task.deadline) {
-            finish(task);
+        let is_over = |task: &mut Task| task.owed.is_empty() || now >= task.deadline;
+        for task in self.open.extract_if(.., is_over).collect::<Vec<_>>() {
+            self.finish(task);
         }
         while self.waiting.front().is_some_and(|task| self.may_begin(task)) {
             let Some(task) = self.waiting.pop_front() else { break };
@@ -239,7 +287,7 @@ impl Plane {
         }
         while let Some(mut task) = self.waiting.pop_front_if(|task| now >= task.deadline) {
             task.owed.extend(self.without_room());
-            finish(task);
+            self.finish(task);
         }
     }
 
@@ -259,12 +307,16 @@ impl Plane {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
             Demand::Revoke(revocation) => self.order(&mut task, || Wanted::Revoke(Box::new([revocation.clone()]))),
             Demand::Freeze(frozen) => self.order(&mut task, || Wanted::Freeze(frozen)),
+            Demand::Sign => self.order(&mut task, || Wanted::Sign),
             Demand::Settle => self.order(&mut task, || Wanted::Settle),
             Demand::Dump(shard, from, bytes_max, _) => {
                 self.order_some(&mut task, shard..shard + 1, || Wanted::Dump(from, bytes_max));
             }
-            Demand::Reload => match reload::read(&self.sources) {
-                Err(outcome) => return reply(task.reply, outcome),
+            Demand::Reload => match self.read_again() {
+                Err(outcome) => {
+                    self.reloaded(&outcome);
+                    return reply(task.reply, outcome);
+                }
                 Ok(reload::Found { config, changed, serving }) => {
                     if let (Some(tls), Some(serving)) = (&mut self.sources.tls, serving) {
                         tls.replace(serving);
@@ -273,12 +325,28 @@ impl Plane {
                     self.sources.hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
                     log::set_level(config.log_level);
                     self.sources.config = config;
+                    self.observe();
                     task.changed = changed;
                     self.order(&mut task, || Wanted::Set(Box::new(limits.clone())));
                 }
             },
         }
         self.open.push(task);
+    }
+
+    fn read_again(&self) -> Result<reload::Found, Outcome> {
+        self.sources.supervisor.0.tell(State::Reloading);
+        reload::read(&self.sources)
+    }
+
+    /// The supervisor is told what came of a reload.
+    fn reloaded(&self, outcome: &Outcome) {
+        let status = match outcome.status {
+            200 => "serves; the configuration was read again",
+            504 => "serves; the configuration was loaded, but a shard stands still",
+            _ => "serves; the configuration was not loaded, the log says why",
+        };
+        self.sources.supervisor.0.tell(State::Ready(status));
     }
 
     /// Gives every shard an order; there is room for it.
@@ -299,30 +367,52 @@ impl Plane {
     }
 }
 
-/// Says what became of a demand whose orders are answered, or whose time is over.
-fn finish(task: Task) {
-    let Task { demand, reply: to, number, owed, said, changed, .. } = task;
-    let late: Vec<usize> = owed.into_iter().collect();
-    let outcome = match demand {
-        _ if number == 0 => {
-            tracing::warn!(?demand, ?late, "nothing was asked of the shards: these stand still");
-            page::late(&late)
-        }
-        Demand::Reload => reload::outcome(&changed, &late),
-        Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
-        Demand::Revoke(_) => page::revoked(&said, &late),
-        Demand::Dump(.., pages) => {
-            for (_, said) in said {
-                if let Said::Dumped(page) = said {
-                    let _ = pages.0.try_send(page);
-                }
-            }
+impl Task {
+    fn new(demand: Demand, reply: Option<Reply>, now: Instant) -> Task {
+        let deadline = now + PATIENCE;
+        Task { demand, reply, deadline, number: 0, owed: BTreeSet::new(), said: vec![], changed: vec![] }
+    }
+}
+
+impl Plane {
+    /// Says what became of a demand whose orders are answered, or whose time is over.
+    fn finish(&mut self, task: Task) {
+        let Task { demand, reply: to, number, owed, said, changed, .. } = task;
+        let late: Vec<usize> = owed.into_iter().collect();
+        if demand == Demand::Sign {
+            self.watchdog.answered(&late);
             return;
         }
-        Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
-        Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
-    };
-    reply(to, outcome);
+        let outcome = match demand {
+            Demand::Sign => return,
+            _ if number == 0 => {
+                tracing::warn!(?demand, ?late, "nothing was asked of the shards: these stand still");
+                if demand == Demand::Reload {
+                    self.sources.supervisor.0.tell(State::Reloading);
+                    self.reloaded(&page::late(&late));
+                }
+                page::late(&late)
+            }
+            Demand::Reload => {
+                let outcome = reload::outcome(&changed, &late);
+                self.reloaded(&outcome);
+                outcome
+            }
+            Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
+            Demand::Revoke(_) => page::revoked(&said, &late),
+            Demand::Dump(.., pages) => {
+                for (_, said) in said {
+                    if let Said::Dumped(page) = said {
+                        let _ = pages.0.try_send(page);
+                    }
+                }
+                return;
+            }
+            Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
+            Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
+        };
+        reply(to, outcome);
+    }
 }
 
 fn reply(to: Option<Reply>, outcome: Outcome) {
@@ -337,15 +427,18 @@ mod tests {
     use crate::config::Host;
     use crate::mesh::{Links, join_with_control};
     use crate::shard::Answer;
+    use std::os::unix::net::UnixDatagram;
 
     fn plane(shards: usize, read_again: Option<ReadAgain>) -> (Asker, Plane, Vec<Links>) {
         let config = Config::default_on(&Host { cores: vec![0], memory_bytes: 1 << 30 });
         let (links, control) = join_with_control(shards, 1, 4096);
         let (asked, demands) = bounded(DEMANDS_MAX);
         let bell = Doorbell::new().unwrap();
-        let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap() };
-        let sources = Sources { config, read_again, hosts: Hosts::default(), tls: None, authority: None };
-        let plane = Plane { end, sources, demands, waiting: VecDeque::new(), open: Vec::new(), number: 0 };
+        let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap(), hash_key: 0 };
+        let hosts = Hosts::default();
+        let supervisor = Default::default();
+        let sources = Sources { config, read_again, hosts, tls: None, authority: None, observed: None, supervisor };
+        let plane = Plane::new(end, sources, demands);
         (Asker { asked, bell }, plane, links)
     }
 
@@ -363,8 +456,10 @@ mod tests {
             Wanted::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
             Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
             Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
+            Wanted::Tell { .. } => Said::Told,
             Wanted::Revoke(_) => Said::Revoked(0),
             Wanted::Freeze(_) => Said::Frozen,
+            Wanted::Sign => Said::Alive,
             Wanted::Settle => Said::Settled,
             Wanted::Dump(..) => Said::Dumped(Page::default()),
         };
@@ -479,5 +574,44 @@ mod tests {
         assert_eq!(*hosts.read().unwrap(), ["a"]);
         assert_eq!(reads.len(), 2);
         assert_eq!(second.try_recv().unwrap(), Outcome { status: 200, body: "{\"changed\":[]}".to_owned() });
+    }
+
+    /// A sign of life is given when all shards have given one, and none while one stands still; it goes on when that does. While the engine ends,
+    /// nothing is asked of shards that may have ended.
+    #[test]
+    fn signs_of_life() {
+        let (asker, mut plane, mut links) = plane(2, None);
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let supervisor = Supervisor::of(ours);
+        let mut now = Instant::now();
+        plane.watchdog = Watchdog::new(supervisor.clone(), Some(Duration::from_secs(10)), now);
+        let heard = || {
+            let mut bytes = [0; 64];
+            theirs.recv(&mut bytes).is_ok_and(|len| &bytes[..len] == b"WATCHDOG=1")
+        };
+        plane.turn(now);
+        assert!(!links[0].has_next_order() && !heard(), "not yet");
+        for stands_still in [false, true, false] {
+            now += Duration::from_secs(5);
+            plane.turn(now);
+            answer(&mut links[0]);
+            plane.turn(now);
+            assert!(!heard(), "one is missing");
+            if stands_still {
+                now += PATIENCE;
+                plane.turn(now);
+                assert!(!heard(), "it stands still");
+            }
+            answer(&mut links[1]);
+            plane.turn(now);
+            assert_eq!(heard(), !stands_still);
+        }
+        supervisor.tell(State::Stopping("it drains"));
+        let _ = theirs.recv(&mut [0; 64]);
+        now += Duration::from_secs(5);
+        plane.turn(now);
+        assert!(heard() && !links[0].has_next_order());
+        drop(asker);
     }
 }

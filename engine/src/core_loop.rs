@@ -13,14 +13,15 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::edge::{Edge, Through};
 use crate::gate::{Gate, Step};
-use crate::io::clock::wall_offset_us;
+use crate::io::clock::{now_us, wall_offset_us};
 use crate::io::driver::Driver;
 use crate::io::listen::Listener;
 use crate::io::rest::{Rest, SPIN_US_MAX, Spin};
-use crate::io::ring::{Ring, now_us};
+use crate::io::ring::Ring;
 use crate::mesh::Board;
 use crate::shard::{Busy, Restore, Restored, Setup, Shard, Stats};
 
@@ -42,7 +43,7 @@ pub(crate) struct CoreLoop {
     setups: Vec<Setup>,
     spin: Spin,
     board: Arc<Board>,
-    drain_ms: u64,
+    finish_ms: u64,
     gate: Gate,
 }
 
@@ -57,8 +58,8 @@ struct Standing {
 }
 
 impl CoreLoop {
-    /// Makes the loop of a core without shards. Connections get `drain_ms` milliseconds to end once the node is asked to stop.
-    pub(crate) fn new(board: Arc<Board>, drain_ms: u64, gate: Gate) -> CoreLoop {
+    /// Makes the loop of a core without shards. Connections get `finish_ms` milliseconds to end once the node is asked to stop.
+    pub(crate) fn new(board: Arc<Board>, finish_ms: u64, gate: Gate) -> CoreLoop {
         let spin = Spin::new(SPIN_US_MAX);
         CoreLoop {
             numbers: vec![],
@@ -68,7 +69,7 @@ impl CoreLoop {
             setups: vec![],
             spin,
             board,
-            drain_ms,
+            finish_ms,
             gate,
         }
     }
@@ -100,7 +101,7 @@ impl CoreLoop {
             shard.listens_on(listeners.iter().map(Listener::address));
             if let Err(error) = ring.listen_on(listeners) {
                 tracing::error!(shards = ?self.numbers, %error, "the shards of a core cannot start");
-                self.board.drain();
+                self.board.drain(Duration::ZERO);
                 return;
             }
         }
@@ -115,10 +116,12 @@ impl CoreLoop {
         let mut way_us = 0;
         loop {
             let now_us = now_us();
-            if stop_at_us.is_none() && self.board.draining() {
-                stop_at_us = Some(now_us + self.drain_ms * 1000);
+            if stop_at_us.is_none()
+                && let Some(within_ms) = self.board.drains_within_ms()
+            {
+                stop_at_us = Some(now_us + self.finish_ms * 1000);
                 for ((shard, driver), edge) in self.shards.iter_mut().zip(&mut self.rings).zip(&mut self.edges) {
-                    shard.drain(&mut Through { edge, driver });
+                    shard.drain(&mut Through { edge, driver }, within_ms.min(self.finish_ms) * 1000);
                 }
                 standings.iter_mut().for_each(|standing| standing.busy = true);
             }
@@ -211,5 +214,6 @@ impl CoreLoop {
         let spin_us_total = if index == 0 { self.spin.total_us() } else { 0 };
         let stats = Stats { spin_us_total, ..*self.shards[index].stats() };
         self.board.write(self.numbers[index], &stats);
+        self.board.write_timings(self.numbers[index], self.shards[index].timings());
     }
 }

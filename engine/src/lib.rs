@@ -18,7 +18,9 @@ pub mod io;
 pub mod log;
 pub mod mesh;
 pub mod node;
+pub mod observed;
 #[doc(hidden)]
 pub mod reach;
 pub mod shard;
+pub mod supervisor;
 pub mod trust;

@@ -24,6 +24,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::prelude::*;
@@ -39,6 +40,8 @@ use threshold::Threshold;
 const BURST: u32 = 10;
 /// Lines of level debug and trace one place may log per window.
 const BURST_DEBUG: u32 = 100;
+/// Target of the lines of the access log, which is shown: nothing else has one that is.
+const ACCESS: &str = "access";
 /// Length of the window.
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for what is still to be written.
@@ -46,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The log of this process, once it is started.
 static STARTED: OnceLock<Started> = OnceLock::new();
+
+/// The form of what is written before it is started, and behind it.
+static FORM: OnceLock<LogFormat> = OnceLock::new();
 
 #[derive(Debug)]
 struct Started {
@@ -78,6 +84,7 @@ pub fn start(config: &Config) -> Result<(), StartError> {
         let cause = "the logs were started before".to_owned();
         return Err(StartError { cause, cure: "start one engine in a process".to_owned() });
     }
+    let _ = FORM.set(config.log_format);
     panic::set_hook(Box::new(|info| {
         let thread = thread::current();
         let mut text = format!("thread '{}' {info}\n", thread.name().unwrap_or("without a name"));
@@ -85,9 +92,42 @@ pub fn start(config: &Config) -> Result<(), StartError> {
         if trace.status() == BacktraceStatus::Captured {
             text += &format!("{trace}\n");
         }
-        say_last(&text);
+        match form() {
+            LogFormat::Human => say_last(&text),
+            LogFormat::Json => say_last(&json_line(text.trim_end(), None)),
+        }
     }));
     Ok(())
+}
+
+/// Has errors be written in this form before the logs are started, too.
+pub fn speak(form: LogFormat) {
+    let _ = FORM.set(form);
+}
+
+fn form() -> LogFormat {
+    FORM.get().copied().unwrap_or(LogFormat::Human)
+}
+
+/// Writes why the process fails, or could not start, with a cure if there is one: its last words.
+pub fn say_error(cause: &str, cure: Option<&str>) {
+    say_last(&match (form(), cure) {
+        (LogFormat::Json, _) => json_line(cause, cure),
+        (LogFormat::Human, Some(cure)) => format!("error: {cause}\n  cure: {cure}\n"),
+        (LogFormat::Human, None) => format!("error: {cause}\n"),
+    });
+}
+
+/// Makes a line of an error as those that are logged as JSON look.
+fn json_line(message: &str, cure: Option<&str>) -> String {
+    let mut timestamp = String::new();
+    // Without a time it is still worth reading.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let mut line = serde_json::json!({ "timestamp": timestamp, "level": "ERROR", "message": message });
+    if let Some(cure) = cure {
+        line["cure"] = cure.into();
+    }
+    format!("{line}\n")
 }
 
 /// Sets the least important level that is logged from now on.
@@ -141,13 +181,15 @@ where
     let format = tracing_subscriber::fmt::format().with_target(false);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match log_format {
         LogFormat::Human => {
-            let format = format.compact();
-            lines.event_format(Bounded { inner: format, places: places.clone(), json: false }).boxed()
+            let inner = format.compact();
+            let named = inner.clone().with_target(true);
+            lines.event_format(Bounded { inner, named, places: places.clone(), json: false }).boxed()
         }
         LogFormat::Json => {
-            let format = format.json().flatten_event(true).with_current_span(false);
+            let inner = format.json().flatten_event(true).with_current_span(false);
+            let named = inner.clone().with_target(true);
             let lines = lines.fmt_fields(JsonFields::new());
-            lines.event_format(Bounded { inner: format, places: places.clone(), json: true }).boxed()
+            lines.event_format(Bounded { inner, named, places: places.clone(), json: true }).boxed()
         }
     };
     tracing_subscriber::registry().with(lines).with(Bound { places }).with(threshold)
@@ -244,6 +286,8 @@ impl<S: Subscriber> Layer<S> for Bound {
 #[derive(Debug)]
 struct Bounded<F> {
     inner: F,
+    /// The same with the target.
+    named: F,
     places: Places,
     json: bool,
 }
@@ -255,6 +299,9 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if event.metadata().target() == ACCESS {
+            return self.named.format_event(context, writer, event);
+        }
         let left_out = self.places.left_out(&event.metadata().callsite());
         if left_out > 0 {
             let level = event.metadata().level();
@@ -318,6 +365,24 @@ mod tests {
         assert!(lines[0].ends_with("ready shards=2"), "{lines:?}");
         assert!(lines[0].contains(" INFO "), "{lines:?}");
         assert!(!lines[0].contains('\u{1b}'), "no colours into a file: {lines:?}");
+    }
+
+    /// Lines of the access log come at any level, say what they are, and leave out what is not known.
+    #[test]
+    fn lines_of_the_access_log() {
+        let user: Option<&str> = None;
+        let write =
+            || tracing::info!(target: "access", peer = "a", user, path = "/t \u{1b}", status = 200_u16, "request");
+        let human = logged_from(LevelFilter::OFF, LogFormat::Human, write);
+        assert!(human.len() == 1 && human[0].contains(" INFO access: request peer="), "{human:?}");
+        assert!(!human[0].contains('\u{1b}') && !human[0].contains("user"), "{human:?}");
+        let json = logged_from(LevelFilter::OFF, LogFormat::Json, write);
+        let line: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+        assert_eq!(
+            (&line["target"], &line["message"], &line["status"]),
+            (&"access".into(), &"request".into(), &200.into())
+        );
+        assert!(line.get("user").is_none(), "{line}");
     }
 
     /// The level can change while the process runs, up and down, for places that have logged before as for others.

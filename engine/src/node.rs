@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corecast_protocol::snapshot::Head;
 use crossbeam_channel::{Receiver, bounded};
@@ -47,7 +48,7 @@ pub struct Settings {
     /// Who may connect to Unix sockets.
     pub unix: UnixAccess,
     /// Time for all connections to end once the node was asked to stop, in milliseconds.
-    pub drain_ms: u64,
+    pub finish_ms: u64,
 }
 
 /// The authority's end of the mesh, and the bells that go with it.
@@ -130,6 +131,8 @@ impl Node {
         limits.loopback = settings.listen.iter().map(Listen::is_local).collect();
         limits.tls = settings.listen.iter().map(Listen::is_tls).collect();
         limits.announced = settings.doors.iter().map(|door| door.proxy).collect();
+        // It stands behind all others, if there is one.
+        limits.inside = u8::try_from(settings.listen.len()).ok().map(|listener| (listener, std::process::id()));
         check_bookkeeping(limits.memory_bytes, shards)?;
 
         // Shard `n` is one of core `n % core_count`, as for the mesh, and hears the core's doorbell.
@@ -162,7 +165,7 @@ impl Node {
         let (gates, mut loops): (Vec<_>, Vec<_>) = (0..core_count)
             .map(|_| {
                 let (keeper, gate) = gate(alive.clone());
-                (keeper, CoreLoop::new(board.clone(), settings.drain_ms, gate))
+                (keeper, CoreLoop::new(board.clone(), settings.finish_ms, gate))
             })
             .unzip();
         drop(alive);
@@ -189,7 +192,7 @@ impl Node {
             hash_key,
             files: Vec::new(),
             board,
-            control: Some(control::End { control, bell: control_bell, cores: bells.clone() }),
+            control: Some(control::End { control, bell: control_bell, cores: bells.clone(), hash_key }),
             authority: Some(AuthorityEnd { questions, bell: authority_bell, cores: bells.clone() }),
             doorbells: bells,
             slots_max,
@@ -267,7 +270,7 @@ impl Node {
     pub fn give_up(mut self) -> Vec<Result<(), StartError>> {
         // A core that waits for its gate sees it gone; one that has passed hears of the end.
         self.gates.clear();
-        self.stop();
+        self.stop(Duration::ZERO);
         self.threads.into_iter().map(ShardThread::join).collect()
     }
 
@@ -305,9 +308,9 @@ impl Node {
         self.authority.take()
     }
 
-    /// Asks all shards to stop accepting, to close their connections, and to finish.
-    pub fn stop(&self) {
-        self.board.drain();
+    /// Asks all shards to close their connections, evenly within that time, and to finish.
+    pub fn stop(&self, within: Duration) {
+        self.board.drain(within);
         self.doorbells.iter().for_each(Doorbell::ring);
     }
 

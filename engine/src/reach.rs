@@ -194,6 +194,8 @@ marks! {
     OverloadHolds,
     /// Turns are long for long: a newcomer is told when to come back.
     OverloadRefuses,
+    /// Somebody comes while the engine tells its connections that it ends.
+    DrainRefuses,
 }
 
 impl Mark {

@@ -8,13 +8,14 @@ use std::slice;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use corecast::io::clock::now_us;
 use corecast::io::doorbell::Doorbell;
 use corecast::io::driver::{Completion, Driver, Interest};
 use corecast::io::executor::{ShardThread, beside, in_company, spawn_shard};
 use corecast::io::listen::listen;
 use corecast::io::memory::Span;
 use corecast::io::rest::Rest;
-use corecast::io::ring::{Ring, RingConfig, now_us};
+use corecast::io::ring::{Ring, RingConfig};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 

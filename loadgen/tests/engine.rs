@@ -37,7 +37,7 @@ impl Engine {
             limits: Limits { echo: true, ..Limits::default() },
             doors: vec![door],
             unix: UnixAccess::default(),
-            drain_ms: 2_000,
+            finish_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))
     }

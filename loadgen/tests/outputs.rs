@@ -33,7 +33,7 @@ impl Engine {
             limits,
             doors: Vec::new(),
             unix: UnixAccess::default(),
-            drain_ms: 2_000,
+            finish_ms: 2_000,
         };
         Engine(Some(Node::start(&settings).unwrap()))
     }

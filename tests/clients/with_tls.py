@@ -654,7 +654,7 @@ def test_nothing_secret_is_logged(_):
         made = [Engine.binary, "token", "--key", secret, "--sub", "anna", "--publish", "#", "--subscribe", "#", "--expires", "1h"]
         token = subprocess.run(made, check=True, capture_output=True, text=True, timeout=15).stdout.strip()
         words += [token.rsplit(".", 1)[1], secret.read_text().strip()]
-        with Secure("--shards", "2", "--config", str(file), "--log-level", "trace", "--token-key", f"secret:{secret}") as engine:
+        with Secure("--shards", "2", "--config", str(file), "--log-level", "trace", "--access-log", "all", "--token-key", f"secret:{secret}") as engine:
             good = ["-H", f"Authorization: Bearer {token}"]
             name = topic("secret")
             for url in (engine.url, engine.tls_url):

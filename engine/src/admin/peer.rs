@@ -11,8 +11,10 @@ use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use crossbeam_channel::{Receiver, TryRecvError};
 
+use super::answer::{Reply, Said, awaits_body};
+use super::pipe::Pipe;
 use super::socket::Stream;
-use super::{ANSWER, DEADLINE, HEAD_BYTES_MAX, Reply, Said};
+use super::{ANSWER, BODY_BYTES_MAX, DEADLINE, HEAD_BYTES_MAX};
 use crate::control::{Outcome, PATIENCE};
 use crate::io::clock::unix_s;
 use crate::io::poll::For;
@@ -73,10 +75,10 @@ impl Peer {
     }
 
     /// Goes on as far as it can; says false when it is over.
-    pub(super) fn go_on(&mut self, answer: &impl Fn(usize, &Request<'_>, &[u8]) -> Said) -> bool {
+    pub(super) fn go_on(&mut self, answer: &impl Fn(usize, &Request<'_>, &[u8]) -> Said, pipe: Option<&Pipe>) -> bool {
         loop {
             let went = match &mut self.step {
-                Step::Asking(_) => match self.ask(answer) {
+                Step::Asking(_) => match self.ask(answer, pipe) {
                     // It is too early to ask whether it has gone.
                     Ok(true) if matches!(self.step, Step::Waiting(..)) && !self.is_answered() => return true,
                     went => went,
@@ -106,7 +108,7 @@ impl Peer {
     }
 
     /// Reads what there is of the request; says whether to go on at once.
-    fn ask(&mut self, answer: &impl Fn(usize, &Request<'_>, &[u8]) -> Said) -> io::Result<bool> {
+    fn ask(&mut self, answer: &impl Fn(usize, &Request<'_>, &[u8]) -> Said, pipe: Option<&Pipe>) -> io::Result<bool> {
         let Step::Asking(bytes) = &mut self.step else { return Ok(true) };
         let mut piece = [0; HEAD_BYTES_MAX];
         let count = self.stream.read(&mut piece[..HEAD_BYTES_MAX - bytes.len()])?;
@@ -121,6 +123,15 @@ impl Peer {
                 Err(reply) => reply,
                 Ok(Some(body)) => match answer(self.of, &request, body) {
                     Said::Now(reply) => reply,
+                    Said::Piped => {
+                        let taken = pipe.is_some_and(|pipe| {
+                            self.stream.try_clone().is_ok_and(|stream| pipe.take(stream, std::mem::take(bytes)))
+                        });
+                        if taken {
+                            return Ok(false); // It is the pipe's from now on.
+                        }
+                        Reply::text(503, "too many look already")
+                    }
                     Said::Later { outcome, head_only } => {
                         self.step = Step::Waiting(outcome, head_only);
                         self.deadline = Instant::now() + PATIENCE + ANSWER;
@@ -176,12 +187,12 @@ impl Peer {
 
 /// Returns the body of a request, or nothing if more of it has to come. Bodies of requests that need none are not waited for.
 fn body_in<'b>(request: &Request<'_>, arrived: &'b [u8]) -> Result<Option<&'b [u8]>, Reply> {
-    if request.path != "/revoke" {
+    if !awaits_body(request.path) {
         return Ok(Some(&[]));
     }
     match request.body {
         BodyLength::None => Ok(Some(&[])),
-        BodyLength::Sized(length) if length > HEAD_BYTES_MAX as u64 => Err(Reply::text(413, "too large")),
+        BodyLength::Sized(length) if length > BODY_BYTES_MAX as u64 => Err(Reply::text(413, "too large")),
         BodyLength::Sized(length) => Ok(arrived.get(..length as usize)),
         BodyLength::Chunked => Err(Reply::text(411, "say Content-Length")),
     }
@@ -190,7 +201,8 @@ fn body_in<'b>(request: &Request<'_>, arrived: &'b [u8]) -> Result<Option<&'b [u
 fn encode(reply: &Reply) -> Vec<u8> {
     let mut out = [0; 1024];
     let mut writer = Writer::new(&mut out);
-    let allow = [("Allow", reply.allow)];
+    let allow = (!reply.allow.is_empty()).then_some(("Allow", reply.allow));
+    let extra: Vec<(&str, &str)> = allow.into_iter().chain(reply.headers.iter().copied()).collect();
     let date = date(unix_s());
     let head = Head {
         date: std::str::from_utf8(&date).ok(),
@@ -200,7 +212,7 @@ fn encode(reply: &Reply) -> Vec<u8> {
         framing: Framing::Sized(reply.body.len() as u64),
         http10: false,
         keep_alive: false,
-        extra: if reply.allow.is_empty() { &[] } else { &allow },
+        extra: &extra,
     };
     response::head(&mut writer, &head);
     let length = writer.finish().expect("a head of constants fits 1 KiB");

@@ -112,6 +112,14 @@ impl Stream {
         }
     }
 
+    /// Returns another one of the same.
+    pub(super) fn try_clone(&self) -> io::Result<Stream> {
+        match self {
+            Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
+            Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
+        }
+    }
+
     /// Says that nothing more is written.
     pub(super) fn end(&self) -> io::Result<()> {
         match self {

@@ -1,5 +1,7 @@
 //! The seam between the command line and the engine: the configuration in, a running engine out.
 
+use std::os::unix::net::SocketAddr;
+
 use corecast::admin::{Reading, Watched};
 use corecast::authority::Desk;
 use corecast::bound::Bound;
@@ -10,12 +12,17 @@ use corecast::handover::Shared;
 use corecast::io::check::StartError;
 use corecast::log;
 use corecast::node::{AuthorityEnd, Node, Settings};
+use corecast::observed::Observed;
 use corecast::shard::Stats;
 use crossbeam_channel::Receiver;
+use std::time::Duration;
 
 /// A running engine.
 pub(super) struct Engine {
     node: Node,
+    observed: Observed,
+    /// Where it is reached from inside of the process.
+    inside: Option<SocketAddr>,
 }
 
 impl Engine {
@@ -29,12 +36,23 @@ impl Engine {
                 "connections are limited by RLIMIT_NOFILE, per shard; raise it, or use more --shards"
             );
         }
-        Ok(Engine { node })
+        let observed = Observed::new(node.board().clone(), node.slots_max());
+        Ok(Engine { node, observed, inside: None })
     }
 
     /// Opens the public addresses, or takes them from what was handed over; nobody is let in yet.
-    pub(super) fn bind(&self, config: &Config, handed: &mut Vec<Shared>) -> Result<Bound, StartError> {
-        Bound::open(&config.listen, config.shards as usize, config.unix, handed)
+    pub(super) fn bind(&mut self, config: &Config, handed: &mut Vec<Shared>) -> Result<Bound, StartError> {
+        let mut bound = Bound::open(&config.listen, config.shards as usize, config.unix, handed)?;
+        // There is a number for it behind those of all others.
+        if !config.admin.is_empty() && config.listen.len() <= usize::from(u8::MAX) {
+            self.inside = Some(bound.listen_inside()?);
+        }
+        Ok(bound)
+    }
+
+    /// Returns what can be seen of it.
+    pub(super) fn observed(&self) -> &Observed {
+        &self.observed
     }
 
     /// Returns where histories that are restored go.
@@ -60,6 +78,11 @@ impl Engine {
     /// Ends what was prepared.
     pub(super) fn give_up(self) {
         self.node.give_up();
+    }
+
+    /// Returns how many connections a shard has room for.
+    pub(super) fn slots_max(&self) -> u32 {
+        self.node.slots_max()
     }
 
     /// Returns the public addresses, with the ports the kernel chose.
@@ -89,6 +112,8 @@ impl Engine {
             control: Some(control),
             authority: Some(authority),
             retired: Some(retired),
+            observed: Some(self.observed.clone()),
+            inside: self.inside.clone(),
         }
     }
 
@@ -107,9 +132,9 @@ impl Engine {
         self.node.board().draining()
     }
 
-    /// Asks every shard to drain.
-    pub(super) fn stop(&self) {
-        self.node.stop();
+    /// Asks every shard to drain, and to tell its connections within that time.
+    pub(super) fn stop(&self, within: Duration) {
+        self.node.stop(within);
     }
 
     /// Returns how the shards ended, which they have.
@@ -128,6 +153,6 @@ fn settings(config: &Config, certificates: Option<&Certificates>) -> Settings {
         limits: config.limits(),
         doors: config.doors(certificates),
         unix: config.unix,
-        drain_ms: config.shutdown_timeout_ms,
+        finish_ms: config.shutdown_timeout_ms,
     }
 }

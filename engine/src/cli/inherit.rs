@@ -36,6 +36,8 @@ pub(super) struct Inheritance {
     pub(super) handover: Option<(UnixListener, Option<SocketFile>)>,
     /// Duplicates of all of these, for the next engine; none if there is no way to it.
     pub(super) sockets: Vec<Shared>,
+    /// All of it was another engine's, which ends.
+    pub(super) taken_over: bool,
 }
 
 impl Inheritance {
@@ -79,6 +81,7 @@ impl Inheritance {
             sockets = duplicates.map_err(|error| fault("duplicate sockets", &error))?;
             sockets.extend(admin.as_mut().map_or_else(Vec::new, admin::Listener::duplicates));
         }
+        let taken_over = taking.is_some();
         match (taking, path) {
             (Some(taking), Some(path)) => {
                 take_over(engine, taking).map_err(|cause| untaken(path, &cause))?;
@@ -88,7 +91,7 @@ impl Inheritance {
         // Nothing may fail from here on: the other engine ends.
         let handover = own
             .map(|(listener, file)| (listener, file.or_else(|| path.and_then(|path| SocketFile::handed(path).ok()))));
-        Ok(Inheritance { bound, admin, handover, sockets })
+        Ok(Inheritance { bound, admin, handover, sockets, taken_over })
     }
 }
 

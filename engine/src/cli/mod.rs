@@ -107,14 +107,19 @@ pub(crate) fn run() -> ExitCode {
         Some(Word::Completions(arguments)) => completions::run(&arguments),
         Some(Word::Man(arguments)) => man::run(&arguments),
     };
-    let (status, text) = match outcome {
-        Outcome::Fine => (0, String::new()),
-        Outcome::Failed(cause) => (1, format!("error: {cause}\n")),
-        Outcome::CannotStart(problems) => (2, problems.iter().map(|problem| format!("error: {problem}\n")).collect()),
-    };
     // The engine does not wait long for who reads that, as it never does for a reader of its log.
-    log::say_last(&text);
-    ExitCode::from(status)
+    match outcome {
+        Outcome::Fine => log::say_last(""),
+        Outcome::Failed(cause) => {
+            log::say_error(&cause, None);
+            return ExitCode::from(1);
+        }
+        Outcome::CannotStart(problems) => {
+            problems.iter().for_each(|StartError { cause, cure }| log::say_error(cause, Some(cure)));
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Returns the command line, for those who write about it.
@@ -140,7 +145,7 @@ fn explained(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match written(printed) {
         Outcome::Failed(cause) if !error.use_stderr() => {
-            log::say_last(&format!("error: {cause}\n"));
+            log::say_error(&cause, None);
             ExitCode::from(1)
         }
         _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),

@@ -2,15 +2,15 @@
 //!
 //! Owns: the order of start and stop. Start: configuration, logs, signals, threads and memory of the shards, and only when
 //! nothing more can be wanting, ports and greeting. Meanwhile: SIGHUP has the control plane read the configuration again. Stop:
-//! the first SIGTERM or SIGINT asks the shards to drain, so that every WebSocket is closed with 1001 and requests are answered; a
-//! second one, or the end of `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
+//! the first SIGTERM or SIGINT asks the shards to drain, so that every WebSocket is closed with 1001 and requests are answered, one after the
+//! other within `drain-time`; a second one, or the end of `shutdown-timeout`, ends the process at once. None of it needs a thread that is not there already, or waits for somebody
 //! who reads what is written.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corecast::authority::{self, Desk, Prepared};
 use corecast::config::{self, Config, Flags, Host, Listen};
@@ -21,6 +21,7 @@ use corecast::handover::take::Wish;
 use corecast::io::check::{StartError, fault};
 use corecast::io::doorbell::Doorbell;
 use corecast::io::poll;
+use corecast::supervisor::{self, State, Supervisor};
 use corecast::{admin, log};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::SIGHUP;
@@ -32,7 +33,10 @@ use super::{Hangup, Outcome};
 pub(super) fn run(flags: &Flags) -> Outcome {
     let loaded = match super::configuration(flags) {
         Ok(loaded) => loaded,
-        Err(problems) => return Outcome::CannotStart(problems),
+        Err(problems) => {
+            log::speak(config::log_format(flags, std::env::vars_os(), &Host::read()));
+            return Outcome::CannotStart(problems);
+        }
     };
     let config = loaded.config;
     if let Err(problem) = log::start(&config) {
@@ -86,22 +90,27 @@ struct Running {
     /// Says that everything is somebody else's now.
     given: (Sender<Wish>, Receiver<Wish>),
     succession: Succession,
+    supervisor: Supervisor,
 }
 
 fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
+    let begun = Instant::now();
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
         super::signals(Duration::from_millis(config.shutdown_timeout_ms) + GRACE + LAST_WORDS, Hangup::IsTold)?;
+    let supervisor = Supervisor::of_this_process();
     let first = serving.as_ref().map(|serving| serving.first.clone());
     let tls = serving.map(Tls::new);
     let over = Doorbell::new().map_err(|error| fault("make doorbells", &error))?;
     let mut engine = Engine::prepare(config, tls.as_ref().map(Tls::certificates))?;
     let hosts = Hosts::default();
     let authority = authority(&mut engine, prepared);
-    let control =
-        authority.and_then(|authority| Ok((control(&mut engine, config, flags, &hosts, tls, &authority)?, authority)));
+    let control = authority.and_then(|authority| {
+        let told = (supervisor.clone(), supervisor::watchdog());
+        Ok((control(&mut engine, config, (flags, told), &hosts, tls, &authority)?, authority))
+    });
     let listening = control.and_then(|control| Ok((control, Inheritance::take(config, &mut engine)?)));
-    let ((control, authority), Inheritance { bound, admin, handover, sockets }) = match listening {
+    let ((control, authority), Inheritance { bound, admin, handover, sockets, taken_over }) = match listening {
         Ok(listening) => listening,
         Err(problem) => {
             engine.give_up();
@@ -131,13 +140,16 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
             tracing::error!(cause, cure, "the next engine cannot take over from this one");
         }
     }
+    say_start(config, &engine, &admin_addresses, begun);
     // A reader of stdout that is gone, or does not read, is no reason to stop serving.
     let greeting = greeting(config, engine.local_addresses(), &admin_addresses, first.as_ref());
     if let Err(error) = poll::write_within(io::stdout(), greeting.as_bytes(), GREETING) {
         tracing::info!(%error, "the greeting could not be written to stdout");
     }
+    let status = status(config, engine.local_addresses());
+    supervisor.tell(if taken_over { State::TookOver(&status) } else { State::Ready(&status) });
     let succession = Succession { files, sockets, over, retire, bell };
-    Ok(Running { engine, signals, control, given, succession })
+    Ok(Running { engine, signals, control, given, succession, supervisor })
 }
 
 /// Starts the authority, which says who may do what.
@@ -156,7 +168,7 @@ fn started(what: &str) -> StartError {
 fn control(
     engine: &mut Engine,
     config: &Config,
-    flags: &Flags,
+    (flags, supervisor): (&Flags, (Supervisor, Option<Duration>)),
     hosts: &Hosts,
     tls: Option<Tls>,
     authority: &Desk,
@@ -180,6 +192,8 @@ fn control(
         hosts: hosts.clone(),
         tls,
         authority: Some(authority.clone()),
+        observed: Some(engine.observed().clone()),
+        supervisor,
     };
     let end = engine.control().ok_or_else(|| started("the control plane"))?;
     let control = control::start(end, sources)?;
@@ -191,17 +205,50 @@ fn control(
     Ok(control)
 }
 
+/// Says in a line of the log what has started: what an operator looks for first, when something is not as it was.
+fn say_start(config: &Config, engine: &Engine, admin: &[Listen], begun: Instant) {
+    let list = |addresses: &[Listen]| addresses.iter().map(url).collect::<Vec<_>>().join(" ");
+    let value = |key: &str| {
+        let setting = config::SETTINGS.iter().find(|setting| setting.key == key);
+        setting.map_or_else(String::new, |setting| setting.value_of(config))
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = list(engine.local_addresses()),
+        admin = list(admin),
+        shards = config.shards,
+        cores = value("cores"),
+        memory = value("memory"),
+        connections = u64::from(engine.slots_max()) * u64::from(config.shards),
+        max_connections = value("max-connections"),
+        max_connections_per_address = value("max-connections-per-address"),
+        max_message = value("max-message"),
+        history_messages = value("history-messages"),
+        history_bytes = value("history-bytes"),
+        history_seconds = value("history-seconds"),
+        drain_time = value("drain-time"),
+        took_ms = begun.elapsed().as_millis() as u64,
+        "started"
+    );
+}
+
+/// Says in a line how the engine is, for the supervisor.
+fn status(config: &Config, listen: &[Listen]) -> String {
+    let addresses: Vec<_> = listen.iter().map(url).collect();
+    let plural = if config.shards == 1 { "" } else { "s" };
+    format!("serves {} with {} shard{plural}", addresses.join(" "), config.shards)
+}
+
 /// Says where the engine listens and what to try next.
-fn greeting(config: &Config, listen: &[Listen], admin: &[Listen], certificate: Option<&First>) -> String {
+fn greeting(config: &Config, listen: &[Listen], operators: &[Listen], certificate: Option<&First>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let plural = if config.shards == 1 { "" } else { "s" };
     let mut text = format!("corecast {version} serves with {} shard{plural}\n", config.shards);
     for address in listen {
         text += &format!("listening on {}\n", url(address));
     }
-    for address in admin {
-        let pages = "/healthz /readyz /stats /connections /topics /slow /revoked, POST /reload /revoke";
-        text += &format!("admin on {} ({pages})\n", url(address));
+    for address in operators {
+        text += &format!("admin on {} ({})\n", url(address), admin::pages());
     }
     // Of several addresses, one that needs the least words.
     let plain = listen.iter().filter(|address| !address.is_tls()).find_map(Listen::socket);
@@ -262,13 +309,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
-        let Running { mut engine, signals, control, given, succession } = self;
+        let Running { mut engine, signals, control, given, succession, supervisor } = self;
         let why = loop {
             crossbeam_channel::select! {
                 recv(signals) -> signal => match signal {
                     Ok(SIGHUP) => {
                         // What comes of it is logged; if there is no room for it, many are on their way already.
-                        control.ask(Demand::Reload, None);
+                        if !control.ask(Demand::Reload, None) {
+                            supervisor.tell(State::Reloading);
+                            supervisor.tell(State::Ready("serves; the configuration is read again already"));
+                        }
                     }
                     Ok(signal) => break Stop::Signal(signal),
                     Err(_) => return Outcome::Failed("the thread that waits for signals is gone".to_owned()),
@@ -284,14 +334,22 @@ impl Running {
         let timeout = Duration::from_millis(config.shutdown_timeout_ms);
         match why {
             Stop::Signal(signal) => {
-                tracing::info!(signal = name(signal), timeout_ms = config.shutdown_timeout_ms, "stopping");
+                let (drain_ms, timeout_ms) = (config.drain_time_ms, config.shutdown_timeout_ms);
+                tracing::info!(signal = name(signal), drain_ms, timeout_ms, "stopping");
             }
             // It is said where it happened.
             Stop::Given(_) => {}
             Stop::Shard => tracing::error!("a shard ended by itself, stopping"),
         }
+        supervisor.tell(match why {
+            Stop::Given(Wish::TakeOver) => State::HandedOver("everything was handed over; drains"),
+            Stop::Shard => State::Stopping("a shard ended by itself"),
+            _ => State::Stopping("drains"),
+        });
         let _files = succession.pass_on(why, &mut engine);
-        engine.stop();
+        // Without one of the shards nobody is served right: there is nothing to stay for.
+        let within_ms = if why == Stop::Shard { 0 } else { config.drain_time_ms };
+        engine.stop(Duration::from_millis(within_ms));
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {
                 Ok(()) if why != Stop::Shard => {

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::rules::{RulePlace, RulesRead, TOPICS};
 use super::table::is_number;
-use super::{Config, Host, Kind, SETTINGS, Setting};
+use super::{Config, Host, Kind, LogFormat, SETTINGS, Setting};
 use crate::io::check::StartError;
 
 /// Environment variables that are ours but are no settings of an engine.
@@ -125,6 +125,24 @@ pub fn load(
     environment: impl Iterator<Item = (OsString, OsString)>,
     host: &Host,
 ) -> Result<Loaded, Vec<StartError>> {
+    read(flags, environment, host).map_err(|(_, problems)| problems)
+}
+
+/// Says how log lines are to look, as far as the sources say so: they may be wrong otherwise, and that is to be told in the same form.
+#[must_use]
+pub fn log_format(flags: &Flags, environment: impl Iterator<Item = (OsString, OsString)>, host: &Host) -> LogFormat {
+    match read(flags, environment, host) {
+        Ok(loaded) => loaded.config.log_format,
+        Err((config, _)) => config.log_format,
+    }
+}
+
+/// The same as [`load`]; what is wrong comes with what could be read.
+fn read(
+    flags: &Flags,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    host: &Host,
+) -> Result<Loaded, (Box<Config>, Vec<StartError>)> {
     let mut problems = Vec::new();
     // An empty variable counts as absent: that is how shells and container files say "not set".
     let environment: HashMap<String, OsString> = environment
@@ -167,7 +185,11 @@ pub fn load(
     if problems.is_empty() {
         places = rules.compile(&mut config, &mut |cause, cure| problems.push(StartError { cause, cure }));
     }
-    if problems.is_empty() { Ok(Loaded { config, origins, rules: places, notes }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Loaded { config, origins, rules: places, notes })
+    } else {
+        Err((Box::new(config), problems))
+    }
 }
 
 /// What a file says: key -> (text, place), and its rules.

@@ -13,7 +13,7 @@ use super::{Config, Host, Listen, LogFormat, names, units};
 use crate::edge::ClientAuth;
 use crate::grant::UnixGrants;
 use crate::io::unix::UnixAccess;
-use crate::shard::{LagPolicy, Quotas, Rules};
+use crate::shard::{AccessLog, LagPolicy, Quotas, Rules};
 
 /// How a setting is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,12 @@ impl Setting {
         self.quoted(&(self.show)(config))
     }
 
+    /// Writes the value that `config` has.
+    #[must_use]
+    pub fn value_of(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
     /// Writes its default as a TOML value.
     pub(super) fn toml_default(&self) -> String {
         self.quoted(self.default)
@@ -116,6 +122,7 @@ impl Config {
             origins: Vec::new(),
             hosts: Vec::new(),
             jsonp: true,
+            system_topics: true,
             echo: false,
             tls_certificates: Vec::new(),
             tls_keys: Vec::new(),
@@ -137,8 +144,10 @@ impl Config {
             token_cookie: None,
             verdict_timeout_ms: 0,
             shutdown_timeout_ms: 0,
+            drain_time_ms: 0,
             log_format: LogFormat::Human,
             log_level: LevelFilter::INFO,
+            access_log: AccessLog::Off,
             rules: Rules::default(),
             authority: crate::authority::Settings::default(),
         }
@@ -155,6 +164,8 @@ const SHARDS_MAX: u64 = crate::mesh::Shards::MAX as u64;
 /// Direct descriptors a ring can have (Linux: IORING_MAX_FIXED_FILES).
 const CONNECTIONS_MAX: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
+/// How long a drain takes at most that nobody has said anything about: as long as somebody waits for a restart without asking why.
+const DRAIN_MS_AUTO: u64 = 5_000;
 
 pub(super) fn small(text: &str, least: u64, most: u32) -> Result<u32, String> {
     units::number(text, least, most.into()).map(|number| u32::try_from(number).expect("`most` is a u32"))
@@ -206,7 +217,6 @@ const LISTENERS: &str = "Listeners";
 const HOST: &str = "Cores and memory";
 const MESSAGES: &str = "Messages and history";
 const CLIENTS: &str = "Clients";
-const LOGS: &str = "Logs";
 
 /// The settings of the engine itself.
 pub(super) const ROWS: &[Setting] = &[
@@ -618,6 +628,22 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         heading: CLIENTS,
+        key: "drain-time",
+        value: "TIME",
+        default: "auto",
+        help: "Time over which a shutdown spreads its closes, so that clients do not all come back at once; a few connections take less, and \
+               0s closes all at once. `auto`: half of shutdown-timeout, 5s at most",
+        kind: Kind::One,
+        reloads: false,
+        set: |c, text, _| {
+            let auto = (c.shutdown_timeout_ms / 2).min(DRAIN_MS_AUTO);
+            let ms = if text == "auto" { Ok(auto) } else { duration_within(text, 0, HOUR_MS) };
+            ms.map(|v| c.drain_time_ms = v)
+        },
+        show: |c| units::duration_text(c.drain_time_ms),
+    },
+    Setting {
+        heading: CLIENTS,
         key: "echo",
         value: "BOOL",
         default: "false",
@@ -627,43 +653,10 @@ pub(super) const ROWS: &[Setting] = &[
         set: |c, text, _| units::switch(text).map(|v| c.echo = v),
         show: |c| c.echo.to_string(),
     },
-    Setting {
-        heading: LOGS,
-        key: "log-format",
-        value: "FORMAT",
-        default: "human",
-        help: "How log lines on stderr look: `human` or `json`",
-        kind: Kind::One,
-        reloads: false,
-        set: |c, text, _| {
-            one_of(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)]).map(|v| c.log_format = v)
-        },
-        show: |c| if c.log_format == LogFormat::Human { "human" } else { "json" }.to_owned(),
-    },
-    Setting {
-        heading: LOGS,
-        key: "log-level",
-        value: "LEVEL",
-        default: "info",
-        help: "Least important level that is logged: off, error, warn, info, debug or trace",
-        kind: Kind::One,
-        reloads: true,
-        set: |c, text, _| one_of(text, LEVELS).map(|v| c.log_level = v),
-        show: |c| c.log_level.to_string(),
-    },
 ];
 
 /// What happens to subscribers that are too slow.
 pub(super) const LAGS: &[(&str, LagPolicy)] = &[("replay", LagPolicy::Replay), ("close", LagPolicy::Close)];
-
-const LEVELS: &[(&str, LevelFilter)] = &[
-    ("off", LevelFilter::OFF),
-    ("error", LevelFilter::ERROR),
-    ("warn", LevelFilter::WARN),
-    ("info", LevelFilter::INFO),
-    ("debug", LevelFilter::DEBUG),
-    ("trace", LevelFilter::TRACE),
-];
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,13 @@ pub(super) fn rows(mut said: Vec<(usize, Said)>, rows_max: usize) -> Outcome {
     let mut rows: Vec<(u64, Value)> = Vec::new();
     for (shard, said) in said {
         match said {
-            Said::Applied(_) | Said::Revoked(_) | Said::Frozen | Said::Settled | Said::Dumped(_) => {}
+            Said::Applied(_)
+            | Said::Told
+            | Said::Revoked(_)
+            | Said::Frozen
+            | Said::Alive
+            | Said::Settled
+            | Said::Dumped(_) => {}
             Said::Connections(of_shard) => rows.extend(of_shard.into_iter().map(|row| {
                 let value = json!({
                     "shard": shard, "slot": row.slot, "peer": row.peer.to_string(), "kind": row.kind,

@@ -110,6 +110,8 @@ mod tests {
             hosts: Hosts::default(),
             tls: None,
             authority: None,
+            observed: None,
+            supervisor: Default::default(),
         }
     }
 

@@ -35,6 +35,11 @@ impl Tls {
         &self.certificates
     }
 
+    /// Returns when the first certificate expires, in seconds since 1970.
+    pub(super) fn expires_s(&self) -> i64 {
+        self.serving.expires.0
+    }
+
     pub(super) fn next_look(&self) -> Instant {
         self.next_look
     }

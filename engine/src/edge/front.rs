@@ -38,6 +38,8 @@ pub(super) struct Shaking {
     /// What came before it was begun.
     pub(super) bytes: Vec<u8>,
     pub(super) handshake: Option<Handshake>,
+    /// When that was begun, on the driver's clock in microseconds.
+    pub(super) began_us: u64,
     /// What the kernel did not take.
     pub(super) unsaid: Vec<u8>,
     /// That the peer has ended its direction, behind bytes that have not had their turn: the shard is told then.

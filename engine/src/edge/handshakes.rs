@@ -70,6 +70,7 @@ impl Edge {
             queued: false,
             bytes,
             handshake: None,
+            began_us: 0,
             unsaid: Vec::new(),
             ended: None,
         }))
@@ -124,9 +125,11 @@ impl Edge {
                 handshake.waiting = std::mem::take(&mut shaking.bytes);
                 self.handshakes.under_way.push_back((slot, shaking.serial));
                 self.handshakes.count += 1;
+                shaking.began_us = driver.now_us();
                 none.insert(handshake)
             }
         };
+        let began_us = shaking.began_us;
         let mut ended = shaking.ended.take();
         let mut out = std::mem::take(&mut self.handshakes.out);
         out.clear();
@@ -158,7 +161,8 @@ impl Edge {
                 self.recount(slot, 0);
                 self.say(driver, slot, &out);
                 self.handshakes.one_less();
-                self.said.push_back(Completion::Secured { slot, resumed: over.resumed });
+                let took_us = u32::try_from(driver.now_us().saturating_sub(began_us)).unwrap_or(u32::MAX);
+                self.said.push_back(Completion::Secured { slot, resumed: over.resumed, took_us });
                 if rest {
                     self.said.push_back(Completion::Received { slot, generation: 0, lent: LEFT_OVER, more: true });
                 }

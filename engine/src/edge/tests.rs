@@ -177,7 +177,7 @@ impl Link {
                         self.heard.extend_from_slice(through.received(slot, lent));
                         through.recycle(lent);
                     }
-                    Completion::Secured { resumed, slot } => {
+                    Completion::Secured { resumed, slot, .. } => {
                         self.secured = Some(resumed);
                         self.names = through.take_names(slot);
                     }

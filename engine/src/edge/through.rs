@@ -27,6 +27,11 @@ impl<D: Driver> Driver for Through<'_, D> {
     }
 
     #[inline]
+    fn ticks(&self) -> u64 {
+        self.driver.ticks()
+    }
+
+    #[inline]
     fn memory(&self) -> &Memory {
         self.driver.memory()
     }

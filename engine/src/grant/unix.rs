@@ -144,7 +144,7 @@ mod tests {
     use crate::grant::Action;
 
     fn of(uid: u32, gid: u32) -> Credentials {
-        Credentials { uid, gid }
+        Credentials { uid, gid, pid: 1 }
     }
 
     /// Who is listed may what his line says, the first that is for him; others have no grant.

@@ -153,6 +153,8 @@ pub enum Completion {
         slot: Slot,
         /// An earlier session went on.
         resumed: bool,
+        /// Microseconds since its first record was here.
+        took_us: u32,
     },
     /// A proxy has said who its client is. Comes from the edge, before any bytes.
     Announced {
@@ -180,6 +182,10 @@ pub enum Completion {
 pub trait Driver {
     /// Returns monotonic time in microseconds; reads the clock.
     fn now_us(&mut self) -> u64;
+    /// Returns a counter that grows evenly while somebody looks, in steps of its own: cheaper than the clock. Always 0: there is none.
+    fn ticks(&self) -> u64 {
+        0
+    }
     /// Returns the block memory.
     fn memory(&self) -> &Memory;
     /// Returns the block memory, for writing.

@@ -32,8 +32,9 @@ use glommio::io::BufferedFile;
 use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{opcode, squeue};
 
+use super::clock::now_us;
 use super::executor;
-use super::ring::{Ring, now_us};
+use super::ring::Ring;
 use super::token::{Operation, Token};
 
 /// Longest spin before a rest, in microseconds: about what falling asleep in the ring and waking up costs. Longer would waste

@@ -25,6 +25,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use super::accept::{Accepting, with_ioprio};
 use super::buffers::{Buffers, GROUP};
 use super::check::limit;
+use super::clock::{now_us, ticks};
 use super::dial::{Dial, Dials};
 use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, Interest, Lent, Slot};
@@ -451,6 +452,11 @@ impl Driver for Ring {
         now_us()
     }
 
+    #[inline]
+    fn ticks(&self) -> u64 {
+        ticks()
+    }
+
     fn memory(&self) -> &Memory {
         &self.memory
     }
@@ -676,15 +682,6 @@ impl std::fmt::Debug for Ring {
             .field("counts", &self.counts)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns monotonic time in microseconds.
-#[must_use]
-pub fn now_us() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a local of the type the call fills; CLOCK_MONOTONIC always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
 }
 
 /// Says whether `io_uring_enter` is worth another try.

@@ -14,9 +14,10 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::listen::{BACKLOG, until_free};
@@ -45,6 +46,8 @@ pub struct Credentials {
     pub uid: u32,
     /// Its effective group; not those that it is in besides.
     pub gid: u32,
+    /// Its number, as this process sees it; 0: it is of another name space.
+    pub pid: u32,
 }
 
 /// The file of a socket; taken away when dropped, if it is still ours.
@@ -115,6 +118,17 @@ fn make_way(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Listens at a name that nobody has to know, and which has no file: for connections of this process to itself. Whoever accepts looks at
+/// the [`Credentials::pid`] of who comes, as others can read the name.
+///
+/// # Errors
+/// What the kernel said.
+pub fn listen_inside() -> io::Result<(OwnedFd, net::SocketAddr)> {
+    let name = format!("corecast-{}-{:016x}", std::process::id(), super::random::draw()?);
+    let address = net::SocketAddr::from_abstract_name(name)?;
+    Ok((UnixListener::bind_addr(&address)?.into(), address))
+}
+
 fn open(path: &Path, access: UnixAccess) -> io::Result<(OwnedFd, SocketFile)> {
     // SAFETY: makes a new descriptor, touches no memory.
     let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
@@ -162,14 +176,17 @@ pub fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     let result = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut found).cast(), &raw mut len)
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(Credentials { uid: found.uid, gid: found.gid }) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(Credentials { uid: found.uid, gid: found.gid, pid: found.pid.cast_unsigned() })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd as _;
-    use std::os::unix::net::UnixListener;
 
     /// A folder that lives as long as the test.
     struct Folder(PathBuf);
@@ -199,7 +216,10 @@ mod tests {
         let _client = UnixStream::connect(&path).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let own = fs::metadata("/proc/self").unwrap();
-        assert_eq!(credentials(accepted.as_fd()).unwrap(), Credentials { uid: own.uid(), gid: own.gid() });
+        assert_eq!(
+            credentials(accepted.as_fd()).unwrap(),
+            Credentials { uid: own.uid(), gid: own.gid(), pid: std::process::id() }
+        );
         drop(file);
         assert!(!path.exists());
     }

@@ -11,12 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::ACCESS;
 use crate::mesh::Tally;
 
 /// Lines that may wait for the writer; a line is rarely longer than 200 bytes.
 const LINES_MAX: usize = 1024;
+/// Of these, so many may be lines of the access log: the others find room however many come.
+const ACCESS_LINES_MAX: usize = LINES_MAX * 3 / 4;
 /// Bytes written at once, when more than one line waits.
 const BATCH_BYTES: usize = 32 << 10;
 /// How often is looked whether there is something to say of lines that are missing.
@@ -56,7 +60,11 @@ pub(super) fn outlet() -> (Outlet, Writer) {
 
 impl Outlet {
     /// Hands a line over, or drops it.
-    fn put(&self, line: Vec<u8>) {
+    fn put(&self, line: Vec<u8>, is_access: bool) {
+        if is_access && self.orders.len() >= ACCESS_LINES_MAX {
+            self.lost.add(1);
+            return;
+        }
         match self.orders.try_send(Order::Write(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.add(1),
@@ -80,18 +88,29 @@ impl Outlet {
     }
 }
 
-impl<'w> MakeWriter<'w> for Outlet {
-    type Writer = &'w Outlet;
+/// Where one line goes in.
+#[derive(Debug)]
+pub(super) struct Slit<'w> {
+    outlet: &'w Outlet,
+    is_access: bool,
+}
 
-    fn make_writer(&'w self) -> &'w Outlet {
-        self
+impl<'w> MakeWriter<'w> for Outlet {
+    type Writer = Slit<'w>;
+
+    fn make_writer(&'w self) -> Slit<'w> {
+        Slit { outlet: self, is_access: false }
+    }
+
+    fn make_writer_for(&'w self, metadata: &Metadata<'_>) -> Slit<'w> {
+        Slit { outlet: self, is_access: metadata.target() == ACCESS }
     }
 }
 
-impl Write for &Outlet {
+impl Write for Slit<'_> {
     /// Takes a whole line, as the layer that formats writes it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.put(bytes.to_vec());
+        self.outlet.put(bytes.to_vec(), self.is_access);
         Ok(bytes.len())
     }
 
@@ -186,7 +205,7 @@ mod tests {
         // Far more than the queue and the socket's buffer hold; this would never end if it waited.
         let line = [b"x".repeat(199), b"\n".to_vec()].concat();
         for _ in 0..20_000 {
-            (&outlet).write_all(&line).unwrap();
+            outlet.make_writer().write_all(&line).unwrap();
         }
         let lost = outlet.lost();
         assert!(lost > 10_000 && lost < 20_000, "{lost} lost");
@@ -199,6 +218,16 @@ mod tests {
         thread.join().unwrap();
         assert_eq!(read + lost, 20_000, "what was not dropped is written");
         assert_eq!(said.iter().sum::<u64>(), lost);
+    }
+
+    /// Lines of the access log, however many, leave room for others.
+    #[test]
+    fn warnings_find_room() {
+        let (outlet, writer) = outlet();
+        (0..2 * LINES_MAX).for_each(|_| outlet.put(b"access\n".to_vec(), true));
+        assert_eq!(outlet.lost(), (2 * LINES_MAX - ACCESS_LINES_MAX) as u64);
+        outlet.put(b"warning\n".to_vec(), false);
+        assert_eq!(writer.orders.len(), ACCESS_LINES_MAX + 1);
     }
 
     /// The last words are written before `say_last` returns, behind all that was said before.
@@ -222,7 +251,7 @@ mod tests {
         let out = kept.clone();
         let thread = thread::spawn(move || writer.run(out, Duration::ZERO, |_| {}));
         for n in 0..100 {
-            writeln!(&mut &outlet, "{n}").unwrap();
+            writeln!(outlet.make_writer(), "{n}").unwrap();
         }
         outlet.say_last("end\n", Duration::from_secs(10));
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();

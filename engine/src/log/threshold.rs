@@ -7,6 +7,7 @@ use tracing::subscriber::Interest;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::ACCESS;
 use crate::mesh::Dial;
 
 /// All levels, by their place on the dial.
@@ -42,6 +43,11 @@ impl Threshold {
         tracing::callsite::rebuild_interest_cache();
     }
 
+    /// The access log has a setting of its own, and nothing comes of it while that is off.
+    fn lets_pass(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == ACCESS || *metadata.level() <= self.level()
+    }
+
     fn level(&self) -> LevelFilter {
         LEVELS[usize::from(self.0.read()).min(LEVELS.len() - 1)]
     }
@@ -49,14 +55,15 @@ impl Threshold {
 
 impl<S: Subscriber> Layer<S> for Threshold {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if *metadata.level() <= self.level() { Interest::always() } else { Interest::never() }
+        if self.lets_pass(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        *metadata.level() <= self.level()
+        self.lets_pass(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level())
+        // Lines of the access log are of level info.
+        Some(self.level().max(LevelFilter::INFO))
     }
 }

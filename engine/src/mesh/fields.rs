@@ -54,6 +54,7 @@ impl Fields<'_> {
     pub(super) fn content<'a>(&mut self, content: Content<'a>) -> &'a [u8] {
         self.byte(u8::from(content.text));
         self.short(content.event);
+        self.u32(content.at_us);
         content.payload
     }
 
@@ -149,7 +150,8 @@ impl<'a> Reader<'a> {
     pub(super) fn content(&mut self) -> Option<Content<'a>> {
         let text = self.byte()? == 1;
         let event = self.short()?;
-        Some(Content { event, payload: std::mem::take(&mut self.rest), text })
+        let at_us = self.u32()?;
+        Some(Content { event, payload: std::mem::take(&mut self.rest), text, at_us })
     }
 
     pub(super) fn from(&mut self) -> Option<Start> {

@@ -43,6 +43,8 @@ pub struct Content<'a> {
     pub payload: &'a [u8],
     /// The payload is valid UTF-8.
     pub text: bool,
+    /// When it was read from its publisher: the low bits of the driver's clock in microseconds, which all shards share; 0: nobody knows.
+    pub at_us: u32,
 }
 
 /// Who is told what became of an order.
@@ -510,7 +512,7 @@ mod tests {
         let token = "k".repeat(64);
         let event = "e".repeat(64);
         let topic = Name { hash: u64::MAX, text: &long };
-        let content = Content { event: &event, payload: b"payload", text: true };
+        let content = Content { event: &event, payload: b"payload", text: true, at_us: 7 };
         let expected = Standing { epoch: u32::MAX, head: u64::MAX, remembers: true };
         let stretch = Stretch { after: 3, last: u64::MAX, count: 4, ahead: 5 };
         let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };

@@ -200,6 +200,10 @@ impl Shard {
         );
         assert_eq!(entered, self.topics.entered(), "invariant 3: nothing else stands in the table of subscriptions");
         assert_eq!(open, self.stats.connections, "invariant 1: connections are counted");
+        for slot in 0..self.slots.connections.len() {
+            let slot = slot as Slot;
+            assert_eq!(self.slots.connections[slot as usize].kind, self.kind_of(slot), "invariant 1: as what they are");
+        }
         let busy = self.slots.connections.iter().filter(|connection| connection.active != NONE).count();
         assert_eq!(busy, self.slots.actives.len(), "invariant 1: every busy state belongs to a connection");
     }

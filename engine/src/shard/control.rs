@@ -11,8 +11,10 @@ use super::limits::Limits;
 use super::memory::wheel::TICK_MS;
 use super::session::request::embed;
 use super::slot::connection::Life;
+use super::timings::low_bits;
 use super::topic::topics::UNRESOLVED;
 use crate::io::driver::{Driver, Slot};
+use crate::mesh::{Content, Name};
 use crate::reach::{Mark, reach};
 
 /// Connections, topics or subscribers that a turn looks at: 1,024 take some 20 to 100 µs, most of it waiting for memory.
@@ -45,6 +47,11 @@ impl Shard {
                     self.freeze(driver, frozen);
                     Some(Answer { number, said: Said::Frozen })
                 }
+                Some(Errand { number, wish: Wanted::Tell { topic, remembered, payload } }) => {
+                    self.tell_news(driver, topic, remembered, &payload);
+                    Some(Answer { number, said: Said::Told })
+                }
+                Some(Errand { number, wish: Wanted::Sign }) => Some(Answer { number, said: Said::Alive }),
                 Some(Errand { number, wish: Wanted::Settle }) => self.settle_on(number, self.all_shards()),
                 Some(Errand { number, wish: Wanted::Dump(place, bytes_max) }) => {
                     self.dump_on(driver, Box::new(Dumping { number, place, bytes_max, page: Page::default() }))
@@ -74,6 +81,7 @@ impl Shard {
         limits.loopback.clone_from(&old.loopback);
         limits.ports.clone_from(&old.ports);
         limits.tls.clone_from(&old.tls);
+        limits.inside = old.inside;
         limits.announced.clone_from(&old.announced);
         if limits.origins != old.origins {
             self.frame_policy = embed::frame_policy(&limits.origins, &limits.loopback);
@@ -91,7 +99,28 @@ impl Shard {
         }
         self.all_may = self.is_open_to_all();
         self.metered = self.limits.quotas.meters();
+        self.access.set(self.limits.access_log);
         limits
+    }
+
+    /// Publishes a message of the engine's own. One that nobody reads is not kept, and neither are those before it.
+    fn tell_news<D: Driver>(&mut self, driver: &mut D, topic: &str, remembered: bool, payload: &[u8]) {
+        if self.frozen {
+            return;
+        }
+        let topic = Name { hash: self.hash_topic(topic), text: topic };
+        let home = self.homes.find(topic);
+        if !remembered && !home.is_some_and(|home| self.homes.has_audience(home)) {
+            if let Some(home) = home {
+                self.homes.clear(home, &mut self.store);
+            }
+            return;
+        }
+        let content = Content { event: "", payload, text: true, at_us: low_bits(self.clock.now_us) };
+        // What finds no room is not told: there is more in a second.
+        if self.record_and_relay(driver, topic, content).is_some() {
+            self.stats.news += 1;
+        }
     }
 
     /// Looks at so much as a turn has time for; returns the answer, if that was all.
@@ -121,7 +150,7 @@ impl Shard {
                 rows.push(ConnectionRow {
                     slot: slot as Slot,
                     peer: connection.peer(),
-                    kind: self.name_of(slot as Slot),
+                    kind: connection.kind.name(),
                     subscriptions: connection.subscriptions,
                     queued_bytes: self.queued_bytes(slot),
                     heard_ms: u64::from(self.clock.tick.wrapping_sub(connection.heard_tick)) * TICK_MS,

@@ -25,11 +25,22 @@ pub enum Wanted {
     Set(Box<Limits>),
     /// So many rows, at most [`ROWS_MAX`].
     Ask(Question, usize),
+    /// A message of the engine's own, if anybody reads its topic or it is to be remembered: which is at home on that shard.
+    Tell {
+        /// The topic.
+        topic: &'static str,
+        /// Nobody needs to read it: it is for who comes later.
+        remembered: bool,
+        /// What it says.
+        payload: Box<[u8]>,
+    },
     /// Nothing of this is believed any more: connections with such grants end, and verdicts of before are forgotten. Whoever sends it
     /// has made the authority know it before, so that no later verdict says otherwise.
     Revoke(Box<[Revocation]>),
     /// With true, whatever would change a history is refused as `draining` from now on; with false, it is taken again.
     Freeze(bool),
+    /// A sign of life.
+    Sign,
     /// To be told when all that other shards had sent is heard: if every shard is frozen, histories do not change any more.
     Settle,
     /// Homes from a place on, in at most so many bytes, unless a single message is larger.
@@ -131,10 +142,14 @@ pub enum Said {
     Topics(Vec<TopicRow>),
     /// Subscribers, in no order.
     Slow(Vec<SlowRow>),
+    /// It was told, or nobody was there to hear it.
+    Told,
     /// It holds from now on: so many connections were ended.
     Revoked(u64),
     /// It is so from now on.
     Frozen,
+    /// It lives.
+    Alive,
     /// It has heard all that it was sent before it was asked.
     Settled,
     /// A piece of a dump.

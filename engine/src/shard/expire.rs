@@ -1,6 +1,7 @@
 //! Time: heads that do not come, peers that fall silent, subscribers with a pace, draining.
 
 use super::Shard;
+use super::drain::Drain;
 use super::slot::connection::Life;
 use super::topic::topics::Pace;
 use crate::io::driver::{Driver, Interest, Slot};
@@ -12,8 +13,8 @@ const TIMERS_PER_TURN: usize = 512;
 /// Subscribers whose time has come that are looked at in one turn.
 const PACES_PER_TURN: usize = 4096;
 
-/// Connections closed in one turn while draining.
-const DRAINED_PER_TURN: usize = 1024;
+/// Slots looked at in one turn while draining.
+const DRAINED_PER_TURN: u32 = 1024;
 
 /// Homes whose history is looked through for old messages in one turn with timers due.
 const HOMES_PER_LOOK: usize = 16;
@@ -41,9 +42,8 @@ impl Shard {
             self.accept_again(driver);
             worked = true;
         }
-        if self.draining {
-            worked |= self.drain_some(driver);
-        }
+        worked |= self.drain_some(driver);
+        self.tell_left_out();
         worked
     }
 
@@ -121,31 +121,66 @@ impl Shard {
         worked
     }
 
-    /// Starts to finish: no connection is accepted any more, and every one is closed, politely.
-    pub fn drain<D: Driver>(&mut self, driver: &mut D) {
-        if !std::mem::replace(&mut self.draining, true) {
+    /// Starts to finish: every connection is told, politely, one after the other within so many microseconds. Who is not told yet is served as before,
+    /// and who comes new is refused; once all are told nobody is accepted any more.
+    pub fn drain<D: Driver>(&mut self, driver: &mut D, within_us: u64) {
+        if self.drain.is_some() {
+            return;
+        }
+        let mut drain = Drain::new(driver.now_us(), within_us, self.stats.connections);
+        // Whoever comes once histories are handed over is the next engine's.
+        drain.closed = self.frozen || within_us == 0;
+        if drain.closed {
             driver.stop_accepting();
         }
+        self.drain = Some(drain);
+    }
+
+    /// Says whether the shard was asked to finish.
+    #[must_use]
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Says whether a connection was told that the engine ends.
+    #[must_use]
+    pub(super) fn is_leaving(&self, slot: Slot) -> bool {
+        self.drain.is_some_and(|drain| slot < drain.next)
     }
 
     /// Says whether a shard that was asked to finish has no connection left.
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.draining && self.stats.connections == 0
+        self.drain.is_some_and(|drain| drain.closed) && self.stats.connections == 0
+    }
+
+    /// Returns when the next one is to be told that the engine ends.
+    pub(super) fn drains_us(&self) -> Option<u64> {
+        let drain = self.drain.filter(|drain| (drain.next as usize) < self.slots.connections.len())?;
+        Some(drain.looks_us(self.clock.now_us))
     }
 
     fn drain_some<D: Driver>(&mut self, driver: &mut D) -> bool {
+        let Some(mut drain) = self.drain else { return false };
         let slots = self.slots.connections.len() as u32;
-        if self.drain_next >= slots {
-            return false;
-        }
-        let end = slots.min(self.drain_next + DRAINED_PER_TURN as u32);
-        for slot in self.drain_next..end {
-            if self.slots.connections[slot as usize].life == Life::Open {
+        let mut due = drain.due(self.clock.now_us);
+        let end = slots.min(drain.next.saturating_add(DRAINED_PER_TURN));
+        let worked = drain.next < end && due > 0;
+        while drain.next < end && due > 0 {
+            let slot = drain.next;
+            drain.next += 1;
+            // What is refused already is on its way out.
+            if self.slots.connections[slot as usize].life == Life::Open && !self.slots.is_closing(slot) {
+                drain.told += 1;
+                due -= 1;
+                self.drain = Some(drain);
                 self.farewell(driver, slot);
             }
         }
-        self.drain_next = end;
-        true
+        if drain.next >= slots && !std::mem::replace(&mut drain.closed, true) {
+            driver.stop_accepting();
+        }
+        self.drain = Some(drain);
+        worked
     }
 }

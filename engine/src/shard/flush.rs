@@ -11,7 +11,7 @@
 //! all of them, and gathers what is new in all its topics into one send.
 
 use super::Shard;
-use super::sending::{SEND_BYTES_MAX, send};
+use super::sending::{Round, SEND_BYTES_MAX, send};
 use super::stats::Stats;
 use super::topic::chain::Runs;
 use super::topic::news::link_news;
@@ -65,15 +65,16 @@ impl Shard {
             if budget == 0 || is_full(&self.stats, BYTES_PER_TURN) {
                 break;
             }
-            let Some(log) = self.sending.dirty.pop_front() else { break };
-            budget -= self.walk(driver, log, budget.min(SENDS_PER_SLICE));
+            let Some(round) = self.sending.dirty.pop_front() else { break };
+            budget -= self.walk(driver, round, budget.min(SENDS_PER_SLICE));
             worked = true;
         }
         worked
     }
 
     /// Walks on over a log's subscribers; returns the sends ordered, at most `sends_max`.
-    fn walk<D: Driver>(&mut self, driver: &mut D, index: u32, sends_max: usize) -> usize {
+    fn walk<D: Driver>(&mut self, driver: &mut D, round: Round, sends_max: usize) -> usize {
+        let index = round.log;
         let log = &mut self.topics.logs[index as usize];
         if log.topic == NONE {
             // Its last subscriber left while it stood in the queue.
@@ -132,6 +133,7 @@ impl Shard {
             send(driver, subscriber.slot, runs);
             delivered += runs.next - subscriber.next;
             bytes += u64::from(runs.bytes);
+            self.access.sent(subscriber.slot, runs.bytes.into());
             subscriber.next = runs.next;
             log.again |= runs.next < next;
             sends += 1;
@@ -143,9 +145,10 @@ impl Shard {
             log.pending = log.subscribers.len() as u32;
         }
         if log.pending > 0 {
-            self.sending.dirty.push_back(index);
+            self.sending.dirty.push_back(round);
         } else {
             log.queued = false;
+            self.watch.round_ends(round.since_us, round.began_us);
             self.release_later(index);
         }
         sends

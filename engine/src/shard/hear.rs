@@ -145,6 +145,7 @@ impl Shard {
         while let Some((slot, generation)) = self.sending.condemned.pop() {
             if self.slots.is_living(slot, generation) {
                 self.refused(Refusal::Full);
+                self.notice(slot, Refusal::Full, "", Refusal::Full.row().text);
                 self.kill(driver, slot);
             }
         }

@@ -85,6 +85,7 @@ impl Shard {
             self.crossings.all.iter().map(Crossing::bytes).sum(),
             self.reaped.capacity() * size_of::<Completion>(),
             self.sending.bytes(),
+            self.watch.bytes(),
             self.timers.bytes(),
             self.scratch.bytes(),
             self.trust.asking.bytes(),

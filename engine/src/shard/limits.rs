@@ -5,6 +5,7 @@ use corecast_protocol::network::Network;
 
 use crate::grant::{Action, UnixGrants};
 
+use super::access::AccessLog;
 use super::rules::{LagPolicy, Rules};
 
 /// Limits that hold for an address, for a subject, for a connection in a second, or for all of the process together; 0: none.
@@ -145,6 +146,8 @@ pub struct Limits {
     pub quotas: Quotas,
     /// Where most of the time goes into turns longer than this, in microseconds, newcomers wait; 0: never.
     pub overload_us: u64,
+    /// What is written down of what is served.
+    pub access_log: AccessLog,
     /// `GET /echo` is served.
     pub echo: bool,
     /// Origins that browsers may come from besides the host itself, in the form browsers write; `*` allows all.
@@ -183,6 +186,8 @@ pub struct Limits {
     pub verdict_ms: u64,
     /// What holds for topics of a pattern, instead of the limits above.
     pub rules: Rules,
+    /// The listener whose connections are this process's own, and the number of this process: they are an operator's.
+    pub inside: Option<(u8, u32)>,
     /// The listener whose connections speak lines over bare TCP.
     #[cfg(feature = "telnet")]
     pub telnet: Option<u8>,
@@ -227,6 +232,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             quotas: Quotas::default(),
             overload_us: 0,
+            access_log: AccessLog::Off,
             echo: false,
             origins: Vec::new(),
             hosts: Vec::new(),
@@ -246,6 +252,7 @@ impl Default for Limits {
             asks: Asks::default(),
             verdict_ms: 5_000,
             rules: Rules::default(),
+            inside: None,
             #[cfg(feature = "telnet")]
             telnet: None,
         }

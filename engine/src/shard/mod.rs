@@ -24,12 +24,14 @@
 //! ```
 
 mod accepting;
+mod access;
 mod carrier;
 mod check;
 mod clock;
 mod control;
 mod crossing;
 mod dialect;
+mod drain;
 pub(crate) mod errand;
 mod expire;
 mod flush;
@@ -37,9 +39,11 @@ mod governor;
 mod grant;
 mod handover;
 mod hear;
+pub(crate) mod histogram;
 mod ledger;
 pub(crate) mod limits;
 mod memory;
+mod notices;
 mod pressure;
 mod quotas;
 mod random;
@@ -55,6 +59,7 @@ mod settle;
 mod slot;
 mod stats;
 mod timers;
+pub(crate) mod timings;
 mod topic;
 mod turn;
 mod work;
@@ -68,12 +73,15 @@ use siphasher::sip::SipHasher13;
 use crate::io::driver::{Completion, Slot};
 use crate::mesh::{Links, Shards};
 use accepting::Accepting;
+use access::Accesses;
 use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use drain::Drain;
 use governor::Governor;
 use grant::trust::Trust;
+use notices::Notices;
 use random::random;
 use recent::Recent;
 use scratch::Scratch;
@@ -83,6 +91,7 @@ use session::request::exchange::Exchange;
 use slot::connection::Active;
 use slot::slots::Slots;
 use timers::Timers;
+use timings::Watch;
 use topic::chain::Store;
 use topic::home::Homes;
 use topic::leaving::Leaving;
@@ -91,6 +100,7 @@ use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
 use work::{Postponed, Work};
 
+pub use access::AccessLog;
 #[doc(hidden)]
 pub use check::{Head, Readers, Standing};
 #[doc(hidden)]
@@ -100,6 +110,7 @@ pub use errand::{
 };
 pub use handover::Restore;
 pub(crate) use handover::home_shard;
+pub use histogram::{BUCKETS, Histogram, bound_us};
 pub use limits::{Asks, Limits, Quotas};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub(crate) use memory::slab::Slab;
@@ -109,6 +120,7 @@ pub(crate) use session::entrance::Entrance;
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, Welcome, is_host_allowed, welcome};
 pub use stats::Stats;
+pub use timings::{HISTOGRAMS, PHASES, TIMED, Timings};
 #[doc(hidden)]
 pub use topic::numbering::with_holes;
 pub use turn::Busy;
@@ -138,6 +150,8 @@ pub struct Shard {
     index: u32,
     limits: Limits,
     stats: Stats,
+    /// What takes how long.
+    watch: Watch,
     hash_key: u64,
     random: u64,
     clock: Clock,
@@ -210,8 +224,11 @@ pub struct Shard {
     settling: Option<(u64, Shards)>,
     /// Nothing changes a history.
     frozen: bool,
-    draining: bool,
-    drain_next: Slot,
+    /// What is noted for the access log.
+    access: Accesses,
+    notices: Notices,
+    /// It is to finish.
+    drain: Option<Drain>,
     /// After how many seconds whoever is refused next may come back, if that is known.
     comes_back_s: Option<u32>,
     /// What is drawn otherwise is drawn from these.
@@ -229,6 +246,7 @@ impl Shard {
         let mut shard = Shard {
             index: index as u32,
             stats: Stats::default(),
+            watch: Watch::default(),
             hash_key,
             clock: Clock::new(wall_offset_us),
             completions: VecDeque::with_capacity(4096),
@@ -270,8 +288,9 @@ impl Shard {
             dumping: None,
             settling: None,
             frozen: false,
-            draining: false,
-            drain_next: 0,
+            access: Accesses::new(limits.access_log),
+            notices: Notices::new(),
+            drain: None,
             comes_back_s: None,
             comes_back_random: !seed,
             random: random_state,
@@ -311,6 +330,12 @@ impl Shard {
         self.stats.overloaded = self.governor.is_overloaded().into();
         self.stats.long_turns_percent = self.governor.long_percent();
         &self.stats
+    }
+
+    /// Returns what was measured since it was made.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        &self.watch.timings
     }
 
     /// Returns what is counted for addresses on all shards, for checks.

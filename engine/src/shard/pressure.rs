@@ -1,5 +1,7 @@
 //! Pressure: what gives way when a message finds no memory, and what goes back to the kernel when there is more than enough.
 
+use std::collections::VecDeque;
+
 use super::Shard;
 use super::memory::wheel::TICK_MS;
 use super::slot::connection::Waiting;
@@ -127,15 +129,19 @@ impl Shard {
             let Some(span) = self.store.pool.next_unused(&mut looks) else { break };
             driver.memory_mut().discard(span);
         }
-        for queue in [&mut self.slots.ready, &mut self.sending.dirty] {
-            if queue.is_empty() && queue.capacity() > 2 * QUEUE_MAX {
-                queue.shrink_to(QUEUE_MAX);
-            }
-        }
+        shrink(&mut self.slots.ready);
+        shrink(&mut self.sending.dirty);
     }
 
     /// Returns when memory is to be given back next, if there may be any, in microseconds.
     pub(super) fn gives_back_us(&self) -> Option<u64> {
         self.store.pool.has_looks().then(|| u64::from(self.clock.tick) * TICK_MS * 1000)
+    }
+}
+
+/// Gives back what an empty queue kept of a peak.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > 2 * QUEUE_MAX {
+        queue.shrink_to(QUEUE_MAX);
     }
 }

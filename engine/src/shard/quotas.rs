@@ -35,8 +35,8 @@ pub(super) enum Admission {
     Taken,
     /// It is told why not, and when to come back.
     Refused(Refusal),
-    /// Too many of its address were told so in the last second: to tell would cost more than to take.
-    CutOff,
+    /// The same, but too many of its address were told so in the last second: to tell would cost more than to take.
+    CutOff(Refusal),
 }
 
 /// What is counted, or has a rate.
@@ -224,8 +224,7 @@ impl Shard {
     fn refuse_of_address(&mut self, whose: Whose, later_ns: u64, refusal: Refusal) -> Admission {
         let told = u64::from(self.limits.quotas.connects_per_address.max(TOLD_MIN));
         if self.spend_at([Meter { what: What::Told, whose, cost: 1, per_second: told }]).is_err() {
-            self.refused(refusal);
-            return Admission::CutOff;
+            return Admission::CutOff(refusal);
         }
         if later_ns > 0 {
             self.comes_back_in_ns(later_ns);

@@ -2,17 +2,36 @@
 
 use std::collections::VecDeque;
 
+use super::timings::low_bits;
 use super::topic::chain::Runs;
 use crate::io::driver::{Driver, Slot};
 
 /// Bytes of one send of a log, beyond which no further block is begun.
 pub(super) const SEND_BYTES_MAX: u32 = 128 << 10;
 
+/// A walk over all readers of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Round {
+    /// Which log.
+    pub(super) log: u32,
+    /// When the oldest message in it was read from its publisher; 0 if nobody knows. Low bits of microseconds, as the next.
+    pub(super) since_us: u32,
+    /// When it began.
+    pub(super) began_us: u32,
+}
+
+impl Round {
+    /// Begins one with a message that was read then.
+    pub(super) fn new(log: u32, since_us: u32, now_us: u64) -> Round {
+        Round { log, since_us, began_us: low_bits(now_us) }
+    }
+}
+
 /// What is to be sent, and what was.
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// Logs with a walk under way.
-    pub(super) dirty: VecDeque<u32>,
+    /// Walks that are under way.
+    pub(super) dirty: VecDeque<Round>,
     /// Logs that may give their blocks back after this submit.
     pub(super) releasing: Vec<u32>,
     /// Connections whose queue is sent by this submit.

@@ -118,7 +118,8 @@ impl Shard {
                 self.closed(slot);
                 self.accept_again(driver);
             }
-            Completion::Secured { slot, resumed } => {
+            Completion::Secured { slot, resumed, took_us } => {
+                self.watch.shaken(took_us);
                 self.stats.tls_handshakes += 1;
                 self.stats.tls_resumed += u64::from(resumed);
                 let names = driver.take_names(slot).filter(|_| self.limits.asks.certificates);
@@ -169,13 +170,23 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Free, "the kernel hands out free slots only");
         connection.open(session, listener, peer, self.clock.tick);
+        self.recount_kind(slot);
         let given = driver.take_credentials(slot).is_none_or(|credentials| self.give_to_peer(slot, credentials));
-        if self.draining {
+        if self.drain.is_some_and(|drain| drain.closed) {
             self.refused(Refusal::Draining);
+            self.notice(slot, Refusal::Draining, "", Refusal::Draining.row().text);
             self.kill(driver, slot);
             return;
         }
         let admission = match (full, given) {
+            // Operators look on to the end; somebody else has found their way in.
+            (_, true) if self.is_inside(slot) => Admission::Taken,
+            (_, false) if self.is_inside(slot) => Admission::CutOff(Refusal::Forbidden),
+            _ if self.is_draining() => {
+                reach(Mark::DrainRefuses);
+                self.comes_back_after_the_drain();
+                Admission::Refused(Refusal::Draining)
+            }
             (true, _) => Admission::Refused(Refusal::Full),
             (_, false) => Admission::Refused(Refusal::TooMany),
             _ => self.weigh_newcomer(slot),
@@ -192,14 +203,21 @@ impl Shard {
         match admission {
             Admission::Taken => {}
             // To tell would take a handshake, which costs more than to take it; but not those that come back all at once.
-            Admission::Refused(refusal) if refusal != Refusal::Overloaded && self.speaks_tls(listener) => {
+            Admission::Refused(refusal)
+                if !matches!(refusal, Refusal::Overloaded | Refusal::Draining) && self.speaks_tls(listener) =>
+            {
                 reach(Mark::CutOffBeforeHandshake);
                 self.refused(refusal);
+                self.notice(slot, refusal, "", refusal.row().text);
                 self.comes_back_s = None;
                 self.kill(driver, slot);
             }
             Admission::Refused(refusal) => self.refuse_connection(driver, slot, refusal),
-            Admission::CutOff => self.kill(driver, slot),
+            Admission::CutOff(refusal) => {
+                self.refused(refusal);
+                self.notice(slot, refusal, "", refusal.row().text);
+                self.kill(driver, slot);
+            }
         }
     }
 

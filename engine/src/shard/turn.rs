@@ -16,6 +16,7 @@
 use super::Shard;
 use super::governor::Accepts;
 use super::timers::earlier;
+use super::timings::{LongTurn, Phase};
 use crate::io::driver::Driver;
 use crate::reach::{Mark, reach};
 
@@ -38,34 +39,46 @@ impl Shard {
         self.clock.turn(start_us);
         self.encoder.refill(start_us);
 
+        self.watch.begin(driver.ticks());
         let mut worked = self.reap(driver);
+        self.watch.over(Phase::Reap, driver.ticks());
         if self.crossings.links.has_orders() {
             self.obey(driver);
             worked = true;
         }
         worked |= self.hear(driver);
+        self.watch.over(Phase::Hear, driver.ticks());
         worked |= self.serve(driver);
+        self.watch.over(Phase::Serve, driver.ticks());
         // What these have left for the next turn is not seen below: they say so.
         let mut again = self.expire(driver);
+        self.watch.over(Phase::Expire, driver.ticks());
         // What it told itself meanwhile leaves in this turn: most messages have their home and their readers here. Before
         // `ask`, which ends those for whom a message was the last straw, before anything is sent to them.
         worked |= self.hear_own(driver);
         again |= self.ask(driver);
         // Before the flush, which may take its time: the other shards begin meanwhile.
         self.crossings.links.bells(|shard| driver.wake(shard));
+        self.watch.over(Phase::Ask, driver.ticks());
         worked |= again | self.flush(driver);
+        self.watch.over(Phase::Flush, driver.ticks());
         driver.submit();
+        self.watch.over(Phase::Submit, driver.ticks());
         again |= self.settle(driver);
         self.crossings.links.bells(|shard| driver.wake(shard));
 
         self.give_back(driver);
         self.weigh_sometimes(driver);
+        self.watch.over(Phase::Settle, driver.ticks());
 
         self.stats.turns += 1;
         if worked | again {
             let took_us = driver.now_us().saturating_sub(start_us);
             self.stats.turn_us_total += took_us;
             self.stats.turn_us_max = self.stats.turn_us_max.max(took_us);
+            if let Some(long) = self.watch.turned(took_us, start_us + took_us) {
+                self.tell_long(long);
+            }
             self.govern(driver, took_us, start_us + took_us);
         } else {
             self.govern(driver, 0, start_us);
@@ -90,8 +103,16 @@ impl Shard {
         let until = earlier(earlier(until, self.gives_back_us()), driver.due_us());
         let until = earlier(until, self.trust.asking.next_deadline().map(|(due_ms, _)| due_ms * 1000));
         let until = earlier(until, self.governor.looks_us());
+        let until = earlier(earlier(until, self.drains_us()), self.notices.due_us());
         let until = earlier(until, self.occupancy.due_ms().map(|due_ms| due_ms * 1000));
         Busy::RestUntil(until)
+    }
+
+    /// A turn that takes long delays everybody on this shard: the log says where the time went.
+    #[cold]
+    fn tell_long(&self, LongTurn { took_us, phase, phase_us }: LongTurn) {
+        let (connections, subscriptions) = (self.stats.connections, self.topics.subscriptions.len());
+        tracing::warn!(shard = self.index, took_us, phase, phase_us, connections, subscriptions, "a long turn");
     }
 
     /// Lets newcomers wait while turns are too long.

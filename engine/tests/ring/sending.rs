@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
+use corecast::io::clock::now_us;
 use corecast::io::driver::{Completion, Driver, End, Interest};
 use corecast::io::memory::Span;
-use corecast::io::ring::now_us;
 
 use crate::bench::{Bench, DEADLINE};
 

@@ -124,7 +124,7 @@ fn many_subscriptions_when_draining() {
     let mut scene = Stage::new(1, &limits());
     let conn = open_with_many(&mut scene, MANY);
     let (shard, kernel) = &mut scene.berths[0];
-    shard.drain(kernel);
+    shard.drain(kernel, 0);
     scene.turn();
     scene.net.borrow_mut().client_close(conn);
     all_go_bit_by_bit(&mut scene);

@@ -377,7 +377,7 @@ impl FakeKernel {
             let peer = SocketAddr::from((self.net.borrow().address_of(conn), 40_000));
             self.queue.push_back(Completion::Accepted { listener: 0, slot, peer });
             if self.net.borrow().names.contains_key(&conn) {
-                self.queue.push_back(Completion::Secured { slot, resumed: false });
+                self.queue.push_back(Completion::Secured { slot, resumed: false, took_us: 0 });
             }
         }
     }

@@ -26,6 +26,7 @@ mod client;
 mod control;
 mod counts;
 mod draft;
+mod drains;
 mod echo;
 mod endings;
 mod fairness;

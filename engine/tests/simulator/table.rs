@@ -133,7 +133,12 @@ impl Table {
     }
 
     pub(crate) fn drain(&mut self) {
-        self.shard.drain(&mut self.kernel);
+        self.drain_within_us(0);
+    }
+
+    /// Has the shard finish, and tell its connections within so many microseconds.
+    pub(crate) fn drain_within_us(&mut self, within_us: u64) {
+        self.shard.drain(&mut self.kernel, within_us);
     }
 
     fn turn(&mut self, step_us: u64) {

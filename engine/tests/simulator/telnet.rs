@@ -65,7 +65,7 @@ fn ends_in_order() {
     assert_eq!(scene.text(endless), "BYE the line is too long\n");
     assert!(scene.text(reader).starts_with("OK t "));
     let (shard, kernel) = &mut scene.berths[0];
-    shard.drain(kernel);
+    shard.drain(kernel, 0);
     scene.turns();
     assert!(scene.text(reader).starts_with("BYE the engine is shutting down; try again in "));
 }

@@ -103,6 +103,8 @@ pub(crate) struct World {
     authority: Authority,
     /// How long the authority thinks; drawn apart.
     thoughts: Rng,
+    /// Over which time the shards tell their connections that they end, in microseconds.
+    drain_within_us: u64,
     mood: Mood,
     mood_until_us: u64,
     /// Who may what, if not everybody may everything.
@@ -240,6 +242,7 @@ impl World {
             residents,
             haste,
             thoughts: Rng::new(seed.rotate_left(33)),
+            drain_within_us: if Rng::new(seed.rotate_left(9)).chance(500) { 2_000_000 } else { 0 },
             resting: vec![false; cores],
             clients,
             watchers,
@@ -284,8 +287,9 @@ impl World {
             self.run_until_readers_are_known();
         }
         self.enter(Phase::Draining, Faults::NONE);
+        let within_us = self.drain_within_us;
         self.berths.iter_mut().for_each(|berth| {
-            berth.shard.drain(&mut Through { edge: &mut berth.edge, driver: &mut berth.kernel });
+            berth.shard.drain(&mut Through { edge: &mut berth.edge, driver: &mut berth.kernel }, within_us);
             berth.idle = None;
             // The signal comes over the control plane, which rings every doorbell.
             berth.kernel.ring_own_doorbell();

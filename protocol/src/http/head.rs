@@ -41,6 +41,24 @@ pub enum Method {
     Other,
 }
 
+impl Method {
+    /// Returns its name; one that is not known here is `other`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Trace => "TRACE",
+            Method::Other => "other",
+        }
+    }
+}
+
 /// How long the body of a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BodyLength {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::tests::host;
-use crate::config::{SETTINGS, doors, limits};
+use crate::config::{SETTINGS, doors, limits, logs};
 
 /// Every default can be read, and what is shown of it reads back to the same configuration.
 #[test]
@@ -51,9 +51,12 @@ fn other_values_read_back() {
         ("token-cookie", "access"),
         ("verdict-timeout", "1s"),
         ("shutdown-timeout", "0s"),
+        ("drain-time", "3s"),
         ("echo", "true"),
         ("log-format", "json"),
         ("log-level", "debug"),
+        ("system-topics", "false"),
+        ("access-log", "sampled"),
         ("tls-cert", "/a/cert.pem,b.pem"),
         ("tls-key", "/a/key.pem,c.pem"),
         ("tls-client-ca", "/a/ca.pem"),
@@ -91,10 +94,11 @@ fn other_values_read_back() {
     ];
     assert_eq!(
         other.map(|(key, _)| key).to_vec(),
-        ROWS.iter().chain(doors::ROWS).chain(limits::ROWS).map(|s| s.key).collect::<Vec<_>>()
+        ROWS.iter().chain(logs::ROWS).chain(doors::ROWS).chain(limits::ROWS).map(|s| s.key).collect::<Vec<_>>()
     );
     let default = Config::default_on(&host());
-    for ((key, text), setting) in other.iter().zip(ROWS.iter().chain(doors::ROWS).chain(limits::ROWS)) {
+    for ((key, text), setting) in other.iter().zip(ROWS.iter().chain(logs::ROWS).chain(doors::ROWS).chain(limits::ROWS))
+    {
         let mut config = default.clone();
         (setting.set)(&mut config, text, &host()).unwrap();
         assert_eq!((setting.show)(&config), *text, "{key}");
@@ -115,11 +119,13 @@ fn ranges_are_held() {
         ("memory", "1k", "1M to 16T"),
         ("ping-interval", "10ms", "1s to 1h"),
         ("stream-seconds", "0", "1s to 24h"),
+        ("drain-time", "2h", "0s to 1h"),
         ("compress-from", "0", "1 to 16M"),
         ("stream-bytes", "1k", "64k to 1T"),
         ("history-seconds", "5m", "whole number"),
         ("lag", "drop", "replay, close"),
         ("log-level", "loud", "off, error, warn"),
+        ("access-log", "some", "off, sampled, all"),
         ("cores", "4", "may use: 0-3"),
         ("origins", "example.com", "https://example.com"),
         ("allowed-hosts", "https://a", "as in example.com"),

@@ -149,6 +149,7 @@ impl Shard {
         let len = written.expect("the longest close frame has 129 bytes");
         self.push(driver, slot, &bytes[..len]);
         if self.slots.is_websocket(slot) {
+            self.access.ends_with(slot, code);
             self.active(slot).closing = true;
             // A peer that does not read its farewell has as long as one that does not answer it.
             self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);

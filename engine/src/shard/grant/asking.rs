@@ -50,6 +50,8 @@ pub(in crate::shard) struct Open {
     pub(in crate::shard) key: u128,
     /// Of which kind it is.
     pub(in crate::shard) about: About,
+    /// When it was asked, on the driver's clock in microseconds.
+    pub(in crate::shard) asked_us: u64,
     /// Who waits for it.
     pub(in crate::shard) waiters: Vec<Waiter>,
     /// Something was revoked since it was asked: a grant that comes back may be older than that, and is not believed.
@@ -103,9 +105,15 @@ impl Asking {
     }
 
     /// Opens a question, for somebody if he waits for it; returns its word.
-    pub(in crate::shard) fn open(&mut self, key: u128, about: About, waiter: Option<Waiter>) -> u64 {
+    pub(in crate::shard) fn open(&mut self, key: u128, about: About, waiter: Option<Waiter>, now_us: u64) -> u64 {
         self.topics += usize::from(about == About::Topic);
-        let place = self.open.insert(Open { key, about, waiters: waiter.into_iter().collect(), stale: false });
+        let place = self.open.insert(Open {
+            key,
+            about,
+            asked_us: now_us,
+            waiters: waiter.into_iter().collect(),
+            stale: false,
+        });
         let place = u32::try_from(place).expect("fewer than 2^32");
         let open = &self.open;
         self.by_key.insert_unique(key as u64, place, |place| open[*place as usize].key as u64);
@@ -189,13 +197,13 @@ mod tests {
     fn the_same_is_asked_once() {
         let mut asking = Asking::new();
         assert!(asking.waiters(7).is_none());
-        let word = asking.open(7, About::Who, Some((1, 0)));
-        let other = asking.open(8, About::Who, Some((3, 0)));
+        let word = asking.open(7, About::Who, Some((1, 0)), 0);
+        let other = asking.open(8, About::Who, Some((3, 0)), 0);
         asking.waiters(7).unwrap().push((2, 5));
         assert!(word != other);
         asking.grow_stale();
         assert!(asking.waiters(7).is_none());
-        let again = asking.open(7, About::Who, Some((4, 0)));
+        let again = asking.open(7, About::Who, Some((4, 0)), 0);
         let closed = asking.close(word);
         assert!(closed.stale && closed.waiters == [(1, 0), (2, 5)] && closed.key == 7);
         asking.waiters(7).expect("the newer question is still open").push((5, 0));
@@ -210,14 +218,14 @@ mod tests {
         let mut asking = Asking::new();
         let mut words = Vec::new();
         while asking.has_share_ahead() {
-            words.push(asking.open(words.len() as u128, About::Topic, None));
+            words.push(asking.open(words.len() as u128, About::Topic, None, 0));
         }
         assert_eq!(words.len(), AHEAD_MAX);
         while asking.has_share(About::Topic) {
-            words.push(asking.open(words.len() as u128, About::Topic, Some((1, 0))));
+            words.push(asking.open(words.len() as u128, About::Topic, Some((1, 0)), 0));
         }
         assert!(words.len() == TOPICS_MAX && TOPICS_MAX < OWED_MAX && asking.has_share(About::Who));
-        let other = asking.open(u128::MAX, About::Who, Some((2, 0)));
+        let other = asking.open(u128::MAX, About::Who, Some((2, 0)), 0);
         assert_eq!(asking.close(other).about, About::Who);
         assert!(!asking.has_share(About::Topic));
         assert!(asking.close(words[0]).waiters.is_empty() && asking.has_share(About::Topic));

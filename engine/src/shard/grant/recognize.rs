@@ -62,6 +62,8 @@ impl Shard {
         let direct = connection.proxy == NO_PROXY;
         let asks = &self.limits.asks;
         let asked = asks.tokens || asks.keys || asks.visits || !self.trust.shown.is_empty();
+        // The admin listener has asked who it is.
+        let asked = asked && !self.is_inside(slot);
         if !asked || request.method == Method::Options || !has_rights(request.path) {
             let own = if direct { connection.grant } else { NOBODY };
             return Recognized::As(self.trust.grants.keep(own));
@@ -231,7 +233,7 @@ impl Shard {
 
     /// Asks the authority something that there is room for, for somebody if he waits for it.
     pub(super) fn open_question(&mut self, key: u128, about: About, waiter: Option<Waiter>, ask: Ask) {
-        let word = self.trust.asking.open(key, about, waiter);
+        let word = self.trust.asking.open(key, about, waiter, self.clock.now_us);
         let asked = self.crossings.links.ask(Question { word, ask });
         assert!(asked, "room was looked for");
         self.stats.questions += 1;
@@ -250,6 +252,8 @@ impl Shard {
         for _ in 0..VERDICTS_PER_TURN {
             let Some(verdict) = self.crossings.links.next_verdict() else { return false };
             let open = self.trust.asking.close(verdict.word);
+            let took_us = self.clock.now_us.saturating_sub(open.asked_us);
+            self.watch.judged(u32::try_from(took_us).unwrap_or(u32::MAX));
             if open.stale && verdict.said.is_ok() {
                 // It may be of before: who waits for it asks again.
                 reach(Mark::VerdictStale);

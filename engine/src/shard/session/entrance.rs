@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use corecast_protocol::http::forwarded::asker;
 use corecast_protocol::http::head::Request;
 
+use crate::grant::{Grant, Patterns};
 use crate::io::driver::Slot;
 use crate::io::unix::Credentials;
 use crate::shard::Shard;
@@ -136,9 +137,28 @@ impl Shard {
     /// connections as it may.
     #[must_use]
     pub(in crate::shard) fn give_to_peer(&mut self, slot: Slot, credentials: Credentials) -> bool {
-        let Some(grant) = self.limits.unix_grants.grant(credentials) else { return true };
+        let grant = match self.limits.inside {
+            Some((_, pid)) if self.is_inside(slot) => (credentials.pid == pid).then(operator),
+            _ => self.limits.unix_grants.grant(credentials),
+        };
+        let Some(grant) = grant else { return !self.is_inside(slot) };
         let number = self.trust.grants.intern(grant);
         self.give(slot, number)
+    }
+
+    /// Says whether a connection is of the process itself, which passes on what an operator asks of the admin listener.
+    #[must_use]
+    pub(in crate::shard) fn is_inside(&self, slot: Slot) -> bool {
+        let listener = self.slots.connections[slot as usize].listener;
+        self.limits.inside.is_some_and(|(inside, _)| inside == listener)
+    }
+
+    /// Says whether a connection is of this host, as far as that is known.
+    #[must_use]
+    pub(in crate::shard) fn is_of_this_host(&self, slot: Slot) -> bool {
+        let connection = &self.slots.connections[slot as usize];
+        let local = self.limits.loopback.get(usize::from(connection.listener)).copied().unwrap_or(false);
+        local && (connection.proxy == NO_PROXY || connection.peer().ip().is_loopback())
     }
 
     /// Says whether what no rule and no grant says is allowed to a connection: the listener is open, and its client is of this host if it
@@ -151,6 +171,12 @@ impl Shard {
         let from_elsewhere = connection.proxy != NO_PROXY && !connection.peer().ip().is_loopback();
         is(&self.limits.open) && (self.limits.insecure || !is(&self.limits.loopback) || !from_elsewhere)
     }
+}
+
+/// What an operator may do here: read everything.
+fn operator() -> Grant {
+    let subscribe = Patterns::new(["#", "$sys/#"]).expect("these are patterns");
+    Grant { subscribe, ..Grant::nothing("operator") }
 }
 
 /// A request of a proxied connection is the proxy's own.

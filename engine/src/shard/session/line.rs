@@ -36,8 +36,8 @@ impl Shard {
     }
 
     fn parsed_command<D: Driver>(&mut self, driver: &mut D, slot: Slot, bytes: &mut [u8]) -> Outcome {
-        let (outcome, id) = match line::parse(bytes) {
-            Ok(Command::Sub { .. }) if self.frozen && self.draining => {
+        let (outcome, id, about) = match line::parse(bytes) {
+            Ok(Command::Sub { .. }) if self.frozen && self.is_draining() => {
                 // The topic may be a new one, whose first life is another process's to begin.
                 self.farewell(driver, slot);
                 return Outcome::Done;
@@ -48,22 +48,22 @@ impl Shard {
                 }
                 let manner = self.manner(topic, conflate, every_ms);
                 let wish = Wish { topic, since, manner, counted: false, token: id.unwrap_or("") };
-                (self.order_subscription(driver, slot, wish), id)
+                (self.order_subscription(driver, slot, wish), id, topic)
             }
             Ok(Command::Unsub { topic, id }) => {
                 let outcome = self.order_unsubscription(driver, slot, topic);
                 if let (Outcome::Done, Some(token)) = (outcome, id) {
                     self.tell_ok(driver, slot, token, None);
                 }
-                (outcome, id)
+                (outcome, id, topic)
             }
             Ok(Command::Pub { topic, event, id, payload }) => {
-                let content = Content { event: event.unwrap_or(""), text: is_utf8(payload), payload };
+                let content = Content { event: event.unwrap_or(""), text: is_utf8(payload), payload, at_us: 0 };
                 let asker = if id.is_some() { Asker::Connection } else { Asker::Nobody };
                 let token = id.unwrap_or("");
-                (self.order(slot, Order::Publish { topic, content, expected: None, asker, token }), id)
+                (self.order(slot, Order::Publish { topic, content, expected: None, asker, token }), id, topic)
             }
-            Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id),
+            Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id, ""),
             Ok(Command::Ping { token }) => {
                 self.tell(driver, slot, |w| answer::pong(w, token));
                 return Outcome::Done;
@@ -74,8 +74,8 @@ impl Shard {
             }
         };
         if let Outcome::Refused(refusal) = outcome {
-            self.refuse_command(driver, slot, id, refusal);
-            if refusal == Refusal::Draining && self.draining {
+            self.refuse_command(driver, slot, id, refusal, about);
+            if refusal == Refusal::Draining && self.is_draining() {
                 // Whoever takes it over takes it: there is nothing to stay here for.
                 self.farewell(driver, slot);
             }
@@ -109,6 +109,7 @@ impl Shard {
             Recognized::Wait(wait) => Outcome::Wait(wait),
             Recognized::Refused(refusal, text) => {
                 self.refused(refusal);
+                self.notice(slot, refusal, "", text);
                 self.tell_err(driver, slot, id, refusal.row().err.unwrap_or(ErrCode::Unauthorized), text);
                 Outcome::Done
             }
@@ -152,6 +153,7 @@ impl Shard {
             if let Some(refusal) = may_not {
                 reach(Mark::RightLost);
                 self.refused(refusal);
+                self.notice(slot, refusal, topic, refusal.row().text);
                 if !self.unsubscribe(driver, slot, subscription) {
                     self.kill(driver, slot);
                     return true;
@@ -175,7 +177,7 @@ impl Shard {
         match (outcome, token) {
             (Ok(cursor), Some(token)) => self.tell_ok(driver, slot, token, Some(cursor)),
             (Ok(_), None) => {}
-            (Err(reason), token) => self.refuse_command(driver, slot, token, reason.into()),
+            (Err(reason), token) => self.refuse_command(driver, slot, token, reason.into(), ""),
         }
     }
 

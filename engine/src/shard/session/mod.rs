@@ -19,6 +19,7 @@
 
 pub(in crate::shard) mod echo;
 pub(in crate::shard) mod entrance;
+pub(in crate::shard) mod kinds;
 pub(in crate::shard) mod length;
 pub(in crate::shard) mod line;
 pub(in crate::shard) mod order;
@@ -43,7 +44,9 @@ use crate::io::memory::Span;
 use crate::mesh::{Content, Lost, Reason, Stretch};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
+use crate::shard::dialect::Shape;
 use crate::shard::refusal::Refusal;
+use crate::shard::session::kinds::Kind;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::{Active, Life, Waiting};
 use crate::shard::slot::wait::Outcome;
@@ -328,19 +331,41 @@ impl Shard {
         }
     }
 
-    /// Returns what operators call a connection.
-    pub(in crate::shard) fn name_of(&self, slot: Slot) -> &'static str {
+    /// Returns what a connection is.
+    #[must_use]
+    pub(in crate::shard) fn kind_of(&self, slot: Slot) -> Kind {
         let connection = &self.slots.connections[slot as usize];
-        match connection.session {
-            _ if connection.life != Life::Open => "closing",
-            Session::Request => "http",
-            Session::Poll => "long-poll",
-            Session::Raw => "websocket",
-            Session::Line => "line",
-            Session::Echo => "echo",
+        match (connection.life, connection.session) {
+            (Life::Free, _) => Kind::Nobody,
+            (Life::Open, Session::Request) => Kind::Http,
+            (Life::Open, Session::Poll) => Kind::LongPoll,
+            (Life::Open, Session::Raw) => Kind::Raw,
+            (Life::Open, Session::Line) => Kind::Line,
+            (Life::Open, Session::Echo) => Kind::Echo,
             #[cfg(feature = "telnet")]
-            Session::Telnet => "telnet",
-            Session::Stream => self.name_of_stream(slot),
+            (Life::Open, Session::Telnet) => Kind::Line,
+            (Life::Open, Session::Stream) => match connection.dialect.shape {
+                Shape::Ndjson => Kind::Ndjson,
+                Shape::Multipart => Kind::Multipart,
+                Shape::ForeverFrame => Kind::ForeverFrame,
+                _ => Kind::Sse,
+            },
+            _ => Kind::Closing,
+        }
+    }
+
+    /// Counts a connection as what it is, and no more as what it was counted as before.
+    pub(in crate::shard) fn recount_kind(&mut self, slot: Slot) {
+        let kind = self.kind_of(slot);
+        let before = std::mem::replace(&mut self.slots.connections[slot as usize].kind, kind);
+        if before == kind {
+            return;
+        }
+        if let Some(counter) = before.counter(&mut self.stats) {
+            *counter -= 1;
+        }
+        if let Some(counter) = kind.counter(&mut self.stats) {
+            *counter += 1;
         }
     }
 }

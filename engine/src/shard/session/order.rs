@@ -19,6 +19,7 @@ use crate::shard::crossing::{Lane, Way};
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::{Outcome, Wait};
+use crate::shard::timings::low_bits;
 use crate::shard::topic::subscribe::Wish;
 use crate::shard::topic::topics::{NONE, UNRESOLVED};
 
@@ -65,6 +66,7 @@ impl Shard {
             // It would be missing from what another process has taken over by now.
             Order::Publish { .. } | Order::Clear { .. } if self.frozen => Outcome::Refused(Refusal::Draining),
             Order::Publish { topic, content, expected, asker, token } => {
+                let content = Content { at_us: low_bits(self.clock.now_us), ..content };
                 if self.limits.is_too_large(topic, content.payload.len()) {
                     return Outcome::Refused(Refusal::TooLarge);
                 }

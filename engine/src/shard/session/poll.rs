@@ -96,7 +96,7 @@ impl Shard {
         self.timers.wheel.set(slot, self.clock.tick, wait_ms.into());
         self.watch_right(slot);
         // A peer that has ended its direction waits for no message that is still to come.
-        if wait_ms == 0 || self.draining || ended || ends {
+        if wait_ms == 0 || self.is_leaving(slot) || ended || ends {
             self.answer_poll(driver, slot);
             return;
         }
@@ -120,6 +120,7 @@ impl Shard {
         pending.what = Asked::Poll;
         let grant = self.take_back(slot, own);
         self.slots.connections[slot as usize].session = Session::Request;
+        self.recount_kind(slot);
         let exchange = self.exchange(slot);
         (exchange.pending, exchange.words, exchange.conditions) = (pending, words, conditions);
         exchange.grant = grant;

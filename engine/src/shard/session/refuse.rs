@@ -23,20 +23,29 @@ impl Shard {
         self.comes_back_s = Some(u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX));
     }
 
+    /// Whoever is refused next has come here while the engine drains, and would find it so again: he comes when that is over.
+    pub(in crate::shard) fn comes_back_after_the_drain(&mut self) {
+        let left_s = self.drain.map_or(0, |drain| drain.left_s(self.clock.now_us));
+        let drawn_s = self.come_back_s(Refusal::Draining).unwrap_or(0);
+        self.comes_back_s = Some(left_s.saturating_add(drawn_s));
+    }
+
     /// Returns after how many seconds who is refused may come back, if that is all it takes.
-    fn come_back_s(&mut self, refusal: Refusal) -> Option<u32> {
+    pub(in crate::shard) fn come_back_s(&mut self, refusal: Refusal) -> Option<u32> {
         let known_s = self.comes_back_s.take();
         let (least_s, most_s) = refusal.row().comes_back_s?;
-        // When very many have to go, they do not come back faster than they can be taken.
-        let most_s = match refusal {
-            Refusal::Draining => most_s.max(self.governor.spread_s(self.stats.connections)),
+        let most_s = match self.drain {
+            // When very many have to go, they do not come back faster than they can be taken.
+            Some(drain) if refusal == Refusal::Draining => {
+                drain.comes_back_s_max(most_s.max(self.governor.spread_s(drain.connections())))
+            }
             _ => most_s,
         };
         let drawn_s = least_s + (random(&mut self.comes_back_random) % u64::from(most_s - least_s + 1)) as u32;
         Some(known_s.unwrap_or(drawn_s).clamp(1, COME_BACK_S_MAX))
     }
 
-    /// Counts a refusal that nobody can be told, or that was told in part already.
+    /// Counts a refusal. Who may not be told of it, or was told already, is the caller's business.
     pub(in crate::shard) fn refused(&mut self, refusal: Refusal) {
         refusal.count(&mut self.stats);
     }
@@ -65,7 +74,13 @@ impl Shard {
         let mut w = Writer::new(&mut body);
         json::error(&mut w, text);
         let len = w.finish().expect("reasons are short");
+        self.notice_request(driver, slot, refusal, text);
         self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
+    }
+
+    fn notice_request<D: Driver>(&mut self, driver: &D, slot: Slot, refusal: Refusal, text: &str) {
+        let topic = self.exchange_if_any(slot).map(|exchange| exchange.words.topic(driver.memory()));
+        self.notice(slot, refusal, topic.as_ref().map_or("", |topic| topic.text()), text);
     }
 
     /// Answers a request of several topics with the refusal of one of them, which is named.
@@ -86,6 +101,7 @@ impl Shard {
         json::string(&mut w, topic);
         w.byte(b'}');
         let len = w.finish().expect("room for the longest topic was made");
+        self.notice(slot, refusal, topic, refusal.row().text);
         self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
     }
 
@@ -125,11 +141,13 @@ impl Shard {
         slot: Slot,
         token: Option<&str>,
         refusal: Refusal,
+        topic: &str,
     ) {
         let row = refusal.row();
         match row.err {
             Some(code) => {
                 self.refused(refusal);
+                self.notice(slot, refusal, topic, row.text);
                 let after_s = self.come_back_s(refusal);
                 let mut words = [0; WORDS_BYTES_MAX];
                 self.tell_err(driver, slot, token, code, with_words(&mut words, row.text, after_s));
@@ -160,6 +178,7 @@ impl Shard {
             Session::Poll => return self.refuse_poll(driver, slot, refusal, text),
             _ => {}
         }
+        self.notice(slot, refusal, "", text);
         let after_s = self.come_back_s(refusal);
         let mut words = [0; WORDS_BYTES_MAX];
         let text = with_words(&mut words, text, after_s);

@@ -13,10 +13,13 @@
 //! Where patterns decide, the hook has to say so, too, if it is asked about that (`auth-ask`): then an order may have to wait. A grant that
 //! says nothing of topics leaves it to the hook alone.
 //!
+//! What the engine tells of itself (`$sys/stats` and others, but for how many read a topic) nobody may read beyond this host whom neither a rule nor
+//! a grant names.
+//!
 //! Where all may: on a listener that is open, as the configuration has it: one of this host, as long as nothing says who may what, or
 //! any with `insecure`.
 
-use corecast_protocol::topic::occupied;
+use corecast_protocol::topic::{is_system, occupied};
 
 use crate::grant::{Action, Who};
 use crate::io::driver::Slot;
@@ -43,7 +46,7 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn may(&mut self, slot: Slot, action: Action, topic: &str) -> Result<(), MayNot> {
         // Nobody has said who it is, and everybody may everything.
-        if self.all_may & self.trust.grants.is_empty() {
+        if self.all_may & self.trust.grants.is_empty() && !is_system(topic) {
             return Ok(());
         }
         self.may_by_right(slot, action, topic)
@@ -84,6 +87,8 @@ impl Shard {
         if number == NOBODY {
             return match who {
                 Some(Who::Anyone) => Ok(Says::Yes),
+                // How the engine is doing is nothing for strangers, whatever else is open to them.
+                None if is_system(topic) && !self.is_of_this_host(slot) => Err(Refusal::Unauthorized),
                 None if self.is_open_to(slot) => Ok(Says::Yes),
                 Some(Who::Nobody) => Err(Refusal::Forbidden),
                 _ => Err(Refusal::Unauthorized),

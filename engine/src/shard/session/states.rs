@@ -127,6 +127,7 @@ impl Shard {
         (reading.pending, reading.words, reading.conditions) = (pending, words, conditions);
         self.end_exchange(slot);
         self.slots.connections[slot as usize].session = session;
+        self.recount_kind(slot);
         self.active(slot).state = index;
     }
 

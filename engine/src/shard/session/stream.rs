@@ -72,6 +72,7 @@ impl Shard {
             return; // No memory for the head: the connection is gone, and must not become a stream.
         }
         if request.method == Method::Head {
+            self.note_answer(slot, 200, 0);
             self.end_after_answer(slot);
             return;
         }
@@ -79,6 +80,8 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         connection.dialect = Dialect::new(shape, coding);
         connection.opened_tick = self.clock.tick;
+        self.recount_kind(slot);
+        self.note_begin(slot, 200);
         let mut callback = [0; 64];
         let callback = callback_of(request, &mut callback);
         if coding == Coding::Gzip {
@@ -162,16 +165,6 @@ impl Shard {
         self.slots.connections[slot as usize].cursor_due |= shape.is_shared();
     }
 
-    /// Returns what operators call a stream.
-    pub(in crate::shard) fn name_of_stream(&self, slot: Slot) -> &'static str {
-        match self.slots.connections[slot as usize].dialect.shape {
-            Shape::Ndjson => "ndjson",
-            Shape::Multipart => "multipart",
-            Shape::ForeverFrame => "forever-frame",
-            _ => "sse",
-        }
-    }
-
     /// A sign of life, in the way of the dialect.
     pub(in crate::shard) fn heartbeat<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let shape = self.slots.connections[slot as usize].dialect.shape;
@@ -248,6 +241,7 @@ impl Shard {
             let active = self.active(slot);
             active.complete = false;
             active.closing = true;
+            self.access.ends_with(slot, 200);
             self.timers.wheel.set(slot, self.clock.tick, self.limits.linger_ms);
             self.slots.make_ready(slot);
         }

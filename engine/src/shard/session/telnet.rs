@@ -91,7 +91,7 @@ impl Shard {
             "PUB" => {
                 let (topic, payload) = rest.split_once(' ').ok_or("PUB topic payload")?;
                 validate(topic).map_err(|error| error.text())?;
-                let content = Content { event: "", payload: payload.as_bytes(), text: true };
+                let content = Content { event: "", payload: payload.as_bytes(), text: true, at_us: 0 };
                 let asker = Asker::Connection;
                 self.order(slot, Order::Publish { topic, content, expected: None, asker, token: "" })
             }
@@ -134,6 +134,7 @@ impl Shard {
     /// Tells why an order is not done.
     fn refuse_telnet<D: Driver>(&mut self, driver: &mut D, slot: Slot, refusal: Refusal) {
         self.refused(refusal);
+        self.notice(slot, refusal, "", refusal.row().text);
         self.tell_line(driver, slot, |w| {
             w.text("ERR ");
             w.text(refusal.row().text);

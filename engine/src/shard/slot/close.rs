@@ -20,6 +20,7 @@ impl Shard {
             return;
         }
         self.refused(Refusal::Full);
+        self.notice(slot, Refusal::Full, "", Refusal::Full.row().text);
         // In the midst of something there is no word for it.
         if self.slots.connections[slot as usize].life == Life::Open {
             self.kill(driver, slot);
@@ -28,12 +29,15 @@ impl Shard {
 
     /// Everything was said: ends our direction, and waits a moment for the peer to end its own.
     pub(in crate::shard) fn finish<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        self.note_end(slot);
         self.leaves_subject(slot);
         self.depart(slot);
         self.drop_active(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.life = Life::Lingering;
-        if connection.ended {
+        let ended = connection.ended;
+        self.recount_kind(slot);
+        if ended {
             self.kill(driver, slot);
             return;
         }
@@ -47,12 +51,15 @@ impl Shard {
         if matches!(self.slots.connections[slot as usize].life, Life::Free | Life::Dead | Life::Closing) {
             return;
         }
+        self.note_end(slot);
         self.leaves_subject(slot);
         self.depart(slot);
         self.drop_active(slot);
         self.timers.wheel.cancel(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.life = Life::Dead;
+        self.recount_kind(slot);
+        let connection = &mut self.slots.connections[slot as usize];
         let generation = connection.generation;
         if let Some(interest) = connection.armed
             && !std::mem::replace(&mut connection.cancelling, true)
@@ -84,6 +91,9 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
         self.trust.grants.release(connection.grant);
+        connection.life = Life::Free;
+        self.recount_kind(slot);
+        let connection = &mut self.slots.connections[slot as usize];
         let (generation, ready) = (connection.generation, connection.ready);
         *connection = Connection { generation, ready, ..Connection::free() };
         self.stats.connections -= 1;

@@ -14,6 +14,7 @@ use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
+use crate::shard::session::kinds::Kind;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::front::Front;
 use crate::shard::topic::chain::Store;
@@ -70,6 +71,8 @@ pub(in crate::shard) struct Connection {
     pub(in crate::shard) life: Life,
     /// What its bytes mean, as long as it is open.
     pub(in crate::shard) session: Session,
+    /// What it is counted as.
+    pub(in crate::shard) kind: Kind,
     /// The receive, or wait for readability, that is armed.
     pub(in crate::shard) armed: Option<Interest>,
     /// The armed receive was cancelled.
@@ -143,6 +146,7 @@ impl Connection {
             generation: 0,
             life: Life::Free,
             session: Session::default(),
+            kind: Kind::Nobody,
             armed: None,
             cancelling: false,
             blocked: false,

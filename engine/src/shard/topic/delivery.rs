@@ -9,6 +9,7 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::dialect::Dialect;
 use crate::shard::dialect::encode::Effort;
+use crate::shard::sending::Round;
 use crate::shard::topic::chain::WIDE_MARK_BYTES;
 use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, FrameLog, LOOK, NONE, PACED, Topics};
 
@@ -70,7 +71,7 @@ impl Shard {
             self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
             log.pending = log.subscribers.len() as u32;
             if !std::mem::replace(&mut log.queued, true) {
-                self.sending.dirty.push_back(index);
+                self.sending.dirty.push_back(Round::new(index, content.at_us, self.clock.now_us));
             }
             if self.topics.gauges.get(gauge as usize).is_some_and(|gauge| gauge.appended >= gauge.look_at) {
                 self.look_for_long_streams(index);
@@ -196,7 +197,7 @@ impl Shard {
                 log.chain.skip(&mut self.store, lost.count, stretch.after);
                 log.pending = log.subscribers.len() as u32;
                 if !std::mem::replace(&mut log.queued, true) {
-                    self.sending.dirty.push_back(index);
+                    self.sending.dirty.push_back(Round::new(index, 0, self.clock.now_us));
                 }
                 index = self.topics.logs[index as usize].next;
             }

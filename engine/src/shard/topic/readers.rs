@@ -206,7 +206,7 @@ impl Shard {
         w.decimal(readers);
         w.byte(b'}');
         let len = w.finish().expect("room for the longest was made");
-        let content = Content { event: "", payload: &payload[..len], text: true };
+        let content = Content { event: "", payload: &payload[..len], text: true, at_us: 0 };
         let topic = Name { hash: self.hash_topic(text), text };
         // While nothing may change a history, this one waits, too: it is tried again.
         let told = if self.frozen { None } else { self.record_and_relay(driver, topic, content).map(|_| readers) };

@@ -35,7 +35,7 @@ pub(in crate::shard) fn read(record: &[u8]) -> Content<'_> {
     let event_len = usize::from(record[9]);
     let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
     let event = std::str::from_utf8(event).expect("only checked event names are recorded");
-    Content { event, payload, text: record[8] == 1 }
+    Content { event, payload, text: record[8] == 1, at_us: 0 }
 }
 
 /// Reads the time of a record from its first [`TIME_BYTES`].

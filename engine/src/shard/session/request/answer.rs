@@ -295,6 +295,15 @@ impl Shard {
     ) {
         let date = self.clock.date();
         let date = std::str::from_utf8(&date).expect("a date is ASCII");
+        // Whoever gets his last answer, as the engine ends, is told when to come back, like those who are refused.
+        let told = self.is_leaving(slot) && answer.extra.iter().all(|(name, _)| *name != "Retry-After");
+        let after_s = if told { self.come_back_s(Refusal::Draining) } else { None };
+        let mut number = [0; 20];
+        let mut w = Writer::new(&mut number);
+        w.decimal(after_s.unwrap_or_default().into());
+        let len = w.finish().expect("a number fits");
+        let after = [("Retry-After", std::str::from_utf8(&number[..len]).expect("digits are text"))];
+        let after: &[_] = if after_s.is_some() { &after } else { &[] };
         let ended = self.slots.connections[slot as usize].ended;
         self.exchange(slot);
         let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
@@ -318,8 +327,8 @@ impl Shard {
         };
         let chosen: &[_] = if pending.by_accept { &[("Vary", "Accept")] } else { &[] };
         let mut extra = [("", ""); EXTRA_MAX];
-        let count = chosen.len() + answer.extra.len() + cross.len();
-        for (to, header) in extra.iter_mut().zip(chosen.iter().chain(answer.extra).chain(cross)) {
+        let count = chosen.len() + answer.extra.len() + cross.len() + after.len();
+        for (to, header) in extra.iter_mut().zip(chosen.iter().chain(answer.extra).chain(cross).chain(after)) {
             *to = *header;
         }
         let head = response::Head {
@@ -338,6 +347,14 @@ impl Shard {
         let len = w.finish().expect("heads are far shorter than the scratch");
         self.push(driver, slot, &text[..len]);
         self.scratch.text = text;
+        match framing {
+            response::Framing::Empty => self.note_answer(slot, answer.status, 0),
+            response::Framing::Sized(bytes) => {
+                self.note_answer(slot, answer.status, if pending.head_only { 0 } else { bytes })
+            }
+            // A stream, which is told of where it begins.
+            response::Framing::Close | response::Framing::Chunked => {}
+        }
     }
 
     /// Answers a poll of several topics, a long poll or a script with its objects, the list of its cursors, and its entity tag.

@@ -61,7 +61,7 @@ impl Record<'_> {
         let (event, rest) = rest.split_at(usize::from(head[1]));
         let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
         let event = std::str::from_utf8(event).expect("only checked events are kept");
-        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1 };
+        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1, at_us: 0 };
         Record { topic, content, len: RECORD_HEAD + topic.len() + event.len() + data_len }
     }
 }
@@ -309,6 +309,7 @@ impl Shard {
             json::string(&mut w, why.row().text);
             w.byte(b'}');
             let len = w.finish().expect("a number and a reason fit");
+            self.notice(slot, why, "", why.row().text);
             self.refuse_request_with(driver, slot, why, &body[..len], false);
         }
         self.request_ends_and_goes_on(driver, slot);

@@ -71,7 +71,7 @@ impl Shard {
         let origin = if met == Welcome::No { "" } else { request.headers.origin.unwrap_or("") };
         let pending = Pending {
             what: Asked::Discard,
-            keep_alive: request.keep_alive && !self.draining,
+            keep_alive: request.keep_alive && !self.is_leaving(slot),
             cut: self.is_cut(request, rest),
             by_accept: false,
             strange: met == Welcome::No,
@@ -80,6 +80,7 @@ impl Shard {
             head_only: request.method == Method::Head,
         };
         let known = self.begin_exchange(slot, pending);
+        self.note_request(slot, request.method.name(), request.path);
         let active = &mut self.slots.actives[self.slots.connections[slot as usize].active as usize];
         active.heading = false;
         let words = &mut self.exchanges[active.state as usize].words;
@@ -280,7 +281,7 @@ impl Shard {
                 outcome
             }
             Asked::Publish => {
-                let content = Content { event, payload: body, text: is_utf8(body) };
+                let content = Content { event, payload: body, text: is_utf8(body), at_us: 0 };
                 let asker = Asker::Connection;
                 self.order(slot, Order::Publish { topic, content, expected, asker, token: "" })
             }
@@ -376,6 +377,7 @@ impl Shard {
             tracing::warn!(shard = self.index, %peer, "a client speaks TLS to a port that speaks plain HTTP");
         }
         self.end_exchange(slot);
+        self.note_request(slot, "", "");
         self.exchange(slot).pending.head_only = head::is_for_head(bytes);
         self.broken(driver, slot, violation);
     }
@@ -404,9 +406,9 @@ impl Shard {
     /// The time of a request, or of its answer, is over.
     pub(in crate::shard) fn expire_request<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let answered = self.is_answered(slot);
-        let (kept_alive, draining) = (self.slots.connections[slot as usize].opened_tick > 0, self.draining);
+        let (kept_alive, leaving) = (self.slots.connections[slot as usize].opened_tick > 0, self.is_leaving(slot));
         let Limits { request_ms, linger_ms, .. } = self.limits;
-        let patience_ms = if draining { linger_ms } else { request_ms };
+        let patience_ms = if leaving { linger_ms } else { request_ms };
         let arriving = self.is_arriving(slot);
         let Some(active) = self.slots.active_if_any(slot) else {
             self.kill(driver, slot); // Nothing was begun.

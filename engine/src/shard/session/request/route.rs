@@ -229,7 +229,8 @@ impl Shard {
         let streams = matches!(transport, Transport::Stream(_));
         if streams && self.is_strange(slot) {
             self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
-        } else if self.draining {
+        } else if self.is_draining() {
+            self.comes_back_after_the_drain();
             self.refuse_request(driver, slot, Refusal::Draining, true);
         } else {
             match self.begin_subscriber(driver, slot, request, name, transport, options) {

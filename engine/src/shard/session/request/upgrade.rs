@@ -73,7 +73,8 @@ impl Shard {
             self.refuse_request_because(driver, slot, Refusal::Forbidden, origin::REFUSED, true);
             return used;
         }
-        if self.draining {
+        if self.is_draining() {
+            self.comes_back_after_the_drain();
             self.refuse_request(driver, slot, Refusal::Draining, true);
             return used;
         }
@@ -191,6 +192,8 @@ impl Shard {
         if upgrade.deflate.is_some() {
             connection.decoder = connection.decoder.with_deflate();
         }
+        self.recount_kind(slot);
+        self.note_begin(slot, 101);
         let after_ms = self.with_jitter(self.limits.ping_ms);
         self.timers.wheel.set(slot, self.clock.tick, after_ms);
         self.watch_right(slot);
