@@ -93,7 +93,10 @@ export function run(name) {
     for (const each of scenes) it(each.name, () => play(each));
     after(async () => {
       await closeBrowser();
-      for (const engine of shared.values()) await (await engine).stop();
+      // All of them, also if one did not start: what runs on keeps Node from ending.
+      const stopped = await Promise.allSettled([...shared.values()].map(async (engine) => (await engine).stop()));
+      const failure = stopped.find(({ status }) => status === 'rejected');
+      if (failure) throw failure.reason;
     });
   });
 }
