@@ -160,7 +160,7 @@ fn whole(figures: &Figures, all: &mut Lines) {
         ("out      ", bytes_a_second("bytes_sent")),
     ]));
     let (used, max) = figures.memory();
-    let percent = if max > 0 { used * 100 / max } else { 0 };
+    let percent = (used * 100).checked_div(max).unwrap_or(0);
     all.plain(format!("memory      {} of {} ({percent} %)", bytes(used as f64), bytes(max as f64)));
     let refusals: Vec<String> =
         figures.refusals().into_iter().map(|(name, a_second)| format!("{} {}", plain(name), rate(a_second))).collect();
@@ -240,11 +240,11 @@ mod tests {
             "gaps 0/s  violations 1/s  refused 1/s (full 1)",
             "",
             "SHARD  CONN  SUBS  PUB/s  DELIV/s      OUT/s  BUSY",
-            "    0    10    20    100     5000  1.0 MiB/s   25%  #####",
         ];
         assert_eq!(drawn.len(), 24);
-        for (line, expected) in drawn.iter().zip(&expected[..7]) {
-            assert_eq!(line.replace("  OUT/s", "  OUT/s"), expected.replace("      OUT/s", "    OUT/s"), "{drawn:#?}");
+        for (line, expected) in drawn.iter().zip(expected) {
+            let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(line), words(expected), "{drawn:#?}");
         }
         let text = drawn.join("\n");
         for expected in ["25%  #####", "50%  ##########", "prices/eur", "10.0.0.9:51544", "[1 shards]", "q quit"] {
