@@ -6,8 +6,11 @@
 //! [`DEADLINE`] for everything, [`PEERS_MAX`] connections. A peer that stalls costs nobody but itself: the thread waits for all
 //! of them at once, and where there are too many, the oldest gives way to the newest.
 
+mod act;
 mod answer;
 mod dashboard;
+pub mod guard;
+mod look;
 mod peer;
 mod pipe;
 mod revoke;
@@ -35,6 +38,7 @@ use crate::observed::Observed;
 use crate::shard::{Entrance, Welcome, is_host_allowed, welcome};
 pub use answer::pages;
 use answer::{Asked, Reply};
+use guard::Guard;
 use peer::Peer;
 use pipe::Pipe;
 use socket::Socket;
@@ -79,6 +83,10 @@ pub struct Watched {
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The names this host may be asked for by, as the setting `allowed-hosts` has them.
     pub hosts: Hosts,
+    /// Who may ask.
+    pub guard: Guard,
+    /// Has the engine end; none: nobody can.
+    pub drain: Option<Drain>,
     /// Asks the control plane; none: there is none.
     pub control: Option<Asker>,
     /// Has the authority revoke, and list what is revoked; none: there is none.
@@ -89,6 +97,15 @@ pub struct Watched {
     pub observed: Option<Observed>,
     /// Where the engine takes connections of this process; none: there is no dashboard.
     pub inside: Option<net::SocketAddr>,
+}
+
+/// What has the engine end.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// Hears of it, once, with the time that it may take, if that was said.
+    pub to: Sender<Option<Duration>>,
+    /// No time may be longer.
+    pub time_max: Duration,
 }
 
 impl std::fmt::Debug for Watched {

@@ -39,7 +39,7 @@ pub use address::Listen;
 pub use changes::{Change, changes};
 pub use document::document;
 pub use host::Host;
-pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text};
+pub use rules::{RULE_KEYS, RuleKey, RulePlace, explain, rules_text, terms};
 pub use sample::sample;
 pub use settings::SETTINGS;
 pub use sources::{Flags, Loaded, Origin, load, log_format};
@@ -62,6 +62,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Addresses of the admin listener; none: switched off.
     pub admin: Vec<Listen>,
+    /// File of the tokens that the admin listener asks for; none: it asks for none.
+    pub admin_token: Option<PathBuf>,
     /// Cores to pin shards to, round robin.
     pub cores: Vec<usize>,
     /// Number of shards.
@@ -230,10 +232,12 @@ impl Config {
                 "let it be 127.0.0.1:8081 or unix:PATH, and reach it through a proxy or a tunnel",
             );
         }
-        for address in self.admin.iter().filter(|address| !address.is_local() && !self.insecure) {
+        let asks = self.insecure || self.admin_token.is_some();
+        for address in self.admin.iter().filter(|address| !address.is_local() && !asks) {
             wrong(
                 format!("admin {address} can be reached from other hosts, and asks nobody who he is"),
-                "let it be 127.0.0.1:8081 or unix:PATH, or say --insecure if the network around it is trusted",
+                "name a file of tokens with admin-token, let it be 127.0.0.1:8081 or unix:PATH, or say --insecure if the network \
+                 around it is trusted",
             );
         }
     }
@@ -258,14 +262,14 @@ impl Config {
             opened.collect::<Vec<_>>().join(", ")
         };
         let public = list(&self.listen, &|address| !address.is_local() || self.says_who());
-        let admin = list(&self.admin, &|address| !address.is_local());
+        let admin = list(&self.admin, &|address| !address.is_local() && self.admin_token.is_none());
         let mut opened = Vec::new();
         if !public.is_empty() {
             opened.push(format!("whoever reaches {public} may publish and read whatever no rule and no grant says"));
         }
         if !admin.is_empty() {
             opened.push(format!(
-                "whoever reaches {admin} may see connections, their addresses and topics, and have the configuration loaded again"
+                "whoever reaches {admin} may see connections, their addresses and topics, end them and the engine, and have the configuration loaded again"
             ));
         }
         match opened.as_slice() {
@@ -608,6 +612,7 @@ mod tests {
                 authority: authority::Settings { api_keys: Some("/keys".into()), ..base.authority.clone() },
                 ..base.clone()
             },
+            Config { admin: list(&["10.0.0.1:8081"]), admin_token: Some("/etc/tokens".into()), ..base.clone() },
             Config { admin: Vec::new(), ..base },
         ];
         for config in fine {

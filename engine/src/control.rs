@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::admin::guard::Guard;
 use crate::authority::Desk;
 use crate::config::Config;
 use crate::grant::Revocation;
@@ -33,7 +34,7 @@ use crate::log;
 use crate::mesh::Control;
 use crate::observed::Observed;
 use crate::observed::news::{EVENTS, News};
-use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted, home_shard};
+use crate::shard::{DumpPlace, Errand, Page, Question, Said, Wanted, Whom, home_shard};
 use crate::supervisor::{State, Supervisor};
 pub use tls::Tls;
 use watchdog::Watchdog;
@@ -56,6 +57,12 @@ pub enum Demand {
     Reload,
     /// To ask the shards, for so many rows.
     Look(Question, usize),
+    /// To say what is known of a topic.
+    Describe(Box<str>),
+    /// To say what is known of the connection of a shard that has this number.
+    Inspect(usize, u32),
+    /// That connections end; of one shard, or of all.
+    Disconnect(Option<usize>, Whom),
     /// To tell the shards of what the authority does not believe any more.
     Revoke(Revocation),
     /// That histories change no more, or change again.
@@ -148,6 +155,8 @@ pub struct Sources {
     pub read_again: Option<ReadAgain>,
     /// Where the names are that the admin listener goes by.
     pub hosts: Hosts,
+    /// Who may ask the admin listener.
+    pub guard: Guard,
     /// The certificates that are shown, if any are.
     pub tls: Option<Tls>,
     /// Who goes by keys and rows that are read again.
@@ -305,6 +314,15 @@ impl Plane {
         task.deadline = now + PATIENCE;
         match task.demand.clone() {
             Demand::Look(question, rows_max) => self.order(&mut task, || Wanted::Ask(question, rows_max)),
+            Demand::Describe(topic) => self.order(&mut task, || Wanted::Describe(topic.clone())),
+            Demand::Inspect(shard, _) | Demand::Disconnect(Some(shard), _) if shard >= self.end.control.shards() => {
+                return reply(task.reply, page::no_shard(self.end.control.shards()));
+            }
+            Demand::Inspect(shard, slot) => self.order_some(&mut task, shard..shard + 1, || Wanted::Inspect(slot)),
+            Demand::Disconnect(shard, whom) => {
+                let shards = shard.map_or(0..self.end.control.shards(), |shard| shard..shard + 1);
+                self.order_some(&mut task, shards, || Wanted::Disconnect(whom.clone()));
+            }
             Demand::Revoke(revocation) => self.order(&mut task, || Wanted::Revoke(Box::new([revocation.clone()]))),
             Demand::Freeze(frozen) => self.order(&mut task, || Wanted::Freeze(frozen)),
             Demand::Sign => self.order(&mut task, || Wanted::Sign),
@@ -317,12 +335,13 @@ impl Plane {
                     self.reloaded(&outcome);
                     return reply(task.reply, outcome);
                 }
-                Ok(reload::Found { config, changed, serving }) => {
+                Ok(reload::Found { config, changed, serving, tokens }) => {
                     if let (Some(tls), Some(serving)) = (&mut self.sources.tls, serving) {
                         tls.replace(serving);
                     }
                     let limits = config.limits();
                     self.sources.hosts.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.hosts);
+                    self.sources.guard.set(tokens);
                     log::set_level(config.log_level);
                     self.sources.config = config;
                     self.observe();
@@ -398,7 +417,10 @@ impl Plane {
                 self.reloaded(&outcome);
                 outcome
             }
-            Demand::Look(_, rows_max) if late.is_empty() => page::rows(said, rows_max),
+            Demand::Look(question, rows_max) if late.is_empty() => page::rows(question, said, rows_max),
+            Demand::Describe(topic) if late.is_empty() => page::topic(&topic, said, &self.sources.config),
+            Demand::Inspect(..) if late.is_empty() => page::connection(said, &self.sources.config),
+            Demand::Disconnect(..) => page::disconnected(&said, &late),
             Demand::Revoke(_) => page::revoked(&said, &late),
             Demand::Dump(.., pages) => {
                 for (_, said) in said {
@@ -409,7 +431,9 @@ impl Plane {
                 return;
             }
             Demand::Freeze(_) | Demand::Settle if late.is_empty() => page::done(),
-            Demand::Look(..) | Demand::Freeze(_) | Demand::Settle => page::late(&late),
+            Demand::Look(..) | Demand::Describe(_) | Demand::Inspect(..) | Demand::Freeze(_) | Demand::Settle => {
+                page::late(&late)
+            }
         };
         reply(to, outcome);
     }
@@ -426,7 +450,7 @@ mod tests {
     use super::*;
     use crate::config::Host;
     use crate::mesh::{Links, join_with_control};
-    use crate::shard::Answer;
+    use crate::shard::{Answer, By};
     use std::os::unix::net::UnixDatagram;
 
     fn plane(shards: usize, read_again: Option<ReadAgain>) -> (Asker, Plane, Vec<Links>) {
@@ -435,9 +459,16 @@ mod tests {
         let (asked, demands) = bounded(DEMANDS_MAX);
         let bell = Doorbell::new().unwrap();
         let end = End { control, bell: bell.clone(), cores: Doorbell::several(1).unwrap(), hash_key: 0 };
-        let hosts = Hosts::default();
-        let supervisor = Default::default();
-        let sources = Sources { config, read_again, hosts, tls: None, authority: None, observed: None, supervisor };
+        let sources = Sources {
+            config,
+            read_again,
+            hosts: Hosts::default(),
+            guard: Guard::default(),
+            tls: None,
+            authority: None,
+            observed: None,
+            supervisor: Default::default(),
+        };
         let plane = Plane::new(end, sources, demands);
         (Asker { asked, bell }, plane, links)
     }
@@ -453,10 +484,13 @@ mod tests {
         let order = links.next_order().unwrap();
         let said = match order.wish {
             Wanted::Set(limits) => Said::Applied(limits),
-            Wanted::Ask(Question::Connections, _) => Said::Connections(Vec::new()),
-            Wanted::Ask(Question::Topics, _) => Said::Topics(Vec::new()),
+            Wanted::Ask(Question::Connections(_), _) => Said::Connections(Vec::new()),
+            Wanted::Ask(Question::Topics(_), _) => Said::Topics(Vec::new()),
             Wanted::Ask(Question::Slow, _) => Said::Slow(Vec::new()),
             Wanted::Tell { .. } => Said::Told,
+            Wanted::Describe(_) => Said::Described(Box::default()),
+            Wanted::Inspect(_) => Said::Inspected(None),
+            Wanted::Disconnect(_) => Said::Disconnected(1),
             Wanted::Revoke(_) => Said::Revoked(0),
             Wanted::Freeze(_) => Said::Frozen,
             Wanted::Sign => Said::Alive,
@@ -472,7 +506,7 @@ mod tests {
     fn a_shard_that_stands_still_is_named() {
         let (asker, mut plane, mut links) = plane(3, None);
         let now = Instant::now();
-        let first = demand(&asker, Demand::Look(Question::Topics, 10));
+        let first = demand(&asker, Demand::Look(Question::Topics(By::Bytes), 10));
         plane.turn(now);
         links.iter_mut().for_each(answer);
         plane.turn(now);
@@ -489,7 +523,7 @@ mod tests {
         assert_eq!(outcome.status, 504);
         assert!(outcome.body.contains("\"late\":[1]"), "{outcome:?}");
 
-        let third = demand(&asker, Demand::Look(Question::Topics, 10));
+        let third = demand(&asker, Demand::Look(Question::Topics(By::Bytes), 10));
         plane.turn(now);
         answer(&mut links[0]);
         answer(&mut links[2]);

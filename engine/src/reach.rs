@@ -170,6 +170,8 @@ marks! {
     GrantRevoked,
     /// There are so many to end with what is taken back that it takes several turns.
     RevokedInTurns,
+    /// There are so many to disconnect, or to look at, that it takes several turns.
+    DisconnectedInTurns,
     /// A subscription ends because a new grant does not give it.
     RightLost,
     /// Limits change while there are connections.

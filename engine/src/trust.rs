@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -39,8 +39,7 @@ pub fn config(ca: Option<&Path>) -> Result<ClientConfig, StartError> {
                 cause: format!("{}: {error}", path.display()),
                 cure: "--ca names a PEM file of authorities, or of the engine's own certificate".to_owned(),
             };
-            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            let known = read.map_err(|error| wrong(&error))?;
+            let known = certificates(path).map_err(|error| wrong(&error))?;
             for certificate in &known {
                 roots.add(certificate.clone()).map_err(|error| wrong(&error))?;
             }
@@ -52,6 +51,14 @@ pub fn config(ca: Option<&Path>) -> Result<ClientConfig, StartError> {
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Reads the certificates in a PEM file, of which there may be none.
+///
+/// # Errors
+/// The file cannot be read, or a certificate in it is broken.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect)
 }
 
 /// Believes what these authorities have signed, and a certificate that is among them itself, as other clients do: `openssl req -x509`

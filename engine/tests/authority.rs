@@ -106,7 +106,9 @@ impl Engine {
         let length = body.len();
         ask(
             self.admin,
-            &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"),
+            &format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            ),
         )
     }
 }

@@ -171,6 +171,7 @@ FIXED = [
     ("TLS handshakes", "4,096", "engine/src/edge/handshakes.rs", "UNDER_WAY_MAX: usize = 4096"),
     ("addresses and subjects that are counted", "262,144", "engine/src/mesh/census.rs", "COUNT_LINES: usize = 1 << 15"),
     ("public listeners", "64", "engine/src/config.rs", "LISTENERS_MAX: usize = 64"),
+    ("tokens of operators", "64", "engine/src/admin/guard.rs", "TOKENS_MAX: usize = 64"),
     ("peers of the admin listener", "64", "engine/src/admin.rs", "PEERS_MAX: usize = 64"),
     ("rows of a list", "1,000", "engine/src/shard/errand.rs", "ROWS_MAX: usize = 1000"),
 ]

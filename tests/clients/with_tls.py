@@ -661,7 +661,7 @@ def test_nothing_secret_is_logged(_):
                 for shown in (good, ["-H", f"Authorization: Bearer {token}x"]):
                     status = curl(f"{url}/topics/{name}", "-d", "x", *shown, "--cacert", str(authority.certificate)).status
                     assert status == (200 if shown is good else 401), (url, status)
-            revoked = curl(f"http://127.0.0.1:{engine.admin_port}/revoke", "-d", '{"sub":"anna"}')
+            revoked = curl(f"http://127.0.0.1:{engine.admin_port}/revoke", "--json", '{"sub":"anna"}')
             assert revoked.status == 200, revoked.body
             assert curl(f"{engine.url}/topics/{name}?token={token}", "-d", "x").status == 401
             trusted = ["--cacert", str(authority.certificate)]

@@ -3,38 +3,37 @@
 //! Owns: the table, and the form of answers. Touches: what [`Watched`] lets it read, and the control plane, which it asks.
 //! Never: waits for what is asked for; that is said [later](Said::Later).
 
-use corecast_protocol::http::head::{Method, Request};
-use corecast_protocol::http::query;
+use corecast_protocol::http::head::{BodyLength, Method, Request};
 use crossbeam_channel::{Receiver, bounded};
 use serde_json::{Map, Value};
 
-use super::{PROCESS_FIELDS, Watched, dashboard, pipe, revoke};
+use super::{PROCESS_FIELDS, Watched, act, dashboard, look, pipe, revoke};
 use crate::control::{self, Demand, Outcome};
 use crate::io::doorbell::Doorbell;
-use crate::shard::{Question, ROWS_MAX};
-
-/// Rows of a list, unless `limit` says otherwise.
-const ROWS: usize = 100;
 
 /// Every page there is.
 const PAGES: &[Page] = &[
-    reads("/", dashboard::page),
+    open(reads("/", dashboard::page)),
     reads("/metrics", dashboard::metrics),
-    reads("/healthz", |_| Reply::text(200, "ok").into()),
-    reads("/readyz", readiness),
+    open(reads("/healthz", |_| Reply::text(200, "ok").into())),
+    open(reads("/readyz", readiness)),
     reads("/stats", statistics),
-    reads("/connections", |asked| look(Question::Connections, asked)),
-    reads("/topics", |asked| look(Question::Topics, asked)),
-    reads("/slow", |asked| look(Question::Slow, asked)),
+    reads("/connections", look::connections),
+    reads("/connection", look::one_connection),
+    reads("/topics", look::topics),
+    reads("/topic", look::one_topic),
+    reads("/slow", look::slow),
     reads("/revoked", revoke::list),
-    reads("/dashboard.css", dashboard::style),
-    reads("/dashboard.js", dashboard::script),
-    reads("/uplot.js", dashboard::plot),
-    reads("/uplot.css", dashboard::plot_style),
-    reads("/corecast.js", dashboard::client),
-    Page { path: pipe::PATH, methods: "GET", body: Body::Ignored, answer: piped },
+    open(reads("/dashboard.css", dashboard::style)),
+    open(reads("/dashboard.js", dashboard::script)),
+    open(reads("/uplot.js", dashboard::plot)),
+    open(reads("/uplot.css", dashboard::plot_style)),
+    open(reads("/corecast.js", dashboard::client)),
+    Page { methods: "GET", ..reads(pipe::PATH, piped) },
     does("/reload", Body::Ignored, |asked| asked.demand(Demand::Reload)),
-    does("/revoke", Body::Awaited, revoke::revoke),
+    does("/revoke", Body::Json, revoke::revoke),
+    does("/disconnect", Body::Json, act::disconnect),
+    does("/drain", Body::Json, act::drain),
 ];
 
 /// A path, and what is answered there.
@@ -44,6 +43,8 @@ struct Page {
     /// What it takes, as `Allow` has it.
     methods: &'static str,
     body: Body,
+    /// It is shown to whoever reaches the listener, also where a token is needed for others.
+    is_open: bool,
     answer: fn(&Asked<'_>) -> Said,
 }
 
@@ -52,18 +53,23 @@ struct Page {
 enum Body {
     /// It is not waited for.
     Ignored,
-    /// The answer depends on it.
-    Awaited,
+    /// The answer depends on it; if there is one, it is JSON.
+    Json,
 }
 
 /// Makes a page that is looked at.
 const fn reads(path: &'static str, answer: fn(&Asked<'_>) -> Said) -> Page {
-    Page { path, methods: "GET, HEAD", body: Body::Ignored, answer }
+    Page { path, methods: "GET, HEAD", body: Body::Ignored, is_open: false, answer }
 }
 
 /// Makes a page that does something.
 const fn does(path: &'static str, body: Body, answer: fn(&Asked<'_>) -> Said) -> Page {
-    Page { path, methods: "POST", body, answer }
+    Page { path, methods: "POST", body, is_open: false, answer }
+}
+
+/// Makes a page one that needs no token.
+const fn open(page: Page) -> Page {
+    Page { is_open: true, ..page }
 }
 
 /// A request, and what it may ask of the engine.
@@ -82,10 +88,8 @@ pub(super) struct Reply {
     pub(super) body: String,
     /// HEAD: all but the body.
     pub(super) head_only: bool,
-    /// What is allowed instead, if it is not.
-    pub(super) allow: &'static str,
-    /// Headers besides.
-    pub(super) headers: &'static [(&'static str, &'static str)],
+    /// Headers that go with it.
+    pub(super) headers: Vec<(&'static str, &'static str)>,
 }
 
 /// What a request is told.
@@ -119,7 +123,7 @@ impl Said {
 impl Reply {
     pub(super) fn text(status: u16, body: impl Into<String>) -> Reply {
         let body = body.into() + "\n";
-        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, allow: "", headers: &[] }
+        Reply { status, content_type: "text/plain; charset=utf-8", body, head_only: false, headers: Vec::new() }
     }
 
     pub(super) fn json(status: u16, body: impl Into<String>) -> Reply {
@@ -132,7 +136,7 @@ impl Reply {
     }
 
     fn not_allowed(allow: &'static str) -> Reply {
-        Reply { allow, ..Reply::text(405, format!("only {allow} are answered here")) }
+        Reply { headers: vec![("Allow", allow)], ..Reply::text(405, format!("only {allow} are answered here")) }
     }
 }
 
@@ -142,6 +146,10 @@ impl Asked<'_> {
         let Some(page) = page_at(self.request.path) else {
             return Reply::text(404, format!("no such page; there are {}", pages())).into();
         };
+        if !page.is_open && !self.is_let_in() {
+            let text = "this needs a token of the file that admin-token names: Authorization: Bearer TOKEN";
+            return Reply { headers: vec![("WWW-Authenticate", "Bearer")], ..Reply::text(401, text) }.into();
+        }
         let method = self.request.method;
         match page.methods {
             "POST" if method != Method::Post => Reply::not_allowed(page.methods).into(),
@@ -150,6 +158,17 @@ impl Asked<'_> {
             _ if method != Method::Get => Reply::not_allowed(page.methods).into(),
             _ => (page.answer)(self),
         }
+    }
+
+    /// Says whether whoever asks may. Browsers give a WebSocket no headers of the page's: its token is a subprotocol, as at the engine itself.
+    fn is_let_in(&self) -> bool {
+        let headers = &self.request.headers;
+        let bearer = |name: &'_ [u8]| {
+            let token = name.strip_prefix(b"bearer.").and_then(|token| std::str::from_utf8(token).ok());
+            token.is_some_and(|token| self.watched.guard.is_let_in(Some(token)))
+        };
+        self.watched.guard.lets_in(headers.authorization)
+            || headers.upgrade_websocket && headers.sec_websocket_protocol.members().any(bearer)
     }
 
     /// Asks the control plane.
@@ -172,9 +191,24 @@ fn page_at(path: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.path == path)
 }
 
-/// Says whether what is answered at a path depends on the body of the request.
-pub(super) fn awaits_body(path: &str) -> bool {
-    page_at(path).is_some_and(|page| page.body == Body::Awaited)
+/// Returns how long a body is that is to be waited for before a request is answered.
+///
+/// # Errors
+/// What is said to one that is not taken.
+pub(super) fn awaited_body(request: &Request<'_>, bytes_max: usize) -> Result<usize, Reply> {
+    if request.method != Method::Post || page_at(request.path).is_none_or(|page| page.body == Body::Ignored) {
+        return Ok(0);
+    }
+    let length = match request.body {
+        BodyLength::None | BodyLength::Sized(0) => return Ok(0),
+        BodyLength::Chunked => return Err(Reply::text(411, "say Content-Length")),
+        BodyLength::Sized(length) => length,
+    };
+    let media = request.headers.content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+    if !media.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Reply::text(415, "bodies are JSON here: say Content-Type: application/json"));
+    }
+    usize::try_from(length).ok().filter(|length| *length <= bytes_max).ok_or_else(|| Reply::text(413, "too large"))
 }
 
 /// Names all pages: those that are looked at, and behind them those that do something.
@@ -185,15 +219,6 @@ pub fn pages() -> String {
         pages.map(|page| page.path).collect::<Vec<_>>().join(" ")
     };
     format!("{}, POST {}", all(false), all(true))
-}
-
-/// Asks the shards a question, for so many rows as the query says.
-fn look(question: Question, asked: &Asked<'_>) -> Said {
-    let limit = query::value(asked.request.query, "limit").map(|limit| limit.parse::<usize>().unwrap_or(0));
-    match limit.unwrap_or(ROWS) {
-        rows @ 1..=ROWS_MAX => asked.demand(Demand::Look(question, rows)),
-        _ => Reply::text(400, format!("limit is a number from 1 to {ROWS_MAX}")).into(),
-    }
 }
 
 /// A WebSocket to the engine itself.

@@ -24,7 +24,7 @@ const POLICY: &[(&str, &str)] = &[
 ];
 
 fn asset(content_type: &'static str, text: &'static str) -> Said {
-    Reply { status: 200, content_type, body: text.to_owned(), head_only: false, allow: "", headers: POLICY }.into()
+    Reply { status: 200, content_type, body: text.to_owned(), head_only: false, headers: POLICY.to_vec() }.into()
 }
 
 pub(super) fn page(_: &Asked<'_>) -> Said {

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use corecast_protocol::http::date::date;
-use corecast_protocol::http::head::{self, BodyLength, Request};
+use corecast_protocol::http::head::{self, Request};
 use corecast_protocol::http::response::{self, Framing, Head};
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use crossbeam_channel::{Receiver, TryRecvError};
 
-use super::answer::{Reply, Said, awaits_body};
+use super::answer::{Reply, Said, awaited_body};
 use super::pipe::Pipe;
 use super::socket::Stream;
 use super::{ANSWER, BODY_BYTES_MAX, DEADLINE, HEAD_BYTES_MAX};
@@ -187,22 +187,12 @@ impl Peer {
 
 /// Returns the body of a request, or nothing if more of it has to come. Bodies of requests that need none are not waited for.
 fn body_in<'b>(request: &Request<'_>, arrived: &'b [u8]) -> Result<Option<&'b [u8]>, Reply> {
-    if !awaits_body(request.path) {
-        return Ok(Some(&[]));
-    }
-    match request.body {
-        BodyLength::None => Ok(Some(&[])),
-        BodyLength::Sized(length) if length > BODY_BYTES_MAX as u64 => Err(Reply::text(413, "too large")),
-        BodyLength::Sized(length) => Ok(arrived.get(..length as usize)),
-        BodyLength::Chunked => Err(Reply::text(411, "say Content-Length")),
-    }
+    awaited_body(request, BODY_BYTES_MAX).map(|length| arrived.get(..length))
 }
 
 fn encode(reply: &Reply) -> Vec<u8> {
     let mut out = [0; 1024];
     let mut writer = Writer::new(&mut out);
-    let allow = (!reply.allow.is_empty()).then_some(("Allow", reply.allow));
-    let extra: Vec<(&str, &str)> = allow.into_iter().chain(reply.headers.iter().copied()).collect();
     let date = date(unix_s());
     let head = Head {
         date: std::str::from_utf8(&date).ok(),
@@ -212,7 +202,7 @@ fn encode(reply: &Reply) -> Vec<u8> {
         framing: Framing::Sized(reply.body.len() as u64),
         http10: false,
         keep_alive: false,
-        extra: &extra,
+        extra: &reply.headers,
     };
     response::head(&mut writer, &head);
     let length = writer.finish().expect("a head of constants fits 1 KiB");

@@ -16,6 +16,15 @@ fn running(ready: Arc<Mutex<Result<(), String>>>) -> SocketAddr {
 }
 
 fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -> SocketAddr {
+    with_guard(ready, control, Guard::default(), None)
+}
+
+fn with_guard(
+    ready: Arc<Mutex<Result<(), String>>>,
+    control: Option<Asker>,
+    guard: Guard,
+    drain: Option<Drain>,
+) -> SocketAddr {
     let listener =
         Listener::bind(&[Listen::read("127.0.0.1:0").unwrap()], UnixAccess::default(), &mut Vec::new()).unwrap();
     let address = listener.addresses()[0].socket().unwrap();
@@ -28,6 +37,8 @@ fn with_control(ready: Arc<Mutex<Result<(), String>>>, control: Option<Asker>) -
         }),
         ready: Box::new(move || ready.lock().unwrap().clone()),
         hosts: Arc::new(RwLock::new(vec!["stats.example".to_owned()])),
+        guard,
+        drain,
         control,
         authority: None,
         retired: None,
@@ -152,9 +163,11 @@ fn control(shards: usize) -> (Asker, Vec<Links>) {
         config,
         read_again: None,
         hosts: Hosts::default(),
+        guard: Guard::default(),
         tls: None,
         authority: None,
         observed: None,
+        supervisor: Default::default(),
     };
     (control::start(end, sources).unwrap(), links)
 }
@@ -202,6 +215,101 @@ fn demands_are_refused() {
     }
     let (status, _) = post(running(Arc::new(Mutex::new(Ok(())))), "");
     assert_eq!(status, 503, "no control plane");
+}
+
+/// Asks with a method, further lines of the head, and a body.
+fn send(address: SocketAddr, words: &str, lines: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    ask(address, &format!("{words} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"))
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// Where tokens are asked for, nothing is said or done without one but health and readiness, and how to show one is said.
+#[test]
+fn tokens_are_asked_for() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "an-operator-token\n").unwrap();
+    let guard = Guard::default();
+    guard.set(guard::Tokens::read(Some(file.path())).unwrap());
+    let (to, drains) = bounded(1);
+    let drain = Drain { to, time_max: Duration::from_secs(10) };
+    let address = with_guard(Arc::new(Mutex::new(Ok(()))), None, guard.clone(), Some(drain));
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get(address, path).0, 200, "{path}");
+    }
+    for lines in ["", "Authorization: Bearer another-token-than-that\r\n", "Authorization: Basic an-operator-token\r\n"]
+    {
+        for words in
+            ["GET /stats", "HEAD /stats", "GET /connections", "POST /reload", "POST /drain", "POST /disconnect"]
+        {
+            let (status, body) = send(address, words, &format!("{JSON}{lines}"), "");
+            assert_eq!(status, 401, "{words} {lines}: {body}");
+        }
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\r\nWWW-Authenticate: Bearer\r\n") && answer.contains("admin-token"), "{answer}");
+    assert!(drains.is_empty(), "nobody was heard");
+    let shown = "Authorization: Bearer an-operator-token\r\n";
+    assert_eq!(send(address, "GET /stats", shown, "").0, 200);
+    assert_eq!(send(address, "POST /drain", shown, ""), (202, "{\"draining\":true}\n".to_owned()));
+    assert_eq!(drains.try_recv(), Ok(None));
+    guard.set(guard::Tokens::default());
+    assert_eq!(get(address, "/stats").0, 200, "a reload holds at once");
+}
+
+/// Bodies are JSON and say so; how long a drain may take is said in seconds, and no longer than shutdown-timeout.
+#[test]
+fn bodies_are_json() {
+    let (to, drains) = bounded(1);
+    let drain = Drain { to, time_max: Duration::from_secs(10) };
+    let address = with_guard(Arc::new(Mutex::new(Ok(()))), None, Guard::default(), Some(drain));
+    for (lines, body, expected, cause) in [
+        ("", "{\"seconds\":5}", 415, "application/json"),
+        ("Content-Type: text/plain\r\n", "{\"seconds\":5}", 415, "application/json"),
+        (JSON, "{\"seconds\":11}", 400, "shutdown-timeout allows, 10"),
+        (JSON, "{\"second\":1}", 400, "`second` is not known"),
+        (JSON, "{", 400, "no JSON"),
+        (JSON, "[]", 400, "no object"),
+        ("Content-Type: Application/JSON; charset=utf-8\r\n", "{\"seconds\":5}", 202, "draining"),
+    ] {
+        let (status, said) = send(address, "POST /drain", lines, body);
+        assert!(status == expected && said.contains(cause), "{lines}{body}: {status} {said}");
+    }
+    assert_eq!(drains.try_recv(), Ok(Some(Duration::from_secs(5))));
+    assert_eq!(send(address, "POST /drain", JSON, &"x".repeat(HEAD_BYTES_MAX + 1)).0, 413);
+    let chunked = "POST /drain HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(ask(address, chunked).0, 411);
+    assert_eq!(get(address, "/drain").0, 405);
+    assert!(drains.is_empty(), "what is refused does nothing");
+}
+
+/// What is asked for with words that are not known, or with values that are none, is refused by name.
+#[test]
+fn questions_are_read_strictly() {
+    let (asker, _links) = control(1);
+    let address = with_control(Arc::new(Mutex::new(Ok(()))), Some(asker));
+    for (path, cause) in [
+        ("/topics?sort=size", "sort is one of bytes, messages, rate, readers"),
+        ("/topics?kind=line", "`kind` is nothing that can be asked here; there is limit, sort"),
+        ("/connections?kind=smoke", "kind is one of http, "),
+        ("/connections?peer=nobody", "peer is an address"),
+        ("/connections?peer=%zz", "peer is an address"),
+        ("/slow?sort=rate", "`sort` is nothing"),
+        ("/topic", "say which"),
+        ("/topic?topic=a//b", "topic: "),
+        ("/topic?topic=", "topic: "),
+        ("/connection?shard=0", "say which"),
+        ("/connection?shard=0&slot=-1", "say which"),
+    ] {
+        let (status, body) = get(address, path);
+        assert!(status == 400 && body.contains(cause), "{path}: {status} {body}");
+    }
+    let (status, body) = get(address, "/connection?shard=1&slot=0");
+    assert!(status == 404 && body.contains("they are 0 to 0"), "{status} {body}");
 }
 
 /// A taken port is told with a cure.

@@ -10,13 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use crate::io::check::{StartError, no_thread};
 use crate::io::doorbell::Doorbell;
+use crate::trust::certificates;
 
 /// Largest answer in bytes: a key set with chains of certificates has some 100 KiB.
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
@@ -124,9 +123,7 @@ pub(super) fn roots(path: Option<&Path>) -> Result<RootCerts, StartError> {
         cause: format!("auth-ca {}: {error}", path.display()),
         cure: "name a PEM file with the certificates of the authorities".to_owned(),
     };
-    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let roots = read.map_err(|error| wrong(&error))?;
+    let roots = certificates(path).map_err(|error| wrong(&error))?;
     let mut checked = rustls::RootCertStore::empty();
     for root in &roots {
         checked.add(root.clone()).map_err(|error| wrong(&error))?;

@@ -3,6 +3,7 @@
 //!
 //! What it prints is itself a configuration file, with the origin of every value behind it.
 
+use corecast::admin::guard::Tokens;
 use corecast::authority::Prepared;
 use corecast::config::{self, Flags, Loaded, SETTINGS};
 use corecast::edge::Serving;
@@ -74,6 +75,7 @@ fn judge_host(loaded: &Loaded) -> Result<(), StartError> {
 
 /// Judges whether the files of keys and rows can be read.
 fn judge_files(loaded: &Loaded) -> Result<(), Vec<StartError>> {
+    Tokens::read(loaded.config.admin_token.as_deref()).map_err(|problem| vec![problem])?;
     Prepared::read(&loaded.config.authority).map(|_| ())
 }
 

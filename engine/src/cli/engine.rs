@@ -2,7 +2,8 @@
 
 use std::os::unix::net::SocketAddr;
 
-use corecast::admin::{Reading, Watched};
+use corecast::admin::guard::Guard;
+use corecast::admin::{Drain, Reading, Watched};
 use corecast::authority::Desk;
 use corecast::bound::Bound;
 use corecast::config::{Config, Listen};
@@ -91,7 +92,15 @@ impl Engine {
     }
 
     /// Returns what the admin listener may look at.
-    pub(super) fn watched(&self, hosts: Hosts, control: Asker, authority: Desk, retired: Receiver<()>) -> Watched {
+    pub(super) fn watched(
+        &self,
+        hosts: Hosts,
+        guard: Guard,
+        drain: Drain,
+        control: Asker,
+        authority: Desk,
+        retired: Receiver<()>,
+    ) -> Watched {
         let (board, state) = (self.node.board().clone(), self.node.board().clone());
         Watched {
             read: Box::new(move || {
@@ -109,6 +118,8 @@ impl Engine {
                 move || if state.draining() { Err("the engine is shutting down".to_owned()) } else { Ok(()) },
             ),
             hosts,
+            guard,
+            drain: Some(drain),
             control: Some(control),
             authority: Some(authority),
             retired: Some(retired),

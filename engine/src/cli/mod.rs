@@ -4,12 +4,15 @@
 //! that returns an [`Outcome`]; only [`run`] turns it into text on stderr and an exit status:
 //! 0 fine, 1 failed while running, 2 wrong usage or cannot start, with the cause and the cure.
 
+mod admin;
 mod check;
 mod client;
+mod columns;
 mod completions;
 mod engine;
 mod inherit;
 mod man;
+mod operate;
 mod plan;
 mod print;
 mod publish;
@@ -18,6 +21,7 @@ mod serve;
 mod snapshot;
 mod subscribe;
 mod token;
+mod top;
 mod tune;
 mod url;
 mod wire;
@@ -65,6 +69,24 @@ enum Word {
     Sub(subscribe::Arguments),
     /// Saves what a running engine remembers, or reads what was saved.
     Snapshot(snapshot::Arguments),
+    /// Shows what a running engine does, second by second.
+    Top(top::Arguments),
+    /// Lists topics: those that remember most, or that most is published to.
+    Topics(operate::Topics),
+    /// Says what is known of a topic.
+    Topic(operate::Topic),
+    /// Lists connections.
+    Connections(operate::Connections),
+    /// Says what is known of a connection.
+    Connection(operate::Connection),
+    /// Lists subscribers that have not been sent everything.
+    Slow(operate::Slow),
+    /// Ends connections.
+    Disconnect(operate::Disconnect),
+    /// Has the engine tell its clients to come back, and end.
+    Drain(operate::Drain),
+    /// Has the engine read its configuration again.
+    Reload(operate::Reload),
     /// Makes a token for trying, a secret or an API key; says what a token gives.
     Token(token::Arguments),
     /// Says what of this host would limit the engine, explains it, and raises limits.
@@ -101,6 +123,15 @@ pub(crate) fn run() -> ExitCode {
         Some(Word::Pub(arguments)) => publish::run(&arguments),
         Some(Word::Sub(arguments)) => subscribe::run(&arguments),
         Some(Word::Snapshot(arguments)) => snapshot::run(&arguments),
+        Some(Word::Top(arguments)) => top::run(&arguments),
+        Some(Word::Topics(arguments)) => operate::topics(&arguments),
+        Some(Word::Topic(arguments)) => operate::topic(&arguments),
+        Some(Word::Connections(arguments)) => operate::connections(&arguments),
+        Some(Word::Connection(arguments)) => operate::connection(&arguments),
+        Some(Word::Slow(arguments)) => operate::slow(&arguments),
+        Some(Word::Disconnect(arguments)) => operate::disconnect(&arguments),
+        Some(Word::Drain(arguments)) => operate::drain(&arguments),
+        Some(Word::Reload(arguments)) => operate::reload(&arguments),
         Some(Word::Token(arguments)) => token::run(&arguments),
         Some(Word::Tune(arguments)) => tune::run(&arguments),
         Some(Word::Plan(arguments)) => plan::run(&arguments),

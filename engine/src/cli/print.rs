@@ -92,7 +92,7 @@ fn shaped(shape: Shape, topic: &str, cursor: Cursor, event: Option<&str>, payloa
 }
 
 /// Escapes what would leave the line or drive a terminal; a tab does neither.
-fn tame(letter: char) -> impl Iterator<Item = char> {
+pub(super) fn tame(letter: char) -> impl Iterator<Item = char> {
     let harmful = letter.is_control() && letter != '\t';
     let escaped = harmful.then(|| letter.escape_default());
     let plain = (!harmful).then_some(letter);

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use corecast::admin::guard::{Guard, Tokens};
 use corecast::authority::{self, Desk, Prepared};
 use corecast::config::{self, Config, Flags, Host, Listen};
 use corecast::control::{self, Asker, Demand, Hosts, ReadAgain, Sources, Tls};
@@ -56,7 +57,12 @@ pub(super) fn run(flags: &Flags) -> Outcome {
         Ok(prepared) => prepared,
         Err(problems) => return Outcome::CannotStart(problems),
     };
-    match start(&config, flags, serving, prepared) {
+    let guard = Guard::default();
+    match Tokens::read(config.admin_token.as_deref()) {
+        Ok(tokens) => guard.set(tokens),
+        Err(problem) => return Outcome::CannotStart(vec![problem]),
+    };
+    match start(&config, flags, serving, prepared, &guard) {
         Ok(running) => running.until_stopped(&config),
         Err(problem) => Outcome::CannotStart(vec![problem]),
     }
@@ -87,13 +93,21 @@ struct Running {
     engine: Engine,
     signals: Receiver<i32>,
     control: Asker,
+    /// Says that an operator wants it to end, and in which time, if he said so.
+    drains: (Sender<Option<Duration>>, Receiver<Option<Duration>>),
     /// Says that everything is somebody else's now.
     given: (Sender<Wish>, Receiver<Wish>),
     succession: Succession,
     supervisor: Supervisor,
 }
 
-fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Prepared) -> Result<Running, StartError> {
+fn start(
+    config: &Config,
+    flags: &Flags,
+    serving: Option<Serving>,
+    prepared: Prepared,
+    guard: &Guard,
+) -> Result<Running, StartError> {
     let begun = Instant::now();
     // Before the engine: a signal that comes while it starts must stop it too.
     let signals =
@@ -107,7 +121,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     let authority = authority(&mut engine, prepared);
     let control = authority.and_then(|authority| {
         let told = (supervisor.clone(), supervisor::watchdog());
-        Ok((control(&mut engine, config, (flags, told), &hosts, tls, &authority)?, authority))
+        Ok((control(&mut engine, config, (flags, told), (&hosts, guard), tls, &authority)?, authority))
     });
     let listening = control.and_then(|control| Ok((control, Inheritance::take(config, &mut engine)?)));
     let ((control, authority), Inheritance { bound, admin, handover, sockets, taken_over }) = match listening {
@@ -120,7 +134,9 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     engine.let_in(bound);
     let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
     let (retire, retired) = bounded(1);
-    let watched = engine.watched(hosts, control.clone(), authority, retired);
+    let drains = bounded(1);
+    let drain = admin::Drain { to: drains.0.clone(), time_max: Duration::from_millis(config.shutdown_timeout_ms) };
+    let watched = engine.watched(hosts, guard.clone(), drain, control.clone(), authority, retired);
     let bell = admin.as_ref().map(admin::Listener::bell);
     let mut files = admin.map_or_else(Vec::new, |listener| listener.serve(watched));
     let given = bounded(1);
@@ -149,7 +165,7 @@ fn start(config: &Config, flags: &Flags, serving: Option<Serving>, prepared: Pre
     let status = status(config, engine.local_addresses());
     supervisor.tell(if taken_over { State::TookOver(&status) } else { State::Ready(&status) });
     let succession = Succession { files, sockets, over, retire, bell };
-    Ok(Running { engine, signals, control, given, succession, supervisor })
+    Ok(Running { engine, signals, control, drains, given, succession, supervisor })
 }
 
 /// Starts the authority, which says who may do what.
@@ -169,7 +185,7 @@ fn control(
     engine: &mut Engine,
     config: &Config,
     (flags, supervisor): (&Flags, (Supervisor, Option<Duration>)),
-    hosts: &Hosts,
+    (hosts, guard): (&Hosts, &Guard),
     tls: Option<Tls>,
     authority: &Desk,
 ) -> Result<Asker, StartError> {
@@ -190,6 +206,7 @@ fn control(
         // Without a configuration file, certificates are files that may have changed.
         read_again: (has_file || tls.is_some()).then_some(read_again),
         hosts: hosts.clone(),
+        guard: guard.clone(),
         tls,
         authority: Some(authority.clone()),
         observed: Some(engine.observed().clone()),
@@ -309,7 +326,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl Running {
     fn until_stopped(self, config: &Config) -> Outcome {
-        let Running { mut engine, signals, control, given, succession, supervisor } = self;
+        let Running { mut engine, signals, control, drains, given, succession, supervisor } = self;
         let why = loop {
             crossbeam_channel::select! {
                 recv(signals) -> signal => match signal {
@@ -323,6 +340,7 @@ impl Running {
                     Ok(signal) => break Stop::Signal(signal),
                     Err(_) => return Outcome::Failed("the thread that waits for signals is gone".to_owned()),
                 },
+                recv(drains.1) -> time => if let Ok(time) = time { break Stop::Demand(time) },
                 recv(given.1) -> wish => if let Ok(wish) = wish { break Stop::Given(wish) },
                 // A shard that cannot go on asks all others to drain: without it nobody would be served right.
                 default(LOOK_EVERY) => {}
@@ -336,6 +354,10 @@ impl Running {
             Stop::Signal(signal) => {
                 let (drain_ms, timeout_ms) = (config.drain_time_ms, config.shutdown_timeout_ms);
                 tracing::info!(signal = name(signal), drain_ms, timeout_ms, "stopping");
+            }
+            Stop::Demand(time) => {
+                let (seconds, timeout_ms) = (time.map(|time| time.as_secs()), config.shutdown_timeout_ms);
+                tracing::info!(seconds, timeout_ms, "stopping, as an operator wants it");
             }
             // It is said where it happened.
             Stop::Given(_) => {}
@@ -371,6 +393,8 @@ impl Running {
 pub(super) enum Stop {
     /// A signal.
     Signal(i32),
+    /// An operator's demand, with the time that it may take, if he said so.
+    Demand(Option<Duration>),
     /// Everything is somebody else's.
     Given(Wish),
     /// A shard ended by itself.

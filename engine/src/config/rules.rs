@@ -350,6 +350,25 @@ pub fn explain(loaded: &Loaded, name: &str) -> Result<String, String> {
     Ok(text)
 }
 
+/// Returns what holds for a topic: each key that has a value, that value as the file would have it without quotes, and the pattern of the
+/// rule that says it, if it is not the setting or the default that does.
+#[must_use]
+pub fn terms(config: &Config, name: &str) -> Vec<(&'static str, String, Option<String>)> {
+    let rules = config.rules.with_own();
+    let matching = || rules.iter().filter(|rule| pattern::matches(&rule.pattern, name));
+    let term = |key: &RuleKey| {
+        let said = matching().find_map(|rule| Some(((key.show)(&rule.terms)?, Some(rule.pattern.to_string()))));
+        let setting = || SETTINGS.iter().find(|setting| setting.key == key.key);
+        let otherwise = || match (setting(), key.default) {
+            (Some(setting), _) => Some(((setting.show)(config), None)),
+            (None, Some(UNSAID) | None) => None,
+            (None, Some(default)) => Some((default.to_owned(), None)),
+        };
+        said.or_else(otherwise).map(|(value, pattern)| (key.key, value, pattern))
+    };
+    RULE_KEYS.iter().filter_map(term).collect()
+}
+
 /// Writes a pattern as a TOML string: what else would have to be escaped is in none.
 fn quoted(pattern: &str) -> String {
     format!("\"{}\"", pattern.replace('\\', "\\\\").replace('"', "\\\""))
@@ -551,6 +570,12 @@ match = \"ok\"
         assert!(line("lag").starts_with("lag = \"replay\" # match = \"prices/eur\", "), "{said}");
         assert!(line("lag").ends_with(":19") && line("history-messages").ends_with(":20"), "{said}");
         assert!(line("every").starts_with("every = 100 # match = \"prices/#\", "), "{said}");
+        let short = terms(&loaded.config, "prices/eur");
+        let of =
+            |key: &str| short.iter().find(|(name, ..)| *name == key).map(|(_, value, by)| (&**value, by.as_deref()));
+        assert_eq!(of("lag"), Some(("replay", Some("prices/eur"))), "{short:?}");
+        assert_eq!(of("every"), Some(("100", Some("prices/#"))), "{short:?}");
+        assert_eq!(terms(&loaded.config, "news").iter().find(|(key, ..)| *key == "publish"), None);
         let said = explain(&loaded, "$sys/occupancy/prices/eur").unwrap();
         assert!(
             said.contains("history-messages = 1 ") && said.contains("# match = \"$sys/occupancy/#\", default"),

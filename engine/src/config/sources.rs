@@ -376,7 +376,7 @@ mod tests {
                 _ if setting.kind == Kind::Switch => ["true", "false", "true"],
                 "token-cookie" => ["a", "b", "c"],
                 "token-key" => ["secret:/a", "pem:/b", "https://c"],
-                "api-keys" | "auth-ca" | "certificate-grants" | "revocations" => ["/a", "./b", "/c/d"],
+                "api-keys" | "auth-ca" | "certificate-grants" | "revocations" | "admin-token" => ["/a", "./b", "/c/d"],
                 "token-expiry" => ["optional", "required", "optional"],
                 "token-leeway" | "token-max-age" | "auth-cache" | "auth-down" => ["2m", "3m", "4m"],
                 "auth-url" => ["https://a", "https://b/c", "http://127.0.0.1"],

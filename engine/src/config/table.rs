@@ -100,6 +100,7 @@ impl Config {
         Config {
             listen: Vec::new(),
             admin: Vec::new(),
+            admin_token: None,
             cores: Vec::new(),
             shards: 0,
             memory_bytes: 0,

@@ -294,6 +294,18 @@ pub(super) const ROWS: &[Setting] = &[
         set: |c, text, _| units::switch(text).map(|v| c.authority.plain_http = v),
         show: |c| c.authority.plain_http.to_string(),
     },
+    Setting {
+        heading: WHO,
+        key: "admin-token",
+        value: "FILE",
+        default: "none",
+        help: "File of the tokens of operators, one a line, each of 16 bytes or more: the admin listener answers only who shows one of \
+               them (Authorization: Bearer), but for /healthz and /readyz. Read again with the configuration",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| unless("none", text, path).map(|v| c.admin_token = v),
+        show: |c| shown("none", c.admin_token.as_ref()),
+    },
 ];
 
 #[cfg(test)]
@@ -325,6 +337,7 @@ mod tests {
             ("auth-down", "10m"),
             ("auth-ca", "/etc/corecast/ca.pem"),
             ("auth-plain-http", "true"),
+            ("admin-token", "/etc/corecast/admin-token"),
         ];
         assert_eq!(other.map(|(key, _)| key).to_vec(), ROWS.iter().map(|s| s.key).collect::<Vec<_>>());
         let default = Config::default_on(&host());

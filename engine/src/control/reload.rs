@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::{Outcome, Sources};
+use crate::admin::guard::Tokens;
 use crate::authority::{Prepared, Settings};
 use crate::config::{self, Config};
 use crate::edge::Serving;
@@ -19,6 +20,8 @@ pub(super) struct Found {
     pub(super) changed: Vec<&'static str>,
     /// Certificates, if other ones are to be shown.
     pub(super) serving: Option<Serving>,
+    /// Tokens of operators.
+    pub(super) tokens: Tokens,
 }
 
 /// Reads the configuration again, and the files of certificates.
@@ -27,10 +30,12 @@ pub(super) struct Found {
 /// What is said if nothing changes: because nothing has, because it is wrong, or because it cannot while the engine runs.
 pub(super) fn read(sources: &Sources) -> Result<Found, Outcome> {
     let Some(read_again) = &sources.read_again else {
+        let tokens = Tokens::read(sources.config.admin_token.as_deref()).map_err(|problem| wrong(&[problem]))?;
         files(sources, &sources.config.authority)?;
+        let changed: &[&str] = if sources.guard.set(tokens) { &["admin-token"] } else { &[] };
         let reason = "there is no configuration file to read again; start with --config FILE";
-        tracing::info!("{reason}");
-        return Err(said(200, &json!({ "changed": [], "reason": reason })));
+        tracing::info!(changed = changed.join(" "), "{reason}");
+        return Err(said(200, &json!({ "changed": changed, "reason": reason })));
     };
     let config = read_again().map_err(|problems| wrong(&problems))?;
     let changes = config::changes(&sources.config, &config);
@@ -52,12 +57,16 @@ pub(super) fn read(sources: &Sources) -> Result<Found, Outcome> {
         }
         _ => None,
     };
+    let tokens = Tokens::read(config.admin_token.as_deref()).map_err(|problem| wrong(&[problem]))?;
+    if sources.guard.differs(&tokens) && !changed.contains(&"admin-token") {
+        changed.push("admin-token");
+    }
     files(sources, &config.authority)?;
     if changed.is_empty() {
         tracing::info!("the configuration was read again, and is as before");
         return Err(said(200, &json!({ "changed": [] })));
     }
-    Ok(Found { config, changed, serving })
+    Ok(Found { config, changed, serving, tokens })
 }
 
 /// Has the authority go by what is in the files of its settings now.
@@ -100,6 +109,7 @@ fn said(status: u16, body: &serde_json::Value) -> Outcome {
 mod tests {
     use super::super::Hosts;
     use super::*;
+    use crate::admin::guard::Guard;
     use crate::config::Host;
 
     fn sources(new: Result<Config, Vec<StartError>>) -> Sources {
@@ -108,6 +118,7 @@ mod tests {
             config,
             read_again: Some(Box::new(move || new.clone())),
             hosts: Hosts::default(),
+            guard: Guard::default(),
             tls: None,
             authority: None,
             observed: None,

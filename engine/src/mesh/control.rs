@@ -140,10 +140,10 @@ impl Links {
 mod tests {
     use super::super::join_with_control;
     use super::*;
-    use crate::shard::{Question, Wanted};
+    use crate::shard::{By, Question, Wanted};
 
     fn order(number: u64) -> Errand {
-        Errand { number, wish: Wanted::Ask(Question::Topics, 1) }
+        Errand { number, wish: Wanted::Ask(Question::Topics(By::Bytes), 1) }
     }
 
     /// Orders come in order, wake a core that rests, once, and keep one awake that is about to.

@@ -1,43 +1,54 @@
 //! What the control plane wants of a shard: new limits, and answers to what an operator asks.
 //!
-//! Owns: the orders, the answers, and the one order that is being done. Touches: reads everything, changes the limits; what is taken
-//! back is taken by [`super::grant::revoke`], and what is handed over goes by [`super::handover`].
-//! Never: takes longer than a slice of a turn ([`LOOKS`]), waits for the control plane, or grows: each order has one answer of
-//! bounded length. A look that takes several turns is no snapshot: what moves meanwhile may be missing, or stand there twice.
+//! Owns: the orders, the answers, and the one order that is being done. Touches: changes the limits; questions are answered by
+//! [`super::look`], connections end by [`super::disconnect`], what is taken back is taken by [`super::grant::revoke`], and what is handed
+//! over goes by [`super::handover`]. Never: takes longer than a slice of a turn, waits for the control plane, or grows: each order has
+//! one answer of bounded length.
 
 use super::Shard;
-use super::errand::{Answer, ConnectionRow, Dumping, Errand, Look, Most, Page, Rows, Said, SlowRow, TopicRow, Wanted};
+use super::errand::{Answer, Disconnecting, Dumping, Errand, Look, Page, Said, Wanted, Whom};
 use super::limits::Limits;
-use super::memory::wheel::TICK_MS;
 use super::session::request::embed;
-use super::slot::connection::Life;
 use super::timings::low_bits;
-use super::topic::topics::UNRESOLVED;
-use crate::io::driver::{Driver, Slot};
+use crate::io::driver::Driver;
 use crate::mesh::{Content, Name};
 use crate::reach::{Mark, reach};
-
-/// Connections, topics or subscribers that a turn looks at: 1,024 take some 20 to 100 µs, most of it waiting for memory.
-const LOOKS: usize = 1024;
 
 impl Shard {
     /// Does one order of the control plane, or a part of it, and hears verdicts of the authority. To be called if [`Links::has_orders`](crate::mesh::Links::has_orders).
     #[cold]
     pub(super) fn obey<D: Driver>(&mut self, driver: &mut D) {
         self.crossings.links.take_orders();
-        let begun = (self.look.take(), self.revoking.take(), self.dumping.take(), self.settling.take());
+        let begun = (
+            self.look.take(),
+            self.revoking.take(),
+            self.dumping.take(),
+            self.settling.take(),
+            self.disconnecting.take(),
+        );
         let answer = match begun {
             (Some(look), ..) => self.look_on(look),
             (_, Some(revoking), ..) => self.revoke_on(driver, revoking),
-            (_, _, Some(dumping), _) => self.dump_on(driver, dumping),
-            (.., Some((number, unheard))) => self.settle_on(number, unheard),
-            (None, None, None, None) => match self.crossings.links.next_order() {
+            (_, _, Some(dumping), ..) => self.dump_on(driver, dumping),
+            (.., Some((number, unheard)), _) => self.settle_on(number, unheard),
+            (.., Some(disconnecting)) => self.disconnect_on(driver, disconnecting),
+            (None, None, None, None, None) => match self.crossings.links.next_order() {
                 None => None,
                 Some(Errand { number, wish: Wanted::Set(limits) }) => {
                     Some(Answer { number, said: Said::Applied(self.hold_to(limits)) })
                 }
                 Some(Errand { number, wish: Wanted::Ask(question, rows_max) }) => {
                     self.look_on(Look::new(number, question, rows_max))
+                }
+                Some(Errand { number, wish: Wanted::Describe(topic) }) => {
+                    Some(Answer { number, said: Said::Described(Box::new(self.describe(driver, &topic))) })
+                }
+                Some(Errand { number, wish: Wanted::Inspect(slot) }) => {
+                    Some(Answer { number, said: Said::Inspected(self.inspect(slot).map(Box::new)) })
+                }
+                Some(Errand { number, wish: Wanted::Disconnect(whom) }) => {
+                    let next = if let Whom::Slot(slot, _) = whom { slot as usize } else { 0 };
+                    self.disconnect_on(driver, Box::new(Disconnecting { number, whom, next, ended: 0 }))
                 }
                 Some(Errand { number, wish: Wanted::Revoke(revocations) }) => {
                     let revoking = self.begin_revoking(number, revocations);
@@ -63,8 +74,11 @@ impl Shard {
             driver.wake(self.crossings.links.shards());
         }
         let unheard = self.hear_verdicts();
-        let unfinished =
-            self.look.is_some() || self.revoking.is_some() || self.dumping.is_some() || self.settling.is_some();
+        let unfinished = self.look.is_some()
+            || self.revoking.is_some()
+            || self.dumping.is_some()
+            || self.settling.is_some()
+            || self.disconnecting.is_some();
         if unheard || unfinished || self.crossings.links.has_next_order() {
             self.crossings.links.put_off_orders();
         }
@@ -121,107 +135,5 @@ impl Shard {
         if self.record_and_relay(driver, topic, content).is_some() {
             self.stats.news += 1;
         }
-    }
-
-    /// Looks at so much as a turn has time for; returns the answer, if that was all.
-    fn look_on(&mut self, mut look: Box<Look>) -> Option<Answer> {
-        let Look { next, place, rows_max, rows, .. } = &mut *look;
-        let over = match rows {
-            Rows::Connections(rows) => self.look_at_connections(next, *rows_max, rows),
-            Rows::Topics(rows) => self.look_at_homes(next, *rows_max, rows),
-            Rows::Slow(rows) => self.look_at_subscribers(next, place, *rows_max, rows),
-        };
-        if over {
-            return Some(look.into_answer());
-        }
-        reach(Mark::AnsweredInTurns);
-        self.look = Some(look);
-        None
-    }
-
-    fn look_at_connections(&self, next: &mut usize, rows_max: usize, rows: &mut Vec<ConnectionRow>) -> bool {
-        let end = self.slots.connections.len().min(*next + LOOKS);
-        for slot in *next..end {
-            if rows.len() >= rows_max {
-                return true;
-            }
-            let connection = &self.slots.connections[slot];
-            if connection.life != Life::Free {
-                rows.push(ConnectionRow {
-                    slot: slot as Slot,
-                    peer: connection.peer(),
-                    kind: connection.kind.name(),
-                    subscriptions: connection.subscriptions,
-                    queued_bytes: self.queued_bytes(slot),
-                    heard_ms: u64::from(self.clock.tick.wrapping_sub(connection.heard_tick)) * TICK_MS,
-                });
-            }
-        }
-        *next = end;
-        end == self.slots.connections.len() || rows.len() >= rows_max
-    }
-
-    fn look_at_homes(&self, next: &mut usize, rows_max: usize, rows: &mut Most<TopicRow>) -> bool {
-        let places = self.homes.places();
-        let end = places.min(*next + LOOKS);
-        for place in *next..end {
-            if let Some((name, epoch, head, messages, bytes)) = self.homes.remembered(&self.store, place) {
-                rows.keep(bytes, rows_max, || {
-                    let topic = name.to_owned();
-                    let readers = self.readers_of(name);
-                    TopicRow { topic, messages, bytes, epoch, head, readers }
-                });
-            }
-        }
-        *next = end;
-        end == places
-    }
-
-    fn look_at_subscribers(
-        &self,
-        log: &mut usize,
-        place: &mut usize,
-        rows_max: usize,
-        rows: &mut Most<SlowRow>,
-    ) -> bool {
-        let mut looks = 0;
-        while *log < self.topics.logs.bound() {
-            let Some(frame_log) = self.topics.logs.get(*log) else {
-                (*log, *place, looks) = (*log + 1, 0, looks + 1);
-                if looks >= LOOKS {
-                    return false;
-                }
-                continue;
-            };
-            let next = frame_log.chain.next();
-            let end = frame_log.subscribers.len().min(*place + LOOKS.saturating_sub(looks));
-            for subscriber in frame_log.subscribers.get(*place..end).unwrap_or_default() {
-                if subscriber.flags & UNRESOLVED != 0 || subscriber.pending(next) == 0 {
-                    continue;
-                }
-                let behind = subscriber.pending(next);
-                let slot = subscriber.slot;
-                rows.keep(behind, rows_max, || SlowRow {
-                    slot,
-                    peer: self.slots.connections[slot as usize].peer(),
-                    topic: self.topics.name(frame_log.topic).text.to_owned(),
-                    behind,
-                    queued_bytes: self.queued_bytes(slot as usize),
-                });
-            }
-            looks += 1 + end.saturating_sub(*place);
-            *place = end;
-            if *place >= frame_log.subscribers.len() {
-                (*log, *place) = (*log + 1, 0);
-            }
-            if looks >= LOOKS {
-                return *log >= self.topics.logs.bound();
-            }
-        }
-        true
-    }
-
-    fn queued_bytes(&self, slot: usize) -> u32 {
-        self.slots.actives.get(self.slots.connections[slot].active as usize).map_or(0, |active| active.queue.len())
     }
 }

@@ -1,6 +1,6 @@
 //! The vocabulary of the control plane and the shards: what it wants, what can be asked, and what is said to that.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::limits::Limits;
 use crate::grant::Revocation;
@@ -34,6 +34,12 @@ pub enum Wanted {
         /// What it says.
         payload: Box<[u8]>,
     },
+    /// What is known here of a topic.
+    Describe(Box<str>),
+    /// What is known of the connection with this number.
+    Inspect(Slot),
+    /// That these connections end.
+    Disconnect(Whom),
     /// Nothing of this is believed any more: connections with such grants end, and verdicts of before are forgotten. Whoever sends it
     /// has made the authority know it before, so that no later verdict says otherwise.
     Revoke(Box<[Revocation]>),
@@ -114,12 +120,73 @@ impl Restored {
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Connections, by slot.
-    Connections,
-    /// The topics that have their home here, those first that remember most bytes.
-    Topics,
+    /// Connections, by slot; of these only some, if that is said.
+    Connections(Only),
+    /// The topics that have their home here, those first that have most of something.
+    Topics(By),
     /// Subscribers that have not been sent everything, those first that miss most messages.
     Slow,
+}
+
+/// Which connections are asked for: all, or those of whom all of this is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// They are of this [kind](ConnectionRow::kind).
+    pub kind: Option<&'static str>,
+    /// Their peer is this.
+    pub peer: Option<PeerAddress>,
+}
+
+/// An address, with a port or with any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port; none: any.
+    pub port: Option<u16>,
+}
+
+impl PeerAddress {
+    /// Reads one: `10.0.0.7`, `10.0.0.7:40312`, `::1`, `[::1]`, or `[::1]:40312`.
+    #[must_use]
+    pub fn read(text: &str) -> Option<PeerAddress> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Some(PeerAddress { ip: address.ip().to_canonical(), port: Some(address.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        bare.parse::<IpAddr>().ok().map(|ip| PeerAddress { ip: ip.to_canonical(), port: None })
+    }
+
+    /// Says whether a peer has it.
+    #[must_use]
+    pub fn is_of(&self, peer: SocketAddr) -> bool {
+        self.ip == peer.ip() && self.port.is_none_or(|port| port == peer.port())
+    }
+}
+
+/// What most of comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Bytes remembered.
+    #[default]
+    Bytes,
+    /// Messages remembered.
+    Messages,
+    /// Messages published in a second, lately: only topics of which that is known, and is not 0.
+    Rate,
+    /// Subscriptions, where they are counted.
+    Readers,
+}
+
+/// Whose connections end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// That of a slot, in one life of it.
+    Slot(Slot, u16),
+    /// Those of an address.
+    Peer(PeerAddress),
+    /// Those of a grant's subject.
+    Subject(Box<str>),
 }
 
 /// What a shard says to an order.
@@ -144,6 +211,12 @@ pub enum Said {
     Slow(Vec<SlowRow>),
     /// It was told, or nobody was there to hear it.
     Told,
+    /// What is known of a topic.
+    Described(Box<Described>),
+    /// A connection; none: there is none with that number.
+    Inspected(Option<Box<Inspected>>),
+    /// So many connections were ended.
+    Disconnected(u64),
     /// It holds from now on: so many connections were ended.
     Revoked(u64),
     /// It is so from now on.
@@ -161,10 +234,14 @@ pub enum Said {
 pub struct ConnectionRow {
     /// Its number on the shard.
     pub slot: Slot,
+    /// Tells it from others that had or will have that number.
+    pub generation: u16,
     /// Address of the peer.
     pub peer: SocketAddr,
-    /// What it is: `http`, `long-poll`, `websocket`, `line`, `echo`, `sse`, `ndjson`, `multipart`, `forever-frame`, or `closing`.
+    /// What it is, one of [`KINDS`](super::KINDS).
     pub kind: &'static str,
+    /// Whose its grant is; none: nobody's.
+    pub subject: Option<Box<str>>,
     /// How many topics it has subscribed.
     pub subscriptions: u32,
     /// Bytes in its own queue.
@@ -174,7 +251,7 @@ pub struct ConnectionRow {
 }
 
 /// A topic at home.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicRow {
     /// Its name.
     pub topic: String,
@@ -188,6 +265,33 @@ pub struct TopicRow {
     pub head: u64,
     /// How many subscriptions it has, on all shards; `None`: they are not counted.
     pub readers: Option<u64>,
+    /// Thousandths of messages that were published in a second, lately; `None`: that is not known.
+    pub rate_milli: Option<u64>,
+}
+
+/// A topic as a shard sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// Its subscriptions on this shard.
+    pub readers: u64,
+    /// It has its home here, and is known there: what it is, and the oldest number that is remembered, if any is.
+    pub home: Option<(TopicRow, Option<u64>)>,
+}
+
+/// A connection, and what it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// What lists say of it.
+    pub row: ConnectionRow,
+    /// Listener that accepted it.
+    pub listener: u8,
+    /// The port of that, once it is known.
+    pub port: Option<u16>,
+    /// It speaks TLS.
+    pub is_tls: bool,
+    /// Its subscriptions, at most [`ROWS_MAX`]: the topic, and how many messages it has not been sent; `None`: where it begins is not
+    /// known yet.
+    pub subscribed: Vec<(String, Option<u64>)>,
 }
 
 /// A subscriber that has not been sent everything.
@@ -220,8 +324,8 @@ pub(super) struct Look {
 /// The rows of its answer so far.
 #[derive(Debug)]
 pub(super) enum Rows {
-    Connections(Vec<ConnectionRow>),
-    Topics(Most<TopicRow>),
+    Connections(Only, Vec<ConnectionRow>),
+    Topics(By, Most<TopicRow>),
     Slow(Most<SlowRow>),
 }
 
@@ -268,8 +372,8 @@ impl Look {
     /// Makes one that begins.
     pub(super) fn new(number: u64, question: Question, rows_max: usize) -> Box<Look> {
         let rows = match question {
-            Question::Connections => Rows::Connections(Vec::new()),
-            Question::Topics => Rows::Topics(Most::new()),
+            Question::Connections(only) => Rows::Connections(only, Vec::new()),
+            Question::Topics(by) => Rows::Topics(by, Most::new()),
             Question::Slow => Rows::Slow(Most::new()),
         };
         Box::new(Look { number, next: 0, place: 0, rows_max: rows_max.clamp(1, ROWS_MAX), rows })
@@ -278,8 +382,8 @@ impl Look {
     /// Makes its answer.
     pub(super) fn into_answer(self) -> Answer {
         let said = match self.rows {
-            Rows::Connections(rows) => Said::Connections(rows),
-            Rows::Topics(rows) => Said::Topics(rows.into_rows(self.rows_max)),
+            Rows::Connections(_, rows) => Said::Connections(rows),
+            Rows::Topics(_, rows) => Said::Topics(rows.into_rows(self.rows_max)),
             Rows::Slow(rows) => Said::Slow(rows.into_rows(self.rows_max)),
         };
         Answer { number: self.number, said }
@@ -308,6 +412,18 @@ impl Revoking {
     }
 }
 
+/// Connections that are being ended.
+#[derive(Debug)]
+pub(super) struct Disconnecting {
+    /// The errand's number.
+    pub(super) number: u64,
+    pub(super) whom: Whom,
+    /// The next slot.
+    pub(super) next: usize,
+    /// Connections that were ended.
+    pub(super) ended: u64,
+}
+
 /// A dump of a page that is being made.
 #[derive(Debug)]
 pub(super) struct Dumping {
@@ -321,6 +437,26 @@ pub(super) struct Dumping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An address is read with and without a port, IPv4 in any clothes, and is that of who has it.
+    #[test]
+    fn peers_are_read() {
+        let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (text, has, has_not) in [
+            ("10.0.0.7", "10.0.0.7:1", "10.0.0.8:1"),
+            ("10.0.0.7:40312", "10.0.0.7:40312", "10.0.0.7:1"),
+            ("::ffff:10.0.0.7", "10.0.0.7:1", "[::1]:1"),
+            ("::1", "[::1]:9", "127.0.0.1:9"),
+            ("[::1]", "[::1]:9", "[::2]:9"),
+            ("[::1]:9", "[::1]:9", "[::1]:8"),
+        ] {
+            let read = PeerAddress::read(text).unwrap();
+            assert!(read.is_of(peer(has)) && !read.is_of(peer(has_not)), "{text}");
+        }
+        for text in ["", "localhost", "10.0.0", "10.0.0.7:", "10.0.0.7:99999", "[10.0.0.7", "::1:x"] {
+            assert_eq!(PeerAddress::read(text), None, "{text}");
+        }
+    }
 
     /// Of very many rows those with the largest keys are kept, and no more than twice as many at any time.
     #[test]

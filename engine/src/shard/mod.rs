@@ -31,6 +31,7 @@ mod clock;
 mod control;
 mod crossing;
 mod dialect;
+mod disconnect;
 mod drain;
 pub(crate) mod errand;
 mod expire;
@@ -42,6 +43,7 @@ mod hear;
 pub(crate) mod histogram;
 mod ledger;
 pub(crate) mod limits;
+mod look;
 mod memory;
 mod notices;
 mod pressure;
@@ -94,6 +96,7 @@ use timers::Timers;
 use timings::Watch;
 use topic::chain::Store;
 use topic::home::Homes;
+use topic::hottest::Hottest;
 use topic::leaving::Leaving;
 use topic::occupancy::Occupancy;
 use topic::recounts::Recounts;
@@ -106,7 +109,8 @@ pub use check::{Head, Readers, Standing};
 #[doc(hidden)]
 pub use dialect::compress::fuzz_inflate;
 pub use errand::{
-    Answer, ConnectionRow, DumpPlace, Errand, Page, Question, ROWS_MAX, Restored, Said, SlowRow, TopicRow, Wanted,
+    Answer, By, ConnectionRow, Described, DumpPlace, Errand, Inspected, Only, Page, PeerAddress, Question, ROWS_MAX,
+    Restored, Said, SlowRow, TopicRow, Wanted, Whom,
 };
 pub use handover::Restore;
 pub(crate) use handover::home_shard;
@@ -116,6 +120,7 @@ pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping
 pub(crate) use memory::slab::Slab;
 pub use refusal::{COME_BACK, Refusal, Row as RefusalRow};
 pub use rules::{LagPolicy, RULES_MAX, Rule, Rules, Terms};
+pub use session::KINDS;
 pub(crate) use session::entrance::Entrance;
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
 pub(crate) use session::request::origin::{MISDIRECTED, Welcome, is_host_allowed, welcome};
@@ -182,6 +187,8 @@ pub struct Shard {
     recounts: Recounts,
     /// How many read the topics that have their home here, as far as anybody wants to know.
     occupancy: Occupancy,
+    /// Which of the topics that have their home here are published to most.
+    hottest: Hottest,
     /// Number of the newest replay asked for.
     serial: u32,
 
@@ -218,6 +225,8 @@ pub struct Shard {
     look: Option<Box<errand::Look>>,
     /// What the control plane takes back, while that is being done.
     revoking: Option<Box<errand::Revoking>>,
+    /// Connections that the control plane wants to end, while they do.
+    disconnecting: Option<Box<errand::Disconnecting>>,
     /// The page of a dump that is being written.
     dumping: Option<Box<errand::Dumping>>,
     /// Who waits until these shards are heard.
@@ -265,6 +274,7 @@ impl Shard {
             leaving: Leaving::new(shards),
             recounts: Recounts::new(shards),
             occupancy: Occupancy::new(),
+            hottest: Hottest::new(hash_key),
             serial: 0,
             trust: Trust::new((hash_key, random(&mut random_state)), limits.memory_bytes),
             all_may: false,
@@ -285,6 +295,7 @@ impl Shard {
             governor: Governor::new(),
             look: None,
             revoking: None,
+            disconnecting: None,
             dumping: None,
             settling: None,
             frozen: false,
@@ -305,6 +316,7 @@ impl Shard {
     pub fn stats(&mut self) -> &Stats {
         use memory::pool::Owner;
         self.weigh();
+        self.hottest.bring_up_to(self.clock.now_ms);
         let pool = &self.store.pool;
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;

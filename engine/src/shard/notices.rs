@@ -34,8 +34,8 @@ impl Notices {
         Notices { names: [Name::default(); Refusal::ALL.len()], due_us: None }
     }
 
-    /// Counts a refusal; returns how many like it were left out before, if it may be told.
-    fn may_tell(&mut self, refusal: Refusal, now_us: u64) -> Option<u64> {
+    /// Counts one refusal; returns how many like it were left out before, if it may be told.
+    pub(super) fn may_tell(&mut self, refusal: Refusal, now_us: u64) -> Option<u64> {
         let name = &mut self.names[refusal as usize];
         if name.told == 0 || now_us >= name.since_us + WINDOW_US {
             (name.since_us, name.told) = (now_us, 0);
@@ -83,8 +83,9 @@ impl Shard {
         }
     }
 
+    /// Writes one that may be told.
     #[cold]
-    fn write_notice(&self, slot: Slot, refusal: Refusal, topic: &str, text: &str, left_out: u64) {
+    pub(in crate::shard) fn write_notice(&self, slot: Slot, refusal: Refusal, topic: &str, text: &str, left_out: u64) {
         let connection = &self.slots.connections[slot as usize];
         let only = if topic.is_empty() && connection.subscriptions == 1 { connection.first } else { NONE };
         let topic = match self.topics.subscriptions.get(only as usize) {
@@ -130,7 +131,7 @@ mod tests {
     fn what_has_ended_is_said() {
         let mut notices = Notices::new();
         for refusal in [Refusal::TooFast, Refusal::Forbidden] {
-            (0..15).for_each(|n| drop(notices.may_tell(refusal, n)));
+            assert_eq!((0..15).filter(|n| notices.may_tell(refusal, *n).is_some()).count(), 10);
         }
         let over = |notices: &mut Notices| std::iter::from_fn(|| notices.overdue(WINDOW_US)).collect::<Vec<_>>();
         assert_eq!(over(&mut notices), [(Refusal::TooFast, 5), (Refusal::Forbidden, 5)]);

@@ -231,6 +231,19 @@ refusals! {
         err: Some(ErrCode::Moved),
         event: true,
     };
+    /// An operator ends the connection.
+    Disconnected, refused_disconnected: Row {
+        name: "disconnected",
+        text: "an operator has ended this connection; it was no mistake of yours",
+        when: "an operator ends your connection",
+        cure: "come back with your cursor, unless you are told something else there",
+        status: None,
+        headers: &[],
+        comes_back_s: None,
+        close: Some(close::POLICY),
+        err: None,
+        event: true,
+    };
     /// It depends on something that is not so.
     Changed, refused_changed: Row {
         name: "changed",

@@ -70,8 +70,9 @@ impl Shard {
                 driver.wait_for_memory(slot, connection.generation);
             } else if connection.ended || connection.ends {
                 connection.retries = true;
-                // Soon to who reads, and seldom to who does not.
-                connection.retry_shift = if taken > 0 { 0 } else { (connection.retry_shift + 1).min(RETRY_SHIFT_MAX) };
+                // Soon to who reads, and seldom to who does not. Of a long record some may have been taken before any of its text is told.
+                connection.retry_shift =
+                    if sent.is_ok() { 0 } else { (connection.retry_shift + 1).min(RETRY_SHIFT_MAX) };
                 let due_us = self.clock.now_us + (RETRY_US << connection.retry_shift);
                 self.timers.retrying.push(Reverse((due_us, slot, connection.generation)));
             } else {

@@ -57,6 +57,7 @@ stats! {
     refused_unavailable: "Refused because nobody could say in time whether the peer may.",
     refused_expired: "Refused because the peer's permission has expired.",
     refused_moved: "Refused because it is served elsewhere.",
+    refused_disconnected: "WebSockets and streams ended because an operator wanted it.",
     refused_overloaded: "Connections refused because turns took too long.",
     refused_changed: "Refused because a condition of the request did not hold.",
     refused_draining: "Refused, or closed, because the engine is shutting down.",

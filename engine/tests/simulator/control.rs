@@ -4,7 +4,7 @@
 use corecast::mesh::Control;
 use corecast::mesh::control::OWED_MAX;
 use corecast::reach::Mark;
-use corecast::shard::{Answer, Busy, ConnectionRow, Errand, LagPolicy, Limits, Question, Said, Wanted};
+use corecast::shard::{Answer, Busy, By, ConnectionRow, Errand, LagPolicy, Limits, Only, Question, Said, Wanted};
 
 use crate::marks::Watched;
 use crate::net::ConnId;
@@ -145,7 +145,7 @@ fn nobody_waits_for_the_control_plane() {
     for n in 0..200 {
         for shard in 0..2 {
             let wish = match n % 2 {
-                0 => Wanted::Ask(Question::Connections, 1000),
+                0 => Wanted::Ask(Question::Connections(Only::default()), 1000),
                 _ => Wanted::Set(Box::new(limits())),
             };
             taken += usize::from(order(&stage, &mut control, shard, n, wish));
@@ -163,7 +163,7 @@ fn nobody_waits_for_the_control_plane() {
     for shard in 0..2 {
         assert_eq!(std::iter::from_fn(|| control.receive(shard)).count(), OWED_MAX);
     }
-    assert!(order(&stage, &mut control, 0, 1, Wanted::Ask(Question::Topics, 1)));
+    assert!(order(&stage, &mut control, 0, 1, Wanted::Ask(Question::Topics(By::Bytes), 1)));
     stage.turns();
     assert!(control.receive(0).is_some());
     marks.reached(&[Mark::ControlStalled]);
@@ -178,7 +178,7 @@ fn questions_are_answered_in_pieces() {
     let reader = stage.upgrade_at(0, 1 << 16, "/topics/t?since=live");
     let idle: Vec<ConnId> = (0..IDLE).map(|_| stage.open(1 << 10, b"")).collect();
     stage.turns();
-    let (said, turns) = ask(&mut stage, &mut control, Question::Connections, 1000);
+    let (said, turns) = ask(&mut stage, &mut control, Question::Connections(Only::default()), 1000);
     let Said::Connections(rows) = said else { panic!("{said:?}") };
     assert_eq!(rows.len(), 1000);
     assert!(turns < IDLE / 1024, "no more is looked at than is asked for: {turns}");
@@ -188,7 +188,7 @@ fn questions_are_answered_in_pieces() {
     // All but the reader are gone: their slots are looked at, some each turn.
     idle.iter().for_each(|conn| stage.net.borrow_mut().client_reset(*conn, true));
     (0..10).for_each(|_| stage.turns());
-    assert!(order(&stage, &mut control, 0, 9, Wanted::Ask(Question::Connections, 1000)));
+    assert!(order(&stage, &mut control, 0, 9, Wanted::Ask(Question::Connections(Only::default()), 1000)));
     let publisher = stage.open(4096, post("t", "meanwhile").as_bytes());
     let mut turns = 0;
     let mut came = 0;
@@ -222,7 +222,7 @@ fn the_largest_and_the_slowest_are_found() {
     }
     assert!(stage.publish("small", "x") && stage.publish("small", "y"));
     assert!(stage.publish("smaller", "x"));
-    let (said, _) = ask(&mut stage, &mut control, Question::Topics, 2);
+    let (said, _) = ask(&mut stage, &mut control, Question::Topics(By::Bytes), 2);
     let Said::Topics(mut rows) = said else { panic!("{said:?}") };
     rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
     let rows: Vec<_> = rows.iter().map(|row| (row.topic.as_str(), row.messages, row.bytes, row.head)).collect();

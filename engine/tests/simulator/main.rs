@@ -4,7 +4,8 @@
 //! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `hoarder` (begins what it never ends, reads
 //! nothing of what it asks for), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
-//! In every world an `operator` asks, and sets other limits, all the while, or reads no answers; `control` has its scenes.
+//! In every world an `operator` asks, and sets other limits, all the while, or reads no answers; `control` has its scenes, and
+//! `disconnect` those of connections that he ends.
 //! An `authority` says who may what, and is slow; `rights` has its scenes, and `asked` those where it is asked about single topics. `certificates` has those of who is known
 //! by one. Some worlds have a `regime`: not everybody may everything in them, and beside those who may there are `stranger`s and `guest`s,
 //! whose rights end, are renewed and are taken back.
@@ -25,6 +26,7 @@ mod certificates;
 mod client;
 mod control;
 mod counts;
+mod disconnect;
 mod draft;
 mod drains;
 mod echo;

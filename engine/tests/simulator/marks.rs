@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 32] = [
+const IN_SCENES: [(Mark, &str); 33] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -74,6 +74,7 @@ const IN_SCENES: [(Mark, &str); 32] = [
     (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::CutOffBeforeHandshake, "counts.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
+    (Mark::DisconnectedInTurns, "disconnect.rs"),
     (Mark::DrainRefuses, "drains.rs"),
     (Mark::DumpedInTurns, "handover.rs"),
     (Mark::Frozen, "handover.rs"),

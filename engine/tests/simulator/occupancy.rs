@@ -3,7 +3,7 @@
 use corecast::grant::{Ask, Denial, Grant};
 use corecast::mesh::Control;
 use corecast::reach::Mark;
-use corecast::shard::{Asks, Errand, LagPolicy, Limits, Question, Rule, Rules, Said, Terms, Wanted};
+use corecast::shard::{Asks, By, Errand, LagPolicy, Limits, Question, Rule, Rules, Said, Terms, Wanted};
 
 use crate::authority::grant;
 use crate::endings::{text, upgrade};
@@ -286,7 +286,7 @@ fn the_list_of_topics_says_it() {
     assert!(stage.publish("a/y", "nobody reads it"));
     let mut found = Vec::new();
     for shard in 0..2 {
-        let order = Errand { number: 1, wish: Wanted::Ask(Question::Topics, 10) };
+        let order = Errand { number: 1, wish: Wanted::Ask(Question::Topics(By::Bytes), 10) };
         assert!(control.send(shard, order, |shard| stage.net.borrow_mut().ring_doorbell(shard)));
         stage.turns();
         let Some(Said::Topics(rows)) = control.receive(shard).map(|answer| answer.said) else { panic!("an answer") };

@@ -6,7 +6,7 @@
 
 use corecast::grant::{Revocation, Who};
 use corecast::mesh;
-use corecast::shard::{Errand, LagPolicy, Limits, Question, ROWS_MAX, Rule, Rules, Said, Terms, Wanted};
+use corecast::shard::{By, Errand, LagPolicy, Limits, Only, Question, ROWS_MAX, Rule, Rules, Said, Terms, Wanted};
 
 use crate::net::SharedNet;
 use crate::regime::SharedRegime;
@@ -58,8 +58,8 @@ impl Operator {
         let shards = self.control.shards();
         let wish = match turn / shards as u64 % 4 {
             0 => Wanted::Set(Box::new(self.other_limits())),
-            1 => Wanted::Ask(Question::Connections, 10),
-            2 => Wanted::Ask(Question::Topics, ROWS_MAX),
+            1 => Wanted::Ask(Question::Connections(Only::default()), 10),
+            2 => Wanted::Ask(Question::Topics(By::Bytes), ROWS_MAX),
             // Nobody has it; but whoever waits for a verdict meanwhile has to ask again.
             _ if self.limits.asks.tokens => Wanted::Revoke([Revocation::Token("another".into())].into()),
             _ => Wanted::Ask(Question::Slow, 3),

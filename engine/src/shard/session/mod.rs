@@ -52,6 +52,10 @@ use crate::shard::slot::connection::{Active, Life, Waiting};
 use crate::shard::slot::wait::Outcome;
 use crate::shard::work::REQUEST_NS;
 
+/// What operators call connections, by what they are.
+pub const KINDS: [&str; 10] =
+    ["http", "long-poll", "websocket", "line", "echo", "sse", "ndjson", "multipart", "forever-frame", "closing"];
+
 /// What a peer says.
 impl Shard {
     /// Takes the next piece of what a connection sent, which is open; returns the bytes used, 0 if more are needed.
@@ -286,6 +290,15 @@ impl Shard {
             Session::Request => self.finish_request(driver, slot),
             Session::Poll => self.finish_poll(driver, slot),
             _ => self.refuse_connection(driver, slot, Refusal::Draining),
+        }
+    }
+
+    /// An operator wants an open connection to end: who reads is told so; who asks has its answer first.
+    pub(in crate::shard) fn dismiss<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
+        match self.slots.connections[slot as usize].session {
+            Session::Request => self.finish_request(driver, slot),
+            Session::Poll => self.finish_poll(driver, slot),
+            _ => self.refuse_connection(driver, slot, Refusal::Disconnected),
         }
     }
 

@@ -79,8 +79,9 @@ impl Shard {
     }
 
     fn notice_request<D: Driver>(&mut self, driver: &D, slot: Slot, refusal: Refusal, text: &str) {
+        let Some(left_out) = self.notices.may_tell(refusal, self.clock.now_us) else { return };
         let topic = self.exchange_if_any(slot).map(|exchange| exchange.words.topic(driver.memory()));
-        self.notice(slot, refusal, topic.as_ref().map_or("", |topic| topic.text()), text);
+        self.write_notice(slot, refusal, topic.as_ref().map_or("", |topic| topic.text()), text, left_out);
     }
 
     /// Answers a request of several topics with the refusal of one of them, which is named.

@@ -65,6 +65,7 @@ impl Shard {
         });
         let (index, seq) = recorded?;
         self.stats.published += 1;
+        self.hottest.published(topic.hash, self.clock.now_ms);
         let home = self.homes.home_mut(index)?;
         let epoch = home.epoch;
         for place in 0..home.members().len() {

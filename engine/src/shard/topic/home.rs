@@ -7,6 +7,7 @@
 mod check;
 mod dump;
 mod restore;
+mod seen;
 
 pub(in crate::shard) use dump::Came;
 pub(in crate::shard) use restore::Restoring;
@@ -279,13 +280,6 @@ impl Homes {
     /// Returns name and hash of the home at a place, if there is one.
     pub(in crate::shard) fn name_at(&self, place: usize) -> Option<Name<'_>> {
         self.homes.get(place).map(|home| Name { hash: home.hash, text: self.names.text(home.name) })
-    }
-
-    /// Returns of the home at a place, if there is one, its name, epoch and head, and how many messages and bytes it remembers.
-    pub(in crate::shard) fn remembered(&self, store: &Store, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
-        let home = self.homes.get(place)?;
-        let messages = home.history.next() - home.history.first();
-        Some((self.names.text(home.name), home.epoch, home.head(store), messages, home.payload_bytes))
     }
 
     /// Finds a home.

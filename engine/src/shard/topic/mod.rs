@@ -8,6 +8,7 @@ pub(in crate::shard) mod delivery;
 #[cfg(test)]
 mod giving_way;
 pub(in crate::shard) mod home;
+pub(in crate::shard) mod hottest;
 pub(in crate::shard) mod leaving;
 pub(in crate::shard) mod member;
 pub(in crate::shard) mod names;
