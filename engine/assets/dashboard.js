@@ -637,7 +637,8 @@ function topics(main, signal) {
     fill(find('rows', main), rows.map((row) => [
       topicLink(row.topic), perSecond(row.rate), whole(row.readers), whole(row.messages), bytes(row.bytes), whole(row.head), String(row.shard),
     ]));
-    return rows.length === Number(limit) ? `The first ${limit}; there may be more.` : `${rows.length} in all.`;
+    if (rows.length === Number(limit)) return `The first ${limit}; there may be more.`;
+    return sort === 'rate' ? `${rows.length} that something was published to lately.` : `${rows.length} in all.`;
   });
   form.onchange = look;
   form.onsubmit = (event) => event.preventDefault();
