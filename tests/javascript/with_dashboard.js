@@ -17,7 +17,10 @@ const PACE_MS = 20;
 /** Waits until `is(words)` is true inside the page. */
 const untilThere = (page, is, words) => page.waitForFunction(is, words, { polling: 20, timeout: 2 * DEADLINE_MS });
 /** Waits until an element's text holds `text`. */
-const shows = (page, selector, text) => untilThere(page, ([where, what]) => document.querySelector(where)?.textContent.includes(what), [selector, text]);
+const shows = (page, selector, text) => untilThere(page, ([where, what]) => document.querySelector(where)?.textContent.includes(what), [selector, text])
+  .catch(async (cause) => {
+    throw new Error(`${selector} does not show: ${text}; but: ${await page.textContent(selector).catch(String)}`, { cause });
+  });
 /** Waits until a tile of the overview begins with a number for which `is` holds. */
 const tile = (page, name, least) => untilThere(page, ([term, from]) => [...document.querySelectorAll('.tiles div')].some(
   (each) => each.firstChild.textContent === term && parseFloat(each.lastChild.textContent) >= from,
