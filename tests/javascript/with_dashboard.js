@@ -181,6 +181,16 @@ load('the dashboard can be used with the keyboard alone: all is reached, it is s
     await shows(at, '[data-id=messages]', 'message');
   });
 
+load('a limit that is near, and what was refused, is said in words', { flags: ['--shards', '1', '--max-topics', '10'] }, async ({ engine, page }) => {
+  const at = await page(engine.adminUrl);
+  await shows(at, '[data-id=near]', 'None is near');
+  for (let n = 0; n < 10; n += 1) await engine.publish(newTopic('many'), 'x').catch(() => {}); // The last ones find no room.
+  await engine.publish(newTopic('large'), 'x'.repeat(100_000)).catch(() => {});
+  await shows(at, '[data-id=near]', 'Near: topics at ');
+  await shows(at, '[data-id=limits]', 'near: ');
+  await shows(at, '[data-id=events]', 'Refused: a payload was too large');
+});
+
 load('a row under the keyboard keeps its place while what it shows goes on, and takes its new one afterwards', { flags: ['--shards', '1', '--history-messages', '50'] },
   async ({ engine, page }) => {
     const [large, small] = [newTopic('large'), newTopic('small')];
