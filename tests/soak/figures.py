@@ -28,7 +28,7 @@ OWN_TOPIC_BYTES = 128 << 10
 # Verdicts of a shard at most.
 VERDICTS_MAX = 65_536
 SHARDS = 2
-# Receive buffers of a shard, in bytes: one mapping, of which the kernel gives what is used.
+# Receive buffers of a shard, in bytes: a mapping of which the kernel gives what is used.
 RECEIVE_BYTES = 8 << 20
 
 # Gauges of /stats, and what they may be more after a soak than before it.
@@ -51,7 +51,7 @@ PROCESS = {
     "open files": (0, "all are closed"),
     "threads": (0, "all are started at start"),
     "receive buffers": (SHARDS * RECEIVE_BYTES, "resident from when a peak needs them first, and kept; there are no more"),
-    "resident besides": (8 << 20, "what the allocator keeps of a peak, and the verdicts above"),
+    "resident besides": (8 << 20, "what the allocator keeps of a peak, slots that were not used before, and the verdicts above"),
 }
 
 
@@ -97,13 +97,15 @@ async def asked(site, path):
 
 
 def resident(pid):
-    """Returns the bytes that are resident of mappings of the size of receive buffers, and of all others."""
+    """Returns the bytes that are resident of the mappings of receive buffers, which are told by their size, and of all others."""
     found = [0, 0]
     is_other = True
     with open(f"/proc/{pid}/smaps") as file:
         for line in file:
-            if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0 *$", line):
-                is_other = int(mapping[2], 16) - int(mapping[1], 16) != RECEIVE_BYTES
+            if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) 0+ 00:00 0 *$", line):
+                # Those of several shards may have become one mapping.
+                shards, rest = divmod(int(mapping[2], 16) - int(mapping[1], 16), RECEIVE_BYTES)
+                is_other = mapping[3] != "rw-p" or rest != 0 or not 1 <= shards <= SHARDS
             elif re.match(r"[0-9a-f]+-", line):
                 is_other = True
             elif line.startswith("Rss:"):
