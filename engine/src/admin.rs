@@ -102,10 +102,10 @@ pub struct Watched {
 /// What has the engine end.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// Hears of it, once, with the time that it may take, if that was said.
+    /// Hears of it, once, with the time in which connections are told, if that was said.
     pub to: Sender<Option<Duration>>,
-    /// No time may be longer.
-    pub time_max: Duration,
+    /// Every time has to be shorter.
+    pub time_bound: Duration,
 }
 
 impl std::fmt::Debug for Watched {

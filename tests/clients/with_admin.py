@@ -17,6 +17,7 @@ import tempfile
 import termios
 
 import websockets.exceptions
+import websockets.sync.client
 from engine import DEADLINE, Engine, curl, eventually, topic
 
 TOKEN = "operators-only-0123456789"
@@ -311,6 +312,21 @@ def test_tokens_of_operators(_):
             assert post(engine, path, "{}").status == 401, path
             assert post(engine, path, "{}", *shown(OTHER)).status == 401, path
         assert post(engine, "/revoke", {"jti": "x"}, *shown(TOKEN)).status == 200
+        # What the dashboard is made of asks for a token itself; what it reads, it shows it to.
+        for path in ("/", "/dashboard.js", "/dashboard.css", "/corecast.js"):
+            assert ask(engine, path).status == 200, path
+        assert ask(engine, "/metrics").status == 401 and ask(engine, "/metrics", *shown(TOKEN)).status == 200
+        connect = lambda token: websockets.sync.client.connect(
+            f"ws://127.0.0.1:{engine.admin_port}/ws", subprotocols=["corecast.v1", f"bearer.{token}"], proxy=None, open_timeout=DEADLINE
+        )
+        with connect(TOKEN) as ws:
+            assert ws.recv(timeout=DEADLINE).startswith("HI corecast.v1 ")
+        try:
+            connect(OTHER)
+        except websockets.exceptions.InvalidStatus as refused:
+            assert refused.response.status_code == 401
+        else:
+            raise AssertionError("it was let in")
 
         error = corecast(engine, "topics", status=1)
         assert "401" in error and "--admin-token FILE" in error and TOKEN not in error, error
@@ -329,7 +345,7 @@ def test_tokens_of_operators(_):
         error = corecast(engine, "reload", "--admin-token", str(file), status=1)
         assert "401" in error and "short" not in error.replace("shorter", ""), error
         log = "".join(engine.errors)
-        assert TOKEN not in log and OTHER not in log, "a token is in the log"
+        assert TOKEN not in log and OTHER not in log and log, "a token is in the log"
 
 
 def test_listeners_beyond_this_host(_):
@@ -389,11 +405,11 @@ def test_words_find_the_listener(_):
 
 def test_drain(_):
     """A drain ends the engine as SIGTERM does: WebSockets are closed with 1001, and its status is 0; a time beyond the bound is refused."""
-    for body, arguments in ((None, []), ({"seconds": 3}, []), (None, ["--over", "2s"])):
+    for body, arguments, drain_ms in ((None, [], 4000), ({"seconds": 3}, [], 3000), (None, ["--over", "1500ms"], 2000)):
         with Engine("--shards", "2", "--shutdown-timeout", "8s") as engine:
             ws = engine.line()
-            answer = post(engine, "/drain", {"seconds": 9})
-            assert answer.status == 400 and b"shutdown-timeout allows, 8" in answer.body, answer.body
+            answer = post(engine, "/drain", {"seconds": 8})
+            assert answer.status == 400 and b"less than shutdown-timeout, which is 8 s" in answer.body, answer.body
             assert "shutdown-timeout" in corecast(engine, "drain", "--over", "1m", status=1)
             ws.ping().wait(DEADLINE)
             if arguments:
@@ -403,7 +419,7 @@ def test_drain(_):
                 assert (answer.status, answer.json()) == (202, {"draining": True})
             assert closed(ws)[0] == 1001
             assert engine.process.wait(DEADLINE) == 0, engine.errors
-            engine.logs("as an operator wants it")
+            engine.logs(["as an operator wants it", f"drain_ms={drain_ms}"])
 
 
 def test_reload(_):

@@ -26,7 +26,7 @@ pub(super) fn drain(asked: &Asked<'_>) -> Said {
         return Reply::text(503, "nobody here can end the engine").into();
     };
     let fields = if asked.body.is_empty() { Ok(Map::new()) } else { object(asked.body) };
-    match fields.and_then(|fields| time(&fields, drain.time_max)) {
+    match fields.and_then(|fields| time(&fields, drain.time_bound)) {
         Ok(time) => {
             // One that is full has heard it already.
             let _ = drain.to.try_send(time);
@@ -83,8 +83,8 @@ fn time(fields: &Map<String, Value>, most: Duration) -> Result<Option<Duration>,
     let Some(seconds) = fields.get("seconds") else { return Ok(None) };
     let seconds = seconds.as_u64().ok_or("seconds is a whole number")?;
     let time = Duration::from_secs(seconds);
-    if time > most {
-        return Err(format!("seconds is at most what shutdown-timeout allows, {}", most.as_secs()));
+    if time >= most {
+        return Err(format!("seconds has to be less than shutdown-timeout, which is {} s", most.as_secs_f32()));
     }
     Ok(Some(time))
 }
@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn times_are_read() {
         let read = |text: &str| object(text.as_bytes()).and_then(|fields| time(&fields, Duration::from_secs(30)));
-        assert_eq!((read("{}"), read(r#"{"seconds":30}"#)), (Ok(None), Ok(Some(Duration::from_secs(30)))));
-        for text in [r#"{"seconds":-1}"#, r#"{"seconds":1.5}"#, r#"{"seconds":31}"#, r#"{"second":1}"#, "30"] {
+        assert_eq!((read("{}"), read(r#"{"seconds":29}"#)), (Ok(None), Ok(Some(Duration::from_secs(29)))));
+        for text in [r#"{"seconds":-1}"#, r#"{"seconds":1.5}"#, r#"{"seconds":30}"#, r#"{"second":1}"#, "30"] {
             assert!(read(text).is_err(), "{text}");
         }
     }

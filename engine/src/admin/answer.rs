@@ -211,11 +211,12 @@ pub(super) fn awaited_body(request: &Request<'_>, bytes_max: usize) -> Result<us
     usize::try_from(length).ok().filter(|length| *length <= bytes_max).ok_or_else(|| Reply::text(413, "too large"))
 }
 
-/// Names all pages: those that are looked at, and behind them those that do something.
+/// Names all pages but what the dashboard is made of: those that are looked at, and behind them those that do something.
 #[must_use]
 pub fn pages() -> String {
     let all = |posts: bool| {
-        let pages = PAGES.iter().filter(|page| (page.methods == "POST") == posts);
+        let pages = PAGES.iter().filter(|page| !page.path.contains('.') && page.path != pipe::PATH);
+        let pages = pages.filter(|page| (page.methods == "POST") == posts);
         pages.map(|page| page.path).collect::<Vec<_>>().join(" ")
     };
     format!("{}, POST {}", all(false), all(true))
@@ -239,7 +240,7 @@ fn readiness(asked: &Asked<'_>) -> Said {
     }
 }
 
-/// `{"process":{"log_lines_dropped":0,...},"total":{"connections":3,...},"shards":[{"shard":0,"connections":1,...},...]}`
+/// `{"version":"0.2.0","uptime_seconds":12.5,"process":{"log_lines_dropped":0,...},"total":{"connections":3,...},"shards":[{"shard":0,"connections":1,...},...]}`
 fn statistics(asked: &Asked<'_>) -> Said {
     let reading = (asked.watched.read)();
     let object = |values: &[u64]| -> Map<String, Value> {
@@ -256,6 +257,11 @@ fn statistics(asked: &Asked<'_>) -> Said {
         .zip(reading.process)
         .map(|((name, _), value)| ((*name).to_owned(), value.into()))
         .collect();
-    let body = serde_json::json!({ "process": process, "total": object(&reading.total), "shards": shards });
+    let mut body = serde_json::json!({
+        "version": env!("CORECAST_VERSION"), "process": process, "total": object(&reading.total), "shards": shards,
+    });
+    if let Some(observed) = &asked.watched.observed {
+        body["uptime_seconds"] = observed.uptime_s().into();
+    }
     Reply::json(200, body.to_string()).into()
 }

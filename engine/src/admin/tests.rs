@@ -233,7 +233,7 @@ fn tokens_are_asked_for() {
     let guard = Guard::default();
     guard.set(guard::Tokens::read(Some(file.path())).unwrap());
     let (to, drains) = bounded(1);
-    let drain = Drain { to, time_max: Duration::from_secs(10) };
+    let drain = Drain { to, time_bound: Duration::from_secs(10) };
     let address = with_guard(Arc::new(Mutex::new(Ok(()))), None, guard.clone(), Some(drain));
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get(address, path).0, 200, "{path}");
@@ -261,16 +261,16 @@ fn tokens_are_asked_for() {
     assert_eq!(get(address, "/stats").0, 200, "a reload holds at once");
 }
 
-/// Bodies are JSON and say so; how long a drain may take is said in seconds, and no longer than shutdown-timeout.
+/// Bodies are JSON and say so; how long a drain may take is said in seconds, and less than shutdown-timeout.
 #[test]
 fn bodies_are_json() {
     let (to, drains) = bounded(1);
-    let drain = Drain { to, time_max: Duration::from_secs(10) };
+    let drain = Drain { to, time_bound: Duration::from_secs(10) };
     let address = with_guard(Arc::new(Mutex::new(Ok(()))), None, Guard::default(), Some(drain));
     for (lines, body, expected, cause) in [
         ("", "{\"seconds\":5}", 415, "application/json"),
         ("Content-Type: text/plain\r\n", "{\"seconds\":5}", 415, "application/json"),
-        (JSON, "{\"seconds\":11}", 400, "shutdown-timeout allows, 10"),
+        (JSON, "{\"seconds\":10}", 400, "less than shutdown-timeout, which is 10 s"),
         (JSON, "{\"second\":1}", 400, "`second` is not known"),
         (JSON, "{", 400, "no JSON"),
         (JSON, "[]", 400, "no object"),

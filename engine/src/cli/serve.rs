@@ -135,7 +135,7 @@ fn start(
     let admin_addresses = admin.as_ref().map_or_else(Vec::new, |listener| listener.addresses().to_vec());
     let (retire, retired) = bounded(1);
     let drains = bounded(1);
-    let drain = admin::Drain { to: drains.0.clone(), time_max: Duration::from_millis(config.shutdown_timeout_ms) };
+    let drain = admin::Drain { to: drains.0.clone(), time_bound: Duration::from_millis(config.shutdown_timeout_ms) };
     let watched = engine.watched(hosts, guard.clone(), drain, control.clone(), authority, retired);
     let bell = admin.as_ref().map(admin::Listener::bell);
     let mut files = admin.map_or_else(Vec::new, |listener| listener.serve(watched));
@@ -356,8 +356,8 @@ impl Running {
                 tracing::info!(signal = name(signal), drain_ms, timeout_ms, "stopping");
             }
             Stop::Demand(time) => {
-                let (seconds, timeout_ms) = (time.map(|time| time.as_secs()), config.shutdown_timeout_ms);
-                tracing::info!(seconds, timeout_ms, "stopping, as an operator wants it");
+                let drain_ms = time.map_or(config.drain_time_ms, |time| time.as_millis() as u64);
+                tracing::info!(drain_ms, timeout_ms = config.shutdown_timeout_ms, "stopping, as an operator wants it");
             }
             // It is said where it happened.
             Stop::Given(_) => {}
@@ -370,8 +370,12 @@ impl Running {
         });
         let _files = succession.pass_on(why, &mut engine);
         // Without one of the shards nobody is served right: there is nothing to stay for.
-        let within_ms = if why == Stop::Shard { 0 } else { config.drain_time_ms };
-        engine.stop(Duration::from_millis(within_ms));
+        let within = match why {
+            Stop::Shard => Duration::ZERO,
+            Stop::Demand(Some(time)) => time,
+            _ => Duration::from_millis(config.drain_time_ms),
+        };
+        engine.stop(within);
         crossbeam_channel::select! {
             recv(engine.over()) -> _ => match engine.join() {
                 Ok(()) if why != Stop::Shard => {
