@@ -18,6 +18,8 @@ const PAYLOAD_MAX = 1024;
 /** More messages in a second than anybody can read: from there on the newest of each SAMPLE_MS is enough, until it is calm again. */
 const READABLE_MAX = 50;
 const SAMPLE_MS = 200;
+/** For so long at least: what is known of the rate is older than what has just come. */
+const SAMPLED_MS_MIN = 2500;
 /** A limit of which so much is used is near. */
 const NEAR = 0.8;
 /** More shards than a table shows well. */
@@ -637,7 +639,8 @@ function topics(main, signal) {
     fill(find('rows', main), rows.map((row) => [
       topicLink(row.topic), perSecond(row.rate), whole(row.readers), whole(row.messages), bytes(row.bytes), whole(row.head), String(row.shard),
     ]));
-    return rows.length === Number(limit) ? `The first ${limit}; there may be more.` : `${rows.length} in all.`;
+    if (rows.length === Number(limit)) return `The first ${limit}; there may be more.`;
+    return sort === 'rate' ? `${rows.length} that something was published to lately.` : `${rows.length} in all.`;
   });
   form.onchange = look;
   form.onsubmit = (event) => event.preventDefault();
@@ -666,7 +669,7 @@ function topic(main, signal, name) {
   let messages = [];
   let reading;
   let recent = []; // when messages came, of the last second
-  let isSampled = false;
+  let sampledAt; // if only a part is read
 
   const show = () => fill(find('messages', main), messages.map(({ at, cursor, event = '', data }) => [
     clock(at), whole(Number(cursor.split('-')[1])), event, payloadText(data),
@@ -683,16 +686,16 @@ function topic(main, signal, name) {
   };
   const read = (options) => {
     reading?.unsubscribe();
-    isSampled = 'every' in options;
+    sampledAt = 'every' in options ? Date.now() : undefined;
     recent = [];
-    set(find('reading', main), isSampled
+    set(find('reading', main), sampledAt
       ? `Too many to read: the newest of each ${SAMPLE_MS / 1000} s is shown, of which the last ${MESSAGES_MAX}.` : `The last ${MESSAGES_MAX}, the newest first.`);
     reading = link.client.subscribe(name, options, (message) => {
       const at = Date.now();
       messages = [{ at, ...message }, ...messages].slice(0, MESSAGES_MAX);
       recent = [...recent.filter((then) => then > at - 1000), at];
       later();
-      if (!isSampled && recent.length > READABLE_MAX) read({ since: 'live', every: SAMPLE_MS });
+      if (!sampledAt && recent.length > READABLE_MAX) read({ since: 'live', every: SAMPLE_MS });
     });
   };
   const begin = () => {
@@ -726,7 +729,7 @@ function topic(main, signal, name) {
       chart.draw(rates);
       before = { at, epoch: found.epoch, head: found.head };
     }
-    if (isSampled && isCalm(rate)) read({ since: 'live' });
+    if (Date.now() - sampledAt > SAMPLED_MS_MIN && isCalm(rate)) read({ since: messages[0]?.cursor ?? 'live' }); // Nothing falls between the two.
     const { shard, epoch, head, first, messages: kept, bytes: keptBytes, rate: lately, readers, readers_by_shard: places = [], terms = {} } = found;
     facts(find('facts', main), [
       ['Readers', whole(readers)], ['Where they are', places.map((place) => `shard ${place.shard}: ${whole(place.readers)}`).join(', ') || NONE],

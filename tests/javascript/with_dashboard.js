@@ -17,7 +17,10 @@ const PACE_MS = 20;
 /** Waits until `is(words)` is true inside the page. */
 const untilThere = (page, is, words) => page.waitForFunction(is, words, { polling: 20, timeout: 2 * DEADLINE_MS });
 /** Waits until an element's text holds `text`. */
-const shows = (page, selector, text) => untilThere(page, ([where, what]) => document.querySelector(where)?.textContent.includes(what), [selector, text]);
+const shows = (page, selector, text) => untilThere(page, ([where, what]) => document.querySelector(where)?.textContent.includes(what), [selector, text])
+  .catch(async (cause) => {
+    throw new Error(`${selector} does not show: ${text}; but: ${await page.textContent(selector).catch(String)}`, { cause });
+  });
 /** Waits until a tile of the overview begins with a number for which `is` holds. */
 const tile = (page, name, least) => untilThere(page, ([term, from]) => [...document.querySelectorAll('.tiles div')].some(
   (each) => each.firstChild.textContent === term && parseFloat(each.lastChild.textContent) >= from,
@@ -178,6 +181,16 @@ load('the dashboard can be used with the keyboard alone: all is reached, it is s
     await shows(at, '[data-id=messages]', 'message');
   });
 
+load('a limit that is near, and what was refused, is said in words', { flags: ['--shards', '1', '--max-topics', '10'] }, async ({ engine, page }) => {
+  const at = await page(engine.adminUrl);
+  await shows(at, '[data-id=near]', 'None is near');
+  for (let n = 0; n < 10; n += 1) await engine.publish(newTopic('many'), 'x').catch(() => {}); // The last ones find no room.
+  await engine.publish(newTopic('large'), 'x'.repeat(100_000)).catch(() => {});
+  await shows(at, '[data-id=near]', 'Near: topics at ');
+  await shows(at, '[data-id=limits]', 'near: ');
+  await shows(at, '[data-id=events]', 'Refused: a payload was too large');
+});
+
 load('a row under the keyboard keeps its place while what it shows goes on, and takes its new one afterwards', { flags: ['--shards', '1', '--history-messages', '50'] },
   async ({ engine, page }) => {
     const [large, small] = [newTopic('large'), newTopic('small')];
@@ -229,7 +242,7 @@ load('a page of a topic shows what is published now, whatever it is, as text', {
 load('a topic that nobody knows is said to be none, and shown as soon as there is one', { flags: FLAGS }, async ({ engine, profile }) => {
   const topic = newTopic('nothing');
   const mine = await profile();
-  mine.expected = /404/;
+  mine.expected = /40[04]/;
   const at = await mine.page(`${engine.adminUrl}/#/topic/${topic}`);
   await shows(at, '[data-id=messages]', 'Nothing has been published yet');
   await engine.publish(topic, 'something');

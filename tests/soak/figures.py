@@ -5,6 +5,7 @@ What a soak has opened, subscribed to, remembered and allocated has to be given 
 
 import asyncio
 import os
+import re
 import time
 import urllib.parse
 
@@ -27,6 +28,8 @@ OWN_TOPIC_BYTES = 128 << 10
 # Verdicts of a shard at most.
 VERDICTS_MAX = 65_536
 SHARDS = 2
+# Receive buffers of a shard, in bytes: a mapping of which the kernel gives what is used.
+RECEIVE_BYTES = 8 << 20
 
 # Gauges of /stats, and what they may be more after a soak than before it.
 GAUGES = {
@@ -47,7 +50,8 @@ GAUGES = {
 PROCESS = {
     "open files": (0, "all are closed"),
     "threads": (0, "all are started at start"),
-    "resident bytes": (8 << 20, "what the allocator keeps of a peak"),
+    "receive buffers": (SHARDS * RECEIVE_BYTES, "resident from when a peak needs them first, and kept; there are no more"),
+    "resident besides": (8 << 20, "what the allocator keeps of a peak, slots that were not used before, and the verdicts above"),
 }
 
 
@@ -92,15 +96,32 @@ async def asked(site, path):
         await asyncio.sleep(0.5)
 
 
+def resident(pid):
+    """Returns the bytes that are resident of the mappings of receive buffers, which are told by their size, and of all others."""
+    found = [0, 0]
+    is_other = True
+    with open(f"/proc/{pid}/smaps") as file:
+        for line in file:
+            if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) 0+ 00:00 0 *$", line):
+                # Those of several shards may have become one mapping.
+                shards, rest = divmod(int(mapping[2], 16) - int(mapping[1], 16), RECEIVE_BYTES)
+                is_other = mapping[3] != "rw-p" or rest != 0 or not 1 <= shards <= SHARDS
+            elif re.match(r"[0-9a-f]+-", line):
+                is_other = True
+            elif line.startswith("Rss:"):
+                found[is_other] += int(line.split()[1]) << 10
+    return found
+
+
 async def look(site):
     """Takes the figures of this moment."""
     stats = await asked(site, "/stats")
-    with open(f"/proc/{site.pid}/status") as file:
-        resident = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+    receive, besides = resident(site.pid)
     process = {
         "open files": len(os.listdir(f"/proc/{site.pid}/fd")),
         "threads": len(os.listdir(f"/proc/{site.pid}/task")),
-        "resident bytes": resident,
+        "receive buffers": receive,
+        "resident besides": besides,
     }
     own_topics = sum(row["topic"].startswith("$sys/") for row in await asked(site, "/topics?limit=1000"))
     return Figures(stats["total"], stats["shards"], process, own_topics)

@@ -26,7 +26,7 @@ from witness import Ledger  # noqa: E402
 FIXED = """
 shards = 2
 memory = "96M"
-connections = 4096
+connections = 2048
 max-message = "64k"
 take-over = "off"
 header-timeout = "4s"

@@ -17,7 +17,6 @@ const POLICY: &[(&str, &str)] = &[
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'",
     ),
-    ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     // Another version may answer tomorrow.
     ("Cache-Control", "no-cache"),

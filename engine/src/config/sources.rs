@@ -373,6 +373,7 @@ mod tests {
                 "lag" => ["replay", "close", "replay"],
                 "log-format" => ["human", "json", "human"],
                 "log-level" => ["warn", "error", "debug"],
+                "access-log" => ["all", "sampled", "off"],
                 _ if setting.kind == Kind::Switch => ["true", "false", "true"],
                 "token-cookie" => ["a", "b", "c"],
                 "token-key" => ["secret:/a", "pem:/b", "https://c"],
@@ -382,7 +383,7 @@ mod tests {
                 "auth-url" => ["https://a", "https://b/c", "http://127.0.0.1"],
                 "auth-ask" => ["connect", "publish", "connect,subscribe"],
                 "auth-headers" => ["cookie", "host", "origin"],
-                "stream-seconds" => ["11s", "12s", "13s"],
+                "stream-seconds" | "drain-time" => ["11s", "12s", "13s"],
                 key if key.ends_with("timeout") || key.ends_with("interval") || key.ends_with("after") => {
                     ["11s", "12s", "13s"]
                 }

@@ -1,12 +1,10 @@
 //! Notices: who is refused what, in the log, so that an operator who looks for a client finds it.
 //!
 //! Owns: how often each refusal was told of late. Each name has a bound of its own: a flood of one leaves the others their lines. What is not told is
-//! counted, and said with the next line of its name, or when the window is over. Never: costs more than a comparison where nothing is told.
+//! counted, and said with the next line of its name, or when the window is over. Never: costs more than a comparison where nothing is told, or writes: that is
+//! `session/notice`'s.
 
-use super::Shard;
 use super::refusal::Refusal;
-use super::topic::topics::NONE;
-use crate::io::driver::Slot;
 
 /// Lines of one name that a shard writes in a window, and its length in microseconds.
 const LINES_MAX: u32 = 10;
@@ -56,7 +54,7 @@ impl Notices {
     }
 
     /// Returns one refusal whose window is over, and how many of it were left out of which nobody was told.
-    fn overdue(&mut self, now_us: u64) -> Option<(Refusal, u64)> {
+    pub(super) fn overdue(&mut self, now_us: u64) -> Option<(Refusal, u64)> {
         self.due_us.filter(|due_us| now_us >= *due_us)?;
         let left_out = |name: &&mut Name| name.left_out > 0;
         let over = Refusal::ALL
@@ -70,39 +68,6 @@ impl Notices {
                 self.due_us = waiting.map(|name| name.since_us + WINDOW_US).min();
                 None
             }
-        }
-    }
-}
-
-impl Shard {
-    /// Tells of a refusal; `topic` is what it is about, if that is known, and empty otherwise.
-    #[inline]
-    pub(in crate::shard) fn notice(&mut self, slot: Slot, refusal: Refusal, topic: &str, text: &str) {
-        if let Some(left_out) = self.notices.may_tell(refusal, self.clock.now_us) {
-            self.write_notice(slot, refusal, topic, text, left_out);
-        }
-    }
-
-    /// Writes one that may be told.
-    #[cold]
-    pub(in crate::shard) fn write_notice(&self, slot: Slot, refusal: Refusal, topic: &str, text: &str, left_out: u64) {
-        let connection = &self.slots.connections[slot as usize];
-        let only = if topic.is_empty() && connection.subscriptions == 1 { connection.first } else { NONE };
-        let topic = match self.topics.subscriptions.get(only as usize) {
-            Some(subscription) => self.topics.name(self.topics.logs[subscription.log as usize].topic).text,
-            None => topic,
-        };
-        let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        let (name, peer, kind) = (refusal.row().name, connection.peer(), self.kind_of(slot).name());
-        let (user, topic) = (some(self.user_of(slot)), some(topic));
-        let left_out = Some(left_out).filter(|count| *count > 0);
-        tracing::info!(shard = self.index, name, %peer, user, kind, topic, text, left_out, "refused");
-    }
-
-    /// Says of what was refused that nothing was said of, if it is time to.
-    pub(super) fn tell_left_out(&mut self) {
-        while let Some((refusal, left_out)) = self.notices.overdue(self.clock.now_us) {
-            tracing::info!(shard = self.index, name = refusal.row().name, left_out, "refused, and not told one by one");
         }
     }
 }

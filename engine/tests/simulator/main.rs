@@ -56,6 +56,7 @@ mod multipart;
 mod multitude;
 mod ndjson;
 mod net;
+mod news;
 mod numbers;
 mod occupancy;
 mod operator;

@@ -11,6 +11,7 @@
 //!
 //!   order      what they order, and what all of them share: rights, limits, room in a ring, who is told
 //!   right      who may what: asked by every order
+//!   served, notice   who was served, and who was refused, in the log
 //! ```
 //!
 //! A session gives [orders](order) and is told *news*, by the verbs below. Messages never pass through it: they are in the frame log,
@@ -22,6 +23,7 @@ pub(in crate::shard) mod entrance;
 pub(in crate::shard) mod kinds;
 pub(in crate::shard) mod length;
 pub(in crate::shard) mod line;
+pub(in crate::shard) mod notice;
 pub(in crate::shard) mod order;
 pub(in crate::shard) mod poll;
 pub(in crate::shard) mod raw;
@@ -29,6 +31,7 @@ pub(in crate::shard) mod reading;
 pub(in crate::shard) mod refuse;
 pub(in crate::shard) mod request;
 pub(in crate::shard) mod right;
+pub(in crate::shard) mod served;
 pub(in crate::shard) mod states;
 pub(in crate::shard) mod stream;
 pub(in crate::shard) mod subscribing;
