@@ -179,7 +179,8 @@ class Site:
     async def admin(self, method, path, body=None):
         """Asks the admin listener and returns status and JSON (or text)."""
         async with await Peer.open(self.engine.admin_port) as peer:
-            status, _, answer = await peer.ask(method, path, body=body)
+            headers = [] if body is None else ["Content-Type: application/json"]
+            status, _, answer = await peer.ask(method, path, headers, body)
         try:
             return status, json.loads(answer)
         except ValueError:
