@@ -54,6 +54,9 @@ PROCESS = {
     "resident besides": (8 << 20, "what the allocator keeps of a peak, slots that were not used before, and the verdicts above"),
 }
 
+# Where the kernel has joined the mapping of receive buffers with another, they are not told apart.
+WITHOUT_RECEIVE_BUFFERS = {"resident besides": ((8 << 20) + SHARDS * RECEIVE_BYTES, "the same, and receive buffers")}
+
 
 class Figures:
     """What was found at one moment."""
@@ -167,6 +170,7 @@ def allowed(site, after):
         **GAUGES,
         "pool_history_bytes": (after.own_topics * OWN_TOPIC_BYTES, "the same messages are remembered, but for the engine's own"),
         **PROCESS,
+        **({} if after.of("receive buffers") else WITHOUT_RECEIVE_BUFFERS),
     }
 
 

@@ -18,6 +18,9 @@ import troubles
 from soaked import Site
 from wire import WebSocket
 
+# Counters of the engine that say whom it sent away, and why.
+TOLD = ("refused_", "limited_", "violations", "overloads", "tls_broken", "parked", "behind")
+
 
 def tasks(site):
     """Starts everybody: publishers and troublemakers, which end when they are told to, and readers, which are ended."""
@@ -103,6 +106,8 @@ def report(site, before, after, seconds):
     lost = sum(witness.lost for witness in site.ledger.witnesses)
     gaps = ", ".join(f"{reason} {count:,}" for reason, count in sorted(site.ledger.gaps.items()))
     print(f"  witnesses: {len(site.ledger.witnesses)}, which were told gaps of {lost:,} messages ({gaps})")
+    told = {name: value - before.total[name] for name, value in after.total.items() if name.startswith(TOLD)}
+    print("  the engine counted: " + ", ".join(f"{name} {count:,}" for name, count in sorted(told.items()) if count))
     for title, belongs in groups.items():
         mine = {name: counts.pop(name) for name in sorted(counts) if belongs(name)}
         print(f"  {title}: " + ", ".join(f"{name.removeprefix('delivered: ')} {count:,}" for name, count in mine.items()))

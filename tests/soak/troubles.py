@@ -11,6 +11,8 @@ CHURN_TOPICS = 400
 CHURNERS = 12
 # So many come at once, and so many seconds lie between two storms.
 STORM = 500
+# So many of them are in the middle of connecting at a time: more would hold up the loop, and with it all other clients.
+STORM_UNDER_WAY = 150
 STORM_SECONDS = 8.0
 SLOW = 6
 # Bytes of a message of the flood, messages at once, and seconds between two bursts: more than a reader that pauses finds room for in
@@ -127,12 +129,19 @@ async def deletes(site):
 class Stormy:
     """One of the many that come at once: a line connection with its cursor."""
 
-    def __init__(self, witness):
-        self.witness, self.ws = witness, None
+    def __init__(self, witness, turnstile):
+        self.witness, self.turnstile, self.ws = witness, turnstile, None
 
     async def come(self, site):
         """Connects and subscribes from its cursor on; comes back when it is told to, if it is sent away."""
-        while True:
+        while self.ws is None:
+            async with self.turnstile:
+                seconds = await self.try_to_come(site)
+            await asyncio.sleep(seconds)
+
+    async def try_to_come(self, site):
+        """Tries once; returns for how long to stay away, in seconds, if it was sent away."""
+        try:
             ws = await site.open(WebSocket)
             try:
                 await ws.upgrade("/ws", [site.bearer("storm")], ["corecast.v1"])
@@ -144,15 +153,16 @@ class Stormy:
                     raise Refused(0, told, again_in(told))
                 self.ws = ws
                 self.witness.cursor = self.witness.cursor or told.split(" ")[2]
-                return
-            except (Refused, Closed) as told:
-                ws.writer.transport.abort()
-                site.counts["storm: sent away"] += 1
-                await asyncio.sleep(getattr(told, "seconds", None) or again_in(str(told)) or random.uniform(0, 1))
-            except BROKEN:
-                ws.writer.transport.abort()
-                site.counts["storm: broken"] += 1
-                await asyncio.sleep(random.uniform(0, 1))
+                return 0
+            finally:
+                if self.ws is not ws:
+                    ws.writer.transport.abort()
+        except (Refused, Closed) as told:
+            site.counts["storm: sent away"] += 1
+            return getattr(told, "seconds", None) or again_in(str(told)) or random.uniform(0, 1)
+        except BROKEN:
+            site.counts["storm: broken"] += 1
+            return random.uniform(0, 1)
 
     async def hear(self, last):
         while self.witness.at is None or self.witness.at + self.witness.missing < last:
@@ -166,6 +176,7 @@ class Stormy:
     def go(self):
         if self.ws is not None:
             self.ws.reset() if random.random() < 0.5 else self.ws.writer.close()
+            self.ws = None
 
 
 async def storms(site):
@@ -183,7 +194,8 @@ async def storms(site):
 
     async def once():
         # They witness while the storm lasts; what comes later is not theirs.
-        all_of_them = [Stormy(site.ledger.witness("storm", "storm")) for _ in range(STORM)]
+        turnstile = asyncio.Semaphore(STORM_UNDER_WAY)
+        all_of_them = [Stormy(site.ledger.witness("storm", "storm"), turnstile) for _ in range(STORM)]
         try:
             await asyncio.gather(*(one.come(site) for one in all_of_them))
             for coming_back in (False, True):
