@@ -55,9 +55,9 @@ def test_completions_complete(_):
 
     def completed(*line):
         ask = f"COMP_WORDS=({shlex.join(line)}); COMP_CWORD={len(line) - 1}; _corecast corecast {shlex.quote(line[-1])} {line[-2]}"
-        bash = subprocess.run(
-            ["bash", "--norc", "-c", f'{scripts["bash"]}\n{ask}; printf "%s\\n" "${{COMPREPLY[@]}}"'], capture_output=True, text=True
-        )
+        # On stdin: an argument has 128 KiB at most.
+        said = f'{scripts["bash"]}\n{ask}; printf "%s\\n" "${{COMPREPLY[@]}}"\n'
+        bash = subprocess.run(["bash", "--norc", "-s"], input=said, capture_output=True, text=True)
         assert bash.returncode == 0, bash.stderr
         return bash.stdout.split()
 
