@@ -64,7 +64,7 @@ fn seconds(load: Load, seconds: f64) -> Vec<Phase> {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(node) = self.0.take() {
-            node.stop();
+            node.stop(std::time::Duration::ZERO);
             node.join().unwrap();
         }
     }

@@ -50,7 +50,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(node) = self.0.take() {
-            node.stop();
+            node.stop(Duration::ZERO);
             node.join().unwrap();
         }
     }
