@@ -111,7 +111,7 @@ fn help_of<'h>(family: &str, of_field: &'h str) -> &'h str {
     match family {
         "connections" => "Open connections, by kind.",
         "refused" => {
-            "Connections, requests and commands refused, by reason; \\\"When corecast says no\\\" in docs/protocol.md explains each."
+            "Connections, requests and commands refused, by reason: docs/protocol.md explains each."
         }
         "limited" => "What was refused because of limits for addresses, subjects or all, by limit.",
         "memory_bytes" => "Memory in use, by whom, of what corecast_memory_max_bytes allows.",
@@ -222,15 +222,13 @@ fn process(page: &mut Page, observed: &Observed, total: &Stats) {
         page.single("certificate_expires_timestamp_seconds", Kind::Gauge, help, expires_s);
     }
     let limits = observed.limits(total);
-    let told: [(&str, &str, fn(&Limit) -> u64); 2] = [
-        ("limit_used", "How much there is of what is limited.", |limit| limit.used),
-        ("limit_max", "How much there may be.", |limit| limit.max),
-    ];
-    for (name, help, value) in told {
-        let sample = page.family(name, Kind::Gauge, help);
-        for limit in &limits {
-            page.line(format_args!("{sample}{{limit=\"{}\"}} {}\n", limit.name, value(limit)));
-        }
+    let sample = page.family("limit_used", Kind::Gauge, "How much there is of what is limited.");
+    for Limit { name, used, .. } in &limits {
+        page.line(format_args!("{sample}{{limit=\"{name}\"}} {used}\n"));
+    }
+    let sample = page.family("limit_max", Kind::Gauge, "How much there may be.");
+    for Limit { name, max, .. } in &limits {
+        page.line(format_args!("{sample}{{limit=\"{name}\"}} {max}\n"));
     }
 }
 

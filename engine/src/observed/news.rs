@@ -139,7 +139,7 @@ fn percentiles(histogram: &Histogram) -> Value {
 
 fn side_by_side(at: u64, shards: &[Stats]) -> String {
     let place = |name: &&str| Stats::FIELDS.iter().position(|(field, _)| field == name);
-    let places: Vec<usize> = OF_SHARDS.iter().filter_map(|name| place(&name)).collect();
+    let places: Vec<usize> = OF_SHARDS.iter().filter_map(place).collect();
     let row = |stats: &Stats| {
         let values = stats.values();
         places.iter().map(|place| values[*place]).collect::<Vec<u64>>()
