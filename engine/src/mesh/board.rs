@@ -46,8 +46,8 @@ impl Board {
 
     /// Writes what a shard has measured.
     pub fn write_timings(&self, shard: usize, timings: &Timings) {
-        for (to, histogram) in self.timings[shard].iter().zip(timings.all()) {
-            to.iter().zip(histogram.values()).for_each(|(to, value)| to.store(value, Ordering::Relaxed));
+        for (to, values) in self.timings[shard].iter().zip(timings.all()) {
+            to.iter().zip(values).for_each(|(to, value)| to.store(value, Ordering::Relaxed));
         }
     }
 

@@ -110,9 +110,7 @@ fn series_of(field: &str) -> Option<Series> {
 fn help_of<'h>(family: &str, of_field: &'h str) -> &'h str {
     match family {
         "connections" => "Open connections, by kind.",
-        "refused" => {
-            "Connections, requests and commands refused, by reason: docs/protocol.md explains each."
-        }
+        "refused" => "Connections, requests and commands refused, by reason: docs/protocol.md explains each.",
         "limited" => "What was refused because of limits for addresses, subjects or all, by limit.",
         "memory_bytes" => "Memory in use, by whom, of what corecast_memory_max_bytes allows.",
         "turn_busy_seconds" => "Seconds spent in turns that did something.",

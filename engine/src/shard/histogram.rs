@@ -43,19 +43,29 @@ impl Histogram {
         self.sum_ns += u64::from(us) * 1000;
     }
 
-    /// Counts so many nanoseconds.
+    /// Counts so many nanoseconds, if they are a microsecond; others are in the sum alone.
     #[inline]
-    pub(in crate::shard) fn count_ns(&mut self, ns: u64) {
-        self.counts[bucket_of(u32::try_from(ns / 1000).unwrap_or(u32::MAX))] += 1;
+    pub(in crate::shard) fn count_if_long(&mut self, ns: u64) {
         self.sum_ns += ns;
+        if ns >= 1000 {
+            self.counts[bucket_of(u32::try_from(ns / 1000).unwrap_or(u32::MAX))] += 1;
+        }
+    }
+
+    /// Returns it with so many more below a microsecond.
+    #[must_use]
+    pub(in crate::shard) fn with_shortest(&self, count: u64) -> Histogram {
+        let mut whole = self.clone();
+        whole.counts[0] += count;
+        whole
     }
 
     /// Returns all counters, and then the sum of all times in nanoseconds.
-    pub fn values(&self) -> impl Iterator<Item = u64> {
+    pub fn into_values(self) -> impl Iterator<Item = u64> {
         self.counts.into_iter().chain([self.sum_ns])
     }
 
-    /// Adds what another one has counted, as [`Histogram::values`] gives it.
+    /// Adds what another one has counted, as [`Histogram::into_values`] gives it.
     pub fn add(&mut self, values: impl IntoIterator<Item = u64>) {
         let all = self.counts.iter_mut().chain([&mut self.sum_ns]);
         all.zip(values).for_each(|(to, value)| *to = to.wrapping_add(value));
@@ -122,7 +132,7 @@ mod tests {
         let mut one = Histogram::default();
         assert_eq!((one.quantile_us(0.5), one.count(), one.below_power(30)), (None, 0, 0));
         (0..90).for_each(|_| one.count_us(10));
-        (0..10).for_each(|_| one.count_ns(1_000_500));
+        (0..10).for_each(|_| one.count_if_long(1_000_500));
         assert_eq!((one.count(), one.sum_ns()), (100, 900_000 + 10_005_000));
         assert_eq!(
             (one.quantile_us(0.5), one.quantile_us(0.9), one.quantile_us(0.91)),
@@ -132,11 +142,13 @@ mod tests {
             (one.below_power(3), one.below_power(4), one.below_power(10), one.below_power(26)),
             (0, 90, 100, 100)
         );
+        one.count_if_long(999);
+        assert_eq!((one.count(), one.with_shortest(1).count(), one.sum_ns()), (100, 101, 10_905_999));
         let before = one.clone();
         one.count_us(0);
         assert_eq!((one.since(&before).count(), one.since(&before).quantile_us(1.0)), (1, Some(1)));
         let mut sum = before.clone();
-        sum.add(before.values());
+        sum.add(before.clone().into_values());
         assert_eq!((sum.count(), sum.sum_ns()), (200, 2 * before.sum_ns()));
     }
 }

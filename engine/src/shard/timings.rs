@@ -7,6 +7,9 @@
 
 use super::histogram::Histogram;
 
+/// Longer turns are divided as if they had taken so long: a quarter of an hour.
+const TURN_US_MAX: u64 = 1 << 29;
+
 /// A turn that takes longer is worth a line in the log, in microseconds: most take a tenth.
 const LONG_US: u64 = 5_000;
 
@@ -43,6 +46,11 @@ phases! {
     Settle: "settle",
 }
 
+/// Where the histogram of turns stands in [`TIMED`]; and others.
+const TURN: usize = 2;
+const HANDSHAKE: usize = 3;
+const VERDICT: usize = 4;
+
 /// Histograms of single things.
 pub const TIMED: [(&str, &str); 5] = [
     (
@@ -61,14 +69,17 @@ pub const HISTOGRAMS: usize = TIMED.len() + PHASES.len();
 /// What was measured.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
-    histograms: [Histogram; HISTOGRAMS],
+    single: [Histogram; TIMED.len()],
+    /// Without those below a microsecond, which most are: they are what is missing to the number of turns.
+    phases: [Histogram; PHASES.len()],
 }
 
 impl Timings {
-    /// Returns the histograms, in the order of [`TIMED`] and [`PHASES`].
-    #[must_use]
-    pub fn all(&self) -> &[Histogram; HISTOGRAMS] {
-        &self.histograms
+    /// Returns the values of each histogram, in the order of [`TIMED`] and [`PHASES`].
+    pub fn all(&self) -> impl Iterator<Item = impl Iterator<Item = u64>> {
+        let turns = self.single[TURN].count();
+        let whole = move |phase: &Histogram| phase.with_shortest(turns - phase.count());
+        self.single.iter().cloned().chain(self.phases.iter().map(whole)).map(|histogram| histogram.into_values())
     }
 }
 
@@ -76,7 +87,8 @@ impl Timings {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) timings: Timings,
-    /// Ticks when the phase began.
+    /// Ticks when the turn began, and the phase.
+    began: u64,
     mark: u64,
     /// Ticks of each phase of the turn.
     ticks: [u64; PHASES.len()],
@@ -103,7 +115,7 @@ impl Watch {
     /// A turn begins.
     #[inline]
     pub(super) fn begin(&mut self, ticks: u64) {
-        self.mark = ticks;
+        (self.began, self.mark) = (ticks, ticks);
     }
 
     /// A phase is over.
@@ -121,7 +133,7 @@ impl Watch {
 
     /// A turn that did something is over; says if it took long.
     pub(super) fn turned(&mut self, took_us: u64, now_us: u64) -> Option<LongTurn> {
-        let [latency, round, turn, _, _, phases @ ..] = &mut self.timings.histograms;
+        let Timings { single: [latency, round, turn, ..], phases } = &mut self.timings;
         let now = low_bits(now_us);
         for (since, began) in self.ended.drain(..) {
             round.count_us(now.wrapping_sub(began));
@@ -130,11 +142,11 @@ impl Watch {
             }
         }
         turn.count_us(u32::try_from(took_us).unwrap_or(u32::MAX));
-        let all: u64 = self.ticks.iter().sum();
+        let all = self.mark.wrapping_sub(self.began);
         // Nanoseconds of a tick, times 2^24: one division for all phases. A turn that is too short for the clock has nothing to divide.
-        let scale = (took_us * 1000).checked_shl(24).unwrap_or(0).checked_div(all).unwrap_or(0);
+        let scale = ((took_us.min(TURN_US_MAX) * 1000) << 24).checked_div(all).unwrap_or(0);
         for (phase, ticks) in phases.iter_mut().zip(&self.ticks) {
-            phase.count_ns((ticks.wrapping_mul(scale)) >> 24);
+            phase.count_if_long((ticks.wrapping_mul(scale)) >> 24);
         }
         if took_us < LONG_US {
             return None;
@@ -146,12 +158,12 @@ impl Watch {
 
     /// A TLS handshake is over.
     pub(super) fn shaken(&mut self, took_us: u32) {
-        self.timings.histograms[3].count_us(took_us);
+        self.timings.single[HANDSHAKE].count_us(took_us);
     }
 
     /// A verdict has come.
     pub(super) fn judged(&mut self, took_us: u32) {
-        self.timings.histograms[4].count_us(took_us);
+        self.timings.single[VERDICT].count_us(took_us);
     }
 
     /// Returns the bytes of memory that it holds beside itself.
@@ -168,7 +180,9 @@ mod tests {
     fn named(watch: &Watch, name: &str) -> Histogram {
         let names = TIMED.iter().map(|(name, _)| *name).chain(PHASES.iter().copied());
         let place = names.clone().position(|other| other == name).unwrap();
-        watch.timings.histograms[place].clone()
+        let mut found = Histogram::default();
+        found.add(watch.timings.all().nth(place).unwrap());
+        found
     }
 
     /// The time of a turn is its phases' by their ticks; a long one is told with the phase that took most.
