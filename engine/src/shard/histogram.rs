@@ -43,20 +43,11 @@ impl Histogram {
         self.sum_ns += u64::from(us) * 1000;
     }
 
-    /// Counts so many nanoseconds, if they are a microsecond; others are in the sum alone.
-    #[inline]
-    pub(in crate::shard) fn count_if_long(&mut self, ns: u64) {
-        self.sum_ns += ns;
-        if ns >= 1000 {
-            self.counts[bucket_of(u32::try_from(ns / 1000).unwrap_or(u32::MAX))] += 1;
-        }
-    }
-
-    /// Returns it with so many more below a microsecond.
+    /// Returns it with so many more of so many microseconds, and a sum that is known better.
     #[must_use]
-    pub(in crate::shard) fn with_shortest(&self, count: u64) -> Histogram {
-        let mut whole = self.clone();
-        whole.counts[0] += count;
+    pub(in crate::shard) fn with_short_ones(&self, count: u64, us: u32, sum_ns: u64) -> Histogram {
+        let mut whole = Histogram { sum_ns, ..self.clone() };
+        whole.counts[bucket_of(us)] += count;
         whole
     }
 
@@ -132,8 +123,8 @@ mod tests {
         let mut one = Histogram::default();
         assert_eq!((one.quantile_us(0.5), one.count(), one.below_power(30)), (None, 0, 0));
         (0..90).for_each(|_| one.count_us(10));
-        (0..10).for_each(|_| one.count_if_long(1_000_500));
-        assert_eq!((one.count(), one.sum_ns()), (100, 900_000 + 10_005_000));
+        (0..10).for_each(|_| one.count_us(1_000));
+        assert_eq!((one.count(), one.sum_ns()), (100, 900_000 + 10_000_000));
         assert_eq!(
             (one.quantile_us(0.5), one.quantile_us(0.9), one.quantile_us(0.91)),
             (Some(12), Some(12), Some(1024))
@@ -142,8 +133,8 @@ mod tests {
             (one.below_power(3), one.below_power(4), one.below_power(10), one.below_power(26)),
             (0, 90, 100, 100)
         );
-        one.count_if_long(999);
-        assert_eq!((one.count(), one.with_shortest(1).count(), one.sum_ns()), (100, 101, 10_905_999));
+        let more = one.with_short_ones(5, 7, 9);
+        assert_eq!((more.count(), more.sum_ns(), more.below_power(3)), (105, 9, 5));
         let before = one.clone();
         one.count_us(0);
         assert_eq!((one.since(&before).count(), one.since(&before).quantile_us(1.0)), (1, Some(1)));

@@ -1,14 +1,18 @@
 //! What takes how long: turns and their phases, rounds of fan-out, messages from being read to being sent, handshakes, verdicts.
 //!
 //! Owns: the histograms, and what a turn notes for them. A phase is measured by a tick counter, read between the phases: it costs some
-//! nanoseconds, where a clock would take some tens. How long a tick is follows from the turn, whose begin and end are read from the clock.
+//! nanoseconds, where a clock would take some tens. How long a tick is follows from the clock, which is read at both ends of a turn.
 //! A round is one walk over all readers of a topic and dialect on this shard; it counts once, not once for each reader. Readers whose
 //! sockets are full, or who are sent several topics in one, get their bytes later, and are not waited for.
 
 use super::histogram::Histogram;
 
-/// Longer turns are divided as if they had taken so long: a quarter of an hour.
-const TURN_US_MAX: u64 = 1 << 29;
+/// Turns that take so long, in microseconds, are divided among their phases one by one; of shorter ones, of which a busy shard may have a
+/// hundred thousand a second, there are the sums.
+const DIVIDED_US: u32 = 8;
+
+/// How long it is watched how long a tick is, in microseconds: the clock is a microsecond wrong at both ends.
+const MEASURED_US: u64 = 1_000_000;
 
 /// A turn that takes longer is worth a line in the log, in microseconds: most take a tenth.
 const LONG_US: u64 = 5_000;
@@ -70,16 +74,24 @@ pub const HISTOGRAMS: usize = TIMED.len() + PHASES.len();
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
     single: [Histogram; TIMED.len()],
-    /// Without those below a microsecond, which most are: they are what is missing to the number of turns.
+    /// Of turns that took [`DIVIDED_US`]; in the others each phase took less.
     phases: [Histogram; PHASES.len()],
+    /// Of all turns that did something.
+    ticks: [u64; PHASES.len()],
+    /// Nanoseconds of a tick, times 2^24; 0 until that is known, and the same from then on, so that no sum ever falls.
+    tick_ns: u64,
 }
 
 impl Timings {
     /// Returns the values of each histogram, in the order of [`TIMED`] and [`PHASES`].
     pub fn all(&self) -> impl Iterator<Item = impl Iterator<Item = u64>> {
         let turns = self.single[TURN].count();
-        let whole = move |phase: &Histogram| phase.with_shortest(turns - phase.count());
-        self.single.iter().cloned().chain(self.phases.iter().map(whole)).map(|histogram| histogram.into_values())
+        let whole = move |(phase, ticks): (&Histogram, &u64)| {
+            let sum_ns = (u128::from(*ticks) * u128::from(self.tick_ns)) >> 24;
+            phase.with_short_ones(turns - phase.count(), DIVIDED_US - 1, u64::try_from(sum_ns).unwrap_or(u64::MAX))
+        };
+        let phases = self.phases.iter().zip(&self.ticks).map(whole);
+        self.single.iter().cloned().chain(phases).map(Histogram::into_values)
     }
 }
 
@@ -87,11 +99,10 @@ impl Timings {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) timings: Timings,
-    /// Ticks when the turn began, and the phase.
-    began: u64,
-    mark: u64,
-    /// Ticks of each phase of the turn.
-    ticks: [u64; PHASES.len()],
+    /// Ticks when the turn began, and when each phase of it ended.
+    marks: [u64; PHASES.len() + 1],
+    /// Time and ticks at the end of the first turn.
+    first: Option<(u64, u64)>,
     /// Rounds that this turn has ended: when the oldest message in it was read, and when it began; low bits of microseconds.
     ended: Vec<(u32, u32)>,
 }
@@ -115,14 +126,13 @@ impl Watch {
     /// A turn begins.
     #[inline]
     pub(super) fn begin(&mut self, ticks: u64) {
-        (self.began, self.mark) = (ticks, ticks);
+        self.marks[0] = ticks;
     }
 
-    /// A phase is over.
+    /// A phase is over; all of a turn are, in order.
     #[inline]
     pub(super) fn over(&mut self, phase: Phase, ticks: u64) {
-        self.ticks[phase as usize] = ticks.wrapping_sub(self.mark);
-        self.mark = ticks;
+        self.marks[phase as usize + 1] = ticks;
     }
 
     /// A round is over when this turn has sent what it has ordered.
@@ -133,7 +143,7 @@ impl Watch {
 
     /// A turn that did something is over; says if it took long.
     pub(super) fn turned(&mut self, took_us: u64, now_us: u64) -> Option<LongTurn> {
-        let Timings { single: [latency, round, turn, ..], phases } = &mut self.timings;
+        let Timings { single: [latency, round, turn, ..], ticks: sums, .. } = &mut self.timings;
         let now = low_bits(now_us);
         for (since, began) in self.ended.drain(..) {
             round.count_us(now.wrapping_sub(began));
@@ -142,18 +152,37 @@ impl Watch {
             }
         }
         turn.count_us(u32::try_from(took_us).unwrap_or(u32::MAX));
-        let all = self.mark.wrapping_sub(self.began);
-        // Nanoseconds of a tick, times 2^24: one division for all phases. A turn that is too short for the clock has nothing to divide.
-        let scale = ((took_us.min(TURN_US_MAX) * 1000) << 24).checked_div(all).unwrap_or(0);
-        for (phase, ticks) in phases.iter_mut().zip(&self.ticks) {
-            phase.count_if_long((ticks.wrapping_mul(scale)) >> 24);
-        }
-        if took_us < LONG_US {
+        // A counter that is set back, as of a guest that is moved to another host, takes nothing away.
+        let ticks: [u64; PHASES.len()] = std::array::from_fn(|n| self.marks[n + 1].saturating_sub(self.marks[n]));
+        sums.iter_mut().zip(ticks).for_each(|(sum, ticks)| *sum += ticks);
+        if took_us < u64::from(DIVIDED_US) && self.timings.tick_ns != 0 {
             return None;
         }
-        let (longest, ticks) = self.ticks.iter().enumerate().max_by_key(|(_, ticks)| **ticks)?;
-        let phase_us = u128::from(took_us) * u128::from(*ticks) / u128::from(all.max(1));
-        Some(LongTurn { took_us, phase: PHASES[longest], phase_us: u64::try_from(phase_us).unwrap_or(u64::MAX) })
+        self.divide(ticks, took_us, now_us)
+    }
+
+    /// Divides a turn among its phases.
+    #[cold]
+    fn divide(&mut self, ticks: [u64; PHASES.len()], took_us: u64, now_us: u64) -> Option<LongTurn> {
+        let Timings { phases, tick_ns, .. } = &mut self.timings;
+        let end = self.marks[PHASES.len()];
+        let (first_us, first) = *self.first.get_or_insert((now_us, end));
+        if *tick_ns == 0 && now_us.saturating_sub(first_us) >= MEASURED_US {
+            let ns = (u128::from(now_us - first_us) * 1000) << 24;
+            *tick_ns =
+                ns.checked_div(end.saturating_sub(first).into()).and_then(|ns| u64::try_from(ns).ok()).unwrap_or(0);
+        }
+        let all: u64 = ticks.iter().sum();
+        if took_us < u64::from(DIVIDED_US) || all == 0 {
+            return None;
+        }
+        let us_of = |ticks: u64| u128::from(took_us) * u128::from(ticks) / u128::from(all);
+        for (phase, ticks) in phases.iter_mut().zip(ticks) {
+            phase.count_us(u32::try_from(us_of(ticks)).unwrap_or(u32::MAX));
+        }
+        let (longest, most) = ticks.into_iter().enumerate().max_by_key(|(_, ticks)| *ticks)?;
+        let phase_us = u64::try_from(us_of(most)).unwrap_or(u64::MAX);
+        (took_us >= LONG_US).then_some(LongTurn { took_us, phase: PHASES[longest], phase_us })
     }
 
     /// A TLS handshake is over.
@@ -185,29 +214,48 @@ mod tests {
         found
     }
 
-    /// The time of a turn is its phases' by their ticks; a long one is told with the phase that took most.
+    fn turn(watch: &mut Watch, began: u64, phases: [u64; PHASES.len()], took_us: u64, now_us: u64) -> Option<LongTurn> {
+        let all = [
+            Phase::Reap,
+            Phase::Hear,
+            Phase::Serve,
+            Phase::Expire,
+            Phase::Ask,
+            Phase::Flush,
+            Phase::Submit,
+            Phase::Settle,
+        ];
+        let mut ticks = began;
+        watch.begin(ticks);
+        for (phase, took) in all.into_iter().zip(phases) {
+            ticks += took;
+            watch.over(phase, ticks);
+        }
+        watch.turned(took_us, now_us)
+    }
+
+    /// A turn is its phases' by their ticks; a long one is told with the phase that took most. Short ones are in the sums, and count as
+    /// short ones.
     #[test]
     fn a_turn_is_divided_by_ticks() {
         let mut watch = Watch::default();
-        watch.begin(1_000);
-        watch.over(Phase::Reap, 2_000);
-        for phase in [Phase::Hear, Phase::Serve, Phase::Expire, Phase::Ask] {
-            watch.over(phase, 2_000);
-        }
-        watch.over(Phase::Flush, 5_000);
-        watch.over(Phase::Submit, 11_000);
-        watch.over(Phase::Settle, 11_000);
-        let long = watch.turned(10_000, 77_000).unwrap();
+        let long = turn(&mut watch, 1_000, [1_000, 0, 0, 0, 0, 3_000, 6_000, 0], 10_000, 77_000).unwrap();
         assert_eq!(long, LongTurn { took_us: 10_000, phase: "submit", phase_us: 6_000 });
+        assert_eq!(named(&watch, "flush").sum_ns(), 0, "nobody knows yet how long a tick is");
+        assert_eq!(named(&watch, "flush").quantile_us(1.0), Some(3_072));
+        // A second later it is known: a microsecond.
+        assert_eq!(turn(&mut watch, 1_010_990, [0, 10, 0, 0, 0, 0, 0, 0], LONG_US - 1, 1_077_000), None);
         let sums = ["reap", "hear", "flush", "submit"].map(|name| named(&watch, name).sum_ns() / 1000);
-        assert!([1_000, 0, 3_000, 6_000].iter().zip(sums).all(|(is, said)| is - said <= 1), "{sums:?}");
-        assert_eq!((named(&watch, "turn").count(), named(&watch, "serve").count()), (1, 1));
-        assert_eq!(watch.turned(LONG_US - 1, 0), None);
-        // A turn without ticks, or without time, is one.
-        let mut watch = Watch::default();
-        watch.begin(0);
-        assert_eq!(watch.turned(0, 0), None);
-        assert!(watch.turned(u64::MAX >> 30, 0).is_some());
+        assert_eq!(sums, [1_000, 10, 3_000, 6_000]);
+        turn(&mut watch, 2_000_000, [0, 0, 5, 0, 0, 0, 0, 0], 5, 2_000_000);
+        let serve = named(&watch, "serve");
+        assert_eq!((serve.count(), serve.sum_ns(), named(&watch, "turn").count()), (3, 5_000, 3));
+        assert_eq!((serve.below_power(3), serve.below_power(0)), (3, 2));
+        // A turn without ticks, or without time, is one; ticks that go back take nothing away.
+        assert_eq!(turn(&mut watch, 0, [0; PHASES.len()], 0, 0), None);
+        watch.begin(9);
+        assert_eq!(watch.turned(u64::MAX >> 30, 0), None);
+        assert_eq!((named(&watch, "turn").count(), named(&watch, "serve").sum_ns()), (5, 5_000));
     }
 
     /// A round counts when its turn is over, once; a message of which it is not known when it came has no latency.

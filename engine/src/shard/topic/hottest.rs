@@ -18,6 +18,9 @@ const LOOKED_MAX: u32 = 2048;
 /// With fewer than this, more of them are looked at.
 const LOOKED_MIN: u32 = LOOKED_MAX / 8;
 
+/// With what the first second begins: one of eight.
+const BEGINS_SHIFT: u32 = 3;
+
 /// Seconds after which nothing is left of what was before: 3/4 to the power of that is less than a thousandth of a message of 2^32.
 const FORGOTTEN_S: u64 = 100;
 
@@ -67,7 +70,8 @@ impl Hottest {
     #[must_use]
     pub(in crate::shard) fn new(seed: u64) -> Hottest {
         let entries = Vec::with_capacity(ENTRIES);
-        Hottest { entries, left: 1, stride_shift: 0, looked: 0, second_ms: 0, random: seed | 1 }
+        // As if there had been many: a storm at the start is not looked at one by one.
+        Hottest { entries, left: 1, stride_shift: BEGINS_SHIFT, looked: 0, second_ms: 0, random: seed | 1 }
     }
 
     /// A message was published to a topic.
