@@ -302,6 +302,34 @@ fn handshakes_come_to_their_end() {
     }
 }
 
+/// What the edge has to say of a connection that the shard closes meanwhile is not said of the next one in its slot. Who came next was once
+/// taken for somebody who had ended, and was cut off without a word.
+#[test]
+fn the_next_one_is_another() {
+    for forged in [false, true] {
+        let mut link = Link::new(client(&BOTH, false), &FILES.identity);
+        link.talk(usize::MAX);
+        let mut last = Vec::new();
+        link.client.send_close_notify();
+        link.client.write_tls(&mut last).unwrap();
+        if forged {
+            *last.last_mut().unwrap() ^= 1;
+        }
+        let lent = Lent { id: 0, len: last.len() as u32 };
+        link.socket.came = vec![last];
+        let mut said = vec![Completion::Received { slot: 0, generation: 1, lent, more: false }];
+        let mut through = Through { edge: &mut link.edge, driver: &mut link.socket };
+        assert!(through.received(0, lent).is_empty());
+        through.close(0);
+        through.submit();
+        let next = [Completion::Closed { slot: 0 }, Completion::Accepted { listener: 0, slot: 0, peer: PEER }];
+        through.driver.said.extend(next);
+        said.clear();
+        through.reap(&mut said, usize::MAX);
+        assert_eq!(said, next, "forged {forged}");
+    }
+}
+
 /// Text arrives whole and in order, in parts of any length and in records of every length.
 #[test]
 fn text_is_sealed() {

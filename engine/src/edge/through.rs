@@ -133,9 +133,13 @@ impl<D: Driver> Driver for Through<'_, D> {
             Some(Front::Sealed(sealed)) if !sealed.said_goodbye => self.edge.leaving.push(slot),
             Some(_) => {
                 self.edge.forget(slot);
+                self.edge.say_no_more(slot);
                 self.driver.close(slot);
             }
-            None => self.driver.close(slot),
+            None => {
+                self.edge.say_no_more(slot);
+                self.driver.close(slot);
+            }
         }
     }
 
@@ -318,7 +322,24 @@ impl Edge {
             self.say_goodbye(driver, slot);
             self.flights.last_words += 1;
             self.forget(slot);
+            self.say_no_more(slot);
             driver.close(slot);
+        }
+    }
+
+    /// The shard closes a slot: what it has not been told yet of the connection there would be told of the next one.
+    fn say_no_more(&mut self, slot: Slot) {
+        let is_of = |said: &Completion| match *said {
+            Completion::PeerEnded { slot: of }
+            | Completion::Broken { slot: of, .. }
+            | Completion::Secured { slot: of, .. }
+            | Completion::Announced { slot: of, .. } => of == slot,
+            Completion::Received { slot: of, lent, .. } => of == slot && lent == LEFT_OVER,
+            // What was armed has ended before, and what was not sent is told before anybody comes.
+            _ => false,
+        };
+        if !self.said.is_empty() {
+            self.said.retain(|said| !is_of(said));
         }
     }
 

@@ -53,7 +53,8 @@ impl Shard {
         while *next_slot < end && left > 0 {
             let slot = *next_slot as Slot;
             *next_slot += 1;
-            if self.right_is_taken_back(slot) {
+            // Who was told already, by the revocation before this one, is on the way out.
+            if self.right_is_taken_back(slot) && !self.slots.is_closing(slot) {
                 reach(Mark::GrantRevoked);
                 self.refuse_connection_because(driver, slot, Refusal::Expired, REVOKED);
                 *ended += 1;
