@@ -368,6 +368,20 @@ def test_listeners_beyond_this_host(_):
         assert subprocess.run(check, capture_output=True, timeout=DEADLINE).returncode == 0
 
 
+def test_the_way_inside_is_the_engines_own(engine):
+    """The socket by which the admin listener passes its pages' WebSockets on takes nobody else: not even root of this host, who can read its name."""
+    names = re.findall(rf"@(corecast-{engine.process.pid}-[0-9a-f]+)", pathlib.Path("/proc/net/unix").read_text())
+    assert names, "it listens inside"
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.settimeout(DEADLINE)
+            stranger.connect("\0" + names[0])
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                stranger.sendall(b"GET /topics/$sys/stats?transport=poll HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert stranger.recv(1) == b"", "it is told nothing"
+    eventually(lambda: rows(engine, "/connections") == [], "they are gone")
+
+
 def test_words_find_the_listener(_):
     """Words ask where the configuration says, with its token, also over a Unix socket; whoever is not there is told of with a cure."""
     with folder() as path:
