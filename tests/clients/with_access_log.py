@@ -78,7 +78,7 @@ def test_each_has_its_line(_):
             ws.recv(timeout=DEADLINE)
         line = one(engine, "end", peer=peer)
         assert (line["status"], line["user"], line["transport"]) == (1000, "ann", "line"), line
-        assert 1_000 < line["bytes"] < 2_000 and line["ms"] >= 0, line
+        assert "bytes" not in line and line["ms"] >= 0, line
         with engine.raw() as gone:
             gone.sendall(f"GET /topics/{name}?transport=sse&token={ann} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
             begin = one(engine, "begin", transport="sse")

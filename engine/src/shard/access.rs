@@ -44,7 +44,6 @@ pub(super) struct Asked {
 pub(super) struct Standing {
     /// 0: it began before anything was noted.
     pub(super) begun_us: u64,
-    pub(super) bytes: u64,
     /// How it ends, once that is known.
     pub(super) status: u16,
 }
@@ -121,16 +120,6 @@ impl Accesses {
         }
     }
 
-    /// Bytes were sent on a WebSocket or a stream, or fewer than was thought.
-    #[inline]
-    pub(super) fn sent(&mut self, slot: Slot, bytes: i64) {
-        if self.is_on()
-            && let Some(standing) = self.standing.get_mut(slot as usize)
-        {
-            standing.bytes = standing.bytes.saturating_add_signed(bytes);
-        }
-    }
-
     /// It is known how one ends.
     pub(super) fn ends_with(&mut self, slot: Slot, status: u16) {
         if let Some(standing) = self.standing.get_mut(slot as usize) {
@@ -172,11 +161,8 @@ mod tests {
     fn off_is_off() {
         let mut access = Accesses::new(AccessLog::All);
         access.standing.resize(9, Standing::default());
-        access.sent(3, 100);
-        access.sent(3, -40);
-        assert_eq!((access.standing[3].bytes, access.see(1, &mut 1)), (60, Some(1)));
+        assert_eq!(access.see(1, &mut 1), Some(1));
         access.set(AccessLog::Off);
-        access.sent(3, 100);
         assert!(!access.is_on() && access.standing.is_empty() && access.see(1, &mut 1).is_none());
     }
 }

@@ -133,7 +133,6 @@ impl Shard {
             send(driver, subscriber.slot, runs);
             delivered += runs.next - subscriber.next;
             bytes += u64::from(runs.bytes);
-            self.access.sent(subscriber.slot, runs.bytes.into());
             subscriber.next = runs.next;
             log.again |= runs.next < next;
             sends += 1;

@@ -84,7 +84,6 @@ impl Shard {
 
     fn move_back<D: Driver>(&mut self, driver: &mut D, slot: Slot, unsent: u32) {
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_sub(u64::from(unsent));
-        self.access.sent(slot, -i64::from(unsent));
         let frames = self.slots.is_websocket(slot);
         if let Some(active) = self.slots.active_if_any(slot)
             && active.sending > 0

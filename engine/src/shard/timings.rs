@@ -8,8 +8,9 @@
 use super::histogram::Histogram;
 
 /// Turns that take so long, in microseconds, are divided among their phases one by one; of shorter ones, of which a busy shard may have a
-/// hundred thousand a second, there are the sums.
+/// hundred thousand a second, one of so many is divided for all of these.
 const DIVIDED_US: u32 = 8;
+const SHORT_ONES: u32 = 8;
 
 /// How long it is watched how long a tick is, in microseconds: the clock is a microsecond wrong at both ends.
 const MEASURED_US: u64 = 1_000_000;
@@ -76,7 +77,7 @@ pub struct Timings {
     single: [Histogram; TIMED.len()],
     /// Of turns that took [`DIVIDED_US`]; in the others each phase took less.
     phases: [Histogram; PHASES.len()],
-    /// Of all turns that did something.
+    /// Of all turns that did something: of a part of the short ones, each for all of these.
     ticks: [u64; PHASES.len()],
     /// Nanoseconds of a tick, times 2^24; 0 until that is known, and the same from then on, so that no sum ever falls.
     tick_ns: u64,
@@ -101,7 +102,9 @@ pub(super) struct Watch {
     pub(super) timings: Timings,
     /// Ticks when the turn began, and when each phase of it ended.
     marks: [u64; PHASES.len() + 1],
-    /// Time and ticks at the end of the first turn.
+    /// Turns that were too short to be divided, one by one.
+    short_ones: u32,
+    /// Time and ticks at the end of the first turn that was divided.
     first: Option<(u64, u64)>,
     /// Rounds that this turn has ended: when the oldest message in it was read, and when it began; low bits of microseconds.
     ended: Vec<(u32, u32)>,
@@ -143,7 +146,7 @@ impl Watch {
 
     /// A turn that did something is over; says if it took long.
     pub(super) fn turned(&mut self, took_us: u64, now_us: u64) -> Option<LongTurn> {
-        let Timings { single: [latency, round, turn, ..], ticks: sums, .. } = &mut self.timings;
+        let [latency, round, turn, ..] = &mut self.timings.single;
         let now = low_bits(now_us);
         for (since, began) in self.ended.drain(..) {
             round.count_us(now.wrapping_sub(began));
@@ -152,19 +155,23 @@ impl Watch {
             }
         }
         turn.count_us(u32::try_from(took_us).unwrap_or(u32::MAX));
-        // A counter that is set back, as of a guest that is moved to another host, takes nothing away.
-        let ticks: [u64; PHASES.len()] = std::array::from_fn(|n| self.marks[n + 1].saturating_sub(self.marks[n]));
-        sums.iter_mut().zip(ticks).for_each(|(sum, ticks)| *sum += ticks);
-        if took_us < u64::from(DIVIDED_US) && self.timings.tick_ns != 0 {
-            return None;
+        if took_us >= u64::from(DIVIDED_US) {
+            return self.divide(took_us, now_us, 1);
         }
-        self.divide(ticks, took_us, now_us)
+        self.short_ones += 1;
+        if self.short_ones.is_multiple_of(SHORT_ONES) {
+            self.divide(took_us, now_us, SHORT_ONES.into());
+        }
+        None
     }
 
-    /// Divides a turn among its phases.
+    /// Divides a turn among its phases, which stands for so many.
     #[cold]
-    fn divide(&mut self, ticks: [u64; PHASES.len()], took_us: u64, now_us: u64) -> Option<LongTurn> {
-        let Timings { phases, tick_ns, .. } = &mut self.timings;
+    fn divide(&mut self, took_us: u64, now_us: u64, stands_for: u64) -> Option<LongTurn> {
+        let Timings { phases, ticks: sums, tick_ns, .. } = &mut self.timings;
+        // A counter that is set back, as of a guest that is moved to another host, takes nothing away.
+        let ticks: [u64; PHASES.len()] = std::array::from_fn(|n| self.marks[n + 1].saturating_sub(self.marks[n]));
+        sums.iter_mut().zip(ticks).for_each(|(sum, ticks)| *sum += stands_for * ticks);
         let end = self.marks[PHASES.len()];
         let (first_us, first) = *self.first.get_or_insert((now_us, end));
         if *tick_ns == 0 && now_us.saturating_sub(first_us) >= MEASURED_US {
@@ -247,15 +254,17 @@ mod tests {
         assert_eq!(turn(&mut watch, 1_010_990, [0, 10, 0, 0, 0, 0, 0, 0], LONG_US - 1, 1_077_000), None);
         let sums = ["reap", "hear", "flush", "submit"].map(|name| named(&watch, name).sum_ns() / 1000);
         assert_eq!(sums, [1_000, 10, 3_000, 6_000]);
-        turn(&mut watch, 2_000_000, [0, 0, 5, 0, 0, 0, 0, 0], 5, 2_000_000);
+        for short in 0..8 {
+            turn(&mut watch, 2_000_000, [0, 0, 5 + short % 2, 0, 0, 0, 0, 0], 5, 2_000_000);
+        }
         let serve = named(&watch, "serve");
-        assert_eq!((serve.count(), serve.sum_ns(), named(&watch, "turn").count()), (3, 5_000, 3));
-        assert_eq!((serve.below_power(3), serve.below_power(0)), (3, 2));
+        assert_eq!((serve.count(), serve.sum_ns(), named(&watch, "turn").count()), (10, 48_000, 10));
+        assert_eq!((serve.below_power(3), serve.below_power(0)), (10, 2));
         // A turn without ticks, or without time, is one; ticks that go back take nothing away.
         assert_eq!(turn(&mut watch, 0, [0; PHASES.len()], 0, 0), None);
         watch.begin(9);
         assert_eq!(watch.turned(u64::MAX >> 30, 0), None);
-        assert_eq!((named(&watch, "turn").count(), named(&watch, "serve").sum_ns()), (5, 5_000));
+        assert_eq!((named(&watch, "turn").count(), named(&watch, "serve").sum_ns()), (12, 48_000));
     }
 
     /// A round counts when its turn is over, once; a message of which it is not known when it came has no latency.

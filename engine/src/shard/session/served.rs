@@ -74,7 +74,7 @@ impl Shard {
         if standing.len() <= slot as usize {
             standing.resize(slot as usize + 1, Standing::default());
         }
-        standing[slot as usize] = Standing { begun_us: self.clock.now_us, bytes: 0, status: 0 };
+        standing[slot as usize] = Standing { begun_us: self.clock.now_us, status: 0 };
         self.tell_answer("begin", slot, status, None);
     }
 
@@ -127,7 +127,8 @@ impl Shard {
             method: "",
             path: "",
             status: if status == 0 { cut_off } else { status },
-            bytes: standing.map(|standing| standing.bytes),
+            // The walk over a topic's readers touches none of them for it.
+            bytes: None,
             us: standing.map(|standing| self.clock.now_us.saturating_sub(standing.begun_us)),
             transport: self.kind_of(slot).name(),
             stands_for,

@@ -117,7 +117,6 @@ impl Shard {
         driver.send(slot, span);
         self.stats.sends += 1;
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(span.len));
-        self.access.sent(slot, span.len.into());
         self.sending.private.push(slot);
         let connection = &mut self.slots.connections[slot as usize];
         connection.submit = self.sending.submit;
@@ -336,7 +335,6 @@ impl Shard {
         };
         self.stats.delivered = self.stats.delivered.wrapping_add(next - subscriber.next);
         self.stats.bytes_sent = self.stats.bytes_sent.wrapping_add(u64::from(bytes));
-        self.access.sent(slot, bytes.into());
         self.stats.sends += 1;
         subscriber.next = next;
         // The walk of this very flush must not send to it again.

@@ -93,8 +93,10 @@ impl Hottest {
         }
         let weight = SCALE << self.stride_shift;
         // Drawn, not every 2^k-th: topics that take turns would be seen always, or never.
-        let stride = 1_u64 << self.stride_shift;
-        self.left = 1 + (random(&mut self.random) % (2 * stride - 1)) as u32;
+        self.left = match self.stride_shift {
+            0 => 1,
+            shift => 1 + (random(&mut self.random) % ((2 << shift) - 1)) as u32,
+        };
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == hash) {
             entry.now += weight;
         } else if self.entries.len() < ENTRIES {
