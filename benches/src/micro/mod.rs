@@ -157,7 +157,7 @@ pub const CASES: &[Case] = &[
         operation: "512 B, received to sent, 1 subscriber",
         units: 1,
         unit: "subscriber",
-        recorded: 9_305.0,
+        recorded: 10_055.0,
         iterations: 1_000,
         work: messages::turn::<1, 0>,
         baseline: None,
