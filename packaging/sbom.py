@@ -5,6 +5,7 @@ use; their hashes are those of `Cargo.lock`. Besides them the engine has what it
 """
 
 import datetime
+import hashlib
 import json
 import pathlib
 import re
@@ -54,10 +55,12 @@ def embedded(name):
     """Returns what is part of the program and no crate: the charts of the dashboard, whose file opens with its version."""
     if name != "corecast":
         return []
-    [version] = re.findall(r"uPlot (\d+\.\d+\.\d+),", pathlib.Path("engine/assets/uplot.min.js").read_text())
+    script = pathlib.Path("engine/assets/uplot.min.js").read_bytes()
+    [version] = re.findall(r"uPlot (\d+\.\d+\.\d+),", script.decode())
     reference = f"pkg:npm/uplot@{version}"
     return [{
         "type": "library", "bom-ref": reference, "name": "uplot", "version": version, "purl": reference, "licenses": [{"expression": "MIT"}],
+        "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(script).hexdigest()}],
         "externalReferences": [{"type": "vcs", "url": "https://github.com/leeoniya/uPlot"}],
     }]
 
@@ -90,7 +93,7 @@ def main():
                 "dependsOn": sorted([purl(packages[other]) for other in edges[one]] + [other["purl"] for other in others if one == root]),
             }
             for one in order
-        ],
+        ] + [{"ref": other["bom-ref"], "dependsOn": []} for other in others],
     }
     json.dump(document, sys.stdout, indent=1)
     print()

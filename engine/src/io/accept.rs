@@ -67,8 +67,8 @@ pub(super) struct Accepting {
 unsafe impl Send for Accepting {}
 
 impl Accepting {
-    /// Makes what accepts from a listener, on a kernel of this version.
-    pub(super) fn new(listener: Listener, index: u8, kernel: (u32, u32)) -> Accepting {
+    /// Makes what accepts from a listener, so many at a time, on a kernel of this version.
+    pub(super) fn new(listener: Listener, index: u8, accepts: usize, kernel: (u32, u32)) -> Accepting {
         let place = |_| Place {
             // SAFETY: all-zero bytes are a valid `sockaddr_storage`.
             peer: UnsafeCell::new(unsafe { std::mem::zeroed() }),
@@ -82,8 +82,8 @@ impl Accepting {
             index,
             active: false,
             polls_first: kernel >= POLL_FIRST_SINCE,
-            places: (0..ACCEPTS).map(place).collect(),
-            idle: (0..ACCEPTS as u16).rev().collect(),
+            places: (0..accepts).map(place).collect(),
+            idle: (0..accepts as u16).rev().collect(),
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn places() {
         let listener = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
-        let mut accepting = Accepting::new(listener, 3, POLL_FIRST_SINCE);
+        let mut accepting = Accepting::new(listener, 3, ACCEPTS, POLL_FIRST_SINCE);
         assert!(accepting.arm(false).is_none(), "not started");
         accepting.start();
         let armed: Vec<_> = std::iter::from_fn(|| accepting.arm(false)).collect();
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(ioprio(&opcode::AcceptMulti::new(Fd(0)).build()), 1, "IORING_ACCEPT_MULTISHOT");
         for (kernel, waits, wanted) in [((6, 10), false, POLL_FIRST), ((6, 10), true, 0), ((6, 9), false, 0)] {
             let listener = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
-            let mut accepting = Accepting::new(listener, 0, kernel);
+            let mut accepting = Accepting::new(listener, 0, ACCEPTS, kernel);
             accepting.start();
             assert_eq!(accepting.arm(waits).map(|entry| ioprio(&entry)), Some(wanted), "{kernel:?}, {waits}");
         }

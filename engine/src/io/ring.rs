@@ -224,8 +224,11 @@ impl Ring {
     pub fn listen_on(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
         let kernel = super::check::kernel()?;
         let indices = self.accepting.len() as u8..=u8::MAX;
-        self.accepting
-            .extend(listeners.into_iter().zip(indices).map(|(one, index)| Accepting::new(one, index, kernel)));
+        // Each accept holds a slot that nobody else gets: where there are few, no listener may hold most of them.
+        let all = self.accepting.len() + listeners.len();
+        let share = (self.slots_max as usize / (4 * all.max(1))).clamp(1, super::accept::ACCEPTS);
+        let accepting = |(one, index)| Accepting::new(one, index, share, kernel);
+        self.accepting.extend(listeners.into_iter().zip(indices).map(accepting));
         Ok(())
     }
 
