@@ -78,14 +78,14 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const GREETING: Duration = Duration::from_secs(1);
 
 /// Threads that a process has besides its first and those of its cores: the log's, the signals', the control plane's,
-/// the admin listener's, the authority's, and the one that fetches key sets.
-const THREADS: usize = 6;
+/// the admin listener's two, the authority's, and the one that fetches key sets.
+const THREADS: usize = 7;
 
 /// Returns how many threads the engine starts.
 pub(super) fn threads(config: &Config) -> usize {
     let cores = (config.shards as usize).min(config.cores.len().max(1));
     let hook = if config.authority.hook_url.is_some() { config.authority.hook_parallel as usize } else { 0 };
-    cores + THREADS + hook + usize::from(config.take_over.is_some()) - usize::from(config.admin.is_empty())
+    cores + THREADS + hook + usize::from(config.take_over.is_some()) - 2 * usize::from(config.admin.is_empty())
 }
 
 /// A running engine and what the control plane needs to end it.
@@ -419,12 +419,12 @@ mod tests {
     fn threads_are_counted() {
         let host = Host { cores: vec![0, 1, 2, 3], memory_bytes: 1 << 30 };
         let config = Config::default_on(&host);
-        assert_eq!(threads(&config), 10);
+        assert_eq!(threads(&config), 11);
         assert_eq!(threads(&Config { shards: 2, admin: Vec::new(), ..config.clone() }), 7);
-        assert_eq!(threads(&Config { shards: 64, ..config.clone() }), 10);
+        assert_eq!(threads(&Config { shards: 64, ..config.clone() }), 11);
         let (hook_url, hook_parallel) = (Some("https://a".to_owned()), 3);
         let hooked = authority::Settings { hook_url, hook_parallel, ..config.authority.clone() };
-        assert_eq!(threads(&Config { authority: hooked, ..config }), 13);
+        assert_eq!(threads(&Config { authority: hooked, ..config }), 14);
     }
 
     /// The greeting names every listener, and its commands can be pasted even if the engine listens everywhere.

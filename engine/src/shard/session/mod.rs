@@ -56,8 +56,18 @@ use crate::shard::slot::wait::Outcome;
 use crate::shard::work::REQUEST_NS;
 
 /// What operators call connections, by what they are.
-pub const KINDS: [&str; 10] =
-    ["http", "long-poll", "websocket", "line", "echo", "sse", "ndjson", "multipart", "forever-frame", "closing"];
+pub const KINDS: [&str; 10] = [
+    Kind::Http.name(),
+    Kind::LongPoll.name(),
+    Kind::Raw.name(),
+    Kind::Line.name(),
+    Kind::Echo.name(),
+    Kind::Sse.name(),
+    Kind::Ndjson.name(),
+    Kind::Multipart.name(),
+    Kind::ForeverFrame.name(),
+    Kind::Closing.name(),
+];
 
 /// What a peer says.
 impl Shard {
