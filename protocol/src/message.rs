@@ -10,8 +10,66 @@ use crate::violation::Violation;
 /// The longest event name, in bytes.
 pub const EVENT_BYTES_MAX: usize = 64;
 
+/// The longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// What a message does to what its key stands for, or its topic, if it has no key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Op {
+    /// The payload is its value from now on, all of it.
+    #[default]
+    Put,
+    /// The payload is a JSON merge patch (RFC 7396) of its value.
+    Merge,
+    /// It is gone.
+    Delete,
+}
+
+impl Op {
+    /// Returns its name, as `op=` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Op::Put => "put",
+            Op::Merge => "merge",
+            Op::Delete => "delete",
+        }
+    }
+
+    /// Reads its name.
+    ///
+    /// # Errors
+    /// [`Violation::BadOp`] for any other.
+    pub fn parse(name: &str) -> Result<Op, Violation> {
+        match name {
+            "put" => Ok(Op::Put),
+            "merge" => Ok(Op::Merge),
+            "delete" => Ok(Op::Delete),
+            _ => Err(Violation::BadOp),
+        }
+    }
+
+    /// Returns its name, if a message has to say it.
+    #[must_use]
+    pub const fn said(self) -> Option<&'static str> {
+        match self {
+            Op::Put => None,
+            other => Some(other.as_str()),
+        }
+    }
+}
+
+/// Checks a key: 1 to [`KEY_BYTES_MAX`] bytes without control characters.
+///
+/// # Errors
+/// [`Violation::BadKey`].
+pub fn check_key(key: &str) -> Result<(), Violation> {
+    let sound = (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.chars().any(char::is_control);
+    if sound { Ok(()) } else { Err(Violation::BadKey) }
+}
+
 /// A numbered message, borrowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Message<'a> {
     /// The topic; valid as [`topic::validate_subscribe`](crate::topic::validate_subscribe) says.
     pub topic: &'a str,
@@ -23,6 +81,10 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// Whether the payload is UTF-8; found out once, when it was published.
     pub text: bool,
+    /// What it is a value of, if its topic has many; empty for none. Valid as [`check_key`] says.
+    pub key: &'a str,
+    /// What it does to that value.
+    pub op: Op,
 }
 
 /// Messages of a topic that a subscriber did not get, borrowed.

@@ -87,6 +87,10 @@ pub enum Violation {
     BadEvent,
     /// An event name begins with what is the engine's own, [`RESERVED_EVENTS`](crate::message::RESERVED_EVENTS).
     ReservedEvent,
+    /// A key is empty, longer than [`KEY_BYTES_MAX`](crate::message::KEY_BYTES_MAX), or holds a control character.
+    BadKey,
+    /// What a message does to the value of its key is no [`Op`](crate::message::Op).
+    BadOp,
     /// A callback of a forever frame is neither a name nor `parent.` and a name.
     BadFrameCallback,
     /// A callback's name breaks the rule of [`valid_callback`](crate::json::valid_callback).
@@ -193,6 +197,8 @@ impl Violation {
             Self::BadSince => ("since is not latest, live, earliest, -N or a cursor", 400, POLICY),
             Self::BadEvent => ("an event name is 1 to 64 visible ASCII characters", 400, POLICY),
             Self::ReservedEvent => ("event names that begin with corecast- belong to the engine", 400, POLICY),
+            Self::BadKey => ("a key has 1 to 255 bytes and no control characters", 400, POLICY),
+            Self::BadOp => ("op is put, merge or delete", 400, POLICY),
             Self::BadCallback => {
                 ("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot", 400, POLICY)
             }

@@ -307,6 +307,7 @@ proptest! {
             event: event.as_deref(),
             payload: &payload,
             text: is_text(&payload),
+            ..Default::default()
         };
         let opcode = if message.text { 0x81 } else { 0x82 };
         let header = |len: usize| if len - 2 <= 125 { 2 } else { 4 };
@@ -322,7 +323,7 @@ proptest! {
         prop_assert_eq!(dialect::line::encode(&message, &mut out), len);
         prop_assert_eq!(out[0], opcode);
         let found = line::parse_server(&mut out[header(len)..]);
-        let expected = line::ServerLine::Msg { topic: &topic, cursor: message.cursor, event: event.as_deref(), payload: &payload };
+        let expected = line::ServerLine::Msg { topic: &topic, cursor: message.cursor, event: event.as_deref(), payload: &payload, key: "", op: Default::default() };
         prop_assert_eq!(found, Ok(expected));
 
         let len = dialect::json::encoded_len(&message);

@@ -52,18 +52,28 @@ fn frames_come_out() {
 #[test]
 fn a_message_travels() {
     let mut command = *b"PUB a%20b/c event=e id=7\nhello";
-    let Ok(Command::Pub { topic, event, id, payload }) = line::parse(&mut command) else {
+    let Ok(Command::Pub { topic, event, id, payload, .. }) = line::parse(&mut command) else {
         panic!("not a PUB");
     };
     assert_eq!((topic, event, id, &*payload), ("a b/c", Some("e"), Some("7"), &b"hello"[..]));
     let cursor = Cursor { epoch: 0x1a2b3c4d, seq: 17 };
-    let message = Message { topic, cursor, event, payload, text: true };
+    let message = Message { topic, cursor, event, payload, text: true, ..Default::default() };
     let mut out = [0; 256];
     let len = dialect::line::encode(&message, &mut out);
     assert_eq!(len, dialect::line::encoded_len(&message));
     assert_eq!(&out[2..len], b"MSG a%20b/c 1a2b3c4d-17 event=e\nhello");
     let line = line::parse_server(&mut out[2..len]).unwrap();
-    assert_eq!(line, ServerLine::Msg { topic: "a b/c", cursor, event: Some("e"), payload: b"hello" });
+    assert_eq!(
+        line,
+        ServerLine::Msg {
+            topic: "a b/c",
+            cursor,
+            event: Some("e"),
+            payload: b"hello",
+            key: "",
+            op: corecast_protocol::message::Op::Put
+        }
+    );
 
     let mut out = [0; 256];
     let len = dialect::json::encode(&message, &mut out);

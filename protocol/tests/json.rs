@@ -5,7 +5,7 @@ use corecast_protocol::{Cursor, Writer};
 use proptest::prelude::*;
 
 fn text<'a>(topic: &'a str, data: &'a str, event: Option<&'a str>) -> PublishLine<'a> {
-    PublishLine { topic, data: data.as_bytes(), event }
+    PublishLine { topic, data: data.as_bytes(), event, key: None, op: None }
 }
 
 /// Every form that the grammar allows, in any order, with any space.

@@ -2,7 +2,8 @@
 
 use corecast_protocol::dialect::line as server;
 use corecast_protocol::http::credential::{Credential, Kind};
-use corecast_protocol::line::{self, Command, CommandError, ErrCode, GapReason, ServerLine};
+use corecast_protocol::line::{self, Command, CommandError, ErrCode, GapReason, Pace, ServerLine, View};
+use corecast_protocol::message::Op;
 use corecast_protocol::{Cursor, Since, Violation, Writer};
 
 const CURSOR: Cursor = Cursor { epoch: 0x1a2b_3c4d, seq: 17 };
@@ -14,7 +15,7 @@ fn sub<'a>(
     every_ms: Option<u32>,
     id: Option<&'a str>,
 ) -> Command<'a> {
-    Command::Sub { topic, since, conflate, every_ms, id }
+    Command::Sub { topic, since, conflate, every_ms, view: View::default(), pace: Pace::default(), id }
 }
 
 fn auth<'a>(kind: Kind, secret: &'a str, id: Option<&'a str>) -> Command<'a> {
@@ -76,7 +77,7 @@ fn payloads_are_taken_as_they_are() {
         for payload in [&b""[..], b"x", b"\n", b"\r\nPUB b\n", b"\xff\0"] {
             let mut message = [header.as_bytes(), b"\n", payload].concat();
             let mut expected = payload.to_vec();
-            let command = Command::Pub { topic, event, id, payload: &mut expected };
+            let command = Command::Pub { topic, event, key: None, op: None, id, payload: &mut expected };
             assert_eq!(line::parse(&mut message), Ok(command));
         }
     }
@@ -89,7 +90,8 @@ fn wrong_commands_are_told_with_their_token() {
     let long_topic = format!("SUB {} id=t", "a".repeat(256));
     let long_token = format!("SUB a id={}", "t".repeat(65));
     let long_event = format!("PUB a id=t event={}\n", "e".repeat(65));
-    let long_header = format!("SUB {} id=t", "a".repeat(1100));
+    let long_header = format!("PUB {} id=t\n", "a".repeat(1100));
+    let long_sub = format!("SUB {} id=t", "a".repeat(4200));
     let long_auth = format!("AUTH {} id=t", "s".repeat(8400));
     let rows: &[(&str, ErrCode, Option<&str>)] = &[
         ("", BadCommand, None),
@@ -141,6 +143,21 @@ fn wrong_commands_are_told_with_their_token() {
         ("PING é", BadCommand, None),
         ("PING a\nb", BadCommand, Some("a")),
         (&long_header, BadCommand, Some("t")),
+        (&long_sub, BadCommand, Some("t")),
+        ("SUB a delta=2 id=t", BadCommand, Some("t")),
+        ("SUB a delta delta=0 id=t", BadCommand, Some("t")),
+        ("SUB a fields=a fields=b id=t", BadCommand, Some("t")),
+        ("SUB a where=%zz id=t", BadCommand, Some("t")),
+        ("SUB a rate=x id=t", BadCommand, Some("t")),
+        ("SUB a batch= id=t", BadCommand, Some("t")),
+        ("SUB a queue=-1 id=t", BadCommand, Some("t")),
+        ("SUB a key=b id=t", BadCommand, Some("t")),
+        ("PUB a key= id=t\nx", BadCommand, Some("t")),
+        ("PUB a key=a%0ab id=t\nx", BadCommand, Some("t")),
+        ("PUB a key=%ff id=t\nx", BadCommand, Some("t")),
+        ("PUB a op=patch id=t\nx", BadCommand, Some("t")),
+        ("PUB a op=put op=put id=t\nx", BadCommand, Some("t")),
+        ("PUB a fields=b id=t\nx", BadCommand, Some("t")),
         (&long_topic, BadTopic, Some("t")),
         ("SUB a//b id=t", BadTopic, Some("t")),
         ("SUB a/+ id=t", BadTopic, Some("t")),
@@ -170,6 +187,52 @@ fn wrong_commands_are_told_with_their_token() {
     assert_eq!((error.code, error.token), (BadTopic, Some("t")));
 }
 
+/// What a subscriber wants of a topic, and what a message does to a key, are decoded where they stand.
+#[test]
+fn values_are_decoded() {
+    let mut message =
+        *b"SUB a where=price%20>%2010%20AND%20name%20LIKE%20'x%25' fields=a,b%20c delta batch=50 rate=800 queue=7 id=t";
+    let view = View { fields: Some("a,b c"), selector: Some("price > 10 AND name LIKE 'x%'"), delta: true };
+    let pace = Pace { batch_ms: Some(50), rate: Some(800), queue: Some(7) };
+    let read = line::parse(&mut message).unwrap();
+    let expected = Command::Sub { topic: "a", since: None, conflate: None, every_ms: None, view, pace, id: Some("t") };
+    assert_eq!(read, expected);
+    let mut out = [0; 256];
+    let mut w = Writer::new(&mut out);
+    line::sub(&mut w, "a", None, None, None, view, pace, Some("t"));
+    let len = w.finish().unwrap();
+    assert_eq!(line::parse(&mut out[..len]), Ok(expected));
+
+    let mut message = *b"PUB a op=merge key=EUR%20USD id=t\n{}";
+    let (key, op) = (Some("EUR USD"), Some(Op::Merge));
+    let expected = Command::Pub { topic: "a", event: None, key, op, id: Some("t"), payload: &mut b"{}".to_vec() };
+    assert_eq!(line::parse(&mut message), Ok(expected));
+    let mut out = [0; 256];
+    let mut w = Writer::new(&mut out);
+    line::publish_head(&mut w, "a", None, key, op, Some("t"));
+    assert_eq!(w.written(), b"PUB a key=EUR%20USD op=merge id=t\n");
+}
+
+/// What a message says of a key is read by a client, and the end of what there was.
+#[test]
+fn keys_are_read_by_clients() {
+    for (text, event, key, op) in [
+        (&b"MSG a 1a2b3c4d-17 key=k\nx"[..], None, "k", Op::Put),
+        (b"MSG a 1a2b3c4d-17 event=e key=a%20b op=delete\nx", Some("e"), "a b", Op::Delete),
+        (b"MSG a 1a2b3c4d-17 op=merge\nx", None, "", Op::Merge),
+        (b"MSG a 1a2b3c4d-17 op=merge later=1\nx", None, "", Op::Merge),
+    ] {
+        let expected = ServerLine::Msg { topic: "a", cursor: CURSOR, event, key, op, payload: b"x" };
+        assert_eq!(line::parse_server(&mut text.to_vec()), Ok(expected));
+    }
+    let eos = ServerLine::Eos { topic: "a b", cursor: CURSOR };
+    assert_eq!(line::parse_server(&mut b"EOS a%20b 1a2b3c4d-17".to_vec()), Ok(eos));
+    for wrong in ["MSG a 1a2b3c4d-17 key=\nx", "MSG a 1a2b3c4d-17 op=x\nx", "EOS a", "EOS a x", "EOS a 1a2b3c4d-17\nx"]
+    {
+        assert!(line::parse_server(&mut wrong.as_bytes().to_vec()).is_err(), "{wrong}");
+    }
+}
+
 /// What the client's side writes, the server's side reads.
 #[test]
 fn written_commands_are_read() {
@@ -179,7 +242,7 @@ fn written_commands_are_read() {
         {
             let mut out = [0; 256];
             let mut w = Writer::new(&mut out);
-            line::sub(&mut w, "a b%", since, conflate, every_ms, id);
+            line::sub(&mut w, "a b%", since, conflate, every_ms, View::default(), Pace::default(), id);
             let len = w.finish().unwrap();
             assert_eq!(line::parse(&mut out[..len]), Ok(sub("a b%", since, conflate, every_ms, id)));
         }
@@ -192,8 +255,8 @@ fn written_commands_are_read() {
     };
     assert_eq!(written(&|w| line::unsub(w, "a b", Some("1"))), "UNSUB a%20b id=1");
     assert_eq!(written(&|w| line::unsub(w, "a", None)), "UNSUB a");
-    assert_eq!(written(&|w| line::publish_head(w, "a", Some("e"), Some("1"))), "PUB a event=e id=1\n");
-    assert_eq!(written(&|w| line::publish_head(w, "a", None, None)), "PUB a\n");
+    assert_eq!(written(&|w| line::publish_head(w, "a", Some("e"), None, None, Some("1"))), "PUB a event=e id=1\n");
+    assert_eq!(written(&|w| line::publish_head(w, "a", None, None, None, None)), "PUB a\n");
     assert_eq!(written(&|w| line::ping(w, Some("x"))), "PING x");
     assert_eq!(written(&|w| line::ping(w, None)), "PING");
 }
@@ -241,7 +304,8 @@ fn answers_are_written_and_read() {
         assert_eq!(&out[..len], [&[0x81, text.len() as u8], text.as_bytes()].concat());
     }
     let mut message = *b"MSG a%20b 1a2b3c4d-17 event=e\n\xff\n";
-    let expected = ServerLine::Msg { topic: "a b", cursor: CURSOR, event: Some("e"), payload: b"\xff\n" };
+    let expected =
+        ServerLine::Msg { topic: "a b", cursor: CURSOR, event: Some("e"), payload: b"\xff\n", key: "", op: Op::Put };
     assert_eq!(line::parse_server(&mut message), Ok(expected));
 }
 

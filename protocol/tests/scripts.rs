@@ -112,7 +112,7 @@ fn argument(frame: &str) -> &str {
 }
 
 fn check(topic: &str, event: Option<&str>, payload: &[u8]) {
-    let message = Message { topic, cursor: AT, event, payload, text: is_text(payload) };
+    let message = Message { topic, cursor: AT, event, payload, text: is_text(payload), ..Default::default() };
     let frame = frame(&message);
     let inside = argument(&frame);
     assert_inert(inside);
@@ -157,7 +157,14 @@ fn attacks_stay_text() {
 /// A message, a gap and a refusal, as bytes.
 #[test]
 fn frames_are_written() {
-    let message = Message { topic: "a&b", cursor: AT, event: Some("<e>"), payload: b"</script>", text: true };
+    let message = Message {
+        topic: "a&b",
+        cursor: AT,
+        event: Some("<e>"),
+        payload: b"</script>",
+        text: true,
+        ..Default::default()
+    };
     assert_eq!(
         frame(&message),
         "<script>c({\"topic\":\"a\\u0026b\",\"cursor\":\"1a2b3c4d-17\",\"event\":\"\\u003ce\\u003e\",\

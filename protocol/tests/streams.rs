@@ -11,7 +11,7 @@ use proptest::prelude::*;
 const AT: Cursor = Cursor { epoch: 0x1a2b_3c4d, seq: 17 };
 
 fn message<'a>(topic: &'a str, event: Option<&'a str>, payload: &'a [u8]) -> Message<'a> {
-    Message { topic, cursor: AT, event, payload, text: is_text(payload) }
+    Message { topic, cursor: AT, event, payload, text: is_text(payload), ..Default::default() }
 }
 
 fn gap(topic: &str) -> Gap<'_> {

@@ -183,7 +183,8 @@ fn encode_with(
 ) {
     let payload = text();
     let cursor = Cursor { epoch: 0x5eed_c0de, seq: 123_456 };
-    let message = Message { topic: "news/sport", cursor, event: None, payload: &payload, text: true };
+    let message =
+        Message { topic: "news/sport", cursor, event: None, payload: &payload, text: true, ..Default::default() };
     let mut out = [0; 1024];
     let mut len = 0;
     for _ in 0..iterations {

@@ -24,7 +24,12 @@ const WARM_UP: u32 = 200;
 const TURNS_MAX: u32 = 100;
 
 fn deliver(payload: &[u8], seq: u64) -> Packet<'_> {
-    Packet::Deliver { id: 7, generation: 3, seq, content: Content { event: "", payload, text: true, at_us: 1 } }
+    Packet::Deliver {
+        id: 7,
+        generation: 3,
+        seq,
+        content: Content { event: "", payload, text: true, at_us: 1, ..Default::default() },
+    }
 }
 
 /// One packet from a shard to another and back to meaning.

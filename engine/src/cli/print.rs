@@ -80,7 +80,7 @@ fn shaped(shape: Shape, topic: &str, cursor: Cursor, event: Option<&str>, payloa
         }
         Shape::Json => {
             let text = std::str::from_utf8(payload).is_ok();
-            let message = Message { topic, cursor, event, payload, text };
+            let message = Message { topic, cursor, event, payload, text, ..Default::default() };
             let mut object = vec![0; dialect::json::encoded_len(&message)];
             let length = dialect::json::encode(&message, &mut object);
             object.truncate(length);

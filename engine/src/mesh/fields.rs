@@ -1,6 +1,38 @@
 //! The fields of packets, as they are written and read: little-endian numbers, short texts behind their length.
 
+use corecast_protocol::message::Op;
+
 use super::packet::{Asker, Content, Lost, Name, PREFIX_BYTES_MAX, Standing, Start, Stretch, Ticket};
+
+/// Flags of a content: its payload is text; it has a key; what it does to the value of that, if it is no put.
+const TEXT: u8 = 1;
+const KEYED: u8 = 2;
+const MERGES: u8 = 4;
+const DELETES: u8 = 8;
+
+/// Returns a content's flags: a byte that says what of it is there.
+#[must_use]
+pub fn flags_of(content: Content<'_>) -> u8 {
+    let flag = |flag: u8, on: bool| if on { flag } else { 0 };
+    let op = flag(MERGES, content.op == Op::Merge) | flag(DELETES, content.op == Op::Delete);
+    flag(TEXT, content.text) | flag(KEYED, !content.key.is_empty()) | op
+}
+
+/// Says whether a content with these flags has a text for its payload, and whether it has a key.
+#[must_use]
+pub fn says(flags: u8) -> (bool, bool) {
+    (flags & TEXT != 0, flags & KEYED != 0)
+}
+
+/// Returns what a content with these flags does to a value.
+#[must_use]
+pub fn op_of(flags: u8) -> Op {
+    match flags & (MERGES | DELETES) {
+        0 => Op::Put,
+        MERGES => Op::Merge,
+        _ => Op::Delete,
+    }
+}
 
 /// A packet that is being written.
 pub(super) struct Fields<'o> {
@@ -52,9 +84,12 @@ impl Fields<'_> {
     }
 
     pub(super) fn content<'a>(&mut self, content: Content<'a>) -> &'a [u8] {
-        self.byte(u8::from(content.text));
+        self.byte(flags_of(content));
         self.short(content.event);
         self.u32(content.at_us);
+        if !content.key.is_empty() {
+            self.short(content.key);
+        }
         content.payload
     }
 
@@ -148,10 +183,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn content(&mut self) -> Option<Content<'a>> {
-        let text = self.byte()? == 1;
+        let flags = self.byte()?;
         let event = self.short()?;
         let at_us = self.u32()?;
-        Some(Content { event, payload: std::mem::take(&mut self.rest), text, at_us })
+        let key = if flags & KEYED != 0 { self.short()? } else { "" };
+        let op = op_of(flags);
+        Some(Content { event, payload: std::mem::take(&mut self.rest), text: flags & TEXT != 0, at_us, key, op })
     }
 
     pub(super) fn from(&mut self) -> Option<Start> {

@@ -305,7 +305,7 @@ mod tests {
         Packet::Publish {
             topic: Name { hash: 7, text: "a/b" },
             ticket: Ticket { slot: 1, generation: 2, asker: Asker::Nobody, word: 3, serial: 4, token: "" },
-            content: Content { event: "tick", payload, text: false, at_us: 9 },
+            content: Content { event: "tick", payload, text: false, at_us: 9, ..Default::default() },
         }
     }
 

@@ -17,13 +17,15 @@
 //!                              counts ◀────────────────── Readers
 //! ```
 
+use corecast_protocol::message::Op;
+
 use super::fields::{Fields, Reader};
 
 /// Bytes of the length field in front of every packet.
 pub const LENGTH_BYTES: usize = 4;
 
-/// No packet is longer than this without its payload: fields (below 80 bytes), topic (255), event (64), token (64).
-pub const PREFIX_BYTES_MAX: usize = 512;
+/// No packet is longer than this without its payload: fields (below 80 bytes), topic (255), event (64), key (255), token (64).
+pub const PREFIX_BYTES_MAX: usize = 736;
 
 /// A topic: its keyed hash, which names its home, and its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Name<'a> {
 }
 
 /// What a message carries besides its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content<'a> {
     /// Event name, empty for none.
     pub event: &'a str,
@@ -45,6 +47,10 @@ pub struct Content<'a> {
     pub text: bool,
     /// When it was read from its publisher: the low bits of the driver's clock in microseconds, which all shards share; 0: nobody knows.
     pub at_us: u32,
+    /// What it is a value of, if its topic has many; empty for none.
+    pub key: &'a str,
+    /// What it does to that value.
+    pub op: Op,
 }
 
 /// Who is told what became of an order.
@@ -512,7 +518,7 @@ mod tests {
         let token = "k".repeat(64);
         let event = "e".repeat(64);
         let topic = Name { hash: u64::MAX, text: &long };
-        let content = Content { event: &event, payload: b"payload", text: true, at_us: 7 };
+        let content = Content { event: &event, payload: b"payload", text: true, at_us: 7, ..Default::default() };
         let expected = Standing { epoch: u32::MAX, head: u64::MAX, remembers: true };
         let stretch = Stretch { after: 3, last: u64::MAX, count: 4, ahead: 5 };
         let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };

@@ -130,7 +130,8 @@ impl Shard {
             }
             return;
         }
-        let content = Content { event: "", payload, text: true, at_us: low_bits(self.clock.now_us) };
+        let content =
+            Content { event: "", payload, text: true, at_us: low_bits(self.clock.now_us), ..Default::default() };
         // What finds no room is not told: there is more in a second.
         if self.record_and_relay(driver, topic, content).is_some() {
             self.stats.news += 1;

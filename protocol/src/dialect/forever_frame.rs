@@ -10,6 +10,7 @@
 //! stands as it is ([`script_string`](crate::json::script_string)). The callback is a name, or the prologue is not written.
 
 use super::json as object;
+use crate::cursor::Cursor;
 use crate::json;
 use crate::json::valid_frame_callback;
 use crate::message::{Gap, Message};
@@ -77,6 +78,16 @@ pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text(START);
     w.text("{\"gap\":");
     json::script_gap(w, gap);
+    w.byte(b'}');
+    w.text(END);
+}
+
+/// Writes that what there was of a topic has come, as one script, `<script>c({"snapshot_end":{...}})</script>` and a line end, whose inside
+/// is [`json::script_end_of_snapshot`].
+pub fn end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    w.text(START);
+    w.text("{\"snapshot_end\":");
+    json::script_end_of_snapshot(w, topic, cursor);
     w.byte(b'}');
     w.text(END);
 }

@@ -1,4 +1,4 @@
-//! The JSON dialect: one object per message, `{"topic","cursor","event"?,"data","encoding"?}`, for polling and streaming.
+//! The JSON dialect: one object per message, `{"topic","cursor","event"?,"key"?,"op"?,"data","encoding"?}`, for polling and streaming.
 //!
 //! A payload that is not UTF-8 goes in base64, and `"encoding":"base64"` says so. Owns the object only; what stands between
 //! two of them (a comma, a line feed) is the transport's. [`encode_script`] is the same for a place inside a script.
@@ -14,6 +14,9 @@ const TOPIC: &str = "{\"topic\":";
 const CURSOR: &str = ",\"cursor\":\"";
 const CURSOR_END: &str = "\"";
 const EVENT: &str = ",\"event\":";
+const KEY: &str = ",\"key\":";
+const OP: &str = ",\"op\":\"";
+const OP_END: &str = "\"";
 const DATA: &str = ",\"data\":";
 const BASE64: &str = ",\"encoding\":\"base64\"";
 const END: &str = "}";
@@ -56,7 +59,9 @@ fn object_len<const SCRIPT: bool>(message: &Message<'_>) -> usize {
         Some(text) => string_len::<SCRIPT>(text),
         None => base64_len(message.payload.len()) + 2 + BASE64.len(),
     };
-    fixed + string_len::<SCRIPT>(message.topic) + message.cursor.text_len() + event + data
+    let key = if message.key.is_empty() { 0 } else { KEY.len() + string_len::<SCRIPT>(message.key) };
+    let op = message.op.said().map_or(0, |op| OP.len() + op.len() + OP_END.len());
+    fixed + string_len::<SCRIPT>(message.topic) + message.cursor.text_len() + event + key + op + data
 }
 
 /// Writes the object, for JSON or with `SCRIPT` for JSON in HTML.
@@ -69,6 +74,15 @@ pub(crate) fn write_object<const SCRIPT: bool>(message: &Message<'_>, w: &mut Wr
     if let Some(event) = message.event {
         w.text(EVENT);
         write_string::<SCRIPT>(w, event);
+    }
+    if !message.key.is_empty() {
+        w.text(KEY);
+        write_string::<SCRIPT>(w, message.key);
+    }
+    if let Some(op) = message.op.said() {
+        w.text(OP);
+        w.text(op);
+        w.text(OP_END);
     }
     w.text(DATA);
     match text(message) {

@@ -7,11 +7,14 @@
 use super::payload::opcode;
 use crate::cursor::Cursor;
 use crate::line::{ErrCode, GapReason};
-use crate::message::Message;
+use crate::message::{Message, Op};
 use crate::percent::{encode_topic_word, topic_word_len};
 use crate::write::{Overflow, Writer};
 use crate::ws::frame::{Opcode, header_len, wrap, write_header};
 use crate::ws::handshake::CORECAST_V1;
+
+const KEY: &str = " key=";
+const OP: &str = " op=";
 
 /// Says how many bytes [`encode`] writes.
 pub fn encoded_len(message: &Message<'_>) -> usize {
@@ -19,7 +22,7 @@ pub fn encoded_len(message: &Message<'_>) -> usize {
     header_len(body, false) + body
 }
 
-/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>]`, line feed, payload, to the start of `out`, and
+/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>] [key=<key>] [op=<op>]`, line feed, payload, to the start of `out`, and
 /// says how many bytes it took: [`encoded_len`] of them.
 ///
 /// # Panics
@@ -36,6 +39,9 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
         w.put(b" event=");
         w.text(event);
     }
+    if is_keyed(message) {
+        write_key(message, &mut w);
+    }
     w.byte(b'\n');
     w.put(message.payload);
     header + w.finish().expect("body_len counts what is written here")
@@ -43,7 +49,41 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 
 fn body_len(message: &Message<'_>) -> usize {
     let event = message.event.map_or(0, |event| b" event=".len() + event.len());
-    b"MSG ".len() + topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + 1 + message.payload.len()
+    let key = if is_keyed(message) { key_len(message) } else { 0 };
+    let words = topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + key;
+    b"MSG ".len() + words + 1 + message.payload.len()
+}
+
+/// Says whether a message has something to say of a key.
+#[inline]
+fn is_keyed(message: &Message<'_>) -> bool {
+    !message.key.is_empty() || message.op != Op::Put
+}
+
+#[cold]
+fn key_len(message: &Message<'_>) -> usize {
+    let key = if message.key.is_empty() { 0 } else { KEY.len() + topic_word_len(message.key) };
+    key + message.op.said().map_or(0, |op| OP.len() + op.len())
+}
+
+#[cold]
+fn write_key(message: &Message<'_>, w: &mut Writer<'_>) {
+    if !message.key.is_empty() {
+        w.text(KEY);
+        encode_topic_word(message.key, w);
+    }
+    if let Some(op) = message.op.said() {
+        w.text(OP);
+        w.text(op);
+    }
+}
+
+/// Writes `EOS <topic> <cursor>`: what there was of a topic has come, up to `cursor`; what follows is new.
+pub fn end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    w.text("EOS ");
+    encode_topic_word(topic, w);
+    w.byte(b' ');
+    cursor.write(w);
 }
 
 /// Writes `GAP <topic> <from> <to> <count> <reason>`: `count` messages after

@@ -20,6 +20,7 @@
 use memchr::memmem;
 
 use super::json::{base64, base64_len};
+use crate::cursor::Cursor;
 use crate::json;
 use crate::message::{Gap, Message};
 use crate::percent::{encode_path, path_len};
@@ -51,12 +52,15 @@ const PART_END: &str = around!("\r\n--", "\r\n");
 const TYPE_TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
 const TYPE_BINARY: &str = "Content-Type: application/octet-stream\r\n";
 const TYPE_GAP: &str = "Content-Type: application/json\r\nCorecast-Gap: 1\r\n";
+const TYPE_END: &str = "Content-Type: application/json\r\nCorecast-Snapshot-End: 1\r\n";
 const TYPE_REFUSED: &str = "Content-Type: application/json\r\nCorecast-Refused: 1\r\n";
 const BASE64: &str = "Content-Transfer-Encoding: base64\r\n";
 const LENGTH: &str = "Content-Length: ";
 const CURSOR: &str = "Corecast-Cursor: ";
 const TOPIC: &str = "Corecast-Topic: ";
 const EVENT: &str = "Corecast-Event: ";
+const KEY: &str = "Corecast-Message-Key: ";
+const OP: &str = "Corecast-Op: ";
 const LINE_END: &str = "\r\n";
 
 /// Says how many bytes [`encode`] writes.
@@ -72,6 +76,8 @@ pub fn encoded_len(message: &Message<'_>) -> usize {
         + line(CURSOR, message.cursor.text_len())
         + line(TOPIC, path_len(message.topic))
         + message.event.map_or(0, |event| line(EVENT, event.len()))
+        + if message.key.is_empty() { 0 } else { line(KEY, path_len(message.key)) }
+        + message.op.said().map_or(0, |op| line(OP, op.len()))
         + LINE_END.len()
         + body
         + PART_END.len()
@@ -101,6 +107,16 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     if let Some(event) = message.event {
         w.text(EVENT);
         w.text(event);
+        w.text(LINE_END);
+    }
+    if !message.key.is_empty() {
+        w.text(KEY);
+        encode_path(message.key, &mut w);
+        w.text(LINE_END);
+    }
+    if let Some(op) = message.op.said() {
+        w.text(OP);
+        w.text(op);
         w.text(LINE_END);
     }
     w.text(LINE_END);
@@ -136,6 +152,24 @@ pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text(LINE_END);
     w.text(LINE_END);
     json::gap(w, gap);
+    w.text(PART_END);
+}
+
+/// Writes that what there was of a topic has come, as a part of type `application/json` with the header `Corecast-Snapshot-End: 1`, whose
+/// body is [`json::end_of_snapshot`], and the boundary behind it.
+pub fn end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    w.text(TYPE_END);
+    w.text(CURSOR);
+    cursor.write(w);
+    w.text(LINE_END);
+    w.text(TOPIC);
+    encode_path(topic, w);
+    w.text(LINE_END);
+    w.text(LENGTH);
+    w.decimal(json::end_of_snapshot_len(topic, cursor) as u64);
+    w.text(LINE_END);
+    w.text(LINE_END);
+    json::end_of_snapshot(w, topic, cursor);
     w.text(PART_END);
 }
 

@@ -3,6 +3,7 @@
 //! Owns the line, and the lines of one connection: [`gap`], [`refused`] and [`HEARTBEAT`].
 
 use super::json as object;
+use crate::cursor::Cursor;
 use crate::json;
 use crate::message::{Gap, Message};
 use crate::write::Writer;
@@ -32,6 +33,13 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text("{\"gap\":");
     json::gap(w, gap);
+    w.text("}\n");
+}
+
+/// Writes the line `{"snapshot_end":{...}}`, whose inside is [`json::end_of_snapshot`]: what follows is new.
+pub fn end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    w.text("{\"snapshot_end\":");
+    json::end_of_snapshot(w, topic, cursor);
     w.text("}\n");
 }
 

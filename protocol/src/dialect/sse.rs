@@ -21,8 +21,9 @@ use memchr::memchr2;
 
 use super::json as object;
 use super::json::{base64, base64_len};
+use crate::cursor::Cursor;
 use crate::json;
-use crate::message::{Gap, Message};
+use crate::message::{Gap, Message, Op};
 use crate::write::Writer;
 
 /// The type of the answer's body.
@@ -36,6 +37,15 @@ pub const GAP_EVENT: &str = "corecast-gap";
 
 /// The event name of a refusal. No publisher can take it: names that begin with `corecast-` are the engine's.
 pub const REFUSED_EVENT: &str = "corecast-refused";
+
+/// The event name of a change of what a key has, or a topic: the `data` of its object is a JSON merge patch.
+pub const MERGE_EVENT: &str = "corecast-merge";
+
+/// The event name of a key that is gone, or of all that a topic had.
+pub const DELETE_EVENT: &str = "corecast-delete";
+
+/// The event name of the end of what there was of a topic.
+pub const SNAPSHOT_END_EVENT: &str = "corecast-snapshot-end";
 
 /// The heartbeat: an empty comment, which no `EventSource` shows.
 pub const HEARTBEAT: &[u8] = b":\n\n";
@@ -130,6 +140,9 @@ fn write_enveloped(message: &Message<'_>, w: &mut Writer<'_>) {
 }
 
 fn event_len(message: &Message<'_>) -> usize {
+    if let Some(event) = object_event(message) {
+        return EVENT.len() + event.len() + 1 + encoded_len_enveloped_without_id(message);
+    }
     let event = event_name(message).map_or(0, |event| EVENT.len() + event.len() + 1);
     let data = if message.text {
         lines(message.payload).map(|line| DATA.len() + line.len() + 1).sum()
@@ -139,7 +152,21 @@ fn event_len(message: &Message<'_>) -> usize {
     event + data + 1
 }
 
+/// Returns the event name of a message that is no whole value, so that nobody takes its data for one: its data is the object that holds
+/// everything.
+fn object_event(message: &Message<'_>) -> Option<&'static str> {
+    match message.op {
+        Op::Put => None,
+        Op::Merge => Some(MERGE_EVENT),
+        Op::Delete => Some(DELETE_EVENT),
+    }
+}
+
 fn write_event(message: &Message<'_>, w: &mut Writer<'_>) {
+    if let Some(event) = object_event(message) {
+        field(w, EVENT, event);
+        return write_enveloped(message, w);
+    }
     if let Some(event) = event_name(message) {
         field(w, EVENT, event);
     }
@@ -204,6 +231,14 @@ pub fn gap_without_id(w: &mut Writer<'_>, gap: &Gap<'_>) {
     field(w, EVENT, GAP_EVENT);
     w.text(DATA);
     json::gap(w, gap);
+    w.text("\n\n");
+}
+
+/// Writes that what there was of a topic has come, as an event [`SNAPSHOT_END_EVENT`] whose data is [`json::end_of_snapshot`].
+pub fn end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    field(w, EVENT, SNAPSHOT_END_EVENT);
+    w.text(DATA);
+    json::end_of_snapshot(w, topic, cursor);
     w.text("\n\n");
 }
 

@@ -20,7 +20,7 @@ const AT: Cursor = Cursor { epoch: 0x1a2b_3c4d, seq: 17 };
 
 fn message(data: &[u8]) -> Message<'_> {
     let payload = &data[..data.len().min(PAYLOAD_BYTES_MAX)];
-    Message { topic: "t", cursor: AT, event: None, payload, text: is_text(payload) }
+    Message { topic: "t", cursor: AT, event: None, payload, text: is_text(payload), ..Default::default() }
 }
 
 type Len = fn(&Message<'_>) -> usize;

@@ -3,7 +3,7 @@
 use super::{Copied, INPUT_BYTES_MAX, bounded};
 use crate::cursor::{Cursor, LIST_MAX, Since, TEXT_BYTES_MAX, list, read_list, write_list};
 use crate::line::{Command, ServerLine, parse, parse_server};
-use crate::message::Message;
+use crate::message::{Message, Op};
 use crate::topic::{from_path, from_path_subscribe, validate};
 use crate::write::Writer;
 use crate::{dialect, is_text, json, line as say, percent as escapes};
@@ -32,10 +32,12 @@ pub fn line(data: &[u8]) {
 
 fn write_command(w: &mut Writer<'_>, command: &Command<'_>) {
     match command {
-        Command::Sub { topic, since, conflate, every_ms, id } => say::sub(w, topic, *since, *conflate, *every_ms, *id),
+        Command::Sub { topic, since, conflate, every_ms, view, pace, id } => {
+            say::sub(w, topic, *since, *conflate, *every_ms, *view, *pace, *id);
+        }
         Command::Unsub { topic, id } => say::unsub(w, topic, *id),
-        Command::Pub { topic, event, id, payload } => {
-            say::publish_head(w, topic, *event, *id);
+        Command::Pub { topic, event, key, op, id, payload } => {
+            say::publish_head(w, topic, *event, *key, *op, *id);
             w.put(payload);
         }
         Command::Auth { credential, id } => say::auth(w, *credential, *id),
@@ -47,14 +49,15 @@ fn write_server(w: &mut Writer<'_>, found: &ServerLine<'_>) {
     use dialect::line as server;
     match *found {
         ServerLine::Hi { session } => server::hi(w, session),
-        ServerLine::Msg { topic, cursor, event, payload } => {
-            let message = Message { topic, cursor, event, payload, text: is_text(payload) };
+        ServerLine::Msg { topic, cursor, event, key, op, payload } => {
+            let message = Message { topic, cursor, event, payload, text: is_text(payload), key, op };
             let mut frame = [0; 4 * INPUT_BYTES_MAX];
             let len = server::encode(&message, &mut frame);
             assert_eq!(len, server::encoded_len(&message));
             let header = if len <= 2 + 125 { 2 } else { 4 };
             w.put(&frame[header..len]);
         }
+        ServerLine::Eos { topic, cursor } => server::end_of_snapshot(w, topic, cursor),
         ServerLine::Gap { topic, from, to, count, reason } => server::gap(w, topic, from, to, count, reason),
         ServerLine::Ok { token, cursor } => server::ok(w, token, cursor),
         ServerLine::Err { token, code, text } => server::err(w, token, code, text),
@@ -75,11 +78,14 @@ pub fn publish_line(data: &[u8]) {
                 event: found.event,
                 payload: found.data,
                 text: is_text(found.data),
+                key: found.key.unwrap_or(""),
+                op: found.op.unwrap_or_default(),
             };
             let mut out = [0; 8 * INPUT_BYTES_MAX];
             let len = dialect::json::encode(&message, &mut out);
             assert_eq!(len, dialect::json::encoded_len(&message));
-            // The cursor is a member that is skipped.
+            // The cursor is a member that is skipped, and that a message is a value, whole, is not said.
+            let found = json::PublishLine { op: found.op.filter(|op| *op != Op::Put), ..found };
             assert_eq!(json::publish_line(&mut out[..len]), Ok(found));
         }
         Err(error) => assert!(error.offset <= data.len(), "{error}"),

@@ -106,6 +106,8 @@ pub struct Known<'b> {
     pub if_none_match: Field<'b>,
     pub last_event_id: Option<&'b str>,
     pub corecast_event: Option<&'b str>,
+    pub corecast_message_key: Option<&'b str>,
+    pub corecast_op: Option<&'b str>,
     pub prefer: Field<'b>,
     /// Cookie; none if it is not UTF-8, so that a stranger's cookie breaks nothing.
     pub cookie: Option<&'b str>,
@@ -334,6 +336,7 @@ impl<'b> Read<'b> {
                 self.lengths.connection(value);
                 Ok(())
             }
+            11 if is("corecast-op") => once(&mut known.corecast_op, value),
             12 if is("corecast-key") => self.once_if_text(value, |known| &mut known.corecast_key),
             12 if is("content-type") => self.once_if_text(value, |known| &mut known.content_type),
             13 if is("authorization") => self.once_if_text(value, |known| &mut known.authorization),
@@ -344,6 +347,7 @@ impl<'b> Read<'b> {
             13 if is("last-event-id") => once(&mut known.last_event_id, value),
             14 if is("content-length") => self.lengths.content_length(value),
             14 if is("corecast-event") => once(&mut known.corecast_event, value),
+            20 if is("corecast-message-key") => once(&mut known.corecast_message_key, value),
             15 if is("accept-encoding") => {
                 known.accept_encoding.add("accept-encoding", value, rest);
                 Ok(())

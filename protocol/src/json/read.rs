@@ -9,7 +9,7 @@ use core::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::message::check_event;
+use crate::message::{Op, check_event, check_key};
 use crate::topic;
 use crate::write::hex_digit;
 
@@ -27,6 +27,10 @@ pub struct PublishLine<'a> {
     pub data: &'a [u8],
     /// The event name, if there is one; valid.
     pub event: Option<&'a str>,
+    /// What it is a value of, if it says so; valid.
+    pub key: Option<&'a str>,
+    /// What it does to that value; none if it does not say.
+    pub op: Option<Op>,
 }
 
 /// What is wrong with a line, and where.
@@ -46,7 +50,7 @@ impl fmt::Display for JsonError {
 
 impl core::error::Error for JsonError {}
 
-/// Reads `{"topic":..,"data":..,"event":..,"encoding":"base64"}` in place; `event` and `encoding` are optional, members in any
+/// Reads `{"topic":..,"data":..,"event":..,"key":..,"op":..,"encoding":"base64"}` in place; all but topic and data are optional, members in any
 /// order, others skipped. `data` is a string, or any other JSON, which is the payload itself; with `encoding` it is a string.
 ///
 /// # Errors
@@ -60,7 +64,12 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
     let Reader { line, at } = reader;
     let missing = |text| JsonError { text, offset: at };
     let topic = members.topic.ok_or(missing("\"topic\" is missing"))?;
-    let mut data = members.data.ok_or(missing("\"data\" is missing"))?;
+    // A deletion needs none.
+    let mut data = match members.data {
+        Some(data) => data,
+        None if members.op.as_ref().is_some_and(|op| line[op.clone()] == *b"delete") => 0..0,
+        None => return Err(missing("\"data\" is missing")),
+    };
     if let Some(encoding) = members.encoding {
         if line[encoding.clone()] != *b"base64" {
             return Err(JsonError { text: "\"encoding\" is not \"base64\"", offset: encoding.start });
@@ -86,7 +95,23 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
             Some(event)
         }
     };
-    Ok(PublishLine { topic, data: &line[data], event })
+    let key = match members.key {
+        None => None,
+        Some(range) => {
+            let offset = range.start;
+            let key = text(range);
+            check_key(key).map_err(|violation| JsonError { text: violation.text(), offset })?;
+            Some(key)
+        }
+    };
+    let op = match members.op {
+        None => None,
+        Some(range) => {
+            let offset = range.start;
+            Some(Op::parse(text(range)).map_err(|violation| JsonError { text: violation.text(), offset })?)
+        }
+    };
+    Ok(PublishLine { topic, data: &line[data], event, key, op })
 }
 
 #[derive(Default)]
@@ -95,6 +120,8 @@ struct Members {
     data: Option<Range<usize>>,
     event: Option<Range<usize>>,
     encoding: Option<Range<usize>>,
+    key: Option<Range<usize>>,
+    op: Option<Range<usize>>,
     /// `data` is no string.
     is_value: bool,
 }
@@ -166,6 +193,8 @@ impl Reader<'_> {
             b"data" => &mut members.data,
             b"event" => &mut members.event,
             b"encoding" => &mut members.encoding,
+            b"key" => &mut members.key,
+            b"op" => &mut members.op,
             _ => return self.skip(),
         };
         if slot.is_some() {

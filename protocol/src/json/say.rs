@@ -146,6 +146,25 @@ fn write_gap<const SCRIPT: bool>(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.text("\"}");
 }
 
+/// Writes that what there was of a topic has come, `{"topic","cursor"}`.
+pub fn end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    publish_answer(w, topic, cursor);
+}
+
+/// Says how many bytes [`end_of_snapshot`] writes.
+pub fn end_of_snapshot_len(topic: &str, cursor: Cursor) -> usize {
+    r#"{"topic":,"cursor":""}"#.len() + escaped_len(topic) + cursor.text_len()
+}
+
+/// Writes it as [`end_of_snapshot`] does, with its strings as [`script_string`] writes them.
+pub fn script_end_of_snapshot(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
+    w.text("{\"topic\":");
+    script_string(w, topic);
+    w.text(",\"cursor\":\"");
+    cursor.write(w);
+    w.text("\"}");
+}
+
 /// Writes why a stream is refused, `{"name","text"}`.
 pub fn refused(w: &mut Writer<'_>, name: &str, text: &str) {
     write_refused::<false>(w, name, text);

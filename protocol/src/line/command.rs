@@ -7,10 +7,10 @@ use core::ops::Range;
 
 use memchr::memchr;
 
-use super::{AUTH_BYTES_MAX, ErrCode, HEADER_BYTES_MAX, split};
+use super::{AUTH_BYTES_MAX, ErrCode, HEADER_BYTES_MAX, SUB_BYTES_MAX, split};
 use crate::cursor::Since;
 use crate::http::credential::{Credential, Kind};
-use crate::message::{check_event, is_token};
+use crate::message::{Op, check_event, check_key, is_token};
 use crate::percent;
 use crate::topic;
 use crate::violation::Violation;
@@ -29,6 +29,10 @@ pub enum Command<'a> {
         conflate: Option<bool>,
         /// At most one message in so many milliseconds, 0 is no limit; none if the command does not say.
         every_ms: Option<u32>,
+        /// What part of the messages is wanted, and in which form.
+        view: View<'a>,
+        /// How fast they are wanted.
+        pace: Pace,
         /// The token for the answer, if one is wanted.
         id: Option<&'a str>,
     },
@@ -45,6 +49,10 @@ pub enum Command<'a> {
         topic: &'a str,
         /// The event name, if there is one.
         event: Option<&'a str>,
+        /// What it is a value of, if it says so; valid.
+        key: Option<&'a str>,
+        /// What it does to that value; none if the command does not say.
+        op: Option<Op>,
         /// The token for the answer, if one is wanted.
         id: Option<&'a str>,
         /// The payload.
@@ -62,6 +70,36 @@ pub enum Command<'a> {
         /// What the pong repeats.
         token: Option<&'a str>,
     },
+}
+
+/// What part of its messages a subscriber wants, as it says it: nothing is checked but that the words are UTF-8.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct View<'a> {
+    /// The members of records that are wanted, joined by commas; none: all.
+    pub fields: Option<&'a str>,
+    /// Which messages are wanted, as a selector; none: all.
+    pub selector: Option<&'a str>,
+    /// Only what changed since what it has is wanted.
+    pub delta: bool,
+}
+
+impl View<'_> {
+    /// Says whether it is everything, whole.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        self.fields.is_none() && self.selector.is_none() && !self.delta
+    }
+}
+
+/// How fast a subscriber wants its messages, besides `conflate` and `every`; none of each: as the rules say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// All that came in so many milliseconds is sent together; 0: at once.
+    pub batch_ms: Option<u32>,
+    /// At most so many bytes a second; 0 is no limit.
+    pub rate: Option<u32>,
+    /// So many messages wait for it at most; 0 is no limit of its own.
+    pub queue: Option<u32>,
 }
 
 /// What is wrong with a command, ready for an ERR.
@@ -88,12 +126,13 @@ const fn bad(text: &'static str) -> Wrong {
 pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
     let (head, payload) = split(message);
     // The words are read before the topic is decoded in place, which moves none of the others.
-    let words = read_words(head);
+    let mut words = read_words(head);
     let token = words.id.clone();
     let checked = words
         .wrong
         .map_or(Ok(()), Err)
         .and_then(|()| check(head, &words, payload.as_deref()))
+        .and_then(|()| decode_values(head, &mut words))
         .and_then(|()| decode_topic(head, &words));
     let head: &[u8] = head;
     let topic = match checked {
@@ -105,11 +144,19 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
     let topic = word(head, topic).unwrap_or("");
     let id = token.and_then(|token| word(head, token));
     Ok(match words.verb {
-        Verb::Sub => Command::Sub { topic, since: words.since, conflate: words.conflate, every_ms: words.every_ms, id },
+        Verb::Sub => {
+            let text = |range: Option<Range<usize>>| range.and_then(|range| word(head, range));
+            let view =
+                View { fields: text(words.fields), selector: text(words.selector), delta: words.delta == Some(true) };
+            let Words { since, conflate, every_ms, pace, .. } = words;
+            Command::Sub { topic, since, conflate, every_ms, view, pace, id }
+        }
         Verb::Unsub => Command::Unsub { topic, id },
         Verb::Pub => Command::Pub {
             topic,
             event: words.event.and_then(|event| word(head, event)),
+            key: words.key_of.and_then(|key| word(head, key)),
+            op: words.op,
             id,
             payload: payload.unwrap_or_default(),
         },
@@ -154,6 +201,12 @@ struct Words {
     since: Option<Since>,
     every_ms: Option<u32>,
     conflate: Option<bool>,
+    fields: Option<Range<usize>>,
+    selector: Option<Range<usize>>,
+    delta: Option<bool>,
+    pace: Pace,
+    key_of: Option<Range<usize>>,
+    op: Option<Op>,
     /// The credential is a key.
     key: bool,
     /// The first thing that is wrong. Reading goes on, to find the token for the answer.
@@ -169,6 +222,12 @@ fn read_words(head: &[u8]) -> Words {
         since: None,
         every_ms: None,
         conflate: None,
+        fields: None,
+        selector: None,
+        delta: None,
+        pace: Pace::default(),
+        key_of: None,
+        op: None,
         key: false,
         wrong: None,
     };
@@ -234,16 +293,31 @@ impl Words {
                 self.since.replace(since.ok_or(bad(Violation::BadSince.text()))?).is_some()
             }
             (Verb::Sub, b"every", Some(value)) => {
-                let every_ms = parse_decimal(value).and_then(|ms| u32::try_from(ms).ok());
-                self.every_ms.replace(every_ms.ok_or(bad("every is not a number of milliseconds"))?).is_some()
+                self.every_ms.replace(number(value, "every is not a number of milliseconds")?).is_some()
+            }
+            (Verb::Sub, b"batch", Some(value)) => {
+                self.pace.batch_ms.replace(number(value, "batch is not a number of milliseconds")?).is_some()
+            }
+            (Verb::Sub, b"rate", Some(value)) => {
+                self.pace.rate.replace(number(value, "rate is not a number of bytes a second")?).is_some()
+            }
+            (Verb::Sub, b"queue", Some(value)) => {
+                self.pace.queue.replace(number(value, "queue is not a number of messages")?).is_some()
             }
             (Verb::Sub, b"conflate", value) => {
-                let conflate = match value {
-                    None | Some(b"1" | b"true") => true,
-                    Some(b"0" | b"false") => false,
-                    Some(_) => return Err(bad("conflate is 1 (or true) or 0 (or false)")),
-                };
+                let conflate = switch(value, "conflate is 1 (or true) or 0 (or false)")?;
                 self.conflate.replace(conflate).is_some()
+            }
+            (Verb::Sub, b"delta", value) => {
+                let delta = switch(value, "delta is 1 (or true) or 0 (or false)")?;
+                self.delta.replace(delta).is_some()
+            }
+            (Verb::Sub, b"fields", Some(_)) => self.fields.replace(range.start + 7..range.end).is_some(),
+            (Verb::Sub, b"where", Some(_)) => self.selector.replace(range.start + 6..range.end).is_some(),
+            (Verb::Pub, b"key", Some(_)) => self.key_of.replace(range.start + 4..range.end).is_some(),
+            (Verb::Pub, b"op", Some(value)) => {
+                let op = core::str::from_utf8(value).map_err(|_| Violation::BadOp).and_then(Op::parse);
+                self.op.replace(op.map_err(|violation| bad(violation.text()))?).is_some()
             }
             (Verb::Auth, b"key", None) => core::mem::replace(&mut self.key, true),
             (Verb::Pub, b"event", Some(value)) => {
@@ -261,11 +335,26 @@ impl Words {
     }
 }
 
+/// Reads a number of an option.
+fn number(value: &[u8], otherwise: &'static str) -> Result<u32, Wrong> {
+    parse_decimal(value).and_then(|number| u32::try_from(number).ok()).ok_or(bad(otherwise))
+}
+
+/// Reads a switch; its name alone means yes.
+fn switch(value: Option<&[u8]>, otherwise: &'static str) -> Result<bool, Wrong> {
+    match value {
+        None | Some(b"1" | b"true") => Ok(true),
+        Some(b"0" | b"false") => Ok(false),
+        Some(_) => Err(bad(otherwise)),
+    }
+}
+
 /// Checks what needs more than one word.
 fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong> {
     match words.verb {
         Verb::Auth if head.len() > AUTH_BYTES_MAX => return Err(bad("the credential is longer than 8192 bytes")),
-        Verb::Sub | Verb::Unsub | Verb::Pub | Verb::Ping if head.len() > HEADER_BYTES_MAX => {
+        Verb::Sub if head.len() > SUB_BYTES_MAX => return Err(bad("the header line of SUB is longer than 4096 bytes")),
+        Verb::Unsub | Verb::Pub | Verb::Ping if head.len() > HEADER_BYTES_MAX => {
             return Err(bad("the header line is longer than 1024 bytes"));
         }
         _ => {}
@@ -281,6 +370,21 @@ fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong
             Err(bad("AUTH needs a credential: visible ASCII characters"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Decodes values of options where they stand.
+fn decode_values(head: &mut [u8], words: &mut Words) -> Result<(), Wrong> {
+    for range in [&mut words.fields, &mut words.selector, &mut words.key_of].into_iter().flatten() {
+        let len = percent::decode_in_place(&mut head[range.clone()]).map_err(|violation| bad(violation.text()))?;
+        range.end = range.start + len;
+    }
+    match words.key_of.clone() {
+        Some(range) => {
+            let key = word(head, range).ok_or(Violation::BadKey).and_then(check_key);
+            key.map_err(|violation| bad(violation.text()))
+        }
+        None => Ok(()),
     }
 }
 
@@ -303,12 +407,15 @@ fn decode_topic(head: &mut [u8], words: &Words) -> Result<Range<usize>, Wrong> {
 }
 
 /// Writes `SUB`; the options that are none are left out.
+#[allow(clippy::too_many_arguments)]
 pub fn sub(
     w: &mut Writer<'_>,
     topic: &str,
     since: Option<Since>,
     conflate: Option<bool>,
     every_ms: Option<u32>,
+    view: View<'_>,
+    pace: Pace,
     id: Option<&str>,
 ) {
     w.text("SUB ");
@@ -324,6 +431,21 @@ pub fn sub(
         w.text(" every=");
         w.decimal(u64::from(every_ms));
     }
+    for (name, value) in [(" fields=", view.fields), (" where=", view.selector)] {
+        if let Some(value) = value {
+            w.text(name);
+            percent::encode_topic_word(value, w);
+        }
+    }
+    if view.delta {
+        w.text(" delta");
+    }
+    for (name, value) in [(" batch=", pace.batch_ms), (" rate=", pace.rate), (" queue=", pace.queue)] {
+        if let Some(value) = value {
+            w.text(name);
+            w.decimal(u64::from(value));
+        }
+    }
     option(w, " id=", id);
 }
 
@@ -335,10 +457,22 @@ pub fn unsub(w: &mut Writer<'_>, topic: &str, id: Option<&str>) {
 }
 
 /// Writes the header line of `PUB` with its line feed; the payload comes behind it.
-pub fn publish_head(w: &mut Writer<'_>, topic: &str, event: Option<&str>, id: Option<&str>) {
+pub fn publish_head(
+    w: &mut Writer<'_>,
+    topic: &str,
+    event: Option<&str>,
+    key: Option<&str>,
+    op: Option<Op>,
+    id: Option<&str>,
+) {
     w.text("PUB ");
     percent::encode_topic_word(topic, w);
     option(w, " event=", event);
+    if let Some(key) = key {
+        w.text(" key=");
+        percent::encode_topic_word(key, w);
+    }
+    option(w, " op=", op.map(Op::as_str));
     option(w, " id=", id);
     w.byte(b'\n');
 }

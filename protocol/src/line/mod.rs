@@ -8,7 +8,7 @@
 mod command;
 mod server;
 
-pub use command::{Command, CommandError, auth, parse, ping, publish_head, sub, unsub};
+pub use command::{Command, CommandError, Pace, View, auth, parse, ping, publish_head, sub, unsub};
 pub use server::{ServerLine, parse_server};
 
 use memchr::memchr;
@@ -16,6 +16,9 @@ use memchr::memchr;
 /// The longest header line, in bytes: the longest topic, fully encoded, with all options. What a message may have on top of
 /// its payload.
 pub const HEADER_BYTES_MAX: usize = 1024;
+
+/// The longest header line of `SUB`, which may have a selector.
+pub const SUB_BYTES_MAX: usize = 4096;
 
 /// The longest header line of `AUTH`: the longest credential, with all options.
 pub const AUTH_BYTES_MAX: usize = crate::http::credential::CREDENTIAL_BYTES_MAX + 128;

@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::{ErrCode, GapReason, split};
 use crate::cursor::Cursor;
-use crate::message::is_token;
+use crate::message::{Op, check_key, is_token};
 use crate::percent;
 use crate::topic;
 use crate::violation::Violation;
@@ -30,8 +30,19 @@ pub enum ServerLine<'a> {
         cursor: Cursor,
         /// The event name, if there is one.
         event: Option<&'a str>,
+        /// What it is a value of; empty for none.
+        key: &'a str,
+        /// What it does to that value.
+        op: Op,
         /// The payload.
         payload: &'a [u8],
+    },
+    /// What there was of a topic has come; what follows is new.
+    Eos {
+        /// The topic, decoded.
+        topic: &'a str,
+        /// How far that was.
+        cursor: Cursor,
     },
     /// Messages that were not delivered.
     Gap {
@@ -103,8 +114,14 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
                 Some(Some(event)) if is_token(event.as_bytes()) => Some(event),
                 Some(_) => return Err(Violation::BadEvent),
             },
+            key: head.key,
+            op: match head.tail.split(' ').find_map(|word| word.strip_prefix("op=")) {
+                None => Op::Put,
+                Some(op) => Op::parse(op)?,
+            },
             payload: payload.unwrap_or_default(),
         },
+        "EOS" => ServerLine::Eos { topic: head.topic, cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)? },
         "GAP" => ServerLine::Gap {
             topic: head.topic,
             from: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
@@ -139,27 +156,65 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
 /// A server's header line with its topic decoded, if its verb has one.
 struct ServerHead<'a> {
     topic: &'a str,
-    /// The verb, and what follows verb and topic.
+    /// The verb, and what follows verb and topic, up to key or op.
     verb_and_rest: (&'a str, &'a str),
+    /// The key of a message, decoded; empty for none.
+    key: &'a str,
+    /// What follows its key.
+    tail: &'a str,
 }
 
 fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
     let verb_len = memchr(b' ', head).unwrap_or(head.len());
     let (verb, rest) = head.split_at_mut(verb_len);
     let rest = rest.get_mut(1..).unwrap_or_default();
-    let has_topic = matches!(&*verb, b"MSG" | b"GAP");
-    let (topic, rest): (&[u8], &[u8]) = if has_topic {
+    let has_topic = matches!(&*verb, b"MSG" | b"GAP" | b"EOS");
+    let (topic, rest): (&[u8], &mut [u8]) = if has_topic {
         let topic_len = memchr(b' ', rest).ok_or(Violation::BadLine)?;
         let (topic, rest) = rest.split_at_mut(topic_len);
         let len = percent::decode_in_place(topic)?;
-        (&topic[..len], &rest[1..])
+        (&topic[..len], &mut rest[1..])
     } else {
         (&[], rest)
+    };
+    let (rest, key, tail): (&[u8], &[u8], &[u8]) = match &*verb {
+        b"MSG" => split_key(rest)?,
+        _ => (rest, &[], &[]),
     };
     let text = |bytes| core::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8);
     let topic = text(topic)?;
     if has_topic {
         topic::validate_subscribe(topic)?;
     }
-    Ok(ServerHead { topic, verb_and_rest: (text(verb)?, text(rest)?) })
+    let (key, tail) = (text(key)?, text(tail)?);
+    if !key.is_empty() {
+        check_key(key)?;
+    }
+    Ok(ServerHead { topic, verb_and_rest: (text(verb)?, text(rest)?), key, tail })
+}
+
+/// Splits the words of a message into those before its key, the key, decoded, and those behind it, among which is what it does. Without a
+/// key they may begin with that.
+fn split_key(rest: &mut [u8]) -> Result<(&[u8], &[u8], &[u8]), Violation> {
+    let Some(cursor_len) = memchr(b' ', rest) else { return Ok((rest, &[], &[])) };
+    let mut at = cursor_len;
+    while !(rest[at + 1..].starts_with(b"key=") || rest[at + 1..].starts_with(b"op=")) {
+        match memchr(b' ', &rest[at + 1..]) {
+            Some(len) => at += 1 + len,
+            None => return Ok((rest, &[], &[])),
+        }
+    }
+    let (before, behind) = rest.split_at_mut(at);
+    let behind = &mut behind[1..];
+    if behind.starts_with(b"op=") {
+        return Ok((before, &[], behind));
+    }
+    let behind = &mut behind[4..];
+    let key_len = memchr(b' ', behind).unwrap_or(behind.len());
+    let (key, tail) = behind.split_at_mut(key_len);
+    let len = percent::decode_in_place(key)?;
+    if len == 0 {
+        return Err(Violation::BadKey);
+    }
+    Ok((before, &key[..len], tail.get(1..).unwrap_or_default()))
 }

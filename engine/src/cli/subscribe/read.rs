@@ -154,7 +154,7 @@ mod tests {
         for (seq, payload) in (1..).zip(payloads) {
             let text = std::str::from_utf8(payload).is_ok();
             let event = (text && seq % 2 == 0).then_some("tick");
-            let message = protocol::Message { topic, cursor: at(seq), event, payload, text };
+            let message = protocol::Message { topic, cursor: at(seq), event, payload, text, ..Default::default() };
             let mut out = vec![0; encoder.0(&message)];
             encoder.1(&message, &mut out);
             bytes.extend_from_slice(&out);

@@ -17,7 +17,14 @@ impl Shard {
         text: bool,
         bytes: &[u8],
     ) -> Outcome {
-        let message = Message { topic: "", cursor: Cursor { epoch: 0, seq: 0 }, event: None, payload: bytes, text };
+        let message = Message {
+            topic: "",
+            cursor: Cursor { epoch: 0, seq: 0 },
+            event: None,
+            payload: bytes,
+            text,
+            ..Default::default()
+        };
         let dialect = self.slots.connections[slot as usize].dialect;
         let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
         let len = self.encoder.measure(dialect, &message, effort) as u32;

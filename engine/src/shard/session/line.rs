@@ -58,7 +58,13 @@ impl Shard {
                 (outcome, id, topic)
             }
             Ok(Command::Pub { topic, event, id, payload }) => {
-                let content = Content { event: event.unwrap_or(""), text: is_utf8(payload), payload, at_us: 0 };
+                let content = Content {
+                    event: event.unwrap_or(""),
+                    text: is_utf8(payload),
+                    payload,
+                    at_us: 0,
+                    ..Default::default()
+                };
                 let asker = if id.is_some() { Asker::Connection } else { Asker::Nobody };
                 let token = id.unwrap_or("");
                 (self.order(slot, Order::Publish { topic, content, expected: None, asker, token }), id, topic)

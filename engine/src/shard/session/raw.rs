@@ -36,7 +36,7 @@ impl Shard {
         topic.copy_from_slice(name);
         let topic = std::str::from_utf8(topic).expect("topics are text");
         let text = text || is_utf8(bytes);
-        let content = Content { event: "", payload: bytes, text, at_us: 0 };
+        let content = Content { event: "", payload: bytes, text, at_us: 0, ..Default::default() };
         let order = Order::Publish { topic, content, expected: None, asker: Asker::Nobody, token: "" };
         match self.order(slot, order) {
             Outcome::Refused(Refusal::Forbidden) if is_system(topic) => {

@@ -91,7 +91,8 @@ impl Shard {
             "PUB" => {
                 let (topic, payload) = rest.split_once(' ').ok_or("PUB topic payload")?;
                 validate(topic).map_err(|error| error.text())?;
-                let content = Content { event: "", payload: payload.as_bytes(), text: true, at_us: 0 };
+                let content =
+                    Content { event: "", payload: payload.as_bytes(), text: true, at_us: 0, ..Default::default() };
                 let asker = Asker::Connection;
                 self.order(slot, Order::Publish { topic, content, expected: None, asker, token: "" })
             }

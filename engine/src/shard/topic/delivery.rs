@@ -249,5 +249,6 @@ fn message_of<'a>(
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,
         text: content.text,
+        ..Default::default()
     }
 }

@@ -8,7 +8,7 @@ use crate::shard::topic::chain::Store;
 use crate::shard::topic::home::Homes;
 
 fn content(payload: &[u8]) -> Content<'_> {
-    Content { event: "", payload, text: true, at_us: 0 }
+    Content { event: "", payload, text: true, at_us: 0, ..Default::default() }
 }
 
 fn name(text: &str) -> Name<'_> {

@@ -572,7 +572,7 @@ mod tests {
     use crate::shard::rules::{Rule, Rules, Terms};
 
     fn content(payload: &[u8]) -> Content<'_> {
-        Content { event: "", payload, text: true, at_us: 0 }
+        Content { event: "", payload, text: true, at_us: 0, ..Default::default() }
     }
 
     fn name(text: &str) -> Name<'_> {

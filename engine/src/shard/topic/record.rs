@@ -1,13 +1,14 @@
 //! A record: a message as a history keeps it.
 //!
 //! ```text
-//!   time (8) | is it text? (1) | length of the event name (1) | event name | payload
+//!   time (8) | flags (1) | length of the event name (1) | length of the key (1), if it has one | event name | key | payload
 //! ```
 
 use crate::io::memory::{Memory, Span};
 use crate::mesh::Content;
+use crate::mesh::fields::{flags_of, op_of, says};
 
-/// Bytes before the event name.
+/// Bytes before the event name, or before the length of the key.
 pub(in crate::shard) const RECORD_HEAD: usize = 10;
 
 /// Bytes of a record that tell its time, at its beginning.
@@ -16,26 +17,37 @@ pub(in crate::shard) const TIME_BYTES: u32 = 8;
 /// Returns the length of a message's record, if there can be one.
 #[must_use]
 pub(in crate::shard) fn len_of(content: Content<'_>) -> Option<u32> {
-    u32::try_from(RECORD_HEAD + content.event.len() + content.payload.len()).ok()
+    let key = if content.key.is_empty() { 0 } else { 1 + content.key.len() };
+    u32::try_from(RECORD_HEAD + content.event.len() + key + content.payload.len()).ok()
 }
 
 /// Writes a message of a time, in milliseconds, to its place.
 pub(in crate::shard) fn write(record: &mut [u8], content: Content<'_>, now_ms: u64) {
     record[..8].copy_from_slice(&now_ms.to_le_bytes());
-    record[8] = u8::from(content.text);
+    record[8] = flags_of(content);
     record[9] = content.event.len() as u8;
-    let (event, payload) = record[RECORD_HEAD..].split_at_mut(content.event.len());
+    let mut rest = &mut record[RECORD_HEAD..];
+    if !content.key.is_empty() {
+        rest[0] = content.key.len() as u8;
+        rest = &mut rest[1..];
+    }
+    let (event, rest) = rest.split_at_mut(content.event.len());
     event.copy_from_slice(content.event.as_bytes());
+    let (key, payload) = rest.split_at_mut(content.key.len());
+    key.copy_from_slice(content.key.as_bytes());
     payload.copy_from_slice(content.payload);
 }
 
 /// Reads a message.
 #[must_use]
 pub(in crate::shard) fn read(record: &[u8]) -> Content<'_> {
-    let event_len = usize::from(record[9]);
-    let (event, payload) = record[RECORD_HEAD..].split_at(event_len);
-    let event = std::str::from_utf8(event).expect("only checked event names are recorded");
-    Content { event, payload, text: record[8] == 1, at_us: 0 }
+    let (flags, event_len) = (record[8], usize::from(record[9]));
+    let (text, keyed) = says(flags);
+    let (key_len, at) = if keyed { (usize::from(record[RECORD_HEAD]), RECORD_HEAD + 1) } else { (0, RECORD_HEAD) };
+    let (event, rest) = record[at..].split_at(event_len);
+    let (key, payload) = rest.split_at(key_len);
+    let word = |bytes| std::str::from_utf8(bytes).expect("only checked names and keys are recorded");
+    Content { event: word(event), payload, text, at_us: 0, key: word(key), op: op_of(flags) }
 }
 
 /// Reads the time of a record from its first [`TIME_BYTES`].

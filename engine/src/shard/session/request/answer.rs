@@ -173,6 +173,7 @@ impl Shard {
             event: Some(content.event).filter(|event| !event.is_empty()),
             payload: content.payload,
             text: content.text,
+            ..Default::default()
         };
         let len = object::encoded_len(&message);
         self.work.spend_on(2 * len);

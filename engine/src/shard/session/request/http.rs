@@ -281,7 +281,7 @@ impl Shard {
                 outcome
             }
             Asked::Publish => {
-                let content = Content { event, payload: body, text: is_utf8(body), at_us: 0 };
+                let content = Content { event, payload: body, text: is_utf8(body), at_us: 0, ..Default::default() };
                 let asker = Asker::Connection;
                 self.order(slot, Order::Publish { topic, content, expected, asker, token: "" })
             }

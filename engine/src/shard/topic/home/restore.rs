@@ -108,7 +108,13 @@ impl Homes {
         limits: &Limits,
         time_ms: u64,
     ) -> u64 {
-        let content = Content { event: message.event, payload: message.payload, text: message.text, at_us: 0 };
+        let content = Content {
+            event: message.event,
+            payload: message.payload,
+            text: message.text,
+            at_us: 0,
+            ..Default::default()
+        };
         let keeps = self.keeps(index, limits);
         let others = self.unread_bytes();
         let home = &mut self.homes[index as usize];
