@@ -25,6 +25,13 @@ pub struct Writer<'a> {
     overflow: bool,
 }
 
+/// A moment of a writing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    len: usize,
+    overflow: bool,
+}
+
 impl<'a> Writer<'a> {
     /// Starts at the beginning of `out`.
     pub const fn new(out: &'a mut [u8]) -> Self {
@@ -105,6 +112,22 @@ impl<'a> Writer<'a> {
     /// Lends what has been written.
     pub fn written(&self) -> &[u8] {
         &self.out[..self.len]
+    }
+
+    /// Remembers what has been written, for [`back_to`](Self::back_to).
+    pub(crate) const fn mark(&self) -> Mark {
+        Mark { len: self.len, overflow: self.overflow }
+    }
+
+    /// Takes back what was written since, and an overflow that it was.
+    pub(crate) fn back_to(&mut self, mark: Mark) {
+        debug_assert!(mark.len <= self.len, "a mark of this writer");
+        (self.len, self.overflow) = (mark.len, mark.overflow);
+    }
+
+    /// Says whether anything did not fit.
+    pub(crate) const fn is_overflown(&self) -> bool {
+        self.overflow
     }
 
     /// Ends the writing: the number of bytes written.
