@@ -36,6 +36,10 @@ macro_rules! marks {
 }
 
 marks! {
+    /// A deletion is forgotten, because it is old, or they are many.
+    DeletionForgotten,
+    /// A history of values is copied without those that were replaced.
+    ReplacedLeft,
     /// A message does not fit into the ring to a shard with readers, which is told that it is behind.
     RingFull,
     /// Histories have waited for a ring for so long that live messages are held back.

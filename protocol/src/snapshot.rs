@@ -4,25 +4,27 @@
 //!   head     "corecast" | version (4) | is it the last word? (4) | time of day in ms since 1970 (8)
 //!   topic    'T' | length of its name (2) | epoch (4) | number of its newest message (8) | name
 //!            't' | the same: the topic goes on, behind a cut
-//!   message  'M' | is it text? (1) | length of the event name (1) | length of the payload (4) | number (8) | time of day in ms (8)
-//!                | event name | payload
+//!   message  'M' | flags (1): text 1, has a key 2, merges 4, deletes 8 | length of the event name (1) | length of the payload (4) | number (8) | time of day in ms (8)
+//!                | event name | length of the key (1) and the key, if it has one | payload
 //!   end      'E' | topics (8) | messages (8) | CRC-32 (IEEE 802.3) of all before it (4)
 //! ```
 //!
 //! It is the last word if nothing was numbered behind what stands in it: then whoever restores it may go on with these epochs and numbers. All
 //! numbers are little-endian. A topic's messages follow it, oldest first; it may have none, and an epoch and a number all the same. Behind the
-//! end there is nothing.
+//! end there is nothing. Version 1 is the same without keys, and is read as this.
 //!
 //! Owns the layout, and what must hold of any part of it; the checksum is the reader's to compare, who sees all bytes. Never allocates: what is
 //! read borrows from the bytes given.
 
 use core::fmt;
 
-use crate::message::{is_text, valid_event};
+use crate::message::{Op, check_key, is_text, valid_event};
 use crate::topic::{TOPIC_BYTES_MAX, validate_subscribe};
 
 /// The version of the layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u32 = 1;
 /// What a snapshot begins with.
 const MAGIC: &[u8; 8] = b"corecast";
 /// Bytes of the head.
@@ -39,8 +41,13 @@ pub const MESSAGE_HEAD_BYTES: usize = 23;
 pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 /// Largest number of a message: whoever counts on from it does not run over.
 pub const NUMBER_MAX: u64 = 1 << 62;
+/// Flags of a message.
+const TEXT: u8 = 1;
+const KEYED: u8 = 2;
+const MERGES: u8 = 4;
+const DELETES: u8 = 8;
 /// Bytes of the longest record: who has so many and finds none complete has no snapshot.
-pub const RECORD_BYTES_MAX: usize = MESSAGE_HEAD_BYTES + 255 + PAYLOAD_BYTES_MAX as usize;
+pub const RECORD_BYTES_MAX: usize = MESSAGE_HEAD_BYTES + 255 + 256 + PAYLOAD_BYTES_MAX as usize;
 
 /// What is wrong with a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +72,7 @@ impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotASnapshot => f.write_str("this is no snapshot of corecast"),
-            Self::Version(version) => write!(f, "the snapshot has version {version}, and only {VERSION} is read here"),
+            Self::Version(version) => write!(f, "the snapshot has version {version}, and up to {VERSION} is read here"),
             Self::Nonsense(what) => write!(f, "the snapshot is damaged: {what}"),
             Self::CutShort => f.write_str("the snapshot is cut short"),
             Self::Longer => f.write_str("the snapshot is damaged: there is something behind its end"),
@@ -103,6 +110,10 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// The payload is text.
     pub text: bool,
+    /// What it is a value of; empty for none.
+    pub key: &'a str,
+    /// What it does to that value.
+    pub op: Op,
 }
 
 /// A part of a snapshot behind its head.
@@ -158,12 +169,24 @@ pub fn topic_head(topic: &Topic<'_>) -> [u8; TOPIC_HEAD_BYTES] {
     out
 }
 
+/// Returns what stands before the payload of a message behind its event name: the key, behind its length, if it has one.
+#[must_use]
+pub fn key_len(message: &Message<'_>) -> Option<u8> {
+    if message.key.is_empty() { None } else { Some(message.key.len() as u8) }
+}
+
 /// Writes what stands before the event name and the payload of a message.
 #[must_use]
 pub fn message_head(message: &Message<'_>) -> [u8; MESSAGE_HEAD_BYTES] {
     let mut out = [0; MESSAGE_HEAD_BYTES];
     out[0] = b'M';
-    out[1] = u8::from(message.text);
+    out[1] = u8::from(message.text)
+        | if message.key.is_empty() { 0 } else { KEYED }
+        | match message.op {
+            Op::Put => 0,
+            Op::Merge => MERGES,
+            Op::Delete => DELETES,
+        };
     out[2] = message.event.len() as u8;
     out[3..7].copy_from_slice(&(message.payload.len() as u32).to_le_bytes());
     out[7..15].copy_from_slice(&message.number.to_le_bytes());
@@ -212,7 +235,7 @@ impl Reader {
         }
         let Some(bytes) = bytes.get(..HEAD_BYTES) else { return Ok(None) };
         match number(&bytes[8..12]) as u32 {
-            VERSION => {}
+            VERSION_MIN..=VERSION => {}
             version => return Err(Wrong::Version(version)),
         }
         let is_last = match number(&bytes[12..16]) {
@@ -281,20 +304,38 @@ impl Reader {
         if self.epoch == 0 || number_of <= self.last || number_of > NUMBER_MAX {
             return Err(Wrong::Nonsense("the number of a message"));
         }
+        let flags = head[1];
         let event_end = MESSAGE_HEAD_BYTES + usize::from(head[2]);
-        let len = event_end + payload_len as usize;
+        let key_from = event_end + usize::from(flags & KEYED != 0);
+        let key_len = match key_from - event_end {
+            0 => 0,
+            _ => match bytes.get(event_end) {
+                Some(len) => usize::from(*len),
+                None => return Ok(None),
+            },
+        };
+        let len = key_from + key_len + payload_len as usize;
         let Some(rest) = bytes.get(MESSAGE_HEAD_BYTES..len) else { return Ok(None) };
-        let (event, payload) = rest.split_at(event_end - MESSAGE_HEAD_BYTES);
+        let event = &rest[..event_end - MESSAGE_HEAD_BYTES];
+        let (key, payload) = rest[key_from - MESSAGE_HEAD_BYTES..].split_at(key_len);
+        let key = core::str::from_utf8(key).ok().filter(|key| flags & KEYED == 0 || check_key(key).is_ok());
+        let key = key.ok_or(Wrong::Nonsense("the key of a message"))?;
+        let op = match flags & (MERGES | DELETES) {
+            0 => Op::Put,
+            MERGES => Op::Merge,
+            DELETES => Op::Delete,
+            _ => return Err(Wrong::Nonsense("what a message does")),
+        };
         let event = core::str::from_utf8(event).ok().filter(|event| event.is_empty() || valid_event(event));
         let event = event.ok_or(Wrong::Nonsense("the event name of a message"))?;
-        let text = match head[1] {
+        let text = match flags & !(KEYED | MERGES | DELETES) {
             0 => false,
-            1 if is_text(payload) => true,
+            TEXT if is_text(payload) => true,
             _ => return Err(Wrong::Nonsense("what a payload is")),
         };
         self.messages += 1;
         self.last = number_of;
-        Ok(Some((Record::Message(Message { number: number_of, time_ms, event, payload, text }), len)))
+        Ok(Some((Record::Message(Message { number: number_of, time_ms, event, payload, text, key, op }), len)))
     }
 
     fn end<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Record<'a>, usize)>, Wrong> {
@@ -322,14 +363,23 @@ mod tests {
     fn written() -> Vec<u8> {
         let mut out = Vec::from(head(Head { is_last: true, wall_ms: 77 }));
         let topic = Topic { name: "a/b", epoch: 5, head: 9, goes_on: false };
-        let message = Message { number: 8, time_ms: 70, event: "tick", payload: b"hello", text: true };
+        let message =
+            Message { number: 8, time_ms: 70, event: "tick", payload: b"hello", text: true, key: "k", op: Op::Put };
         out.extend(topic_head(&topic));
         out.extend(b"a/b");
         out.extend(message_head(&message));
-        out.extend(b"tickhello");
+        out.extend(b"tick\x01khello");
         out.extend(topic_head(&Topic { goes_on: true, ..topic }));
         out.extend(b"a/b");
-        out.extend(message_head(&Message { number: 9, event: "", payload: &[0xff], text: false, ..message }));
+        out.extend(message_head(&Message {
+            number: 9,
+            event: "",
+            payload: &[0xff],
+            text: false,
+            key: "",
+            op: Op::Delete,
+            ..message
+        }));
         out.push(0xff);
         out.extend(end_head(1, 2));
         out.extend([1, 2, 3, 4]);
@@ -356,7 +406,10 @@ mod tests {
         let Record::Topic(topic) = records[0] else { panic!("{records:?}") };
         assert_eq!(topic, Topic { name: "a/b", epoch: 5, head: 9, goes_on: false });
         let Record::Message(message) = records[1] else { panic!("{records:?}") };
-        assert_eq!(message, Message { number: 8, time_ms: 70, event: "tick", payload: b"hello", text: true });
+        assert_eq!(
+            message,
+            Message { number: 8, time_ms: 70, event: "tick", payload: b"hello", text: true, key: "k", op: Op::Put }
+        );
         assert_eq!(records[4], Record::End(End { topics: 1, messages: 2, checksum: 0x0403_0201 }));
         for cut in 0..bytes.len() {
             assert_eq!(read(&bytes[..cut]), Err(Wrong::CutShort), "{cut}");
@@ -375,21 +428,25 @@ mod tests {
         };
         let topic = HEAD_BYTES;
         let message = topic + TOPIC_HEAD_BYTES + 3;
-        let again = message + MESSAGE_HEAD_BYTES + 9;
+        let again = message + MESSAGE_HEAD_BYTES + 11;
         let end = written().len() - END_BYTES;
         assert_eq!(change(0, b"C"), Wrong::NotASnapshot);
-        assert_eq!(change(8, &[2]), Wrong::Version(2));
+        assert_eq!(change(8, &[3]), Wrong::Version(3));
+        assert_eq!(change(8, &[0]), Wrong::Version(0));
         assert_eq!(change(15, &[1]), Wrong::Nonsense("its head"));
         assert_eq!(change(topic, b"X"), Wrong::Nonsense("a part of no known kind"));
         assert_eq!(change(topic + 2, &[1]), Wrong::Nonsense("the name of a topic is too long"));
         assert_eq!(change(topic + 3, &[0]), Wrong::Nonsense("the epoch or number of a topic"));
         assert_eq!(change(topic + 14, &[0xff]), Wrong::Nonsense("the epoch or number of a topic"));
         assert_eq!(change(topic + 15, b"/"), Wrong::Nonsense("the name of a topic"));
-        assert_eq!(change(message + 1, &[2]), Wrong::Nonsense("what a payload is"));
+        assert_eq!(change(message + 1, &[16 | 2]), Wrong::Nonsense("what a payload is"));
+        assert_eq!(change(message + 1, &[15]), Wrong::Nonsense("what a message does"));
+        assert_eq!(change(message + 27, &[0]), Wrong::Nonsense("the key of a message"));
+        assert_eq!(change(message + 28, &[0xff]), Wrong::Nonsense("the key of a message"));
         assert_eq!(change(message + 6, &[2]), Wrong::Nonsense("a payload is too large"));
         assert_eq!(change(message + 7, &[0]), Wrong::Nonsense("the number of a message"));
         assert_eq!(change(message + 23, b"\n"), Wrong::Nonsense("the event name of a message"));
-        assert_eq!(change(message + 28, &[0xff]), Wrong::Nonsense("what a payload is"), "no text");
+        assert_eq!(change(message + 30, &[0xff]), Wrong::Nonsense("what a payload is"), "no text");
         assert_eq!(change(again + 3, &[6]), Wrong::Nonsense("the epoch or number of a topic"));
         assert_eq!(change(again + 18 + 7, &[8]), Wrong::Nonsense("the number of a message"));
         assert_eq!(change(end + 1, &[2]), Wrong::Miscounted);

@@ -1,7 +1,6 @@
 //! Rules of the file: `[[topics]]` tables, the keys they may have, and what holds for one topic and why.
 //!
-//! Owns: [`RULE_KEYS`], the one table that the reading of a file, `corecast check` and `docs/configuration.md` are made from; and where
-//! each value stands. Touches: text. Never: says what holds for a topic by itself, that is [`Rules`]'.
+//! Owns: where each value stands; the keys are [`RULE_KEYS`]. Touches: text. Never: says what holds for a topic by itself, that is [`Rules`]'.
 
 use std::fmt::Write as _;
 
@@ -9,149 +8,15 @@ use corecast_protocol::{pattern, topic};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::rule_keys::{NO_RULE, RULE_KEYS, RuleKey, UNSAID};
 use super::sources::{Loaded, Origin, nearest, plain};
-use super::table::{LAGS, MESSAGE_BYTES_MAX, one_of, small, small_size};
-use super::{Config, Kind, SETTINGS, units};
-use crate::grant::Who;
+use super::{Config, SETTINGS, units};
 use crate::shard::{RULES_MAX, Rule, Rules, Terms};
 
 /// What the list of rules is called in the file.
 pub(super) const TOPICS: &str = "topics";
 /// The key that says which topics a rule is about.
 const MATCH: &str = "match";
-
-/// One key of a rule.
-#[derive(Debug)]
-pub struct RuleKey {
-    /// Its name; that of a setting, if it stands in for one.
-    pub key: &'static str,
-    /// An example of a value, as TOML.
-    pub example: &'static str,
-    /// What holds where no rule says it, if that is no setting.
-    pub default: Option<&'static str>,
-    /// A sentence.
-    pub help: &'static str,
-    kind: Kind,
-    set: fn(&mut Terms, &str) -> Result<(), String>,
-    show: fn(&Terms) -> Option<String>,
-}
-
-/// Every key that a rule may have besides its `match`.
-pub const RULE_KEYS: &[RuleKey] = &[
-    RuleKey {
-        key: "history-messages",
-        example: "10",
-        default: None,
-        help: "Messages remembered of each topic; the newest is kept even if this is 0",
-        kind: Kind::One,
-        set: |t, text| small(text, 0, 1 << 20).map(|v| t.history_messages = Some(v)),
-        show: |t| t.history_messages.map(|v| v.to_string()),
-    },
-    RuleKey {
-        key: "history-bytes",
-        example: "\"1M\"",
-        default: None,
-        help: "Bytes remembered of each topic",
-        kind: Kind::One,
-        set: |t, text| small_size(text, 0, 1 << 30).map(|v| t.history_bytes = Some(v)),
-        show: |t| t.history_bytes.map(|v| units::size_text(v.into())),
-    },
-    RuleKey {
-        key: "history-seconds",
-        example: "3600",
-        default: None,
-        help: "Age in seconds up to which messages are remembered",
-        kind: Kind::One,
-        set: |t, text| small(text, 0, 31_536_000).map(|v| t.history_ms = Some(u64::from(v) * 1000)),
-        show: |t| t.history_ms.map(|v| (v / 1000).to_string()),
-    },
-    RuleKey {
-        key: "lag",
-        example: "\"close\"",
-        default: None,
-        help: "What happens to a subscriber that fell behind the frame log: `replay` what is remembered, or `close`",
-        kind: Kind::One,
-        set: |t, text| one_of(text, LAGS).map(|v| t.lag = Some(v)),
-        show: |t| t.lag.map(|v| word(LAGS, v)),
-    },
-    RuleKey {
-        key: "conflate",
-        example: "true",
-        default: Some("false"),
-        help: "Subscriptions that say nothing about `conflate` do: one that is behind is sent the newest message only",
-        kind: Kind::Switch,
-        set: |t, text| units::switch(text).map(|v| t.conflate = Some(v)),
-        show: |t| t.conflate.map(|v| v.to_string()),
-    },
-    RuleKey {
-        key: "every",
-        example: "100",
-        default: Some("0"),
-        help: "Subscriptions that say nothing about `every` get at most one message in so many milliseconds; 0: all",
-        kind: Kind::One,
-        set: |t, text| small(text, 0, u32::MAX).map(|v| t.every_ms = Some(v)),
-        show: |t| t.every_ms.map(|v| v.to_string()),
-    },
-    RuleKey {
-        key: "max-message",
-        example: "\"4k\"",
-        default: None,
-        help: "Largest payload of a message; at most what the setting says",
-        kind: Kind::One,
-        set: |t, text| small_size(text, 1, MESSAGE_BYTES_MAX).map(|v| t.message_bytes_max = Some(v)),
-        show: |t| t.message_bytes_max.map(|v| units::size_text(v.into())),
-    },
-    RuleKey {
-        key: "publish",
-        example: "\"granted\"",
-        default: Some(UNSAID),
-        help: "Who may publish and clear: `nobody`, `granted` (whose grant says so), `authenticated` (who has one), or `anyone`",
-        kind: Kind::One,
-        set: |t, text| one_of(text, LEVELS).map(|v| t.publish = Some(v)),
-        show: |t| t.publish.map(|v| word(LEVELS, v)),
-    },
-    RuleKey {
-        key: "subscribe",
-        example: "\"anyone\"",
-        default: Some(UNSAID),
-        help: "Who may read, in the same words",
-        kind: Kind::One,
-        set: |t, text| one_of(text, LEVELS).map(|v| t.subscribe = Some(v)),
-        show: |t| t.subscribe.map(|v| word(LEVELS, v)),
-    },
-    RuleKey {
-        key: "occupancy",
-        example: "true",
-        default: Some("false"),
-        help: "How many subscriptions a topic has is published to `$sys/occupancy/TOPIC`",
-        kind: Kind::Switch,
-        set: |t, text| units::switch(text).map(|v| t.occupancy = Some(v)),
-        show: |t| t.occupancy.map(|v| v.to_string()),
-    },
-];
-
-/// What stands for a value that only a rule can give, and what holds without.
-const UNSAID: &str = "";
-const NO_RULE: &str = "no rule; whose grant says so, or anyone where a listener is open";
-
-const LEVELS: &[(&str, Who)] = &[
-    ("nobody", Who::Nobody),
-    ("granted", Who::Granted),
-    ("authenticated", Who::Authenticated),
-    ("anyone", Who::Anyone),
-];
-
-fn word<T: PartialEq + Copy>(words: &[(&str, T)], value: T) -> String {
-    words.iter().find(|(_, of)| *of == value).map_or_else(String::new, |(word, _)| (*word).to_owned())
-}
-
-impl RuleKey {
-    /// Writes a value as TOML.
-    fn toml(&self, text: &str) -> String {
-        let bare = self.kind == Kind::Switch || text.bytes().all(|byte| byte.is_ascii_digit());
-        if bare { text.to_owned() } else { format!("\"{text}\"") }
-    }
-}
 
 /// Where a rule stands, and each of its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -379,7 +244,8 @@ mod tests {
     use super::super::sources::{Flags, load};
     use super::super::tests::host;
     use super::*;
-    use crate::shard::LagPolicy;
+    use crate::grant::Who;
+    use crate::shard::{LagPolicy, Mode};
 
     /// Loads a file of these lines; returns what is wrong with it, with the path left out.
     fn read(name: &str, text: &str) -> Result<Loaded, Vec<String>> {
@@ -408,6 +274,10 @@ max-message = \"4KiB\"
 publish = \"granted\"
 subscribe = \"anyone\"
 occupancy = true
+record = \"command\"
+key = \"a.b\"
+rows = 7
+rows-bytes = \"2k\"
 
 [[topics]]
 match = \"prices/eur\"
@@ -423,7 +293,7 @@ conflate = false
     #[test]
     fn rules_are_read() {
         let problems = read("quotes", FILE).unwrap_err();
-        assert!(problems[0].starts_with("FILE:23: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
+        assert!(problems[0].starts_with("FILE:27: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
         let loaded = read("fine", &FILE.replace("\"+\"", "\"a\"")).unwrap();
         let rules = &loaded.config.rules;
         assert_eq!(rules.written().len(), 3);
@@ -438,6 +308,10 @@ conflate = false
             publish: Some(Who::Granted),
             subscribe: Some(Who::Anyone),
             occupancy: Some(true),
+            mode: Some(Mode::Command),
+            key: Some("a.b".into()),
+            rows: Some(7),
+            row_bytes: Some(2048),
         };
         assert_eq!(*rules.of("prices/usd"), all);
         let eur = Terms { lag: Some(LagPolicy::Replay), history_messages: Some(0), ..all.clone() };
@@ -568,7 +442,7 @@ match = \"ok\"
             words.join(" ")
         };
         assert!(line("lag").starts_with("lag = \"replay\" # match = \"prices/eur\", "), "{said}");
-        assert!(line("lag").ends_with(":19") && line("history-messages").ends_with(":20"), "{said}");
+        assert!(line("lag").ends_with(":23") && line("history-messages").ends_with(":24"), "{said}");
         assert!(line("every").starts_with("every = 100 # match = \"prices/#\", "), "{said}");
         let short = terms(&loaded.config, "prices/eur");
         let of =

@@ -24,7 +24,7 @@ pub mod board;
 pub mod census;
 pub mod control;
 pub mod dial;
-mod fields;
+pub mod fields;
 mod own;
 pub mod packet;
 pub mod questions;

@@ -14,6 +14,7 @@
 //!                              history ◀───────────────── Replay
 //!                                     ──────────────────▶ Replayed, then its Messages
 //!                              no room ─ later ─────────▶ Behind
+//!                                     ──────────────────▶ Change, in place of Deliver, if it WantsOld
 //!                              counts ◀────────────────── Readers
 //! ```
 
@@ -112,6 +113,10 @@ pub enum Reason {
     Full,
     /// The topic is not what it was expected to be.
     Changed,
+    /// It has as many keys, or bytes of values, as it may have.
+    Rows,
+    /// What it would become is larger than a message may be.
+    TooLarge,
 }
 
 /// What a topic is, as far as a condition can depend on it.
@@ -274,6 +279,28 @@ pub enum Packet<'a> {
         /// The message.
         content: Content<'a>,
     },
+    /// From the home: the next message, and what its key had before.
+    Change {
+        /// Number of the topic on the subscribed shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+        /// Number of the message.
+        seq: u64,
+        /// So many bytes of the payload are what the key had before; the message's own is behind them.
+        old_len: u32,
+        /// The message.
+        content: Content<'a>,
+    },
+    /// To the home: from now on, say with each message what its key had before.
+    WantsOld {
+        /// Of what.
+        topic: Name<'a>,
+        /// Number of the topic on the asking shard.
+        id: u32,
+        /// Its generation there.
+        generation: u32,
+    },
     /// From the home: messages did not fit; ask for them.
     Behind {
         /// Number of the topic on the subscribed shard.
@@ -333,6 +360,8 @@ const MESSAGE: u8 = 12;
 const PUBLISH_IF: u8 = 13;
 const CLEAR_IF: u8 = 14;
 const READERS: u8 = 15;
+const CHANGE: u8 = 16;
+const WANTS_OLD: u8 = 17;
 
 impl<'a> Packet<'a> {
     /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
@@ -406,6 +435,20 @@ impl<'a> Packet<'a> {
                 w.u64(seq);
                 payload = w.content(content);
             }
+            Packet::Change { id, generation, seq, old_len, content } => {
+                w.byte(CHANGE);
+                w.u32(id);
+                w.u32(generation);
+                w.u64(seq);
+                w.u32(old_len);
+                payload = w.content(content);
+            }
+            Packet::WantsOld { topic, id, generation } => {
+                w.byte(WANTS_OLD);
+                w.name(topic);
+                w.u32(id);
+                w.u32(generation);
+            }
             Packet::Behind { id, generation } => {
                 w.byte(BEHIND);
                 w.u32(id);
@@ -461,12 +504,22 @@ impl<'a> Packet<'a> {
                 reason: match r.byte()? {
                     0 => Reason::Full,
                     1 => Reason::Changed,
+                    2 => Reason::Rows,
+                    3 => Reason::TooLarge,
                     _ => return None,
                 },
             },
             JOIN => Packet::Join { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
             JOINED => Packet::Joined { id: r.u32()?, generation: r.u32()?, epoch: r.u32()?, head: r.u64()? },
             LEAVE => Packet::Leave { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
+            CHANGE => Packet::Change {
+                id: r.u32()?,
+                generation: r.u32()?,
+                seq: r.u64()?,
+                old_len: r.u32()?,
+                content: r.content()?,
+            },
+            WANTS_OLD => Packet::WantsOld { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
             DELIVER => Packet::Deliver { id: r.u32()?, generation: r.u32()?, seq: r.u64()?, content: r.content()? },
             BEHIND => Packet::Behind { id: r.u32()?, generation: r.u32()? },
             REPLAY => Packet::Replay { topic: r.name()?, ticket: r.ticket()?, from: r.from()?, generation: r.u32()? },

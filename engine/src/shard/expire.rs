@@ -35,7 +35,7 @@ impl Shard {
         }
         self.timers.due = due;
         if worked {
-            let memory = driver.memory();
+            let memory = driver.memory_mut();
             self.homes.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms, HOMES_PER_LOOK);
         }
         if self.accepting.again_us().is_some_and(|again_us| self.clock.now_us >= again_us) {

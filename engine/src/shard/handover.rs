@@ -104,9 +104,10 @@ impl Shard {
                 }
                 Record::Message(message) => {
                     let time_ms = message.time_ms.saturating_sub(offset_ms).min(now_ms);
+                    let key_hash = self.hash_topic(message.key);
                     let memory = driver.memory_mut();
                     let (store, limits) = (&mut self.store, &self.limits);
-                    self.homes.restore_message(restoring, &message, (store, memory), limits, time_ms);
+                    self.homes.restore_message(restoring, &message, key_hash, (store, memory), limits, time_ms);
                 }
                 Record::End(_) => break,
             }

@@ -6,7 +6,7 @@ use super::Shard;
 use super::crossing::Lane;
 use super::refusal::Refusal;
 use crate::io::driver::Driver;
-use crate::mesh::{Asker, Packet};
+use crate::mesh::{Asker, Content, Packet};
 use crate::reach::{Mark, reach};
 
 /// Packets heard from one shard before the next one's turn.
@@ -83,13 +83,14 @@ impl Shard {
     fn take_packet<D: Driver>(&mut self, driver: &mut D, from: usize, packet: &Packet<'_>) {
         match *packet {
             Packet::Publish { topic, ticket, content } => self.number(driver, from, topic, ticket, content),
-            Packet::Clear { topic, ticket } => self.clear(from, topic, ticket),
+            Packet::Clear { topic, ticket } => self.clear(driver, from, topic, ticket),
             Packet::PublishIf { topic, ticket, expected, content } => {
                 self.act_if(driver, from, topic, ticket, expected, Some(content));
             }
             Packet::ClearIf { topic, ticket, expected } => self.act_if(driver, from, topic, ticket, expected, None),
             Packet::Join { topic, id, generation } => self.member_joins(from, topic, id, generation),
             Packet::Leave { topic, id, generation } => self.member_leaves(from, topic, id, generation),
+            Packet::WantsOld { topic, id, generation } => self.member_wants_old(from, topic, id, generation),
             Packet::Readers { topic, readers } => self.hear_readers(from, topic, readers),
             Packet::Replay { .. } => self.replay(driver, from, packet),
 
@@ -112,7 +113,14 @@ impl Shard {
             Packet::Deliver { id, generation, seq, content } => {
                 if self.topics.living(id, generation) {
                     assert!(!self.topics.topic(id).catching_up, "nothing is delivered while behind");
-                    self.deliver(driver, id, seq, content);
+                    self.deliver(driver, id, seq, content, None);
+                }
+            }
+            Packet::Change { id, generation, seq, old_len, content } => {
+                if self.topics.living(id, generation) {
+                    assert!(!self.topics.topic(id).catching_up, "nothing is delivered while behind");
+                    let (old, payload) = content.payload.split_at(old_len as usize);
+                    self.deliver(driver, id, seq, Content { payload, ..content }, Some(old));
                 }
             }
             Packet::Behind { id, generation } => {

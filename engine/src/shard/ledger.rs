@@ -88,6 +88,7 @@ impl Shard {
             self.watch.bytes(),
             self.timers.bytes(),
             self.scratch.bytes(),
+            self.values.bytes(),
             self.trust.asking.bytes(),
             self.encoder.scratch_bytes(),
         ];

@@ -6,7 +6,7 @@ use corecast_protocol::network::Network;
 use crate::grant::{Action, UnixGrants};
 
 use super::access::AccessLog;
-use super::rules::{LagPolicy, Rules};
+use super::rules::{LagPolicy, Mode, Rules};
 
 /// Limits that hold for an address, for a subject, for a connection in a second, or for all of the process together; 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,6 +193,10 @@ pub struct Limits {
     pub telnet: Option<u8>,
 }
 
+/// Keys that a topic has at most, where no rule says another number, and bytes of their values.
+pub(super) const ROWS_MAX: u32 = 1_000;
+pub(super) const ROW_BYTES_MAX: u32 = 1 << 20;
+
 /// What a topic may remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Keeps {
@@ -202,6 +206,12 @@ pub(super) struct Keeps {
     pub(super) bytes: u32,
     /// Age of a message, in milliseconds.
     pub(super) ms: u64,
+    /// What its messages are to each other.
+    pub(super) mode: Mode,
+    /// Keys, if they are values.
+    pub(super) rows: u32,
+    /// Bytes of the values of all of them.
+    pub(super) row_bytes: u32,
 }
 
 impl Default for Limits {
@@ -284,7 +294,14 @@ impl Limits {
 
     /// Returns what topics may remember whose terms have this number.
     pub(super) fn keeps(&self, terms: u16) -> Keeps {
-        let settings = Keeps { messages: self.history_messages, bytes: self.history_bytes, ms: self.history_ms };
+        let settings = Keeps {
+            messages: self.history_messages,
+            bytes: self.history_bytes,
+            ms: self.history_ms,
+            mode: Mode::Distinct,
+            rows: ROWS_MAX,
+            row_bytes: ROW_BYTES_MAX,
+        };
         if terms == 0 {
             return settings; // No rule says anything.
         }
@@ -293,6 +310,9 @@ impl Limits {
             messages: terms.history_messages.unwrap_or(settings.messages),
             bytes: terms.history_bytes.unwrap_or(settings.bytes),
             ms: terms.history_ms.unwrap_or(settings.ms),
+            mode: terms.mode.unwrap_or_default(),
+            rows: terms.rows.unwrap_or(settings.rows),
+            row_bytes: terms.row_bytes.unwrap_or(settings.row_bytes),
         }
     }
 

@@ -101,6 +101,7 @@ use topic::leaving::Leaving;
 use topic::occupancy::Occupancy;
 use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
+use topic::values::Values;
 use work::{Postponed, Work};
 
 pub use access::AccessLog;
@@ -119,7 +120,7 @@ pub use limits::{Asks, Limits, Quotas};
 pub use memory::pool::{BLOCKS_MIN, SHARD_BYTES_MAX, block_bytes_max, bookkeeping_bytes};
 pub(crate) use memory::slab::Slab;
 pub use refusal::{COME_BACK, Refusal, Row as RefusalRow};
-pub use rules::{LagPolicy, RULES_MAX, Rule, Rules, Terms};
+pub use rules::{LagPolicy, Mode, RULES_MAX, Rule, Rules, Terms};
 pub use session::KINDS;
 pub(crate) use session::entrance::Entrance;
 pub use session::request::exchange::ORIGIN_BYTES_MAX;
@@ -207,6 +208,8 @@ pub struct Shard {
 
     encoder: Encoder,
     inflater: Inflater,
+    /// Where values are put together.
+    values: Values,
     scratch: Scratch,
     /// Bytes of queues and buffers that were there from the start: they are not of the budget.
     scratch_at_start: u64,
@@ -285,6 +288,7 @@ impl Shard {
             postponed: Postponed::new(),
             encoder: Encoder::default(),
             inflater: Inflater::new(),
+            values: Values::default(),
             scratch: Scratch::new(packet_bytes_max),
             scratch_at_start: 0,
             tls_warn_us: 0,

@@ -257,6 +257,71 @@ refusals! {
         err: None,
         event: false,
     };
+    /// The payload is no record, and its topic takes nothing else.
+    BadRecord, refused_bad_record: Row {
+        name: "bad-record",
+        text: "this topic takes JSON objects: no member twice, no deep nesting",
+        when: "a topic whose [messages are records](#records) is sent something else, or one with a member twice",
+        cure: "publish a JSON object",
+        status: Some(400),
+        headers: &[],
+        comes_back_s: None,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::BadRecord),
+        event: false,
+    };
+    /// The message does not say of which key it is a value.
+    NoKey, refused_no_key: Row {
+        name: "no-key",
+        text: "a message of this topic needs a key: key=, Corecast-Message-Key, or the member that its rule names",
+        when: "a topic [with keys](#records) is sent a message without one",
+        cure: "say the key",
+        status: Some(400),
+        headers: &[],
+        comes_back_s: None,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::BadRecord),
+        event: false,
+    };
+    /// The message says a key, or what to do with its value, and its topic has no such.
+    NotKeyed, refused_not_keyed: Row {
+        name: "not-keyed",
+        text: "this topic has no keys, and nothing to merge or delete: no rule says record",
+        when: "a message has a key, or merges or deletes, and its topic has no [rule](rules.md#records) that says `record`",
+        cure: "publish without these, or to another topic",
+        status: Some(400),
+        headers: &[],
+        comes_back_s: None,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::BadRecord),
+        event: false,
+    };
+    /// The topic has as many keys as it may have.
+    TooManyRows, refused_too_many_rows: Row {
+        name: "too-many-rows",
+        text: "the topic has as many keys, or bytes of values, as it may have",
+        when: "a message would be of one key more than `rows` allows, or values would have more than `rows-bytes`",
+        cure: "delete what is not needed",
+        status: Some(507),
+        headers: &[],
+        comes_back_s: None,
+        close: Some(close::POLICY),
+        err: Some(ErrCode::Full),
+        event: false,
+    };
+    /// Too many different parts of a topic are wanted.
+    TooManyViews, refused_too_many_views: Row {
+        name: "too-many-views",
+        text: "too many different views of this topic",
+        when: "`max-views` different [views](#views) of the topic are read on the core of your connection already",
+        cure: "ask for one that others have, or for everything",
+        status: Some(429),
+        headers: &[],
+        comes_back_s: Some((5, 15)),
+        close: Some(close::TRY_AGAIN),
+        err: Some(ErrCode::TooMany),
+        event: true,
+    };
     /// It comes new, while turns take too long already.
     Overloaded, refused_overloaded: Row {
         name: "overloaded",
@@ -298,6 +363,8 @@ impl From<Reason> for Refusal {
         match reason {
             Reason::Full => Refusal::Full,
             Reason::Changed => Refusal::Changed,
+            Reason::Rows => Refusal::TooManyRows,
+            Reason::TooLarge => Refusal::TooLarge,
         }
     }
 }

@@ -39,6 +39,28 @@ pub enum LagPolicy {
     Close,
 }
 
+/// What the messages of a topic are to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Each stands for itself; the newest is what a newcomer gets.
+    #[default]
+    Distinct,
+    /// Each stands for itself, and a newcomer gets what comes.
+    Raw,
+    /// Each changes members of one record, which a newcomer gets whole.
+    Merge,
+    /// Each is the value of its key, which a newcomer gets of all keys.
+    Command,
+}
+
+impl Mode {
+    /// Says whether the home keeps values, each the newest of its key, and no history.
+    #[must_use]
+    pub fn is_table(self) -> bool {
+        matches!(self, Mode::Merge | Mode::Command)
+    }
+}
+
 /// What holds for a topic, as far as it is said; `None`: what the settings say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Terms {
@@ -62,6 +84,14 @@ pub struct Terms {
     pub subscribe: Option<Who>,
     /// How many read it is told.
     pub occupancy: Option<bool>,
+    /// What its messages are to each other.
+    pub mode: Option<Mode>,
+    /// The member of a record that is its key.
+    pub key: Option<Box<str>>,
+    /// Keys that it may have at most.
+    pub rows: Option<u32>,
+    /// Bytes that their values may have at most.
+    pub row_bytes: Option<u32>,
 }
 
 /// A row of terms with nothing in it.
@@ -76,6 +106,10 @@ static NOTHING: Terms = Terms {
     publish: None,
     subscribe: None,
     occupancy: None,
+    mode: None,
+    key: None,
+    rows: None,
+    row_bytes: None,
 };
 
 impl Terms {
@@ -91,6 +125,10 @@ impl Terms {
         self.publish = self.publish.or(other.publish);
         self.subscribe = self.subscribe.or(other.subscribe);
         self.occupancy = self.occupancy.or(other.occupancy);
+        self.mode = self.mode.or(other.mode);
+        self.key = self.key.take().or_else(|| other.key.clone());
+        self.rows = self.rows.or(other.rows);
+        self.row_bytes = self.row_bytes.or(other.row_bytes);
     }
 }
 
@@ -139,6 +177,8 @@ pub struct Rules {
     /// The least that a rule says of the largest payload: nothing has to be looked up for smaller ones.
     message_bytes_least: Option<u32>,
     says_who: bool,
+    /// Some topics keep values.
+    tables: bool,
     /// What holds for the topics that tell how many read others; none: there are none.
     own: Option<Rule>,
 }
@@ -244,6 +284,18 @@ impl Rules {
     #[must_use]
     pub fn of(&self, topic: &str) -> &Terms {
         self.terms(self.index_of(topic))
+    }
+
+    /// Says whether any topics keep values.
+    #[must_use]
+    pub fn have_tables(&self) -> bool {
+        self.tables
+    }
+
+    /// Returns what the messages of a topic are to each other.
+    #[must_use]
+    pub fn mode_of(&self, topic: &str) -> Mode {
+        if self.tables { self.of(topic).mode.unwrap_or_default() } else { Mode::Distinct }
     }
 
     /// Says whether any rule says who may do something.
@@ -381,6 +433,7 @@ impl<'r> Compiler<'r> {
             place += 1;
         }
         self.made.says_who = self.rules.iter().any(|rule| (rule.terms.publish, rule.terms.subscribe) != (None, None));
+        self.made.tables = self.rules.iter().any(|rule| rule.terms.mode.is_some_and(Mode::is_table));
         self.made.message_bytes_least = self.rules.iter().filter_map(|rule| rule.terms.message_bytes_max).min();
         Ok(self.made)
     }

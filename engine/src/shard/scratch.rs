@@ -33,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) packet: Vec<u8>,
     /// Text that is being written.
     pub(super) text: Vec<u8>,
+    /// A value, before and after a change.
+    pub(super) both: Vec<u8>,
     /// A credential that is being decoded.
     pub(super) secret: Vec<u8>,
 }
@@ -50,6 +52,7 @@ impl Scratch {
             plan: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
+            both: Vec::new(),
             secret: vec![0; CREDENTIAL_BYTES_MAX],
         }
     }
@@ -57,7 +60,16 @@ impl Scratch {
     /// Returns the bytes of memory that they hold.
     #[must_use]
     pub(super) fn bytes(&self) -> usize {
-        let pieces = [&self.received, &self.inflated, &self.carried, &self.whole, &self.plan, &self.packet, &self.text];
+        let pieces = [
+            &self.received,
+            &self.inflated,
+            &self.carried,
+            &self.whole,
+            &self.plan,
+            &self.packet,
+            &self.text,
+            &self.both,
+        ];
         pieces.iter().map(|piece| piece.capacity()).sum()
     }
 }

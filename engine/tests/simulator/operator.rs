@@ -160,6 +160,7 @@ fn draw_rules(rng: &mut Rng, start: &Limits, calm: bool, levels: bool, mut count
             publish: draw_level(rng, levels, own),
             subscribe: draw_level(rng, levels, own),
             occupancy: counts.as_mut().and_then(|rng| rng.pick(&[None, Some(true), Some(true), Some(false)])),
+            ..Terms::default()
         };
         rules.push(Rule { pattern: pattern.into(), terms });
     }

@@ -273,7 +273,7 @@ fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
 fn message<'a>(say: Say, payload: &'a [u8], event: Option<&'a str>) -> Message<'a> {
     let (Say::Message(seq) | Say::Changed(seq)) = say else { panic!("{say:?} is no message") };
     let text = std::str::from_utf8(payload).is_ok();
-    Message { topic: TOPIC, cursor: Place { epoch: EPOCH, seq }, event, payload, text }
+    Message { topic: TOPIC, cursor: Place { epoch: EPOCH, seq }, event, payload, text, ..Default::default() }
 }
 
 fn gap(say: Say) -> Option<Gap<'static>> {

@@ -50,10 +50,12 @@ pub enum ErrCode {
     Unavailable,
     /// The engine is going to end, or hands over to another one.
     Draining,
+    /// The payload is no record as its topic takes it, or its key is missing or too much.
+    BadRecord,
 }
 
 impl ErrCode {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::BadCommand,
         Self::BadTopic,
         Self::TooLarge,
@@ -66,6 +68,7 @@ impl ErrCode {
         Self::Unauthorized,
         Self::Unavailable,
         Self::Draining,
+        Self::BadRecord,
     ];
 
     /// Says the word that stands for it on the wire.
@@ -83,6 +86,7 @@ impl ErrCode {
             Self::Unauthorized => "unauthorized",
             Self::Unavailable => "unavailable",
             Self::Draining => "draining",
+            Self::BadRecord => "bad-record",
         }
     }
 

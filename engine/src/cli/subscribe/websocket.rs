@@ -83,7 +83,16 @@ impl Subscriber<'_> {
             let (since, id) = (position.resume(), n.to_string());
             let mut text = [0; 4096];
             let mut w = Writer::new(&mut text);
-            line::sub(&mut w, name, Some(since), conflate, every_ms, Some(&id));
+            line::sub(
+                &mut w,
+                name,
+                Some(since),
+                conflate,
+                every_ms,
+                line::View::default(),
+                line::Pace::default(),
+                Some(&id),
+            );
             let length = w.finish().map_err(|_| End::Refused("the command is too long".to_owned()))?;
             let text = String::from_utf8_lossy(&text[..length]);
             socket.write(Message::text(text.into_owned())).map_err(broken)?;
@@ -123,7 +132,7 @@ impl Subscriber<'_> {
         let parsed = line::parse_server(message)
             .map_err(|violation| End::Refused(format!("not an engine? {}", violation.text())))?;
         match parsed {
-            ServerLine::Msg { topic, cursor, event, payload } => self.message(topic, cursor, event, payload)?,
+            ServerLine::Msg { topic, cursor, event, payload, .. } => self.message(topic, cursor, event, payload)?,
             ServerLine::Gap { topic, to, count, reason, .. } => {
                 self.gap(&Gap { topic: topic.to_owned(), to, count, reason })?;
             }
@@ -147,7 +156,7 @@ impl Subscriber<'_> {
                 });
             }
             ServerLine::Bye { code, text } => drop(self.goodbye(&code.to_string(), text)?),
-            ServerLine::Hi { .. } | ServerLine::Pong { .. } => {}
+            ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Eos { .. } => {}
         }
         Ok(())
     }

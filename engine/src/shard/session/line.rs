@@ -42,7 +42,7 @@ impl Shard {
                 self.farewell(driver, slot);
                 return Outcome::Done;
             }
-            Ok(Command::Sub { topic, since, conflate, every_ms, id }) => {
+            Ok(Command::Sub { topic, since, conflate, every_ms, view: _, pace: _, id }) => {
                 if !self.may_replay(slot, since.unwrap_or_default()) {
                     return Outcome::Wait(Wait::Answer);
                 }
@@ -57,17 +57,12 @@ impl Shard {
                 }
                 (outcome, id, topic)
             }
-            Ok(Command::Pub { topic, event, id, payload }) => {
-                let content = Content {
-                    event: event.unwrap_or(""),
-                    text: is_utf8(payload),
-                    payload,
-                    at_us: 0,
-                    ..Default::default()
-                };
+            Ok(Command::Pub { topic, event, key, op, id, payload }) => {
+                let (event, key) = (event.unwrap_or(""), key.unwrap_or(""));
+                let content = Content { event, text: is_utf8(payload), payload, key, ..Default::default() };
                 let asker = if id.is_some() { Asker::Connection } else { Asker::Nobody };
                 let token = id.unwrap_or("");
-                (self.order(slot, Order::Publish { topic, content, expected: None, asker, token }), id, topic)
+                (self.order(slot, Order::Publish { topic, content, op, expected: None, asker, token }), id, topic)
             }
             Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id, ""),
             Ok(Command::Ping { token }) => {

@@ -28,6 +28,7 @@ pub(in crate::shard) mod order;
 pub(in crate::shard) mod poll;
 pub(in crate::shard) mod raw;
 pub(in crate::shard) mod reading;
+pub(in crate::shard) mod records;
 pub(in crate::shard) mod refuse;
 pub(in crate::shard) mod request;
 pub(in crate::shard) mod right;

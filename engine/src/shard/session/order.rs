@@ -9,6 +9,7 @@
 //! All sessions share what is here: a rule that is added to these orders holds for each of them.
 
 use corecast_protocol::cursor::Cursor;
+use corecast_protocol::message::{KEY_BYTES_MAX, Op};
 use corecast_protocol::topic::is_system;
 
 use crate::grant::Action;
@@ -30,8 +31,10 @@ pub(in crate::shard) enum Order<'a> {
     Publish {
         /// Its topic.
         topic: &'a str,
-        /// What it says.
+        /// What it says; what it does to the value of its key, if `op` says nothing.
         content: Content<'a>,
+        /// What it does to that value; none: what its topic is for.
+        op: Option<Op>,
         /// What the topic has to be for that.
         expected: Option<Standing>,
         /// Who is told.
@@ -65,8 +68,9 @@ impl Shard {
         match order {
             // It would be missing from what another process has taken over by now.
             Order::Publish { .. } | Order::Clear { .. } if self.frozen => Outcome::Refused(Refusal::Draining),
-            Order::Publish { topic, content, expected, asker, token } => {
+            Order::Publish { topic, content, op, expected, asker, token } => {
                 let content = Content { at_us: low_bits(self.clock.now_us), ..content };
+                let mut key = [0; KEY_BYTES_MAX];
                 if self.limits.is_too_large(topic, content.payload.len()) {
                     return Outcome::Refused(Refusal::TooLarge);
                 }
@@ -79,6 +83,10 @@ impl Shard {
                 if asker == Asker::Connection && self.owes_all(slot) {
                     return Outcome::Wait(Wait::Answer);
                 }
+                let content = match self.as_value(topic, content, op, &mut key) {
+                    Ok(content) => content,
+                    Err(refusal) => return Outcome::Refused(refusal),
+                };
                 let topic = self.name_topic(topic);
                 let bytes = Packet::bytes_max(content.payload.len());
                 let lane = Lane::of(bytes, self.crossings.links.ring_bytes());

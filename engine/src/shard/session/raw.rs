@@ -37,7 +37,7 @@ impl Shard {
         let topic = std::str::from_utf8(topic).expect("topics are text");
         let text = text || is_utf8(bytes);
         let content = Content { event: "", payload: bytes, text, at_us: 0, ..Default::default() };
-        let order = Order::Publish { topic, content, expected: None, asker: Asker::Nobody, token: "" };
+        let order = Order::Publish { topic, content, op: None, expected: None, asker: Asker::Nobody, token: "" };
         match self.order(slot, order) {
             Outcome::Refused(Refusal::Forbidden) if is_system(topic) => {
                 self.refuse_connection_because(driver, slot, Refusal::Forbidden, SYSTEM_TOPIC);

@@ -94,7 +94,7 @@ impl Shard {
                 let content =
                     Content { event: "", payload: payload.as_bytes(), text: true, at_us: 0, ..Default::default() };
                 let asker = Asker::Connection;
-                self.order(slot, Order::Publish { topic, content, expected: None, asker, token: "" })
+                self.order(slot, Order::Publish { topic, content, op: None, expected: None, asker, token: "" })
             }
             _ => return Err("SUB topic, UNSUB topic or PUB topic payload"),
         })

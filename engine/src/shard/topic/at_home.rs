@@ -3,6 +3,7 @@
 //! Nothing waits here. A message that does not fit into a member's ring marks the member as behind; it is told so, and asks for what
 //! it missed. An answer that does not fit is kept ([`Crossing`](crate::shard::crossing::Crossing)); askers bound how many can be owed to them.
 
+use corecast_protocol::message::Op;
 use corecast_protocol::topic::is_system;
 
 use crate::io::driver::Driver;
@@ -11,6 +12,8 @@ use crate::mesh::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, St
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Owed, Size};
+use crate::shard::rules::Mode;
+use crate::shard::topic::home::{Home, Valued};
 use crate::shard::topic::member::{Hearing, Member, Resolved};
 use crate::shard::topic::topics::NONE;
 
@@ -32,53 +35,99 @@ impl Shard {
         ticket: Ticket<'_>,
         content: Content<'_>,
     ) {
-        let Some((epoch, seq)) = self.record_and_relay(driver, topic, content) else {
-            reach(Mark::NotRecorded);
-            self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Full });
-            return;
+        let (epoch, seq) = match self.record_and_relay(driver, topic, content) {
+            Ok(cursor) => cursor,
+            Err(reason) => {
+                reach(Mark::NotRecorded);
+                self.tell_shard(asker, &Packet::Refused { ticket, reason });
+                return;
+            }
         };
         if ticket.asker != Asker::Nobody {
             self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
         }
     }
 
-    /// Numbers and records a message, and delivers it; returns the epoch and its number, or `None` if there is no room for it.
+    /// Numbers and records a message, and delivers it; returns the epoch and its number, or why it is not recorded.
     #[inline(always)]
     pub(in crate::shard) fn record_and_relay<D: Driver>(
         &mut self,
         driver: &mut D,
         topic: Name<'_>,
         content: Content<'_>,
-    ) -> Option<(u32, u64)> {
-        let bytes = u32::try_from(MESSAGE_FIELDS + content.event.len() + content.payload.len()).unwrap_or(u32::MAX);
+    ) -> Result<(u32, u64), Reason> {
+        let bytes = u32::try_from(bytes_of(content)).unwrap_or(u32::MAX);
         if !self.store.pool.has(bytes) {
             let spared = self.homes.find(topic).unwrap_or(NONE);
             self.make_way(driver, bytes, spared);
         }
+        let Some(index) = self.homes.find_or_make(topic, &mut self.store, &self.limits) else {
+            return Err(Reason::Full);
+        };
+        if self.homes.keeps_rows(index, &self.limits) {
+            return self.record_and_relay_value(driver, index, content);
+        }
         let memory = driver.memory_mut();
-        let recorded = self.homes.find_or_make(topic, &mut self.store, &self.limits).and_then(|index| {
-            let seq = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.clock.now_ms);
-            if seq.is_none() {
-                self.homes.remove_if_idle(index);
-            }
-            Some((index, seq?))
-        });
-        let (index, seq) = recorded?;
+        let recorded = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.clock.now_ms);
+        let Some(seq) = recorded else {
+            self.homes.remove_if_idle(index);
+            return Err(Reason::Full);
+        };
         self.stats.published += 1;
         self.hottest.published(topic.hash, self.clock.now_ms);
-        let home = self.homes.home_mut(index)?;
+        Ok((self.relay(index, seq, content, None), seq))
+    }
+
+    /// The same for a topic that keeps values: what changes one is put together with it here.
+    #[inline(never)]
+    fn record_and_relay_value<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        index: u32,
+        content: Content<'_>,
+    ) -> Result<(u32, u64), Reason> {
+        let key_hash = self.hash_topic(content.key);
+        let mut values = std::mem::take(&mut self.values);
+        let kept = (&mut self.store, driver.memory_mut());
+        let now_ms = self.clock.now_ms;
+        let valued = self.homes.record_value(index, key_hash, content, &mut values, kept, &self.limits, now_ms);
+        self.work.spend_on(values.old.len() + content.payload.len());
+        let done = valued.map(|valued| match valued {
+            Valued::Nothing(seq) => (self.homes.epoch_at(index), seq),
+            Valued::Recorded(seq, had) => {
+                self.stats.published += 1;
+                self.hottest.published(self.homes.hash_at(index), now_ms);
+                let old = had.then_some(&values.old[..]);
+                let content = match content.op {
+                    Op::Merge => Content { payload: &values.new, op: Op::Put, text: true, ..content },
+                    Op::Put | Op::Delete => content,
+                };
+                (self.relay(index, seq, content, old), seq)
+            }
+        });
+        self.values = values;
+        self.homes.remove_if_idle(index);
+        done
+    }
+
+    /// Delivers a message that was recorded; `old` is what its key had before. Returns the epoch.
+    #[inline(always)]
+    fn relay(&mut self, index: u32, seq: u64, content: Content<'_>, old: Option<&[u8]>) -> u32 {
+        let Some(home) = self.homes.home_mut(index) else { return 0 };
         let epoch = home.epoch;
         for place in 0..home.members().len() {
             let Some(home) = self.homes.home_mut(index) else { break };
-            let Member { shard, id, generation, hearing } = home.members()[place];
+            let Member { shard, id, generation, hearing, wants_old } = home.members()[place];
             // Who joins hears of it when it is told where the home stands then, who is behind when it catches up.
             if hearing != Hearing::Live {
                 continue;
             }
             let shard = shard as usize;
+            if wants_old && old.is_some() && self.relay_change(shard, (id, generation), seq, content, old) {
+                continue;
+            }
             let deliver = Packet::Deliver { id, generation, seq, content };
-            let bytes = MESSAGE_FIELDS + content.event.len() + content.payload.len();
-            if bytes > self.crossings.room_live(shard) || !self.crossings.links.send(shard, &deliver) {
+            if bytes_of(content) > self.crossings.room_live(shard) || !self.crossings.links.send(shard, &deliver) {
                 if let Some(home) = self.homes.home_mut(index) {
                     home.members_mut()[place].hearing = Hearing::Behind;
                 }
@@ -88,15 +137,54 @@ impl Shard {
                 self.crossings.crowded.insert(shard);
             }
         }
-        Some((epoch, seq))
+        epoch
     }
 
-    pub(in crate::shard) fn clear(&mut self, asker: usize, topic: Name<'_>, ticket: Ticket<'_>) {
-        let (epoch, seq) = match self.homes.find(topic) {
-            Some(index) => self.homes.clear(index, &mut self.store),
-            None => (0, 0),
+    /// Delivers a message with what its key had before, if there is room for both; otherwise it goes without.
+    #[inline(never)]
+    fn relay_change(
+        &mut self,
+        shard: usize,
+        (id, generation): (u32, u32),
+        seq: u64,
+        content: Content<'_>,
+        old: Option<&[u8]>,
+    ) -> bool {
+        let old = old.unwrap_or_default();
+        if bytes_of(content) + old.len() > self.crossings.room_live(shard) {
+            return false;
+        }
+        let mut both = std::mem::take(&mut self.scratch.both);
+        both.clear();
+        both.extend_from_slice(old);
+        both.extend_from_slice(content.payload);
+        let content = Content { payload: &both, ..content };
+        let change = Packet::Change { id, generation, seq, old_len: old.len() as u32, content };
+        let sent = self.crossings.links.send(shard, &change);
+        self.scratch.both = both;
+        sent
+    }
+
+    pub(in crate::shard) fn clear<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        asker: usize,
+        topic: Name<'_>,
+        ticket: Ticket<'_>,
+    ) {
+        let done = match self.homes.find(topic) {
+            // Its readers have values, too.
+            Some(index) if self.homes.keeps_rows(index, &self.limits) => {
+                self.record_and_relay_value(driver, index, Content { op: Op::Delete, text: true, ..Default::default() })
+            }
+            Some(index) => Ok(self.homes.clear(index, &mut self.store)),
+            None => Ok((0, 0)),
         };
-        self.tell_shard(asker, &Packet::Published { ticket, epoch, seq });
+        let answer = match done {
+            Ok((epoch, seq)) => Packet::Published { ticket, epoch, seq },
+            Err(reason) => Packet::Refused { ticket, reason },
+        };
+        self.tell_shard(asker, &answer);
     }
 
     /// Numbers a message, or without one forgets the history, if the topic is still what the asker saw.
@@ -116,7 +204,7 @@ impl Shard {
         match content {
             _ if standing != expected => self.tell_shard(asker, &Packet::Refused { ticket, reason: Reason::Changed }),
             Some(content) => self.number(driver, asker, topic, ticket, content),
-            None => self.clear(asker, topic, ticket),
+            None => self.clear(driver, asker, topic, ticket),
         }
     }
 
@@ -135,7 +223,7 @@ impl Shard {
             self.crossings.crowded.insert(shard);
         }
         let hearing = if told { Hearing::Live } else { Hearing::Joining };
-        self.homes.add_member(index, Member { shard: shard as u32, id, generation, hearing });
+        self.homes.add_member(index, Member { shard: shard as u32, id, generation, hearing, wants_old: false });
     }
 
     pub(in crate::shard) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
@@ -144,6 +232,12 @@ impl Shard {
         if !self.occupancy.is_empty() {
             self.reader_leaves(shard, topic);
         }
+    }
+
+    /// A shard with subscribers wants to hear of values before they change.
+    pub(in crate::shard) fn member_wants_old(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
+        let Some(index) = self.homes.find(topic) else { return };
+        self.homes.wants_old(index, shard, id, generation);
     }
 
     /// Answers a replay now, or later if the asker's ring has no room.
@@ -189,46 +283,68 @@ impl Shard {
         };
         let memory = driver.memory();
         let keeps = self.homes.keeps(index, &self.limits);
+        self.homes.fit(index, keeps, &mut self.store);
+        let rows = self.homes.has_rows(index);
+        let resolved = rows.then(|| self.homes.resolve_rows(index, &self.store, memory, from));
         let Some(home) = self.homes.home_mut(index) else { return true };
         home.forget_old(&mut self.store, memory, keeps, self.clock.now_ms);
         let (epoch, head, end) = (home.epoch, home.head(&self.store), home.next());
-        let Resolved { first, lost } = home.resolve(&self.store, memory, from);
+        let start = if keeps.mode == Mode::Raw && from == Start::Latest { Start::Live } else { from };
+        let Resolved { first, lost } = resolved.unwrap_or_else(|| home.resolve(&self.store, memory, start));
+        let is_passed = |home: &Home, position| rows && home.is_replaced(&self.store, memory, position);
+        let ahead = match rows {
+            true => (first..end).filter(|position| !is_passed(home, *position)).count() as u64,
+            false => end - first,
+        };
         // How many fit: all of them must, because the asker is told their number first.
         let overhead = Packet::bytes_max(ticket.token.len());
         let mut bytes = overhead;
         let mut count = 0;
-        while first + u64::from(count) < end {
-            let len = home.content_len(&self.store, memory, first + u64::from(count));
-            let next = bytes + len + ticket.token.len() + MESSAGE_FIELDS;
-            if next > if count == 0 { one } else { several.min(BATCH_BYTES) } {
-                break;
+        let mut next = first;
+        while u64::from(count) < ahead {
+            if !is_passed(home, next) {
+                let len = home.content_len(&self.store, memory, next);
+                let more = bytes + len + ticket.token.len() + MESSAGE_FIELDS;
+                if more > if count == 0 { one } else { several.min(BATCH_BYTES) } {
+                    break;
+                }
+                bytes = more;
+                count += 1;
             }
-            bytes = next;
-            count += 1;
+            next += 1;
         }
-        if one < overhead || (count == 0 && first < end) {
+        if one < overhead || (count == 0 && ahead > 0) {
             return false;
         }
-        let next = first + u64::from(count);
-        let after = home.number_before(&self.store, memory, first);
-        let last = home.number_before(&self.store, memory, next);
-        let stretch = Stretch { after, last, count, ahead: end - first };
+        let is_all = u64::from(count) == ahead;
+        let mut after = home.number_before(&self.store, memory, first);
+        if let (true, None, Start::After { seq, .. } | Start::Behind(seq)) = (rows, lost, from) {
+            // What was replaced meanwhile is not before it any more, but it has had it.
+            after = after.max(seq);
+        }
+        let last = if is_all { head } else { home.number_before(&self.store, memory, next) };
+        let stretch = Stretch { after, last: last.max(after), count, ahead };
         let mut sent = self.crossings.links.send(asker, &Packet::Replayed { ticket, epoch, head, stretch, lost });
+        let mut left = count;
         for position in first..next {
+            if is_passed(home, position) {
+                continue;
+            }
+            left -= 1;
             let seq = home.number(&self.store, memory, position);
             let content = home.content(&self.store, memory, position);
-            let rest = match position + 1 {
-                behind if behind < next => Rest::Follows,
-                behind if behind < end => Rest::Later,
-                _ => Rest::Nothing,
+            let rest = match left {
+                0 if is_all => Rest::Nothing,
+                0 => Rest::Later,
+                _ => Rest::Follows,
             };
             sent &= self.crossings.links.send(asker, &Packet::Message { ticket, seq, rest, content });
         }
         assert!(sent, "the batch was measured against the ring's room");
-        if next < end {
+        if !is_all {
             reach(Mark::ReplayInBatches);
         }
-        if ticket.asker == Asker::Topic && next == end {
+        if ticket.asker == Asker::Topic && is_all {
             for member in home.members_mut() {
                 if member.shard as usize == asker && member.id == ticket.word && member.generation == generation {
                     member.hearing = Hearing::Live;
@@ -335,4 +451,9 @@ impl Shard {
         }
         told
     }
+}
+
+/// Returns the bytes of a packet that delivers a content, rounded up.
+fn bytes_of(content: Content<'_>) -> usize {
+    MESSAGE_FIELDS + content.event.len() + content.key.len() + content.payload.len()
 }

@@ -34,7 +34,7 @@ fn a_topic_costs_little() {
         let log = topics.log_of(topic, dialect);
         let subscription = topics.join(log, 0, LOOK, 0);
         first = topics.link(first, subscription, n as u32);
-        homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live });
+        homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live, wants_old: false });
         if n >= 20_000 {
             read_most = read_most.max((homes.bytes() + topics.bytes()) / (n + 1));
         }
@@ -56,7 +56,7 @@ fn topics_give_back_what_they_took() {
         let name = Name { hash: hash_of(n), text: &text };
         let (home, topic) = (homes.make(name), topics.make(name, 0, false));
         let log = topics.log_of(topic, dialect);
-        homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live });
+        homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live, wants_old: false });
         all.push((home, topic, log, topics.join(log, 0, LOOK, 0)));
     }
     let full = topics.bytes() + homes.bytes();

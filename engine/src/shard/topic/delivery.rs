@@ -37,8 +37,16 @@ impl Shard {
         }
     }
 
-    /// Appends a message to the frame logs of its topic, encoded once per dialect in use.
-    pub(in crate::shard) fn deliver<D: Driver>(&mut self, driver: &mut D, id: u32, seq: u64, content: Content<'_>) {
+    /// Appends a message to the frame logs of its topic, encoded once per dialect in use; `old` is what its key had before, if that is known.
+    pub(in crate::shard) fn deliver<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        id: u32,
+        seq: u64,
+        content: Content<'_>,
+        old: Option<&[u8]>,
+    ) {
+        let _ = old;
         let topic = self.topics.topic_mut(id);
         // A ring keeps the order, and of what did not fit into it the home has told: nothing is missing between the two.
         assert!(seq > topic.head, "messages of a topic come in the order of their numbers");
@@ -218,7 +226,7 @@ impl Shard {
         if !self.topics.living(id, generation) {
             return;
         }
-        self.deliver(driver, id, seq, content);
+        self.deliver(driver, id, seq, content, None);
         if seq == self.topics.topic(id).batch_end {
             self.catch_up_ends(id);
         }
@@ -249,6 +257,7 @@ fn message_of<'a>(
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,
         text: content.text,
-        ..Default::default()
+        key: content.key,
+        op: content.op,
     }
 }

@@ -7,10 +7,12 @@
 mod check;
 mod dump;
 mod restore;
+mod rows;
 mod seen;
 
 pub(in crate::shard) use dump::Came;
 pub(in crate::shard) use restore::Restoring;
+pub(in crate::shard) use rows::Valued;
 
 use crate::io::memory::Memory;
 use crate::mesh::{Content, Lost, Name, Standing, Start};
@@ -25,6 +27,7 @@ use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::numbering::Numbering;
 use crate::shard::topic::places::{ENTRY_BYTES, Places, half};
 use crate::shard::topic::record::{self, RECORD_HEAD, TIME_BYTES};
+use rows::Rows;
 
 const NONE: u32 = u32::MAX;
 
@@ -50,6 +53,8 @@ pub(in crate::shard) struct Home {
     terms_of: u32,
     /// What it remembers: the nth message of the epoch has position n.
     history: Chain,
+    /// Which of it are values, if it keeps such, or [`NONE`].
+    table: u32,
     /// Payload bytes in the history.
     payload_bytes: u64,
     /// The audience.
@@ -100,8 +105,8 @@ impl Home {
     /// Forgets what is too old, keeping the newest message.
     pub(in crate::shard) fn forget_old(&mut self, store: &mut Store, memory: &Memory, keeps: Keeps, now_ms: u64) {
         for _ in 0..FORGOTTEN_AT_ONCE {
-            if self.history.first() + 1 >= self.history.next() {
-                break;
+            if self.history.first() + 1 >= self.history.next() || self.table != NONE {
+                break; // Values have no age.
             }
             let time = record::time(memory, self.history.start(store, memory, TIME_BYTES));
             if time + keeps.ms >= now_ms {
@@ -184,7 +189,7 @@ impl Home {
         self.payload_bytes -= u64::from(self.history.forget_first(store, memory)) - RECORD_HEAD as u64;
     }
 
-    fn forget_all(&mut self, store: &mut Store) {
+    fn forget_history(&mut self, store: &mut Store) {
         self.history.clear(store);
         self.payload_bytes = 0;
     }
@@ -194,6 +199,7 @@ impl Home {
 #[derive(Debug)]
 pub(in crate::shard) struct Homes {
     homes: Slab<Home>,
+    tables: Slab<Rows>,
     names: Names,
     by_name: Places,
     /// Memory that lists of members hold.
@@ -222,6 +228,7 @@ impl Homes {
     pub(in crate::shard) fn new(seed: u64) -> Homes {
         Homes {
             homes: Slab::new(),
+            tables: Slab::new(),
             names: Names::new(),
             by_name: Places::default(),
             list_bytes: 0,
@@ -241,7 +248,7 @@ impl Homes {
     /// Returns the bytes of memory that all of it holds besides histories: names, entries, lists, tables.
     #[must_use]
     pub(in crate::shard) fn bytes(&self) -> u64 {
-        self.homes.bytes() + self.names.bytes() + self.by_name.bytes() + self.list_bytes
+        self.homes.bytes() + self.tables.bytes() + self.names.bytes() + self.by_name.bytes() + self.list_bytes
     }
 
     /// Returns the bytes of homes with an audience: of lists and entries, and with names.
@@ -314,6 +321,7 @@ impl Homes {
             terms: 0,
             terms_of: 0,
             history: Chain::new(Owner::History, 0),
+            table: NONE,
             payload_bytes: 0,
             members: Few::new(),
             older: NONE,
@@ -346,6 +354,24 @@ impl Homes {
         limits.keeps(home.terms)
     }
 
+    /// Says whether a home keeps values, as its terms say.
+    #[inline]
+    pub(in crate::shard) fn keeps_rows(&mut self, index: u32, limits: &Limits) -> bool {
+        limits.rules.have_tables() && self.keeps(index, limits).mode.is_table()
+    }
+
+    /// Returns the epoch of a home.
+    #[must_use]
+    pub(in crate::shard) fn epoch_at(&self, index: u32) -> u32 {
+        self.homes[index as usize].epoch
+    }
+
+    /// Returns the hash of the topic of a home.
+    #[must_use]
+    pub(in crate::shard) fn hash_at(&self, index: u32) -> u64 {
+        self.homes[index as usize].hash
+    }
+
     /// Returns a home.
     #[cfg(test)]
     pub(in crate::shard) fn home(&self, index: u32) -> &Home {
@@ -366,6 +392,14 @@ impl Homes {
         self.list_bytes -= home.members.bytes();
         home.members.push(member);
         self.list_bytes += home.members.bytes();
+    }
+
+    /// A shard of the audience hears what was before with each value.
+    pub(in crate::shard) fn wants_old(&mut self, index: u32, shard: usize, id: u32, generation: u32) {
+        let Some(home) = self.homes.get_mut(index as usize) else { return };
+        for member in &mut home.members[..] {
+            member.wants_old |= (member.shard as usize, member.id, member.generation) == (shard, id, generation);
+        }
     }
 
     /// Takes a shard out of the audience of a home, if it stands there for this life of its topic; forgets a home that is idle then.
@@ -395,10 +429,37 @@ impl Homes {
     ) -> Option<u64> {
         let len = record::len_of(content)?;
         let keeps = self.keeps(index, limits);
+        if self.homes[index as usize].table != NONE {
+            self.fit(index, keeps, store);
+        }
         let home = &self.homes[index as usize];
         let number = home.numbering.number(home.epoch, home.history.next());
+        if !self.append(index, number, len, content, keeps, (store, memory), now_ms) {
+            return None;
+        }
+        let home = &mut self.homes[index as usize];
+        home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
+        home.forget_surplus(store, memory, keeps);
+        home.forget_old(store, memory, keeps, now_ms);
+        self.touch(index);
+        Some(number)
+    }
+
+    /// Writes a record behind all of a history, and makes room for it; says false if there is no memory.
+    #[allow(clippy::too_many_arguments)]
+    fn append(
+        &mut self,
+        index: u32,
+        number: u64,
+        len: u32,
+        content: Content<'_>,
+        keeps: Keeps,
+        (store, memory): (&mut Store, &mut Memory),
+        now_ms: u64,
+    ) -> bool {
+        let home = &self.homes[index as usize];
         if !store.pool.has(len.saturating_add(WIDE_MARK_BYTES)) && !home.history.could_append(store, number, len) {
-            return None; // However much were forgotten for it.
+            return false; // However much were forgotten for it.
         }
         // Half of the memory is for what is on its way; histories share the other half.
         let bytes_max = store.pool.bytes_max() / 2;
@@ -416,29 +477,33 @@ impl Homes {
             let block_bytes = home.history.bytes().min(keeps.bytes);
             match home.history.append(store, memory, number, len, block_bytes) {
                 Some(place) => break place,
-                None if forgotten >= FORGOTTEN_MAX => return None,
+                None if forgotten >= FORGOTTEN_MAX => return false,
                 None if self.make_room(store, index) => forgotten += 1,
-                None if self.homes[index as usize].history.is_empty() => return None,
+                None if self.homes[index as usize].history.is_empty() => return false,
                 // Nobody else's is left: what its own topic said before gives way to it.
-                None => self.homes[index as usize].forget_all(store),
+                None => self.forget_all(index, store),
             }
         };
         record::write(memory.bytes_mut(place), content, now_ms);
-        let home = &mut self.homes[index as usize];
-        home.payload_bytes += (content.event.len() + content.payload.len()) as u64;
-        home.forget_surplus(store, memory, keeps);
-        home.forget_old(store, memory, keeps, now_ms);
-        self.touch(index);
-        Some(number)
+        true
     }
 
     /// Forgets a topic's history; returns its epoch and head.
     pub(in crate::shard) fn clear(&mut self, index: u32, store: &mut Store) -> (u32, u64) {
         let home = &mut self.homes[index as usize];
         let answer = (home.epoch, home.head(store));
-        home.forget_all(store);
+        self.forget_all(index, store);
         self.await_no_more(index);
         answer
+    }
+
+    /// Forgets all that a home remembers.
+    fn forget_all(&mut self, index: u32, store: &mut Store) {
+        let home = &mut self.homes[index as usize];
+        home.forget_history(store);
+        if home.table != NONE {
+            self.forget_rows(index, store);
+        }
     }
 
     /// A home has no history any more, and is not awaited either.
@@ -459,6 +524,7 @@ impl Homes {
             self.names.forget(home.name);
             self.all_bytes -= home.cost();
             self.by_name.remove(half(hash), index);
+            self.drop_rows(index);
             self.homes.remove(index as usize);
         }
     }
@@ -467,7 +533,7 @@ impl Homes {
     pub(in crate::shard) fn forget_old(
         &mut self,
         store: &mut Store,
-        memory: &Memory,
+        memory: &mut Memory,
         limits: &Limits,
         now_ms: u64,
         max: usize,
@@ -478,6 +544,9 @@ impl Homes {
             }
             if self.homes.get(self.sweep).is_some() {
                 let keeps = self.keeps(self.sweep as u32, limits);
+                if self.homes[self.sweep].table != NONE {
+                    self.forget_deletions(self.sweep as u32, keeps, (store, memory), now_ms);
+                }
                 let home = &mut self.homes[self.sweep];
                 home.forget_old(store, memory, keeps, now_ms);
                 if home.awaited && now_ms > self.awaits_until_ms {
@@ -501,7 +570,7 @@ impl Homes {
             return false;
         }
         reach(Mark::HistoryGaveWay);
-        self.homes[index as usize].forget_all(store);
+        self.forget_all(index, store);
         self.await_no_more(index);
         true
     }
@@ -514,7 +583,7 @@ impl Homes {
             let newer = home.newer;
             if home.members.is_empty() {
                 reach(Mark::HomeForgotten);
-                home.forget_all(store);
+                self.forget_all(index, store);
                 self.await_no_more(index);
                 return true;
             }
@@ -567,117 +636,4 @@ impl Homes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shard::rules::{Rule, Rules, Terms};
-
-    fn content(payload: &[u8]) -> Content<'_> {
-        Content { event: "", payload, text: true, at_us: 0, ..Default::default() }
-    }
-
-    fn name(text: &str) -> Name<'_> {
-        Name { hash: text.len() as u64, text }
-    }
-
-    /// The history is held to its number, its bytes and its age, and the newest message outlives all three.
-    #[test]
-    fn history_is_bounded() {
-        let mut memory = Memory::reserve(1 << 20).unwrap();
-        let mut store = Store::new(1 << 20);
-        let limits = Limits { history_messages: 5, history_bytes: 1000, history_ms: 100, ..Limits::default() };
-        let mut homes = Homes::new(1);
-        let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
-        for seq in 1..=20 {
-            let recorded = homes.record(index, content(b"0123456789"), &mut store, &mut memory, &limits, 0);
-            assert_eq!(recorded, Some(seq));
-        }
-        let first = |homes: &Homes, store: &Store, memory: &Memory| {
-            homes.home(index).resolve(store, memory, Start::Earliest).first
-        };
-        assert_eq!(first(&homes, &store, &memory), 16);
-        homes.record(index, content(&[b'x'; 990]), &mut store, &mut memory, &limits, 50).unwrap();
-        assert_eq!(first(&homes, &store, &memory), 20, "ten bytes of the bound are left");
-        homes.record(index, content(&[b'y'; 5000]), &mut store, &mut memory, &limits, 60).unwrap();
-        assert_eq!(first(&homes, &store, &memory), 22, "the newest is kept beyond the bound");
-        homes.record(index, content(b"a"), &mut store, &mut memory, &limits, 70).unwrap();
-        homes.record(index, content(b"b"), &mut store, &mut memory, &limits, 171).unwrap();
-        homes.forget_old(&mut store, &memory, &limits, 10_000, 10);
-        assert_eq!(first(&homes, &store, &memory), 24);
-        assert_eq!(homes.home(index).content(&store, &memory, 24).payload, b"b");
-        homes.clear(index, &mut store);
-        assert_eq!((homes.len(), store.pool.used_total()), (0, 0));
-    }
-
-    /// Homes look for their terms once for each change of the rules, and find what those say then.
-    #[test]
-    fn terms_are_found_again() {
-        let rules = |messages| {
-            let terms = Terms { history_messages: Some(messages), ..Terms::default() };
-            let rules = Rules::new(vec![Rule { pattern: "a/#".into(), terms }]).unwrap();
-            Limits { rules, ..Limits::default() }
-        };
-        let mut homes = Homes::new(1);
-        let (first, second) = (homes.make(name("a/bc")), homes.make(name("b")));
-        let base = Limits::default().history_messages;
-        assert_eq!([first, second].map(|home| homes.keeps(home, &rules(3)).messages), [3, base]);
-        homes.rules_changed();
-        assert_eq!([first, second].map(|home| homes.keeps(home, &rules(5)).messages), [5, base]);
-        let third = homes.make(name("a/bcd"));
-        assert_eq!(homes.keeps(third, &rules(5)).messages, 5);
-        homes.changes = u32::MAX;
-        homes.rules_changed();
-        assert_eq!(homes.keeps(first, &Limits::default()).messages, base, "changes are counted on and on");
-    }
-
-    /// Every kind of start finds its first message, and loss is told with its number and counted, whether or not numbers are
-    /// left out.
-    #[test]
-    fn starts_resolve() {
-        for leaves_out in [false, true] {
-            let mut memory = Memory::reserve(1 << 20).unwrap();
-            let mut store = Store::new(1 << 20);
-            let limits = Limits { history_messages: 5, ..Limits::default() };
-            let numbering = Numbering { leaves_out };
-            let mut homes = Homes { numbering, ..Homes::new(1) };
-            let index = homes.find_or_make(name("t"), &mut store, &limits).unwrap();
-            let empty = homes.home(index);
-            for start in [Start::Latest, Start::Live, Start::Earliest, Start::Last(3), Start::Behind(0)] {
-                let resolved = empty.resolve(&store, &memory, start);
-                assert_eq!(resolved, Resolved { first: 1, lost: None }, "{start:?}");
-            }
-            let epoch = empty.epoch;
-            let nth = |nth| numbering.number(epoch, nth);
-            for place in 1..=20 {
-                let recorded = homes.record(index, content(b"x"), &mut store, &mut memory, &limits, 0);
-                assert_eq!(recorded, Some(nth(place)));
-            }
-            let home = homes.home(index);
-            let lost = |after_epoch, after_seq, count, epoch_changed| {
-                Some(Lost { after_epoch, after_seq, count, epoch_changed })
-            };
-            let after = |place| Start::After { epoch, seq: nth(place) };
-            let beyond = nth(20) + 1;
-            for (start, first, lost) in [
-                (Start::Latest, 20, None),
-                (Start::Live, 21, None),
-                (Start::Earliest, 16, None),
-                (Start::Last(0), 21, None),
-                (Start::Last(2), 19, None),
-                (Start::Last(99), 16, None),
-                (after(20), 21, None),
-                (after(15), 16, None),
-                (after(14), 16, lost(epoch, nth(14), 1, false)),
-                (after(0), 16, lost(epoch, 0, 15, false)),
-                (Start::After { epoch, seq: beyond }, 16, lost(epoch, beyond, 15, true)),
-                (Start::After { epoch: epoch ^ 1, seq: nth(20) }, 16, lost(epoch ^ 1, nth(20), 15, true)),
-                (Start::Behind(nth(15)), 16, None),
-                (Start::Behind(nth(17)), 18, None),
-                (Start::Behind(nth(20)), 21, None),
-                (Start::Behind(nth(9)), 16, lost(epoch, nth(9), 6, false)),
-            ] {
-                assert_eq!(home.resolve(&store, &memory, start), Resolved { first, lost }, "{start:?}");
-                assert_eq!(home.number_before(&store, &memory, first), nth(first - 1));
-            }
-        }
-    }
-}
+mod tests;

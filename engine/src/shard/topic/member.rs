@@ -13,6 +13,8 @@ pub(in crate::shard) struct Member {
     pub(in crate::shard) generation: u32,
     /// How it hears of messages.
     pub(in crate::shard) hearing: Hearing,
+    /// It hears with each value what its key had before.
+    pub(in crate::shard) wants_old: bool,
 }
 
 /// How a shard with subscribers hears of a topic's messages.

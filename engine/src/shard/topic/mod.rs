@@ -23,3 +23,4 @@ pub(in crate::shard) mod replay;
 pub(in crate::shard) mod subscribe;
 pub(in crate::shard) mod subscriber;
 pub(in crate::shard) mod topics;
+pub(in crate::shard) mod values;

@@ -206,10 +206,10 @@ impl Shard {
         w.decimal(readers);
         w.byte(b'}');
         let len = w.finish().expect("room for the longest was made");
-        let content = Content { event: "", payload: &payload[..len], text: true, at_us: 0 };
+        let content = Content { payload: &payload[..len], text: true, ..Default::default() };
         let topic = Name { hash: self.hash_topic(text), text };
         // While nothing may change a history, this one waits, too: it is tried again.
-        let told = if self.frozen { None } else { self.record_and_relay(driver, topic, content).map(|_| readers) };
+        let told = if self.frozen { None } else { self.record_and_relay(driver, topic, content).ok().map(|_| readers) };
         match told {
             Some(_) => self.stats.occupancies += 1,
             None => reach(Mark::NumberUntold),

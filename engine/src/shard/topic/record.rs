@@ -50,6 +50,20 @@ pub(in crate::shard) fn read(record: &[u8]) -> Content<'_> {
     Content { event: word(event), payload, text, at_us: 0, key: word(key), op: op_of(flags) }
 }
 
+/// The flag of a record that a newer one of its key has replaced; the others are those of a content.
+const REPLACED: u8 = 128;
+
+/// Says whether a record is replaced.
+#[must_use]
+pub(in crate::shard) fn is_replaced(record: &[u8]) -> bool {
+    record[8] & REPLACED != 0
+}
+
+/// A newer record of its key replaces this one.
+pub(in crate::shard) fn mark_replaced(record: &mut [u8]) {
+    record[8] |= REPLACED;
+}
+
 /// Reads the time of a record from its first [`TIME_BYTES`].
 #[must_use]
 pub(in crate::shard) fn time(memory: &Memory, start: Span) -> u64 {

@@ -337,6 +337,7 @@ fn message_of<'a>(topics: &'a Topics, subscription: u32, seq: u64, content: Cont
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,
         text: content.text,
-        ..Default::default()
+        key: content.key,
+        op: content.op,
     }
 }

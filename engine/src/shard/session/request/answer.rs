@@ -173,7 +173,8 @@ impl Shard {
             event: Some(content.event).filter(|event| !event.is_empty()),
             payload: content.payload,
             text: content.text,
-            ..Default::default()
+            key: content.key,
+            op: content.op,
         };
         let len = object::encoded_len(&message);
         self.work.spend_on(2 * len);

@@ -8,6 +8,7 @@
 //! A line is read once, and its record stays where the line stood until it is published. A long batch takes many turns.
 
 use corecast_protocol::json;
+use corecast_protocol::message::{KEY_BYTES_MAX, Op};
 use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
@@ -28,8 +29,12 @@ use crate::shard::work::PIECE_NS;
 /// Bodies of batches may be so many times as large as a message.
 pub(in crate::shard) const BATCH_MESSAGES: u64 = 16;
 
-/// Bytes of a record before its topic: lengths of topic (1), event name (1) and payload (4), and whether that is text (1).
-const RECORD_HEAD: usize = 7;
+/// Bytes of a record before its topic: lengths of topic (1), event name (1) and payload (4), whether that is text (1), length of the key (1),
+/// and what it does to the value of that (1).
+const RECORD_HEAD: usize = 9;
+
+/// The longest names of a record: its topic, its event, its key.
+const NAMES_BYTES_MAX: usize = TOPIC_BYTES_MAX + u8::MAX as usize + KEY_BYTES_MAX;
 
 /// Records that the hook is asked about while one before them waits for it.
 const FORESEEN_MAX: usize = 64;
@@ -48,6 +53,7 @@ enum Line {
 struct Record<'r> {
     topic: &'r str,
     content: Content<'r>,
+    op: Option<Op>,
     /// Bytes that it takes.
     len: usize,
 }
@@ -61,8 +67,16 @@ impl Record<'_> {
         let (event, rest) = rest.split_at(usize::from(head[1]));
         let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
         let event = std::str::from_utf8(event).expect("only checked events are kept");
-        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1, at_us: 0 };
-        Record { topic, content, len: RECORD_HEAD + topic.len() + event.len() + data_len }
+        let (key, rest) = rest.split_at(usize::from(head[7]));
+        let key = std::str::from_utf8(key).expect("only checked keys are kept");
+        let content = Content { event, payload: &rest[..data_len], text: head[2] == 1, key, ..Default::default() };
+        let op = match head[8] {
+            0 => None,
+            1 => Some(Op::Put),
+            2 => Some(Op::Merge),
+            _ => Some(Op::Delete),
+        };
+        Record { topic, content, op, len: RECORD_HEAD + topic.len() + event.len() + key.len() + data_len }
     }
 }
 
@@ -193,11 +207,23 @@ impl Shard {
             Err(error) => return Line::Wrong(format!("line {}: {error}", batch.line)),
         };
         let event = message.event.unwrap_or("");
-        let mut names = [0; TOPIC_BYTES_MAX + u8::MAX as usize];
-        let (topic_len, names_len) = (message.topic.len(), message.topic.len() + event.len());
+        let key = message.key.unwrap_or("");
+        let mut names = [0; NAMES_BYTES_MAX];
+        let (topic_len, event_end) = (message.topic.len(), message.topic.len() + event.len());
+        let names_len = event_end + key.len();
         names[..topic_len].copy_from_slice(message.topic.as_bytes());
-        names[topic_len..names_len].copy_from_slice(event.as_bytes());
-        let (data_at, data_len) = (message.data.as_ptr() as usize - base, message.data.len());
+        names[topic_len..event_end].copy_from_slice(event.as_bytes());
+        names[event_end..names_len].copy_from_slice(key.as_bytes());
+        let key_len = key.len() as u8;
+        let op = match message.op {
+            None => 0,
+            Some(Op::Put) => 1,
+            Some(Op::Merge) => 2,
+            Some(Op::Delete) => 3,
+        };
+        // A deletion may have none, which lies nowhere.
+        let data_len = message.data.len();
+        let data_at = if data_len == 0 { start } else { message.data.as_ptr() as usize - base };
         let text = is_utf8(message.data);
 
         let record = batch.packed as usize;
@@ -207,9 +233,10 @@ impl Shard {
         body[record + RECORD_HEAD..data_to].copy_from_slice(&names[..names_len]);
         let head = &mut body[record..record + RECORD_HEAD];
         head[0] = topic_len as u8;
-        head[1] = (names_len - topic_len) as u8;
+        head[1] = (event_end - topic_len) as u8;
         head[2] = u8::from(text);
-        head[3..].copy_from_slice(&(data_len as u32).to_le_bytes());
+        head[3..7].copy_from_slice(&(data_len as u32).to_le_bytes());
+        (head[7], head[8]) = (key_len, op);
         batch.packed = (data_to + data_len) as u32;
         batch.messages += 1;
         batch.payload_bytes += data_len as u32;
@@ -258,8 +285,8 @@ impl Shard {
         let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory().bytes(active.body.span());
         let Batch { offset, packed, .. } = self.exchanges[active.state as usize].batch;
-        let Record { topic, content, len } = Record::first(&body[offset as usize..packed as usize]);
-        let order = Order::Publish { topic, content, expected: None, asker: Asker::Connection, token: "" };
+        let Record { topic, content, op, len } = Record::first(&body[offset as usize..packed as usize]);
+        let order = Order::Publish { topic, content, op, expected: None, asker: Asker::Connection, token: "" };
         let outcome = self.order(slot, order);
         if let Outcome::Wait(_) = outcome {
             return outcome;

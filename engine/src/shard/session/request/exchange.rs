@@ -4,6 +4,7 @@
 //! connection that was kept costs what every connection costs.
 
 use corecast_protocol::cursor::{Cursor, Since};
+use corecast_protocol::message::Op;
 
 use crate::mesh::Standing;
 use crate::shard::grant::table::NOBODY;
@@ -113,6 +114,8 @@ pub(in crate::shard) struct Exchange {
     pub(in crate::shard) conditions: Buffer,
     /// What was there when they held; what is done is done only if it still is.
     pub(in crate::shard) expected: Option<Standing>,
+    /// What it does to the value of its key, if it says so.
+    pub(in crate::shard) op: Option<Op>,
     /// What whoever sends it may do.
     pub(in crate::shard) grant: u32,
     /// Its head waits to be read once more, and then it is known already who sends it.
@@ -145,6 +148,7 @@ impl Exchange {
             words: Words::new(),
             conditions: Buffer::new(Owner::Inbound),
             expected: None,
+            op: None,
             grant: NOBODY,
             known: false,
             readable: 0,

@@ -262,7 +262,8 @@ impl Shard {
     pub(in crate::shard) fn request<D: Driver>(&mut self, driver: &mut D, slot: Slot, body: &[u8]) {
         let exchange = self.exchange(slot);
         let (topic, event) = (exchange.words.topic(driver.memory()), exchange.words.event(driver.memory()));
-        let (topic, event) = (topic.text(), event.text());
+        let key = exchange.words.key(driver.memory());
+        let (topic, event, key, op) = (topic.text(), event.text(), key.text(), exchange.op);
         exchange.pending.cut = false;
         let (what, expected, asks_first) = (exchange.pending.what, exchange.expected, exchange.awaits_condition());
         let since = exchange.since;
@@ -281,9 +282,9 @@ impl Shard {
                 outcome
             }
             Asked::Publish => {
-                let content = Content { event, payload: body, text: is_utf8(body), at_us: 0, ..Default::default() };
+                let content = Content { event, payload: body, text: is_utf8(body), key, ..Default::default() };
                 let asker = Asker::Connection;
-                self.order(slot, Order::Publish { topic, content, expected, asker, token: "" })
+                self.order(slot, Order::Publish { topic, content, op, expected, asker, token: "" })
             }
             Asked::Batch => {
                 if self.keep(driver, slot, Shelf::Body, body) {
@@ -360,9 +361,22 @@ impl Shard {
     /// Keeps the topic and the event name, or callback, of a request; says false, and answers so, if there is no memory for them.
     #[must_use]
     pub(in crate::shard) fn name<D: Driver>(&mut self, driver: &mut D, slot: Slot, topic: &str, event: &str) -> bool {
+        self.name_with_key(driver, slot, topic, event, "")
+    }
+
+    /// The same, and keeps the key of what it publishes.
+    #[must_use]
+    pub(in crate::shard) fn name_with_key<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        topic: &str,
+        event: &str,
+        key: &str,
+    ) -> bool {
         self.exchange(slot);
         let index = self.slots.actives[self.slots.connections[slot as usize].active as usize].state as usize;
-        let named = self.exchanges[index].words.name(&mut self.store, driver.memory_mut(), topic, event);
+        let named = self.exchanges[index].words.name((&mut self.store, driver.memory_mut()), topic, event, key);
         if !named {
             self.refuse_request(driver, slot, Refusal::Full, false);
         }

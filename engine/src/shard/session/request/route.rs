@@ -12,7 +12,7 @@
 use corecast_protocol::cursor::Since;
 use corecast_protocol::http::head::{Method, Request};
 use corecast_protocol::http::{prefer, query};
-use corecast_protocol::message::check_event;
+use corecast_protocol::message::{KEY_BYTES_MAX, Op, check_event, check_key};
 use corecast_protocol::violation::Violation;
 use corecast_protocol::{percent, topic};
 
@@ -29,8 +29,7 @@ use crate::shard::session::subscribing;
 use crate::shard::slot::wait::Wait;
 
 /// Headers that a page of another origin may send: those that have a meaning here.
-const PREFLIGHT_HEADERS: &str =
-    "Authorization, Content-Type, Corecast-Event, If-Match, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
+const PREFLIGHT_HEADERS: &str = "Authorization, Content-Type, Corecast-Event, Corecast-Message-Key, Corecast-Op, If-Match, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
 
 /// What a stranger without a browser sees at `/`.
 const WELCOME: &str =
@@ -156,7 +155,17 @@ impl Shard {
                 if !event.is_empty() {
                     check_event(event)?;
                 }
-                if self.name(driver, slot, name, event) {
+                let op = request.headers.corecast_op.map(Op::parse).transpose()?;
+                let mut room = [0; KEY_BYTES_MAX];
+                let key = match request.headers.corecast_message_key {
+                    Some(key) => percent::decode(key, &mut room, false)?,
+                    None => "",
+                };
+                if request.headers.corecast_message_key.is_some() {
+                    check_key(key)?;
+                }
+                if self.name_with_key(driver, slot, name, event, key) {
+                    self.exchange(slot).op = op;
                     self.exchange(slot).pending.what = Asked::Publish;
                     return Ok(self.limits.message_bytes_max_of(name).into());
                 }

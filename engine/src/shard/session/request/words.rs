@@ -1,8 +1,9 @@
-//! Words of a request that are still needed when it is answered: the page it comes from, its topic, its event name or callback.
+//! Words of a request that are still needed when it is answered: the page it comes from, its topic, its event name or callback, its key.
 //!
 //! They lie one behind the other in a block, and only as long as they are needed: what waits for a message, a million long polls
 //! perhaps, mostly has none.
 
+use corecast_protocol::message::KEY_BYTES_MAX;
 use corecast_protocol::topic::TOPIC_BYTES_MAX;
 
 use crate::io::memory::Memory;
@@ -19,6 +20,7 @@ pub(in crate::shard) struct Words {
     bytes: Buffer,
     origin_len: u16,
     topic_len: u8,
+    key_len: u8,
 }
 
 /// A word, copied out of its block: so that others can be written into the same memory.
@@ -46,7 +48,7 @@ impl Words {
     /// Makes none.
     #[must_use]
     pub(in crate::shard) fn new() -> Words {
-        Words { bytes: Buffer::new(Owner::Inbound), origin_len: 0, topic_len: 0 }
+        Words { bytes: Buffer::new(Owner::Inbound), origin_len: 0, topic_len: 0, key_len: 0 }
     }
 
     /// Begins a request: forgets the words of the last one, and keeps where this one comes from; says false if there is no memory.
@@ -58,14 +60,20 @@ impl Words {
         kept
     }
 
-    /// Keeps the topic and the event name, or callback; empty for none. Says false if there is no memory.
+    /// Keeps the topic, the key, and the event name, or callback; empty for none. Says false if there is no memory.
     #[must_use]
-    pub(in crate::shard) fn name(&mut self, store: &mut Store, memory: &mut Memory, topic: &str, event: &str) -> bool {
+    pub(in crate::shard) fn name(
+        &mut self,
+        (store, memory): (&mut Store, &mut Memory),
+        topic: &str,
+        event: &str,
+        key: &str,
+    ) -> bool {
         self.bytes.truncate(u32::from(self.origin_len));
-        self.topic_len = 0;
-        let kept = [topic, event].into_iter().all(|word| self.bytes.push(store, memory, word.as_bytes()));
+        (self.topic_len, self.key_len) = (0, 0);
+        let kept = [topic, key, event].into_iter().all(|word| self.bytes.push(store, memory, word.as_bytes()));
         if kept {
-            self.topic_len = topic.len() as u8;
+            (self.topic_len, self.key_len) = (topic.len() as u8, key.len() as u8);
         } else {
             self.bytes.truncate(u32::from(self.origin_len));
         }
@@ -88,7 +96,15 @@ impl Words {
     /// Returns the event name, or the callback; empty for none.
     #[must_use]
     pub(in crate::shard) fn event(&self, memory: &Memory) -> Word<EVENT_BYTES_MAX> {
-        Word::of(&self.all(memory)[usize::from(self.origin_len) + usize::from(self.topic_len)..])
+        let names = usize::from(self.origin_len) + usize::from(self.topic_len) + usize::from(self.key_len);
+        Word::of(&self.all(memory)[names..])
+    }
+
+    /// Returns the key; empty for none.
+    #[must_use]
+    pub(in crate::shard) fn key(&self, memory: &Memory) -> Word<KEY_BYTES_MAX> {
+        let start = usize::from(self.origin_len) + usize::from(self.topic_len);
+        Word::of(&self.all(memory)[start..start + usize::from(self.key_len)])
     }
 
     /// Returns the memory that they hold, in bytes.
@@ -100,7 +116,7 @@ impl Words {
     /// Forgets all of them.
     pub(in crate::shard) fn clear(&mut self, store: &mut Store) {
         self.bytes.clear(store);
-        (self.origin_len, self.topic_len) = (0, 0);
+        (self.origin_len, self.topic_len, self.key_len) = (0, 0, 0);
     }
 
     fn all<'m>(&self, memory: &'m Memory) -> &'m [u8] {
@@ -119,13 +135,16 @@ mod tests {
         let mut store = Store::new(1 << 16);
         let mut words = Words::new();
         for origin in ["", "https://a.example"] {
-            for (topic, event) in [("a/b", "tick"), ("", "callback"), ("t", ""), ("", "")] {
+            for (topic, event, key) in
+                [("a/b", "tick", ""), ("", "callback", ""), ("t", "", "k"), ("", "", ""), ("t", "e", "k")]
+            {
                 assert!(words.begin(&mut store, &mut memory, origin));
                 assert_eq!((words.topic(&memory).text(), words.event(&memory).text()), ("", ""));
-                assert!(words.name(&mut store, &mut memory, "first", "guess"));
-                assert!(words.name(&mut store, &mut memory, topic, event));
+                assert!(words.name((&mut store, &mut memory), "first", "guess", "other"));
+                assert!(words.name((&mut store, &mut memory), topic, event, key));
                 assert_eq!(words.origin::<64>(&memory).text(), origin);
                 assert_eq!((words.topic(&memory).text(), words.event(&memory).text()), (topic, event));
+                assert_eq!(words.key(&memory).text(), key);
             }
         }
         words.clear(&mut store);
@@ -140,7 +159,7 @@ mod tests {
         let mut words = Words::new();
         assert!(words.begin(&mut store, &mut memory, "https://a.example"));
         let held: Vec<_> = std::iter::from_fn(|| store.pool.take(Owner::Private, 256)).collect();
-        assert!(!words.name(&mut store, &mut memory, &"t".repeat(255), "e"));
+        assert!(!words.name((&mut store, &mut memory), &"t".repeat(255), "e", ""));
         assert_eq!((words.origin::<64>(&memory).text(), words.topic(&memory).text()), ("https://a.example", ""));
         held.into_iter().for_each(|block| store.pool.give(Owner::Private, block));
     }

@@ -4,7 +4,9 @@
 //! that comes behind the dump is missing, and one that is forgotten and made again may stand there twice, the last time as it is. Of a topic
 //! that forgets what was still to be dumped, the rest is there, and whoever restores it sees the hole.
 
-use corecast_protocol::snapshot::{MESSAGE_HEAD_BYTES, Message, TOPIC_HEAD_BYTES, Topic, message_head, topic_head};
+use corecast_protocol::snapshot::{
+    MESSAGE_HEAD_BYTES, Message, TOPIC_HEAD_BYTES, Topic, key_len, message_head, topic_head,
+};
 
 use super::Homes;
 use crate::io::memory::Memory;
@@ -68,6 +70,9 @@ impl Homes {
             let mut last = after.unwrap_or(0);
             for position in first..next {
                 let record = memory.bytes(home.history.record(store, memory, position));
+                if home.table != super::NONE && record::is_replaced(record) {
+                    continue;
+                }
                 let here = DumpPlace { home: place.home, after: Some((home.epoch, last)) };
                 let full = page.bytes.len() + MESSAGE_HEAD_BYTES + record.len() - RECORD_HEAD > bytes_max;
                 if full && position > first {
@@ -84,9 +89,13 @@ impl Homes {
                     event: content.event,
                     payload: content.payload,
                     text: content.text,
+                    key: content.key,
+                    op: content.op,
                 };
                 page.bytes.extend_from_slice(&message_head(&message));
                 page.bytes.extend_from_slice(content.event.as_bytes());
+                page.bytes.extend(key_len(&message));
+                page.bytes.extend_from_slice(content.key.as_bytes());
                 page.bytes.extend_from_slice(content.payload);
                 page.messages += 1;
                 last = number;

@@ -71,8 +71,8 @@ impl Homes {
         }
         restoring.restored.topics += u64::from(found.is_none());
         let index = found.unwrap_or_else(|| self.make(name));
+        self.forget_all(index, store);
         let home = &mut self.homes[index as usize];
-        home.forget_all(store);
         home.awaited = true;
         if restoring.exact {
             home.epoch = topic.epoch;
@@ -88,13 +88,21 @@ impl Homes {
         &mut self,
         restoring: &mut Restoring,
         message: &Message<'_>,
+        key_hash: u64,
         (store, memory): (&mut Store, &mut Memory),
         limits: &Limits,
         time_ms: u64,
     ) {
         let Restoring { exact, home, restored } = restoring;
         restored.messages += 1;
-        let gone = home.map(|(index, _)| self.restore_one(index, message, *exact, (store, memory), limits, time_ms));
+        let gone = home.map(|(index, _)| {
+            let keeps = self.keeps(index, limits);
+            self.fit(index, keeps, store);
+            match keeps.mode.is_table() {
+                true => self.restore_value(index, message, key_hash, *exact, (store, memory), limits, time_ms),
+                false => self.restore_one(index, message, *exact, (store, memory), limits, time_ms),
+            }
+        });
         restored.lose(gone.unwrap_or(1));
     }
 
@@ -108,13 +116,7 @@ impl Homes {
         limits: &Limits,
         time_ms: u64,
     ) -> u64 {
-        let content = Content {
-            event: message.event,
-            payload: message.payload,
-            text: message.text,
-            at_us: 0,
-            ..Default::default()
-        };
+        let content = content_of(message);
         let keeps = self.keeps(index, limits);
         let others = self.unread_bytes();
         let home = &mut self.homes[index as usize];
@@ -135,7 +137,7 @@ impl Homes {
                 reach(Mark::RestoredBehindAHole);
             }
             gone = home.history.next() - home.history.first();
-            home.forget_all(store);
+            home.forget_history(store);
             home.begin_behind(store, home.numbering.number(home.epoch, nth - 1));
         }
         let block_bytes = home.history.bytes().min(keeps.bytes);
@@ -148,6 +150,39 @@ impl Homes {
         gone
     }
 
+    /// Appends a value to those of its home, if there is room; returns how many are left out.
+    #[allow(clippy::too_many_arguments)]
+    fn restore_value(
+        &mut self,
+        index: u32,
+        message: &Message<'_>,
+        key_hash: u64,
+        exact: bool,
+        (store, memory): (&mut Store, &mut Memory),
+        limits: &Limits,
+        time_ms: u64,
+    ) -> u64 {
+        let content = content_of(message);
+        let keeps = self.keeps(index, limits);
+        let others = self.unread_bytes();
+        let home = &mut self.homes[index as usize];
+        let Some(len) = record::len_of(content) else { return 1 };
+        let is_full = store.pool.used(Owner::History) + others + u64::from(len) > store.pool.bytes_max() / 2;
+        if home.history.is_empty() {
+            home.begin_behind(store, if exact { message.number - 1 } else { 0 });
+        }
+        let next = home.numbering.number(home.epoch, home.numbering.count(home.epoch, home.head(store)) + 1);
+        let number = if exact { message.number } else { next };
+        if is_full || number < next || limits.is_too_large(self.names.text(home.name), message.payload.len()) {
+            return 1;
+        }
+        let block_bytes = home.history.bytes().min(keeps.row_bytes);
+        let Some(place) = home.history.append(store, memory, number, len, block_bytes) else { return 1 };
+        record::write(memory.bytes_mut(place), content, time_ms);
+        self.replace(index, key_hash, number, len, content, (store, memory));
+        0
+    }
+
     /// Ends the topic at hand: one that has not got its newest message has none.
     pub(in crate::shard) fn restore_no_more(&mut self, restoring: &mut Restoring, store: &mut Store) {
         let Some((index, head)) = restoring.home.take() else { return };
@@ -155,13 +190,21 @@ impl Homes {
         // One that was published to while it was dumped has newer ones.
         if home.head(store) < head {
             restoring.restored.lose(home.history.next() - home.history.first());
-            home.forget_all(store);
-            home.begin_behind(store, head);
+            self.forget_all(index, store);
+            self.homes[index as usize].begin_behind(store, head);
         }
+        // Which deletions were forgotten before is not known.
+        self.deletions_are_gone(index, store);
+        let home = &self.homes[index as usize];
         if !restoring.exact && home.history.is_empty() {
             self.await_no_more(index);
         }
     }
+}
+
+fn content_of<'a>(message: &Message<'a>) -> Content<'a> {
+    let Message { event, payload, text, key, op, .. } = *message;
+    Content { event, payload, text, at_us: 0, key, op }
 }
 
 impl super::Home {

@@ -9,7 +9,7 @@ impl Homes {
     /// Returns of the home at a place, if there is one, its name, epoch and head, and how many messages and bytes it remembers.
     pub(in crate::shard) fn remembered(&self, store: &Store, place: usize) -> Option<(&str, u32, u64, u64, u64)> {
         let home = self.homes.get(place)?;
-        let messages = home.history.next() - home.history.first();
+        let messages = home.history.next() - home.history.first() - u64::from(self.replaced(home));
         Some((self.names.text(home.name), home.epoch, home.head(store), messages, home.payload_bytes))
     }
 
