@@ -50,6 +50,8 @@ targets! {
     forwarded
     /// Parts of a snapshot that were read are written again as they were.
     snapshot
+    /// Of records, what is shown and made is one, and the patch between two leads from one to the other.
+    record
     /// What a client would like does not depend on what else it would like.
     prefer
 }

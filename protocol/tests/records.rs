@@ -153,9 +153,9 @@ fn values_are_found() {
 fn fields_are_shown() {
     let record = r#"{ "a": 1 , "b" : {"c":[1, 2],"d":{"e":null,"f":"x"}},"g":"y" }"#;
     for (fields, expected) in [
-        ("a", r#"{"a":1}"#),
-        ("g,a", r#"{"a":1,"g":"y"}"#),
-        ("b", r#"{"b":{"c":[1, 2],"d":{"e":null,"f":"x"}}}"#),
+        ("a", r#"{"a": 1}"#),
+        ("g,a", r#"{"a": 1,"g":"y"}"#),
+        ("b", r#"{"b" : {"c":[1, 2],"d":{"e":null,"f":"x"}}}"#),
         ("b.c", r#"{"b":{"c":[1, 2]}}"#),
         ("b.d.f,b.c,g", r#"{"b":{"c":[1, 2],"d":{"f":"x"}},"g":"y"}"#),
         ("b.d.f,b.d", r#"{"b":{"d":{"e":null,"f":"x"}}}"#),
@@ -241,7 +241,7 @@ fn patches_are_merged_as_the_standard_says() {
         (
             r#" { "a" : 1.0 , "\u0062" : [ 1 ] } "#,
             r#" {"b" : 2, "c" : [null, {"d":null}]}"#,
-            r#"{"a":1.0,"\u0062":2,"c":[null, {"d":null}]}"#,
+            r#"{"a" : 1.0,"\u0062":2,"c":[null, {"d":null}]}"#,
         ),
     ] {
         assert_eq!(merged(original, patch), result, "{original} and {patch}");
@@ -268,6 +268,8 @@ fn changes_are_said() {
         (r#"{"x":9,"a":1,"b":2}"#, r#"{"a":1,"b":2}"#, Some(r#"{"x":null}"#)),
         (r#"{"c":1,"b":{"x":1,"y":2},"a":3}"#, r#"{"a":3,"b":{"y":2,"x":5},"c":1}"#, Some(r#"{"b":{"x":5}}"#)),
         (r#"{"a":{"b":{"c":1}},"d":2}"#, r#"{"a":{"b":{ "c":1}},"d":3}"#, Some(r#"{"d":3}"#)),
+        (r#"{"a":1,"bbb":"x"}"#, r#"{"a":12,"bbb":"x"}"#, Some(r#"{"a":12}"#)),
+        (r#"{"a":"x","bbbbb":1}"#, r#"{"a":"x\"","bbbbb":1}"#, Some(r#"{"a":"x\""}"#)),
         (r#"{"a":null,"b":1}"#, r#"{"a":null,"b":2}"#, Some(r#"{"b":2}"#)),
         (r#"{"a":1,"b":{"c":1,"d":22222}}"#, r#"{"a":1,"b":{"d":22222}}"#, Some(r#"{"b":{"c":null}}"#)),
         (r#"{"a":[1],"bbbbbbb":0}"#, r#"{"a":[1,{"n":null}],"bbbbbbb":0}"#, Some(r#"{"a":[1,{"n":null}]}"#)),

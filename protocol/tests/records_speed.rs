@@ -30,6 +30,9 @@ fn all(what: &str, times: u32, old: &str, new: &str, patch: &str, fields: &str) 
     time("  serde_json::Value", times.div_ceil(10), || {
         black_box(serde_json::from_slice::<serde_json::Value>(black_box(old.as_bytes())).expect("JSON"));
     });
+    time("  members", times, || {
+        black_box(record::members(black_box(old.as_bytes())).count());
+    });
     time("  project", times, || {
         record::project(black_box(old.as_bytes()), &fields, &mut Writer::new(&mut out)).expect("a record")
     });

@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 use core::fmt;
 
-use super::{Cursor, DEPTH_MAX, NOT_SOUND, Name, RecordError, Scanned, hash, record};
+use super::{Cursor, DEPTH_MAX, Malformed, NOT_SOUND, Name, RecordError, Scanned, hash, record};
 use crate::write::Writer;
 
 /// The longest list of fields in bytes: a request line with one stays a request line.
@@ -249,7 +249,7 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// Writes the record with these fields only, in the order in which they stand there, without space between members. What a path does not find is left
+/// Writes the record with these fields only, in the order in which they stand there, without space between them. What a path does not find is left
 /// out, and so are objects in which nothing was found. A record of which nothing is shown is `{}`.
 ///
 /// Writes at most as many bytes as the record has.
@@ -272,15 +272,17 @@ fn object(cursor: &mut Cursor<'_>, fields: &Fields, node: usize, w: &mut Writer<
     let mut first = true;
     cursor.open()?;
     w.byte(b'{');
-    while let Some(name) = cursor.member(&mut first)? {
+    while cursor.next(&mut first)? {
+        let start = cursor.at;
+        let name = cursor.name()?;
         let Some(child) = fields.child(node, &name) else {
             cursor.value()?;
             continue;
         };
         missing = missing.saturating_sub(1);
         if fields.nodes[child].children == 0 {
-            write_name(w, any, &name);
-            w.put(cursor.value()?);
+            cursor.value()?;
+            write_member(w, any, &cursor.bytes[start..cursor.at]);
             any = true;
         } else if cursor.is_object() {
             let mark = w.mark();
@@ -296,12 +298,23 @@ fn object(cursor: &mut Cursor<'_>, fields: &Fields, node: usize, w: &mut Writer<
         if missing == 0 {
             if node != 0 {
                 cursor.close()?;
+            } else if cursor.peek().is_none() {
+                return Err(Malformed); // Whose bracket would be one byte more than there is.
             }
             break;
         }
     }
     w.byte(b'}');
     Ok(any)
+}
+
+/// Writes a member as it stands somewhere.
+#[inline]
+pub(super) fn write_member(w: &mut Writer<'_>, behind_another: bool, member: &[u8]) {
+    if behind_another {
+        w.byte(b',');
+    }
+    w.put(member);
 }
 
 /// Writes what stands before a member's value.

@@ -1,6 +1,6 @@
 //! A patch put into a record (RFC 7396).
 
-use super::fields::write_name;
+use super::fields::{write_member, write_name};
 use super::index::{self, NoIndex};
 use super::{Cursor, DEPTH_MAX, Malformed, NOT_SOUND, RecordError, TOO_DEEP, TOO_MANY_MEMBERS};
 use crate::write::Writer;
@@ -89,10 +89,12 @@ fn merge_objects(
     target.open()?;
     w.byte(b'{');
     let (mut any, mut first) = (false, true);
-    while let Some(name) = target.member(&mut first)? {
+    while target.next(&mut first)? {
+        let start = target.at;
+        let name = target.name()?;
         let Some(n) = index::find(patch.bytes, entries, &name) else {
-            write_name(w, any, &name);
-            w.put(target.value()?);
+            target.value()?;
+            write_member(w, any, &target.bytes[start..target.at]);
             any = true;
             continue;
         };

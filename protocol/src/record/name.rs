@@ -85,8 +85,9 @@ const fn mix(state: u64, word: u64) -> u64 {
     (state ^ word).wrapping_mul(FACTOR).rotate_left(29)
 }
 
+/// Ends a hash with the last word, of which less than eight bytes are used: the length has room above them.
 const fn finish(state: u64, last: u64, len: u64) -> u32 {
-    (mix(mix(state, last), len).wrapping_mul(FACTOR) >> 32) as u32
+    (mix(state, last | len << 56).wrapping_mul(FACTOR) >> 32) as u32
 }
 
 /// Returns the hash of a name that means these bytes.
@@ -94,7 +95,19 @@ const fn finish(state: u64, last: u64, len: u64) -> u32 {
 pub(crate) fn hash(bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<8>();
     let state = words.iter().fold(SEED, |state, word| mix(state, u64::from_le_bytes(*word)));
-    let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    // Parts that overlap say the same of the bytes that they share.
+    let last = match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        (Some(low), Some(high)) => {
+            let (low, high) = (u32::from_le_bytes(*low), u32::from_le_bytes(*high));
+            u64::from(low) | u64::from(high) << (8 * (rest.len() - 4))
+        }
+        _ => match *rest {
+            [a, b, c] => u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16,
+            [a, b] => u64::from(a) | u64::from(b) << 8,
+            [a] => u64::from(a),
+            _ => 0,
+        },
+    };
     finish(state, last, bytes.len() as u64)
 }
 
@@ -171,4 +184,27 @@ impl Iterator for Unescaped<'_> {
 pub(super) fn code_unit(digits: &[u8]) -> Option<u32> {
     let digits = digits.first_chunk::<4>()?;
     digits.iter().try_fold(0u32, |value, &digit| Some(value << 4 | u32::from(hex_digit(digit)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{format, string::String, vec::Vec};
+
+    /// A name hashes as it means, however much of it is escaped, and at every length.
+    #[test]
+    fn hashes_are_of_the_meaning() {
+        let text: Vec<u8> = (0..40).map(|n| b'a' + n % 26).collect();
+        let mut seen = Vec::new();
+        for len in 0..text.len() {
+            let plain = Name { raw: &text[..len], escaped: false };
+            let escaped: String = text[..len].iter().map(|byte| format!("\\u{byte:04x}")).collect();
+            let escaped = Name { raw: escaped.as_bytes(), escaped: true };
+            assert!(plain == escaped && escaped.is(&text[..len]));
+            assert_eq!(plain.compare(&escaped), Ordering::Equal);
+            assert_eq!(plain.hash(), escaped.hash());
+            assert!(!seen.contains(&plain.hash()));
+            seen.push(plain.hash());
+        }
+    }
 }

@@ -21,18 +21,28 @@ pub(crate) struct Cursor<'a> {
 }
 
 /// What a byte is to who looks for the end of an array or an object.
+const KIND: u8 = 3;
 const PLAIN: u8 = 0;
 const QUOTE: u8 = 1;
 const OPEN: u8 = 2;
 const CLOSE: u8 = 3;
+/// It ends a number or a word.
+const END: u8 = 4;
+/// It stands between values.
+const SPACE: u8 = 8;
 
 const KINDS: [u8; 256] = {
     let mut kinds = [PLAIN; 256];
     kinds[b'"' as usize] = QUOTE;
     kinds[b'{' as usize] = OPEN;
     kinds[b'[' as usize] = OPEN;
-    kinds[b'}' as usize] = CLOSE;
-    kinds[b']' as usize] = CLOSE;
+    kinds[b'}' as usize] = CLOSE | END;
+    kinds[b']' as usize] = CLOSE | END;
+    kinds[b',' as usize] = END;
+    kinds[b' ' as usize] = SPACE | END;
+    kinds[b'\t' as usize] = SPACE | END;
+    kinds[b'\r' as usize] = SPACE | END;
+    kinds[b'\n' as usize] = SPACE | END;
     kinds
 };
 
@@ -68,7 +78,9 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+        while let Some(byte) = self.peek()
+            && KINDS[usize::from(byte)] & SPACE != 0
+        {
             self.at += 1;
         }
     }
@@ -158,7 +170,7 @@ impl<'a> Cursor<'a> {
             }
             _ => {
                 let rest = &self.bytes[self.at..];
-                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
+                let ends = |&byte: &u8| KINDS[usize::from(byte)] & END != 0;
                 self.at += rest.iter().position(ends).unwrap_or(rest.len());
                 if self.at == start {
                     return Err(Malformed);
@@ -168,11 +180,23 @@ impl<'a> Cursor<'a> {
         Ok(&self.bytes[start..self.at])
     }
 
+    /// Passes these bytes, which end with a value, if they are what stands here and the value ends there, too; says whether it did.
+    #[inline]
+    pub(crate) fn passes(&mut self, bytes: &[u8]) -> bool {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let is_here =
+            rest.starts_with(bytes) && rest.get(bytes.len()).is_none_or(|&byte| KINDS[usize::from(byte)] & END != 0);
+        if is_here {
+            self.at += bytes.len();
+        }
+        is_here
+    }
+
     /// Passes the rest of an array or object whose bracket was passed.
     pub(crate) fn close(&mut self) -> Scanned<()> {
         let mut depth = 1u32;
         while let Some(byte) = self.peek() {
-            match KINDS[usize::from(byte)] {
+            match KINDS[usize::from(byte)] & KIND {
                 PLAIN => self.at += 1,
                 QUOTE => {
                     self.string()?;
