@@ -2,7 +2,7 @@
 //!
 //! Owns the wire: HTTP/1 heads and bodies ([`http`]), WebSocket handshake and frames ([`ws`]), topics, cursors, the
 //! `corecast.v1` line protocol ([`mod@line`]), the JSON that publishing needs ([`json`]), payloads that are
-//! records ([`record`]), and the encoders that turn one
+//! records ([`record`]), conditions on them ([`selector`]), and the encoders that turn one
 //! [`Message`] into the bytes of a dialect ([`dialect`]). Touches only the slices it is given. Never allocates, reads a
 //! clock, blocks, or keeps a reference between calls; what has to be remembered between two pieces of input is a small
 //! `Copy` state that the caller stores ([`ws::decoder::Decoder`], [`http::body::Chunked`], [`ws::utf8::Utf8`]).
@@ -33,6 +33,7 @@ pub mod pattern;
 pub mod percent;
 pub mod proxy;
 pub mod record;
+pub mod selector;
 pub mod snapshot;
 pub mod topic;
 pub mod violation;

@@ -52,6 +52,8 @@ targets! {
     snapshot
     /// Of records, what is shown and made is one, and the patch between two leads from one to the other.
     record
+    /// Whatever is a selector evaluates, in whatever record, and its negation says the opposite.
+    selector
     /// What a client would like does not depend on what else it would like.
     prefer
 }

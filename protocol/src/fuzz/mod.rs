@@ -14,7 +14,7 @@ mod trips;
 pub use cuts::{chunked, credential, decoder, head, proxy, response};
 pub use kept::snapshot;
 pub use patterns::pattern;
-pub use records::record;
+pub use records::{record, selector};
 pub use streams::{forwarded, multipart, prefer, script, sse};
 pub use trips::{cursor, line, percent, publish_line, topic};
 

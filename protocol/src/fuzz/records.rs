@@ -1,7 +1,8 @@
 //! Records and selectors: what is found in JSON, shown of it, and made of it.
 
-use super::{INPUT_BYTES_MAX, bounded};
+use super::{Copied, INPUT_BYTES_MAX, bounded};
 use crate::record::{self, Fields, KEY_BYTES_MAX, Name, check, diff, get, key, members, merge, project};
+use crate::selector::{Given, Selector};
 use crate::write::Writer;
 
 const ROOM: usize = 2 * INPUT_BYTES_MAX;
@@ -95,4 +96,49 @@ fn same(one: &[u8], other: &[u8]) -> bool {
         }
         _ => one == other,
     }
+}
+
+/// A selector and a payload, a NUL between them. Whatever is parsed evaluates, in whatever record; in parentheses it says the same, and its negation the
+/// opposite.
+pub fn selector(data: &[u8]) {
+    let mut parts = bounded(data).splitn(2, |&byte| byte == 0);
+    let (text, payload) = (parts.next().unwrap_or(b""), parts.next().unwrap_or(b""));
+    let Ok(text) = core::str::from_utf8(text) else { return };
+    let selector = match Selector::parse(text) {
+        Ok(selector) => selector,
+        Err(error) => {
+            assert!(error.offset <= text.len() && !error.text.is_empty());
+            return;
+        }
+    };
+    assert_eq!(selector.text(), text);
+    let given = Given { topic: Some("a/b"), key: Some(text), event: None };
+    let is_true = selector.evaluate(payload, &given);
+    assert_eq!(selector.matches(payload, &given), is_true == Some(true));
+    let mut other = Copied::written(|w| {
+        w.text("NOT (");
+        w.text(text);
+        w.byte(b')');
+    });
+    let other = core::str::from_utf8(other.bytes()).expect("text around text");
+    for (other, expected) in [(other, is_true.map(|is_true| !is_true)), (&other[4..], is_true)] {
+        match Selector::parse(other) {
+            Ok(other) => assert_eq!(other.evaluate(payload, &given), expected),
+            Err(error) => assert!(
+                ["at most 1024 bytes", "too many terms", "nested too deep"]
+                    .iter()
+                    .any(|bound| error.text.ends_with(bound)),
+                "{error}"
+            ),
+        }
+    }
+    if check(payload, &mut [0; INPUT_BYTES_MAX]).is_err() {
+        return;
+    }
+    // What stands behind a record, or around it, is not of it.
+    let mut spaced = Copied::written(|w| {
+        w.byte(b' ');
+        w.put(payload);
+    });
+    assert_eq!(selector.evaluate(spaced.bytes(), &given), is_true);
 }

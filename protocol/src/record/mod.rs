@@ -30,7 +30,8 @@ pub use diff::diff;
 pub use fields::{FIELDS_BYTES_MAX, FIELDS_MAX, Fields, FieldsError, NODES_MAX, project};
 pub use key::{KEY_BYTES_MAX, KeyError, check_key, key};
 pub use merge::merge;
-pub(crate) use name::hash;
+use name::hash;
+pub(crate) use name::hash_bytes;
 pub use name::{Name, Unescaped};
 pub(crate) use scan::{Cursor, Malformed, Scanned};
 

@@ -42,19 +42,7 @@ impl<'a> Name<'a> {
     /// Returns a hash of what it means. It keeps nobody from making names of the same hash: order by [`compare`](Self::compare) then.
     #[inline]
     pub(crate) fn hash(&self) -> u32 {
-        if !self.escaped {
-            return hash(self.raw);
-        }
-        let (mut state, mut word, mut len) = (SEED, 0u64, 0u64);
-        for byte in self.bytes() {
-            word |= u64::from(byte) << (8 * (len % 8));
-            len += 1;
-            if len.is_multiple_of(8) {
-                state = mix(state, word);
-                word = 0;
-            }
-        }
-        finish(state, word, len)
+        if self.escaped { hash_bytes(self.bytes()) } else { hash(self.raw) }
     }
 
     /// Orders names by the bytes that they mean.
@@ -109,6 +97,20 @@ pub(crate) fn hash(bytes: &[u8]) -> u32 {
         },
     };
     finish(state, last, bytes.len() as u64)
+}
+
+/// Returns the hash of a name that means these bytes, one by one.
+pub(crate) fn hash_bytes(bytes: impl Iterator<Item = u8>) -> u32 {
+    let (mut state, mut word, mut len) = (SEED, 0u64, 0u64);
+    for byte in bytes {
+        word |= u64::from(byte) << (8 * (len % 8));
+        len += 1;
+        if len.is_multiple_of(8) {
+            state = mix(state, word);
+            word = 0;
+        }
+    }
+    finish(state, word, len)
 }
 
 /// The bytes that a string means. Of escapes that there are not it gives the letters, of half a surrogate pair U+FFFD.
