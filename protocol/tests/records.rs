@@ -270,6 +270,11 @@ fn changes_are_said() {
         (r#"{"a":{"b":{"c":1}},"d":2}"#, r#"{"a":{"b":{ "c":1}},"d":3}"#, Some(r#"{"d":3}"#)),
         (r#"{"a":1,"bbb":"x"}"#, r#"{"a":12,"bbb":"x"}"#, Some(r#"{"a":12}"#)),
         (r#"{"a":"x","bbbbb":1}"#, r#"{"a":"x\"","bbbbb":1}"#, Some(r#"{"a":"x\""}"#)),
+        (
+            r#"{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"z":"what stays is longer than the patch of it all"}"#,
+            r#"{"z":"what stays is longer than the patch of it all","c":3}"#,
+            Some(r#"{"a":null,"b":null,"d":null,"e":null,"f":null}"#),
+        ),
         (r#"{"a":null,"b":1}"#, r#"{"a":null,"b":2}"#, Some(r#"{"b":2}"#)),
         (r#"{"a":1,"b":{"c":1,"d":22222}}"#, r#"{"a":1,"b":{"d":22222}}"#, Some(r#"{"b":{"c":null}}"#)),
         (r#"{"a":[1],"bbbbbbb":0}"#, r#"{"a":[1,{"n":null}],"bbbbbbb":0}"#, Some(r#"{"a":[1,{"n":null}]}"#)),
@@ -297,6 +302,17 @@ fn changes_are_said() {
     let mut w = Writer::new(&mut out[..6]);
     assert_eq!(diff(old.as_bytes(), new.as_bytes(), &mut [0; 3], &mut w), None);
     assert_eq!(w.finish(), Ok(0));
+    // Where another order, in objects inside each other, would have the old record read again and again: whole.
+    let nested = |depth: usize, swapped: bool| {
+        let inside = |n: usize| format!("\"fill\":{n}");
+        let text = (0..depth).fold("\"text\":\"which is long enough to be most of it\"".to_owned(), |text, n| {
+            if swapped { format!("{},\"x\":{{{text}}}", inside(n)) } else { format!("\"x\":{{{text}}},{}", inside(n)) }
+        });
+        format!("{{{text}}}")
+    };
+    assert_eq!(patch(&nested(4, false), &nested(4, true)).as_deref(), Some("{}"));
+    assert_eq!(patch(&nested(30, false), &nested(30, true)), None);
+    assert_eq!(patch(&nested(30, false), &nested(30, false)).as_deref(), Some("{}"));
 }
 
 /// A key is a string, an integer, or a truth value.

@@ -228,6 +228,18 @@ fn other_payloads_have_no_members() {
     for payload in ["{\"a\":1,\"b\":2", "{\"a\":null,\"b\":0}", "{\"b\":true,\"a\":1}}}"] {
         assert_eq!(selector.evaluate(payload.as_bytes(), &Given::default()), NO, "{payload}");
     }
+    // Names that stand in the record twice, or in the selector.
+    let selector = Selector::parse("a = 1 AND a < 2 AND b = 2 AND \"b\" > a").expect("a selector");
+    assert_eq!(selector.evaluate(b"{\"a\":1,\"a\":3,\"b\":2,", &Given::default()), YES);
+    // Names of any length.
+    for len in [1, 7, 8, 9, 62, 63, 64, 65, 300] {
+        let name = "n".repeat(len);
+        let selector = Selector::parse(&format!("{name} = 1 AND {name}n IS NULL")).expect("a selector");
+        for name in [name.clone(), format!("\\u006e{}", &name[1..])] {
+            let record = format!("{{\"{name}nn\":2,\"{name}\":1}}");
+            assert_eq!(selector.evaluate(record.as_bytes(), &Given::default()), YES, "{record}");
+        }
+    }
     let selector = Selector::parse("$key = 'k'").expect("a selector");
     assert!(!selector.reads_record());
     assert!(selector.matches(b"no JSON", &Given { key: Some("k"), ..Given::default() }));

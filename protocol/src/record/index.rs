@@ -126,3 +126,49 @@ pub(super) fn build(cursor: &mut Cursor<'_>, first: &mut bool, scratch: &mut [u6
     sort(cursor.bytes, &mut scratch[..len]);
     Ok(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::vec::Vec;
+    use std::{format, string::String};
+
+    /// Names whose hashes are equal are told apart, and found, wherever they stand; and one that stands twice among them is seen.
+    #[test]
+    fn names_of_equal_hash_are_told_apart() {
+        let mut seen: HashMap<u32, String> = HashMap::new();
+        let mut names: Vec<String> = Vec::new();
+        for n in 0..600_000u32 {
+            // In no order, so that sorting has something to do.
+            let name = format!("{:x}", n.wrapping_mul(2_654_435_761));
+            if let Some(other) = seen.insert(super::super::hash(name.as_bytes()), name.clone()) {
+                names.extend([name, other]);
+            }
+        }
+        assert!(names.len() > 2 * FEW, "names of equal hash were found: {}", names.len());
+        let record = |names: &[String]| {
+            let members: Vec<_> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let bytes = record(&names);
+        let mut scratch = std::vec![0; names.len()];
+        let mut cursor = Cursor::new(bytes.as_bytes());
+        cursor.open().expect("an object");
+        assert_eq!(build(&mut cursor, &mut true, &mut scratch), Ok(names.len()));
+        for name in &names {
+            let found = find(bytes.as_bytes(), &scratch, &Name { raw: name.as_bytes(), escaped: false });
+            let found = found.expect("each is there");
+            assert!(name_of(bytes.as_bytes(), scratch[found]).is(name.as_bytes()));
+        }
+        assert_eq!(twice(bytes.as_bytes(), &mut scratch), None);
+        names.push(names[0].clone());
+        names.swap(1, 20);
+        let bytes = record(&names);
+        let mut scratch = std::vec![0; names.len()];
+        let mut cursor = Cursor::new(bytes.as_bytes());
+        cursor.open().expect("an object");
+        build(&mut cursor, &mut true, &mut scratch).expect("room for all");
+        assert_eq!(twice(bytes.as_bytes(), &mut scratch), bytes.rfind(',').map(|comma| comma + 1));
+    }
+}

@@ -150,12 +150,12 @@ pub(super) fn compare(how: Comparison, one: Value<'_>, other: Value<'_>) -> Opti
     })
 }
 
-/// Nothing that is no number gets here: arithmetic makes NULL of it.
+/// What is no number (`inf - inf`) is as NULL: nothing can be said of it.
 fn ordered(one: f64, other: f64) -> Option<Ordering> {
     one.partial_cmp(&other)
 }
 
-/// Calculates; what is no number is NULL.
+/// Calculates; with what is no number it is NULL.
 pub(super) fn calculate(how: Operation, one: Value<'_>, other: Value<'_>) -> Value<'static> {
     let (one, other) = match (one, other) {
         (Value::Integer(one), Value::Integer(other)) => {
@@ -175,14 +175,13 @@ pub(super) fn calculate(how: Operation, one: Value<'_>, other: Value<'_>) -> Val
         (Value::Decimal(one), Value::Decimal(other)) => (one, other),
         _ => return Value::Null,
     };
-    let result = match how {
+    Value::Decimal(match how {
         Operation::Plus => one + other,
         Operation::Minus => one - other,
         Operation::Times => one * other,
         Operation::Over if other == 0.0 => return Value::Null,
         Operation::Over => one / other,
-    };
-    if result.is_nan() { Value::Null } else { Value::Decimal(result) }
+    })
 }
 
 /// Changes the sign; what is no number is NULL.
