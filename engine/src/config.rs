@@ -88,6 +88,8 @@ pub struct Config {
     pub lag: LagPolicy,
     /// Subscriptions allowed per connection.
     pub subscriptions_max: u32,
+    /// Different views of one topic that are read on a shard.
+    pub views_max: u32,
     /// Topics with subscribers on a shard, and topics with a history there.
     pub topics_max: u32,
     /// Time for the head of a request, or the handshake, to arrive.
@@ -338,6 +340,7 @@ impl Config {
         Limits {
             message_bytes_max: self.message_bytes_max,
             subscriptions_max: self.subscriptions_max,
+            views_max: self.views_max,
             topics_max: self.topics_max,
             history_messages: self.history_messages,
             history_bytes: self.history_bytes,
@@ -568,7 +571,7 @@ mod tests {
                 },
             ),
             ("history-bytes 1G cannot be kept", Config { history_bytes: 1 << 30, ..base.clone() }),
-            ("the rings between 200 shards take 5160000k", Config { shards: 200, ..base.clone() }),
+            ("the rings between 200 shards take 5177500k", Config { shards: 200, ..base.clone() }),
             ("comes before the first ping", Config { dead_after_ms: 25_000, ..base.clone() }),
             ("drain-time 10s leaves nothing", Config { drain_time_ms: 10_000, ..base.clone() }),
         ];

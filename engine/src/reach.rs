@@ -36,6 +36,10 @@ macro_rules! marks {
 }
 
 marks! {
+    /// A subscriber is sent the newest of each key that it has coming, or one change in place of several.
+    Leapt,
+    /// Another one leaps from the same place to the same place.
+    LeapShared,
     /// A deletion is forgotten, because it is old, or they are many.
     DeletionForgotten,
     /// A history of values is copied without those that were replaced.

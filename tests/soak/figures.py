@@ -75,11 +75,11 @@ class Figures:
         """Names the parts whose sum of what subscribers had coming is not what became of it."""
         wrong = []
         for row in (*self.shards, self.total):
-            became = row["delivered"] + row["conflated"] + row["dropped"] + row["abandoned"]
+            became = row["delivered"] + row["conflated"] + row["filtered"] + row["dropped"] + row["abandoned"]
             if row["owed"] != became:
                 where = f"shard {row['shard']}" if "shard" in row else "all shards"
                 wrong.append(
-                    f"{where}: owed {row['owed']} is not delivered {row['delivered']} + conflated {row['conflated']} + "
+                    f"{where}: owed {row['owed']} is not delivered {row['delivered']} + conflated {row['conflated']} + filtered {row['filtered']} + "
                     f"dropped {row['dropped']} + abandoned {row['abandoned']}"
                 )
         return wrong

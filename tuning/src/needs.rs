@@ -45,7 +45,7 @@ pub fn shard_bytes(shards: u64, cores: u64) -> u64 {
 }
 
 /// The largest packet between shards, with a message of [`MESSAGE_BYTES_DEFAULT`], in bytes.
-pub const PACKET_BYTES_MAX: u64 = MESSAGE_BYTES_DEFAULT + 512;
+pub const PACKET_BYTES_MAX: u64 = MESSAGE_BYTES_DEFAULT + 736;
 
 /// Connections each listener asks the kernel to hold until they are accepted.
 pub const BACKLOG: u64 = 65_535;

@@ -3,6 +3,7 @@
 //! The numbers are those of ARCHITECTURE.md.
 
 use super::Shard;
+use super::dialect::view::ALL;
 use super::grant::table::NOBODY;
 use super::slot::connection::{Active, Connection, Life, Waiting};
 use super::topic::home::Home;
@@ -29,6 +30,7 @@ impl Shard {
         let pool = &self.store.pool;
         assert!(pool.used_total() <= pool.bytes_max(), "invariant 10: memory below budget");
         self.check_ledger();
+        self.check_views();
         self.check_grants();
         self.check_readers();
     }
@@ -108,6 +110,14 @@ impl Shard {
         );
         self.homes.check_costs();
         self.homes.check_terms(&self.limits.rules);
+    }
+
+    fn check_views(&self) {
+        let of_logs = self.topics.sides.iter().filter(|(_, side)| side.view != ALL).count();
+        let of_readings = self.readings.iter().filter(|(_, reading)| reading.view != ALL).count();
+        let (views, users) = self.topics.views.count();
+        assert_eq!(users as usize, of_logs + of_readings, "invariant 22: users of views");
+        assert!(views <= users as usize, "invariant 22: views that nobody uses");
     }
 
     fn check_subscriptions(&self) {
@@ -253,9 +263,12 @@ impl Shard {
     fn check_accounting(&mut self) {
         let pending = self.pending();
         let stats = &self.stats;
-        let spent = [stats.delivered, stats.conflated, stats.dropped, stats.abandoned, pending];
+        let spent = [stats.delivered, stats.conflated, stats.filtered, stats.dropped, stats.abandoned, pending];
         let spent = spent.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
-        assert_eq!(stats.owed, spent, "invariant 4: owed = delivered + conflated + dropped + abandoned + pending");
+        assert_eq!(
+            stats.owed, spent,
+            "invariant 4: owed = delivered + conflated + filtered + dropped + abandoned + pending"
+        );
     }
 }
 

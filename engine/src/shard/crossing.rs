@@ -229,8 +229,8 @@ impl Crossings {
     /// Says whether a subscription can be asked for at a home, which takes two packets; where it has to wait if not.
     pub(super) fn may_subscribe(&self, home: usize) -> Result<(), Way> {
         let bulk = Way::to(home, Lane::Bulk);
-        let bytes = 2 * PREFIX_BYTES_MAX;
-        // One queue is enough to wait in: that of the lane that its second packet takes.
+        let bytes = 3 * PREFIX_BYTES_MAX;
+        // One queue is enough to wait in: that of the lane that its last packet takes.
         let joins = self.all[home].asked[Lane::Short.answers()] < ASKED_MAX;
         if joins && self.has_room(bulk, bytes, 1) { Ok(()) } else { Err(bulk) }
     }

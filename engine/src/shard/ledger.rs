@@ -88,7 +88,7 @@ impl Shard {
             self.watch.bytes(),
             self.timers.bytes(),
             self.scratch.bytes(),
-            self.values.bytes(),
+            self.values.bytes() + self.shaping.bytes(),
             self.trust.asking.bytes(),
             self.encoder.scratch_bytes(),
         ];

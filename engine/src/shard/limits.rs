@@ -110,6 +110,8 @@ pub struct Limits {
     pub connections_max: u32,
     /// Subscriptions of one connection at most.
     pub subscriptions_max: u32,
+    /// Different views of one topic that are read on one shard.
+    pub views_max: u32,
     /// Topics that may have their home on the shard, and topics that may have a subscriber on it, at most.
     pub topics_max: u32,
     /// Messages kept per topic.
@@ -222,6 +224,7 @@ impl Default for Limits {
             head_bytes_max: 16 << 10,
             connections_max: 1 << 20,
             subscriptions_max: 1024,
+            views_max: 64,
             topics_max: 1 << 22,
             history_messages: 64,
             history_bytes: 64 << 10,

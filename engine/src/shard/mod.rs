@@ -80,6 +80,7 @@ use clock::Clock;
 use crossing::Crossings;
 use dialect::compress::Inflater;
 use dialect::encode::Encoder;
+use dialect::view::Shaping;
 use drain::Drain;
 use governor::Governor;
 use grant::trust::Trust;
@@ -208,8 +209,9 @@ pub struct Shard {
 
     encoder: Encoder,
     inflater: Inflater,
-    /// Where values are put together.
+    /// Where values are put together, and messages made what somebody wants of them.
     values: Values,
+    shaping: Shaping,
     scratch: Scratch,
     /// Bytes of queues and buffers that were there from the start: they are not of the budget.
     scratch_at_start: u64,
@@ -289,6 +291,7 @@ impl Shard {
             encoder: Encoder::default(),
             inflater: Inflater::new(),
             values: Values::default(),
+            shaping: Shaping::default(),
             scratch: Scratch::new(packet_bytes_max),
             scratch_at_start: 0,
             tls_warn_us: 0,

@@ -67,6 +67,7 @@ impl Shard {
             let index = self.cut_from as u32;
             self.let_fall(driver, index, next);
             self.topics.logs[index as usize].chain.forget_before(&mut self.store, driver.memory(), next);
+            self.topics.trim_side(index, &mut self.store, driver.memory());
             return true;
         }
         false

@@ -158,7 +158,7 @@ impl Shard {
             }
             if log.pending == 0 && log.behind == 0 {
                 log.block_bytes = log.chain.bytes().min(BLOCK_BYTES_MAX);
-                log.chain.clear(&mut self.store);
+                self.topics.clear_log(index, &mut self.store);
             }
         }
     }

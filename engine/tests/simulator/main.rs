@@ -90,6 +90,7 @@ mod stream;
 mod table;
 mod telnet;
 mod unfinished;
+mod views;
 mod waiting;
 mod watcher;
 mod wire;

@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 33] = [
+const IN_SCENES: [(Mark, &str); 37] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -73,6 +73,7 @@ const IN_SCENES: [(Mark, &str); 33] = [
     (Mark::Condemned, "finds.rs"),
     (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::CutOffBeforeHandshake, "counts.rs"),
+    (Mark::DeletionForgotten, "views.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
     (Mark::DisconnectedInTurns, "disconnect.rs"),
     (Mark::DrainRefuses, "drains.rs"),
@@ -82,6 +83,8 @@ const IN_SCENES: [(Mark, &str); 33] = [
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
     (Mark::LagWaits, "standstill.rs"),
+    (Mark::LeapShared, "views.rs"),
+    (Mark::Leapt, "views.rs"),
     (Mark::LineRefused, "rules.rs"),
     (Mark::NumberUntold, "occupancy.rs"),
     (Mark::OverloadHolds, "overload.rs"),
@@ -89,6 +92,7 @@ const IN_SCENES: [(Mark, &str); 33] = [
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
     (Mark::ReadersWait, "occupancy.rs"),
+    (Mark::ReplacedLeft, "views.rs"),
     (Mark::RestoredBehindAHole, "handover.rs"),
     (Mark::RevokedInTurns, "rights.rs"),
     (Mark::RingFull, "standstill.rs"),

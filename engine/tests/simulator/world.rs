@@ -647,10 +647,10 @@ impl World {
     fn check_accounts(&mut self) {
         let mut sum = Stats::default();
         self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
-        let parts = [sum.owed, sum.delivered, sum.conflated, sum.dropped, sum.abandoned];
+        let parts = [sum.owed, sum.delivered, sum.conflated + sum.filtered, sum.dropped, sum.abandoned];
         assert!(parts.iter().all(|part| *part < 1 << 60), "a counter fell below zero: {sum:?}");
         let pending: u64 = self.berths.iter().map(|berth| berth.shard.pending()).sum();
-        let told = sum.delivered + sum.conflated + sum.dropped + sum.abandoned + pending;
+        let told = sum.delivered + sum.conflated + sum.filtered + sum.dropped + sum.abandoned + pending;
         if sum.owed != told || pending != 0 {
             self.describe_shards();
         }

@@ -177,7 +177,7 @@ fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
     } else {
         (&[], rest)
     };
-    let (rest, key, tail): (&[u8], &[u8], &[u8]) = match &*verb {
+    let (rest, key, tail): Parts<'_> = match &*verb {
         b"MSG" => split_key(rest)?,
         _ => (rest, &[], &[]),
     };
@@ -193,9 +193,12 @@ fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
     Ok(ServerHead { topic, verb_and_rest: (text(verb)?, text(rest)?), key, tail })
 }
 
+/// Words before a key, the key, and those behind it.
+type Parts<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// Splits the words of a message into those before its key, the key, decoded, and those behind it, among which is what it does. Without a
 /// key they may begin with that.
-fn split_key(rest: &mut [u8]) -> Result<(&[u8], &[u8], &[u8]), Violation> {
+fn split_key(rest: &mut [u8]) -> Result<Parts<'_>, Violation> {
     let Some(cursor_len) = memchr(b' ', rest) else { return Ok((rest, &[], &[])) };
     let mut at = cursor_len;
     while !(rest[at + 1..].starts_with(b"key=") || rest[at + 1..].starts_with(b"op=")) {

@@ -37,6 +37,7 @@ fn other_values_read_back() {
         ("log-bytes", "1M"),
         ("lag", "close"),
         ("max-subscriptions", "7"),
+        ("max-views", "9"),
         ("max-topics", "9"),
         ("header-timeout", "1500ms"),
         ("request-timeout", "2m"),

@@ -2,6 +2,7 @@
 
 pub(in crate::shard) mod compress;
 pub(in crate::shard) mod encode;
+pub(in crate::shard) mod view;
 
 use corecast_protocol::dialect::{forever_frame, json, line, multipart, ndjson, payload, sse};
 use corecast_protocol::http::response;

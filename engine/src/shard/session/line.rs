@@ -42,13 +42,22 @@ impl Shard {
                 self.farewell(driver, slot);
                 return Outcome::Done;
             }
-            Ok(Command::Sub { topic, since, conflate, every_ms, view: _, pace: _, id }) => {
+            Ok(Command::Sub { topic, since, conflate, every_ms, view, pace: _, id }) => {
                 if !self.may_replay(slot, since.unwrap_or_default()) {
                     return Outcome::Wait(Wait::Answer);
                 }
+                let view = match self.topics.views.hold(&view) {
+                    Ok(view) => view,
+                    Err(wrong) => {
+                        self.tell_err(driver, slot, id, ErrCode::BadCommand, &wrong.to_string());
+                        return Outcome::Done;
+                    }
+                };
                 let manner = self.manner(topic, conflate, every_ms);
-                let wish = Wish { topic, since, manner, counted: false, token: id.unwrap_or("") };
-                (self.order_subscription(driver, slot, wish), id, topic)
+                let wish = Wish { topic, since, manner, view, counted: false, token: id.unwrap_or("") };
+                let outcome = self.order_subscription(driver, slot, wish);
+                self.topics.views.release(view);
+                (outcome, id, topic)
             }
             Ok(Command::Unsub { topic, id }) => {
                 let outcome = self.order_unsubscription(driver, slot, topic);

@@ -41,6 +41,7 @@ pub(in crate::shard) mod telnet;
 pub(in crate::shard) mod traits;
 
 use corecast_protocol::cursor::Cursor;
+use corecast_protocol::dialect::line as answer;
 use corecast_protocol::message::Gap;
 
 use crate::io::driver::{Driver, Slot};
@@ -244,6 +245,21 @@ impl Shard {
             Session::Request => {}
             #[cfg(feature = "telnet")]
             Session::Telnet => self.gap_in_telnet(driver, slot, gap),
+        }
+    }
+
+    /// What there was of a topic with values has come.
+    pub(in crate::shard) fn tell_end_of_snapshot<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        topic: &str,
+        cursor: Cursor,
+    ) {
+        match self.slots.connections[slot as usize].session {
+            Session::Stream => self.end_of_snapshot_in_stream(driver, slot, topic, cursor),
+            Session::Line => self.tell(driver, slot, |w| answer::end_of_snapshot(w, topic, cursor)),
+            _ => {} // It has its end, or no word for it.
         }
     }
 

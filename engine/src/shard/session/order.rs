@@ -153,7 +153,7 @@ impl Shard {
             return may_not.into();
         }
         match self.subscription_of(slot, wish.topic) {
-            Some(subscription) if wish.since.is_none() => {
+            Some(subscription) if wish.since.is_none() && self.has_view(subscription, wish.view) => {
                 self.change(slot, subscription, wish.manner);
                 let log = self.topics.subscriptions[subscription as usize].log;
                 let topic = self.topics.topic(self.topics.logs[log as usize].topic);
@@ -161,7 +161,7 @@ impl Shard {
                 self.tell_subscribed(driver, slot, wish.token, head);
                 return Outcome::Done;
             }
-            // A new start is a new subscription; room for it is looked for before the old one ends.
+            // A new start, or another view, is a new subscription; room for it is looked for before the old one ends.
             Some(subscription) => {
                 if let Err(way) = self.crossings.may_subscribe(self.home_of(self.hash_topic(wish.topic))) {
                     return Outcome::Wait(Wait::Room(way));
@@ -195,6 +195,11 @@ impl Shard {
     fn meter(&mut self, slot: Slot, topic: Name<'_>, bytes: u64) -> Result<(), Refusal> {
         self.meter_topic(slot, topic)?;
         if self.is_paid_for(slot) { Ok(()) } else { self.meter_messages(slot, 1, bytes) }
+    }
+
+    /// Says whether a subscription has a view.
+    fn has_view(&self, subscription: u32, view: u32) -> bool {
+        self.topics.view_of(self.topics.subscriptions[subscription as usize].log) == view
     }
 
     /// Returns how many subscriptions a connection may have.

@@ -116,6 +116,7 @@ impl Shard {
         let index = std::mem::replace(&mut active.state, NONE);
         let mut reading = self.readings.remove(index as usize);
         reading.plan.clear(&mut self.store);
+        self.topics.views.release(reading.view);
         let Reading { mut pending, words, conditions, grant: own, .. } = reading;
         pending.what = Asked::Poll;
         let grant = self.take_back(slot, own);

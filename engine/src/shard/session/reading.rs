@@ -57,12 +57,14 @@ pub(in crate::shard) struct Reading {
     pub(in crate::shard) step: u8,
     /// All topics are subscribed.
     pub(in crate::shard) subscribed: bool,
+    /// What of them it wants; it uses it until it is cleared.
+    pub(in crate::shard) view: u32,
 }
 
 impl Reading {
     /// Makes one that has a plan.
     #[must_use]
-    pub(in crate::shard) fn new(transport: Transport, plan: Buffer) -> Reading {
+    pub(in crate::shard) fn new(transport: Transport, plan: Buffer, view: u32) -> Reading {
         Reading {
             plan,
             words: Words::new(),
@@ -74,6 +76,7 @@ impl Reading {
             transport,
             step: 0,
             subscribed: false,
+            view,
         }
     }
 

@@ -144,6 +144,7 @@ impl Shard {
     pub(in crate::shard) fn drop_reading(&mut self, index: u32) {
         if let Some(mut reading) = self.readings.try_remove(index as usize) {
             reading.clear(&mut self.store);
+            self.topics.views.release(reading.view);
             self.trust.grants.release(reading.grant);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Its head leaves first, so that a client and the proxies before it know at once that it stands.
 
+use corecast_protocol::cursor::Cursor;
 use corecast_protocol::dialect::{forever_frame, multipart, ndjson, sse};
 use corecast_protocol::http::head::{Method, Request};
 use corecast_protocol::http::{gzip, prefer, response};
@@ -163,6 +164,24 @@ impl Shard {
             Shape::Line | Shape::Payload | Shape::Object => {}
         });
         self.slots.connections[slot as usize].cursor_due |= shape.is_shared();
+    }
+
+    /// Tells a stream that what there was of a topic has come.
+    pub(in crate::shard) fn end_of_snapshot_in_stream<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        topic: &str,
+        cursor: Cursor,
+    ) {
+        let shape = self.slots.connections[slot as usize].dialect.shape;
+        self.say(driver, slot, |w| match shape {
+            _ if shape.is_sse() => sse::end_of_snapshot(w, topic, cursor),
+            Shape::Ndjson => ndjson::end_of_snapshot(w, topic, cursor),
+            Shape::Multipart => multipart::end_of_snapshot(w, topic, cursor),
+            Shape::ForeverFrame => forever_frame::end_of_snapshot(w, topic, cursor),
+            _ => {}
+        });
     }
 
     /// A sign of life, in the way of the dialect.

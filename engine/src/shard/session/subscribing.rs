@@ -16,7 +16,7 @@ use crate::shard::memory::pool::Owner;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, TOPICS_MAX, Transport};
 use crate::shard::session::request::condition::asks_for_the_remembered;
-use crate::shard::session::request::options::Options;
+use crate::shard::session::request::options::{Options, ViewRoom};
 use crate::shard::session::request::plan;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
@@ -60,6 +60,26 @@ impl Shard {
         path_topic: Option<&str>,
         transport: Transport,
         options: Options,
+    ) -> Result<Option<Wait>, String> {
+        let mut room = ViewRoom::new();
+        let wanted = room.read(request.query)?;
+        let view = self.topics.views.hold(&wanted).map_err(|wrong| wrong.to_string())?;
+        let begun = self.begin_reading(driver, slot, request, path_topic, transport, options, view);
+        // What is read holds it.
+        self.topics.views.release(view);
+        Ok(begun?)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn begin_reading<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        request: &Request<'_>,
+        path_topic: Option<&str>,
+        transport: Transport,
+        options: Options,
+        view: u32,
     ) -> Result<Option<Wait>, &'static str> {
         let (query, last_event_id) = (request.query, request.headers.last_event_id);
         let mut room = [0; topic::TOPIC_BYTES_MAX];
@@ -98,7 +118,8 @@ impl Shard {
                 self.refuse_request(driver, slot, Refusal::Full, ends);
                 return None;
             }
-            let reading = self.readings.insert(Reading::new(transport, kept));
+            self.topics.views.hold_too(view);
+            let reading = self.readings.insert(Reading::new(transport, kept, view));
             self.exchange(slot).reading = u32::try_from(reading).expect("fewer than 2^32");
             match transport {
                 Transport::Stream(_) if !self.give_what_was_shown(slot) => {
@@ -151,7 +172,7 @@ impl Shard {
     pub(in crate::shard) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut plan = std::mem::take(&mut self.scratch.plan);
         while let Some(reading) = self.reading_if_any(slot) {
-            let (span, order) = (reading.plan.span(), reading.step);
+            let (span, order, view) = (reading.plan.span(), reading.step, reading.view);
             plan.clear();
             plan.extend_from_slice(driver.memory().bytes(span.part(0, span.len.min(plan::RECORD_BYTES_MAX))));
             let Some(step) = plan::first(&plan) else {
@@ -169,7 +190,7 @@ impl Shard {
             let manner = self.manner(topic, conflate, every_ms);
             // What is not simply all of one log has to be counted.
             let counted = several || manner.skips();
-            let wish = Wish { topic, since: Some(since), manner, counted, token: "" };
+            let wish = Wish { topic, since: Some(since), manner, view, counted, token: "" };
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
                     let first = self.slots.connections[slot as usize].first;
@@ -222,6 +243,8 @@ impl Shard {
             let subscriber = &log.subscribers[place.index as usize];
             let epoch = self.topics.topic(log.topic).epoch;
             let seq = match subscriber.flags & AWAY {
+                // What came behind it was nothing for it.
+                0 if subscriber.next == log.chain.next() => self.topics.topic(log.topic).head,
                 0 => log.chain.number_before(&self.store, driver.memory(), subscriber.next),
                 _ => subscriber.next,
             };

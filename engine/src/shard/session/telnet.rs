@@ -75,7 +75,14 @@ impl Shard {
                 }
                 self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Ndjson, Coding::Plain);
                 let manner = self.manner(rest, None, None);
-                let wish = Wish { topic: rest, since: None, manner, counted: false, token: rest };
+                let wish = Wish {
+                    topic: rest,
+                    since: None,
+                    manner,
+                    view: crate::shard::dialect::view::ALL,
+                    counted: false,
+                    token: rest,
+                };
                 self.order_subscription(driver, slot, wish)
             }
             "UNSUB" => {

@@ -7,7 +7,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::refusal::Refusal;
-use crate::shard::rules::LagPolicy;
+use crate::shard::rules::{LagPolicy, Mode};
 use crate::shard::sending::{SEND_BYTES_MAX, send};
 use crate::shard::slot::connection::{Connection, Life, Waiting};
 use crate::shard::topic::replay::Whereabouts;
@@ -309,7 +309,12 @@ impl Shard {
     /// Says whether the newest message can be sent to a subscriber from its log, and how many it skips is known.
     fn may_jump(&self, subscription: u32) -> bool {
         let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
-        !log.chain.is_empty() && self.topics.subscriber(subscription).flags & (AWAY | FALLEN) != AWAY
+        let flags = self.topics.subscriber(subscription).flags & (AWAY | FALLEN);
+        match self.topics.topic(log.topic).mode {
+            // The newest of each key counts: the log has to have all that is skipped.
+            Mode::Command => flags == 0 && !log.chain.is_empty(),
+            _ => flags != AWAY && !log.chain.is_empty(),
+        }
     }
 
     /// Sends a run of a log to one subscriber.
@@ -400,6 +405,9 @@ impl Shard {
         let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &self.topics.logs[index as usize];
+        if self.topics.sides.get(log.side as usize).is_some_and(|side| side.notes) {
+            return self.leap(driver, slot, subscription);
+        }
         let epoch = self.topics.topic(log.topic).epoch;
         let (to, subscriber) = (log.chain.next() - 1, log.subscribers[place.index as usize]);
         let skipped = subscriber.pending(to);
@@ -438,7 +446,7 @@ impl Shard {
     }
 
     /// Counts the messages of a subscriber before position `next` as delivered: they stand in the connection's own queue.
-    fn pass_run(&mut self, subscription: u32, next: u64) {
+    pub(in crate::shard) fn pass_run(&mut self, subscription: u32, next: u64) {
         let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let log = &mut self.topics.logs[index as usize];

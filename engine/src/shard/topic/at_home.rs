@@ -67,6 +67,9 @@ impl Shard {
         if self.homes.keeps_rows(index, &self.limits) {
             return self.record_and_relay_value(driver, index, content);
         }
+        if self.homes.is_old_wanted(index) {
+            return self.record_and_relay_change(driver, index, content);
+        }
         let memory = driver.memory_mut();
         let recorded = self.homes.record(index, content, &mut self.store, memory, &self.limits, self.clock.now_ms);
         let Some(seq) = recorded else {
@@ -76,6 +79,28 @@ impl Shard {
         self.stats.published += 1;
         self.hottest.published(topic.hash, self.clock.now_ms);
         Ok((self.relay(index, seq, content, None), seq))
+    }
+
+    /// The same for a topic of which somebody wants to hear what was before.
+    #[inline(never)]
+    fn record_and_relay_change<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        index: u32,
+        content: Content<'_>,
+    ) -> Result<(u32, u64), Reason> {
+        let mut values = std::mem::take(&mut self.values);
+        let had = self.homes.copy_newest(index, (&self.store, driver.memory()), &mut values.old);
+        let kept = driver.memory_mut();
+        let recorded = self.homes.record(index, content, &mut self.store, kept, &self.limits, self.clock.now_ms);
+        let done = recorded.ok_or(Reason::Full).map(|seq| {
+            self.stats.published += 1;
+            self.hottest.published(self.homes.hash_at(index), self.clock.now_ms);
+            (self.relay(index, seq, content, had.then_some(&values.old[..])), seq)
+        });
+        self.values = values;
+        self.homes.remove_if_idle(index);
+        done
     }
 
     /// The same for a topic that keeps values: what changes one is put together with it here.

@@ -1,7 +1,9 @@
 //! What a topic costs: the sums that the documents name, taken from the tables themselves.
 
 use crate::mesh::Name;
+use crate::shard::dialect::view::ALL;
 use crate::shard::dialect::{Coding, Dialect, Shape};
+use crate::shard::rules::Mode;
 use crate::shard::topic::home::Homes;
 use crate::shard::topic::member::{Hearing, Member};
 use crate::shard::topic::topics::{LOOK, NONE, Topics};
@@ -30,8 +32,8 @@ fn a_topic_costs_little() {
         if n >= 20_000 {
             published_most = published_most.max(homes.bytes() / (n + 1));
         }
-        let topic = topics.make(name, 0, false);
-        let log = topics.log_of(topic, dialect);
+        let topic = topics.make(name, 0, false, Mode::Distinct);
+        let log = topics.log_of(topic, dialect, ALL);
         let subscription = topics.join(log, 0, LOOK, 0);
         first = topics.link(first, subscription, n as u32);
         homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live, wants_old: false });
@@ -54,8 +56,8 @@ fn topics_give_back_what_they_took() {
     for n in 0..100_000 {
         let text = text_of(n);
         let name = Name { hash: hash_of(n), text: &text };
-        let (home, topic) = (homes.make(name), topics.make(name, 0, false));
-        let log = topics.log_of(topic, dialect);
+        let (home, topic) = (homes.make(name), topics.make(name, 0, false, Mode::Distinct));
+        let log = topics.log_of(topic, dialect, ALL);
         homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live, wants_old: false });
         all.push((home, topic, log, topics.join(log, 0, LOOK, 0)));
     }

@@ -9,6 +9,7 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::dialect::Dialect;
 use crate::shard::dialect::encode::Effort;
+use crate::shard::dialect::view::{Known, Shaped};
 use crate::shard::sending::Round;
 use crate::shard::topic::chain::WIDE_MARK_BYTES;
 use crate::shard::topic::topics::{AWAY, BEHIND, CONFLATE, FALLEN, FrameLog, LOOK, NONE, PACED, Topics};
@@ -46,45 +47,112 @@ impl Shard {
         content: Content<'_>,
         old: Option<&[u8]>,
     ) {
-        let _ = old;
         let topic = self.topics.topic_mut(id);
         // A ring keeps the order, and of what did not fit into it the home has told: nothing is missing between the two.
         assert!(seq > topic.head, "messages of a topic come in the order of their numbers");
         topic.head = seq;
         let (epoch, mut index) = (topic.epoch, topic.logs);
         while index != NONE {
-            let FrameLog { dialect, gauge, next: following, .. } = self.topics.logs[index as usize];
-            let message = message_of(&self.topics, id, dialect, epoch, seq, content);
-            let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
-            let len = self.encoder.measure(dialect, &message, effort) as u32;
-            self.work.spend(self.encoder.cost_ns);
-            match self.make_frame(driver, index, seq, len) {
-                Some(place) => {
-                    let message = message_of(&self.topics, id, dialect, epoch, seq, content);
-                    self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
-                    if let Some(gauge) = self.topics.gauges.get_mut(gauge as usize) {
-                        gauge.appended += self.encoder.plain_bytes;
-                        gauge.packed += u64::from(len);
-                    }
-                }
-                // No memory at all: everybody who reads here asks the home's history instead.
+            let FrameLog { side, next: following, .. } = self.topics.logs[index as usize];
+            index = if side == NONE {
+                self.append(driver, id, index, Cursor { epoch, seq }, content);
+                following
+            } else {
+                self.append_views(driver, id, index, Cursor { epoch, seq }, content, old)
+            };
+        }
+    }
+
+    /// Appends a message to logs of one view, as that wants it, which is found out once; returns the log behind them.
+    #[inline(never)]
+    fn append_views<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        id: u32,
+        first: u32,
+        cursor: Cursor,
+        content: Content<'_>,
+        old: Option<&[u8]>,
+    ) -> u32 {
+        let view = self.topics.view_of(first);
+        let mut shaping = std::mem::take(&mut self.shaping);
+        let views = std::mem::take(&mut self.topics.views);
+        let topic = self.topics.topic(id);
+        let known = Known { table: topic.mode.is_table(), old, fresh: false };
+        self.work.spend_on(content.payload.len() + old.map_or(0, <[u8]>::len));
+        let shaped = views.shape(view, self.topics.name(id).text, content, known, &mut shaping);
+        let mut index = first;
+        while index != NONE && self.topics.view_of(index) == view {
+            let FrameLog { side, next: following, ref subscribers, unresolved, .. } = self.topics.logs[index as usize];
+            let readers = subscribers.len() as u64 - u64::from(unresolved);
+            match shaped {
                 None => {
-                    reach(Mark::LogWithoutMemory);
-                    self.let_fall(driver, index, u64::MAX);
-                    self.topics.logs[index as usize].chain.skip(&mut self.store, 1, seq);
+                    self.stats.owed = self.stats.owed.wrapping_add(readers);
+                    self.stats.filtered = self.stats.filtered.wrapping_add(readers);
                 }
-            }
-            let log = &mut self.topics.logs[index as usize];
-            log.appended_tick = self.clock.tick;
-            self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
-            log.pending = log.subscribers.len() as u32;
-            if !std::mem::replace(&mut log.queued, true) {
-                self.sending.dirty.push_back(Round::new(index, content.at_us, self.clock.now_us));
-            }
-            if self.topics.gauges.get(gauge as usize).is_some_and(|gauge| gauge.appended >= gauge.look_at) {
-                self.look_for_long_streams(index);
+                Some(shaped) => {
+                    if side != NONE {
+                        self.note(driver, index, cursor.seq, shaped);
+                    }
+                    self.append(driver, id, index, cursor, shaped.step);
+                }
             }
             index = following;
+        }
+        self.topics.views = views;
+        self.shaping = shaping;
+        index
+    }
+
+    /// Notes what a log knows of a message. Without memory for that nothing is known of any: what is sent by what is known is sent
+    /// otherwise then.
+    fn note<D: Driver>(&mut self, driver: &mut D, log: u32, seq: u64, shaped: Shaped<'_>) {
+        let hash = self.hash_topic(shaped.whole.key);
+        self.topics.trim_side(log, &mut self.store, driver.memory());
+        let Some(side) = self.topics.sides.get_mut(self.topics.logs[log as usize].side as usize) else { return };
+        if !side.notes {
+            return;
+        }
+        let kept = (&mut self.store, driver.memory_mut());
+        if !side.note(kept, seq, hash, shaped.whole, shaped.before) {
+            side.clear(&mut self.store);
+        }
+    }
+
+    /// Appends a message to one log, encoded.
+    #[inline(always)]
+    fn append<D: Driver>(&mut self, driver: &mut D, id: u32, index: u32, cursor: Cursor, content: Content<'_>) {
+        let Cursor { epoch, seq } = cursor;
+        let FrameLog { dialect, gauge, .. } = self.topics.logs[index as usize];
+        let message = message_of(&self.topics, id, dialect, epoch, seq, content);
+        let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
+        let len = self.encoder.measure(dialect, &message, effort) as u32;
+        self.work.spend(self.encoder.cost_ns);
+        match self.make_frame(driver, index, seq, len) {
+            Some(place) => {
+                let message = message_of(&self.topics, id, dialect, epoch, seq, content);
+                self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
+                if let Some(gauge) = self.topics.gauges.get_mut(gauge as usize) {
+                    gauge.appended += self.encoder.plain_bytes;
+                    gauge.packed += u64::from(len);
+                }
+            }
+            // No memory at all: everybody who reads here asks the home's history instead.
+            None => {
+                reach(Mark::LogWithoutMemory);
+                self.let_fall(driver, index, u64::MAX);
+                self.topics.logs[index as usize].chain.skip(&mut self.store, 1, seq);
+            }
+        }
+        let log = &mut self.topics.logs[index as usize];
+        log.appended_tick = self.clock.tick;
+        self.stats.owed = self.stats.owed.wrapping_add((log.subscribers.len() as u64) - u64::from(log.unresolved));
+        log.pending = log.subscribers.len() as u32;
+        if !std::mem::replace(&mut log.queued, true) {
+            self.sending.dirty.push_back(Round::new(index, content.at_us, self.clock.now_us));
+        }
+        if self.topics.gauges.get(gauge as usize).is_some_and(|gauge| gauge.appended >= gauge.look_at) {
+            self.look_for_long_streams(index);
         }
     }
 

@@ -12,7 +12,7 @@ mod seen;
 
 pub(in crate::shard) use dump::Came;
 pub(in crate::shard) use restore::Restoring;
-pub(in crate::shard) use rows::Valued;
+pub(in crate::shard) use rows::{Taken, Valued};
 
 use crate::io::memory::Memory;
 use crate::mesh::{Content, Lost, Name, Standing, Start};
@@ -65,6 +65,8 @@ pub(in crate::shard) struct Home {
     listed: bool,
     /// It came from a snapshot, and its readers may be on their way.
     awaited: bool,
+    /// A shard of its audience hears what was before with each message.
+    wants_old: bool,
 }
 
 impl Home {
@@ -328,6 +330,7 @@ impl Homes {
             newer: NONE,
             listed: false,
             awaited: false,
+            wants_old: false,
         };
         self.all_bytes += home.cost();
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");
@@ -398,8 +401,33 @@ impl Homes {
     pub(in crate::shard) fn wants_old(&mut self, index: u32, shard: usize, id: u32, generation: u32) {
         let Some(home) = self.homes.get_mut(index as usize) else { return };
         for member in &mut home.members[..] {
+            home.wants_old = true;
             member.wants_old |= (member.shard as usize, member.id, member.generation) == (shard, id, generation);
         }
+    }
+
+    /// Says whether any shard hears what was before with each message.
+    #[must_use]
+    pub(in crate::shard) fn is_old_wanted(&self, index: u32) -> bool {
+        self.homes[index as usize].wants_old
+    }
+
+    /// Copies the newest payload, if it is text and remembered; says whether it is.
+    #[must_use]
+    pub(in crate::shard) fn copy_newest(
+        &self,
+        index: u32,
+        (store, memory): (&Store, &Memory),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let home = &self.homes[index as usize];
+        out.clear();
+        if home.history.is_empty() {
+            return false;
+        }
+        let newest = home.content(store, memory, home.history.next() - 1);
+        out.extend_from_slice(newest.payload);
+        newest.text
     }
 
     /// Takes a shard out of the audience of a home, if it stands there for this life of its topic; forgets a home that is idle then.
@@ -409,6 +437,7 @@ impl Homes {
         if let Some(place) = home.members.iter().position(is_it) {
             self.list_bytes -= home.members.bytes();
             home.members.swap_remove(place);
+            home.wants_old = home.members.iter().any(|member| member.wants_old);
             self.list_bytes += home.members.bytes();
             if home.members.is_empty() {
                 self.read_bytes -= home.cost();

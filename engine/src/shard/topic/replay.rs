@@ -16,6 +16,7 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::dialect::encode::Effort;
+use crate::shard::dialect::view::{ALL, Known};
 use crate::shard::slot::connection::Waiting;
 use crate::shard::topic::topics::{AWAY, BEHIND, FALLEN, NONE, REPLAYING, Topics, UNRESOLVED};
 
@@ -130,6 +131,11 @@ impl Shard {
             }
         }
         if let Some(lost) = lost {
+            // All that there is follows, and whoever is told so begins anew.
+            let topic = self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize].topic;
+            let table = self.topics.topic(topic).mode.is_table();
+            let place = &mut self.topics.subscriptions[subscription as usize];
+            (place.fresh, place.awaits_end) = (true, table);
             let reason = match (unresolved, lost.epoch_changed) {
                 (true, true) => GapReason::Epoch,
                 (true, false) => GapReason::Expired,
@@ -229,8 +235,41 @@ impl Shard {
         }
     }
 
-    /// Encodes a message into the connection's own queue; says false if there is no memory.
+    /// Encodes a message into the connection's own queue, if it is of the view that is wanted; says false if there is no memory.
     fn queue_message<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        subscription: u32,
+        seq: u64,
+        content: Content<'_>,
+    ) -> bool {
+        let place = &self.topics.subscriptions[subscription as usize];
+        let (log, fresh) = (&self.topics.logs[place.log as usize], place.fresh);
+        let (view, topic) = (self.topics.view_of(place.log), log.topic);
+        let table = self.topics.topic(topic).mode.is_table();
+        if view == ALL && !(table && fresh) {
+            return self.queue_content(driver, slot, subscription, seq, content);
+        }
+        let mut shaping = std::mem::take(&mut self.shaping);
+        self.work.spend_on(content.payload.len());
+        let known = Known { table, old: None, fresh: table && fresh };
+        let views = std::mem::take(&mut self.topics.views);
+        let shaped = views.shape(view, self.topics.name(topic).text, content, known, &mut shaping);
+        self.topics.views = views;
+        let queued = match shaped {
+            Some(shaped) => self.queue_content(driver, slot, subscription, seq, shaped.whole),
+            None => {
+                self.topics.subscriber_mut(subscription).pass_away(seq);
+                self.stats.filtered = self.stats.filtered.wrapping_add(1);
+                true
+            }
+        };
+        self.shaping = shaping;
+        queued
+    }
+
+    fn queue_content<D: Driver>(
         &mut self,
         driver: &mut D,
         slot: Slot,
@@ -262,6 +301,15 @@ impl Shard {
         let Some(active) = self.slots.active_if_any(slot) else { return };
         let waits = active.waiting == Waiting::Answer && self.goes_on_after_replay(slot);
         if all {
+            self.topics.subscriptions[subscription as usize].fresh = false;
+        }
+        if all && std::mem::take(&mut self.topics.subscriptions[subscription as usize].awaits_end) {
+            self.snapshot_ends(driver, slot, subscription);
+            if !self.slots.connections[slot as usize].is_subscriber() {
+                return; // No memory for that: the connection and its subscriptions are gone.
+            }
+        }
+        if all {
             // If the log begins further on, there is more to ask for.
             self.topics.subscriber_mut(subscription).flags &= !REPLAYING;
             match self.whereabouts(driver, subscription) {
@@ -275,6 +323,15 @@ impl Shard {
         if waits {
             self.go_on(driver, slot);
         }
+    }
+
+    /// What there was of a topic with values has come.
+    fn snapshot_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32) {
+        let topic = self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize].topic;
+        let (epoch, seq) = (self.topics.topic(topic).epoch, self.topics.subscriber(subscription).next);
+        let mut room = [0; TOPIC_BYTES_MAX];
+        let name = copied(self.topics.name(topic).text, &mut room);
+        self.tell_end_of_snapshot(driver, slot, name, Cursor { epoch, seq });
     }
 
     /// Turns a subscriber that its frame log cannot serve any more to the home's history.
@@ -321,12 +378,16 @@ impl Shard {
         reason: GapReason,
     ) {
         let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
-        let text = self.topics.name(log.topic).text.as_bytes();
-        let mut name = [0; TOPIC_BYTES_MAX];
-        name[..text.len()].copy_from_slice(text);
-        let topic = std::str::from_utf8(&name[..text.len()]).expect("topics are text");
+        let mut room = [0; TOPIC_BYTES_MAX];
+        let topic = copied(self.topics.name(log.topic).text, &mut room);
         self.tell_gap(driver, slot, subscription, &Gap { topic, from, to, count, reason });
     }
+}
+
+fn copied<'o>(text: &str, out: &'o mut [u8; TOPIC_BYTES_MAX]) -> &'o str {
+    let out = &mut out[..text.len()];
+    out.copy_from_slice(text.as_bytes());
+    std::str::from_utf8(out).expect("topics are text")
 }
 
 fn message_of<'a>(topics: &'a Topics, subscription: u32, seq: u64, content: Content<'a>) -> Message<'a> {

@@ -8,6 +8,7 @@ use crate::mesh::{Asker, Name, Packet, Start, Ticket};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
+use crate::shard::dialect::view::ALL;
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Connection;
 use crate::shard::slot::wait::{Outcome, Wait};
@@ -52,6 +53,8 @@ pub(in crate::shard) struct Wish<'a> {
     pub since: Option<Since>,
     /// How it wants to be served.
     pub manner: Manner,
+    /// What of it; held by whoever asks.
+    pub view: u32,
     /// What it is sent is counted, for the length of its stream.
     pub counted: bool,
     /// Token of the answer, empty for none.
@@ -68,6 +71,10 @@ impl Shard {
             return Outcome::Wait(Wait::Room(way));
         }
         let known = self.topics.find(name);
+        let (view, views_max) = (wish.view, self.limits.views_max);
+        if view != ALL && known.is_some_and(|topic| self.topics.views_besides(topic, view) >= views_max as usize) {
+            return Outcome::Refused(Refusal::TooManyViews);
+        }
         if !self.has_table_room(slot, if known.is_none() { Some(name.text.len()) } else { None }) {
             return Outcome::Refused(Refusal::Full);
         }
@@ -79,7 +86,8 @@ impl Shard {
             }
             None => {
                 let counted = self.limits.rules.count(wish.topic);
-                let topic = self.topics.make(name, home as u32, counted);
+                let mode = self.limits.rules.mode_of(wish.topic);
+                let topic = self.topics.make(name, home as u32, counted, mode);
                 let generation = self.topics.topic(topic).generation;
                 let joined = self.crossings.links.send(home, &Packet::Join { topic: name, id: topic, generation });
                 assert!(joined, "room was looked for");
@@ -90,12 +98,23 @@ impl Shard {
         // A Leave that was not sent yet need not be sent any more.
         self.topics.topic_mut(topic).leaving = false;
         let dialect = self.slots.connections[slot as usize].dialect;
-        let log = self.topics.log_of(topic, dialect);
+        let log = self.topics.log_of(topic, dialect, wish.view);
+        let table = self.topics.topic(topic).mode.is_table();
+        if self.topics.views.wants_old(wish.view, table) && !self.topics.topic(topic).wants_old {
+            let (topic_name, generation) = (self.topics.name(topic), self.topics.topic(topic).generation);
+            let told = self.crossings.links.send(home, &Packet::WantsOld { topic: topic_name, id: topic, generation });
+            assert!(told, "room was looked for");
+            self.topics.topic_mut(topic).wants_old = true;
+        }
         let mut flags = LOOK | UNRESOLVED | REPLAYING | wish.manner.flags();
         if wish.counted {
             flags |= COUNTED;
         }
         let subscription = self.topics.join(log, slot, flags, wish.manner.every_ms);
+        let since = wish.since.unwrap_or_default();
+        let has_nothing = matches!(since, Since::Latest | Since::Earliest | Since::Last(_));
+        let place = &mut self.topics.subscriptions[subscription as usize];
+        (place.fresh, place.awaits_end) = (has_nothing, table);
         if self.topics.topic(topic).counted {
             self.recount(topic);
         }
@@ -113,7 +132,7 @@ impl Shard {
             self.topics.subscriber_mut(other).flags |= LOOK;
             self.has_news(slot, other);
         }
-        let from = start_of(wish.since.unwrap_or_default());
+        let from = start_of(since);
         let serial = self.next_serial();
         let ticket =
             Ticket { slot, generation, asker: Asker::Connection, word: subscription, serial, token: wish.token };
@@ -266,7 +285,7 @@ impl Shard {
             self.release_later(log);
             return;
         }
-        frame_log.chain.clear(&mut self.store);
+        self.topics.clear_log(log, &mut self.store);
         self.topics.unlink_log(log);
         let frame_log = &mut self.topics.logs[log as usize];
         if frame_log.queued || frame_log.releasing {

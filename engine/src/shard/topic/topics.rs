@@ -19,12 +19,14 @@ use std::num::NonZeroU8;
 
 use crate::mesh::Name;
 use crate::shard::dialect::Dialect;
+use crate::shard::dialect::view::Views;
 use crate::shard::memory::few::Few;
-use crate::shard::memory::pool::Owner;
 use crate::shard::memory::slab::Slab;
+use crate::shard::rules::Mode;
 use crate::shard::topic::chain::Chain;
 use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::places::{Places, half};
+use crate::shard::topic::side::Side;
 pub(in crate::shard) use crate::shard::topic::subscriber::{
     AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, NEWS, PACED, REPLAYING, Subscriber, UNRESOLVED,
 };
@@ -68,6 +70,10 @@ pub(in crate::shard) struct Topic {
     pub(in crate::shard) epoch: u32,
     /// Number of the newest message that has come, once joined: those that come have larger ones.
     pub(in crate::shard) head: u64,
+    /// What its messages are to each other.
+    pub(in crate::shard) mode: Mode,
+    /// Its home was told that it wants to hear what was before.
+    pub(in crate::shard) wants_old: bool,
     /// Its first frame log, or [`NONE`]; there is one per dialect in use, hardly ever more than three.
     pub(in crate::shard) logs: u32,
 }
@@ -79,6 +85,8 @@ pub(in crate::shard) struct FrameLog {
     pub(in crate::shard) topic: u32,
     /// The encoding.
     pub(in crate::shard) dialect: Dialect,
+    /// What is encoded, if not simply all, and what it knows of its messages besides, if that is needed; or [`NONE`].
+    pub(in crate::shard) side: u32,
     /// The topic's next log, or [`NONE`].
     pub(in crate::shard) next: u32,
     /// The frames.
@@ -158,6 +166,10 @@ pub(in crate::shard) struct Subscription {
     order: NonZeroU8,
     /// What its stream is measured by; see [`crate::shard::session::length`].
     pub(in crate::shard) measure: u64,
+    /// Whoever it is of has nothing yet: what it is sent first is all there is.
+    pub(in crate::shard) fresh: bool,
+    /// It is told when all has come that there was.
+    pub(in crate::shard) awaits_end: bool,
 }
 
 impl Subscription {
@@ -187,7 +199,7 @@ pub(in crate::shard) struct Pace {
 /// All topics, logs and subscriptions of a shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Topics {
-    topics: Slab<Topic>,
+    pub(super) topics: Slab<Topic>,
     names: Names,
     by_name: Places,
     generation: u32,
@@ -200,6 +212,10 @@ pub(in crate::shard) struct Topics {
     paces: Slab<Pace>,
     /// What streams are measured by.
     pub(in crate::shard) gauges: Slab<Gauge>,
+    /// What is wanted of topics, besides everything.
+    pub(in crate::shard) views: Views,
+    /// What logs know of their messages.
+    pub(in crate::shard) sides: Slab<Side>,
     /// Memory that lists of subscribers hold.
     list_bytes: u64,
 }
@@ -218,6 +234,8 @@ impl Topics {
             subscriptions: Slab::new(),
             paces: Slab::new(),
             gauges: Slab::new(),
+            views: Views::default(),
+            sides: Slab::new(),
             list_bytes: 0,
         }
     }
@@ -226,7 +244,7 @@ impl Topics {
     #[must_use]
     pub(in crate::shard) fn bytes(&self) -> u64 {
         let entries = self.topics.bytes() + self.logs.bytes() + self.subscriptions.bytes();
-        let few = self.paces.bytes() + self.gauges.bytes();
+        let few = self.paces.bytes() + self.gauges.bytes() + self.views.bytes() + self.sides.bytes();
         entries + few + self.names.bytes() + self.by_name.bytes() + self.by_place.bytes() + self.list_bytes
     }
 
@@ -234,7 +252,7 @@ impl Topics {
     #[must_use]
     pub(in crate::shard) fn used_bytes(&self) -> u64 {
         let entries = self.topics.used_bytes() + self.logs.used_bytes() + self.subscriptions.used_bytes();
-        let few = self.paces.used_bytes() + self.gauges.used_bytes();
+        let few = self.paces.used_bytes() + self.gauges.used_bytes() + self.views.bytes() + self.sides.used_bytes();
         entries + few + self.names.used_bytes() + self.by_name.bytes() + self.by_place.bytes() + self.list_bytes
     }
 
@@ -287,7 +305,7 @@ impl Topics {
     }
 
     /// Makes a topic that is not there yet.
-    pub(in crate::shard) fn make(&mut self, name: Name<'_>, home: u32, counted: bool) -> u32 {
+    pub(in crate::shard) fn make(&mut self, name: Name<'_>, home: u32, counted: bool, mode: Mode) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let topic = Topic {
             hash: name.hash,
@@ -304,6 +322,8 @@ impl Topics {
             batch_last: false,
             epoch: 0,
             head: 0,
+            mode,
+            wants_old: false,
             logs: NONE,
         };
         let index = u32::try_from(self.topics.insert(topic)).expect("fewer topics than 2^32");
@@ -334,73 +354,6 @@ impl Topics {
         debug_assert_eq!(topic.logs, NONE);
         self.names.forget(topic.name);
         self.by_name.remove(half(topic.hash), index);
-    }
-
-    /// Returns the topic's log in a dialect; makes it if need be.
-    pub(in crate::shard) fn log_of(&mut self, topic: u32, dialect: Dialect) -> u32 {
-        let first = self.topics[topic as usize].logs;
-        let mut known = first;
-        while known != NONE {
-            let log = &self.logs[known as usize];
-            if log.dialect == dialect {
-                return known;
-            }
-            known = log.next;
-        }
-        let gauge = match dialect.shape.is_stream() {
-            true => self.gauges.insert(Gauge { appended: 0, packed: 0, look_at: LOOK_BYTES, look: 0 }) as u32,
-            false => NONE,
-        };
-        let log = FrameLog {
-            topic,
-            dialect,
-            next: first,
-            chain: Chain::new(Owner::Log, self.topics[topic as usize].head),
-            subscribers: Few::new(),
-            walk: 0,
-            pending: 0,
-            again: false,
-            behind: 0,
-            unresolved: 0,
-            partials: 0,
-            queued: false,
-            releasing: false,
-            block_bytes: 0,
-            appended_tick: 0,
-            gauge,
-        };
-        let index = u32::try_from(self.logs.insert(log)).expect("fewer logs than 2^32");
-        self.topics[topic as usize].logs = index;
-        index
-    }
-
-    /// Forgets a log that nobody reads, and no queue names.
-    pub(in crate::shard) fn forget_log(&mut self, log: u32) {
-        let log = self.logs.remove(log as usize);
-        if log.gauge != NONE {
-            self.gauges.remove(log.gauge as usize);
-        }
-    }
-
-    /// Returns what the streams of a log are measured by; `None` if it has none.
-    #[must_use]
-    pub(in crate::shard) fn gauge_mut(&mut self, log: u32) -> Option<&mut Gauge> {
-        self.gauges.get_mut(self.logs[log as usize].gauge as usize)
-    }
-
-    /// Takes a log out of its topic's list.
-    pub(in crate::shard) fn unlink_log(&mut self, log: u32) {
-        let FrameLog { topic, next, .. } = self.logs[log as usize];
-        let topic = &mut self.topics[topic as usize];
-        if topic.logs == log {
-            topic.logs = next;
-            return;
-        }
-        let mut before = topic.logs;
-        while self.logs[before as usize].next != log {
-            before = self.logs[before as usize].next;
-        }
-        self.logs[before as usize].next = next;
     }
 
     /// Returns a subscriber by its subscription.
@@ -543,6 +496,8 @@ impl Topics {
             pace: NONE,
             order: NonZeroU8::MIN,
             measure: 0,
+            fresh: false,
+            awaits_end: false,
         };
         let subscription =
             u32::try_from(self.subscriptions.insert(subscription)).expect("fewer subscriptions than 2^32");
@@ -641,54 +596,4 @@ impl Topics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shard::dialect::{Coding, Shape};
-
-    /// However many topics a connection has, each is found by its name, and no other: subscriptions that come and go in any
-    /// order, on several connections, are those of plain lists; the table holds those of connections with many, and nothing
-    /// else. (Finding one used to cost a look at each.)
-    #[test]
-    fn like_plain_lists() {
-        let mut topics = Topics::new();
-        let ids: Vec<u32> = (0..40u64)
-            .map(|n| topics.make(Name { hash: n.wrapping_mul(0x9E37_79B9_7F4A_7C15), text: "t" }, 0, false))
-            .collect();
-        let dialect = Dialect::new(Shape::Line, Coding::Plain);
-        let mut lists: Vec<Vec<(u32, u32)>> = vec![Vec::new(); 4];
-        let mut firsts = [NONE; 4];
-        let mut seed = 5u64;
-        let mut entered_max = 0;
-        for _ in 0..20_000 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let dice = (seed >> 33) as usize;
-            let slot = dice % lists.len();
-            let topic = ids[dice / 4 % ids.len()];
-            let others = lists[slot].len() as u32;
-            let known = lists[slot].iter().position(|(other, _)| *other == topic);
-            let found = topics.subscription_of(slot as u32, firsts[slot], others, topic);
-            assert_eq!(found, known.map(|at| lists[slot][at].1));
-            // Towards many in the first half of every thousand, towards few in the other.
-            let grows = dice / 160 % 3 > usize::from((dice / 500).is_multiple_of(2));
-            match known {
-                None if grows => {
-                    let log = topics.log_of(topic, dialect);
-                    let subscription = topics.join(log, slot as u32, LOOK, 0);
-                    firsts[slot] = topics.link(firsts[slot], subscription, others);
-                    lists[slot].push((topic, subscription));
-                }
-                Some(at) if !grows => {
-                    let (_, subscription) = lists[slot].swap_remove(at);
-                    firsts[slot] = topics.unlink(firsts[slot], subscription, others - 1);
-                    topics.leave(subscription);
-                }
-                _ => {}
-            }
-            let many = lists.iter().map(Vec::len).filter(|count| *count > FEW as usize);
-            let entered: usize = many.sum();
-            assert_eq!(topics.entered(), entered);
-            entered_max = entered_max.max(entered);
-        }
-        assert!(entered_max > 20, "the connections never had many: the test is too tame");
-    }
-}
+mod tests;

@@ -297,7 +297,8 @@ impl Shard {
             }
             Asked::Clear => self.order(slot, Order::Clear { topic, expected }),
             Asked::Poll => self.ask_topic(slot, topic, Action::Subscribe, start_of(since)),
-            Asked::Value => self.ask_topic(slot, topic, Action::Subscribe, Start::Latest),
+            // Of many values, the one that changed last.
+            Asked::Value => self.ask_topic(slot, topic, Action::Subscribe, Start::Last(1)),
         };
         match outcome {
             Outcome::Wait(wait) => {

@@ -4,7 +4,10 @@
 //! the transport, once their value makes sense.
 
 use corecast_protocol::http::query;
+use corecast_protocol::line::View;
 use corecast_protocol::percent;
+use corecast_protocol::record::FIELDS_BYTES_MAX;
+use corecast_protocol::selector::SELECTOR_BYTES_MAX;
 
 /// Longest value of an option: no number that is understood has more digits.
 const VALUE_BYTES_MAX: usize = 20;
@@ -37,6 +40,39 @@ impl Options {
             wait_s: wait.map(|wait| u32::try_from(wait).unwrap_or(u32::MAX)),
         })
     }
+}
+
+/// Room for what a query says of a view, decoded.
+#[derive(Debug)]
+pub(in crate::shard) struct ViewRoom {
+    fields: [u8; FIELDS_BYTES_MAX],
+    selector: [u8; SELECTOR_BYTES_MAX],
+}
+
+impl ViewRoom {
+    /// Makes room.
+    #[must_use]
+    pub(in crate::shard) fn new() -> ViewRoom {
+        ViewRoom { fields: [0; FIELDS_BYTES_MAX], selector: [0; SELECTOR_BYTES_MAX] }
+    }
+
+    /// Reads which view a query wants; says what is wrong with it.
+    pub(in crate::shard) fn read<'r>(&'r mut self, query: &str) -> Result<View<'r>, &'static str> {
+        let delta = switch(query, "delta").ok_or("delta is 1 (or true) or 0 (or false)")?.unwrap_or(false);
+        let decoded = |name, room: &'r mut [u8], wrong| match query::value(query, name) {
+            None => Ok(None),
+            Some(value) => percent::decode(value, room, true).map(Some).map_err(|_| wrong),
+        };
+        let fields = decoded("fields", &mut self.fields, "fields is too long, or not percent-encoded as it should be")?;
+        let selector =
+            decoded("where", &mut self.selector, "where is too long, or not percent-encoded as it should be")?;
+        Ok(View { fields, selector, delta })
+    }
+}
+
+/// Says whether a query wants anything else than everything, whole.
+pub(in crate::shard) fn has_view(query: &str) -> bool {
+    ["fields", "where", "delta"].iter().any(|name| query::value(query, name).is_some())
 }
 
 /// Reads a switch, if there is one; its name alone means yes. None if the value makes no sense.

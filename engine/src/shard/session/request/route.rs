@@ -23,7 +23,7 @@ use crate::shard::session::reading::Transport;
 use crate::shard::session::request::answer::{Answer, JSON, TEXT, ok};
 use crate::shard::session::request::asset;
 use crate::shard::session::request::exchange::Asked;
-use crate::shard::session::request::options::Options;
+use crate::shard::session::request::options::{self, Options};
 use crate::shard::session::request::origin;
 use crate::shard::session::subscribing;
 use crate::shard::slot::wait::Wait;
@@ -209,6 +209,18 @@ impl Shard {
             return Ok(());
         }
         let what = match (transport, name) {
+            (Transport::Value, _) if options::has_view(request.query) => {
+                self.answer_error(
+                    driver,
+                    slot,
+                    400,
+                    "value is the payload as it is: it has no fields, where or delta",
+                    false,
+                );
+                return Ok(());
+            }
+            // What is wanted of it, its logs know.
+            (Transport::Poll, Some(_)) if options::has_view(request.query) => None,
             (Transport::Poll, Some(name)) => Some((Asked::Poll, name)),
             (Transport::Value, Some(name)) => Some((Asked::Value, name)),
             (Transport::Value, None) => {
@@ -245,7 +257,7 @@ impl Shard {
             match self.begin_subscriber(driver, slot, request, name, transport, options) {
                 Ok(None) => {}
                 Ok(Some(wait)) => return Err(Detour::Wait(wait)),
-                Err(text) => self.answer_error(driver, slot, 400, text, false),
+                Err(text) => self.answer_error(driver, slot, 400, &text, false),
             }
         }
         Ok(())

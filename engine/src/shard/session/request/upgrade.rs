@@ -14,7 +14,7 @@ use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::refusal::Refusal;
 use crate::shard::session::request::answer::{Answer, JSON};
-use crate::shard::session::request::options::Options;
+use crate::shard::session::request::options::{Options, ViewRoom};
 use crate::shard::session::request::origin;
 use crate::shard::session::request::route::{NAMED_TWICE, names_topics, since};
 use crate::shard::session::traits::Session;
@@ -160,10 +160,28 @@ impl Shard {
                 return used;
             }
         };
+        let mut room = ViewRoom::new();
+        let view = match room.read(request.query) {
+            // Payloads alone cannot say that they are changes.
+            Ok(wanted) if wanted.delta => {
+                Err("a raw WebSocket has payloads only, and none of them says that it is a delta".to_owned())
+            }
+            Ok(wanted) => self.topics.views.hold(&wanted).map_err(|wrong| wrong.to_string()),
+            Err(text) => Err(text.to_owned()),
+        };
+        let view = match view {
+            Ok(view) => view,
+            Err(text) => {
+                self.answer_error(driver, slot, 400, &text, true);
+                return used;
+            }
+        };
         let manner = self.manner(topic, conflate, every_ms);
-        let wish = Wish { topic, since: Some(since), manner, counted: false, token: "" };
+        let wish = Wish { topic, since: Some(since), manner, view, counted: false, token: "" };
         self.slots.connections[slot as usize].dialect = upgrade.dialect();
-        match self.order_subscription(driver, slot, wish) {
+        let outcome = self.order_subscription(driver, slot, wish);
+        self.topics.views.release(view);
+        match outcome {
             Outcome::Done => {}
             Outcome::Wait(wait) => {
                 self.read_head_again(slot, wait);

@@ -198,6 +198,7 @@ fn rules_change() {
     let number = world.homes.record(world.index, content, &mut world.store, &mut world.memory, &plain, 0);
     assert_eq!((number, world.homes.has_rows(world.index)), (Some(2), false));
     assert_eq!(world.homes.home(world.index).content(&world.store, &world.memory, 2).payload, b"x");
+    world.said.insert(2, Table::new());
     world.homes.rules_changed();
     assert_eq!(world.order(Op::Put, "k", "w"), Ok(Valued::Recorded(3, false)));
     assert_eq!(world.read(Start::Latest, Table::new()).0, Table::from([("k".into(), "w".into())]));
