@@ -88,6 +88,8 @@ pub struct GrantLimits {
     pub publish_bytes: Option<u32>,
     /// Topics made in a second by its subject, or by each connection, if it has none.
     pub topic_rate: Option<u32>,
+    /// Bytes a second that each connection is sent.
+    pub bandwidth: Option<u32>,
 }
 
 impl GrantLimits {
@@ -104,10 +106,11 @@ impl GrantLimits {
             "publish-rate" => &mut self.publish_rate,
             "publish-bytes" => &mut self.publish_bytes,
             "topic-rate" => &mut self.topic_rate,
+            "bandwidth" => &mut self.bandwidth,
             // One that is misspelt would bound nothing.
             _ => {
                 return Err("limits are connections, subscriptions, subscriptions-per-subject, publish-rate, \
-                            publish-bytes and topic-rate");
+                            publish-bytes, topic-rate and bandwidth");
             }
         };
         if number == 0 {

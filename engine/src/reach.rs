@@ -36,6 +36,10 @@ macro_rules! marks {
 }
 
 marks! {
+    /// A connection has been sent as much as it wants for now.
+    HeldBack,
+    /// More messages wait for a subscriber than it wants to wait, and the oldest are dropped.
+    QueueCut,
     /// A subscriber is sent the newest of each key that it has coming, or one change in place of several.
     Leapt,
     /// Another one leaps from the same place to the same place.

@@ -59,6 +59,10 @@ fn commands_are_read() {
         ("PING", Command::Ping { token: None }),
         ("PING abc", Command::Ping { token: Some("abc") }),
         ("PING\n", Command::Ping { token: None }),
+        ("SET bandwidth=8000 id=7", Command::Set { bandwidth: 8000, id: Some("7") }),
+        ("SET id=7 bandwidth=0\r", Command::Set { bandwidth: 0, id: Some("7") }),
+        ("STAT", Command::Stat { token: None }),
+        ("STAT x", Command::Stat { token: Some("x") }),
         (&long, Command::Ping { token: Some(&long_token) }),
     ];
     for (text, command) in rows {
@@ -145,6 +149,11 @@ fn wrong_commands_are_told_with_their_token() {
         (&long_header, BadCommand, Some("t")),
         (&long_sub, BadCommand, Some("t")),
         ("SUB a delta=2 id=t", BadCommand, Some("t")),
+        ("SET id=t", BadCommand, Some("t")),
+        ("SET bandwidth=x id=t", BadCommand, Some("t")),
+        ("SET bandwidth=4294967296 id=t", BadCommand, Some("t")),
+        ("SET speed=1 id=t", BadCommand, Some("t")),
+        ("STAT a b", BadCommand, Some("a")),
         ("SUB a delta delta=0 id=t", BadCommand, Some("t")),
         ("SUB a fields=a fields=b id=t", BadCommand, Some("t")),
         ("SUB a where=%zz id=t", BadCommand, Some("t")),
@@ -225,6 +234,9 @@ fn keys_are_read_by_clients() {
         let expected = ServerLine::Msg { topic: "a", cursor: CURSOR, event, key, op, payload: b"x" };
         assert_eq!(line::parse_server(&mut text.to_vec()), Ok(expected));
     }
+    let stat = line::Stat { waiting: 5, messages: 2, blocked: true, bandwidth: 9 };
+    let text = b"STAT t waiting=5 messages=2 blocked=1 bandwidth=9 later=1";
+    assert_eq!(line::parse_server(&mut text.to_vec()), Ok(ServerLine::Stat { token: Some("t"), stat }));
     let eos = ServerLine::Eos { topic: "a b", cursor: CURSOR };
     assert_eq!(line::parse_server(&mut b"EOS a%20b 1a2b3c4d-17".to_vec()), Ok(eos));
     for wrong in ["MSG a 1a2b3c4d-17 key=\nx", "MSG a 1a2b3c4d-17 op=x\nx", "EOS a", "EOS a x", "EOS a 1a2b3c4d-17\nx"]

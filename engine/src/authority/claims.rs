@@ -244,7 +244,7 @@ mod tests {
                 "publish": ["rooms/+/{sub}", "drafts/user-{sub}"], "subscribe": ["#"],
                 "limits": {
                     "connections": 3, "subscriptions": 10, "subscriptions-per-subject": 20,
-                    "publish-rate": 5, "publish-bytes": 99_999_999_999_u64, "topic-rate": 2,
+                    "publish-rate": 5, "publish-bytes": 99_999_999_999_u64, "topic-rate": 2, "bandwidth": 8000,
                 },
                 "payload": "not ours",
             },
@@ -261,6 +261,7 @@ mod tests {
             publish_rate: Some(5),
             publish_bytes: Some(u32::MAX),
             topic_rate: Some(2),
+            bandwidth: Some(8000),
         };
         assert_eq!(grant.limits, limits);
     }

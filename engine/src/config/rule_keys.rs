@@ -155,6 +155,15 @@ pub const RULE_KEYS: &[RuleKey] = &[
         set: |t, text| small_size(text, 1024, 1 << 30).map(|v| t.row_bytes = Some(v)),
         show: |t| t.row_bytes.map(|v| units::size_text(v.into())),
     },
+    RuleKey {
+        key: "rate",
+        example: "\"64k\"",
+        default: Some("0"),
+        help: "Bytes a second that one subscription is sent at most, whatever it asks for; 0: no limit",
+        kind: Kind::One,
+        set: |t, text| small_size(text, 0, 1 << 30).map(|v| t.rate = Some(v)),
+        show: |t| t.rate.map(|v| units::size_text(v.into())),
+    },
 ];
 
 const MODES: &[(&str, Mode)] =

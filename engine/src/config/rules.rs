@@ -278,6 +278,7 @@ record = \"command\"
 key = \"a.b\"
 rows = 7
 rows-bytes = \"2k\"
+rate = \"8k\"
 
 [[topics]]
 match = \"prices/eur\"
@@ -293,7 +294,7 @@ conflate = false
     #[test]
     fn rules_are_read() {
         let problems = read("quotes", FILE).unwrap_err();
-        assert!(problems[0].starts_with("FILE:27: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
+        assert!(problems[0].starts_with("FILE:28: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
         let loaded = read("fine", &FILE.replace("\"+\"", "\"a\"")).unwrap();
         let rules = &loaded.config.rules;
         assert_eq!(rules.written().len(), 3);
@@ -312,6 +313,7 @@ conflate = false
             key: Some("a.b".into()),
             rows: Some(7),
             row_bytes: Some(2048),
+            rate: Some(8192),
         };
         assert_eq!(*rules.of("prices/usd"), all);
         let eur = Terms { lag: Some(LagPolicy::Replay), history_messages: Some(0), ..all.clone() };
@@ -442,7 +444,7 @@ match = \"ok\"
             words.join(" ")
         };
         assert!(line("lag").starts_with("lag = \"replay\" # match = \"prices/eur\", "), "{said}");
-        assert!(line("lag").ends_with(":23") && line("history-messages").ends_with(":24"), "{said}");
+        assert!(line("lag").ends_with(":24") && line("history-messages").ends_with(":25"), "{said}");
         assert!(line("every").starts_with("every = 100 # match = \"prices/#\", "), "{said}");
         let short = terms(&loaded.config, "prices/eur");
         let of =

@@ -8,7 +8,8 @@ use super::grant::table::NOBODY;
 use super::slot::connection::{Active, Connection, Life, Waiting};
 use super::topic::home::Home;
 use super::topic::topics::{
-    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, NEWS, NONE, PACED, REPLAYING, Subscription, Topic, UNRESOLVED,
+    AWAY, BEHIND, CONFLATE, ENOUGH, FALLEN, FEW, LOOK, METERED, NEWS, NONE, PACED, REPLAYING, Subscription, Topic,
+    UNRESOLVED,
 };
 use crate::io::driver::Slot;
 use crate::mesh::Shards;
@@ -343,7 +344,7 @@ impl Shard {
                 let connection = &self.slots.connections[subscriber.slot as usize];
                 let own =
                     self.slots.actives.get(connection.active as usize).is_some_and(|active| !active.queue.is_empty());
-                let free = subscriber.flags & (CONFLATE | PACED | AWAY | ENOUGH) == 0
+                let free = subscriber.flags & (CONFLATE | PACED | METERED | AWAY | ENOUGH) == 0
                     && connection.is_subscriber()
                     && !(connection.blocked || own || self.slots.is_closing(subscriber.slot));
                 tell(Standing {

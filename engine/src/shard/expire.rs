@@ -22,7 +22,7 @@ const HOMES_PER_LOOK: usize = 16;
 impl Shard {
     /// Does what is due; says whether anything was.
     pub(super) fn expire<D: Driver>(&mut self, driver: &mut D) -> bool {
-        let mut worked = self.expire_paced();
+        let mut worked = self.expire_paced() | self.expire_metered();
         worked |= self.retry();
         if self.trust.asking.next_deadline().is_some() {
             worked |= self.expire_verdicts(driver);
@@ -112,7 +112,7 @@ impl Shard {
             // The subscription may be another one by now: then its connection is looked at for nothing.
             if let Some(place) = self.topics.subscriptions.get(subscription as usize) {
                 let slot = place.slot;
-                let hour = |pace: &Pace| pace.waits_for == due_ms && pace.every_ms >= 3_600_000;
+                let hour = |pace: &Pace| pace.waits_for == due_ms && pace.speed.every_ms >= 3_600_000;
                 reach(if self.topics.pace(subscription).is_some_and(hour) { Mark::HourOver } else { Mark::PaceOver });
                 self.has_news(slot, subscription);
                 self.slots.make_ready(slot);

@@ -466,16 +466,17 @@ impl Shard {
     ///
     /// Only for a connection that has nothing to send and did not send in this submit: otherwise both would send.
     fn look_no_more(&mut self, slot: Slot) {
-        use topic::topics::{AWAY, CONFLATE, ENOUGH, LOOK, PACED};
+        use topic::topics::{AWAY, CONFLATE, ENOUGH, LOOK, METERED, PACED};
         let connection = &self.slots.connections[slot as usize];
-        let busy = connection.active != NONE || connection.blocked || connection.partial != NONE;
+        let metered = !self.slots.meters.is_empty() && self.slots.meters.contains_key(&slot);
+        let busy = connection.active != NONE || connection.blocked || connection.partial != NONE || metered;
         // The walk knows nothing of cursors that are told behind the messages.
         if connection.subscriptions != 1 || busy || connection.dialect.shape.is_shared() {
             return;
         }
         let first = connection.first;
         let subscriber = self.topics.subscriber_mut(first);
-        if subscriber.flags & (CONFLATE | PACED | AWAY | ENOUGH) == 0 {
+        if subscriber.flags & (CONFLATE | PACED | METERED | AWAY | ENOUGH) == 0 {
             subscriber.flags &= !LOOK;
         }
     }

@@ -92,6 +92,8 @@ pub struct Terms {
     pub rows: Option<u32>,
     /// Bytes that their values may have at most.
     pub row_bytes: Option<u32>,
+    /// Bytes a second that a subscription is sent at most.
+    pub rate: Option<u32>,
 }
 
 /// A row of terms with nothing in it.
@@ -110,6 +112,7 @@ static NOTHING: Terms = Terms {
     key: None,
     rows: None,
     row_bytes: None,
+    rate: None,
 };
 
 impl Terms {
@@ -129,6 +132,7 @@ impl Terms {
         self.key = self.key.take().or_else(|| other.key.clone());
         self.rows = self.rows.or(other.rows);
         self.row_bytes = self.row_bytes.or(other.row_bytes);
+        self.rate = self.rate.or(other.rate);
     }
 }
 

@@ -26,14 +26,16 @@ pub(super) struct Timers {
     pub(super) retrying: BinaryHeap<Reverse<(u64, Slot, u16)>>,
     /// Subscribers with a pace, by the time their next message may be sent.
     pub(super) paced: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Connections with a meter, by the time more may be sent, in milliseconds.
+    pub(super) metered: BinaryHeap<Reverse<(u64, Slot, u16)>>,
 }
 
 impl Timers {
     /// Makes none, for so many slots.
     #[must_use]
     pub(super) fn new(slots_max: u32) -> Timers {
-        let (retrying, paced) = (BinaryHeap::new(), BinaryHeap::new());
-        Timers { wheel: Wheel::new(0, slots_max), due: Vec::new(), retrying, paced }
+        let (retrying, paced, metered) = (BinaryHeap::new(), BinaryHeap::new(), BinaryHeap::new());
+        Timers { wheel: Wheel::new(0, slots_max), due: Vec::new(), retrying, paced, metered }
     }
 
     /// Returns the bytes of memory that they hold besides the wheel.
@@ -42,6 +44,7 @@ impl Timers {
         self.due.capacity() * size_of::<u32>()
             + self.retrying.capacity() * size_of::<(u64, Slot, u16)>()
             + self.paced.capacity() * size_of::<(u64, u32)>()
+            + self.metered.capacity() * size_of::<(u64, Slot, u16)>()
     }
 
     /// Returns when the first of them is due, in microseconds.
@@ -49,6 +52,7 @@ impl Timers {
     pub(super) fn next_us(&mut self) -> Option<u64> {
         let paced_us = self.paced.peek().map(|Reverse((due_ms, _))| *due_ms * 1000);
         let retried_us = self.retrying.peek().map(|Reverse((due_us, ..))| *due_us);
-        earlier(earlier(self.wheel.next_us(), paced_us), retried_us)
+        let metered_us = self.metered.peek().map(|Reverse((due_ms, ..))| *due_ms * 1000);
+        earlier(earlier(earlier(self.wheel.next_us(), paced_us), retried_us), metered_us)
     }
 }

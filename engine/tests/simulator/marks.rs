@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 37] = [
+const IN_SCENES: [(Mark, &str); 39] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -79,6 +79,7 @@ const IN_SCENES: [(Mark, &str); 37] = [
     (Mark::DrainRefuses, "drains.rs"),
     (Mark::DumpedInTurns, "handover.rs"),
     (Mark::Frozen, "handover.rs"),
+    (Mark::HeldBack, "views.rs"),
     (Mark::HistoriesFirst, "standstill.rs"),
     (Mark::JoinedAndLeft, "standstill.rs"),
     (Mark::JoinedLater, "standstill.rs"),
@@ -91,6 +92,7 @@ const IN_SCENES: [(Mark, &str); 37] = [
     (Mark::OverloadRefuses, "overload.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
+    (Mark::QueueCut, "views.rs"),
     (Mark::ReadersWait, "occupancy.rs"),
     (Mark::ReplacedLeft, "views.rs"),
     (Mark::RestoredBehindAHole, "handover.rs"),

@@ -36,6 +36,8 @@ struct View {
     delta: bool,
     conflate: bool,
     every: Option<u32>,
+    /// How fast it wants all.
+    pace: &'static str,
 }
 
 impl View {
@@ -55,6 +57,16 @@ impl View {
             delta: rng.chance(400),
             conflate: rng.chance(300),
             every: rng.chance(200).then(|| rng.pick(&[1, 20, 300])),
+            pace: rng.pick(&[
+                "",
+                "",
+                "",
+                " batch=50",
+                " rate=20000",
+                " queue=3",
+                " queue=1 batch=30",
+                " rate=90000 queue=5",
+            ]),
         }
     }
 
@@ -78,6 +90,7 @@ impl View {
         if self.conflate {
             words.push_str(" conflate");
         }
+        words.push_str(self.pace);
         words
     }
 
@@ -121,6 +134,7 @@ struct Reader {
     seen: Vec<(u64, String, Option<String>)>,
     cursor: Option<String>,
     gaps: usize,
+    bandwidth: u32,
 }
 
 impl Reader {
@@ -138,6 +152,7 @@ impl Reader {
             seen: Vec::new(),
             cursor: None,
             gaps: 0,
+            bandwidth: rng.pick(&[0, 0, 0, 15_000, 200_000]),
         };
         reader.subscribe(stage);
         reader
@@ -145,6 +160,9 @@ impl Reader {
 
     fn subscribe(&mut self, stage: &mut Stage) {
         let since = self.cursor.as_ref().map_or(String::new(), |cursor| format!(" since={cursor}"));
+        if self.bandwidth > 0 {
+            stage.say_text(self.conn, format!("SET bandwidth={}", self.bandwidth).as_bytes());
+        }
         let line = format!("SUB {}{since}{}", self.topic, self.view.words());
         stage.say_text(self.conn, line.as_bytes());
     }
@@ -382,8 +400,8 @@ impl World {
             }
             self.hear_publishers();
         }
-        for _ in 0..120 {
-            self.stage.net.borrow_mut().advance_us(20_000);
+        for _ in 0..400 {
+            self.stage.net.borrow_mut().advance_us(30_000);
             (0..3).for_each(|_| self.stage.turn());
             self.readers.iter_mut().for_each(|reader| reader.read(&mut self.stage, usize::MAX));
             self.hear_publishers();
@@ -474,5 +492,12 @@ fn what_readers_have_is_what_topics_say() {
     }
     println!("{seen} messages, {gaps} gaps, {refused} refused, {changes} conflated");
     assert!(seen > 1000 && gaps > 10 && refused > 10 && changes > 1000, "the test is too tame");
-    marks.reached(&[Mark::Leapt, Mark::LeapShared, Mark::ReplacedLeft, Mark::DeletionForgotten]);
+    marks.reached(&[
+        Mark::Leapt,
+        Mark::LeapShared,
+        Mark::ReplacedLeft,
+        Mark::DeletionForgotten,
+        Mark::HeldBack,
+        Mark::QueueCut,
+    ]);
 }

@@ -46,7 +46,11 @@ impl Client {
             parse_server(message).map_err(|violation| format!("the server said: {text} ({})", violation.text()))?;
         match line {
             ServerLine::Hi { .. } if publishes => self.state = State::Ready,
-            ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Msg { .. } | ServerLine::Eos { .. } => {}
+            ServerLine::Hi { .. }
+            | ServerLine::Pong { .. }
+            | ServerLine::Msg { .. }
+            | ServerLine::Eos { .. }
+            | ServerLine::Stat { .. } => {}
             ServerLine::Ok { token, cursor } => {
                 let index = token.parse().ok().filter(|index| *index < ears.subscriptions.len());
                 let (Some(index), State::Joining(left)) = (index, self.state) else {

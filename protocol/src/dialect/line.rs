@@ -6,7 +6,7 @@
 
 use super::payload::opcode;
 use crate::cursor::Cursor;
-use crate::line::{ErrCode, GapReason};
+use crate::line::{ErrCode, GapReason, Stat};
 use crate::message::{Message, Op};
 use crate::percent::{encode_topic_word, topic_word_len};
 use crate::write::{Overflow, Writer};
@@ -144,6 +144,21 @@ pub fn pong(w: &mut Writer<'_>, token: Option<&str>) {
     if let Some(token) = token {
         w.byte(b' ');
         w.text(token);
+    }
+}
+
+/// Writes `STAT [token] waiting=<bytes> messages=<number> blocked=<0 or 1> bandwidth=<bytes a second>`.
+pub fn stat(w: &mut Writer<'_>, token: Option<&str>, stat: Stat) {
+    w.text("STAT");
+    if let Some(token) = token {
+        w.byte(b' ');
+        w.text(token);
+    }
+    let Stat { waiting, messages, blocked, bandwidth } = stat;
+    let numbers = [waiting, messages, u64::from(blocked), u64::from(bandwidth)];
+    for (name, number) in [" waiting=", " messages=", " blocked=", " bandwidth="].into_iter().zip(numbers) {
+        w.text(name);
+        w.decimal(number);
     }
 }
 

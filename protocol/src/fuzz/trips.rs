@@ -41,6 +41,8 @@ fn write_command(w: &mut Writer<'_>, command: &Command<'_>) {
             w.put(payload);
         }
         Command::Auth { credential, id } => say::auth(w, *credential, *id),
+        Command::Set { bandwidth, id } => say::set_bandwidth(w, *bandwidth, *id),
+        Command::Stat { token } => say::stat(w, *token),
         Command::Ping { token } => say::ping(w, *token),
     }
 }
@@ -62,6 +64,8 @@ fn write_server(w: &mut Writer<'_>, found: &ServerLine<'_>) {
         ServerLine::Ok { token, cursor } => server::ok(w, token, cursor),
         ServerLine::Err { token, code, text } => server::err(w, token, code, text),
         ServerLine::Pong { token } => server::pong(w, token),
+        // A token may look like a number of it.
+        ServerLine::Stat { token, stat } => server::stat(w, token, stat),
         ServerLine::Bye { code, text } => server::bye(w, code, text),
     }
 }

@@ -65,6 +65,18 @@ pub enum Command<'a> {
         /// The token for the answer, if one is wanted.
         id: Option<&'a str>,
     },
+    /// Change how the connection is served, from now on.
+    Set {
+        /// Bytes a second that it is sent; 0 is no limit of its own.
+        bandwidth: u32,
+        /// The token for the answer, if one is wanted.
+        id: Option<&'a str>,
+    },
+    /// Say how the connection is doing.
+    Stat {
+        /// What the answer repeats.
+        token: Option<&'a str>,
+    },
     /// Answer with a pong.
     Ping {
         /// What the pong repeats.
@@ -165,6 +177,8 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
             let kind = if words.key { Kind::Key } else { Kind::Token };
             Command::Auth { credential: Credential { kind, secret }, id }
         }
+        Verb::Set => Command::Set { bandwidth: words.bandwidth.unwrap_or(0), id },
+        Verb::Stat => Command::Stat { token: id },
         Verb::Ping => Command::Ping { token: id },
     })
 }
@@ -180,6 +194,8 @@ enum Verb {
     Unsub,
     Pub,
     Auth,
+    Set,
+    Stat,
     Ping,
 }
 
@@ -205,6 +221,7 @@ struct Words {
     selector: Option<Range<usize>>,
     delta: Option<bool>,
     pace: Pace,
+    bandwidth: Option<u32>,
     key_of: Option<Range<usize>>,
     op: Option<Op>,
     /// The credential is a key.
@@ -226,6 +243,7 @@ fn read_words(head: &[u8]) -> Words {
         selector: None,
         delta: None,
         pace: Pace::default(),
+        bandwidth: None,
         key_of: None,
         op: None,
         key: false,
@@ -243,12 +261,13 @@ fn read_words(head: &[u8]) -> Words {
         at = range.end + 1;
         let read = match index {
             0 => words.verb(found),
-            1 if words.verb == Verb::Ping => words.token(found, range),
+            1 if matches!(words.verb, Verb::Ping | Verb::Stat) => words.token(found, range),
+            1 if words.verb == Verb::Set => words.option(found, range),
             1 => {
                 words.topic = range;
                 Ok(())
             }
-            _ if words.verb == Verb::Ping => Err(bad("PING takes one token")),
+            _ if matches!(words.verb, Verb::Ping | Verb::Stat) => Err(bad("PING and STAT take one token")),
             _ => words.option(found, range),
         };
         if let Err(wrong) = read {
@@ -266,8 +285,10 @@ impl Words {
             b"UNSUB" => (Verb::Unsub, None),
             b"PUB" => (Verb::Pub, None),
             b"AUTH" => (Verb::Auth, None),
+            b"SET" => (Verb::Set, None),
+            b"STAT" => (Verb::Stat, None),
             b"PING" => (Verb::Ping, None),
-            _ => (Verb::Sub, Some(bad("the command is not SUB, UNSUB, PUB, AUTH or PING"))),
+            _ => (Verb::Sub, Some(bad("the command is not SUB, UNSUB, PUB, AUTH, SET, STAT or PING"))),
         };
         Ok(())
     }
@@ -314,6 +335,9 @@ impl Words {
             }
             (Verb::Sub, b"fields", Some(_)) => self.fields.replace(range.start + 7..range.end).is_some(),
             (Verb::Sub, b"where", Some(_)) => self.selector.replace(range.start + 6..range.end).is_some(),
+            (Verb::Set, b"bandwidth", Some(value)) => {
+                self.bandwidth.replace(number(value, "bandwidth is not a number of bytes a second")?).is_some()
+            }
             (Verb::Pub, b"key", Some(_)) => self.key_of.replace(range.start + 4..range.end).is_some(),
             (Verb::Pub, b"op", Some(value)) => {
                 let op = core::str::from_utf8(value).map_err(|_| Violation::BadOp).and_then(Op::parse);
@@ -354,7 +378,7 @@ fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong
     match words.verb {
         Verb::Auth if head.len() > AUTH_BYTES_MAX => return Err(bad("the credential is longer than 8192 bytes")),
         Verb::Sub if head.len() > SUB_BYTES_MAX => return Err(bad("the header line of SUB is longer than 4096 bytes")),
-        Verb::Unsub | Verb::Pub | Verb::Ping if head.len() > HEADER_BYTES_MAX => {
+        Verb::Unsub | Verb::Pub | Verb::Set | Verb::Stat | Verb::Ping if head.len() > HEADER_BYTES_MAX => {
             return Err(bad("the header line is longer than 1024 bytes"));
         }
         _ => {}
@@ -365,6 +389,7 @@ fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong
         _ => return Err(bad("only PUB carries a payload")),
     }
     match words.verb {
+        Verb::Set if words.bandwidth.is_none() => Err(bad("SET needs what is set: bandwidth=<bytes a second>")),
         verb if verb.has_topic() && words.topic.is_empty() => Err(bad("the topic is missing")),
         Verb::Auth if !head[words.topic.clone()].iter().all(u8::is_ascii_graphic) || words.topic.is_empty() => {
             Err(bad("AUTH needs a credential: visible ASCII characters"))
@@ -485,6 +510,19 @@ pub fn auth(w: &mut Writer<'_>, credential: Credential<'_>, id: Option<&str>) {
         w.text(" key");
     }
     option(w, " id=", id);
+}
+
+/// Writes `SET bandwidth=<bytes a second>`.
+pub fn set_bandwidth(w: &mut Writer<'_>, bandwidth: u32, id: Option<&str>) {
+    w.text("SET bandwidth=");
+    w.decimal(u64::from(bandwidth));
+    option(w, " id=", id);
+}
+
+/// Writes `STAT`.
+pub fn stat(w: &mut Writer<'_>, token: Option<&str>) {
+    w.text("STAT");
+    option(w, " ", token);
 }
 
 /// Writes `PING`.

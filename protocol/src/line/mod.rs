@@ -8,8 +8,10 @@
 mod command;
 mod server;
 
-pub use command::{Command, CommandError, Pace, View, auth, parse, ping, publish_head, sub, unsub};
-pub use server::{ServerLine, parse_server};
+pub use command::{
+    Command, CommandError, Pace, View, auth, parse, ping, publish_head, set_bandwidth, stat, sub, unsub,
+};
+pub use server::{ServerLine, Stat, parse_server};
 
 use memchr::memchr;
 

@@ -14,6 +14,19 @@ use crate::violation::Violation;
 use crate::write::parse_decimal;
 use crate::ws::handshake::CORECAST_V1;
 
+/// How a connection is doing, as its server sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes of messages that wait for it at the server.
+    pub waiting: u64,
+    /// Messages that these are.
+    pub messages: u64,
+    /// Its socket takes nothing more for now.
+    pub blocked: bool,
+    /// Bytes a second that it is sent at most; 0 is no limit.
+    pub bandwidth: u32,
+}
+
 /// What a server says, as a client reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerLine<'a> {
@@ -78,6 +91,13 @@ pub enum ServerLine<'a> {
         /// The token of the PING.
         token: Option<&'a str>,
     },
+    /// The answer to STAT.
+    Stat {
+        /// The token of the STAT.
+        token: Option<&'a str>,
+        /// What is said of the connection.
+        stat: Stat,
+    },
     /// The server is about to close.
     Bye {
         /// The close code.
@@ -133,6 +153,24 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
             ServerLine::Ok { token: next().ok_or(Violation::BadLine)?, cursor: next().map(Cursor::parse).transpose()? }
         }
         "PONG" => ServerLine::Pong { token: next() },
+        "STAT" => {
+            let (mut token, mut stat) = (None, Stat::default());
+            for word in rest.split(' ').filter(|word| !word.is_empty()) {
+                let Some((name, value)) = word.split_once('=') else {
+                    token = Some(word);
+                    continue;
+                };
+                let number = parse_decimal(value.as_bytes()).ok_or(Violation::BadLine)?;
+                match name {
+                    "waiting" => stat.waiting = number,
+                    "messages" => stat.messages = number,
+                    "blocked" => stat.blocked = number != 0,
+                    "bandwidth" => stat.bandwidth = u32::try_from(number).map_err(|_| Violation::BadLine)?,
+                    _ => {}
+                }
+            }
+            return Ok(ServerLine::Stat { token, stat });
+        }
         // Their last part is English, with spaces.
         "ERR" => {
             let mut parts = rest.splitn(3, ' ');

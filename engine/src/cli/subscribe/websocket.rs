@@ -156,7 +156,7 @@ impl Subscriber<'_> {
                 });
             }
             ServerLine::Bye { code, text } => drop(self.goodbye(&code.to_string(), text)?),
-            ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Eos { .. } => {}
+            ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Eos { .. } | ServerLine::Stat { .. } => {}
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::session::right::Says;
 use crate::shard::slot::wait::{Outcome, Wait};
-use crate::shard::topic::subscribe::Wish;
+use crate::shard::topic::subscribe::{Wanted, Wish};
 use crate::shard::topic::topics::{NONE, Subscription, UNRESOLVED};
 use crate::shard::work::PIECE_NS;
 
@@ -42,7 +42,7 @@ impl Shard {
                 self.farewell(driver, slot);
                 return Outcome::Done;
             }
-            Ok(Command::Sub { topic, since, conflate, every_ms, view, pace: _, id }) => {
+            Ok(Command::Sub { topic, since, conflate, every_ms, view, pace, id }) => {
                 if !self.may_replay(slot, since.unwrap_or_default()) {
                     return Outcome::Wait(Wait::Answer);
                 }
@@ -53,7 +53,7 @@ impl Shard {
                         return Outcome::Done;
                     }
                 };
-                let manner = self.manner(topic, conflate, every_ms);
+                let manner = self.manner(topic, Wanted { conflate, every_ms, pace });
                 let wish = Wish { topic, since, manner, view, counted: false, token: id.unwrap_or("") };
                 let outcome = self.order_subscription(driver, slot, wish);
                 self.topics.views.release(view);
@@ -74,6 +74,18 @@ impl Shard {
                 (self.order(slot, Order::Publish { topic, content, op, expected: None, asker, token }), id, topic)
             }
             Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id, ""),
+            Ok(Command::Set { bandwidth, id }) => {
+                self.set_bandwidth(slot, bandwidth);
+                if let Some(token) = id {
+                    self.tell_ok(driver, slot, token, None);
+                }
+                return Outcome::Done;
+            }
+            Ok(Command::Stat { token }) => {
+                let stat = self.stat_of(driver, slot);
+                self.tell(driver, slot, |w| answer::stat(w, token, stat));
+                return Outcome::Done;
+            }
             Ok(Command::Ping { token }) => {
                 self.tell(driver, slot, |w| answer::pong(w, token));
                 return Outcome::Done;
@@ -172,6 +184,9 @@ impl Shard {
             }
             subscription = next;
         }
+        // What the new one allows of it.
+        let bandwidth = self.meter_of(slot).map_or(0, |meter| meter.bandwidth);
+        self.begin_meter(slot, Some(bandwidth));
         self.watch_right(slot);
         true
     }

@@ -5,6 +5,8 @@
 //! Its [plan](crate::shard::session::request::plan) is kept while the topics are subscribed one after another; each needs an answer of
 //! its home, and perhaps room in a ring.
 
+use corecast_protocol::line::Pace;
+
 use crate::shard::dialect::Shape;
 use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
@@ -59,12 +61,14 @@ pub(in crate::shard) struct Reading {
     pub(in crate::shard) subscribed: bool,
     /// What of them it wants; it uses it until it is cleared.
     pub(in crate::shard) view: u32,
+    /// How fast.
+    pub(in crate::shard) pace: Pace,
 }
 
 impl Reading {
     /// Makes one that has a plan.
     #[must_use]
-    pub(in crate::shard) fn new(transport: Transport, plan: Buffer, view: u32) -> Reading {
+    pub(in crate::shard) fn new(transport: Transport, plan: Buffer, view: u32, pace: Pace) -> Reading {
         Reading {
             plan,
             words: Words::new(),
@@ -77,6 +81,7 @@ impl Reading {
             step: 0,
             subscribed: false,
             view,
+            pace,
         }
     }
 

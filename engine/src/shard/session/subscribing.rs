@@ -21,7 +21,7 @@ use crate::shard::session::request::plan;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::wait::{MayNot, Outcome, Wait};
-use crate::shard::topic::subscribe::Wish;
+use crate::shard::topic::subscribe::{Wanted, Wish};
 use crate::shard::topic::topics::{AWAY, NONE};
 
 /// Chooses the transport of a request.
@@ -119,7 +119,7 @@ impl Shard {
                 return None;
             }
             self.topics.views.hold_too(view);
-            let reading = self.readings.insert(Reading::new(transport, kept, view));
+            let reading = self.readings.insert(Reading::new(transport, kept, view, options.pace));
             self.exchange(slot).reading = u32::try_from(reading).expect("fewer than 2^32");
             match transport {
                 Transport::Stream(_) if !self.give_what_was_shown(slot) => {
@@ -132,6 +132,7 @@ impl Shard {
                         (Shape::Sse, true, true) => Shape::SseSharedEnveloped,
                         (shape, ..) => shape,
                     };
+                    self.begin_meter(slot, options.bandwidth);
                     self.begin_stream(driver, slot, request, shape);
                 }
                 Transport::Poll | Transport::LongPoll | Transport::Value | Transport::Jsonp => {
@@ -172,7 +173,7 @@ impl Shard {
     pub(in crate::shard) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut plan = std::mem::take(&mut self.scratch.plan);
         while let Some(reading) = self.reading_if_any(slot) {
-            let (span, order, view) = (reading.plan.span(), reading.step, reading.view);
+            let (span, order, view, pace) = (reading.plan.span(), reading.step, reading.view, reading.pace);
             plan.clear();
             plan.extend_from_slice(driver.memory().bytes(span.part(0, span.len.min(plan::RECORD_BYTES_MAX))));
             let Some(step) = plan::first(&plan) else {
@@ -187,7 +188,7 @@ impl Shard {
                 break;
             };
             let plan::Step { topic, since, conflate, every_ms, several, len } = step;
-            let manner = self.manner(topic, conflate, every_ms);
+            let manner = self.manner(topic, Wanted { conflate, every_ms, pace });
             // What is not simply all of one log has to be counted.
             let counted = several || manner.skips();
             let wish = Wish { topic, since: Some(since), manner, view, counted, token: "" };

@@ -20,7 +20,7 @@ use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::slot::wait::{Outcome, Wait};
-use crate::shard::topic::subscribe::Wish;
+use crate::shard::topic::subscribe::{Wanted, Wish};
 
 /// Bytes of a line besides a payload.
 const LINE_BYTES_MAX: usize = 512;
@@ -74,7 +74,7 @@ impl Shard {
                     return Ok(Outcome::Wait(Wait::Answer));
                 }
                 self.slots.connections[slot as usize].dialect = Dialect::new(Shape::Ndjson, Coding::Plain);
-                let manner = self.manner(rest, None, None);
+                let manner = self.manner(rest, Wanted::default());
                 let wish = Wish {
                     topic: rest,
                     since: None,

@@ -92,6 +92,9 @@ impl Shard {
         assert_eq!(connection.life, Life::Closing, "only what was to be closed is closed");
         self.trust.grants.release(connection.grant);
         connection.life = Life::Free;
+        if !self.slots.meters.is_empty() {
+            self.slots.meters.remove(&slot);
+        }
         self.recount_kind(slot);
         let connection = &mut self.slots.connections[slot as usize];
         let (generation, ready) = (connection.generation, connection.ready);

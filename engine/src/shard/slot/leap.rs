@@ -181,7 +181,7 @@ impl Shard {
         let index = self.topics.subscriptions[subscription as usize].log;
         self.lengthen(slot, index, bytes.into());
         self.slots.connections[slot as usize].cursor_due = true;
-        self.topics.sent_in_pace(subscription, self.clock.now_ms);
+        self.topics.sent_in_pace(subscription, self.clock.now_ms, bytes);
         if position < self.topics.logs[index as usize].chain.next() {
             self.has_news(slot, subscription);
             self.slots.make_ready(slot);

@@ -6,6 +6,7 @@ pub(in crate::shard) mod front;
 pub(in crate::shard) mod inbox;
 pub(in crate::shard) mod keep;
 pub(in crate::shard) mod leap;
+pub(in crate::shard) mod meter;
 pub(in crate::shard) mod outbox;
 pub(in crate::shard) mod sender;
 pub(in crate::shard) mod slots;

@@ -12,7 +12,7 @@ use crate::shard::sending::{SEND_BYTES_MAX, send};
 use crate::shard::slot::connection::{Connection, Life, Waiting};
 use crate::shard::topic::replay::Whereabouts;
 use crate::shard::topic::topics::{
-    AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, NEWS, NONE, PACED, REPLAYING, UNRESOLVED,
+    AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, METERED, NEWS, NONE, PACED, REPLAYING, UNRESOLVED,
 };
 
 /// Bytes that one send of a connection with several subscriptions gathers: copying them costs less than the sends it saves.
@@ -57,7 +57,11 @@ impl Shard {
             self.slots.make_ready(slot);
             return false;
         }
+        if self.is_held_back(slot) {
+            return false;
+        }
         // A frame that was begun comes first.
+        let connection = &self.slots.connections[slot as usize];
         if connection.partial != NONE {
             self.send_run(driver, slot, connection.partial);
             return true;
@@ -121,6 +125,7 @@ impl Shard {
         let connection = &mut self.slots.connections[slot as usize];
         connection.submit = self.sending.submit;
         connection.sent_tick = self.clock.tick;
+        self.count_sent(slot, span.len);
         true
     }
 
@@ -151,12 +156,18 @@ impl Shard {
     fn gather<D: Driver>(&mut self, driver: &mut D, slot: Slot) -> bool {
         let last = self.topics.last_news(self.slots.connections[slot as usize].news);
         self.active(slot);
+        let meter = self.meter_of(slot);
+        let (metered, piece) = (meter.is_some(), meter.map_or(0, |meter| meter.bandwidth / 8));
         loop {
             let subscription = self.slots.connections[slot as usize].news;
             if subscription == NONE {
                 break;
             }
-            if self.gather_plain(driver, slot, subscription) {
+            if metered && self.slots.actives[self.slots.connections[slot as usize].active as usize].queue.len() >= piece
+            {
+                break;
+            }
+            if !metered && self.gather_plain(driver, slot, subscription) {
                 self.slots.connections[slot as usize].news = self.topics.take_news(subscription, subscription);
                 if subscription == last {
                     break;
@@ -237,12 +248,15 @@ impl Shard {
         let index = place.log;
         let log = &self.topics.logs[index as usize];
         let next = log.subscribers[place.index as usize].next;
-        let run = log.chain.run(&self.store, driver.memory(), next, 0);
+        let run = match self.piece_of(slot, subscription) {
+            None => log.chain.run(&self.store, driver.memory(), next, 0),
+            Some(bytes_max) => log.chain.piece(&self.store, driver.memory(), next, 0, bytes_max),
+        };
         let queued = self.slots.active_if_any(slot).map_or(0, |active| active.queue.len());
         let fits = queued + run.span.len <= GATHERED_BYTES_MAX;
         if fits && self.queue_span(driver, slot, run.span) {
             self.pass_run(subscription, run.next);
-            self.topics.sent_in_pace(subscription, self.clock.now_ms);
+            self.topics.sent_in_pace(subscription, self.clock.now_ms, run.span.len);
             self.lengthen(slot, index, run.span.len.into());
             self.slots.connections[slot as usize].cursor_due = true;
             Gathered::All
@@ -288,8 +302,12 @@ impl Shard {
             News::None // The home was asked.
         } else if flags & REPLAYING != 0 {
             self.want_more(slot, subscription)
-        } else if flags & AWAY == 0 && subscriber.next >= next || flags & PACED != 0 && self.paces(subscription) {
+        } else if flags & AWAY == 0 && subscriber.next >= next
+            || flags & (PACED | METERED) != 0 && self.paces(subscription)
+        {
             News::None // It has everything, or its time has not come.
+        } else if flags & METERED != 0 && self.is_queue_over(subscription, subscriber.pending(next)) {
+            self.drop_oldest(driver, slot, subscription)
         } else if flags & (CONFLATE | PACED) != 0 && subscriber.pending(next) > 1 && self.may_jump(subscription) {
             News::Newest
         } else if flags & AWAY != 0 {
@@ -322,9 +340,10 @@ impl Shard {
         let place = &self.topics.subscriptions[subscription as usize];
         let index = place.log;
         let active = self.slots.connections[slot as usize].active;
+        let pongs = self.slots.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
+        let piece = self.piece_of(slot, subscription);
         let log = &mut self.topics.logs[index as usize];
         let subscriber = &mut log.subscribers[place.index as usize];
-        let pongs = self.slots.actives.get(active as usize).is_some_and(|active| active.front.has_pongs());
         let chooses = subscriber.flags & (CONFLATE | PACED) != 0;
         let (bytes, next) = if (pongs || chooses) && subscriber.partial() > 0 {
             // Only the rest of what was begun: the pong comes next, or, in its time, what is the newest by then.
@@ -332,6 +351,11 @@ impl Shard {
             let span = frame.part(subscriber.partial(), frame.len - subscriber.partial());
             driver.send(slot, span);
             (span.len, subscriber.next + 1)
+        } else if let Some(bytes_max) = piece {
+            let (from, skip) = (subscriber.next, subscriber.partial());
+            let run = log.chain.piece(&self.store, driver.memory(), from, skip, bytes_max);
+            driver.send(slot, run.span);
+            (run.span.len, run.next)
         } else {
             let (from, skip) = (subscriber.next, subscriber.partial());
             let runs = log.chain.runs(&self.store, driver.memory(), from, skip, SEND_BYTES_MAX);
@@ -353,7 +377,7 @@ impl Shard {
             log.behind -= 1;
             self.release_later(index);
         }
-        self.topics.sent_in_pace(subscription, self.clock.now_ms);
+        self.topics.sent_in_pace(subscription, self.clock.now_ms, bytes);
         if counted {
             self.lengthen(slot, index, bytes.into());
         }
@@ -366,6 +390,7 @@ impl Shard {
         if more {
             self.has_news(slot, subscription);
         }
+        self.count_sent(slot, bytes);
         self.slots.make_ready(slot);
     }
 
@@ -435,7 +460,7 @@ impl Shard {
         self.pass(subscription);
         self.lengthen(slot, index, frame.len.into());
         self.slots.connections[slot as usize].cursor_due = true;
-        self.topics.sent_in_pace(subscription, self.clock.now_ms);
+        self.topics.sent_in_pace(subscription, self.clock.now_ms, frame.len);
         true
     }
 

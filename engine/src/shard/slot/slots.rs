@@ -1,11 +1,12 @@
 //! All connections of a shard, by slot: what each costs, what the busy ones cost on top, and who has something to send.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::io::driver::Slot;
 use crate::shard::carrier::Carrier;
 use crate::shard::memory::slab::Slab;
 use crate::shard::slot::connection::{Active, Connection, Life, Waiting};
+use crate::shard::slot::meter::Meter;
 use crate::shard::topic::topics::NONE;
 
 /// The connections.
@@ -17,6 +18,8 @@ pub(in crate::shard) struct Slots {
     pub(in crate::shard) actives: Slab<Active>,
     /// Those with something to send that the walk does not send.
     pub(in crate::shard) ready: VecDeque<Slot>,
+    /// How fast those are that say so.
+    pub(in crate::shard) meters: HashMap<Slot, Meter>,
 }
 
 impl Slots {
@@ -25,7 +28,7 @@ impl Slots {
     pub(in crate::shard) fn new(slots_max: u32) -> Slots {
         // Reserved, not touched: growing by doubling would copy hundreds of megabytes in one turn.
         let connections = Vec::with_capacity(slots_max as usize);
-        Slots { connections, actives: Slab::new(), ready: VecDeque::new() }
+        Slots { connections, actives: Slab::new(), ready: VecDeque::new(), meters: HashMap::new() }
     }
 
     /// Returns the connection's `Active`, if it has one.

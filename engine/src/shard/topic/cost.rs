@@ -6,7 +6,7 @@ use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::rules::Mode;
 use crate::shard::topic::home::Homes;
 use crate::shard::topic::member::{Hearing, Member};
-use crate::shard::topic::topics::{LOOK, NONE, Topics};
+use crate::shard::topic::topics::{LOOK, NONE, Speed, Topics};
 
 /// Names of 40 bytes.
 fn text_of(n: u64) -> String {
@@ -34,7 +34,7 @@ fn a_topic_costs_little() {
         }
         let topic = topics.make(name, 0, false, Mode::Distinct);
         let log = topics.log_of(topic, dialect, ALL);
-        let subscription = topics.join(log, 0, LOOK, 0);
+        let subscription = topics.join(log, 0, LOOK, Speed::default());
         first = topics.link(first, subscription, n as u32);
         homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live, wants_old: false });
         if n >= 20_000 {
@@ -59,7 +59,7 @@ fn topics_give_back_what_they_took() {
         let (home, topic) = (homes.make(name), topics.make(name, 0, false, Mode::Distinct));
         let log = topics.log_of(topic, dialect, ALL);
         homes.add_member(home, Member { shard: 0, id: topic, generation: 0, hearing: Hearing::Live, wants_old: false });
-        all.push((home, topic, log, topics.join(log, 0, LOOK, 0)));
+        all.push((home, topic, log, topics.join(log, 0, LOOK, Speed::default())));
     }
     let full = topics.bytes() + homes.bytes();
     for (home, topic, log, subscription) in all.drain(1_000..) {

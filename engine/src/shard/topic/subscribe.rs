@@ -1,6 +1,7 @@
 //! Subscribing and unsubscribing: a connection, a topic, and where to start.
 
 use corecast_protocol::cursor::Since;
+use corecast_protocol::line::Pace;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
@@ -12,7 +13,7 @@ use crate::shard::dialect::view::ALL;
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Connection;
 use crate::shard::slot::wait::{Outcome, Wait};
-use crate::shard::topic::topics::{CONFLATE, COUNTED, LOOK, NONE, PACED, REPLAYING, UNRESOLVED};
+use crate::shard::topic::topics::{CONFLATE, COUNTED, LOOK, METERED, NONE, PACED, REPLAYING, Speed, UNRESOLVED};
 
 /// Subscriptions of a connection that end at once when it does: all that one request can have, and most WebSockets have.
 const LEFT_AT_ONCE: usize = 64;
@@ -28,19 +29,32 @@ const LEAVES_PER_TURN: usize = 256;
 pub(in crate::shard) struct Manner {
     /// Only the newest message matters.
     conflate: bool,
+    /// How fast.
+    speed: Speed,
+}
+
+/// What a session says of how it wants to be served; none of each: as the rules say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct Wanted {
+    /// Only the newest message matters.
+    pub(in crate::shard) conflate: Option<bool>,
     /// At most one message per so many milliseconds; 0: all.
-    every_ms: u32,
+    pub(in crate::shard) every_ms: Option<u32>,
+    /// The rest.
+    pub(in crate::shard) pace: Pace,
 }
 
 impl Manner {
-    /// Says whether messages may be skipped.
+    /// Says whether anything is sent otherwise than at once, or not at all.
     #[must_use]
     pub(in crate::shard) fn skips(self) -> bool {
-        self.conflate || self.every_ms > 0
+        self.conflate || !self.speed.is_full()
     }
 
     fn flags(self) -> u32 {
-        (if self.conflate { CONFLATE } else { 0 }) | (if self.every_ms > 0 { PACED } else { 0 })
+        let flag = |flag: u32, on: bool| if on { flag } else { 0 };
+        let metered = self.speed.batch_ms > 0 || self.speed.rate > 0 || self.speed.queue > 0;
+        flag(CONFLATE, self.conflate) | flag(PACED, self.speed.every_ms > 0) | flag(METERED, metered)
     }
 }
 
@@ -110,7 +124,7 @@ impl Shard {
         if wish.counted {
             flags |= COUNTED;
         }
-        let subscription = self.topics.join(log, slot, flags, wish.manner.every_ms);
+        let subscription = self.topics.join(log, slot, flags, wish.manner.speed);
         let since = wish.since.unwrap_or_default();
         let has_nothing = matches!(since, Since::Latest | Since::Earliest | Since::Last(_));
         let place = &mut self.topics.subscriptions[subscription as usize];
@@ -145,15 +159,22 @@ impl Shard {
     }
 
     /// Returns how a subscription of a topic is served whose session says so much about it.
-    pub(in crate::shard) fn manner(&self, topic: &str, conflate: Option<bool>, every_ms: Option<u32>) -> Manner {
-        if let (Some(conflate), Some(every_ms)) = (conflate, every_ms) {
-            return Manner { conflate, every_ms };
-        }
+    pub(in crate::shard) fn manner(&self, topic: &str, wanted: Wanted) -> Manner {
+        let Wanted { conflate, every_ms, pace } = wanted;
         let terms = self.limits.rules.of(topic);
-        Manner {
-            conflate: conflate.or(terms.conflate).unwrap_or(false),
+        // What a rule allows nobody may exceed.
+        let rate = match (pace.rate.unwrap_or(0), terms.rate.unwrap_or(0)) {
+            (0, most) => most,
+            (wanted, 0) => wanted,
+            (wanted, most) => wanted.min(most),
+        };
+        let speed = Speed {
             every_ms: every_ms.or(terms.every_ms).unwrap_or(0),
-        }
+            batch_ms: pace.batch_ms.unwrap_or(0),
+            rate,
+            queue: pace.queue.unwrap_or(0),
+        };
+        Manner { conflate: conflate.or(terms.conflate).unwrap_or(false), speed }
     }
 
     /// Returns the connection's subscription of a topic.
@@ -168,9 +189,9 @@ impl Shard {
 
     /// Changes the options of a subscription.
     pub(in crate::shard) fn change(&mut self, slot: Slot, subscription: u32, manner: Manner) {
-        self.topics.set_pace(subscription, manner.every_ms);
+        self.topics.set_pace(subscription, manner.speed);
         let subscriber = self.topics.subscriber_mut(subscription);
-        subscriber.flags = subscriber.flags & !(CONFLATE | PACED) | manner.flags();
+        subscriber.flags = subscriber.flags & !(CONFLATE | PACED | METERED) | manner.flags();
         self.look_at(slot);
         self.has_news(slot, subscription);
         self.slots.make_ready(slot);

@@ -28,6 +28,8 @@ pub(in crate::shard) const NEWS: u32 = 256;
 pub(in crate::shard) const AWAY: u32 = 512;
 /// It fell off the tail of its log, and was not looked at since.
 pub(in crate::shard) const FALLEN: u32 = 1024;
+/// It wants all messages, and in a time or a number that it says: together, so many bytes a second, or so many waiting.
+pub(in crate::shard) const METERED: u32 = 2048;
 
 /// A subscriber's place in a frame log.
 #[derive(Clone, Copy, Debug)]

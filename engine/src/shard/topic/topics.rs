@@ -28,7 +28,7 @@ use crate::shard::topic::names::{NamePlace, Names};
 use crate::shard::topic::places::{Places, half};
 use crate::shard::topic::side::Side;
 pub(in crate::shard) use crate::shard::topic::subscriber::{
-    AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, NEWS, PACED, REPLAYING, Subscriber, UNRESOLVED,
+    AWAY, BEHIND, CONFLATE, COUNTED, ENOUGH, FALLEN, LOOK, METERED, NEWS, PACED, REPLAYING, Subscriber, UNRESOLVED,
 };
 
 /// No index.
@@ -185,12 +185,38 @@ impl Subscription {
     }
 }
 
-/// The pace of a subscription that wants at most one message per interval; few have one.
+/// How fast a subscription wants its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Speed {
+    /// Least time between two messages, in milliseconds, all but the newest skipped; 0: none.
+    pub(in crate::shard) every_ms: u32,
+    /// What comes in so many milliseconds is sent together; 0: at once.
+    pub(in crate::shard) batch_ms: u32,
+    /// Most bytes a second; 0: no limit.
+    pub(in crate::shard) rate: u32,
+    /// Most messages that wait; 0: no limit of its own.
+    pub(in crate::shard) queue: u32,
+}
+
+impl Speed {
+    /// Says whether it is as fast as may be.
+    #[must_use]
+    pub(in crate::shard) fn is_full(self) -> bool {
+        self == Speed::default()
+    }
+
+    /// Returns the least time between two sends, in milliseconds.
+    fn least_ms(self) -> u64 {
+        u64::from(self.every_ms.max(self.batch_ms))
+    }
+}
+
+/// The pace of a subscription that has a speed; few have one.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct Pace {
-    /// Least time between two messages, in milliseconds.
-    pub(in crate::shard) every_ms: u32,
-    /// When the next message may be sent, in milliseconds.
+    /// How fast.
+    pub(in crate::shard) speed: Speed,
+    /// When something may be sent next, in milliseconds.
     pub(in crate::shard) due_ms: u64,
     /// The time for which it stands among those that wait for theirs.
     pub(in crate::shard) waits_for: u64,
@@ -482,7 +508,7 @@ impl Topics {
     }
 
     /// Adds a subscriber to a log, and returns its subscription; linking it to its connection is the caller's.
-    pub(in crate::shard) fn join(&mut self, log: u32, slot: u32, flags: u32, every_ms: u32) -> u32 {
+    pub(in crate::shard) fn join(&mut self, log: u32, slot: u32, flags: u32, speed: Speed) -> u32 {
         let index = self.logs[log as usize].subscribers.len() as u32;
         let subscription = Subscription {
             slot,
@@ -501,7 +527,7 @@ impl Topics {
         };
         let subscription =
             u32::try_from(self.subscriptions.insert(subscription)).expect("fewer subscriptions than 2^32");
-        self.set_pace(subscription, every_ms);
+        self.set_pace(subscription, speed);
         let log = &mut self.logs[log as usize];
         self.list_bytes -= log.subscribers.bytes();
         let mut subscriber = Subscriber::at(log.chain.next(), slot, subscription, flags);
@@ -518,26 +544,26 @@ impl Topics {
         subscription
     }
 
-    /// Gives a subscription a pace of one message in `every_ms`, or none (0).
-    pub(in crate::shard) fn set_pace(&mut self, subscription: u32, every_ms: u32) {
+    /// Gives a subscription a speed.
+    pub(in crate::shard) fn set_pace(&mut self, subscription: u32, speed: Speed) {
         let Some(place) = self.subscriptions.get_mut(subscription as usize) else { return };
-        match (place.pace, every_ms) {
-            (NONE, 0) => {}
-            (NONE, _) => {
-                let pace = Pace { every_ms, due_ms: 0, waits_for: 0 };
+        match (place.pace, speed.is_full()) {
+            (NONE, true) => {}
+            (NONE, false) => {
+                let pace = Pace { speed, due_ms: 0, waits_for: 0 };
                 place.pace = u32::try_from(self.paces.insert(pace)).expect("fewer paces than subscriptions");
             }
-            (pace, 0) => {
+            (pace, true) => {
                 self.paces.remove(pace as usize);
                 place.pace = NONE;
             }
-            (pace, _) => {
+            (pace, false) => {
                 let pace = &mut self.paces[pace as usize];
                 if pace.due_ms > 0 {
                     // The interval counts from the last message.
-                    pace.due_ms = pace.due_ms - u64::from(pace.every_ms) + u64::from(every_ms);
+                    pace.due_ms = pace.due_ms.saturating_sub(pace.speed.least_ms()) + speed.least_ms();
                 }
-                pace.every_ms = every_ms;
+                pace.speed = speed;
             }
         }
     }
@@ -555,10 +581,11 @@ impl Topics {
         self.paces.get(self.subscriptions.get(subscription as usize)?.pace as usize)
     }
 
-    /// A paced subscription was sent a message just now: the next may be sent an interval later.
-    pub(in crate::shard) fn sent_in_pace(&mut self, subscription: u32, now_ms: u64) {
+    /// A subscription with a speed was sent so many bytes just now: this is when more may be sent.
+    pub(in crate::shard) fn sent_in_pace(&mut self, subscription: u32, now_ms: u64, bytes: u32) {
         if let Some(pace) = self.pace_mut(subscription) {
-            pace.due_ms = now_ms + u64::from(pace.every_ms);
+            let taken_ms = u64::from(bytes) * 1000 / u64::from(pace.speed.rate.max(1));
+            pace.due_ms = now_ms + pace.speed.least_ms().max(if pace.speed.rate > 0 { taken_ms } else { 0 });
         }
     }
 
@@ -566,7 +593,7 @@ impl Topics {
     ///
     /// Returns the log and the subscriber as it was.
     pub(in crate::shard) fn leave(&mut self, subscription: u32) -> (u32, Subscriber) {
-        self.set_pace(subscription, 0);
+        self.set_pace(subscription, Speed::default());
         let place = self.subscriptions.remove(subscription as usize);
         let log = &mut self.logs[place.log as usize];
         self.list_bytes -= log.subscribers.bytes();

@@ -5,7 +5,7 @@ use corecast_protocol::dialect::json as object;
 use corecast_protocol::http::etag::Current;
 use corecast_protocol::http::response;
 use corecast_protocol::line::GapReason;
-use corecast_protocol::message::Message;
+use corecast_protocol::message::{Message, Op};
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, topic};
 
@@ -158,7 +158,18 @@ impl Shard {
             return; // It was answered already.
         }
         exchange.poll_left -= 1;
-        if exchange.pending.what == Asked::Value {
+        let (value, last) = (exchange.pending.what == Asked::Value, exchange.poll_left == 0);
+        if content.op == Op::Delete && (value || asks_for_the_remembered(exchange.since)) {
+            // Who has nothing yet does not want to hear of what is gone.
+            if value {
+                self.answer_error(driver, slot, 404, "the topic has no message", false);
+                self.request_ends_and_goes_on(driver, slot);
+            } else if last {
+                self.answer_ends(driver, slot);
+            }
+            return;
+        }
+        if value {
             let content_type = if content.text { TEXT } else { "application/octet-stream" };
             let cursor = exchange.cursor;
             self.answer_with_cursor(driver, slot, 200, Some(content_type), cursor, content.payload);
@@ -166,7 +177,7 @@ impl Shard {
             return;
         }
         let name = exchange.words.topic(driver.memory());
-        let (epoch, last) = (exchange.cursor.epoch, exchange.poll_left == 0);
+        let epoch = exchange.cursor.epoch;
         let message = Message {
             topic: name.text(),
             cursor: Cursor { epoch, seq },

@@ -4,7 +4,7 @@
 //! the transport, once their value makes sense.
 
 use corecast_protocol::http::query;
-use corecast_protocol::line::View;
+use corecast_protocol::line::{Pace, View};
 use corecast_protocol::percent;
 use corecast_protocol::record::FIELDS_BYTES_MAX;
 use corecast_protocol::selector::SELECTOR_BYTES_MAX;
@@ -23,6 +23,10 @@ pub(in crate::shard) struct Options {
     pub(in crate::shard) enveloped: bool,
     /// How long a long poll waits, in seconds.
     pub(in crate::shard) wait_s: Option<u32>,
+    /// How fast it wants its messages.
+    pub(in crate::shard) pace: Pace,
+    /// How many bytes a second its connection is sent; none if it does not say.
+    pub(in crate::shard) bandwidth: Option<u32>,
 }
 
 impl Options {
@@ -32,7 +36,14 @@ impl Options {
         let every_ms = every.map(u32::try_from).transpose();
         let enveloped = switch(query, "enveloped");
         let wait = number(query, "wait").ok_or("wait is not a number of seconds")?;
+        let pace = Pace {
+            batch_ms: small(query, "batch").ok_or("batch is not a number of milliseconds")?,
+            rate: small(query, "rate").ok_or("rate is not a number of bytes a second")?,
+            queue: small(query, "queue").ok_or("queue is not a number of messages")?,
+        };
         Ok(Options {
+            pace,
+            bandwidth: small(query, "bandwidth").ok_or("bandwidth is not a number of bytes a second")?,
             conflate: switch(query, "conflate").ok_or("conflate is 1 (or true) or 0 (or false)")?,
             every_ms: every_ms.map_err(|_| "every is more than 4294967295 milliseconds")?,
             enveloped: enveloped.ok_or("enveloped is 1 (or true) or 0 (or false)")?.unwrap_or(false),
@@ -85,6 +96,11 @@ fn switch(query: &str, name: &str) -> Option<Option<bool>> {
     }
 }
 
+/// Reads a number below 2^32, if there is one. None if the value makes no sense, or is larger.
+fn small(query: &str, name: &str) -> Option<Option<u32>> {
+    number(query, name)?.map_or(Some(None), |number| u32::try_from(number).ok().map(Some))
+}
+
 /// Reads a whole number, if there is one, as large as it may be. None if the value makes no sense.
 fn number(query: &str, name: &str) -> Option<Option<u64>> {
     let Some(value) = query::value(query, name) else { return Some(None) };
@@ -116,6 +132,11 @@ mod tests {
             ("enveloped=true&x=y", Options { enveloped: true, ..none }),
             ("enveloped=false", none),
             ("wait=0", Options { wait_s: Some(0), ..none }),
+            ("bandwidth=64000", Options { bandwidth: Some(64_000), ..none }),
+            (
+                "batch=5&rate=%38000&queue=7",
+                Options { pace: Pace { batch_ms: Some(5), rate: Some(8000), queue: Some(7) }, ..none },
+            ),
             ("wait=99999999999999999999", Options { wait_s: Some(u32::MAX), ..none }),
             ("since=live&conflated=2&Every=x", none),
         ] {
@@ -146,6 +167,11 @@ mod tests {
             "wait=x",
             "wait=-1",
             "wait=1e3",
+            "batch=x",
+            "rate=-1",
+            "rate=4294967296",
+            "queue=1.5",
+            "bandwidth=fast",
         ] {
             let error = Options::read(query).expect_err(query);
             let name = query.split('=').next().unwrap_or_default();

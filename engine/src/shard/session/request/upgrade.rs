@@ -20,7 +20,7 @@ use crate::shard::session::request::route::{NAMED_TWICE, names_topics, since};
 use crate::shard::session::traits::Session;
 use crate::shard::slot::front::Front;
 use crate::shard::slot::wait::Outcome;
-use crate::shard::topic::subscribe::Wish;
+use crate::shard::topic::subscribe::{Wanted, Wish};
 
 /// The longest subprotocol that holds a token.
 const BEARER_BYTES_MAX: usize = BEARER_SUBPROTOCOL.len() + CREDENTIAL_BYTES_MAX;
@@ -90,12 +90,20 @@ impl Shard {
         let deflate = offer.deflate.filter(|_| self.limits.compress_from.is_some());
         match request.path {
             "/ws" => {
+                let bandwidth = match Options::read(request.query) {
+                    Ok(options) => options.bandwidth,
+                    Err(text) => {
+                        self.answer_error(driver, slot, 400, text, true);
+                        return used;
+                    }
+                };
                 let session = crate::shard::random::random(&mut self.random);
                 self.become_websocket(
                     driver,
                     slot,
                     Upgrade { session: Session::Line, accept, subprotocol: line, deflate },
                 );
+                self.begin_meter(slot, bandwidth);
                 let mut text = [0; 16];
                 let mut w = Writer::new(&mut text);
                 w.hex8((session >> 32) as u32);
@@ -153,7 +161,7 @@ impl Shard {
             self.answer_error(driver, slot, 400, NAMED_TWICE, true);
             return used;
         }
-        let Options { conflate, every_ms, .. } = match Options::read(request.query) {
+        let Options { conflate, every_ms, pace, bandwidth, .. } = match Options::read(request.query) {
             Ok(options) => options,
             Err(text) => {
                 self.answer_error(driver, slot, 400, text, true);
@@ -176,7 +184,7 @@ impl Shard {
                 return used;
             }
         };
-        let manner = self.manner(topic, conflate, every_ms);
+        let manner = self.manner(topic, Wanted { conflate, every_ms, pace });
         let wish = Wish { topic, since: Some(since), manner, view, counted: false, token: "" };
         self.slots.connections[slot as usize].dialect = upgrade.dialect();
         let outcome = self.order_subscription(driver, slot, wish);
@@ -193,6 +201,7 @@ impl Shard {
             }
         }
         self.become_websocket(driver, slot, upgrade);
+        self.begin_meter(slot, bandwidth);
         used
     }
 

@@ -33,7 +33,7 @@ fn like_plain_lists() {
         match known {
             None if grows => {
                 let log = topics.log_of(topic, dialect, ALL);
-                let subscription = topics.join(log, slot as u32, LOOK, 0);
+                let subscription = topics.join(log, slot as u32, LOOK, Speed::default());
                 firsts[slot] = topics.link(firsts[slot], subscription, others);
                 lists[slot].push((topic, subscription));
             }
