@@ -33,6 +33,7 @@ impl Shard {
         self.check_views();
         self.check_grants();
         self.check_readers();
+        self.producers.check();
     }
 
     /// Who is counted is as the rules say, and what has changed will be told.
