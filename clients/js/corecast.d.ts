@@ -87,6 +87,11 @@ export interface ConnectOptions {
    * not valid or over. With a token that never changes, a client whose connection ends because of it reports that, and stops.
    */
   token?: string | (() => string | Promise<string>);
+  /**
+   * Numbers what is published, so that each message is published once and in order, whatever becomes of connections: what was not answered is
+   * sent again. The client draws a name of its own; text of 1 to 24 visible ASCII characters stands before it. Default false.
+   */
+  producer?: boolean | string;
   /** Shares one connection among the tabs of this browser (needs Web Locks and BroadcastChannel). */
   shared?: boolean;
   /** Stand-in for the global one: Node 20 has none; the class of npm `ws` will do. `null`: do without. */
@@ -137,6 +142,7 @@ export interface Client {
    * Publishes text, bytes, or anything else as JSON. Halves of surrogate pairs become U+FFFD. Waits for a connection if there is none,
    * and for the next one if it has certainly not been sent. Resolves with the cursor, or with null if the message travelled in a batch
    * over HTTP. Rejects with `isSent` if it is not known whether it was published: to try again may publish it twice.
+   * With the option `producer` that is so only if the engine has forgotten the client (it was restarted, or was out of reach for long), or the client is closed.
    */
   publish(topic: string, data: unknown, options?: { event?: string }): Promise<string | null>;
   on(type: 'gap', listener: (gap: Gap) => void): () => void;

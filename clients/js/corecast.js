@@ -18,6 +18,7 @@ const TIMER_MS_MAX = 2 ** 31 - 1; // setTimeout takes more for nothing at all
 const EVERY_MS_MAX = 2 ** 32 - 1;
 const AT_ONCE = 8; // requests that find out which topics are refused
 const POLICY = 1008; // closes a WebSocket whose token has expired, or was revoked
+const KNOWN_MS = 600_000; // for so long the engine knows who numbers messages, whatever it is told; in fact for a little longer
 const REFUSED_MS = 30_000; // before a topic that was refused is asked for again
 
 const spread = (ms) => ms * (1 + Math.random() / 4); // not all clients at once
@@ -32,6 +33,8 @@ const isLive = (since) => since === 'live' || since === '-0';
 const isNowhere = (cursor) => cursor?.endsWith('-0');
 const startOf = ({ cursor, since }) => (isNowhere(cursor) ? '00000000-0' : cursor ?? since);
 const isFull = ({ status }) => status === 503 || status === 429;
+const PASSES = ['full', 'rate', 'unavailable', 'draining']; // What was refused so may be taken a little later.
+const newName = (prefix) => `${prefix}${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 // The request is wrong, and will be: not what comes from being late, early or too many.
 const isRefusal = ({ status }) => status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 // What is no text, half of a pair, becomes U+FFFD, as `fetch` and a WebSocket would have it, on whatever way it travels.
@@ -81,14 +84,14 @@ function parted(text) {
 async function refusal(answer) {
   const { status, headers } = answer;
   const text = await answer.text().catch(() => '');
-  const { error, published } = (await Promise.resolve(text).then(JSON.parse).catch(() => {})) ?? {}; // A proxy's is no JSON.
+  const { error, published, expected } = (await Promise.resolve(text).then(JSON.parse).catch(() => {})) ?? {}; // A proxy's is no JSON.
   const after = headers.get('Retry-After');
   const isAssumed = isFull(answer) && !after || undefined; // when to come back: nobody has said it
   // The sender's clock counts, where it can be read. Nobody means years.
   const retryMs = /^\d+$/.test(after) ? after * 1000 : Date.parse(after) - (Date.parse(headers.get('Date')) || Date.now());
-  const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 401: 'unauthorized', 403: 'forbidden', 413: 'too-large', 429: 'rate', 503: 'full' };
+  const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 401: 'unauthorized', 403: 'forbidden', 409: 'out-of-order', 413: 'too-large', 429: 'rate', 503: 'full' };
   return new CorecastError(error ?? (text.slice(0, 200) || `HTTP status ${status}`), {
-    status, code: error && codes[status], published, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined, isAssumed,
+    status, code: error && codes[status], published, expected, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined, isAssumed,
   });
 }
 
@@ -278,9 +281,14 @@ function newReading(core) {
 // ---- Publishing: what waits for a connection, in its order.
 
 function newOutbox(core) {
-  const waiting = []; // { topic, data, event, resolve, reject }
+  const waiting = []; // { topic, data, event, resolve, reject, at, by, n, isSent }, by `at`; `by` and `n` once it is numbered
+  const producers = new Map(); // topic -> who numbers: { topic, name, last, heard, open, isOver }; open: its numbers without an answer
+  const closing = new Set(); // of these, whose number was refused for good and who has others without an answer
+  let newest = 0; // message
+  let isHeld = false; // The engine wants it so, for a moment.
   let unanswered = 0;
   let isPosting = false;
+  let failures = 0; // of requests, in a row
   let bytesMax = BATCH_BYTES_MAX; // of a batch
   let linesMax = QUEUE_MAX; // fewer after a batch that was refused
   let plan = []; // how many lines the next batches have: they set a wrong one apart
@@ -302,8 +310,10 @@ function newOutbox(core) {
     if (core.isClosed) return Promise.reject(new CorecastError('the client is closed'));
     if (unanswered >= QUEUE_MAX) return Promise.reject(new CorecastError('too many publications wait'));
     unanswered += 1;
+    const { producer, n } = options ?? {}; // of a tab that follows
+    const by = producer && n ? { topic, name: producer, open: new Set(), isGiven: true } : undefined;
     return new Promise((resolve, reject) => {
-      waiting.push({ topic, data: payload, event, resolve, reject });
+      waiting.push({ topic, data: payload, event, resolve, reject, at: newest += 1, by, n: by && n });
       flush();
     }).then((cursor) => {
       core.useful();
@@ -313,27 +323,126 @@ function newOutbox(core) {
     });
   }
 
+  /** Gives a message its number, if this client numbers what it publishes. A number is one message's for ever: it may be on its way somewhere. */
+  function number(message) {
+    message.sentAt ??= Date.now();
+    const { topic, by } = message;
+    const { producer } = core.options;
+    if (by || !producer) return;
+    if (!producers.has(topic)) producers.set(topic, { topic, name: newName(producer === true ? '' : `${producer}-`), last: 0, heard: 0, open: new Set() });
+    message.by = producers.get(topic);
+    message.n = message.by.last += 1;
+    message.by.open.add(message.n);
+  }
+
+  /** Says whether a message may leave: not before those that were numbered under another name. */
+  const mayGo = ({ topic, by }) => by || !closing.size || ![...closing].some((other) => other.topic === topic);
+
+  /** A number is needed no more. */
+  function settle({ by, n }) {
+    if (by?.open.delete(n) && !by.open.size) closing.delete(by);
+  }
+
+  /** Nothing behind a number that will never come is published under this name: what follows takes another one. */
+  function close(by) {
+    by.isOver = true;
+    if (producers.get(by.topic) === by) producers.delete(by.topic);
+    if (by.open.size) closing.add(by);
+  }
+
+  function done(message, cursor) {
+    const { by, n } = message;
+    if (by) by.heard = Math.max(by.heard ?? 0, n);
+    settle(message);
+    message.resolve(cursor ?? null);
+  }
+
+  /** Gives up what was sent so long ago, by who was never answered, that the engine may have forgotten both: it would be taken for new. */
+  function giveUpStale() {
+    for (const message of waiting.filter(({ by, isSent, sentAt }) => by?.heard === 0 && isSent && Date.now() - sentAt > KNOWN_MS)) {
+      waiting.splice(waiting.indexOf(message), 1);
+      message.by.heard = Infinity;
+      close(message.by);
+      settle(message);
+      fail(message, new CorecastError('it was sent too long ago to be sent again'));
+    }
+  }
+
+  /** Puts a message back into its place. */
+  function putBack(message) {
+    const behind = waiting.findIndex(({ at }) => at > message.at);
+    waiting.splice(behind < 0 ? waiting.length : behind, 0, message);
+    return true;
+  }
+
+  /** Sends a message again that was not taken, if it has a number: then it is known whether it was published. Says so. */
+  function goesAgain(message, error) {
+    const { by, n } = message;
+    if (!by || core.isClosed) return false;
+    const { status, code, expected } = error;
+    if (code === 'out-of-order' && !by.isGiven) {
+      if (by.open.has(expected)) return putBack(message); // The one that is missing goes before it.
+      // Either that was refused for good, and this one is not published; or the engine has forgotten who we are.
+      const isForgotten = by.heard >= expected;
+      close(by);
+      settle(message);
+      return !(isForgotten && message.isSent) && putBack(Object.assign(message, { by: undefined, n: undefined, isSent: false, sentAt: undefined }));
+    }
+    const isLost = error.isSent || (status === undefined && code === undefined) || (status >= 500 && status !== 503);
+    if (isLost || isFull(error) || PASSES.includes(code)) {
+      message.isSent ||= isLost;
+      return putBack(message);
+    }
+    if (!by.isGiven) close(by);
+    settle(message);
+    return false;
+  }
+
+  /** Tells a publisher that its message was refused; one that left before on another connection may have been published all the same. */
+  const fail = (message, error) => message.reject(message.by && message.isSent ? new CorecastError(error.message, { ...error, isSent: true }) : error);
+
+  /** Sends nothing for a moment. */
+  function hold(ms) {
+    if (isHeld) return;
+    isHeld = true;
+    sleep(ms, core.signal).then(() => {
+      isHeld = false;
+      flush();
+    });
+  }
+
+  function send(link, message) {
+    number(message);
+    link.publish(message).then((cursor) => done(message, cursor), (error) => {
+      if (!goesAgain(message, error)) fail(message, error);
+      else if (!error.isSent) hold(PASSES.includes(error.code) ? spread(error.retryMs ?? 1000) : 0);
+      flush();
+    });
+  }
+
   /** Hands what waits to the link: one by one where a connection keeps their order, else as batches. */
   function flush() {
+    giveUpStale();
     const { link } = core;
-    if (!waiting.length || !link?.isUp || link.signal.aborted || link.isStarting || isPosting) return;
+    if (!waiting.length || !link?.isUp || link.signal.aborted || link.isStarting || isPosting || isHeld) return;
     if (!link.publish) post();
-    else if (link.isOpen()) waiting.splice(0).forEach(link.publish); // Else its end is on its way, and what it were given would be lost.
+    else for (let at; link.isOpen() && (at = waiting.findIndex(mayGo)) >= 0;) send(link, ...waiting.splice(at, 1)); // Else its end is on its way, and what it were given would be lost.
   }
 
   /** Takes what the next request carries off the queue. */
   function gather() {
     const batch = Object.assign([], { lines: [], bytes: 0 });
     const most = plan.shift() ?? linesMax;
-    while (waiting.length && batch.length < most) {
-      const { topic, data, event } = waiting[0];
+    for (let at; batch.length < most && (at = waiting.findIndex(mayGo)) >= 0;) {
+      number(waiting[at]);
+      const { topic, data, event, by, n } = waiting[at];
       const isText = typeof data === 'string';
-      const line = JSON.stringify({ topic, data: isText ? data : toBase64(data), event, encoding: isText ? undefined : 'base64' });
+      const line = JSON.stringify({ topic, data: isText ? data : toBase64(data), event, encoding: isText ? undefined : 'base64', producer: by?.name, n });
       const bytes = utf8.encode(line).length + 1;
       if (batch.length && batch.bytes + bytes > bytesMax) break;
       batch.bytes += bytes;
       batch.lines.push(line);
-      batch.push(waiting.shift());
+      batch.push(...waiting.splice(at, 1));
     }
     return batch;
   }
@@ -344,38 +453,44 @@ function newOutbox(core) {
     await undefined; // What is published in the same breath goes together.
     if (core.isClosed) return; // All were refused.
     const { link } = core;
-    if (!link?.isUp || link.signal.aborted) { // It has ended meanwhile; the next one begins anew.
+    if (!link?.isUp || link.signal.aborted || !waiting.some(mayGo)) { // It has ended meanwhile; the next one begins anew.
       isPosting = false;
       return;
     }
     const batch = gather();
-    const [{ topic, data, event }, second] = batch;
+    const [{ topic, data, event, by, n }, second] = batch;
+    const headers = { ...(event && { 'Corecast-Event': event }), ...(by && { 'Corecast-Producer': by.name, 'Corecast-Number': `${n}` }) };
     try {
       // Of one alone, the engine tells the cursor.
       const answer = await (second
         ? core.ask('topics', { method: 'POST', body: batch.lines.join('\n'), headers: { 'Content-Type': 'application/x-ndjson' } })
-        : core.ask(`topics/${encodeURIComponent(topic)}`, { method: 'POST', body: data, headers: event && { 'Corecast-Event': event } }));
+        : core.ask(`topics/${encodeURIComponent(topic)}`, { method: 'POST', body: data, headers }));
       const { cursor = null } = await answer.json();
-      for (const { resolve } of batch) resolve(cursor);
+      for (const message of batch) done(message, cursor);
       linesMax = Math.min(2 * linesMax, QUEUE_MAX);
+      failures = 0;
     } catch (error) {
       const { status, published, retryMs, message } = error;
       if (second && (status === 413 || status === 400)) {
         // Nothing was published. In parts it is, and whose message is wrong hears it when that goes alone.
-        waiting.unshift(...batch);
+        batch.forEach(putBack);
         const wrong = Number(/^line ([1-9]\d*):/.exec(message)?.[1]);
         if (wrong <= batch.length) plan = [wrong - 1, 1].filter(Boolean);
         else if (status === 413) bytesMax = batch.bytes / 2;
         linesMax = Math.ceil(batch.length / 2);
+      } else if (second && status === 409) {
+        plan = batch.map(() => 1); // Each is told alone what became of it.
+        batch.forEach(putBack);
       } else if (retryMs && !published && !core.isClosed) {
-        waiting.unshift(...batch);
+        batch.forEach(putBack);
         await sleep(spread(retryMs), core.signal);
       } else if (isUnsent(error) && !core.isClosed) {
-        waiting.unshift(...batch);
+        batch.forEach(putBack);
         link.fail(error);
       } else {
         if (!(status < 500 || status === 503) || published) error.isSent = true;
-        for (const { reject } of batch) reject(error);
+        const again = batch.filter((each) => goesAgain(each, error) || fail(each, error));
+        if (again.length && status !== undefined) await sleep(spread(retryMs ?? core.pause(failures += 1)), core.signal);
         if (status === undefined) link.fail(error); // It is not there any more: what follows waits until it is.
       }
     }
@@ -463,7 +578,7 @@ function lineLink(core, name, open) {
     });
   };
   link.isOpen = () => wire.isOpen();
-  link.publish = ({ topic, data, event, resolve, reject }) => ask('PUB', topic, { event }, data).then(resolve, reject);
+  link.publish = ({ topic, data, event, by, n }) => ask('PUB', topic, { event, producer: by?.name, n }, data);
   const read = {
     HI() {
       link.up();
@@ -479,7 +594,8 @@ function lineLink(core, name, open) {
     },
     ERR(id, code, ...words) {
       const { text, retryMs } = parted(words.join(' '));
-      const error = new CorecastError(text, typeof code === 'string' ? { code, retryMs } : code); // A tab says all it knows.
+      const expected = code === 'out-of-order' ? parseInt(text, 10) : undefined;
+      const error = new CorecastError(text, typeof code === 'string' ? { code, retryMs, expected } : code); // A tab says all it knows.
       if (!answered(id, 1, error)) core.fault(error);
     },
   };
@@ -833,7 +949,7 @@ function newTab(core) {
 const DEFAULTS = {
   backoffMs: [500, 30_000], openMs: 5000, silenceMs: 2000, idleMs: 90_000, pingMs: 40_000, pollMs: 2000, waitS: 25, transport: 'auto',
 };
-const OPTIONS = [...Object.keys(DEFAULTS), 'WebSocket', 'fetch', 'locks', 'storage', 'token', 'shared'];
+const OPTIONS = [...Object.keys(DEFAULTS), 'WebSocket', 'fetch', 'locks', 'storage', 'token', 'shared', 'producer'];
 
 /** Reads where the engine is as it was meant: `localhost:8080` is a host, and no scheme `localhost:`. */
 function baseOf(url) {
@@ -881,6 +997,10 @@ export function connect(url, given) {
   options.backoffMs = [0, 1].map((i) => time(options.backoffMs[i]));
   options.waitS = Math.min(Math.max(options.waitS, 1), 120); // The engine's limit.
   if (!['undefined', 'string', 'function'].includes(typeof options.token)) throw new TypeError('token is neither text nor a function');
+  const { producer = false } = options;
+  if (typeof producer !== 'boolean' && !(typeof producer === 'string' && /^[\x21-\x7e]{1,24}$/.test(producer))) {
+    throw new TypeError('producer is neither true nor 1 to 24 visible ASCII characters');
+  }
   if (options.WebSocket && typeof options.WebSocket !== 'function') throw new TypeError('WebSocket is not a class');
   if (typeof options.fetch !== 'function') throw new TypeError('fetch is not a function');
   const names = [options.transport === 'auto' ? ORDER : options.transport].flat()

@@ -92,6 +92,10 @@ pub struct Config {
     pub views_max: u32,
     /// Topics with subscribers on a shard, and topics with a history there.
     pub topics_max: u32,
+    /// Producers of one topic whose numbers are known.
+    pub producers_max: u32,
+    /// How long a producer is known that is not heard of.
+    pub producer_seconds: u32,
     /// Time for the head of a request, or the handshake, to arrive.
     pub header_timeout_ms: u64,
     /// Time between two requests on one connection, and for the body of a request.
@@ -342,6 +346,8 @@ impl Config {
             subscriptions_max: self.subscriptions_max,
             views_max: self.views_max,
             topics_max: self.topics_max,
+            producers_max: self.producers_max,
+            producer_ms: u64::from(self.producer_seconds) * 1000,
             history_messages: self.history_messages,
             history_bytes: self.history_bytes,
             history_ms: u64::from(self.history_seconds) * 1000,

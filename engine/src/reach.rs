@@ -118,6 +118,18 @@ marks! {
     DumpedInTurns,
     /// The history of a topic that is restored begins anew behind what is missing.
     RestoredBehindAHole,
+    /// A numbered message comes again, and is answered with its cursor.
+    Repeated,
+    /// A numbered message comes again whose cursor is not known any more.
+    RepeatedLongAgo,
+    /// A numbered message is not the next one of its producer.
+    OutOfOrder,
+    /// There is no room for a new producer.
+    ProducersFull,
+    /// A producer is forgotten that was not heard of for long.
+    ProducerForgotten,
+    /// There is no room for a numbered message, whose number is still the next one.
+    NumberedNotRecorded,
     /// A message is refused by its home.
     NotRecorded,
     /// A topic cannot be subscribed to, because there are as many as may be.

@@ -91,6 +91,12 @@ pub enum Violation {
     BadKey,
     /// What a message does to the value of its key is no [`Op`](crate::message::Op).
     BadOp,
+    /// The name of a producer is not 1 to 64 visible ASCII characters.
+    BadProducer,
+    /// The number of a producer's message is not 1 to 2^63 - 1.
+    BadNumber,
+    /// A producer comes without a number, or a number without a producer.
+    HalfNumbered,
     /// A callback of a forever frame is neither a name nor `parent.` and a name.
     BadFrameCallback,
     /// A callback's name breaks the rule of [`valid_callback`](crate::json::valid_callback).
@@ -199,6 +205,9 @@ impl Violation {
             Self::ReservedEvent => ("event names that begin with corecast- belong to the engine", 400, POLICY),
             Self::BadKey => ("a key has 1 to 255 bytes and no control characters", 400, POLICY),
             Self::BadOp => ("op is put, merge or delete", 400, POLICY),
+            Self::BadProducer => ("a producer is 1 to 64 visible ASCII characters", 400, POLICY),
+            Self::BadNumber => ("the number of a producer's message is 1 to 9223372036854775807", 400, POLICY),
+            Self::HalfNumbered => ("a producer and the number of its message come together", 400, POLICY),
             Self::BadCallback => {
                 ("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot", 400, POLICY)
             }

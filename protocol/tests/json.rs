@@ -1,11 +1,12 @@
 //! The JSON of a publish, rule by rule (RFC 8259), every row cut at every byte.
 
 use corecast_protocol::json::{self, DEPTH_MAX, PublishLine};
+use corecast_protocol::producer::Produced;
 use corecast_protocol::{Cursor, Writer};
 use proptest::prelude::*;
 
 fn text<'a>(topic: &'a str, data: &'a str, event: Option<&'a str>) -> PublishLine<'a> {
-    PublishLine { topic, data: data.as_bytes(), event, key: None, op: None }
+    PublishLine { topic, data: data.as_bytes(), event, key: None, op: None, produced: None }
 }
 
 /// Every form that the grammar allows, in any order, with any space.
@@ -50,6 +51,38 @@ fn lines_are_read() {
             let error = json::publish_line(&mut prefix).expect_err("an object has an end");
             assert!(error.offset <= cut, "{line} cut at {cut}: {error}");
         }
+    }
+}
+
+/// A line may be numbered, by a producer and its number, which is a number.
+#[test]
+fn lines_are_numbered() {
+    let found = PublishLine { produced: Some(Produced { producer: "p", number: 12 }), ..text("a", "d", None) };
+    for line in [
+        r#"{"producer":"p","n":12,"topic":"a","data":"d"}"#,
+        r#"{"topic":"a","data":"d", "n" : 12 , "producer":"\u0070"}"#,
+    ] {
+        assert_eq!(json::publish_line(&mut line.as_bytes().to_vec()), Ok(found), "{line}");
+    }
+    let (producer, number) = (
+        "a producer is 1 to 64 visible ASCII characters",
+        "the number of a producer's message is 1 to 9223372036854775807",
+    );
+    for (members, why) in [
+        (r#""producer":"p""#, "a producer and the number of its message come together"),
+        (r#""n":1"#, "a producer and the number of its message come together"),
+        (r#""producer":"","n":1"#, producer),
+        (r#""producer":"a b","n":1"#, producer),
+        (r#""producer":"p","n":0"#, number),
+        (r#""producer":"p","n":1.0"#, number),
+        (r#""producer":"p","n":"1""#, number),
+        (r#""producer":"p","n":9223372036854775808"#, number),
+        (r#""producer":1,"n":1"#, "the member is not a string"),
+        (r#""producer":"p","n":1,"n":1"#, "a member is given twice"),
+    ] {
+        let line = format!(r#"{{"topic":"a","data":"d",{members}}}"#);
+        let error = json::publish_line(&mut line.into_bytes()).expect_err(members);
+        assert_eq!(error.text, why, "{members}");
     }
 }
 
@@ -174,6 +207,12 @@ fn answers_are_written() {
     let mut w = Writer::new(&mut out);
     json::publish_answer(&mut w, "a\"b", Cursor { epoch: 0x1a2b_3c4d, seq: 17 });
     assert_eq!(w.written(), br#"{"topic":"a\"b","cursor":"1a2b3c4d-17"}"#);
+    let mut w = Writer::new(&mut out);
+    json::repeat_answer(&mut w, "a\"b", Some(Cursor { epoch: 0x1a2b_3c4d, seq: 17 }));
+    assert_eq!(w.written(), br#"{"topic":"a\"b","cursor":"1a2b3c4d-17","repeated":true}"#);
+    let mut w = Writer::new(&mut out);
+    json::repeat_answer(&mut w, "a", None);
+    assert_eq!(w.written(), br#"{"topic":"a","repeated":true}"#);
     let mut w = Writer::new(&mut out);
     json::batch_answer(&mut w, 3);
     assert_eq!(w.written(), br#"{"published":3}"#);

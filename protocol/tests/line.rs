@@ -4,6 +4,7 @@ use corecast_protocol::dialect::line as server;
 use corecast_protocol::http::credential::{Credential, Kind};
 use corecast_protocol::line::{self, Command, CommandError, ErrCode, GapReason, Pace, ServerLine, View};
 use corecast_protocol::message::Op;
+use corecast_protocol::producer::Produced;
 use corecast_protocol::{Cursor, Since, Violation, Writer};
 
 const CURSOR: Cursor = Cursor { epoch: 0x1a2b_3c4d, seq: 17 };
@@ -81,9 +82,22 @@ fn payloads_are_taken_as_they_are() {
         for payload in [&b""[..], b"x", b"\n", b"\r\nPUB b\n", b"\xff\0"] {
             let mut message = [header.as_bytes(), b"\n", payload].concat();
             let mut expected = payload.to_vec();
-            let command = Command::Pub { topic, event, key: None, op: None, id, payload: &mut expected };
+            let command =
+                Command::Pub { topic, event, key: None, op: None, produced: None, id, payload: &mut expected };
             assert_eq!(line::parse(&mut message), Ok(command));
         }
+    }
+}
+
+/// A message may be numbered: by a producer and its number, in any order among the options.
+#[test]
+fn publications_are_numbered() {
+    for (header, event, id) in
+        [("PUB a producer=p n=7", None, None), ("PUB a n=7 event=e id=1 producer=p", Some("e"), Some("1"))]
+    {
+        let produced = Some(Produced { producer: "p", number: 7 });
+        let command = Command::Pub { topic: "a", event, key: None, op: None, produced, id, payload: &mut [] };
+        assert_eq!(line::parse(&mut [header.as_bytes(), b"\n"].concat()), Ok(command), "{header}");
     }
 }
 
@@ -132,6 +146,14 @@ fn wrong_commands_are_told_with_their_token() {
         ("PUB a event= id=t\n", BadCommand, Some("t")),
         ("PUB a event=é id=t\n", BadCommand, Some("t")),
         ("PUB a event=corecast-gap id=t\n", BadCommand, Some("t")),
+        ("PUB a producer=p id=t\n", BadCommand, Some("t")),
+        ("PUB a n=1 id=t\n", BadCommand, Some("t")),
+        ("PUB a n=1 producer= id=t\n", BadCommand, Some("t")),
+        ("PUB a n=1 producer=é id=t\n", BadCommand, Some("t")),
+        ("PUB a n=0 producer=p id=t\n", BadCommand, Some("t")),
+        ("PUB a n=1 n=2 producer=p id=t\n", BadCommand, Some("t")),
+        ("PUB a n=1 producer=p producer=p id=t\n", BadCommand, Some("t")),
+        ("SUB a n=1 producer=p id=t", BadCommand, Some("t")),
         (&long_event, BadCommand, Some("t")),
         ("PUB a id=t\r\nx", BadCommand, None),
         ("AUTH", BadCommand, None),
@@ -214,11 +236,12 @@ fn values_are_decoded() {
 
     let mut message = *b"PUB a op=merge key=EUR%20USD id=t\n{}";
     let (key, op) = (Some("EUR USD"), Some(Op::Merge));
-    let expected = Command::Pub { topic: "a", event: None, key, op, id: Some("t"), payload: &mut b"{}".to_vec() };
+    let expected =
+        Command::Pub { topic: "a", event: None, key, op, produced: None, id: Some("t"), payload: &mut b"{}".to_vec() };
     assert_eq!(line::parse(&mut message), Ok(expected));
     let mut out = [0; 256];
     let mut w = Writer::new(&mut out);
-    line::publish_head(&mut w, "a", None, key, op, Some("t"));
+    line::publish_head(&mut w, "a", None, key, op, None, Some("t"));
     assert_eq!(w.written(), b"PUB a key=EUR%20USD op=merge id=t\n");
 }
 
@@ -267,8 +290,13 @@ fn written_commands_are_read() {
     };
     assert_eq!(written(&|w| line::unsub(w, "a b", Some("1"))), "UNSUB a%20b id=1");
     assert_eq!(written(&|w| line::unsub(w, "a", None)), "UNSUB a");
-    assert_eq!(written(&|w| line::publish_head(w, "a", Some("e"), None, None, Some("1"))), "PUB a event=e id=1\n");
-    assert_eq!(written(&|w| line::publish_head(w, "a", None, None, None, None)), "PUB a\n");
+    assert_eq!(
+        written(&|w| line::publish_head(w, "a", Some("e"), None, None, None, Some("1"))),
+        "PUB a event=e id=1\n"
+    );
+    let produced = Some(Produced { producer: "p", number: 7 });
+    assert_eq!(written(&|w| line::publish_head(w, "a", None, None, None, produced, None)), "PUB a producer=p n=7\n");
+    assert_eq!(written(&|w| line::publish_head(w, "a", None, None, None, None, None)), "PUB a\n");
     assert_eq!(written(&|w| line::ping(w, Some("x"))), "PING x");
     assert_eq!(written(&|w| line::ping(w, None)), "PING");
 }

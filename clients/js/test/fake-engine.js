@@ -15,6 +15,7 @@ export class FakeEngine {
   shown = []; // Authorization, or the subprotocols, of each
   batches = []; // the number of lines of each batch
   bodies = []; // of what was published, whether it was refused or not
+  producers = new Map(); // `topic producer` -> cursors, the first of number 1
   #held = [];
   #watchers = new Set();
   #streams = new Set(); // how each is ended
@@ -73,6 +74,24 @@ export class FakeEngine {
     if (found.items.length > 64) found.items.shift();
     for (const watcher of [...this.#watchers]) watcher();
     return `${found.epoch}-${seq}`;
+  }
+
+  /** Publishes a numbered message once, and in its order; says its cursor, whether it is a repeat, or which number is next. */
+  #once(topic, data, event, producer, n) {
+    if (!producer) return { cursor: this.publish(topic, data, event) };
+    const key = `${topic} ${producer}`;
+    const cursors = this.producers.get(key) ?? [];
+    if (n <= cursors.length) return { cursor: cursors[n - 1], repeated: true };
+    if (n > cursors.length + 1) return { expected: cursors.length + 1 };
+    this.producers.set(key, cursors);
+    cursors.push(this.publish(topic, data, event));
+    return { cursor: cursors.at(-1) };
+  }
+
+  /** Says whether the answer to a publication gets lost, with its connection; or the publication, too. */
+  #loses(which) {
+    const { losing } = this.faults;
+    return losing?.(which);
   }
 
   /** Forgets all but the newest `n` messages of a topic. */
@@ -196,12 +215,20 @@ export class FakeEngine {
     const refuse = (text, status = 400) => answer.writeHead(status).end(JSON.stringify({ error: text }));
     const { refused, messageMax = Infinity, batchMax = 16 * messageMax } = this.faults;
     this.bodies.push(body);
+    const { headers } = request;
+    if (this.#loses('request')) return request.socket.destroy();
     if (topic) {
+      const busy = this.faults.busy?.();
+      if (busy) return answer.writeHead(503, { 'Retry-After': '1' }).end('{"error":"the engine is full"}');
       if (topic === refused) return refuse('refused');
       if (body.length > messageMax) return refuse('the payload is too large', 413);
       const isText = Buffer.from(body.toString()).equals(body);
-      const cursor = this.publish(topic, isText ? body.toString() : new Uint8Array(body), request.headers['corecast-event']);
-      return answer.writeHead(200).end(JSON.stringify({ topic, cursor }));
+      const { cursor, repeated, expected } = this.#once(
+        topic, isText ? body.toString() : new Uint8Array(body), headers['corecast-event'], headers['corecast-producer'], Number(headers['corecast-number']),
+      );
+      if (this.#loses('answer')) return request.socket.destroy();
+      if (expected) return answer.writeHead(409).end(JSON.stringify({ error: `${expected} is next`, expected }));
+      return answer.writeHead(200).end(JSON.stringify({ topic, cursor, repeated }));
     }
     if (body.length > batchMax) return refuse('the body is too large', 413);
     const all = body.toString().split('\n').filter(Boolean).map((line) => JSON.parse(line));
@@ -211,9 +238,11 @@ export class FakeEngine {
       if (name === refused || /\p{Surrogate}/u.test(name + data)) return refuse(`line ${i + 1}: refused`);
       if (length > messageMax) return refuse(`line ${i + 1}: the payload is too large`);
     }
-    for (const { topic: name, data, event, encoding } of all) {
-      this.publish(name, encoding ? new Uint8Array(Buffer.from(data, 'base64')) : data, event);
-    }
+    const said = all.map(({ topic: name, data, event, encoding, producer, n }) => (
+      this.#once(name, encoding ? new Uint8Array(Buffer.from(data, 'base64')) : data, event, producer, n)));
+    if (this.#loses('answer')) return request.socket.destroy();
+    const wrong = said.filter(({ expected }) => expected);
+    if (wrong.length) return answer.writeHead(409).end(JSON.stringify({ published: all.length - wrong.length, error: 'out of order', expected: wrong[0].expected }));
     return answer.writeHead(200).end(JSON.stringify({ published: all.length }));
   }
 
@@ -249,6 +278,15 @@ export class FakeEngine {
           const data = bytes.subarray(end + 1);
           const isText = Buffer.from(data.toString()).equals(data);
           if (this.faults.mute) return;
+          if (ws.readyState !== 1 || this.#loses('request')) return ws.terminate();
+          const { producer, n, event } = option;
+          if (this.faults.busy?.()) return ws.send(`ERR ${option.id} full the engine is full; try again in 1s`);
+          if (bytes.length > (this.faults.messageMax ?? Infinity)) return ws.send(`ERR ${option.id} too-large the payload is too large`);
+          if (producer) {
+            const { cursor, repeated, expected } = this.#once(topic, isText ? data.toString() : new Uint8Array(data), event, producer, Number(n));
+            if (this.#loses('answer')) return ws.terminate();
+            return ws.send(expected ? `ERR ${option.id} out-of-order ${expected} is next` : `OK ${option.id} ${cursor}${repeated ? ' repeated' : ''}`);
+          }
           if (topic === this.faults.refused) ws.send(`ERR ${option.id} forbidden refused`);
           else ws.send(`OK ${option.id} ${this.publish(topic, isText ? data.toString() : new Uint8Array(data), option.event)}`);
         } else if (verb === 'PING') ws.send('PONG');

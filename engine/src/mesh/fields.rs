@@ -2,7 +2,7 @@
 
 use corecast_protocol::message::Op;
 
-use super::packet::{Asker, Content, Lost, Name, PREFIX_BYTES_MAX, Standing, Start, Stretch, Ticket};
+use super::packet::{Asker, Content, Lost, Name, Numbered, PREFIX_BYTES_MAX, Reason, Standing, Start, Stretch, Ticket};
 
 /// Flags of a content: its payload is text; it has a key; what it does to the value of that, if it is no put.
 const TEXT: u8 = 1;
@@ -81,6 +81,25 @@ impl Fields<'_> {
         self.u32(standing.epoch);
         self.u64(standing.head);
         self.byte(u8::from(standing.remembers));
+    }
+
+    pub(super) fn numbered(&mut self, numbered: Numbered) {
+        self.put(&numbered.producer.to_le_bytes());
+        self.u64(numbered.owner);
+        self.u64(numbered.number);
+    }
+
+    pub(super) fn reason(&mut self, reason: Reason) {
+        let (kind, number) = match reason {
+            Reason::Full => (0, 0),
+            Reason::Changed => (1, 0),
+            Reason::Rows => (2, 0),
+            Reason::TooLarge => (3, 0),
+            Reason::OutOfOrder(number) => (4, number),
+            Reason::TooManyProducers => (5, 0),
+        };
+        self.byte(kind);
+        self.u64(number);
     }
 
     pub(super) fn content<'a>(&mut self, content: Content<'a>) -> &'a [u8] {
@@ -180,6 +199,24 @@ impl<'a> Reader<'a> {
 
     pub(super) fn standing(&mut self) -> Option<Standing> {
         Some(Standing { epoch: self.u32()?, head: self.u64()?, remembers: self.byte()? == 1 })
+    }
+
+    pub(super) fn numbered(&mut self) -> Option<Numbered> {
+        let producer = u128::from_le_bytes(self.take(16)?.try_into().ok()?);
+        Some(Numbered { producer, owner: self.u64()?, number: self.u64()? })
+    }
+
+    pub(super) fn reason(&mut self) -> Option<Reason> {
+        let (kind, number) = (self.byte()?, self.u64()?);
+        Some(match kind {
+            0 => Reason::Full,
+            1 => Reason::Changed,
+            2 => Reason::Rows,
+            3 => Reason::TooLarge,
+            4 => Reason::OutOfOrder(number),
+            5 => Reason::TooManyProducers,
+            _ => return None,
+        })
     }
 
     pub(super) fn content(&mut self) -> Option<Content<'a>> {

@@ -45,7 +45,7 @@ pub use control::Control;
 use control::Ear;
 pub use dial::Dial;
 use own::Own;
-pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
+pub use packet::{Asker, Content, Lost, Name, Numbered, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
 use questions::Mouth;
 pub use questions::Questions;
 pub use shards::Shards;

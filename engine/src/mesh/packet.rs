@@ -8,7 +8,8 @@
 //!   Publish ─────────────────▶ numbers, records ────────▶ Deliver
 //!   Clear   ─────────────────▶ forgets
 //!   PublishIf, ClearIf ──────▶ the same, if nothing has changed
-//!           ◀──── Published / Refused
+//!   PublishOnce ─────────────▶ the same, if its number is the next one
+//!           ◀──── Published / Repeated / Refused
 //!                              joined ◀────────────────── Join, Leave
 //!                              head   ──────────────────▶ Joined
 //!                              history ◀───────────────── Replay
@@ -105,9 +106,19 @@ pub enum Start {
     Behind(u64),
 }
 
+/// Whose numbered message it is, and which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Keyed hash of topic, owner and name, the same on every shard.
+    pub producer: u128,
+    /// Keyed hash of whose it is.
+    pub owner: u64,
+    /// The number that the producer gave it, from 1 on.
+    pub number: u64,
+}
+
 /// Why a home refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Reason {
     /// Memory or topic budget is used up.
     Full,
@@ -117,6 +128,10 @@ pub enum Reason {
     Rows,
     /// What it would become is larger than a message may be.
     TooLarge,
+    /// The number is not the one that is next of its producer, which is this.
+    OutOfOrder(u64),
+    /// The topic has as many producers as it may.
+    TooManyProducers,
 }
 
 /// What a topic is, as far as a condition can depend on it.
@@ -215,6 +230,26 @@ pub enum Packet<'a> {
         ticket: Ticket<'a>,
         /// What the topic has to be.
         expected: Standing,
+    },
+    /// As [`Packet::Publish`], if its producer's number is the next one.
+    PublishOnce {
+        /// Where.
+        topic: Name<'a>,
+        /// Who is to be told.
+        ticket: Ticket<'a>,
+        /// Whose it is, and which one.
+        numbered: Numbered,
+        /// What.
+        content: Content<'a>,
+    },
+    /// From the home: it was published before.
+    Repeated {
+        /// Who asked.
+        ticket: Ticket<'a>,
+        /// Epoch of the topic then; 0 if that is not known any more.
+        epoch: u32,
+        /// Number of the message.
+        seq: u64,
     },
     /// From the home: it has this number.
     Published {
@@ -362,6 +397,8 @@ const CLEAR_IF: u8 = 14;
 const READERS: u8 = 15;
 const CHANGE: u8 = 16;
 const WANTS_OLD: u8 = 17;
+const PUBLISH_ONCE: u8 = 40;
+const REPEATED: u8 = 41;
 
 impl<'a> Packet<'a> {
     /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
@@ -393,6 +430,19 @@ impl<'a> Packet<'a> {
                 w.ticket(ticket);
                 w.standing(expected);
             }
+            Packet::PublishOnce { topic, ticket, numbered, content } => {
+                w.byte(PUBLISH_ONCE);
+                w.name(topic);
+                w.ticket(ticket);
+                w.numbered(numbered);
+                payload = w.content(content);
+            }
+            Packet::Repeated { ticket, epoch, seq } => {
+                w.byte(REPEATED);
+                w.ticket(ticket);
+                w.u32(epoch);
+                w.u64(seq);
+            }
             Packet::Published { ticket, epoch, seq } => {
                 w.byte(PUBLISHED);
                 w.ticket(ticket);
@@ -402,7 +452,7 @@ impl<'a> Packet<'a> {
             Packet::Refused { ticket, reason } => {
                 w.byte(REFUSED);
                 w.ticket(ticket);
-                w.byte(reason as u8);
+                w.reason(reason);
             }
             Packet::Join { topic, id, generation } => {
                 w.byte(JOIN);
@@ -499,16 +549,14 @@ impl<'a> Packet<'a> {
             PUBLISH => Packet::Publish { topic: r.name()?, ticket: r.ticket()?, content: r.content()? },
             CLEAR => Packet::Clear { topic: r.name()?, ticket: r.ticket()? },
             PUBLISHED => Packet::Published { ticket: r.ticket()?, epoch: r.u32()?, seq: r.u64()? },
-            REFUSED => Packet::Refused {
+            REFUSED => Packet::Refused { ticket: r.ticket()?, reason: r.reason()? },
+            PUBLISH_ONCE => Packet::PublishOnce {
+                topic: r.name()?,
                 ticket: r.ticket()?,
-                reason: match r.byte()? {
-                    0 => Reason::Full,
-                    1 => Reason::Changed,
-                    2 => Reason::Rows,
-                    3 => Reason::TooLarge,
-                    _ => return None,
-                },
+                numbered: r.numbered()?,
+                content: r.content()?,
             },
+            REPEATED => Packet::Repeated { ticket: r.ticket()?, epoch: r.u32()?, seq: r.u64()? },
             JOIN => Packet::Join { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
             JOINED => Packet::Joined { id: r.u32()?, generation: r.u32()?, epoch: r.u32()?, head: r.u64()? },
             LEAVE => Packet::Leave { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
@@ -574,6 +622,7 @@ mod tests {
         let content = Content { event: &event, payload: b"payload", text: true, at_us: 7, ..Default::default() };
         let expected = Standing { epoch: u32::MAX, head: u64::MAX, remembers: true };
         let stretch = Stretch { after: 3, last: u64::MAX, count: 4, ahead: 5 };
+        let numbered = Numbered { producer: u128::MAX - 1, owner: u64::MAX - 2, number: u64::MAX - 3 };
         let lost = Lost { after_epoch: 1, after_seq: 2, count: 3, epoch_changed: true };
         for asker in [Asker::Nobody, Asker::Connection, Asker::Topic] {
             let ticket =
@@ -594,6 +643,10 @@ mod tests {
                 Packet::ClearIf { topic, ticket, expected },
                 Packet::Refused { ticket, reason: Reason::Full },
                 Packet::Refused { ticket, reason: Reason::Changed },
+                Packet::Refused { ticket, reason: Reason::OutOfOrder(u64::MAX) },
+                Packet::Refused { ticket, reason: Reason::TooManyProducers },
+                Packet::PublishOnce { topic, ticket, numbered, content },
+                Packet::Repeated { ticket, epoch: 1, seq: 2 },
                 Packet::Join { topic, id: 1, generation: 2 },
                 Packet::Joined { id: 1, generation: 2, epoch: 3, head: 4 },
                 Packet::Leave { topic, id: 1, generation: 2 },

@@ -61,10 +61,11 @@ struct Series {
 }
 
 /// Statistics that go up and down.
-const GAUGES: [&str; 9] = [
+const GAUGES: [&str; 10] = [
     "topics",
     "homes",
     "subscriptions",
+    "producers",
     "grants",
     "grant_bytes",
     "pool_bytes",

@@ -34,6 +34,7 @@ impl Shard {
         self.check_views();
         self.check_grants();
         self.check_readers();
+        self.producers.check();
     }
 
     /// Who is counted is as the rules say, and what has changed will be told.
@@ -117,8 +118,8 @@ impl Shard {
         let of_logs = self.topics.sides.iter().filter(|(_, side)| side.view != ALL).count();
         let of_readings = self.readings.iter().filter(|(_, reading)| reading.view != ALL).count();
         let (views, users) = self.topics.views.count();
-        assert_eq!(users as usize, of_logs + of_readings, "invariant 22: users of views");
-        assert!(views <= users as usize, "invariant 22: views that nobody uses");
+        assert_eq!(users as usize, of_logs + of_readings, "invariant 23: users of views");
+        assert!(views <= users as usize, "invariant 23: views that nobody uses");
     }
 
     fn check_subscriptions(&self) {

@@ -37,6 +37,7 @@ impl Shard {
         if worked {
             let memory = driver.memory_mut();
             self.homes.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms, HOMES_PER_LOOK);
+            self.producers.forget_old(self.limits.producer_ms, self.clock.now_ms, HOMES_PER_LOOK);
         }
         if self.accepting.again_us().is_some_and(|again_us| self.clock.now_us >= again_us) {
             self.accept_again(driver);

@@ -5,6 +5,7 @@ use corecast_protocol::cursor::Cursor;
 use super::Shard;
 use super::crossing::Lane;
 use super::refusal::Refusal;
+use super::slot::wait::Told;
 use crate::io::driver::Driver;
 use crate::mesh::{Asker, Content, Packet};
 use crate::reach::{Mark, reach};
@@ -87,6 +88,9 @@ impl Shard {
             Packet::PublishIf { topic, ticket, expected, content } => {
                 self.act_if(driver, from, topic, ticket, expected, Some(content));
             }
+            Packet::PublishOnce { topic, ticket, numbered, content } => {
+                self.number_once(driver, from, topic, ticket, (numbered, content));
+            }
             Packet::ClearIf { topic, ticket, expected } => self.act_if(driver, from, topic, ticket, expected, None),
             Packet::Join { topic, id, generation } => self.member_joins(from, topic, id, generation),
             Packet::Leave { topic, id, generation } => self.member_leaves(from, topic, id, generation),
@@ -96,7 +100,11 @@ impl Shard {
 
             Packet::Published { ticket, epoch, seq } => {
                 self.crossings.answered(from, Lane::Short);
-                self.order_is_done(driver, ticket, Ok(Cursor { epoch, seq }));
+                self.order_is_done(driver, ticket, Ok(Told { cursor: Cursor { epoch, seq }, repeated: false }));
+            }
+            Packet::Repeated { ticket, epoch, seq } => {
+                self.crossings.answered(from, Lane::Short);
+                self.order_is_done(driver, ticket, Ok(Told { cursor: Cursor { epoch, seq }, repeated: true }));
             }
             Packet::Refused { ticket, reason } => {
                 if ticket.asker != Asker::Nobody {

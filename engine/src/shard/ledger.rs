@@ -12,6 +12,7 @@
 //!   tables      topics that are read, subscriptions, names     3/8          whoever subscribes is refused
 //!               of these: grants, known verdicts               1/8          verdicts used longest ago go first
 //!               of these: how many read topics                 1/8          is not told of topics that nobody reads
+//!               of these: producers                            1/8          new ones are refused
 //!   scratch     what is kept of blocks, queues of a turn       -            bounded by the others
 //! ```
 //!
@@ -54,7 +55,11 @@ impl Shard {
     /// Returns what is held besides blocks.
     pub(super) fn besides(&self) -> Besides {
         Besides {
-            tables: self.topics.bytes() + self.homes.bytes() + self.occupancy.bytes() + self.trust.bytes(),
+            tables: self.topics.bytes()
+                + self.homes.bytes()
+                + self.occupancy.bytes()
+                + self.producers.bytes()
+                + self.trust.bytes(),
             busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes() + self.edge_bytes,
             scratch: self.store.bookkeeping_bytes() + self.scratch_bytes().saturating_sub(self.scratch_at_start),
         }
@@ -64,7 +69,7 @@ impl Shard {
     /// read here already.
     pub(super) fn has_table_room(&self, slot: Slot, new_name: Option<usize>) -> bool {
         let busy = self.slots.actives.used_bytes() + self.exchanges.used_bytes() + self.readings.used_bytes();
-        let counted = self.occupancy.used_bytes();
+        let counted = self.occupancy.used_bytes() + self.producers.used_bytes();
         let used = self.topics.used_bytes() + self.homes.read_bytes() + counted + self.trust.bytes() + busy;
         let left = self.store.pool.tables_max().saturating_sub(used);
         let costs = new_name.map_or(KNOWN_BYTES, |bytes| NEW_BYTES + 2 * bytes as u64);

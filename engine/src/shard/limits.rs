@@ -120,6 +120,10 @@ pub struct Limits {
     pub history_bytes: u32,
     /// Age of a message that is still kept, in milliseconds.
     pub history_ms: u64,
+    /// Producers of one topic whose numbers are known, at most.
+    pub producers_max: u32,
+    /// How long a producer is known that is not heard of, in milliseconds.
+    pub producer_ms: u64,
     /// Bytes of one frame log (topic, dialect, shard) before its tail is cut.
     pub log_bytes_max: u32,
     /// Bytes waiting in the private queue of one connection before its commands wait.
@@ -226,6 +230,8 @@ impl Default for Limits {
             subscriptions_max: 1024,
             views_max: 64,
             topics_max: 1 << 22,
+            producers_max: 1024,
+            producer_ms: 900_000,
             history_messages: 64,
             history_bytes: 64 << 10,
             history_ms: 300_000,

@@ -100,6 +100,7 @@ use topic::home::Homes;
 use topic::hottest::Hottest;
 use topic::leaving::Leaving;
 use topic::occupancy::Occupancy;
+use topic::producers::{Producers, key_of};
 use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
 use topic::values::Values;
@@ -189,6 +190,8 @@ pub struct Shard {
     recounts: Recounts,
     /// How many read the topics that have their home here, as far as anybody wants to know.
     occupancy: Occupancy,
+    /// Who numbers what it publishes to them.
+    producers: Producers,
     /// Which of the topics that have their home here are published to most.
     hottest: Hottest,
     /// Number of the newest replay asked for.
@@ -279,6 +282,7 @@ impl Shard {
             leaving: Leaving::new(shards),
             recounts: Recounts::new(shards),
             occupancy: Occupancy::new(),
+            producers: Producers::new(key_of(hash_key)),
             hottest: Hottest::new(hash_key),
             serial: 0,
             trust: Trust::new((hash_key, random(&mut random_state)), limits.memory_bytes),
@@ -327,6 +331,7 @@ impl Shard {
         let pool = &self.store.pool;
         self.stats.topics = self.topics.len() as u64;
         self.stats.homes = self.homes.len() as u64;
+        self.stats.producers = self.producers.len() as u64;
         self.stats.subscriptions = self.topics.subscriptions.len() as u64;
         self.stats.grants = self.trust.grants.len() as u64;
         self.stats.grant_bytes = self.trust.bytes();

@@ -105,7 +105,7 @@ refusals! {
     TooMany, refused_too_many: Row {
         name: "too-many",
         text: "too many subscriptions or connections",
-        when: "`max-subscriptions`, or what may be of your address or your subject, is reached",
+        when: "`max-subscriptions`, `max-producers`, or what may be of your address or your subject, is reached",
         cure: "end one that you do not need, or use another connection",
         status: Some(429),
         headers: &[],
@@ -322,6 +322,19 @@ refusals! {
         err: Some(ErrCode::TooMany),
         event: true,
     };
+    /// The number of a producer's message is not the next one.
+    OutOfOrder, refused_out_of_order: Row {
+        name: "out-of-order",
+        text: "the number is not the one that is next",
+        when: "the number of a [producer](#producers-once-and-in-order)'s message is neither the next one nor one that was published; the text begins with the next one",
+        cure: "send what is missing, in order; if 1 is next, you are not known any more: take another name",
+        status: Some(409),
+        headers: &[],
+        comes_back_s: None,
+        close: None,
+        err: Some(ErrCode::OutOfOrder),
+        event: false,
+    };
     /// It comes new, while turns take too long already.
     Overloaded, refused_overloaded: Row {
         name: "overloaded",
@@ -365,6 +378,8 @@ impl From<Reason> for Refusal {
             Reason::Changed => Refusal::Changed,
             Reason::Rows => Refusal::TooManyRows,
             Reason::TooLarge => Refusal::TooLarge,
+            Reason::OutOfOrder(_) => Refusal::OutOfOrder,
+            Reason::TooManyProducers => Refusal::TooMany,
         }
     }
 }

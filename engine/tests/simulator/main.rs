@@ -4,6 +4,7 @@
 //! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `hoarder` (begins what it never ends, reads
 //! nothing of what it asks for), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
+//! Beside them `upstream`s number what they publish, in many worlds, and lose their connections; `producers` has the scenes of that.
 //! In every world an `operator` asks, and sets other limits, all the while, or reads no answers; `control` has its scenes, and
 //! `disconnect` those of connections that he ends.
 //! An `authority` says who may what, and is slow; `rights` has its scenes, and `asked` those where it is asked about single topics. `certificates` has those of who is known
@@ -66,6 +67,7 @@ mod overload;
 mod paces;
 mod packing;
 mod poller;
+mod producers;
 mod promptness;
 mod raw;
 mod reader_tests;
@@ -90,6 +92,7 @@ mod stream;
 mod table;
 mod telnet;
 mod unfinished;
+mod upstream;
 mod views;
 mod waiting;
 mod watcher;

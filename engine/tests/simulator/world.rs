@@ -4,6 +4,8 @@
 //! shows as a client that waits for ever. "For ever" is virtual time: when nobody can act, the clock jumps to the next
 //! deadline.
 
+mod accounts;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,7 +13,7 @@ use std::rc::Rc;
 use corecast::edge::{Edge, SCRATCH_BYTES, Through};
 use corecast::io::driver::Driver;
 use corecast::mesh;
-use corecast::shard::{Busy, Readers, Rule, Rules, Setup, Shard, Stats, Terms};
+use corecast::shard::{Busy, Readers, Rule, Rules, Setup, Shard, Terms};
 
 use crate::authority::{Authority, Says, clients_show_tokens, resident};
 use crate::client::{Client, Phase, Plan, Scene};
@@ -30,6 +32,7 @@ use crate::rng::Rng;
 use crate::rounds::Rounds;
 use crate::seat::Sizes;
 use crate::secured;
+use crate::upstream::Upstreams;
 use crate::watcher::Watcher;
 use crate::wire::STALL_US_MAX;
 
@@ -117,6 +120,8 @@ pub(crate) struct World {
     resting: Vec<bool>,
     clients: Vec<Client>,
     watchers: Vec<Watcher>,
+    /// Those who number what they publish; drawn apart.
+    upstreams: Upstreams,
     /// Numbers of readers have room at all times.
     has_room: bool,
     oracle: Oracle,
@@ -246,6 +251,7 @@ impl World {
             resting: vec![false; cores],
             clients,
             watchers,
+            upstreams: Upstreams::draw(seed, !strange && sizes.slots >= 200),
             has_room: draft.limits.memory_bytes >= ROOM_FOR_NUMBERS && !draft.is_hoard(),
             oracle,
             promptness: Promptness::new(shards, draft.bounds()),
@@ -430,12 +436,14 @@ impl World {
             })
         };
         let mut accepted = self.clients.iter().filter(|client| !is_queued(client));
-        accepted.find_map(|client| {
-            let reason = client.waits_for(self.phase, &self.oracle)?;
-            let conn = client.conn().map_or(String::new(), |conn| net.describe(conn));
-            let seats = self.berths.iter().filter_map(|berth| berth.kernel.describe(client.conn()?));
-            let seats: Vec<String> = seats.collect();
-            Some(format!("{reason}; {conn}; {seats:?}"))
+        self.upstreams.waits(self.phase).or_else(|| {
+            accepted.find_map(|client| {
+                let reason = client.waits_for(self.phase, &self.oracle)?;
+                let conn = client.conn().map_or(String::new(), |conn| net.describe(conn));
+                let seats = self.berths.iter().filter_map(|berth| berth.kernel.describe(client.conn()?));
+                let seats: Vec<String> = seats.collect();
+                Some(format!("{reason}; {conn}; {seats:?}"))
+            })
         })
     }
 
@@ -467,6 +475,7 @@ impl World {
         for watcher in &mut self.watchers {
             acted |= watcher.act(&mut self.net.borrow_mut(), self.phase != Phase::Draining);
         }
+        acted |= self.upstreams.act(&self.net, &mut self.oracle, &self.plan, self.phase, self.phase_us);
         if self.residents < self.clients.len() {
             // There are few of them, and what happens to them is what such a world is about.
             let index = self.rng.within(self.residents as u64..self.clients.len() as u64);
@@ -614,10 +623,11 @@ impl World {
             [stalled, berth.idle.flatten(), berth.kernel.next_due_us()]
         });
         let clients = self.clients.iter().map(|client| client.next_due_us(self.phase, &self.oracle));
+        let upstreams = self.upstreams.next_due_us(self.phase);
         let stalled = self.net.borrow_mut().next_stall_over_us();
         let next_us = shards
             .chain(clients)
-            .chain([stalled, self.authority.due_us()])
+            .chain([stalled, self.authority.due_us(), upstreams])
             .flatten()
             .filter(|due_us| *due_us > now_us)
             .min();
@@ -625,7 +635,9 @@ impl World {
         let by_us = next_us.map_or(1_000_000, |next_us| next_us - now_us);
         // Who has bytes to read and does not is about to: it stalls for so long at most. To jump further would be to blame the
         // server for it.
-        let unread = self.clients.iter().filter_map(Client::conn).any(|conn| self.net.borrow().client_has_news(conn));
+        let conns = self.clients.iter().filter_map(Client::conn);
+        let mut conns = conns.chain(self.upstreams.conns());
+        let unread = conns.any(|conn| self.net.borrow().client_has_news(conn));
         let by_us = if unread { by_us.min(STALL_US_MAX as u64) } else { by_us };
         self.idle_us += by_us;
         if !self.phase.is_lively() && self.idle_us > self.excused_us + SETTLE_US_MAX {
@@ -641,60 +653,5 @@ impl World {
             self.excused_us = self.idle_us;
         }
         self.net.borrow_mut().advance_us(by_us);
-    }
-
-    /// Published times matching is delivered, conflated, dropped or abandoned, once nothing is on its way.
-    fn check_accounts(&mut self) {
-        let mut sum = Stats::default();
-        self.berths.iter_mut().for_each(|berth| sum.add(berth.shard.stats()));
-        let parts = [sum.owed, sum.delivered, sum.conflated + sum.filtered, sum.dropped, sum.abandoned];
-        assert!(parts.iter().all(|part| *part < 1 << 60), "a counter fell below zero: {sum:?}");
-        let pending: u64 = self.berths.iter().map(|berth| berth.shard.pending()).sum();
-        let told = sum.delivered + sum.conflated + sum.filtered + sum.dropped + sum.abandoned + pending;
-        if sum.owed != told || pending != 0 {
-            self.describe_shards();
-        }
-        assert_eq!(sum.owed, told, "the account of messages owed: {sum:?}");
-        assert_eq!(pending, 0, "the world is at rest, and somebody still has messages coming");
-        let here: u64 = self.berths.iter().map(|berth| berth.shard.counted_here()).sum();
-        assert_eq!(here, self.berths[0].shard.counted(), "who is counted is there");
-        let numbered = self.oracle.numbered();
-        assert!(sum.published >= numbered, "{numbered} cursors were seen, {} given", sum.published);
-        let sent = self.oracle.sent();
-        let published = sum.published - sum.occupancies;
-        assert!(published <= sent, "{sent} messages were sent and not refused, {published} numbered");
-    }
-
-    /// Says in the trace what every shard has not finished.
-    fn describe_shards(&self) {
-        if self.plan.trace {
-            self.berths.iter().for_each(|berth| eprintln!("{:#?}", berth.shard.unfinished()));
-        }
-    }
-
-    fn check_end(&mut self) {
-        for (index, berth) in self.berths.iter_mut().enumerate() {
-            let Stats { subscriptions, topics, pool_log_bytes, pool_private_bytes, pool_inbound_bytes, .. } =
-                *berth.shard.stats();
-            let left = [subscriptions, topics, pool_log_bytes, pool_private_bytes, pool_inbound_bytes];
-            assert_eq!(
-                left, [0; 5],
-                "shard {index} finished with subscriptions or topics, or bytes of logs, queues or messages"
-            );
-            assert_eq!(
-                berth.shard.asks_still(),
-                [0; 4],
-                "shard {index} finished with questions, or who waits for them"
-            );
-            assert_eq!(berth.kernel.slots_taken(), 0, "shard {index} finished with slots open");
-            assert_eq!(berth.kernel.buffers_lent(), 0, "shard {index} finished with receive buffers");
-        }
-        assert_eq!(self.berths[0].shard.counted(), 0, "everybody has gone, and is still counted");
-        for client in &mut self.clients {
-            client.finish(&mut self.oracle);
-        }
-        self.check_accounts();
-        self.oracle.check_order();
-        self.oracle.check_raw();
     }
 }

@@ -109,6 +109,15 @@ pub fn hi(w: &mut Writer<'_>, session: &str) {
     w.text(session);
 }
 
+/// Writes `OK <token> <cursor> repeated`: the message had been published before, under this cursor; where that is not known any more, there
+/// is neither.
+pub fn ok_again(w: &mut Writer<'_>, token: &str, cursor: Option<Cursor>) {
+    ok(w, token, cursor);
+    if cursor.is_some() {
+        w.text(" repeated");
+    }
+}
+
 /// Writes `OK <token> [cursor]`.
 pub fn ok(w: &mut Writer<'_>, token: &str, cursor: Option<Cursor>) {
     w.text("OK ");

@@ -36,8 +36,8 @@ fn write_command(w: &mut Writer<'_>, command: &Command<'_>) {
             say::sub(w, topic, *since, *conflate, *every_ms, *view, *pace, *id);
         }
         Command::Unsub { topic, id } => say::unsub(w, topic, *id),
-        Command::Pub { topic, event, key, op, id, payload } => {
-            say::publish_head(w, topic, *event, *key, *op, *id);
+        Command::Pub { topic, event, key, op, produced, id, payload } => {
+            say::publish_head(w, topic, *event, *key, *op, *produced, *id);
             w.put(payload);
         }
         Command::Auth { credential, id } => say::auth(w, *credential, *id),
@@ -88,8 +88,8 @@ pub fn publish_line(data: &[u8]) {
             let mut out = [0; 8 * INPUT_BYTES_MAX];
             let len = dialect::json::encode(&message, &mut out);
             assert_eq!(len, dialect::json::encoded_len(&message));
-            // The cursor is a member that is skipped, and that a message is a value, whole, is not said.
-            let found = json::PublishLine { op: found.op.filter(|op| *op != Op::Put), ..found };
+            // The cursor is a member that is skipped, and that a message is a value, whole, is not said, nor who has numbered it.
+            let found = json::PublishLine { op: found.op.filter(|op| *op != Op::Put), produced: None, ..found };
             assert_eq!(json::publish_line(&mut out[..len]), Ok(found));
         }
         Err(error) => assert!(error.offset <= data.len(), "{error}"),

@@ -108,6 +108,8 @@ pub struct Known<'b> {
     pub corecast_event: Option<&'b str>,
     pub corecast_message_key: Option<&'b str>,
     pub corecast_op: Option<&'b str>,
+    pub corecast_producer: Option<&'b str>,
+    pub corecast_number: Option<&'b str>,
     pub prefer: Field<'b>,
     /// Cookie; none if it is not UTF-8, so that a stranger's cookie breaks nothing.
     pub cookie: Option<&'b str>,
@@ -348,6 +350,7 @@ impl<'b> Read<'b> {
             14 if is("content-length") => self.lengths.content_length(value),
             14 if is("corecast-event") => once(&mut known.corecast_event, value),
             20 if is("corecast-message-key") => once(&mut known.corecast_message_key, value),
+            15 if is("corecast-number") => once(&mut known.corecast_number, value),
             15 if is("accept-encoding") => {
                 known.accept_encoding.add("accept-encoding", value, rest);
                 Ok(())
@@ -356,6 +359,7 @@ impl<'b> Read<'b> {
                 known.x_forwarded_for.add("x-forwarded-for", value, rest);
                 Ok(())
             }
+            17 if is("corecast-producer") => once(&mut known.corecast_producer, value),
             17 if is("transfer-encoding") => {
                 self.lengths.transfer_encoding(value);
                 Ok(())

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::message::{Op, check_event, check_key};
+use crate::producer::{Produced, check_producer, parse_number};
 use crate::topic;
 use crate::write::hex_digit;
 
@@ -31,6 +32,8 @@ pub struct PublishLine<'a> {
     pub key: Option<&'a str>,
     /// What it does to that value; none if it does not say.
     pub op: Option<Op>,
+    /// Whose message it is, and which one, if it is numbered; valid.
+    pub produced: Option<Produced<'a>>,
 }
 
 /// What is wrong with a line, and where.
@@ -50,8 +53,9 @@ impl fmt::Display for JsonError {
 
 impl core::error::Error for JsonError {}
 
-/// Reads `{"topic":..,"data":..,"event":..,"key":..,"op":..,"encoding":"base64"}` in place; all but topic and data are optional, members in any
-/// order, others skipped. `data` is a string, or any other JSON, which is the payload itself; with `encoding` it is a string.
+/// Reads `{"topic":..,"data":..,"event":..,"key":..,"op":..,"encoding":"base64","producer":..,"n":..}` in place; all but topic and data are
+/// optional, members in any order, others skipped. `data` is a string, or any other JSON, which is the payload itself; with `encoding` it is a
+/// string. `n` is a number.
 ///
 /// # Errors
 /// [`JsonError`]: not JSON, a member missing, twice or of the wrong type, a bad topic, event or base64.
@@ -111,7 +115,22 @@ pub fn publish_line(line: &mut [u8]) -> Result<PublishLine<'_>, JsonError> {
             Some(Op::parse(text(range)).map_err(|violation| JsonError { text: violation.text(), offset })?)
         }
     };
-    Ok(PublishLine { topic, data: &line[data], event, key, op })
+    let producer = match members.producer {
+        None => None,
+        Some(range) => {
+            let offset = range.start;
+            Some(check_producer(text(range)).map_err(|violation| JsonError { text: violation.text(), offset })?)
+        }
+    };
+    let number = match members.number {
+        None => None,
+        Some(range) => {
+            let offset = range.start;
+            Some(parse_number(&line[range]).map_err(|violation| JsonError { text: violation.text(), offset })?)
+        }
+    };
+    let produced = Produced::of(producer, number).map_err(|violation| missing(violation.text()))?;
+    Ok(PublishLine { topic, data: &line[data], event, key, op, produced })
 }
 
 #[derive(Default)]
@@ -122,6 +141,8 @@ struct Members {
     encoding: Option<Range<usize>>,
     key: Option<Range<usize>>,
     op: Option<Range<usize>>,
+    producer: Option<Range<usize>>,
+    number: Option<Range<usize>>,
     /// `data` is no string.
     is_value: bool,
 }
@@ -188,6 +209,7 @@ impl Reader<'_> {
         self.expect(b':', "expected :")?;
         self.space();
         let is_data = self.line[name.clone()] == *b"data";
+        let is_number = self.line[name.clone()] == *b"n";
         let slot = match &self.line[name] {
             b"topic" => &mut members.topic,
             b"data" => &mut members.data,
@@ -195,6 +217,8 @@ impl Reader<'_> {
             b"encoding" => &mut members.encoding,
             b"key" => &mut members.key,
             b"op" => &mut members.op,
+            b"producer" => &mut members.producer,
+            b"n" => &mut members.number,
             _ => return self.skip(),
         };
         if slot.is_some() {
@@ -204,6 +228,10 @@ impl Reader<'_> {
             let from = self.at;
             self.skip()?;
             members.is_value = true;
+            from..self.at
+        } else if is_number {
+            let from = self.at;
+            self.skip()?;
             from..self.at
         } else {
             self.string("the member is not a string", true)?

@@ -197,6 +197,19 @@ pub fn publish_answer(w: &mut Writer<'_>, topic: &str, cursor: Cursor) {
     w.text("\"}");
 }
 
+/// Writes the answer to a message that had been published before, `{"topic":..,"cursor":..,"repeated":true}`; without the cursor if that is
+/// not known any more.
+pub fn repeat_answer(w: &mut Writer<'_>, topic: &str, cursor: Option<Cursor>) {
+    w.text("{\"topic\":");
+    string(w, topic);
+    if let Some(cursor) = cursor {
+        w.text(",\"cursor\":\"");
+        cursor.write(w);
+        w.byte(b'"');
+    }
+    w.text(",\"repeated\":true}");
+}
+
 /// Writes the answer to a batch, `{"published":n}`.
 pub fn batch_answer(w: &mut Writer<'_>, published: u64) {
     w.text("{\"published\":");

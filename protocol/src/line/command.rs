@@ -12,6 +12,7 @@ use crate::cursor::Since;
 use crate::http::credential::{Credential, Kind};
 use crate::message::{Op, check_event, check_key, is_token};
 use crate::percent;
+use crate::producer::{Produced, check_producer, parse_number};
 use crate::topic;
 use crate::violation::Violation;
 use crate::write::{Writer, parse_decimal};
@@ -53,6 +54,8 @@ pub enum Command<'a> {
         key: Option<&'a str>,
         /// What it does to that value; none if the command does not say.
         op: Option<Op>,
+        /// Whose message it is, and which one, if it is numbered.
+        produced: Option<Produced<'a>>,
         /// The token for the answer, if one is wanted.
         id: Option<&'a str>,
         /// The payload.
@@ -169,6 +172,7 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
             event: words.event.and_then(|event| word(head, event)),
             key: words.key_of.and_then(|key| word(head, key)),
             op: words.op,
+            produced: Produced::of(words.producer.and_then(|name| word(head, name)), words.number).unwrap_or(None),
             id,
             payload: payload.unwrap_or_default(),
         },
@@ -214,6 +218,8 @@ struct Words {
     /// The value of `id=`; for PING the token itself.
     id: Option<Range<usize>>,
     event: Option<Range<usize>>,
+    producer: Option<Range<usize>>,
+    number: Option<u64>,
     since: Option<Since>,
     every_ms: Option<u32>,
     conflate: Option<bool>,
@@ -236,6 +242,8 @@ fn read_words(head: &[u8]) -> Words {
         topic: 0..0,
         id: None,
         event: None,
+        producer: None,
+        number: None,
         since: None,
         every_ms: None,
         conflate: None,
@@ -349,6 +357,14 @@ impl Words {
                 event.and_then(check_event).map_err(|violation| bad(violation.text()))?;
                 self.event.replace(range.start + 6..range.end).is_some()
             }
+            (Verb::Pub, b"producer", Some(value)) => {
+                let name = core::str::from_utf8(value).map_err(|_| Violation::BadProducer);
+                name.and_then(check_producer).map_err(|violation| bad(violation.text()))?;
+                self.producer.replace(range.start + 9..range.end).is_some()
+            }
+            (Verb::Pub, b"n", Some(value)) => {
+                self.number.replace(parse_number(value).map_err(|violation| bad(violation.text()))?).is_some()
+            }
             (_, [], None) => return Err(bad("words are separated by one space")),
             _ => return Err(bad("an option is not known")),
         };
@@ -390,6 +406,7 @@ fn check(head: &[u8], words: &Words, payload: Option<&[u8]>) -> Result<(), Wrong
     }
     match words.verb {
         Verb::Set if words.bandwidth.is_none() => Err(bad("SET needs what is set: bandwidth=<bytes a second>")),
+        Verb::Pub if words.producer.is_some() != words.number.is_some() => Err(bad(Violation::HalfNumbered.text())),
         verb if verb.has_topic() && words.topic.is_empty() => Err(bad("the topic is missing")),
         Verb::Auth if !head[words.topic.clone()].iter().all(u8::is_ascii_graphic) || words.topic.is_empty() => {
             Err(bad("AUTH needs a credential: visible ASCII characters"))
@@ -488,6 +505,7 @@ pub fn publish_head(
     event: Option<&str>,
     key: Option<&str>,
     op: Option<Op>,
+    produced: Option<Produced<'_>>,
     id: Option<&str>,
 ) {
     w.text("PUB ");
@@ -498,6 +516,11 @@ pub fn publish_head(
         percent::encode_topic_word(key, w);
     }
     option(w, " op=", op.map(Op::as_str));
+    if let Some(Produced { producer, number }) = produced {
+        option(w, " producer=", Some(producer));
+        w.text(" n=");
+        w.decimal(number);
+    }
     option(w, " id=", id);
     w.byte(b'\n');
 }

@@ -54,10 +54,12 @@ pub enum ErrCode {
     Draining,
     /// The payload is no record as its topic takes it, or its key is missing or too much.
     BadRecord,
+    /// The number of a producer's message is not the one that is next.
+    OutOfOrder,
 }
 
 impl ErrCode {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::BadCommand,
         Self::BadTopic,
         Self::TooLarge,
@@ -71,6 +73,7 @@ impl ErrCode {
         Self::Unavailable,
         Self::Draining,
         Self::BadRecord,
+        Self::OutOfOrder,
     ];
 
     /// Says the word that stands for it on the wire.
@@ -89,6 +92,7 @@ impl ErrCode {
             Self::Unavailable => "unavailable",
             Self::Draining => "draining",
             Self::BadRecord => "bad-record",
+            Self::OutOfOrder => "out-of-order",
         }
     }
 

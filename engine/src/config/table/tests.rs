@@ -39,6 +39,8 @@ fn other_values_read_back() {
         ("max-subscriptions", "7"),
         ("max-views", "9"),
         ("max-topics", "9"),
+        ("max-producers", "7"),
+        ("producer-seconds", "61"),
         ("header-timeout", "1500ms"),
         ("request-timeout", "2m"),
         ("ping-interval", "1h"),

@@ -17,8 +17,9 @@ use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::grant::recognize::Recognized;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
+use crate::shard::session::refuse::{WORDS_BYTES_MAX, words_of};
 use crate::shard::session::right::Says;
-use crate::shard::slot::wait::{Outcome, Wait};
+use crate::shard::slot::wait::{Outcome, Told, Wait};
 use crate::shard::topic::subscribe::{Wanted, Wish};
 use crate::shard::topic::topics::{NONE, Subscription, UNRESOLVED};
 use crate::shard::work::PIECE_NS;
@@ -66,12 +67,14 @@ impl Shard {
                 }
                 (outcome, id, topic)
             }
-            Ok(Command::Pub { topic, event, key, op, id, payload }) => {
+            Ok(Command::Pub { topic, event, key, op, produced, id, payload }) => {
                 let (event, key) = (event.unwrap_or(""), key.unwrap_or(""));
                 let content = Content { event, text: is_utf8(payload), payload, key, ..Default::default() };
                 let asker = if id.is_some() { Asker::Connection } else { Asker::Nobody };
                 let token = id.unwrap_or("");
-                (self.order(slot, Order::Publish { topic, content, op, expected: None, asker, token }), id, topic)
+                let numbered = produced.map(|produced| self.numbered(slot, topic, produced));
+                let order = Order::Publish { topic, content, op, expected: None, numbered, asker, token };
+                (self.order(slot, order), id, topic)
             }
             Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id, ""),
             Ok(Command::Set { bandwidth, id }) => {
@@ -197,12 +200,18 @@ impl Shard {
         driver: &mut D,
         slot: Slot,
         token: Option<&str>,
-        outcome: Result<Cursor, Reason>,
+        outcome: Result<Told, Reason>,
     ) {
         match (outcome, token) {
-            (Ok(cursor), Some(token)) => self.tell_ok(driver, slot, token, Some(cursor)),
+            (Ok(told), Some(token)) if told.repeated => {
+                self.tell(driver, slot, |w| answer::ok_again(w, token, told.known()));
+            }
+            (Ok(told), Some(token)) => self.tell_ok(driver, slot, token, Some(told.cursor)),
             (Ok(_), None) => {}
-            (Err(reason), token) => self.refuse_command(driver, slot, token, reason.into(), ""),
+            (Err(reason), token) => {
+                let mut words = [0; WORDS_BYTES_MAX];
+                self.refuse_command_because(driver, slot, token, reason.into(), "", words_of(reason, &mut words));
+            }
         }
     }
 

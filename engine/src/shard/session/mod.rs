@@ -54,7 +54,7 @@ use crate::shard::refusal::Refusal;
 use crate::shard::session::kinds::Kind;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::{Active, Life, Waiting};
-use crate::shard::slot::wait::Outcome;
+use crate::shard::slot::wait::{Outcome, Told};
 use crate::shard::work::REQUEST_NS;
 
 /// What operators call connections, by what they are.
@@ -170,7 +170,7 @@ impl Shard {
         driver: &mut D,
         slot: Slot,
         token: Option<&str>,
-        outcome: Result<Cursor, Reason>,
+        outcome: Result<Told, Reason>,
     ) {
         match self.slots.connections[slot as usize].session {
             Session::Request => self.request_is_done(driver, slot, outcome),

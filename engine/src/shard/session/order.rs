@@ -14,12 +14,12 @@ use corecast_protocol::topic::is_system;
 
 use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Asker, Content, Name, Packet, Reason, Standing, Start, Ticket};
+use crate::mesh::{Asker, Content, Name, Numbered, Packet, Reason, Standing, Start, Ticket};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Waiting;
-use crate::shard::slot::wait::{Outcome, Wait};
+use crate::shard::slot::wait::{Outcome, Told, Wait};
 use crate::shard::timings::low_bits;
 use crate::shard::topic::subscribe::Wish;
 use crate::shard::topic::topics::{NONE, UNRESOLVED};
@@ -37,6 +37,8 @@ pub(in crate::shard) enum Order<'a> {
         op: Option<Op>,
         /// What the topic has to be for that.
         expected: Option<Standing>,
+        /// Whose it is, and which one, if it is numbered; nothing else is expected then.
+        numbered: Option<Numbered>,
         /// Who is told.
         asker: Asker,
         /// What it is told with.
@@ -68,7 +70,7 @@ impl Shard {
         match order {
             // It would be missing from what another process has taken over by now.
             Order::Publish { .. } | Order::Clear { .. } if self.frozen => Outcome::Refused(Refusal::Draining),
-            Order::Publish { topic, content, op, expected, asker, token } => {
+            Order::Publish { topic, content, op, expected, numbered, asker, token } => {
                 let content = Content { at_us: low_bits(self.clock.now_us), ..content };
                 let mut key = [0; KEY_BYTES_MAX];
                 if self.limits.is_too_large(topic, content.payload.len()) {
@@ -101,9 +103,10 @@ impl Shard {
                     }
                 }
                 let ticket = self.ticket(slot, asker, token);
-                let packet = match expected {
-                    None => Packet::Publish { topic, ticket, content },
-                    Some(expected) => Packet::PublishIf { topic, ticket, expected, content },
+                let packet = match (expected, numbered) {
+                    (None, None) => Packet::Publish { topic, ticket, content },
+                    (None, Some(numbered)) => Packet::PublishOnce { topic, ticket, numbered, content },
+                    (Some(expected), _) => Packet::PublishIf { topic, ticket, expected, content },
                 };
                 self.send_order(slot, &packet, way, bytes, asker)
             }
@@ -269,7 +272,7 @@ impl Shard {
         &mut self,
         driver: &mut D,
         ticket: Ticket<'_>,
-        outcome: Result<Cursor, Reason>,
+        outcome: Result<Told, Reason>,
     ) {
         let Ticket { slot, generation, asker, token, .. } = ticket;
         if !self.slots.is_living(slot, generation) {

@@ -1,6 +1,5 @@
 //! Raw WebSockets: each message is a payload, of the topic in the path of the handshake.
 
-use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Gap;
 use corecast_protocol::topic::is_system;
 
@@ -10,7 +9,7 @@ use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
-use crate::shard::slot::wait::Outcome;
+use crate::shard::slot::wait::{Outcome, Told};
 use crate::shard::topic::topics::{CONFLATE, NONE};
 
 /// Why nobody publishes there.
@@ -37,7 +36,8 @@ impl Shard {
         let topic = std::str::from_utf8(topic).expect("topics are text");
         let text = text || is_utf8(bytes);
         let content = Content { event: "", payload: bytes, text, at_us: 0, ..Default::default() };
-        let order = Order::Publish { topic, content, op: None, expected: None, asker: Asker::Nobody, token: "" };
+        let asker = Asker::Nobody;
+        let order = Order::Publish { topic, content, op: None, expected: None, numbered: None, asker, token: "" };
         match self.order(slot, order) {
             Outcome::Refused(Refusal::Forbidden) if is_system(topic) => {
                 self.refuse_connection_because(driver, slot, Refusal::Forbidden, SYSTEM_TOPIC);
@@ -56,7 +56,7 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        outcome: Result<Cursor, Reason>,
+        outcome: Result<Told, Reason>,
     ) {
         if let Err(reason) = outcome {
             self.refuse_connection(driver, slot, reason.into());

@@ -7,6 +7,7 @@ use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
 use crate::io::driver::{Driver, Slot};
+use crate::mesh::Reason;
 use crate::shard::Shard;
 use crate::shard::random::random;
 use crate::shard::refusal::{COME_BACK, COME_BACK_S_MAX, Refusal};
@@ -15,7 +16,7 @@ use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Life;
 
 /// Bytes of a text with the words for when to come back: a close frame has no room for more.
-const WORDS_BYTES_MAX: usize = 123;
+pub(in crate::shard) const WORDS_BYTES_MAX: usize = 123;
 
 impl Shard {
     /// Whoever is refused next may come back in so many nanoseconds: that is known, and not drawn.
@@ -76,6 +77,25 @@ impl Shard {
         let len = w.finish().expect("reasons are short");
         self.notice_request(driver, slot, refusal, text);
         self.refuse_request_with(driver, slot, refusal, &body[..len], ends);
+    }
+
+    /// Answers a request with what a home says; a number that is not the next one with that, too.
+    pub(in crate::shard) fn refuse_order<D: Driver>(&mut self, driver: &mut D, slot: Slot, reason: Reason) {
+        let (refusal, mut words) = (reason.into(), [0; WORDS_BYTES_MAX]);
+        let text = words_of(reason, &mut words);
+        let Reason::OutOfOrder(number) = reason else {
+            return self.refuse_request_because(driver, slot, refusal, text, false);
+        };
+        let mut body = [0; 256];
+        let mut w = Writer::new(&mut body);
+        w.text("{\"error\":");
+        json::string(&mut w, text);
+        w.text(",\"expected\":");
+        w.decimal(number);
+        w.byte(b'}');
+        let len = w.finish().expect("reasons are short");
+        self.notice_request(driver, slot, refusal, text);
+        self.refuse_request_with(driver, slot, refusal, &body[..len], false);
     }
 
     fn notice_request<D: Driver>(&mut self, driver: &D, slot: Slot, refusal: Refusal, text: &str) {
@@ -144,14 +164,26 @@ impl Shard {
         refusal: Refusal,
         topic: &str,
     ) {
-        let row = refusal.row();
-        match row.err {
+        self.refuse_command_because(driver, slot, token, refusal, topic, refusal.row().text);
+    }
+
+    /// Answers a command with a refusal in words of the occasion.
+    pub(in crate::shard) fn refuse_command_because<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        token: Option<&str>,
+        refusal: Refusal,
+        topic: &str,
+        text: &str,
+    ) {
+        match refusal.row().err {
             Some(code) => {
                 self.refused(refusal);
-                self.notice(slot, refusal, topic, row.text);
+                self.notice(slot, refusal, topic, text);
                 let after_s = self.come_back_s(refusal);
                 let mut words = [0; WORDS_BYTES_MAX];
-                self.tell_err(driver, slot, token, code, with_words(&mut words, row.text, after_s));
+                self.tell_err(driver, slot, token, code, with_words(&mut words, text, after_s));
             }
             None => self.refuse_connection(driver, slot, refusal),
         }
@@ -199,6 +231,21 @@ impl Shard {
                 self.close_websocket(driver, slot, code, text);
             }
         }
+    }
+}
+
+/// Returns the words in which a home's no is told.
+pub(in crate::shard) fn words_of(reason: Reason, words: &mut [u8; WORDS_BYTES_MAX]) -> &str {
+    match reason {
+        Reason::OutOfOrder(number) => {
+            let mut w = Writer::new(words);
+            w.decimal(number);
+            w.text(" is next: the numbers of a producer in a topic grow by one, from 1 on");
+            let len = w.finish().expect("a number and these words fit");
+            std::str::from_utf8(&words[..len]).expect("it was made of text")
+        }
+        Reason::TooManyProducers => "the topic has as many producers as it may",
+        reason => Refusal::from(reason).row().text,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::shard::Shard;
 use crate::shard::dialect::{Coding, Dialect, Shape};
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
-use crate::shard::slot::wait::{Outcome, Wait};
+use crate::shard::slot::wait::{Outcome, Told, Wait};
 use crate::shard::topic::subscribe::{Wanted, Wish};
 
 /// Bytes of a line besides a payload.
@@ -101,7 +101,8 @@ impl Shard {
                 let content =
                     Content { event: "", payload: payload.as_bytes(), text: true, at_us: 0, ..Default::default() };
                 let asker = Asker::Connection;
-                self.order(slot, Order::Publish { topic, content, op: None, expected: None, asker, token: "" })
+                let (op, expected, numbered) = (None, None, None);
+                self.order(slot, Order::Publish { topic, content, op, expected, numbered, asker, token: "" })
             }
             _ => return Err("SUB topic, UNSUB topic or PUB topic payload"),
         })
@@ -128,12 +129,12 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        outcome: Result<Cursor, Reason>,
+        outcome: Result<Told, Reason>,
     ) {
         match outcome {
-            Ok(cursor) => self.tell_line(driver, slot, |w| {
+            Ok(told) => self.tell_line(driver, slot, |w| {
                 w.text("OK ");
-                cursor.write(w);
+                told.cursor.write(w);
             }),
             Err(reason) => self.refuse_telnet(driver, slot, reason.into()),
         }

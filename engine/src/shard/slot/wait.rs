@@ -3,6 +3,8 @@
 //! A message that has to wait is kept whole, and what the peer sends behind it is carried over; nothing else of the connection is
 //! handled meanwhile, so that its order is kept. Whatever it waited for leads back to [`Shard::go_on`].
 
+use corecast_protocol::cursor::Cursor;
+
 use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
@@ -32,6 +34,22 @@ pub(in crate::shard) enum Outcome {
     Wait(Wait),
     /// Nothing was done, and nothing will be.
     Refused(Refusal),
+}
+
+/// What a home says of an order that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) struct Told {
+    /// The cursor of the message, or of the newest one of a topic that was cleared; of epoch 0: it is not known any more.
+    pub(in crate::shard) cursor: Cursor,
+    /// The message had been published before, under this cursor.
+    pub(in crate::shard) repeated: bool,
+}
+
+impl Told {
+    /// Returns the cursor, if it is known.
+    pub(in crate::shard) fn known(self) -> Option<Cursor> {
+        Some(self.cursor).filter(|cursor| cursor.epoch != 0 || !self.repeated)
+    }
 }
 
 /// Why somebody may not do something.

@@ -380,7 +380,7 @@ impl Shard {
     }
 
     /// Tells an asker something now, or later if its ring has no room.
-    fn tell_shard(&mut self, asker: usize, packet: &Packet<'_>) {
+    pub(in crate::shard) fn tell_shard(&mut self, asker: usize, packet: &Packet<'_>) {
         let owed = &mut self.crossings.all[asker].owed;
         if owed.is_empty() && self.crossings.links.send(asker, packet) {
             return;

@@ -17,6 +17,7 @@ use crate::shard::session::reading::Transport;
 use crate::shard::session::request::condition::{Broken, TAG_BYTES_MAX, asks_for_the_remembered, tag_of};
 use crate::shard::session::request::exchange::{Asked, ORIGIN_BYTES_MAX};
 use crate::shard::slot::connection::Waiting;
+use crate::shard::slot::wait::Told;
 
 pub(in crate::shard) const JSON: &str = "application/json";
 pub(in crate::shard) const TEXT: &str = "text/plain; charset=utf-8";
@@ -65,19 +66,23 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        answer: Result<Cursor, Reason>,
+        answer: Result<Told, Reason>,
     ) {
         let Some(exchange) = self.exchange_if_any(slot) else { return };
         match answer {
-            Ok(cursor) => {
+            Ok(told) => {
                 // Escaping makes a topic at most six times as long.
                 let mut body = [0; 6 * topic::TOPIC_BYTES_MAX + 128];
                 let mut w = Writer::new(&mut body);
-                json::publish_answer(&mut w, exchange.words.topic(driver.memory()).text(), cursor);
+                let topic = exchange.words.topic(driver.memory());
+                match told.repeated {
+                    false => json::publish_answer(&mut w, topic.text(), told.cursor),
+                    true => json::repeat_answer(&mut w, topic.text(), told.known()),
+                }
                 let len = w.finish().expect("room for the longest topic was made");
                 self.answer(driver, slot, ok(JSON), &body[..len]);
             }
-            Err(reason) => self.refuse_request(driver, slot, reason.into(), false),
+            Err(reason) => self.refuse_order(driver, slot, reason),
         }
         self.request_ends_and_goes_on(driver, slot);
     }

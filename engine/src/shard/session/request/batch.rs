@@ -3,18 +3,20 @@
 //! ```text
 //!   as it came   {"topic":"a","data":"x"}\n{"data":"eA==","encoding":"base64","topic":"b"}\n ...
 //!   checked      [lengths]a x[lengths]b x ...                    a record is shorter than its line, so it takes its place
+//!                                                                (the name of a producer comes behind the event, and then its number)
 //! ```
 //!
 //! A line is read once, and its record stays where the line stood until it is published. A long batch takes many turns.
 
 use corecast_protocol::json;
 use corecast_protocol::message::{KEY_BYTES_MAX, Op};
+use corecast_protocol::producer::Produced;
 use corecast_protocol::topic::TOPIC_BYTES_MAX;
 use corecast_protocol::write::Writer;
 
 use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
-use crate::mesh::{Asker, Content};
+use crate::mesh::{Asker, Content, Reason};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
@@ -23,18 +25,21 @@ use crate::shard::session::order::Order;
 use crate::shard::session::request::answer::{JSON, ok};
 use crate::shard::session::request::exchange::Batch;
 use crate::shard::slot::connection::Waiting;
-use crate::shard::slot::wait::{MayNot, Outcome};
+use crate::shard::slot::wait::{MayNot, Outcome, Told};
 use crate::shard::work::PIECE_NS;
 
 /// Bodies of batches may be so many times as large as a message.
 pub(in crate::shard) const BATCH_MESSAGES: u64 = 16;
 
 /// Bytes of a record before its topic: lengths of topic (1), event name (1) and payload (4), whether that is text (1), length of the key (1),
-/// and what it does to the value of that (1).
-const RECORD_HEAD: usize = 9;
+/// what it does to the value of that (1), and the length of the name of a producer (1).
+const RECORD_HEAD: usize = 10;
 
-/// The longest names of a record: its topic, its event, its key.
-const NAMES_BYTES_MAX: usize = TOPIC_BYTES_MAX + u8::MAX as usize + KEY_BYTES_MAX;
+/// Bytes of a number, which stands behind the name of its producer.
+const NUMBER_BYTES: usize = 8;
+
+/// The longest names of a record: its topic, its event, its key, its producer and number.
+const NAMES_BYTES_MAX: usize = TOPIC_BYTES_MAX + 2 * u8::MAX as usize + KEY_BYTES_MAX + NUMBER_BYTES;
 
 /// Records that the hook is asked about while one before them waits for it.
 const FORESEEN_MAX: usize = 64;
@@ -54,6 +59,7 @@ struct Record<'r> {
     topic: &'r str,
     content: Content<'r>,
     op: Option<Op>,
+    produced: Option<Produced<'r>>,
     /// Bytes that it takes.
     len: usize,
 }
@@ -69,6 +75,13 @@ impl Record<'_> {
         let event = std::str::from_utf8(event).expect("only checked events are kept");
         let (key, rest) = rest.split_at(usize::from(head[7]));
         let key = std::str::from_utf8(key).expect("only checked keys are kept");
+        let (producer, rest) = rest.split_at(usize::from(head[9]));
+        let (number, rest) = rest.split_at(if producer.is_empty() { 0 } else { NUMBER_BYTES });
+        let produced = number.try_into().ok().map(|number| {
+            let producer = std::str::from_utf8(producer).expect("only checked producers are kept");
+            Produced { producer, number: u64::from_le_bytes(number) }
+        });
+        let names_len = topic.len() + event.len() + key.len() + producer.len() + number.len();
         let content = Content { event, payload: &rest[..data_len], text: head[2] == 1, key, ..Default::default() };
         let op = match head[8] {
             0 => None,
@@ -76,7 +89,7 @@ impl Record<'_> {
             2 => Some(Op::Merge),
             _ => Some(Op::Delete),
         };
-        Record { topic, content, op, len: RECORD_HEAD + topic.len() + event.len() + key.len() + data_len }
+        Record { topic, content, op, produced, len: RECORD_HEAD + names_len + data_len }
     }
 }
 
@@ -208,13 +221,17 @@ impl Shard {
         };
         let event = message.event.unwrap_or("");
         let key = message.key.unwrap_or("");
+        let producer = message.produced.map_or("", |produced| produced.producer);
+        let number = message.produced.map(|produced| produced.number.to_le_bytes());
+        let number = number.as_ref().map_or(&[][..], |number| &number[..]);
         let mut names = [0; NAMES_BYTES_MAX];
-        let (topic_len, event_end) = (message.topic.len(), message.topic.len() + event.len());
-        let names_len = event_end + key.len();
-        names[..topic_len].copy_from_slice(message.topic.as_bytes());
-        names[topic_len..event_end].copy_from_slice(event.as_bytes());
-        names[event_end..names_len].copy_from_slice(key.as_bytes());
-        let key_len = key.len() as u8;
+        let (topic_len, event_len) = (message.topic.len(), event.len());
+        let (key_len, producer_len) = (key.len() as u8, producer.len() as u8);
+        let mut names_len = 0;
+        for part in [message.topic.as_bytes(), event.as_bytes(), key.as_bytes(), producer.as_bytes(), number] {
+            names[names_len..names_len + part.len()].copy_from_slice(part);
+            names_len += part.len();
+        }
         let op = match message.op {
             None => 0,
             Some(Op::Put) => 1,
@@ -233,10 +250,10 @@ impl Shard {
         body[record + RECORD_HEAD..data_to].copy_from_slice(&names[..names_len]);
         let head = &mut body[record..record + RECORD_HEAD];
         head[0] = topic_len as u8;
-        head[1] = (event_end - topic_len) as u8;
+        head[1] = event_len as u8;
         head[2] = u8::from(text);
         head[3..7].copy_from_slice(&(data_len as u32).to_le_bytes());
-        (head[7], head[8]) = (key_len, op);
+        (head[7], head[8], head[9]) = (key_len, op, producer_len);
         batch.packed = (data_to + data_len) as u32;
         batch.messages += 1;
         batch.payload_bytes += data_len as u32;
@@ -285,8 +302,10 @@ impl Shard {
         let active = &self.slots.actives[self.slots.connections[slot as usize].active as usize];
         let body = driver.memory().bytes(active.body.span());
         let Batch { offset, packed, .. } = self.exchanges[active.state as usize].batch;
-        let Record { topic, content, op, len } = Record::first(&body[offset as usize..packed as usize]);
-        let order = Order::Publish { topic, content, op, expected: None, asker: Asker::Connection, token: "" };
+        let Record { topic, content, op, produced, len } = Record::first(&body[offset as usize..packed as usize]);
+        let numbered = produced.map(|produced| self.numbered(slot, topic, produced));
+        let (expected, asker) = (None, Asker::Connection);
+        let order = Order::Publish { topic, content, op, expected, numbered, asker, token: "" };
         let outcome = self.order(slot, order);
         if let Outcome::Wait(_) = outcome {
             return outcome;
@@ -305,11 +324,22 @@ impl Shard {
     }
 
     /// A line of a batch is published, or refused.
-    pub(in crate::shard) fn line_is_done<D: Driver>(&mut self, driver: &mut D, slot: Slot, published: bool) {
-        if !published {
-            let batch = &mut self.exchange(slot).batch;
-            batch.refused += 1;
-            batch.why.get_or_insert(Refusal::Full);
+    pub(in crate::shard) fn line_is_done<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        outcome: Result<Told, Reason>,
+    ) {
+        let batch = &mut self.exchange(slot).batch;
+        match outcome {
+            Ok(told) => batch.repeated += u32::from(told.repeated),
+            Err(reason) => {
+                batch.refused += 1;
+                if let (None, Reason::OutOfOrder(number)) = (batch.why, reason) {
+                    batch.expected = number;
+                }
+                batch.why.get_or_insert(reason.into());
+            }
         }
         self.end_batch(driver, slot);
     }
@@ -321,19 +351,33 @@ impl Shard {
             return;
         }
         let batch = self.exchange(slot).batch;
-        let mut body = [0; 128];
+        let mut body = [0; 192];
         let mut w = Writer::new(&mut body);
         let published = u64::from(batch.sent - batch.refused);
-        if batch.refused == 0 {
+        if batch.refused == 0 && batch.repeated == 0 {
             json::batch_answer(&mut w, published);
             let len = w.finish().expect("a number fits");
             self.answer(driver, slot, ok(JSON), &body[..len]);
         } else {
             w.text("{\"published\":");
             w.decimal(published);
+            if batch.repeated > 0 {
+                w.text(",\"repeated\":");
+                w.decimal(batch.repeated.into());
+            }
+            if batch.refused == 0 {
+                w.byte(b'}');
+                let len = w.finish().expect("two numbers fit");
+                self.answer(driver, slot, ok(JSON), &body[..len]);
+                return self.request_ends_and_goes_on(driver, slot);
+            }
             w.text(",\"error\":");
             let why = batch.why.unwrap_or(Refusal::Full);
             json::string(&mut w, why.row().text);
+            if batch.expected > 0 {
+                w.text(",\"expected\":");
+                w.decimal(batch.expected);
+            }
             w.byte(b'}');
             let len = w.finish().expect("a number and a reason fit");
             self.notice(slot, why, "", why.row().text);

@@ -6,7 +6,7 @@
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::message::Op;
 
-use crate::mesh::Standing;
+use crate::mesh::{Numbered, Standing};
 use crate::shard::grant::table::NOBODY;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
@@ -83,6 +83,10 @@ pub(in crate::shard) struct Batch {
     pub(in crate::shard) payload_bytes: u32,
     /// They were taken from what may be published.
     pub(in crate::shard) paid: bool,
+    /// Lines that had been published before.
+    pub(in crate::shard) repeated: u32,
+    /// The number that was next where the first line was refused because of its own; 0: none was.
+    pub(in crate::shard) expected: u64,
 }
 
 /// How a body arrives.
@@ -116,6 +120,8 @@ pub(in crate::shard) struct Exchange {
     pub(in crate::shard) expected: Option<Standing>,
     /// What it does to the value of its key, if it says so.
     pub(in crate::shard) op: Option<Op>,
+    /// Whose message it is, and which one, if it is numbered.
+    pub(in crate::shard) numbered: Option<Numbered>,
     /// What whoever sends it may do.
     pub(in crate::shard) grant: u32,
     /// Its head waits to be read once more, and then it is known already who sends it.
@@ -149,6 +155,7 @@ impl Exchange {
             conditions: Buffer::new(Owner::Inbound),
             expected: None,
             op: None,
+            numbered: None,
             grant: NOBODY,
             known: false,
             readable: 0,

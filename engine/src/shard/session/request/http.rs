@@ -6,7 +6,6 @@
 //! A request has one answer. Where that comes before the end of the body (`route` refused it), and it is not known where the
 //! body ends or that is far, the answer says that the connection ends, and so it does.
 
-use corecast_protocol::cursor::Cursor;
 use corecast_protocol::http::body::Chunked;
 use corecast_protocol::http::head::{self, BodyLength, Method, Request};
 use corecast_protocol::http::response;
@@ -28,7 +27,7 @@ use crate::shard::session::request::route::Detour;
 use crate::shard::session::traits::Session;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::slot::keep::Shelf;
-use crate::shard::slot::wait::Outcome;
+use crate::shard::slot::wait::{Outcome, Told};
 use crate::shard::topic::subscribe::start_of;
 
 /// What the first byte of a TLS connection says: a handshake (RFC 8446 section 5.1).
@@ -266,7 +265,7 @@ impl Shard {
         let (topic, event, key, op) = (topic.text(), event.text(), key.text(), exchange.op);
         exchange.pending.cut = false;
         let (what, expected, asks_first) = (exchange.pending.what, exchange.expected, exchange.awaits_condition());
-        let since = exchange.since;
+        let (since, numbered) = (exchange.since, exchange.numbered);
         let outcome = match what {
             Asked::Nothing => return,
             Asked::Subscribe => return self.poll(driver, slot),
@@ -284,7 +283,7 @@ impl Shard {
             Asked::Publish => {
                 let content = Content { event, payload: body, text: is_utf8(body), key, ..Default::default() };
                 let asker = Asker::Connection;
-                self.order(slot, Order::Publish { topic, content, op, expected, asker, token: "" })
+                self.order(slot, Order::Publish { topic, content, op, expected, numbered, asker, token: "" })
             }
             Asked::Batch => {
                 if self.keep(driver, slot, Shelf::Body, body) {
@@ -330,10 +329,10 @@ impl Shard {
         &mut self,
         driver: &mut D,
         slot: Slot,
-        outcome: Result<Cursor, Reason>,
+        outcome: Result<Told, Reason>,
     ) {
         match self.asks_for(slot) {
-            Asked::Batch => self.line_is_done(driver, slot, outcome.is_ok()),
+            Asked::Batch => self.line_is_done(driver, slot, outcome),
             _ => self.answer_publication(driver, slot, outcome),
         }
     }

@@ -13,6 +13,7 @@ use corecast_protocol::cursor::Since;
 use corecast_protocol::http::head::{Method, Request};
 use corecast_protocol::http::{prefer, query};
 use corecast_protocol::message::{KEY_BYTES_MAX, Op, check_event, check_key};
+use corecast_protocol::producer::Produced;
 use corecast_protocol::violation::Violation;
 use corecast_protocol::{percent, topic};
 
@@ -29,7 +30,7 @@ use crate::shard::session::subscribing;
 use crate::shard::slot::wait::Wait;
 
 /// Headers that a page of another origin may send: those that have a meaning here.
-const PREFLIGHT_HEADERS: &str = "Authorization, Content-Type, Corecast-Event, Corecast-Message-Key, Corecast-Op, If-Match, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
+const PREFLIGHT_HEADERS: &str = "Authorization, Content-Type, Corecast-Event, Corecast-Message-Key, Corecast-Op, Corecast-Producer, Corecast-Number, If-Match, If-None-Match, Last-Event-ID, Prefer, Cache-Control";
 
 /// What a stranger without a browser sees at `/`.
 const WELCOME: &str =
@@ -126,6 +127,8 @@ impl Shard {
                 } else if headers.if_match.is_given() {
                     // A batch goes to many topics, and none of them is what this resource is.
                     self.refuse_request(driver, slot, Refusal::Changed, false);
+                } else if produced_by(request)?.is_some() {
+                    self.answer_error(driver, slot, 400, NUMBERED_IN_LINES, false);
                 } else {
                     self.exchange(slot).pending.what = Asked::Batch;
                     return Ok(self.limits.batch_bytes_max());
@@ -164,8 +167,13 @@ impl Shard {
                 if request.headers.corecast_message_key.is_some() {
                     check_key(key)?;
                 }
-                if self.name_with_key(driver, slot, name, event, key) {
+                let numbered = produced_by(request)?.map(|produced| self.numbered(slot, name, produced));
+                let headers = &request.headers;
+                if numbered.is_some() && (headers.if_match.is_given() || headers.if_none_match.is_given()) {
+                    self.answer_error(driver, slot, 400, NUMBERED_AND_CONDITIONAL, false);
+                } else if self.name_with_key(driver, slot, name, event, key) {
                     self.exchange(slot).op = op;
+                    self.exchange(slot).numbered = numbered;
                     self.exchange(slot).pending.what = Asked::Publish;
                     return Ok(self.limits.message_bytes_max_of(name).into());
                 }
@@ -286,6 +294,17 @@ impl Shard {
 
 /// What is wrong with `/topics/a?topic=b`: some would read one of the two, some both.
 pub(in crate::shard) const NAMED_TWICE: &str = "topics are named in the path or in the query, not twice";
+
+/// A number depends on those before it, and a condition on the newest message: who has both would have to be told which of them is not met.
+const NUMBERED_AND_CONDITIONAL: &str = "a message has a number or a condition, not both";
+
+/// Numbers are of a topic, and a batch may have many.
+const NUMBERED_IN_LINES: &str = "the lines of a batch have their producers and numbers in them";
+
+/// Reads whose message a request publishes, and which one, if it is numbered.
+fn produced_by<'r>(request: &Request<'r>) -> Result<Option<Produced<'r>>, Violation> {
+    Produced::read(request.headers.corecast_producer, request.headers.corecast_number)
+}
 
 /// Says whether a query names topics.
 pub(in crate::shard) fn names_topics(query: &str) -> bool {

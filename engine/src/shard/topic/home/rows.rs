@@ -342,14 +342,14 @@ impl Homes {
                 assert_ne!(
                     is_newest,
                     record::is_replaced(memory.bytes(span)),
-                    "invariant 21: {number} is replaced or newest"
+                    "invariant 22: {number} is replaced or newest"
                 );
                 *(if is_newest { &mut bytes } else { &mut replaced_bytes }) += u64::from(span.len);
                 replaced += u32::from(!is_newest);
             }
             let counted = (rows.replaced, rows.bytes, rows.replaced_bytes);
-            assert_eq!(counted, (replaced, bytes, replaced_bytes), "invariant 21: what is replaced");
-            assert!(rows.deleted.iter().is_sorted(), "invariant 21: deletions stand in order");
+            assert_eq!(counted, (replaced, bytes, replaced_bytes), "invariant 22: what is replaced");
+            assert!(rows.deleted.iter().is_sorted(), "invariant 22: deletions stand in order");
         }
     }
 }
