@@ -120,6 +120,10 @@ impl<D: Driver> Driver for Through<'_, D> {
         }
     }
 
+    fn keep_lean(&mut self, slot: Slot) {
+        self.driver.keep_lean(slot);
+    }
+
     fn finish_sending(&mut self, slot: Slot) {
         if self.edge.place(slot) != NONE {
             self.edge.say_goodbye(self.driver, slot);

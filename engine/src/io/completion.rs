@@ -7,7 +7,8 @@ use io_uring::cqueue;
 
 use super::accept::out_of_something;
 use super::driver::{Completion, End, Errno, Slot};
-use super::ring::{FINISHING_THEN_CLOSE, OPEN, Ring, close_entry};
+use super::entries::close_entry;
+use super::ring::{FINISHING_THEN_CLOSE, OPEN, Ring};
 use super::token::{Operation, Token};
 
 impl Ring {

@@ -217,6 +217,8 @@ pub trait Driver {
     fn wait_for_memory(&mut self, slot: Slot, generation: u16);
     /// Cancels `wait_writable` or `wait_for_memory`; its `Writable` still comes.
     fn cancel_writable(&mut self, slot: Slot, generation: u16);
+    /// Lets the kernel hold little of what a connection is sent: it wants what is new when its link has room.
+    fn keep_lean(&mut self, _slot: Slot) {}
     /// Ends our direction (`SHUT_WR`).
     fn finish_sending(&mut self, slot: Slot);
     /// Closes the slot; `Closed` follows.

@@ -36,6 +36,7 @@ mod completion;
 mod dial;
 pub mod doorbell;
 pub mod driver;
+mod entries;
 pub mod executor;
 pub mod listen;
 pub mod memory;

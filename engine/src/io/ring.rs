@@ -29,6 +29,7 @@ use super::clock::{now_us, ticks};
 use super::dial::{Dial, Dials};
 use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, Interest, Lent, Slot};
+use super::entries::{close_entry, lean_entry};
 use super::listen::Listener;
 use super::memory::{Memory, Span};
 use super::parts::Parts;
@@ -594,6 +595,10 @@ impl Driver for Ring {
         self.push(&entry.user_data(Token::new(Operation::Finish, 0, slot).raw()));
     }
 
+    fn keep_lean(&mut self, slot: Slot) {
+        self.push(&lean_entry(slot));
+    }
+
     fn close(&mut self, slot: Slot) {
         let finishing = &mut self.finishing[slot as usize];
         if *finishing == OPEN {
@@ -693,8 +698,4 @@ impl std::fmt::Debug for Ring {
 /// lost completions for want of memory; nothing we know is true any more.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
-}
-
-pub(super) fn close_entry(slot: Slot, operation: Operation) -> squeue::Entry {
-    opcode::Close::new(Fixed(slot)).build().user_data(Token::new(operation, 0, slot).raw())
 }

@@ -78,7 +78,7 @@ impl Shard {
             }
             Ok(Command::Auth { credential, id }) => (self.authenticate(driver, slot, credential, id), id, ""),
             Ok(Command::Set { bandwidth, id }) => {
-                self.set_bandwidth(slot, bandwidth);
+                self.set_bandwidth(driver, slot, bandwidth);
                 if let Some(token) = id {
                     self.tell_ok(driver, slot, token, None);
                 }
@@ -189,7 +189,7 @@ impl Shard {
         }
         // What the new one allows of it.
         let bandwidth = self.meter_of(slot).map_or(0, |meter| meter.bandwidth);
-        self.begin_meter(slot, Some(bandwidth));
+        self.begin_meter(driver, slot, Some(bandwidth));
         self.watch_right(slot);
         true
     }

@@ -190,6 +190,8 @@ impl Shard {
         let outcome = self.subscribe(slot, wish);
         if outcome != Outcome::Done {
             self.discount_subscription(slot);
+        } else if wish.manner.skips() {
+            driver.keep_lean(slot);
         }
         outcome
     }

@@ -132,7 +132,7 @@ impl Shard {
                         (Shape::Sse, true, true) => Shape::SseSharedEnveloped,
                         (shape, ..) => shape,
                     };
-                    self.begin_meter(slot, options.bandwidth);
+                    self.begin_meter(driver, slot, options.bandwidth);
                     self.begin_stream(driver, slot, request, shape);
                 }
                 Transport::Poll | Transport::LongPoll | Transport::Value | Transport::Jsonp => {

@@ -44,7 +44,7 @@ pub(in crate::shard) struct Meter {
 
 impl Shard {
     /// Gives a connection so many bytes a second; 0: as many as there are. What its grant allows is the most.
-    pub(in crate::shard) fn set_bandwidth(&mut self, slot: Slot, bandwidth: u32) {
+    pub(in crate::shard) fn set_bandwidth<D: Driver>(&mut self, driver: &mut D, slot: Slot, bandwidth: u32) {
         let most = self.trust.grants.get(self.grant_of(slot)).and_then(|interned| interned.grant.limits.bandwidth);
         let bandwidth = match (bandwidth, most) {
             (0, most) => most.unwrap_or(0),
@@ -59,15 +59,16 @@ impl Shard {
             // What was sent at another speed takes no longer than at this one.
             let due_ms = meter.due_ms.min(self.clock.now_ms + 1000);
             self.slots.meters.insert(slot, Meter { bandwidth, due_ms, ..meter });
+            driver.keep_lean(slot);
         }
         self.look_at(slot);
         self.slots.make_ready(slot);
     }
 
     /// A connection begins to be sent messages, and says how fast, if it does: what its grant allows holds also for who says nothing.
-    pub(in crate::shard) fn begin_meter(&mut self, slot: Slot, bandwidth: Option<u32>) {
+    pub(in crate::shard) fn begin_meter<D: Driver>(&mut self, driver: &mut D, slot: Slot, bandwidth: Option<u32>) {
         if bandwidth.is_some() || !self.trust.grants.is_empty() {
-            self.set_bandwidth(slot, bandwidth.unwrap_or(0));
+            self.set_bandwidth(driver, slot, bandwidth.unwrap_or(0));
         }
     }
 

@@ -103,7 +103,7 @@ impl Shard {
                     slot,
                     Upgrade { session: Session::Line, accept, subprotocol: line, deflate },
                 );
-                self.begin_meter(slot, bandwidth);
+                self.begin_meter(driver, slot, bandwidth);
                 let mut text = [0; 16];
                 let mut w = Writer::new(&mut text);
                 w.hex8((session >> 32) as u32);
@@ -201,7 +201,7 @@ impl Shard {
             }
         }
         self.become_websocket(driver, slot, upgrade);
-        self.begin_meter(slot, bandwidth);
+        self.begin_meter(driver, slot, bandwidth);
         used
     }
 
