@@ -5,6 +5,7 @@
 
 use crate::cursor::Cursor;
 use crate::line::GapReason;
+use crate::places::At;
 use crate::violation::Violation;
 
 /// The longest event name, in bytes.
@@ -85,6 +86,8 @@ pub struct Message<'a> {
     pub key: &'a str,
     /// What it does to that value.
     pub op: Op,
+    /// Where its reader is with it, if that is one of a pattern.
+    pub at: Option<At>,
 }
 
 /// Messages of a topic that a subscriber did not get, borrowed.

@@ -22,7 +22,7 @@ pub fn encoded_len(message: &Message<'_>) -> usize {
     header_len(body, false) + body
 }
 
-/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>] [key=<key>] [op=<op>]`, line feed, payload, to the start of `out`, and
+/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>] [key=<key>] [op=<op>] [at=<place>]`, line feed, payload, to the start of `out`, and
 /// says how many bytes it took: [`encoded_len`] of them.
 ///
 /// # Panics
@@ -42,6 +42,10 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     if is_keyed(message) {
         write_key(message, &mut w);
     }
+    if let Some(at) = message.at {
+        w.put(b" at=");
+        at.write(&mut w);
+    }
     w.byte(b'\n');
     w.put(message.payload);
     header + w.finish().expect("body_len counts what is written here")
@@ -50,7 +54,8 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 fn body_len(message: &Message<'_>) -> usize {
     let event = message.event.map_or(0, |event| b" event=".len() + event.len());
     let key = if is_keyed(message) { key_len(message) } else { 0 };
-    let words = topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + key;
+    let at = message.at.map_or(0, |at| b" at=".len() + at.text_len());
+    let words = topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + key + at;
     b"MSG ".len() + words + 1 + message.payload.len()
 }
 
@@ -117,6 +122,22 @@ pub fn ok(w: &mut Writer<'_>, token: &str, cursor: Option<Cursor>) {
         w.byte(b' ');
         cursor.write(w);
     }
+}
+
+/// Writes `OK <token> <places>`: the answer to `SUB` of a pattern.
+pub fn ok_at(w: &mut Writer<'_>, token: &str, places: &str) {
+    w.text("OK ");
+    w.text(token);
+    w.byte(b' ');
+    w.text(places);
+}
+
+/// Writes `EOS <pattern> <places>`: what there was of the topics of a pattern has come.
+pub fn end_of_places(w: &mut Writer<'_>, pattern: &str, places: &str) {
+    w.text("EOS ");
+    encode_topic_word(pattern, w);
+    w.byte(b' ');
+    w.text(places);
 }
 
 /// Writes `ERR <token or -> <code> <text>`.
