@@ -86,7 +86,9 @@ pub struct Message<'a> {
     pub key: &'a str,
     /// What it does to that value.
     pub op: Op,
-    /// Where its reader is with it, if that is one of a pattern.
+    /// The pattern that it is sent for; empty for none.
+    pub of: &'a str,
+    /// How far its reader is with it, if that is one of a pattern, and the order says it.
     pub at: Option<At>,
 }
 
@@ -103,6 +105,8 @@ pub struct Gap<'a> {
     pub count: u64,
     /// Why.
     pub reason: GapReason,
+    /// The pattern whose reader it is told to; empty for none.
+    pub of: &'a str,
 }
 
 /// What event names begin with that are the engine's own: what a dialect says under such a name, no publisher can say.

@@ -33,6 +33,8 @@ impl Shard {
         self.check_views();
         self.check_grants();
         self.check_readers();
+        self.reads.check();
+        self.journal.check();
     }
 
     /// Who is counted is as the rules say, and what has changed will be told.

@@ -54,7 +54,12 @@ impl Shard {
     /// Returns what is held besides blocks.
     pub(super) fn besides(&self) -> Besides {
         Besides {
-            tables: self.topics.bytes() + self.homes.bytes() + self.occupancy.bytes() + self.trust.bytes(),
+            tables: self.topics.bytes()
+                + self.homes.bytes()
+                + self.reads.bytes()
+                + self.journal.bytes()
+                + self.occupancy.bytes()
+                + self.trust.bytes(),
             busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes() + self.edge_bytes,
             scratch: self.store.bookkeeping_bytes() + self.scratch_bytes().saturating_sub(self.scratch_at_start),
         }

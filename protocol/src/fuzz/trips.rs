@@ -54,7 +54,8 @@ fn write_server(w: &mut Writer<'_>, found: &ServerLine<'_>) {
     match *found {
         ServerLine::Hi { session } => server::hi(w, session),
         ServerLine::Msg { topic, cursor, event, key, op, payload } => {
-            let message = Message { topic, cursor, event, payload, text: is_text(payload), key, op, at: None };
+            let message =
+                Message { topic, cursor, event, payload, text: is_text(payload), key, op, ..Message::default() };
             let mut frame = [0; 4 * INPUT_BYTES_MAX];
             let len = server::encode(&message, &mut frame);
             assert_eq!(len, server::encoded_len(&message));
@@ -84,7 +85,7 @@ pub fn publish_line(data: &[u8]) {
                 text: is_text(found.data),
                 key: found.key.unwrap_or(""),
                 op: found.op.unwrap_or_default(),
-                at: None,
+                ..Message::default()
             };
             let mut out = [0; 8 * INPUT_BYTES_MAX];
             let len = dialect::json::encode(&message, &mut out);

@@ -110,7 +110,7 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
         "MSG" => ServerLine::Msg {
             topic: head.topic,
             cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
-            event: match next().filter(|word| !word.starts_with("at=")).map(|word| word.strip_prefix("event=")) {
+            event: match next().filter(|word| !word.starts_with("of=")).map(|word| word.strip_prefix("event=")) {
                 None => None,
                 Some(Some(event)) if is_token(event.as_bytes()) => Some(event),
                 Some(_) => return Err(Violation::BadEvent),

@@ -190,7 +190,7 @@ impl Shard {
             let manner = self.manner(topic, conflate, every_ms);
             // What is not simply all of one log has to be counted.
             let counted = several || manner.skips();
-            let wish = Wish { topic, since: Some(since), manner, view, counted, token: "" };
+            let wish = Wish { topic, since: Some(since), places: None, manner, view, counted, token: "" };
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
                     let first = self.slots.connections[slot as usize].first;
