@@ -15,8 +15,8 @@ use crate::write::{Overflow, Writer, decimal_len, hex_digit, parse_decimal};
 /// What the text begins with.
 pub const MARK: char = '~';
 
-/// The longest text, in bytes: that of a hundred homes whose numbers have 19 digits. What would be longer is not written.
-pub const TEXT_BYTES_MAX: usize = 2048;
+/// The longest text, in bytes: that of a hundred homes whose numbers have nine digits. What would be longer is not written.
+pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// Where a message of a pattern stands: its home, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(text, "~1a2b3c4d-17.0!0.18446744073709551615!4294967295!204");
         let (life, read) = parse(text).expect("it was written here");
         assert_eq!((life, read.collect::<Vec<_>>()), (0x1a2b_3c4d, parts.to_vec()));
-        assert!(write(&mut out, 1, [parts[2]; 100]).is_err(), "what is too long is not cut");
+        assert!(write(&mut out, 1, [parts[2]; 30]).is_err(), "what is too long is not cut");
     }
 
     /// Whatever is no such text is told, and nothing panics.

@@ -441,3 +441,149 @@ fn beside_single_topics() {
         assert_eq!(heads.iter().filter(|head| head.starts_with("EOS ")).count(), 2, "{heads:?}");
     }
 }
+
+/// Reads the JSON objects that stand in a body, one a line or in an array.
+fn objects(text: &str) -> Vec<serde_json::Value> {
+    let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
+    let lines = body.split(['\n', '\r']).filter(|line| line.starts_with(['{', '[']));
+    let values = lines.map(|line| serde_json::from_str(line).expect("JSON"));
+    values.flat_map(|value: serde_json::Value| value.as_array().cloned().unwrap_or(vec![value])).collect()
+}
+
+/// Returns the topics of messages, in their order.
+fn topics_of(objects: &[serde_json::Value]) -> Vec<&str> {
+    objects.iter().filter(|object| object.get("data").is_some()).filter_map(|object| object["topic"].as_str()).collect()
+}
+
+/// Streams tell what a pattern has in their own words, and go on from what they told: event streams from their last id, others from the end of
+/// what there was and the places of each message.
+#[test]
+fn streams_read_patterns() {
+    let mut stage = Stage::new(3, &Limits::default());
+    for topic in ["s/a", "s/b", "t/a"] {
+        publish(&mut stage, topic, "1");
+    }
+    let get = |target: &str, lines: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    let sse = stage.open_at(1, 1 << 16, get("/topics/s%2F%2B?transport=sse", "").as_bytes());
+    let both = stage.open_at(2, 1 << 16, get("/topics?topic=s/%2B&topic=t/a&transport=sse&enveloped=1", "").as_bytes());
+    let json = stage.open_at(0, 1 << 16, get("/topics?topic=s/%23&transport=stream", "").as_bytes());
+    let parts = stage.open_at(0, 1 << 16, get("/topics/s%2f%23?transport=multipart", "").as_bytes());
+    let frame = stage.open_at(1, 1 << 16, get("/topics/s%2f%23?transport=forever-frame", "").as_bytes());
+    stage.turns();
+    publish(&mut stage, "s/new", "2");
+    let told = stage.text(sse);
+    for topic in ["s/a", "s/b", "s/new"] {
+        assert_eq!(told.matches(&format!("topic: {topic}\ndata: ")).count(), 1, "{told}");
+    }
+    assert_eq!(
+        told.matches("event: corecast-snapshot-end\ndata: {\"topic\":\"s/+\",\"cursor\":\"~").count(),
+        1,
+        "{told}"
+    );
+    let id = |told: &str| told.rsplit_once("id: ").expect("an id").1.split('\n').next().expect("a line").to_owned();
+    let (last, last_of_both) = (id(&told), id(&stage.text(both)));
+    assert!(last.starts_with('~') && last_of_both.contains(','), "{last} {last_of_both}");
+    let told = stage.text(json);
+    let objects_told = objects(&told);
+    let mut topics = topics_of(&objects_told);
+    topics.sort_unstable();
+    assert_eq!(topics, ["s/a", "s/b", "s/new"]);
+    let newest = objects_told.last().expect("a message");
+    assert_eq!((&newest["of"], &newest["topic"]), (&"s/#".into(), &"s/new".into()));
+    let end = objects_told.iter().find_map(|object| object.get("snapshot_end")).expect("the end");
+    let mut places = split(end["cursor"].as_str().expect("places"));
+    let (home, number) = newest["at"].as_str().expect("a place").split_once('.').expect("two numbers");
+    places[home.parse::<usize>().expect("a home")] = number.to_owned();
+    let told = stage.text(parts);
+    assert!(
+        told.contains("Corecast-Of: s/%23\r\nCorecast-At: ") && told.contains("Corecast-Snapshot-End: 1"),
+        "{told}"
+    );
+    let told = stage.text(frame);
+    assert!(told.contains(",\"of\":\"s/#\",\"at\":\"") && told.contains("c({\"snapshot_end\":"), "{told}");
+    for conn in [sse, both, json, parts, frame] {
+        stage.net.borrow_mut().client_close(conn);
+    }
+    stage.turns();
+    publish(&mut stage, "s/a", "3");
+    publish(&mut stage, "t/a", "3");
+    let again = stage.open_at(
+        0,
+        1 << 16,
+        get("/topics/s%2F%2B?transport=sse", &format!("Last-Event-ID: {last}\r\n")).as_bytes(),
+    );
+    let lines = format!("Last-Event-ID: {last_of_both}\r\n");
+    let both =
+        stage.open_at(1, 1 << 16, get("/topics?topic=s/%2B&topic=t/a&transport=sse&enveloped=1", &lines).as_bytes());
+    let places = format!("{}-{}", places[places.len() - 1], places[..places.len() - 1].join("."));
+    let target = format!("/topics?topic=s/%23&transport=stream&since={places}");
+    let json = stage.open_at(2, 1 << 16, get(&target, "").as_bytes());
+    stage.turns();
+    let told = stage.text(again);
+    let topics: Vec<&str> = told.split("topic: ").skip(1).map(|rest| rest.split('\n').next().unwrap_or("")).collect();
+    assert_eq!(topics, ["s/a"], "{told}");
+    let told = stage.text(both);
+    let mut topics: Vec<&str> =
+        told.split("{\"topic\":\"").skip(1).filter(|rest| rest.contains("\"data\":")).map(|rest| &rest[..3]).collect();
+    topics.sort_unstable();
+    assert_eq!(topics, ["s/a", "t/a"], "{told}");
+    assert_eq!(topics_of(&objects(&stage.text(json))), ["s/a"]);
+}
+
+/// Polls read patterns in pieces, however much there is, until an empty answer says that this was all; what comes between two polls is in the
+/// second. A long poll waits for a message of any topic that matches.
+#[test]
+fn polls_read_patterns() {
+    let mut stage = Stage::new(2, &Limits::default());
+    let large = "x".repeat(900);
+    for n in 0..300 {
+        publish(&mut stage, &format!("p/{n}"), &large);
+    }
+    let mut cursor = "latest".to_owned();
+    let mut came = BTreeMap::new();
+    for turn in 0..20 {
+        let get = format!("GET /topics/p%2F%2B?since={cursor} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let conn = stage.open(1 << 20, get.as_bytes());
+        (0..3).for_each(|_| stage.turns());
+        let told = stage.text(conn);
+        assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
+        assert!(told.len() < 200_000, "a piece has {} bytes", told.len());
+        cursor =
+            told.split_once("Corecast-Cursor: ").expect("a cursor").1.split('\r').next().expect("a line").to_owned();
+        let objects = objects(&told);
+        for topic in topics_of(&objects) {
+            *came.entry(topic.to_owned()).or_insert(0) += 1;
+        }
+        if objects.is_empty() {
+            assert!(turn > 2, "there were pieces");
+            break;
+        }
+        if turn == 1 {
+            publish(&mut stage, "p/new", "x");
+        }
+    }
+    assert_eq!(came.len(), 301);
+    assert!(came.values().all(|count| *count == 1), "{came:?}");
+    let get = format!("GET /topics?topic=p/%2B&transport=long-poll&since={cursor} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let poll = stage.open_at(1, 1 << 16, get.as_bytes());
+    stage.turns();
+    assert_eq!(stage.text(poll), "");
+    publish(&mut stage, "q/other", "x");
+    publish(&mut stage, "p/7", "y");
+    assert_eq!(topics_of(&objects(&stage.text(poll))), ["p/7"]);
+    for (target, status) in [
+        ("/topics/p%2F%2B?transport=value", "400"),
+        ("/topics/p%2F%2Bx", "400"),
+        ("/topics/p%2F%2B?since=earliest", "400"),
+        ("/topics/p%2F%2B?every=10&transport=sse", "400"),
+        ("/topics/p%2F%2B?fields=a&transport=sse", "400"),
+        ("/topics?topic=a&topic=b/%2B&since=~1a2b3c4d-1", "400"),
+        ("/topics?topic=a/%2B&topic=b/%2B&topic=c/%2B&topic=d/%2B&topic=e/%2B", "400"),
+        ("/topics/p?since=~1a2b3c4d-1&transport=sse", "400"),
+    ] {
+        let conn = stage.open(1 << 16, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        stage.turns();
+        let told = stage.text(conn);
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {told}");
+    }
+}

@@ -188,6 +188,7 @@ impl Shard {
     ) {
         match self.slots.connections[slot as usize].session {
             Session::Line => self.tell(driver, slot, |w| answer::end_of_places(w, pattern, places)),
+            Session::Stream => self.end_of_places_in_stream(driver, slot, pattern, places),
             _ => {} // Polls say so by their end.
         }
     }
