@@ -60,6 +60,12 @@ impl Patterns {
         self.0.iter().any(|pattern| pattern::matches(pattern, topic))
     }
 
+    /// Says whether one of them matches all that a pattern matches.
+    #[must_use]
+    pub fn cover(&self, pattern: &str) -> bool {
+        self.0.iter().any(|own| pattern::covers(own, pattern))
+    }
+
     /// Returns them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|pattern| &**pattern)
@@ -173,10 +179,11 @@ impl Grant {
         }
     }
 
-    /// Says whether its patterns give a right.
+    /// Says whether its patterns give a right; of a pattern, whether one of them gives it for all that it matches.
     #[must_use]
     pub fn gives(&self, action: Action, topic: &str) -> bool {
         match action {
+            Action::Subscribe if pattern::is_pattern(topic) => self.subscribe.cover(topic),
             Action::Publish => self.publish.matches(topic),
             Action::Subscribe => self.subscribe.matches(topic),
         }

@@ -48,6 +48,34 @@ marks! {
     DeletionForgotten,
     /// A history of values is copied without those that were replaced.
     ReplacedLeft,
+    /// A pattern that nobody has read for long is forgotten.
+    PatternForgotten,
+    /// A message does not fit into the ring to a shard with readers of a pattern.
+    PatternRingFull,
+    /// A shard is told later that it has joined a pattern.
+    PatternJoinedLater,
+    /// A home has forgotten what a pattern had behind a number.
+    PatternForgot,
+    /// A message that a reader of a pattern missed has left its history.
+    PatternLost,
+    /// What there is of a pattern does not fit into one answer.
+    PatternInBatches,
+    /// There is no room to say that a pattern has no readers any more.
+    PatternLeaveWaits,
+    /// A pattern without readers has one again before homes were told.
+    PatternBackBeforeLeave,
+    /// A shard that was behind with a pattern finds that some of it is gone.
+    PatternSkipped,
+    /// Somebody comes with places of another life.
+    PatternOtherLife,
+    /// Somebody comes with places that are further than its shard is.
+    PatternAhead,
+    /// The walk of a reader of a pattern waits for room in a ring.
+    PatternWalkWaits,
+    /// A reader of a pattern was away for so long that nobody knows any more where it was.
+    PatternTooLate,
+    /// The log does not go back to where the walk of a reader of a pattern began.
+    PatternNextRound,
     /// A message does not fit into the ring to a shard with readers, which is told that it is behind.
     RingFull,
     /// Histories have waited for a ring for so long that live messages are held back.

@@ -31,6 +31,7 @@ pub mod message;
 pub mod network;
 pub mod pattern;
 pub mod percent;
+pub mod places;
 pub mod producer;
 pub mod proxy;
 pub mod record;

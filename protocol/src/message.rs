@@ -5,6 +5,7 @@
 
 use crate::cursor::Cursor;
 use crate::line::GapReason;
+use crate::places::At;
 use crate::violation::Violation;
 
 /// The longest event name, in bytes.
@@ -85,6 +86,10 @@ pub struct Message<'a> {
     pub key: &'a str,
     /// What it does to that value.
     pub op: Op,
+    /// The pattern that it is sent for; empty for none.
+    pub of: &'a str,
+    /// How far its reader is with it, if that is one of a pattern, and the order says it.
+    pub at: Option<At>,
 }
 
 /// Messages of a topic that a subscriber did not get, borrowed.
@@ -100,6 +105,8 @@ pub struct Gap<'a> {
     pub count: u64,
     /// Why.
     pub reason: GapReason,
+    /// The pattern whose reader it is told to; empty for none.
+    pub of: &'a str,
 }
 
 /// What event names begin with that are the engine's own: what a dialect says under such a name, no publisher can say.

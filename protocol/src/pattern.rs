@@ -10,7 +10,7 @@ use core::fmt;
 use crate::topic::{self, TOPIC_BYTES_MAX, TopicError};
 
 /// Why a pattern is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PatternError {
     /// It is empty, or longer than 255 bytes.
     Length,
@@ -95,6 +95,47 @@ pub fn matches(pattern: &str, topic: &str) -> bool {
             (None, None) | (Some("#"), _) => return true,
             (Some("+"), Some(_)) => {}
             (Some(wanted), Some(there)) if wanted == there => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Says whether a sound topic or pattern is a pattern: whether it has a `+` or a `#`.
+#[must_use]
+pub fn is_pattern(text: &str) -> bool {
+    text.bytes().any(|byte| matches!(byte, b'+' | b'#'))
+}
+
+/// Says whether a sound pattern matches every topic that another one matches.
+#[must_use]
+pub fn covers(outer: &str, inner: &str) -> bool {
+    if topic::is_system(inner) && outer.starts_with(['+', '#']) {
+        return false;
+    }
+    let (mut wanted, mut there) = (outer.split('/'), inner.split('/'));
+    loop {
+        match (wanted.next(), there.next()) {
+            (None, None) | (Some("#"), _) => return true,
+            (Some("+"), Some(segment)) if segment != "#" => {}
+            (Some(wanted), Some(there)) if wanted == there => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Says whether there may be a topic that both of two sound patterns match.
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    let begins_with_any = |pattern: &str| pattern.starts_with(['+', '#']);
+    if topic::is_system(one) && begins_with_any(other) || topic::is_system(other) && begins_with_any(one) {
+        return false;
+    }
+    let (mut left, mut right) = (one.split('/'), other.split('/'));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
+            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
+            (Some(left), Some(right)) if left == right => {}
             _ => return false,
         }
     }

@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use crate::pattern::{self, PatternError};
 use crate::percent;
 use crate::violation::Violation;
 
@@ -33,6 +34,8 @@ pub enum TopicError {
     DotSegment,
     /// It starts with `$`, which is the engine's.
     System,
+    /// It is meant as a pattern, and is none.
+    Pattern(PatternError),
 }
 
 impl TopicError {
@@ -46,6 +49,7 @@ impl TopicError {
             Self::ReservedCharacter => "the topic holds +, # or *",
             Self::DotSegment => "the topic has a segment . or .., which no URL can name",
             Self::System => "topics that start with $ belong to the engine",
+            Self::Pattern(error) => error.text(),
         }
     }
 }
@@ -80,6 +84,18 @@ pub fn validate_subscribe(topic: &str) -> Result<(), TopicError> {
     check_characters(topic)
 }
 
+/// Checks what somebody wants to read: a topic, as [`validate_subscribe`], or a [pattern] of topics.
+///
+/// # Errors
+/// As [`validate_subscribe`]; [`TopicError::Pattern`] names the rule that a pattern breaks.
+pub fn validate_readable(text: &str) -> Result<(), TopicError> {
+    if pattern::is_pattern(text) {
+        pattern::validate(text).map_err(TopicError::Pattern)
+    } else {
+        validate_subscribe(text)
+    }
+}
+
 /// Says whether the topic is the engine's own (it starts with `$`).
 pub fn is_system(topic: &str) -> bool {
     topic.starts_with('$')
@@ -91,9 +107,9 @@ pub fn occupied(topic: &str) -> Option<&str> {
     topic.strip_prefix(OCCUPANCY_PREFIX).filter(|of| !is_system(of))
 }
 
-/// Says whether there can be a topic that tells how many read this one: it is not the engine's own, and short enough.
+/// Says whether there can be a topic that tells how many read this one: it is not the engine's own, no pattern, and short enough.
 pub fn can_be_occupied(topic: &str) -> bool {
-    !is_system(topic) && topic.len() <= TOPIC_BYTES_MAX - OCCUPANCY_PREFIX.len()
+    !is_system(topic) && !pattern::is_pattern(topic) && topic.len() <= TOPIC_BYTES_MAX - OCCUPANCY_PREFIX.len()
 }
 
 /// Reads a topic to publish to from the rest of a URL's path, percent-decoded into `out`.
@@ -116,6 +132,19 @@ pub fn from_path_subscribe<'o>(
 ) -> Result<&'o str, Violation> {
     let topic = decode(encoded_path_tail, out)?;
     validate_subscribe(topic)?;
+    Ok(topic)
+}
+
+/// Reads a topic to subscribe to, or a pattern of such, from the rest of a URL's path: as [`from_path_subscribe`].
+///
+/// # Errors
+/// [`Violation::BadEscape`], [`Violation::NotUtf8`], or [`Violation::BadTopic`] as [`validate_readable`] says.
+pub fn from_path_readable<'o>(
+    encoded_path_tail: &str,
+    out: &'o mut [u8; TOPIC_BYTES_MAX],
+) -> Result<&'o str, Violation> {
+    let topic = decode(encoded_path_tail, out)?;
+    validate_readable(topic)?;
     Ok(topic)
 }
 

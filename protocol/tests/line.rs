@@ -16,7 +16,7 @@ fn sub<'a>(
     every_ms: Option<u32>,
     id: Option<&'a str>,
 ) -> Command<'a> {
-    Command::Sub { topic, since, conflate, every_ms, view: View::default(), pace: Pace::default(), id }
+    Command::Sub { topic, since, places: None, conflate, every_ms, view: View::default(), pace: Pace::default(), id }
 }
 
 fn auth<'a>(kind: Kind, secret: &'a str, id: Option<&'a str>) -> Command<'a> {
@@ -226,7 +226,16 @@ fn values_are_decoded() {
     let view = View { fields: Some("a,b c"), selector: Some("price > 10 AND name LIKE 'x%'"), delta: true };
     let pace = Pace { batch_ms: Some(50), rate: Some(800), queue: Some(7) };
     let read = line::parse(&mut message).unwrap();
-    let expected = Command::Sub { topic: "a", since: None, conflate: None, every_ms: None, view, pace, id: Some("t") };
+    let expected = Command::Sub {
+        topic: "a",
+        since: None,
+        places: None,
+        conflate: None,
+        every_ms: None,
+        view,
+        pace,
+        id: Some("t"),
+    };
     assert_eq!(read, expected);
     let mut out = [0; 256];
     let mut w = Writer::new(&mut out);

@@ -139,7 +139,7 @@ fn attacks_stay_text() {
         if !event.is_empty() {
             check("t", Some(&event), b"");
         }
-        let gap = Gap { topic: attack, from: AT, to: AT, count: u64::MAX, reason: GapReason::Overflow };
+        let gap = Gap { topic: attack, from: AT, to: AT, count: u64::MAX, reason: GapReason::Overflow, of: "" };
         let told = written(|w| forever_frame::gap(w, &gap));
         assert_inert(argument(&told));
         assert_eq!(argument(&told), format!("{{\"gap\":{}}}", written(|w| json::script_gap(w, &gap))));
@@ -170,7 +170,7 @@ fn frames_are_written() {
         "<script>c({\"topic\":\"a\\u0026b\",\"cursor\":\"1a2b3c4d-17\",\"event\":\"\\u003ce\\u003e\",\
          \"data\":\"\\u003c/script\\u003e\"})</script>\n"
     );
-    let gap = Gap { topic: "t", from: AT, to: AT, count: 0, reason: GapReason::Epoch };
+    let gap = Gap { topic: "t", from: AT, to: AT, count: 0, reason: GapReason::Epoch, of: "" };
     assert_eq!(
         written(|w| forever_frame::gap(w, &gap)),
         "<script>c({\"gap\":{\"topic\":\"t\",\"from\":\"1a2b3c4d-17\",\"to\":\"1a2b3c4d-17\",\"count\":0,\

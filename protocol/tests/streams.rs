@@ -15,7 +15,7 @@ fn message<'a>(topic: &'a str, event: Option<&'a str>, payload: &'a [u8]) -> Mes
 }
 
 fn gap(topic: &str) -> Gap<'_> {
-    Gap { topic, from: Cursor { seq: 9, ..AT }, to: AT, count: 8, reason: GapReason::Expired }
+    Gap { topic, from: Cursor { seq: 9, ..AT }, to: AT, count: 8, reason: GapReason::Expired, of: "" }
 }
 
 fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {

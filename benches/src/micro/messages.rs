@@ -137,7 +137,7 @@ impl Room {
     }
 }
 
-fn masked(payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(payload: &[u8]) -> Vec<u8> {
     let mask = [0xa5, 0x5a, 0x0f, 0xf1];
     let header = frame::header_len(payload.len(), true);
     let mut bytes = vec![0; header + payload.len()];

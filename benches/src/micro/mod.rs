@@ -10,6 +10,7 @@
 mod bytes;
 mod kernel;
 mod messages;
+mod patterns;
 
 /// One work.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +192,26 @@ pub const CASES: &[Case] = &[
         iterations: 100,
         work: messages::turn::<1_000, 0>,
         baseline: beside("1,000 bare orders", messages::bare_orders::<1_000>),
+    },
+    Case {
+        name: "turn-1-pattern",
+        operation: "512 B, line protocol, 1 subscriber of a pattern with 10,000 topics",
+        units: 1,
+        unit: "subscriber",
+        recorded: 1.0,
+        iterations: 1_000,
+        work: patterns::pattern::<1>,
+        baseline: beside("of one topic", patterns::topic::<1>),
+    },
+    Case {
+        name: "turn-100-pattern",
+        operation: "the same, 100 subscribers",
+        units: 100,
+        unit: "subscriber",
+        recorded: 1.0,
+        iterations: 500,
+        work: patterns::pattern::<100>,
+        baseline: beside("of one topic", patterns::topic::<100>),
     },
 ];
 

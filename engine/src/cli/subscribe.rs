@@ -371,7 +371,7 @@ impl Subscriber<'_> {
         let from = self.positions[index].exactly().unwrap_or_default();
         self.positions[index].passed(gap.to);
         let Gap { ref topic, to, count, reason } = *gap;
-        self.printer.gap(&protocol::Gap { topic, from, to, count, reason }).map_err(End::Unwritten)?;
+        self.printer.gap(&protocol::Gap { topic, from, to, count, reason, of: "" }).map_err(End::Unwritten)?;
         self.tell(&format!("gap: {} messages of {} are gone ({})", gap.count, gap.topic, gap.reason.as_str()));
         Ok(())
     }

@@ -22,6 +22,7 @@
 use corecast_protocol::message::Op;
 
 use super::fields::{Fields, Reader};
+use super::pattern::PatternPacket;
 
 /// Bytes of the length field in front of every packet.
 pub const LENGTH_BYTES: usize = 4;
@@ -343,6 +344,8 @@ pub enum Packet<'a> {
         /// Its generation there.
         generation: u32,
     },
+    /// Of a pattern.
+    Pattern(PatternPacket<'a>),
     /// To the home: say again.
     Replay {
         /// Of what.
@@ -399,6 +402,7 @@ const CHANGE: u8 = 16;
 const WANTS_OLD: u8 = 17;
 const PUBLISH_ONCE: u8 = 40;
 const REPEATED: u8 = 41;
+const PATTERN: u8 = 18;
 
 impl<'a> Packet<'a> {
     /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
@@ -499,6 +503,10 @@ impl<'a> Packet<'a> {
                 w.u32(id);
                 w.u32(generation);
             }
+            Packet::Pattern(packet) => {
+                w.byte(PATTERN);
+                payload = packet.encode(&mut w);
+            }
             Packet::Behind { id, generation } => {
                 w.byte(BEHIND);
                 w.u32(id);
@@ -569,6 +577,7 @@ impl<'a> Packet<'a> {
             },
             WANTS_OLD => Packet::WantsOld { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
             DELIVER => Packet::Deliver { id: r.u32()?, generation: r.u32()?, seq: r.u64()?, content: r.content()? },
+            PATTERN => Packet::Pattern(PatternPacket::decode(&mut r)?),
             BEHIND => Packet::Behind { id: r.u32()?, generation: r.u32()? },
             REPLAY => Packet::Replay { topic: r.name()?, ticket: r.ticket()?, from: r.from()?, generation: r.u32()? },
             REPLAYED => Packet::Replayed {

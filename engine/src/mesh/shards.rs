@@ -48,6 +48,16 @@ impl Shards {
         self.0[word] &= !bit;
     }
 
+    /// Says whether a shard is among them.
+    ///
+    /// # Panics
+    /// If its number is not below [`Shards::MAX`].
+    #[must_use]
+    pub fn contains(&self, shard: usize) -> bool {
+        let (word, bit) = Shards::place(shard);
+        self.0[word] & bit != 0
+    }
+
     /// Calls `visit` with the number of each shard, in ascending order.
     #[inline]
     pub fn each(self, mut visit: impl FnMut(usize)) {

@@ -35,6 +35,8 @@ impl Shard {
         self.check_grants();
         self.check_readers();
         self.producers.check();
+        self.reads.check();
+        self.journal.check();
     }
 
     /// Who is counted is as the rules say, and what has changed will be told.

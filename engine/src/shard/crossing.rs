@@ -82,6 +82,9 @@ impl Size {
     pub(super) fn of(request: &Packet<'_>) -> Size {
         match request {
             Packet::Replay { ticket, .. } if ticket.asker == Asker::Topic => Size::Missed,
+            Packet::Pattern(packet) if packet.ticket().is_some_and(|ticket| ticket.asker == Asker::Topic) => {
+                Size::Missed
+            }
             Packet::Replay { from: Start::Latest | Start::Live, .. } => Size::Newest,
             _ => Size::Much,
         }
@@ -111,6 +114,8 @@ pub(super) enum Owed {
     Packet(Box<[u8]>),
     /// That it has joined the home with this index, as number and generation; where the home stands is told when it is told.
     Joined(u32, u32, u32),
+    /// The same of a pattern.
+    JoinedPattern(u32, u32, u32),
 }
 
 /// What waits between this shard and one other.
@@ -128,6 +133,8 @@ pub(super) struct Crossing {
     pub(super) owed: VecDeque<Owed>,
     /// As a home: topics with a message that did not fit, of which the shard has to be told.
     pub(super) behind: VecDeque<u32>,
+    /// The same of patterns.
+    pub(super) behind_patterns: VecDeque<u32>,
     /// As a home, by their size: requests for replays.
     pub(super) replays: [VecDeque<Box<[u8]>>; Size::COUNT],
     /// As a home, by their size: turns for which they found no room.
@@ -141,6 +148,7 @@ impl Crossing {
             && self.catching.is_empty()
             && self.owed.is_empty()
             && self.behind.is_empty()
+            && self.behind_patterns.is_empty()
             && self.replays.iter().all(VecDeque::is_empty)
     }
 
@@ -148,7 +156,10 @@ impl Crossing {
     pub(super) fn bytes(&self) -> usize {
         let parked: usize = self.parked.iter().map(bytes_of).sum();
         let replays: usize = self.replays.iter().map(|queue| bytes_of(queue) + queue.len() * REQUEST_BYTES).sum();
-        let short = bytes_of(&self.wanting) + bytes_of(&self.catching) + bytes_of(&self.behind);
+        let short = bytes_of(&self.wanting)
+            + bytes_of(&self.catching)
+            + bytes_of(&self.behind)
+            + bytes_of(&self.behind_patterns);
         parked + replays + short + bytes_of(&self.owed) + self.owed.len() * REQUEST_BYTES
     }
 

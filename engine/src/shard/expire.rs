@@ -35,6 +35,7 @@ impl Shard {
         }
         self.timers.due = due;
         if worked {
+            self.journal.forget_left(self.clock.now_ms);
             let memory = driver.memory_mut();
             self.homes.forget_old(&mut self.store, memory, &self.limits, self.clock.now_ms, HOMES_PER_LOOK);
             self.producers.forget_old(self.limits.producer_ms, self.clock.now_ms, HOMES_PER_LOOK);

@@ -98,6 +98,8 @@ impl Shard {
             Packet::Readers { topic, readers } => self.hear_readers(from, topic, readers),
             Packet::Replay { .. } => self.replay(driver, from, packet),
 
+            Packet::Pattern(_) => self.hear_pattern(driver, from, packet),
+
             Packet::Published { ticket, epoch, seq } => {
                 self.crossings.answered(from, Lane::Short);
                 self.order_is_done(driver, ticket, Ok(Told { cursor: Cursor { epoch, seq }, repeated: false }));
@@ -121,14 +123,14 @@ impl Shard {
             Packet::Deliver { id, generation, seq, content } => {
                 if self.topics.living(id, generation) {
                     assert!(!self.topics.topic(id).catching_up, "nothing is delivered while behind");
-                    self.deliver(driver, id, seq, content, None);
+                    self.deliver(driver, id, seq, content, None, None);
                 }
             }
             Packet::Change { id, generation, seq, old_len, content } => {
                 if self.topics.living(id, generation) {
                     assert!(!self.topics.topic(id).catching_up, "nothing is delivered while behind");
                     let (old, payload) = content.payload.split_at(old_len as usize);
-                    self.deliver(driver, id, seq, Content { payload, ..content }, Some(old));
+                    self.deliver(driver, id, seq, Content { payload, ..content }, Some(old), None);
                 }
             }
             Packet::Behind { id, generation } => {
@@ -170,6 +172,9 @@ impl Shard {
             worked |= self.relieve(driver);
         }
         worked |= self.ask_in_line(driver);
+        if !self.reads.going.is_empty() {
+            worked |= self.walk_on_some(driver);
+        }
         worked |= self.leave_topics(driver);
         // After those, who have told all there is to say of topics that they leave.
         if !self.recounts.is_idle() || self.occupancy.is_due(self.clock.now_ms) {

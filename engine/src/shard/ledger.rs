@@ -57,6 +57,8 @@ impl Shard {
         Besides {
             tables: self.topics.bytes()
                 + self.homes.bytes()
+                + self.reads.bytes()
+                + self.journal.bytes()
                 + self.occupancy.bytes()
                 + self.producers.bytes()
                 + self.trust.bytes(),

@@ -46,6 +46,7 @@ pub(crate) mod limits;
 mod look;
 mod memory;
 mod notices;
+mod pattern;
 mod pressure;
 mod quotas;
 mod random;
@@ -85,6 +86,8 @@ use drain::Drain;
 use governor::Governor;
 use grant::trust::Trust;
 use notices::Notices;
+use pattern::journal::Journal;
+use pattern::reads::Reads;
 use random::random;
 use recent::Recent;
 use scratch::Scratch;
@@ -186,6 +189,9 @@ pub struct Shard {
     homes: Homes,
     store: Store,
     leaving: Leaving,
+    /// Patterns that have readers here, and those that anybody reads.
+    reads: Reads,
+    journal: Journal,
     /// Topics whose homes are to be told how many read them here.
     recounts: Recounts,
     /// How many read the topics that have their home here, as far as anybody wants to know.
@@ -280,6 +286,9 @@ impl Shard {
             homes: Homes::new(random(&mut random_state)),
             store: Store::new(limits.memory_bytes),
             leaving: Leaving::new(shards),
+            // Of one process, and the same on all of its shards.
+            reads: Reads::new(shards, hash_of(!hash_key, "life of places") as u32, limits.memory_bytes),
+            journal: Journal::new(limits.memory_bytes),
             recounts: Recounts::new(shards),
             occupancy: Occupancy::new(),
             producers: Producers::new(key_of(hash_key)),

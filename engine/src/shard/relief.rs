@@ -153,8 +153,10 @@ impl Shard {
             if !self.topics.living(id, generation) {
                 continue;
             }
-            let asked = self.crossings.links.send(home, &catch_up_request(&self.topics, id, generation));
-            assert!(asked, "room was looked for");
+            if !self.ask_to_catch_up_with(home, id, generation) {
+                let asked = self.crossings.links.send(home, &catch_up_request(&self.topics, id, generation));
+                assert!(asked, "room was looked for");
+            }
             self.stats.replays += 1;
         }
         worked

@@ -324,6 +324,18 @@ impl Rules {
         }
     }
 
+    /// Says who may do something with the topics that a pattern matches: each that one of them may have, `None` if of some no rule says.
+    pub fn who_of_all(&self, action: Action, pattern: &str) -> impl Iterator<Item = Option<Who>> {
+        let of = move |rule: &Rule| match action {
+            Action::Publish => rule.terms.publish,
+            Action::Subscribe => rule.terms.subscribe,
+        };
+        let said = self.rules.iter().filter_map(move |rule| Some((&*rule.pattern, of(rule)?)));
+        let said = said.filter(move |(own, _)| pattern::overlap(own, pattern));
+        let covered = said.clone().any(|(own, _)| pattern::covers(own, pattern));
+        said.map(|(_, who)| Some(who)).chain((!covered).then_some(None))
+    }
+
     /// Says whether a rule makes a payload of so many bytes too large for a topic.
     #[must_use]
     pub fn is_too_large(&self, topic: &str, bytes: usize) -> bool {

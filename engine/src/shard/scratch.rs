@@ -29,6 +29,8 @@ pub(super) struct Scratch {
     pub(super) answer: Vec<u8>,
     /// The plan of a request that subscribes, or a step of it.
     pub(super) plan: Vec<u8>,
+    /// Topics with messages for an answer, and the numbers of these.
+    pub(super) newest: Vec<(u32, u64)>,
     /// A packet of another shard.
     pub(super) packet: Vec<u8>,
     /// Text that is being written.
@@ -50,6 +52,7 @@ impl Scratch {
             whole: Vec::new(),
             answer: Vec::new(),
             plan: Vec::new(),
+            newest: Vec::new(),
             packet: Vec::with_capacity(packet_bytes_max),
             text: vec![0; TEXT_BYTES],
             both: Vec::new(),
@@ -70,6 +73,7 @@ impl Scratch {
             &self.text,
             &self.both,
         ];
-        pieces.iter().map(|piece| piece.capacity()).sum()
+        let bytes: usize = pieces.iter().map(|piece| piece.capacity()).sum();
+        bytes + self.newest.capacity() * size_of::<(u32, u64)>()
     }
 }

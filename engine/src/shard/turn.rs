@@ -129,6 +129,10 @@ impl Shard {
     }
 
     fn waits_for_room(&self) -> bool {
-        !self.leaving.homes.is_empty() || !self.crossings.crowded.is_empty() || !self.recounts.is_idle()
+        !self.leaving.homes.is_empty()
+            || !self.reads.leaving.is_empty()
+            || !self.reads.going.is_empty()
+            || !self.crossings.crowded.is_empty()
+            || !self.recounts.is_idle()
     }
 }

@@ -2,6 +2,7 @@
 
 use corecast::shard::Refusal;
 
+use crate::beholder::Beholder;
 use crate::echo::EchoClient;
 use crate::glutton::Glutton;
 use crate::guest::Guest;
@@ -178,6 +179,7 @@ pub(crate) enum Client {
     Hoarder(Hoarder),
     Stranger(Stranger),
     Guest(Guest),
+    Beholder(Beholder),
 }
 
 impl Client {
@@ -194,6 +196,7 @@ impl Client {
             Client::Hoarder(client) => client.step(scene),
             Client::Stranger(client) => client.step(scene),
             Client::Guest(client) => client.step(scene),
+            Client::Beholder(client) => client.step(scene),
         }
     }
 
@@ -211,6 +214,7 @@ impl Client {
             Client::Hoarder(client) => client.has_work(net, phase),
             Client::Stranger(client) => client.has_work(net, phase),
             Client::Guest(client) => client.has_work(net, phase),
+            Client::Beholder(client) => client.has_work(net, phase),
         }
     }
 
@@ -228,6 +232,7 @@ impl Client {
             Client::Hoarder(client) => client.next_due_us(phase),
             Client::Stranger(client) => client.next_due_us(phase),
             Client::Guest(client) => client.next_due_us(phase),
+            Client::Beholder(client) => client.next_due_us(phase),
         }
     }
 
@@ -244,11 +249,12 @@ impl Client {
             Client::Hoarder(client) => client.conn(),
             Client::Stranger(client) => client.conn(),
             Client::Guest(client) => client.conn(),
+            Client::Beholder(client) => client.conn(),
         }
     }
 
     /// Says what this client still waits for from the server, if anything.
-    pub(crate) fn waits_for(&self, phase: Phase, oracle: &Oracle) -> Option<String> {
+    pub(crate) fn waits_for(&self, phase: Phase, oracle: &Oracle, topics: &[String]) -> Option<String> {
         match self {
             Client::Line(client) => client.waits_for(phase, oracle),
             Client::Raw(client) => client.waits_for(phase, oracle),
@@ -262,6 +268,7 @@ impl Client {
             Client::Hoarder(_) => None,
             Client::Stranger(client) => client.waits_for(phase, oracle),
             Client::Guest(client) => client.waits_for(phase, oracle),
+            Client::Beholder(client) => client.waits_for(phase, oracle, topics),
         }
     }
 
@@ -287,6 +294,7 @@ impl Client {
             Client::Hoarder(client) => client.exit(scene, Exit::Reset),
             Client::Stranger(client) => client.exit(scene, Exit::Reset),
             Client::Guest(client) => client.exit(scene, Exit::Reset),
+            Client::Beholder(client) => client.exit(scene, Exit::Reset),
         }
     }
 

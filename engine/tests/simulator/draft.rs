@@ -6,6 +6,7 @@
 use corecast::mesh::Packet;
 use corecast::shard::{LagPolicy, Limits};
 
+use crate::beholder::Beholder;
 use crate::client::{Client, Plan};
 use crate::echo::EchoClient;
 use crate::faults::Faults;
@@ -213,7 +214,15 @@ impl Draft {
             (_, 14..16) => Client::Poller(Poller::new(name, rng, calm)),
             _ => Client::Migrant(Migrant::new(name, rng, calm)),
         };
-        (0..self.count).map(client).collect()
+        let mut clients: Vec<Client> = (0..self.count).map(client).collect();
+        // Two thirds of most worlds have some who read patterns; drawn apart, so that the others are what they were.
+        let mut apart = Rng::new(self.busy_steps ^ (self.count as u64) << 32);
+        if !matches!(self.kind, Kind::Feast | Kind::Hoard) && apart.chance(660) {
+            let name = |n| self.count + 1_000 + n;
+            let count = 1 + apart.below(4);
+            clients.extend((0..count).map(|n| Client::Beholder(Beholder::new(name(n), &mut apart, calm))));
+        }
+        clients
     }
 
     /// Says whether there is room for strangers.

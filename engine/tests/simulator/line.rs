@@ -539,7 +539,7 @@ impl LineClient {
             }
             80..82 => {
                 let token = self.token(Asked::Nonsense);
-                let lines = ["SUB a//b", "SUB a since=yesterday", "UNSUB a x=y", "JUMP a", "SUB a/+", "PUB a"];
+                let lines = ["SUB a//b", "SUB a since=yesterday", "UNSUB a x=y", "JUMP a", "SUB a/+b", "PUB a"];
                 let line = scene.rng.pick(&lines);
                 self.say(scene, format!("{line} id={token}").as_bytes());
             }

@@ -1,7 +1,7 @@
 //! The seeded simulator: several production shards on a fake kernel, scripted clients at the other end, an oracle.
 //!
 //! The clients, a file each: `line`, `raw` and `echo` (WebSockets), `rest` (publishes, batches, deletes), `stream` (the HTTP
-//! streams), `poller` (all that polls), `glutton` (whole histories, again and again), `hoarder` (begins what it never ends, reads
+//! streams), `beholder` (reads patterns), `poller` (all that polls), `glutton` (whole histories, again and again), `hoarder` (begins what it never ends, reads
 //! nothing of what it asks for), `migrant` (one reader that changes its transport in mid-stream). `reading` turns
 //! bytes of any transport into what they tell, `following` and `oracle` judge it. `finds` plays again what it found.
 //! Beside them `upstream`s number what they publish, in many worlds, and lose their connections; `producers` has the scenes of that.
@@ -20,6 +20,7 @@ mod ask;
 mod asked;
 mod authority;
 mod base64;
+mod beholder;
 mod body;
 mod broad;
 mod burden;
@@ -66,6 +67,7 @@ mod oracle_tests;
 mod overload;
 mod paces;
 mod packing;
+mod patterns;
 mod poller;
 mod producers;
 mod promptness;

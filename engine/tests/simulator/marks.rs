@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 39] = [
+const IN_SCENES: [(Mark, &str); 52] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -90,6 +90,19 @@ const IN_SCENES: [(Mark, &str); 39] = [
     (Mark::NumberUntold, "occupancy.rs"),
     (Mark::OverloadHolds, "overload.rs"),
     (Mark::OverloadRefuses, "overload.rs"),
+    (Mark::PatternAhead, "patterns.rs"),
+    (Mark::PatternBackBeforeLeave, "standstill.rs"),
+    (Mark::PatternForgot, "patterns.rs"),
+    (Mark::PatternForgotten, "patterns.rs"),
+    (Mark::PatternInBatches, "patterns.rs"),
+    (Mark::PatternJoinedLater, "standstill.rs"),
+    (Mark::PatternLeaveWaits, "standstill.rs"),
+    (Mark::PatternNextRound, "patterns.rs"),
+    (Mark::PatternOtherLife, "patterns.rs"),
+    (Mark::PatternRingFull, "patterns.rs"),
+    (Mark::PatternSkipped, "patterns.rs"),
+    (Mark::PatternTooLate, "patterns.rs"),
+    (Mark::PatternWalkWaits, "standstill.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
     (Mark::QueueCut, "views.rs"),

@@ -254,7 +254,7 @@ impl Oracle {
     }
 
     /// Asserts that a topic's history could no longer hold the message at `to`, because enough was published behind it.
-    fn check_exceeded(&self, topic: &str, to: Cursor) {
+    pub(crate) fn check_exceeded(&self, topic: &str, to: Cursor) {
         let Some(history) = self.history.filter(|history| !self.may_forget && self.now_us < history.until_us) else {
             return;
         };

@@ -279,7 +279,7 @@ fn message<'a>(say: Say, payload: &'a [u8], event: Option<&'a str>) -> Message<'
 fn gap(say: Say) -> Option<Gap<'static>> {
     let Say::Gap(from, to, count, reason) = say else { return None };
     let place = |seq| Place { epoch: EPOCH, seq };
-    Some(Gap { topic: TOPIC, from: place(from), to: place(to), count, reason })
+    Some(Gap { topic: TOPIC, from: place(from), to: place(to), count, reason, of: "" })
 }
 
 /// Asks in this way from where the reader stands.

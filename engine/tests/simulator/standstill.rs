@@ -149,12 +149,13 @@ fn who_joins_meanwhile_is_told_later() {
     scene.stage.turns();
     let mut others = (1_000..).map(|n| format!("topic/{n}")).filter(|topic| home_of(&mut scene.stage, topic) == 1);
     let others: [String; 2] = std::array::from_fn(|_| others.next().expect("half of all topics have"));
-    let [stays, leaves] = [scene.stage.upgrade_at(0, 1 << 20, "/ws"), scene.stage.upgrade_at(0, 1 << 20, "/ws")];
+    let [stays, leaves, reads_all] = std::array::from_fn(|_| scene.stage.upgrade_at(0, 1 << 20, "/ws"));
     scene.fill(2);
     scene.publish(PUBLISHERS * TICKETS, " id=p");
     for (conn, topic) in [stays, leaves].into_iter().zip(&others) {
         scene.stage.say_text(conn, format!("SUB {topic} since=live id=s").as_bytes());
     }
+    scene.stage.say_text(reads_all, b"SUB topic/+ since=live id=s");
     scene.turns_of(0, 4);
     scene.turns_of(1, 40);
     // A few turns make room for the word that it has left, and the home hears that before it says what it owes.
@@ -163,9 +164,11 @@ fn who_joins_meanwhile_is_told_later() {
     scene.go_on();
     assert_eq!(scene.answered(), PUBLISHERS * TICKETS);
     assert!(scene.stage.publish(&others[0], "after all"));
-    let told = scene.stage.text(stays);
-    assert!(told.contains("OK s ") && told.contains("after all"), "{told:?}");
-    marks.reached(&[Mark::AnswerKept, Mark::JoinedLater, Mark::JoinedAndLeft]);
+    for conn in [stays, reads_all] {
+        let told = scene.stage.text(conn);
+        assert!(told.contains("OK s ") && told.contains("after all"), "{told:?}");
+    }
+    marks.reached(&[Mark::AnswerKept, Mark::JoinedLater, Mark::JoinedAndLeft, Mark::PatternJoinedLater]);
 }
 
 /// Readers that lag cannot all ask their home while the ring to it is full of publications; they ask when there is room, and have
@@ -239,4 +242,30 @@ fn a_history_waits_for_its_time_only() {
     let numbers = numbers(&scene.stage.text(reader));
     assert!(numbers.iter().copied().eq(2..=scene.published as u64), "{} of {}", numbers.len(), scene.published);
     marks.reached(&[Mark::HistoriesFirst, Mark::ReplayKept]);
+}
+
+/// While the ring to a home is full of publications, whoever begins to read a pattern waits to be given what there is; that nobody reads it any
+/// more waits to be said, and is not said if somebody does again.
+#[test]
+fn patterns_wait_for_a_ring() {
+    let marks = Watched::begin();
+    let mut scene = Scene::new(&Limits::default());
+    let first = scene.subscribe("topic/#");
+    scene.go_on();
+    let [second, third] = std::array::from_fn(|_| scene.stage.upgrade_at(0, 1 << 20, "/ws"));
+    scene.publish(2 * MESSAGES, "");
+    scene.stage.say_text(second, b"SUB topic/# id=s");
+    scene.turns_of(0, 4);
+    for conn in [first, second] {
+        scene.stage.net.borrow_mut().client_reset(conn, true);
+    }
+    scene.turns_of(0, 4);
+    scene.stage.say_text(third, b"SUB topic/# since=live id=s");
+    scene.turns_of(0, 4);
+    scene.go_on();
+    let topic = scene.topic.clone();
+    assert!(scene.stage.publish(&topic, "after all"));
+    let told = scene.stage.text(third);
+    assert!(told.contains("OK s ") && told.contains("after all"), "{told:?}");
+    marks.reached(&[Mark::PatternWalkWaits, Mark::PatternLeaveWaits, Mark::PatternBackBeforeLeave]);
 }

@@ -438,7 +438,7 @@ impl World {
         let mut accepted = self.clients.iter().filter(|client| !is_queued(client));
         self.upstreams.waits(self.phase).or_else(|| {
             accepted.find_map(|client| {
-                let reason = client.waits_for(self.phase, &self.oracle)?;
+                let reason = client.waits_for(self.phase, &self.oracle, &self.plan.topics)?;
                 let conn = client.conn().map_or(String::new(), |conn| net.describe(conn));
                 let seats = self.berths.iter().filter_map(|berth| berth.kernel.describe(client.conn()?));
                 let seats: Vec<String> = seats.collect();

@@ -35,8 +35,8 @@ const HEAD: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8
                     <script>function c(m){var s=document.currentScript;s&&s.parentNode.removeChild(s);";
 const FUNCTION_END: &str = "(m)}</script>\n<!--";
 const PADDING_END: &str = "-->\n";
-const START: &str = "<script>c(";
-const END: &str = ")</script>\n";
+pub(super) const START: &str = "<script>c(";
+pub(super) const END: &str = ")</script>\n";
 
 /// Says how many bytes [`encode`] writes.
 pub fn encoded_len(message: &Message<'_>) -> usize {

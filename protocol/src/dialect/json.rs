@@ -1,4 +1,4 @@
-//! The JSON dialect: one object per message, `{"topic","cursor","event"?,"key"?,"op"?,"data","encoding"?}`, for polling and streaming.
+//! The JSON dialect: one object per message, `{"topic","cursor","event"?,"key"?,"op"?,"of"?,"at"?,"data","encoding"?}`, for polling and streaming.
 //!
 //! A payload that is not UTF-8 goes in base64, and `"encoding":"base64"` says so. Owns the object only; what stands between
 //! two of them (a comma, a line feed) is the transport's. [`encode_script`] is the same for a place inside a script.
@@ -17,6 +17,9 @@ const EVENT: &str = ",\"event\":";
 const KEY: &str = ",\"key\":";
 const OP: &str = ",\"op\":\"";
 const OP_END: &str = "\"";
+const OF: &str = ",\"of\":";
+const AT: &str = ",\"at\":\"";
+const AT_END: &str = "\"";
 const DATA: &str = ",\"data\":";
 const BASE64: &str = ",\"encoding\":\"base64\"";
 const END: &str = "}";
@@ -59,9 +62,10 @@ fn object_len<const SCRIPT: bool>(message: &Message<'_>) -> usize {
         Some(text) => string_len::<SCRIPT>(text),
         None => base64_len(message.payload.len()) + 2 + BASE64.len(),
     };
+    let at = if message.of.is_empty() { 0 } else { places_len::<SCRIPT>(message) };
     let key = if message.key.is_empty() { 0 } else { KEY.len() + string_len::<SCRIPT>(message.key) };
     let op = message.op.said().map_or(0, |op| OP.len() + op.len() + OP_END.len());
-    fixed + string_len::<SCRIPT>(message.topic) + message.cursor.text_len() + event + key + op + data
+    fixed + string_len::<SCRIPT>(message.topic) + message.cursor.text_len() + event + at + key + op + data
 }
 
 /// Writes the object, for JSON or with `SCRIPT` for JSON in HTML.
@@ -84,6 +88,9 @@ pub(crate) fn write_object<const SCRIPT: bool>(message: &Message<'_>, w: &mut Wr
         w.text(op);
         w.text(OP_END);
     }
+    if !message.of.is_empty() {
+        write_places::<SCRIPT>(message, w);
+    }
     w.text(DATA);
     match text(message) {
         Some(text) => write_string::<SCRIPT>(w, text),
@@ -95,6 +102,21 @@ pub(crate) fn write_object<const SCRIPT: bool>(message: &Message<'_>, w: &mut Wr
         }
     }
     w.text(END);
+}
+
+fn places_len<const SCRIPT: bool>(message: &Message<'_>) -> usize {
+    let at = message.at.map_or(0, |at| AT.len() + at.text_len() + AT_END.len());
+    OF.len() + string_len::<SCRIPT>(message.of) + at
+}
+
+fn write_places<const SCRIPT: bool>(message: &Message<'_>, w: &mut Writer<'_>) {
+    w.text(OF);
+    write_string::<SCRIPT>(w, message.of);
+    if let Some(at) = message.at {
+        w.text(AT);
+        at.write(w);
+        w.text(AT_END);
+    }
 }
 
 /// The payload as text, if it goes as text.

@@ -15,6 +15,8 @@ use crate::ws::handshake::CORECAST_V1;
 
 const KEY: &str = " key=";
 const OP: &str = " op=";
+const OF: &str = " of=";
+const AT: &str = " at=";
 
 /// Says how many bytes [`encode`] writes.
 pub fn encoded_len(message: &Message<'_>) -> usize {
@@ -22,7 +24,7 @@ pub fn encoded_len(message: &Message<'_>) -> usize {
     header_len(body, false) + body
 }
 
-/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>] [key=<key>] [op=<op>]`, line feed, payload, to the start of `out`, and
+/// Writes the message as one frame, `MSG <topic> <cursor> [event=<name>] [key=<key>] [op=<op>] [of=<pattern> [at=<place>]]`, line feed, payload, to the start of `out`, and
 /// says how many bytes it took: [`encoded_len`] of them.
 ///
 /// # Panics
@@ -42,6 +44,9 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     if is_keyed(message) {
         write_key(message, &mut w);
     }
+    if !message.of.is_empty() {
+        write_places(message, &mut w);
+    }
     w.byte(b'\n');
     w.put(message.payload);
     header + w.finish().expect("body_len counts what is written here")
@@ -50,7 +55,8 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
 fn body_len(message: &Message<'_>) -> usize {
     let event = message.event.map_or(0, |event| b" event=".len() + event.len());
     let key = if is_keyed(message) { key_len(message) } else { 0 };
-    let words = topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + key;
+    let at = if message.of.is_empty() { 0 } else { places_len(message) };
+    let words = topic_word_len(message.topic) + 1 + message.cursor.text_len() + event + key + at;
     b"MSG ".len() + words + 1 + message.payload.len()
 }
 
@@ -58,6 +64,19 @@ fn body_len(message: &Message<'_>) -> usize {
 #[inline]
 fn is_keyed(message: &Message<'_>) -> bool {
     !message.key.is_empty() || message.op != Op::Put
+}
+
+fn places_len(message: &Message<'_>) -> usize {
+    OF.len() + topic_word_len(message.of) + message.at.map_or(0, |at| AT.len() + at.text_len())
+}
+
+fn write_places(message: &Message<'_>, w: &mut Writer<'_>) {
+    w.text(OF);
+    encode_topic_word(message.of, w);
+    if let Some(at) = message.at {
+        w.text(AT);
+        at.write(w);
+    }
 }
 
 #[cold]
@@ -101,6 +120,12 @@ pub fn gap(w: &mut Writer<'_>, topic: &str, from: Cursor, to: Cursor, count: u64
     w.text(reason.as_str());
 }
 
+/// Writes that it is told to a reader of a pattern, behind a gap: ` of=<pattern>`.
+pub fn gap_of(w: &mut Writer<'_>, pattern: &str) {
+    w.text(OF);
+    encode_topic_word(pattern, w);
+}
+
 /// Writes `HI corecast.v1 <session>`; the session is one word.
 pub fn hi(w: &mut Writer<'_>, session: &str) {
     w.text("HI ");
@@ -126,6 +151,22 @@ pub fn ok(w: &mut Writer<'_>, token: &str, cursor: Option<Cursor>) {
         w.byte(b' ');
         cursor.write(w);
     }
+}
+
+/// Writes `OK <token> <places>`: the answer to `SUB` of a pattern.
+pub fn ok_at(w: &mut Writer<'_>, token: &str, places: &str) {
+    w.text("OK ");
+    w.text(token);
+    w.byte(b' ');
+    w.text(places);
+}
+
+/// Writes `EOS <pattern> <places>`: what there was of the topics of a pattern has come.
+pub fn end_of_places(w: &mut Writer<'_>, pattern: &str, places: &str) {
+    w.text("EOS ");
+    encode_topic_word(pattern, w);
+    w.byte(b' ');
+    w.text(places);
 }
 
 /// Writes `ERR <token or -> <code> <text>`.

@@ -13,4 +13,5 @@ pub mod line;
 pub mod multipart;
 pub mod ndjson;
 pub mod payload;
+pub mod places;
 pub mod sse;

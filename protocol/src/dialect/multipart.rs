@@ -48,20 +48,22 @@ pub const HEARTBEAT: &[u8] = b"Corecast-Heartbeat: 1\r\n";
 /// What ends the body. Clients see it as a last part that is empty.
 pub const END: &[u8] = around!("\r\n--", "--\r\n").as_bytes();
 
-const PART_END: &str = around!("\r\n--", "\r\n");
+pub(super) const PART_END: &str = around!("\r\n--", "\r\n");
 const TYPE_TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
 const TYPE_BINARY: &str = "Content-Type: application/octet-stream\r\n";
 const TYPE_GAP: &str = "Content-Type: application/json\r\nCorecast-Gap: 1\r\n";
-const TYPE_END: &str = "Content-Type: application/json\r\nCorecast-Snapshot-End: 1\r\n";
+pub(super) const TYPE_END: &str = "Content-Type: application/json\r\nCorecast-Snapshot-End: 1\r\n";
 const TYPE_REFUSED: &str = "Content-Type: application/json\r\nCorecast-Refused: 1\r\n";
 const BASE64: &str = "Content-Transfer-Encoding: base64\r\n";
-const LENGTH: &str = "Content-Length: ";
-const CURSOR: &str = "Corecast-Cursor: ";
-const TOPIC: &str = "Corecast-Topic: ";
+pub(super) const LENGTH: &str = "Content-Length: ";
+pub(super) const CURSOR: &str = "Corecast-Cursor: ";
+pub(super) const TOPIC: &str = "Corecast-Topic: ";
 const EVENT: &str = "Corecast-Event: ";
 const KEY: &str = "Corecast-Message-Key: ";
 const OP: &str = "Corecast-Op: ";
-const LINE_END: &str = "\r\n";
+const OF: &str = "Corecast-Of: ";
+const AT: &str = "Corecast-At: ";
+pub(super) const LINE_END: &str = "\r\n";
 
 /// Says how many bytes [`encode`] writes.
 pub fn encoded_len(message: &Message<'_>) -> usize {
@@ -78,6 +80,8 @@ pub fn encoded_len(message: &Message<'_>) -> usize {
         + message.event.map_or(0, |event| line(EVENT, event.len()))
         + if message.key.is_empty() { 0 } else { line(KEY, path_len(message.key)) }
         + message.op.said().map_or(0, |op| line(OP, op.len()))
+        + if message.of.is_empty() { 0 } else { line(OF, path_len(message.of)) }
+        + message.at.map_or(0, |at| line(AT, at.text_len()))
         + LINE_END.len()
         + body
         + PART_END.len()
@@ -117,6 +121,16 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> usize {
     if let Some(op) = message.op.said() {
         w.text(OP);
         w.text(op);
+        w.text(LINE_END);
+    }
+    if !message.of.is_empty() {
+        w.text(OF);
+        encode_path(message.of, &mut w);
+        w.text(LINE_END);
+    }
+    if let Some(at) = message.at {
+        w.text(AT);
+        at.write(&mut w);
         w.text(LINE_END);
     }
     w.text(LINE_END);

@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 
 use super::bounded;
-use crate::pattern::{matches, specificity, validate};
+use crate::pattern::{self, matches, overlap, specificity, validate};
 use crate::topic::validate_subscribe;
 
 /// Two patterns and a topic, a line each.
@@ -25,6 +25,11 @@ pub fn pattern(data: &[u8]) {
     let order = specificity(a, b);
     assert_eq!(specificity(b, a), order.reverse());
     assert_eq!(order == Ordering::Equal, a == b);
+    assert_eq!(pattern::covers(a, b), covers(a, b));
+    assert_eq!(overlap(a, b), overlap(b, a));
+    if covers(a, b) {
+        assert!(overlap(a, b), "no pattern matches nothing");
+    }
     if a != b && covers(a, b) {
         assert_eq!(order, Ordering::Less, "what matches more is less specific");
     }
@@ -33,6 +38,9 @@ pub fn pattern(data: &[u8]) {
     }
     for pattern in [a, b] {
         assert_eq!(matches(pattern, topic), naive(pattern, topic));
+    }
+    if matches(a, topic) && matches(b, topic) {
+        assert!(overlap(a, b));
     }
     if covers(a, b) && matches(b, topic) {
         assert!(matches(a, topic));

@@ -32,8 +32,12 @@ pub fn line(data: &[u8]) {
 
 fn write_command(w: &mut Writer<'_>, command: &Command<'_>) {
     match command {
-        Command::Sub { topic, since, conflate, every_ms, view, pace, id } => {
+        Command::Sub { topic, since, places, conflate, every_ms, view, pace, id } => {
             say::sub(w, topic, *since, *conflate, *every_ms, *view, *pace, *id);
+            if let Some(places) = places {
+                w.text(" since=");
+                w.text(places);
+            }
         }
         Command::Unsub { topic, id } => say::unsub(w, topic, *id),
         Command::Pub { topic, event, key, op, produced, id, payload } => {
@@ -52,7 +56,8 @@ fn write_server(w: &mut Writer<'_>, found: &ServerLine<'_>) {
     match *found {
         ServerLine::Hi { session } => server::hi(w, session),
         ServerLine::Msg { topic, cursor, event, key, op, payload } => {
-            let message = Message { topic, cursor, event, payload, text: is_text(payload), key, op };
+            let message =
+                Message { topic, cursor, event, payload, text: is_text(payload), key, op, ..Message::default() };
             let mut frame = [0; 4 * INPUT_BYTES_MAX];
             let len = server::encode(&message, &mut frame);
             assert_eq!(len, server::encoded_len(&message));
@@ -84,6 +89,7 @@ pub fn publish_line(data: &[u8]) {
                 text: is_text(found.data),
                 key: found.key.unwrap_or(""),
                 op: found.op.unwrap_or_default(),
+                ..Message::default()
             };
             let mut out = [0; 8 * INPUT_BYTES_MAX];
             let len = dialect::json::encode(&message, &mut out);

@@ -115,7 +115,7 @@ const fn is_markup(byte: u8) -> bool {
     (byte == b'<') | (byte == b'>') | (byte == b'&')
 }
 
-/// Writes a gap, `{"topic","from","to","count","reason"}`.
+/// Writes a gap, `{"topic","from","to","count","reason","of"?}`.
 pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
     write_gap::<false>(w, gap);
 }
@@ -124,7 +124,8 @@ pub fn gap(w: &mut Writer<'_>, gap: &Gap<'_>) {
 pub fn gap_len(gap: &Gap<'_>) -> usize {
     const FIXED: usize = r#"{"topic":,"from":"","to":"","count":,"reason":""}"#.len();
     let cursors = gap.from.text_len() + gap.to.text_len();
-    FIXED + escaped_len(gap.topic) + cursors + decimal_len(gap.count) + gap.reason.as_str().len()
+    let of = if gap.of.is_empty() { 0 } else { r#","of":"#.len() + escaped_len(gap.of) };
+    FIXED + escaped_len(gap.topic) + cursors + decimal_len(gap.count) + gap.reason.as_str().len() + of
 }
 
 /// Writes a gap as [`gap`] does, with its strings as [`script_string`] writes them.
@@ -143,7 +144,12 @@ fn write_gap<const SCRIPT: bool>(w: &mut Writer<'_>, gap: &Gap<'_>) {
     w.decimal(gap.count);
     w.text(",\"reason\":\"");
     w.text(gap.reason.as_str());
-    w.text("\"}");
+    w.byte(b'"');
+    if !gap.of.is_empty() {
+        w.text(",\"of\":");
+        write_string::<SCRIPT>(w, gap.of);
+    }
+    w.byte(b'}');
 }
 
 /// Writes that what there was of a topic has come, `{"topic","cursor"}`.

@@ -12,6 +12,7 @@ use crate::cursor::Since;
 use crate::http::credential::{Credential, Kind};
 use crate::message::{Op, check_event, check_key, is_token};
 use crate::percent;
+use crate::places;
 use crate::producer::{Produced, check_producer, parse_number};
 use crate::topic;
 use crate::violation::Violation;
@@ -26,6 +27,8 @@ pub enum Command<'a> {
         topic: &'a str,
         /// Where to start; none if the command does not say, which for a new subscription means the default.
         since: Option<Since>,
+        /// The same for a pattern, if the command says [places]; sound.
+        places: Option<&'a str>,
         /// Whether only the newest message matters; none if the command does not say.
         conflate: Option<bool>,
         /// At most one message in so many milliseconds, 0 is no limit; none if the command does not say.
@@ -163,8 +166,9 @@ pub fn parse(message: &mut [u8]) -> Result<Command<'_>, CommandError<'_>> {
             let text = |range: Option<Range<usize>>| range.and_then(|range| word(head, range));
             let view =
                 View { fields: text(words.fields), selector: text(words.selector), delta: words.delta == Some(true) };
+            let places = text(words.places);
             let Words { since, conflate, every_ms, pace, .. } = words;
-            Command::Sub { topic, since, conflate, every_ms, view, pace, id }
+            Command::Sub { topic, since, places, conflate, every_ms, view, pace, id }
         }
         Verb::Unsub => Command::Unsub { topic, id },
         Verb::Pub => Command::Pub {
@@ -221,6 +225,7 @@ struct Words {
     producer: Option<Range<usize>>,
     number: Option<u64>,
     since: Option<Since>,
+    places: Option<Range<usize>>,
     every_ms: Option<u32>,
     conflate: Option<bool>,
     fields: Option<Range<usize>>,
@@ -245,6 +250,7 @@ fn read_words(head: &[u8]) -> Words {
         producer: None,
         number: None,
         since: None,
+        places: None,
         every_ms: None,
         conflate: None,
         fields: None,
@@ -317,9 +323,17 @@ impl Words {
         let (name, value) = (&found[..name_len], found.get(name_len + 1..));
         let twice = match (self.verb, name, value) {
             (_, b"id", Some(value)) => return self.token(value, range.start + 3..range.end),
+            (Verb::Sub, b"since", Some([b'~', ..])) => {
+                let value = range.start + "since=".len()..range.end;
+                let places = word(found, "since=".len()..found.len());
+                if !places.is_some_and(|places| places::parse(places).is_ok()) {
+                    return Err(bad(Violation::BadSince.text()));
+                }
+                self.places.replace(value).is_some() || self.since.is_some()
+            }
             (Verb::Sub, b"since", Some(value)) => {
                 let since = core::str::from_utf8(value).ok().and_then(|text| Since::parse(text).ok());
-                self.since.replace(since.ok_or(bad(Violation::BadSince.text()))?).is_some()
+                self.since.replace(since.ok_or(bad(Violation::BadSince.text()))?).is_some() || self.places.is_some()
             }
             (Verb::Sub, b"every", Some(value)) => {
                 self.every_ms.replace(number(value, "every is not a number of milliseconds")?).is_some()
@@ -442,7 +456,7 @@ fn decode_topic(head: &mut [u8], words: &Words) -> Result<Range<usize>, Wrong> {
     let text = word(head, topic.clone()).ok_or(wrong(Violation::NotUtf8))?;
     let checked = match words.verb {
         Verb::Pub => topic::validate(text),
-        _ => topic::validate_subscribe(text),
+        _ => topic::validate_readable(text),
     };
     checked.map_err(|error| wrong(error.into()))?;
     Ok(topic)

@@ -9,6 +9,7 @@ use super::{ErrCode, GapReason, split};
 use crate::cursor::Cursor;
 use crate::message::{Op, check_key, is_token};
 use crate::percent;
+use crate::places;
 use crate::topic;
 use crate::violation::Violation;
 use crate::write::parse_decimal;
@@ -129,7 +130,7 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
         "MSG" => ServerLine::Msg {
             topic: head.topic,
             cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
-            event: match next().map(|word| word.strip_prefix("event=")) {
+            event: match next().filter(|word| !word.starts_with("of=")).map(|word| word.strip_prefix("event=")) {
                 None => None,
                 Some(Some(event)) if is_token(event.as_bytes()) => Some(event),
                 Some(_) => return Err(Violation::BadEvent),
@@ -141,7 +142,13 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
             },
             payload: payload.unwrap_or_default(),
         },
-        "EOS" => ServerLine::Eos { topic: head.topic, cursor: Cursor::parse(next().ok_or(Violation::BadLine)?)? },
+        "EOS" => {
+            let cursor = next().ok_or(Violation::BadLine)?;
+            let at = Some(cursor).filter(|cursor| places::are_meant(cursor));
+            // Places are more than a cursor holds: who wants them reads the line itself.
+            let cursor = if at.is_some() { Cursor::default() } else { Cursor::parse(cursor)? };
+            ServerLine::Eos { topic: head.topic, cursor }
+        }
         "GAP" => ServerLine::Gap {
             topic: head.topic,
             from: Cursor::parse(next().ok_or(Violation::BadLine)?)?,
@@ -150,7 +157,9 @@ pub fn parse_server(message: &mut [u8]) -> Result<ServerLine<'_>, Violation> {
             reason: next().and_then(GapReason::parse).ok_or(Violation::BadLine)?,
         },
         "OK" => {
-            ServerLine::Ok { token: next().ok_or(Violation::BadLine)?, cursor: next().map(Cursor::parse).transpose()? }
+            let token = next().ok_or(Violation::BadLine)?;
+            let cursor = next().filter(|cursor| !places::are_meant(cursor));
+            ServerLine::Ok { token, cursor: cursor.map(Cursor::parse).transpose()? }
         }
         "PONG" => ServerLine::Pong { token: next() },
         "STAT" => {
@@ -222,7 +231,7 @@ fn decode_server_topic(head: &mut [u8]) -> Result<ServerHead<'_>, Violation> {
     let text = |bytes| core::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8);
     let topic = text(topic)?;
     if has_topic {
-        topic::validate_subscribe(topic)?;
+        topic::validate_readable(topic)?;
     }
     let (key, tail) = (text(key)?, text(tail)?);
     if !key.is_empty() {

@@ -162,7 +162,7 @@ mod tests {
             let (topic, event) = (topic.to_owned(), event.map(str::to_owned));
             items.push(Item::Message(Message { topic, cursor: at(seq), event, payload: payload.to_vec() }));
         }
-        let told = protocol::Gap { topic, from: at(9), to: at(12), count: 3, reason: GapReason::Overflow };
+        let told = protocol::Gap { topic, from: at(9), to: at(12), count: 3, reason: GapReason::Overflow, of: "" };
         bytes.extend_from_slice(&said(|w| gap(w, &told)));
         items.push(Item::Gap(Gap { topic: topic.to_owned(), to: at(12), count: 3, reason: told.reason }));
         bytes.extend_from_slice(&said(|w| refused(w, "too-slow", "too <slow>")));

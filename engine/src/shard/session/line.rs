@@ -1,6 +1,6 @@
 //! The line protocol: commands in, and the short answers back.
 
-use corecast_protocol::cursor::Cursor;
+use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::dialect::line as answer;
 use corecast_protocol::http::credential::Credential;
 use corecast_protocol::line::{self, Command, ErrCode};
@@ -15,6 +15,7 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::carrier::websocket::is_utf8;
 use crate::shard::grant::recognize::Recognized;
+use crate::shard::pattern::reading::wrong_wish;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::order::Order;
 use crate::shard::session::refuse::{WORDS_BYTES_MAX, words_of};
@@ -43,8 +44,19 @@ impl Shard {
                 self.farewell(driver, slot);
                 return Outcome::Done;
             }
-            Ok(Command::Sub { topic, since, conflate, every_ms, view, pace, id }) => {
-                if !self.may_replay(slot, since.unwrap_or_default()) {
+            Ok(Command::Sub { topic, since, places, conflate, every_ms, view, pace, id }) => {
+                if let Some(text) = wrong_wish(
+                    topic,
+                    since,
+                    places.is_some(),
+                    conflate,
+                    every_ms,
+                    view == line::View::default() && pace == line::Pace::default(),
+                ) {
+                    self.tell_err(driver, slot, id, ErrCode::BadCommand, text);
+                    return Outcome::Done;
+                }
+                if !self.may_replay(slot, if places.is_some() { Since::Earliest } else { since.unwrap_or_default() }) {
                     return Outcome::Wait(Wait::Answer);
                 }
                 let view = match self.topics.views.hold(&view) {
@@ -55,7 +67,7 @@ impl Shard {
                     }
                 };
                 let manner = self.manner(topic, Wanted { conflate, every_ms, pace });
-                let wish = Wish { topic, since, manner, view, counted: false, token: id.unwrap_or("") };
+                let wish = Wish { topic, since, places, manner, view, counted: false, token: id.unwrap_or("") };
                 let outcome = self.order_subscription(driver, slot, wish);
                 self.topics.views.release(view);
                 (outcome, id, topic)
@@ -217,8 +229,13 @@ impl Shard {
 
     /// Tells of a gap.
     pub(in crate::shard) fn gap_in_lines<D: Driver>(&mut self, driver: &mut D, slot: Slot, gap: &Gap<'_>) {
-        let Gap { topic, from, to, count, reason } = *gap;
-        self.tell(driver, slot, |w| answer::gap(w, topic, from, to, count, reason));
+        let Gap { topic, from, to, count, reason, of } = *gap;
+        self.tell(driver, slot, |w| {
+            answer::gap(w, topic, from, to, count, reason);
+            if !of.is_empty() {
+                answer::gap_of(w, of);
+            }
+        });
     }
 
     /// Says that a command is done.

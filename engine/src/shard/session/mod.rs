@@ -43,6 +43,7 @@ pub(in crate::shard) mod traits;
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::dialect::line as answer;
 use corecast_protocol::message::Gap;
+use corecast_protocol::places::TEXT_BYTES_MAX;
 
 use crate::io::driver::{Driver, Slot};
 use crate::io::memory::Span;
@@ -162,6 +163,53 @@ impl Shard {
             Session::Telnet => self.telnet_subscribed(driver, slot, token, head),
             _ => {}
         }
+    }
+
+    /// A subscription of a pattern stands, and begins at these places.
+    pub(in crate::shard) fn tell_pattern_subscribed<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        token: &str,
+        places: &str,
+    ) {
+        if self.slots.connections[slot as usize].is(Session::Line) {
+            self.tell(driver, slot, |w| answer::ok_at(w, token, places));
+        }
+    }
+
+    /// What there was of the topics of a pattern has come.
+    pub(in crate::shard) fn tell_end_of_places<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        pattern: &str,
+        places: &str,
+    ) {
+        match self.slots.connections[slot as usize].session {
+            Session::Line => self.tell(driver, slot, |w| answer::end_of_places(w, pattern, places)),
+            Session::Stream => self.end_of_places_in_stream(driver, slot, pattern, places),
+            _ => {} // Polls say so by their end.
+        }
+    }
+
+    /// Tells a session that changes a subscription of a pattern that it stands; says false if it is one of a topic.
+    pub(in crate::shard) fn tell_pattern_stands<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        subscription: u32,
+        token: &str,
+    ) -> bool {
+        if self.pattern_read_by(subscription).is_none() {
+            return false;
+        }
+        if !token.is_empty() {
+            let mut text = [0; TEXT_BYTES_MAX];
+            let text = self.places_of(driver, subscription, &mut text);
+            self.tell_pattern_subscribed(driver, slot, token, text);
+        }
+        true
     }
 
     /// A home has done what was ordered, or refused it; what was ordered silently is told of only if it was refused.

@@ -156,8 +156,13 @@ impl Shard {
             return may_not.into();
         }
         match self.subscription_of(slot, wish.topic) {
-            Some(subscription) if wish.since.is_none() && self.has_view(subscription, wish.view) => {
+            Some(subscription)
+                if wish.since.is_none() && wish.places.is_none() && self.has_view(subscription, wish.view) =>
+            {
                 self.change(slot, subscription, wish.manner);
+                if self.tell_pattern_stands(driver, slot, subscription, wish.token) {
+                    return Outcome::Done;
+                }
                 let log = self.topics.subscriptions[subscription as usize].log;
                 let topic = self.topics.topic(self.topics.logs[log as usize].topic);
                 let head = Cursor { epoch: topic.epoch, seq: topic.head };
@@ -166,7 +171,7 @@ impl Shard {
             }
             // A new start, or another view, is a new subscription; room for it is looked for before the old one ends.
             Some(subscription) => {
-                if let Err(way) = self.crossings.may_subscribe(self.home_of(self.hash_topic(wish.topic))) {
+                if let Err(way) = self.may_subscribe_to(self.name_topic(wish.topic)) {
                     return Outcome::Wait(Wait::Room(way));
                 }
                 if !self.unsubscribe(driver, slot, subscription) {

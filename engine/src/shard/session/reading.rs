@@ -18,8 +18,13 @@ use crate::shard::topic::chain::Store;
 /// Topics of one request at most.
 pub(in crate::shard) const TOPICS_MAX: usize = 64;
 
-/// Longest list of cursors: each has at most 29 bytes, and a comma.
-pub(in crate::shard) const CURSORS_BYTES_MAX: usize = TOPICS_MAX * (corecast_protocol::cursor::TEXT_BYTES_MAX + 1);
+/// Patterns among them at most.
+pub(in crate::shard) const PATTERNS_MAX: usize = 4;
+
+/// Longest list of cursors: each has at most 29 bytes, and a comma; those of patterns have more.
+pub(in crate::shard) const CURSORS_BYTES_MAX: usize = (TOPICS_MAX - PATTERNS_MAX)
+    * (corecast_protocol::cursor::TEXT_BYTES_MAX + 1)
+    + PATTERNS_MAX * (corecast_protocol::places::TEXT_BYTES_MAX + 1);
 
 /// How a request wants its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,17 @@
 //! Where patterns decide, the hook has to say so, too, if it is asked about that (`auth-ask`): then an order may have to wait. A grant that
 //! says nothing of topics leaves it to the hook alone.
 //!
+//! A pattern may be read by whoever may read all topics that it may match: if one of the rules that overlap with it says no, it is no, and a
+//! pattern of the grant has to cover it.
+//!
 //! What the engine tells of itself (`$sys/stats` and others, but for how many read a topic) nobody may read beyond this host whom neither a rule nor
 //! a grant names.
 //!
 //! Where all may: on a listener that is open, as the configuration has it: one of this host, as long as nothing says who may what, or
 //! any with `insecure`.
 
-use corecast_protocol::topic::{is_system, occupied};
+use corecast_protocol::pattern::is_pattern;
+use corecast_protocol::topic::{SYSTEM_PREFIX, is_system, occupied};
 
 use crate::grant::{Action, Who};
 use crate::io::driver::Slot;
@@ -82,7 +86,29 @@ impl Shard {
     /// Says what rules and the grant of a connection say.
     pub(in crate::shard) fn rules_say(&self, slot: Slot, action: Action, topic: &str) -> Result<Says, Refusal> {
         let topic = asked_about(action, topic);
-        let who = self.limits.rules.who(action, topic);
+        if is_pattern(topic) {
+            return self.rules_say_of_all(slot, action, topic);
+        }
+        self.rule_says(slot, action, topic, self.limits.rules.who(action, topic))
+    }
+
+    /// Says what rules and the grant of a connection say of all topics that a pattern matches: no, if they do of one.
+    #[cold]
+    fn rules_say_of_all(&self, slot: Slot, action: Action, pattern: &str) -> Result<Says, Refusal> {
+        // Among what the engine tells are numbers of readers, which are for those who may read the topic.
+        if pattern.strip_prefix(SYSTEM_PREFIX).is_some_and(|rest| rest.starts_with(['+', '#'])) {
+            self.rules_say_of_all(slot, action, "#")?;
+        }
+        let mut all = Says::Yes;
+        for who in self.limits.rules.who_of_all(action, pattern) {
+            if self.rule_says(slot, action, pattern, who)? == Says::AskHook {
+                all = Says::AskHook;
+            }
+        }
+        Ok(all)
+    }
+
+    fn rule_says(&self, slot: Slot, action: Action, topic: &str, who: Option<Who>) -> Result<Says, Refusal> {
         let number = self.grant_of(slot);
         if number == NOBODY {
             return match who {

@@ -3,7 +3,7 @@
 //! Its head leaves first, so that a client and the proxies before it know at once that it stands.
 
 use corecast_protocol::cursor::Cursor;
-use corecast_protocol::dialect::{forever_frame, multipart, ndjson, sse};
+use corecast_protocol::dialect::{forever_frame, multipart, ndjson, places, sse};
 use corecast_protocol::http::head::{Method, Request};
 use corecast_protocol::http::{gzip, prefer, response};
 use corecast_protocol::json;
@@ -182,6 +182,25 @@ impl Shard {
             Shape::ForeverFrame => forever_frame::end_of_snapshot(w, topic, cursor),
             _ => {}
         });
+    }
+
+    /// Tells a stream that what there was of the topics of a pattern has come.
+    pub(in crate::shard) fn end_of_places_in_stream<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        slot: Slot,
+        pattern: &str,
+        at: &str,
+    ) {
+        let shape = self.slots.connections[slot as usize].dialect.shape;
+        self.say(driver, slot, |w| match shape {
+            _ if shape.is_sse() => places::sse(w, pattern, at),
+            Shape::Ndjson => places::ndjson(w, pattern, at),
+            Shape::Multipart => places::multipart(w, pattern, at),
+            Shape::ForeverFrame => places::forever_frame(w, pattern, at),
+            _ => {}
+        });
+        self.slots.connections[slot as usize].cursor_due |= shape.is_shared();
     }
 
     /// A sign of life, in the way of the dialect.

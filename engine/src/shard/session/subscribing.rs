@@ -3,6 +3,8 @@
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::http::head::Request;
 use corecast_protocol::http::{prefer, query};
+use corecast_protocol::pattern::is_pattern;
+use corecast_protocol::places::TEXT_BYTES_MAX;
 use corecast_protocol::violation::Violation;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{json, percent, topic};
@@ -11,8 +13,10 @@ use crate::grant::Action;
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
 use crate::shard::dialect::Shape;
+use crate::shard::dialect::view::ALL;
 use crate::shard::memory::buffer::Buffer;
 use crate::shard::memory::pool::Owner;
+use crate::shard::pattern::reads::pattern_of;
 use crate::shard::refusal::Refusal;
 use crate::shard::session::reading::{CURSORS_BYTES_MAX, Reading, TOPICS_MAX, Transport};
 use crate::shard::session::request::condition::asks_for_the_remembered;
@@ -83,7 +87,7 @@ impl Shard {
     ) -> Result<Option<Wait>, &'static str> {
         let (query, last_event_id) = (request.query, request.headers.last_event_id);
         let mut room = [0; topic::TOPIC_BYTES_MAX];
-        let path_topic = match path_topic.map(|topic| topic::from_path_subscribe(topic, &mut room)) {
+        let path_topic = match path_topic.map(|topic| topic::from_path_readable(topic, &mut room)) {
             None => None,
             Some(topic) => Some(topic.map_err(|violation| violation.text())?),
         };
@@ -95,6 +99,9 @@ impl Shard {
             let mut callback = [0; 64];
             let callback = callback_of(request, &mut callback);
             let sound = !framed || callback.is_empty() || json::valid_frame_callback(callback);
+            if view != ALL && plan::steps(&plan).any(|step| is_pattern(step.topic)) {
+                return Err("fields, where and delta are of single topics");
+            }
             if sound { Ok(several) } else { Err(Violation::BadFrameCallback.text()) }
         });
         // Who waits for a stream, and gets none, does not send another request on this connection.
@@ -187,11 +194,11 @@ impl Shard {
                 }
                 break;
             };
-            let plan::Step { topic, since, conflate, every_ms, several, len } = step;
+            let plan::Step { topic, since, places, conflate, every_ms, several, len } = step;
             let manner = self.manner(topic, Wanted { conflate, every_ms, pace });
             // What is not simply all of one log has to be counted.
             let counted = several || manner.skips();
-            let wish = Wish { topic, since: Some(since), manner, view, counted, token: "" };
+            let wish = Wish { topic, since: Some(since), places, manner, view, counted, token: "" };
             match self.order_subscription(driver, slot, wish) {
                 Outcome::Done => {
                     let first = self.slots.connections[slot as usize].first;
@@ -235,32 +242,39 @@ impl Shard {
         slot: Slot,
         out: &'o mut [u8; CURSORS_BYTES_MAX],
     ) -> &'o str {
-        let mut places = [Cursor { epoch: 0, seq: 0 }; TOPICS_MAX];
+        let mut in_order = [NONE; TOPICS_MAX];
         let mut count = 0;
         let mut subscription = self.slots.connections[slot as usize].first;
         while subscription != NONE {
             let place = &self.topics.subscriptions[subscription as usize];
-            let log = &self.topics.logs[place.log as usize];
-            let subscriber = &log.subscribers[place.index as usize];
-            let epoch = self.topics.topic(log.topic).epoch;
-            let seq = match subscriber.flags & AWAY {
-                // What came behind it was nothing for it.
-                0 if subscriber.next == log.chain.next() => self.topics.topic(log.topic).head,
-                0 => log.chain.number_before(&self.store, driver.memory(), subscriber.next),
-                _ => subscriber.next,
-            };
-            if let Some(to) = places.get_mut(usize::from(place.order())) {
-                *to = Cursor { epoch, seq };
+            if let Some(to) = in_order.get_mut(usize::from(place.order())) {
+                *to = subscription;
             }
             count += 1;
             subscription = place.next;
         }
         let mut w = Writer::new(out);
-        for (n, cursor) in places.iter().take(count).enumerate() {
+        for (n, subscription) in in_order.iter().take(count).enumerate() {
             if n > 0 {
                 w.byte(b',');
             }
-            cursor.write(&mut w);
+            let Some(place) = self.topics.subscriptions.get(*subscription as usize) else {
+                Cursor::default().write(&mut w);
+                continue;
+            };
+            let log = &self.topics.logs[place.log as usize];
+            let subscriber = &log.subscribers[place.index as usize];
+            let topic = self.topics.topic(log.topic);
+            if pattern_of(topic.home).is_some() {
+                let mut text = [0; TEXT_BYTES_MAX];
+                w.text(self.places_of(driver, *subscription, &mut text));
+                continue;
+            }
+            let seq = match subscriber.flags & AWAY {
+                0 => log.chain.number_before(&self.store, driver.memory(), subscriber.next),
+                _ => subscriber.next,
+            };
+            Cursor { epoch: topic.epoch, seq }.write(&mut w);
         }
         let len = w.finish().expect("room for the longest list was made");
         std::str::from_utf8(&out[..len]).expect("cursors are text")

@@ -78,6 +78,7 @@ impl Shard {
                 let wish = Wish {
                     topic: rest,
                     since: None,
+                    places: None,
                     manner,
                     view: crate::shard::dialect::view::ALL,
                     counted: false,

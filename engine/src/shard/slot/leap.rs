@@ -243,5 +243,6 @@ impl Shard {
 
 fn message_of<'a>(topic: &'a str, cursor: Cursor, content: Content<'a>) -> Message<'a> {
     let Content { event, payload, text, key, op, .. } = content;
-    Message { topic, cursor, event: Some(event).filter(|event| !event.is_empty()), payload, text, key, op }
+    let event = Some(event).filter(|event| !event.is_empty());
+    Message { topic, cursor, event, payload, text, key, op, ..Message::default() }
 }

@@ -6,6 +6,7 @@ use corecast_protocol::line::GapReason;
 use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
+use crate::shard::pattern::reads::pattern_of;
 use crate::shard::refusal::Refusal;
 use crate::shard::rules::{LagPolicy, Mode};
 use crate::shard::sending::{SEND_BYTES_MAX, send};
@@ -502,7 +503,8 @@ impl Shard {
         } else {
             let log = self.topics.subscriptions[subscription as usize].log;
             let home = self.topics.topic(self.topics.logs[log as usize].topic).home;
-            self.want(slot, home as usize);
+            let home = if pattern_of(home).is_some() { self.home_of_walk(subscription) } else { home as usize };
+            self.want(slot, home);
             News::Later
         }
     }

@@ -162,6 +162,11 @@ impl Shard {
                 self.crossings.crowded.insert(shard);
             }
         }
+        let number = self.journal.next();
+        let patterns = self.homes.journal(index, number, &mut self.journal);
+        if patterns != 0 {
+            self.relay_to_patterns(patterns, index, (epoch, seq), content);
+        }
         epoch
     }
 
@@ -285,7 +290,7 @@ impl Shard {
 
     fn try_replay<D: Driver>(&mut self, driver: &mut D, asker: usize, request: &Packet<'_>) -> bool {
         let Packet::Replay { topic, ticket, from, generation } = *request else {
-            unreachable!("only replays are answered here")
+            return self.try_answer_pattern(driver, asker, request);
         };
         let (room, ring) = (self.crossings.links.room(asker), self.crossings.links.ring_bytes());
         // What one message may take, and what several may.
@@ -400,6 +405,7 @@ impl Shard {
             let paid = match &owed {
                 Owed::Packet(bytes) => self.crossings.links.send_encoded(shard, bytes),
                 Owed::Joined(index, id, generation) => self.tell_joined(shard, *index, *id, *generation),
+                Owed::JoinedPattern(index, id, generation) => self.tell_pattern_joined(shard, *index, *id, *generation),
             };
             if !paid {
                 self.crossings.all[shard].owed.push_front(owed);
@@ -421,6 +427,7 @@ impl Shard {
             }
             worked = true;
         }
+        worked |= self.tell_behind_patterns(shard);
         worked | self.pay_replays(driver, shard)
     }
 

@@ -2,6 +2,7 @@
 
 use corecast_protocol::cursor::Cursor;
 use corecast_protocol::message::Message;
+use corecast_protocol::places::At;
 
 use crate::io::driver::Driver;
 use crate::mesh::{Content, Lost, Stretch, Ticket};
@@ -23,6 +24,17 @@ const GLANCE_NS: u64 = 2;
 /// Smallest and largest block that a frame log starts with, in bytes.
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
 
+/// Where a message of a pattern comes from; those of a topic come from it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Origin<'a> {
+    /// The topic.
+    pub(in crate::shard) topic: &'a str,
+    /// Its number there.
+    pub(in crate::shard) cursor: Cursor,
+    /// Its home, and its number there.
+    pub(in crate::shard) at: At,
+}
+
 impl Shard {
     pub(in crate::shard) fn joined(&mut self, id: u32, epoch: u32, head: u64) {
         let topic = self.topics.topic_mut(id);
@@ -38,7 +50,7 @@ impl Shard {
         }
     }
 
-    /// Appends a message to the frame logs of its topic, encoded once per dialect in use; `old` is what its key had before, if that is known.
+    /// Appends a message to the frame logs of its topic or pattern, encoded once per dialect in use; `old` is what its key had before, if that is known.
     pub(in crate::shard) fn deliver<D: Driver>(
         &mut self,
         driver: &mut D,
@@ -46,6 +58,7 @@ impl Shard {
         seq: u64,
         content: Content<'_>,
         old: Option<&[u8]>,
+        origin: Option<Origin<'_>>,
     ) {
         let topic = self.topics.topic_mut(id);
         // A ring keeps the order, and of what did not fit into it the home has told: nothing is missing between the two.
@@ -55,7 +68,7 @@ impl Shard {
         while index != NONE {
             let FrameLog { side, next: following, .. } = self.topics.logs[index as usize];
             index = if side == NONE {
-                self.append(driver, id, index, Cursor { epoch, seq }, content);
+                self.append(driver, id, index, Cursor { epoch, seq }, content, origin);
                 following
             } else {
                 self.append_views(driver, id, index, Cursor { epoch, seq }, content, old)
@@ -94,7 +107,7 @@ impl Shard {
                     if side != NONE {
                         self.note(driver, index, cursor.seq, shaped);
                     }
-                    self.append(driver, id, index, cursor, shaped.step);
+                    self.append(driver, id, index, cursor, shaped.step, None);
                 }
             }
             index = following;
@@ -121,16 +134,24 @@ impl Shard {
 
     /// Appends a message to one log, encoded.
     #[inline(always)]
-    fn append<D: Driver>(&mut self, driver: &mut D, id: u32, index: u32, cursor: Cursor, content: Content<'_>) {
+    fn append<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        id: u32,
+        index: u32,
+        cursor: Cursor,
+        content: Content<'_>,
+        origin: Option<Origin<'_>>,
+    ) {
         let Cursor { epoch, seq } = cursor;
         let FrameLog { dialect, gauge, .. } = self.topics.logs[index as usize];
-        let message = message_of(&self.topics, id, dialect, epoch, seq, content);
+        let message = message_of(&self.topics, id, dialect, epoch, seq, content, origin);
         let effort = Effort::From(self.limits.compress_from.unwrap_or(u32::MAX));
         let len = self.encoder.measure(dialect, &message, effort) as u32;
         self.work.spend(self.encoder.cost_ns);
         match self.make_frame(driver, index, seq, len) {
             Some(place) => {
-                let message = message_of(&self.topics, id, dialect, epoch, seq, content);
+                let message = message_of(&self.topics, id, dialect, epoch, seq, content, origin);
                 self.encoder.write(dialect, &message, driver.memory_mut().bytes_mut(place));
                 if let Some(gauge) = self.topics.gauges.get_mut(gauge as usize) {
                     gauge.appended += self.encoder.plain_bytes;
@@ -294,7 +315,7 @@ impl Shard {
         if !self.topics.living(id, generation) {
             return;
         }
-        self.deliver(driver, id, seq, content, None);
+        self.deliver(driver, id, seq, content, None, None);
         if seq == self.topics.topic(id).batch_end {
             self.catch_up_ends(id);
         }
@@ -318,10 +339,14 @@ fn message_of<'a>(
     epoch: u32,
     seq: u64,
     content: Content<'a>,
+    origin: Option<Origin<'a>>,
 ) -> Message<'a> {
+    let topic = || if dialect.names_topics() { topics.name(id).text } else { "" };
     Message {
-        topic: if dialect.names_topics() { topics.name(id).text } else { "" },
-        cursor: Cursor { epoch, seq },
+        topic: origin.map_or_else(topic, |origin| origin.topic),
+        cursor: origin.map_or(Cursor { epoch, seq }, |origin| origin.cursor),
+        of: if origin.is_some() { topics.name(id).text } else { "" },
+        at: origin.map(|origin| origin.at),
         event: Some(content.event).filter(|event| !event.is_empty()),
         payload: content.payload,
         text: content.text,

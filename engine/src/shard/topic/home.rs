@@ -6,11 +6,13 @@
 
 mod check;
 mod dump;
+mod journaled;
 mod restore;
 mod rows;
 mod seen;
 
 pub(in crate::shard) use dump::Came;
+pub(in crate::shard) use journaled::Remembered;
 pub(in crate::shard) use restore::Restoring;
 pub(in crate::shard) use rows::{Taken, Valued};
 
@@ -67,6 +69,11 @@ pub(in crate::shard) struct Home {
     awaited: bool,
     /// A shard of its audience hears what was before with each message.
     wants_old: bool,
+    /// Number of its newest message in the journal, 0 if that is older.
+    journaled: u64,
+    /// Which set of patterns matches it, and since which change of these that is known.
+    patterns: u32,
+    patterns_of: u32,
 }
 
 impl Home {
@@ -331,6 +338,9 @@ impl Homes {
             listed: false,
             awaited: false,
             wants_old: false,
+            journaled: 0,
+            patterns: 0,
+            patterns_of: 0,
         };
         self.all_bytes += home.cost();
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");

@@ -17,6 +17,7 @@ use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::dialect::encode::Effort;
 use crate::shard::dialect::view::{ALL, Known};
+use crate::shard::pattern::reads::pattern_of;
 use crate::shard::slot::connection::Waiting;
 use crate::shard::topic::topics::{AWAY, BEHIND, FALLEN, NONE, REPLAYING, Topics, UNRESOLVED};
 
@@ -57,6 +58,9 @@ impl Shard {
     pub(in crate::shard) fn ask_for_more(&mut self, slot: Slot, subscription: u32) -> bool {
         let place = &self.topics.subscriptions[subscription as usize];
         let topic = self.topics.topic(self.topics.logs[place.log as usize].topic);
+        if let Some(pattern) = pattern_of(topic.home) {
+            return self.ask_for_more_of_pattern(slot, subscription, pattern);
+        }
         let home = topic.home as usize;
         if !self.crossings.may_ask_for_more(home) {
             return false;
@@ -108,7 +112,7 @@ impl Shard {
     }
 
     /// Says whether an answer is that to what was asked last for a subscription, which has not ended meanwhile.
-    fn is_replaying(&self, ticket: Ticket<'_>) -> bool {
+    pub(in crate::shard) fn is_replaying(&self, ticket: Ticket<'_>) -> bool {
         let place = self.topics.subscriptions.get(ticket.word as usize);
         place.is_some_and(|place| place.slot == ticket.slot && place.serial == ticket.serial)
     }
@@ -296,7 +300,7 @@ impl Shard {
     }
 
     /// The batch has come: go on from the frame log if that was all, or ask again when the queue has drained.
-    fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32, all: bool) {
+    pub(in crate::shard) fn batch_ends<D: Driver>(&mut self, driver: &mut D, slot: Slot, subscription: u32, all: bool) {
         self.replay_is_over(slot, subscription);
         let Some(active) = self.slots.active_if_any(slot) else { return };
         let waits = active.waiting == Waiting::Answer && self.goes_on_after_replay(slot);
@@ -380,7 +384,7 @@ impl Shard {
         let log = &self.topics.logs[self.topics.subscriptions[subscription as usize].log as usize];
         let mut room = [0; TOPIC_BYTES_MAX];
         let topic = copied(self.topics.name(log.topic).text, &mut room);
-        self.tell_gap(driver, slot, subscription, &Gap { topic, from, to, count, reason });
+        self.tell_gap(driver, slot, subscription, &Gap { topic, from, to, count, reason, of: "" });
     }
 }
 
@@ -400,5 +404,6 @@ fn message_of<'a>(topics: &'a Topics, subscription: u32, seq: u64, content: Cont
         text: content.text,
         key: content.key,
         op: content.op,
+        ..Message::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use corecast_protocol::cursor::Since;
 use corecast_protocol::line::Pace;
+use corecast_protocol::pattern::is_pattern;
 
 use crate::io::driver::{Driver, Slot};
 use crate::mesh::packet::PREFIX_BYTES_MAX;
@@ -10,6 +11,7 @@ use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::crossing::{Lane, Way};
 use crate::shard::dialect::view::ALL;
+use crate::shard::pattern::reads::pattern_of;
 use crate::shard::refusal::Refusal;
 use crate::shard::slot::connection::Connection;
 use crate::shard::slot::wait::{Outcome, Wait};
@@ -65,6 +67,8 @@ pub(in crate::shard) struct Wish<'a> {
     pub topic: &'a str,
     /// Where to start; if it does not say, with the newest message, or where it is already.
     pub since: Option<Since>,
+    /// Where to start with a pattern, if it says so; checked.
+    pub places: Option<&'a str>,
     /// How it wants to be served.
     pub manner: Manner,
     /// What of it; held by whoever asks.
@@ -81,7 +85,7 @@ impl Shard {
         let hash = self.hash_topic(wish.topic);
         let name = Name { hash, text: wish.topic };
         let home = self.home_of(hash);
-        if let Err(way) = self.crossings.may_subscribe(home) {
+        if let Err(way) = self.may_subscribe_to(name) {
             return Outcome::Wait(Wait::Room(way));
         }
         let known = self.topics.find(name);
@@ -98,6 +102,8 @@ impl Shard {
                 reach(Mark::TopicRefused);
                 return Outcome::Refused(Refusal::Full);
             }
+            None if is_pattern(wish.topic) && !self.has_room_for_patterns() => return Outcome::Refused(Refusal::Full),
+            None if is_pattern(wish.topic) => self.make_pattern(name),
             None => {
                 let counted = self.limits.rules.count(wish.topic);
                 let mode = self.limits.rules.mode_of(wish.topic);
@@ -145,6 +151,10 @@ impl Shard {
             let other = self.topics.subscriptions[subscription as usize].next;
             self.topics.subscriber_mut(other).flags |= LOOK;
             self.has_news(slot, other);
+        }
+        if is_pattern(wish.topic) {
+            self.pattern_subscribed(slot, subscription, wish);
+            return Outcome::Done;
         }
         let from = start_of(since);
         let serial = self.next_serial();
@@ -276,6 +286,9 @@ impl Shard {
     }
 
     fn leave(&mut self, slot: Slot, subscription: u32) {
+        if !self.reads.walks.is_empty() {
+            self.reads.walks.remove(&subscription);
+        }
         let news = self.slots.connections[slot as usize].news;
         self.slots.connections[slot as usize].news = self.topics.take_news(news, subscription);
         self.replay_is_over(slot, subscription);
@@ -319,8 +332,10 @@ impl Shard {
         if topic_left.logs == NONE {
             topic_left.leaving = true;
             if !std::mem::replace(&mut topic_left.leaves, true) {
-                let home = topic_left.home as usize;
-                self.leaving.leave(home, topic);
+                match pattern_of(topic_left.home) {
+                    Some(_) => self.reads.leaving.push_back(topic),
+                    None => self.leaving.leave(topic_left.home as usize, topic),
+                }
             }
         }
     }
@@ -330,6 +345,9 @@ impl Shard {
     /// Goes on with connections that depart, too: it is they who leave many.
     pub(in crate::shard) fn leave_topics<D: Driver>(&mut self, driver: &mut D) -> bool {
         let mut worked = self.depart_some(driver);
+        if !self.reads.leaving.is_empty() {
+            worked |= self.leave_patterns();
+        }
         let share = (LEAVES_PER_TURN / self.crossings.links.shards()).max(1);
         std::mem::take(&mut self.leaving.homes).each(|home| {
             for _ in 0..share {

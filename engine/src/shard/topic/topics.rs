@@ -22,6 +22,7 @@ use crate::shard::dialect::Dialect;
 use crate::shard::dialect::view::Views;
 use crate::shard::memory::few::Few;
 use crate::shard::memory::slab::Slab;
+use crate::shard::pattern::reads::pattern_of;
 use crate::shard::rules::Mode;
 use crate::shard::topic::chain::Chain;
 use crate::shard::topic::names::{NamePlace, Names};
@@ -290,7 +291,7 @@ impl Topics {
 
     /// Returns of every topic with subscribers its name, and epoch and number of its newest message here, once joined.
     pub(in crate::shard) fn heads(&self) -> impl Iterator<Item = (&str, Option<(u32, u64)>)> {
-        let read = self.topics.iter().filter(|(_, topic)| topic.logs != NONE);
+        let read = self.topics.iter().filter(|(_, topic)| topic.logs != NONE && pattern_of(topic.home).is_none());
         read.map(|(_, topic)| (self.names.text(topic.name), topic.joined.then_some((topic.epoch, topic.head))))
     }
 

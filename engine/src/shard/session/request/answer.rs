@@ -191,6 +191,7 @@ impl Shard {
             text: content.text,
             key: content.key,
             op: content.op,
+            ..Message::default()
         };
         let len = object::encoded_len(&message);
         self.work.spend_on(2 * len);

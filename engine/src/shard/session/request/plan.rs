@@ -5,14 +5,16 @@
 //!   plan    [ options | start | length | a ] [ options | start | length | b/c ]      a record a topic, in their order
 //! ```
 //!
-//! A query of 16 KiB with 64 topics takes a while to read; to follow a plan, nothing of it is read again.
+//! Where a pattern starts stands behind it, as it was said. A query of 16 KiB with 64 topics takes a while to read; to follow a plan, nothing of it is read again.
 
 use corecast_protocol::cursor::{Cursor, Since};
 use corecast_protocol::http::query;
-use corecast_protocol::{json, percent, topic};
+use corecast_protocol::line::Pace;
+use corecast_protocol::{json, pattern, percent, places, topic};
 
-use crate::shard::session::reading::{CURSORS_BYTES_MAX, TOPICS_MAX};
-use crate::shard::session::request::options::Options;
+use crate::shard::pattern::reading::wrong_wish;
+use crate::shard::session::reading::{CURSORS_BYTES_MAX, PATTERNS_MAX, TOPICS_MAX};
+use crate::shard::session::request::options::{Options, has_view};
 
 /// Bytes of a record before its topic: flags (1), pace (4), kind of start (1), epoch (4), number (8), length of the topic (1).
 const RECORD_HEAD: usize = 19;
@@ -24,7 +26,8 @@ const SAYS_EVERY: u8 = 4;
 const SEVERAL: u8 = 8;
 
 /// The longest record.
-pub(in crate::shard) const RECORD_BYTES_MAX: u32 = (RECORD_HEAD + topic::TOPIC_BYTES_MAX) as u32;
+pub(in crate::shard) const RECORD_BYTES_MAX: u32 =
+    (RECORD_HEAD + topic::TOPIC_BYTES_MAX + places::TEXT_BYTES_MAX) as u32;
 
 /// One topic of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(in crate::shard) struct Step<'p> {
     pub(in crate::shard) topic: &'p str,
     /// Where it starts.
     pub(in crate::shard) since: Since,
+    /// The same of a pattern, if the request says it.
+    pub(in crate::shard) places: Option<&'p str>,
     /// Whether only the newest message matters; none if the request does not say.
     pub(in crate::shard) conflate: Option<bool>,
     /// At most one message in so many milliseconds, 0: all; none if the request does not say.
@@ -70,19 +75,38 @@ pub(in crate::shard) fn read(request: &Request<'_>, out: &mut Vec<u8>) -> Result
     // Each place of the list is looked for once: they stand in the order of the topics.
     let mut room = [0; CURSORS_BYTES_MAX];
     let from = start(request, &mut room)?;
-    let list = from.filter(|list| count > 1 && (list.contains(',') || Cursor::parse(list).is_ok()));
+    let is_cursor = |text: &str| places::are_meant(text) || Cursor::parse(text).is_ok();
+    let list = from.filter(|list| count > 1 && (list.contains(',') || is_cursor(list)));
     if list.is_some_and(|list| list.split(',').count() != count) {
         return Err("since does not have a cursor for each topic");
     }
     let mut cursors = list.map(|list| list.split(','));
+    let mut patterns = 0;
     let mut put = |topic: &str, out: &mut Vec<u8>| {
         let named = cursors.as_mut().map_or(from, Iterator::next);
-        let since = named.map_or(Ok(Since::default()), Since::parse).map_err(|violation| violation.text())?;
+        let places = named.filter(|named| places::are_meant(named));
+        let since = match (named, places) {
+            (_, Some(places)) => places::parse(places).map(|_| Since::Live),
+            (Some(named), None) => Since::parse(named),
+            (None, None) => Ok(Since::default()),
+        };
+        let since = since.map_err(|violation| violation.text())?;
+        let Options { conflate, every_ms, pace, .. } = request.options;
+        // That is of the places.
+        let said = Some(since).filter(|_| places.is_none());
+        let whole = !has_view(request.query) && pace == Pace::default();
+        if let Some(text) = wrong_wish(topic, said, places.is_some(), conflate, every_ms, whole) {
+            return Err(text);
+        }
+        patterns += usize::from(pattern::is_pattern(topic));
+        if patterns > PATTERNS_MAX {
+            return Err("too many patterns; 4 fit into one request");
+        }
         // One topic can be written in several ways.
         if steps(out).any(|step| step.topic == topic) {
             return Err("the same topic is named twice");
         }
-        put_record(out, topic, since, request.options, count);
+        put_record(out, topic, (since, places), request.options, count);
         Ok(())
     };
     if let Some(topic) = request.path_topic {
@@ -91,7 +115,7 @@ pub(in crate::shard) fn read(request: &Request<'_>, out: &mut Vec<u8>) -> Result
     for encoded in topics(request.query) {
         let mut room = [0; topic::TOPIC_BYTES_MAX];
         let topic = percent::decode(encoded, &mut room, true).map_err(|violation| violation.text())?;
-        topic::validate_subscribe(topic).map_err(|error| error.text())?;
+        topic::validate_readable(topic).map_err(|error| error.text())?;
         put(topic, out)?;
     }
     if let Some(callback) = query::value(request.query, "callback") {
@@ -100,7 +124,8 @@ pub(in crate::shard) fn read(request: &Request<'_>, out: &mut Vec<u8>) -> Result
             return Err("a callback is 1 to 64 of A-Z a-z 0-9 _ $ . and starts with no digit or dot");
         }
     }
-    Ok(request.path_topic.is_none() || count > 1)
+    // A pattern has one cursor for many topics.
+    Ok(request.path_topic.is_none_or(pattern::is_pattern) || count > 1)
 }
 
 /// Returns the first topic of a plan; none if it is empty.
@@ -113,13 +138,16 @@ pub(in crate::shard) fn first(plan: &[u8]) -> Option<Step<'_>> {
         1 => Since::Live,
         2 => Since::Earliest,
         3 => Since::Last(number as u32),
+        5 => Since::Live,
         _ => Since::After(Cursor { epoch: four(6), seq: number }),
     };
-    let len = RECORD_HEAD + usize::from(head[18]);
-    let topic = std::str::from_utf8(&rest[..usize::from(head[18])]).expect("only checked topics are kept");
+    let (topic, rest) = rest.split_at(usize::from(head[18]));
+    let topic = std::str::from_utf8(topic).expect("only checked topics are kept");
+    let places = (head[5] == 5).then(|| std::str::from_utf8(&rest[..number as usize]).expect("places are text"));
+    let len = RECORD_HEAD + topic.len() + places.map_or(0, str::len);
     let conflate = (flags & SAYS_CONFLATE != 0).then_some(flags & CONFLATE != 0);
     let every_ms = (flags & SAYS_EVERY != 0).then_some(four(1));
-    Some(Step { topic, since, conflate, every_ms, several: flags & SEVERAL != 0, len })
+    Some(Step { topic, since, places, conflate, every_ms, several: flags & SEVERAL != 0, len })
 }
 
 /// Goes through the topics of a plan.
@@ -137,8 +165,9 @@ pub(in crate::shard) fn count(plan: &[u8]) -> usize {
     steps(plan).count()
 }
 
-fn put_record(out: &mut Vec<u8>, topic: &str, since: Since, options: Options, count: usize) {
+fn put_record(out: &mut Vec<u8>, topic: &str, (since, places): (Since, Option<&str>), options: Options, count: usize) {
     let (kind, epoch, number) = match since {
+        _ if places.is_some() => (5, 0, places.map_or(0, str::len) as u64),
         Since::Latest => (0, 0, 0),
         Since::Live => (1, 0, 0),
         Since::Earliest => (2, 0, 0),
@@ -154,6 +183,7 @@ fn put_record(out: &mut Vec<u8>, topic: &str, since: Since, options: Options, co
     out.extend_from_slice(&number.to_le_bytes());
     out.push(topic.len() as u8);
     out.extend_from_slice(topic.as_bytes());
+    out.extend_from_slice(places.unwrap_or_default().as_bytes());
 }
 
 /// Returns what a request says of where its topics start. The header wins, and then the query's word for it: a browser that comes

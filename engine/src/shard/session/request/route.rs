@@ -15,7 +15,7 @@ use corecast_protocol::http::{prefer, query};
 use corecast_protocol::message::{KEY_BYTES_MAX, Op, check_event, check_key};
 use corecast_protocol::producer::Produced;
 use corecast_protocol::violation::Violation;
-use corecast_protocol::{percent, topic};
+use corecast_protocol::{pattern, percent, topic};
 
 use crate::io::driver::{Driver, Slot};
 use crate::shard::Shard;
@@ -185,7 +185,7 @@ impl Shard {
                 }
             }
             _ => {
-                topic::from_path_subscribe(name, &mut room)?;
+                topic::from_path_readable(name, &mut room)?;
                 self.route_read(driver, slot, request, Some(name))?;
             }
         }
@@ -229,6 +229,7 @@ impl Shard {
             }
             // What is wanted of it, its logs know.
             (Transport::Poll, Some(_)) if options::has_view(request.query) => None,
+            (Transport::Poll, Some(name)) if is_pattern_of_path(name) => None,
             (Transport::Poll, Some(name)) => Some((Asked::Poll, name)),
             (Transport::Value, Some(name)) => Some((Asked::Value, name)),
             (Transport::Value, None) => {
@@ -330,4 +331,10 @@ pub(in crate::shard) fn since(request: &Request<'_>) -> Result<Since, Violation>
         Some(text) => Since::parse(percent::decode(text, &mut value, true)?),
         None => Ok(Since::default()),
     }
+}
+
+/// Says whether the rest of a path is a pattern, which was checked.
+fn is_pattern_of_path(name: &str) -> bool {
+    let mut room = [0; topic::TOPIC_BYTES_MAX];
+    topic::from_path_readable(name, &mut room).is_ok_and(pattern::is_pattern)
 }

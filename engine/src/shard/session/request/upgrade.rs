@@ -185,7 +185,7 @@ impl Shard {
             }
         };
         let manner = self.manner(topic, Wanted { conflate, every_ms, pace });
-        let wish = Wish { topic, since: Some(since), manner, view, counted: false, token: "" };
+        let wish = Wish { topic, since: Some(since), places: None, manner, view, counted: false, token: "" };
         self.slots.connections[slot as usize].dialect = upgrade.dialect();
         let outcome = self.order_subscription(driver, slot, wish);
         self.topics.views.release(view);

@@ -72,6 +72,11 @@ pub(in crate::shard) struct Rows {
 }
 
 impl Rows {
+    /// Says whether what had this number may have been a deletion that is forgotten, or something that was.
+    pub(super) fn forgot(&self, number: u64) -> bool {
+        number <= self.gone
+    }
+
     /// Returns the bytes of memory that they hold besides the history.
     fn table_bytes(&self) -> u64 {
         // Of each place a hash, a number, and a byte.
