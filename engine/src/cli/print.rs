@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 
 use corecast_protocol::cursor::TEXT_BYTES_MAX;
 use corecast_protocol::dialect::{self, ndjson};
+use corecast_protocol::message::Op;
 use corecast_protocol::write::Writer;
 use corecast_protocol::{Cursor, Gap, Message};
 
@@ -33,15 +34,14 @@ impl Printer {
         Printer { shape, out: BufWriter::new(io::stdout()) }
     }
 
-    pub(super) fn message(
-        &mut self,
-        topic: &str,
-        cursor: Cursor,
-        event: Option<&str>,
-        payload: &[u8],
-    ) -> io::Result<()> {
-        let line = shaped(self.shape, topic, cursor, event, payload);
+    pub(super) fn message(&mut self, message: &Message<'_>) -> io::Result<()> {
+        let line = shaped(self.shape, message);
         self.out.write_all(&line)
+    }
+
+    /// Says that what there was of a topic has come, likewise.
+    pub(super) fn snapshot_end(&mut self, topic: &str, cursor: Cursor) -> io::Result<()> {
+        self.aside(|w| ndjson::end_of_snapshot(w, topic, cursor))
     }
 
     /// Says that messages are missing, where that has a place among them.
@@ -70,19 +70,22 @@ impl Printer {
     }
 }
 
-fn shaped(shape: Shape, topic: &str, cursor: Cursor, event: Option<&str>, payload: &[u8]) -> Vec<u8> {
+fn shaped(shape: Shape, message: &Message<'_>) -> Vec<u8> {
+    let Message { topic, cursor, payload, key, op, .. } = *message;
     let mut text = [0; TEXT_BYTES_MAX];
     let mut line = match shape {
+        // What is gone has none.
+        Shape::Raw if op == Op::Delete => return Vec::new(),
         Shape::Raw => payload.to_vec(),
         Shape::Plain => {
             let payload: String = String::from_utf8_lossy(payload).chars().flat_map(tame).collect();
-            format!("{topic} {} {payload}", cursor.text(&mut text)).into_bytes()
+            let key = if key.is_empty() { String::new() } else { format!(" key={}", key.escape_debug()) };
+            let op = op.said().map_or(String::new(), |op| format!(" op={op}"));
+            format!("{topic} {}{key}{op} {payload}", cursor.text(&mut text)).into_bytes()
         }
         Shape::Json => {
-            let text = std::str::from_utf8(payload).is_ok();
-            let message = Message { topic, cursor, event, payload, text, ..Default::default() };
-            let mut object = vec![0; dialect::json::encoded_len(&message)];
-            let length = dialect::json::encode(&message, &mut object);
+            let mut object = vec![0; dialect::json::encoded_len(message)];
+            let length = dialect::json::encode(message, &mut object);
             object.truncate(length);
             object
         }
@@ -106,7 +109,9 @@ mod tests {
 
     fn line(shape: Shape, event: Option<&str>, payload: &[u8]) -> String {
         let cursor = Cursor { epoch: 0x1a2b, seq: 17 };
-        String::from_utf8_lossy(&shaped(shape, "a/b", cursor, event, payload)).into_owned()
+        let text = std::str::from_utf8(payload).is_ok();
+        let message = Message { topic: "a/b", cursor, event, payload, text, ..Default::default() };
+        String::from_utf8_lossy(&shaped(shape, &message)).into_owned()
     }
 
     /// A plain message is one line, and control characters of a stranger do not reach the terminal.
@@ -129,6 +134,10 @@ mod tests {
     /// Raw adds nothing but a line feed.
     #[test]
     fn raw_is_the_payload() {
-        assert_eq!(shaped(Shape::Raw, "t", Cursor { epoch: 0, seq: 1 }, None, b"\x00\xff"), b"\x00\xff\n");
+        let message = Message { topic: "t", payload: b"\x00\xff", ..Default::default() };
+        assert_eq!(shaped(Shape::Raw, &message), b"\x00\xff\n");
+        assert_eq!(shaped(Shape::Raw, &Message { op: Op::Delete, ..message }), b"");
+        let gone = Message { key: "a\x1b", op: Op::Delete, payload: b"", ..message };
+        assert_eq!(shaped(Shape::Plain, &gone), b"t 00000000-0 key=a\\u{1b} op=delete \n");
     }
 }

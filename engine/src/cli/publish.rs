@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use corecast::io::check::StartError;
-use corecast_protocol::message::check_event;
+use corecast_protocol::message::{Op, check_event, check_key};
 use corecast_protocol::producer::check_producer;
 use corecast_protocol::topic;
 use serde_json::Value;
@@ -34,6 +34,12 @@ pub(super) struct Arguments {
     /// Name of the event, 1 to 64 visible ASCII characters.
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
+    /// The key that the message is the value of, in a topic of `record = "command"`.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// What the message does to that value, or to the record of its topic: `put`, `merge` or `delete`.
+    #[arg(long, value_name = "OP")]
+    op: Option<String>,
     /// Publishes once and in order, as this producer; what fails is sent again. A name for each run: 1 to 64 visible ASCII characters.
     #[arg(long, value_name = "NAME")]
     producer: Option<String>,
@@ -75,6 +81,18 @@ fn check(arguments: &Arguments) -> Result<(), StartError> {
         check_producer(name).map_err(|violation| StartError {
             cause: format!("`{name}` cannot name a producer: {}", violation.text()),
             cure: "use something that nothing else uses, as in meter-7.a41f".to_owned(),
+        })?;
+    }
+    if let Some(key) = &arguments.key {
+        check_key(key).map_err(|violation| StartError {
+            cause: format!("`{}` cannot be a key: {}", key.escape_debug(), violation.text()),
+            cure: "use what tells one row of the table from the others".to_owned(),
+        })?;
+    }
+    if let Some(op) = &arguments.op {
+        Op::parse(op).map_err(|violation| StartError {
+            cause: format!("`{}` is nothing to do: {}", op.escape_debug(), violation.text()),
+            cure: "use put, merge or delete".to_owned(),
         })?;
     }
     match &arguments.event {
@@ -146,6 +164,12 @@ impl Publisher<'_> {
         }
         if let Some(event) = &self.arguments.event {
             request = request.header("corecast-event", event);
+        }
+        if let Some(key) = &self.arguments.key {
+            request = request.header("corecast-message-key", topic_path(key));
+        }
+        if let Some(op) = &self.arguments.op {
+            request = request.header("corecast-op", op);
         }
         if let Some(producer) = &self.arguments.producer {
             request = request.header("corecast-producer", producer).header("corecast-number", number.to_string());

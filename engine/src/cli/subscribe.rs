@@ -22,7 +22,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use corecast::io::check::StartError;
 use corecast_protocol::cursor::LIST_MAX;
-use corecast_protocol::{self as protocol, Cursor, topic};
+use corecast_protocol::line::{self, GapReason};
+use corecast_protocol::message::Op;
+use corecast_protocol::write::Writer;
+use corecast_protocol::{self as protocol, record, topic};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, HeaderValue};
@@ -61,6 +64,21 @@ pub(super) struct Arguments {
     /// At most one message of a topic in so many milliseconds, the newest; with `poll` also the pause between two polls.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     every: Option<u32>,
+    /// Members of records to get, as in `bid,ask,depth.first`; all others are left out.
+    #[arg(long, value_name = "MEMBERS")]
+    fields: Option<String>,
+    /// Gets only messages that a condition is true of, as in `bid > 1.08 AND venue IN ('EBS', 'LMAX')`.
+    #[arg(long = "where", value_name = "CONDITION")]
+    selector: Option<String>,
+    /// Is sent only what changed, and prints whole values all the same.
+    #[arg(long)]
+    delta: bool,
+    /// Is sent at most so many bytes a second.
+    #[arg(long, value_name = "BYTES")]
+    bandwidth: Option<u32>,
+    /// Is sent what comes in so many milliseconds together.
+    #[arg(long, value_name = "MS")]
+    batch: Option<u32>,
     /// Ends after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -115,11 +133,31 @@ impl Arguments {
         self.conflate || self.every.is_some()
     }
 
-    /// Returns what the query of a stream says about that.
+    /// Returns what the query of a stream says about that, and of what is wanted and how fast.
     fn conflation(&self) -> String {
         let conflate = if self.conflate { "&conflate=1" } else { "" };
-        conflate.to_owned() + &self.every.map_or(String::new(), |ms| format!("&every={ms}"))
+        let numbers = [("every", self.every), ("batch", self.batch), ("bandwidth", self.bandwidth)];
+        let numbers = numbers.iter().filter_map(|(name, value)| Some(format!("&{name}={}", (*value)?)));
+        conflate.to_owned() + &numbers.collect::<String>() + &self.viewed()
     }
+
+    /// Returns what the query of any request says of what is wanted.
+    fn viewed(&self) -> String {
+        let texts = [("fields", &self.fields), ("where", &self.selector)];
+        let texts = texts.iter().filter_map(|(name, value)| Some(format!("&{name}={}", encoded(value.as_ref()?))));
+        let delta = if self.delta { "&delta=1" } else { "" };
+        texts.collect::<String>() + delta
+    }
+
+    fn view(&self) -> line::View<'_> {
+        line::View { fields: self.fields.as_deref(), selector: self.selector.as_deref(), delta: self.delta }
+    }
+}
+
+/// Encodes a value of a query.
+fn encoded(text: &str) -> String {
+    let keeps = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    text.bytes().map(|byte| if keeps(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Why a connection is over.
@@ -186,6 +224,7 @@ fn prepare(arguments: &Arguments) -> Result<Subscriber<'_>, StartError> {
         stood: false,
         printer: Printer::new(shape),
         left: arguments.count,
+        values: HashMap::new(),
         signals,
     })
 }
@@ -207,6 +246,8 @@ struct Subscriber<'a> {
     printer: Printer,
     /// Messages still to print.
     left: Option<u64>,
+    /// Where changes are applied: by topic and key, what it has.
+    values: HashMap<(String, String), Vec<u8>>,
     signals: Receiver<i32>,
 }
 
@@ -297,9 +338,8 @@ impl Subscriber<'_> {
     /// Acts on what a reader found.
     fn accept(&mut self, item: &Item) -> Result<(), End> {
         match item {
-            Item::Message(message) => {
-                self.message(&message.topic, message.cursor, message.event.as_deref(), &message.payload)
-            }
+            Item::Message(message) => self.message(&message.lent()),
+            Item::SnapshotEnd { topic, cursor } => self.printer.snapshot_end(topic, *cursor).map_err(End::Unwritten),
             Item::Gap(gap) => self.gap(gap),
             Item::Refused { name, text } => {
                 let said = self.goodbye(name, text)?;
@@ -346,16 +386,21 @@ impl Subscriber<'_> {
     }
 
     /// Prints a message, unless it was printed before; tells of a new epoch that nobody told of.
-    fn message(&mut self, topic: &str, cursor: Cursor, event: Option<&str>, payload: &[u8]) -> Result<(), End> {
-        let index = self.index(topic)?;
-        match self.positions[index].saw(cursor) {
+    fn message(&mut self, message: &protocol::Message<'_>) -> Result<(), End> {
+        let index = self.index(message.topic)?;
+        match self.positions[index].saw(message.cursor) {
             Place::Next => {}
             Place::Again => return Ok(()),
             Place::Elsewhere => {
-                self.tell(&format!("gap: {topic} began anew, and nobody said so; messages may be missing"));
+                self.tell(&format!("gap: {} began anew, and nobody said so; messages may be missing", message.topic));
             }
         }
-        self.printer.message(topic, cursor, event, payload).map_err(End::Unwritten)?;
+        let whole = self.whole_value(message)?;
+        let message = match &whole {
+            Some(whole) => protocol::Message { payload: whole, op: Op::Put, text: true, ..*message },
+            None => *message,
+        };
+        self.printer.message(&message).map_err(End::Unwritten)?;
         if let Some(left) = &mut self.left {
             *left -= 1;
             if *left == 0 {
@@ -365,11 +410,43 @@ impl Subscriber<'_> {
         Ok(())
     }
 
+    /// Applies a change to what there is, and returns the whole; none of a message that is whole.
+    fn whole_value(&mut self, message: &protocol::Message<'_>) -> Result<Option<Vec<u8>>, End> {
+        if !self.arguments.delta {
+            return Ok(None);
+        }
+        let place = (message.topic.to_owned(), message.key.to_owned());
+        match message.op {
+            Op::Put => drop(self.values.insert(place, message.payload.to_vec())),
+            Op::Delete if message.key.is_empty() => self.forget_values(message.topic),
+            Op::Delete => drop(self.values.remove(&place)),
+            Op::Merge => {
+                let wrong = || End::Broken(format!("a change of {} came, of nothing that there is", place.0));
+                let before = self.values.get(&place).ok_or_else(wrong)?;
+                let mut whole = vec![0; before.len() + message.payload.len() + 2];
+                let mut w = Writer::new(&mut whole);
+                let merged = record::merge(before, message.payload, &mut vec![0; record::MEMBERS_MAX], &mut w).is_ok();
+                let length = w.finish().ok().filter(|_| merged).ok_or_else(wrong)?;
+                whole.truncate(length);
+                self.values.insert(place, whole.clone());
+                return Ok(Some(whole));
+            }
+        }
+        Ok(None)
+    }
+
+    fn forget_values(&mut self, topic: &str) {
+        self.values.retain(|(of, _), _| of != topic);
+    }
+
     /// Tells of messages that will not come.
     fn gap(&mut self, gap: &Gap) -> Result<(), End> {
         let index = self.index(&gap.topic)?;
         let from = self.positions[index].exactly().unwrap_or_default();
         self.positions[index].passed(gap.to);
+        if gap.reason != GapReason::Conflated {
+            self.forget_values(&gap.topic);
+        }
         let Gap { ref topic, to, count, reason } = *gap;
         self.printer.gap(&protocol::Gap { topic, from, to, count, reason, of: "" }).map_err(End::Unwritten)?;
         self.tell(&format!("gap: {} messages of {} are gone ({})", gap.count, gap.topic, gap.reason.as_str()));

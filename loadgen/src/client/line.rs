@@ -1,7 +1,7 @@
 //! The line protocol: subscribing, messages with a header line, and what else the server says.
 
 use corecast_protocol::cursor::Cursor;
-use corecast_protocol::line::{HEADER_BYTES_MAX, ServerLine, parse_server, sub};
+use corecast_protocol::line::{HEADER_BYTES_MAX, Pace, ServerLine, View, parse_server, sub};
 use corecast_protocol::write::Writer;
 use corecast_protocol::ws::frame::Opcode;
 
@@ -16,7 +16,8 @@ impl Client {
             let since = ears.subscriptions[index].since();
             let mut out = [0; HEADER_BYTES_MAX];
             let mut writer = Writer::new(&mut out);
-            sub(&mut writer, &topic, Some(since), plan.conflate.then_some(true), None, Some(&index.to_string()));
+            let (view, pace, id) = (View::default(), Pace::default(), index.to_string());
+            sub(&mut writer, &topic, Some(since), plan.conflate.then_some(true), None, view, pace, Some(&id));
             let len = writer.finish().expect("a topic's name is at most 255 bytes");
             append_control(Opcode::Text, &out[..len], ears.say);
         }

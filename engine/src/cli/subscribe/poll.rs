@@ -57,7 +57,7 @@ impl Subscriber<'_> {
         let transport = self.arguments.transport;
         let since = if self.stood { self.place() } else { self.start() };
         let mut target = target(&self.topics);
-        target += &format!("transport={}&since={since}", transport.name());
+        target += &format!("transport={}&since={since}{}", transport.name(), self.arguments.viewed());
         if transport != Transport::Poll {
             target += &format!("&wait={}", wait.as_secs());
         }
@@ -89,11 +89,12 @@ impl Subscriber<'_> {
     fn newest(&self, items: Vec<Item>) -> Vec<Item> {
         let mut kept: Vec<Item> = Vec::new();
         for item in items {
-            let Item::Message(Message { topic, .. }) = &item else {
+            let Item::Message(Message { topic, key, .. }) = &item else {
                 kept.push(item);
                 continue;
             };
-            let same = |kept: &Item| matches!(kept, Item::Message(message) if message.topic == *topic);
+            let same =
+                |kept: &Item| matches!(kept, Item::Message(message) if message.topic == *topic && message.key == *key);
             let Some(at) = kept.iter().position(same) else {
                 kept.push(item);
                 continue;

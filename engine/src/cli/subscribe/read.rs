@@ -10,8 +10,9 @@ mod sse;
 
 use std::time::Duration;
 
-use corecast_protocol::Cursor;
 use corecast_protocol::line::GapReason;
+use corecast_protocol::message::Op;
+use corecast_protocol::{self as protocol, Cursor};
 
 pub(super) use object::{items, script};
 pub(super) use sse::Events;
@@ -33,6 +34,11 @@ pub(super) const OBJECT_BYTES_MAX: usize = 6 * PAYLOAD_BYTES_MAX + 4096;
 pub(super) enum Item {
     Message(Message),
     Gap(Gap),
+    /// What there was of a topic has come.
+    SnapshotEnd {
+        topic: String,
+        cursor: Cursor,
+    },
     /// Why a stream ends.
     Refused {
         name: String,
@@ -48,7 +54,28 @@ pub(super) struct Message {
     pub(super) topic: String,
     pub(super) cursor: Cursor,
     pub(super) event: Option<String>,
+    /// What it is a value of; empty for none.
+    pub(super) key: String,
+    pub(super) op: Op,
     pub(super) payload: Vec<u8>,
+}
+
+impl Message {
+    /// Returns it as the printer wants it.
+    pub(super) fn lent(&self) -> protocol::Message<'_> {
+        let Message { topic, cursor, event, key, op, payload } = self;
+        let text = std::str::from_utf8(payload).is_ok();
+        protocol::Message {
+            topic,
+            cursor: *cursor,
+            event: event.as_deref(),
+            payload,
+            text,
+            key,
+            op: *op,
+            ..Default::default()
+        }
+    }
 }
 
 /// Messages that were not delivered.
@@ -117,9 +144,9 @@ mod tests {
     use super::*;
 
     type MakeReader = Box<dyn Fn() -> Reader>;
+    use corecast_protocol::dialect;
     use corecast_protocol::dialect::{forever_frame as frame, multipart as parts, ndjson, sse as events};
     use corecast_protocol::write::Writer;
-    use corecast_protocol::{self as protocol, dialect};
 
     type Written = (Vec<u8>, Vec<Item>);
     type Encoder = (fn(&protocol::Message<'_>) -> usize, fn(&protocol::Message<'_>, &mut [u8]) -> usize);
@@ -154,13 +181,27 @@ mod tests {
         for (seq, payload) in (1..).zip(payloads) {
             let text = std::str::from_utf8(payload).is_ok();
             let event = (text && seq % 2 == 0).then_some("tick");
-            let message = protocol::Message { topic, cursor: at(seq), event, payload, text, ..Default::default() };
+            let (key, op) = match seq {
+                1 => ("a key", Op::Put),
+                2 => ("k", Op::Delete),
+                4 => ("", Op::Merge),
+                _ => ("", Op::Put),
+            };
+            let message =
+                protocol::Message { topic, cursor: at(seq), event, payload, text, key, op, ..Default::default() };
             let mut out = vec![0; encoder.0(&message)];
             encoder.1(&message, &mut out);
             bytes.extend_from_slice(&out);
             bytes.extend_from_slice(alive);
             let (topic, event) = (topic.to_owned(), event.map(str::to_owned));
-            items.push(Item::Message(Message { topic, cursor: at(seq), event, payload: payload.to_vec() }));
+            items.push(Item::Message(Message {
+                topic,
+                cursor: at(seq),
+                event,
+                key: key.to_owned(),
+                op,
+                payload: payload.to_vec(),
+            }));
         }
         let told = protocol::Gap { topic, from: at(9), to: at(12), count: 3, reason: GapReason::Overflow, of: "" };
         bytes.extend_from_slice(&said(|w| gap(w, &told)));
@@ -182,8 +223,13 @@ mod tests {
             (events::gap, events::refused),
         );
         sse.1.insert(0, Item::Retry(Duration::from_secs(3)));
-        // The format has one line end only.
+        // The format has one line end only, and no place for a key of a value.
         for item in &mut sse.1 {
+            if let Item::Message(message) = item
+                && message.op == Op::Put
+            {
+                message.key.clear();
+            }
             if let Item::Message(message) = item
                 && message.payload.ends_with(b"--\r")
             {

@@ -79,6 +79,9 @@ impl Subscriber<'_> {
 
     fn converse(&mut self, socket: &mut WebSocket<Wire>) -> Result<Infallible, End> {
         let (conflate, every_ms) = (self.arguments.conflates().then_some(true), self.arguments.every);
+        if let Some(bandwidth) = self.arguments.bandwidth {
+            socket.write(Message::text(format!("SET bandwidth={bandwidth}"))).map_err(broken)?;
+        }
         for (n, (name, position)) in self.topics.iter().zip(&mut self.positions).enumerate() {
             let (since, id) = (position.resume(), n.to_string());
             let mut text = [0; 4096];
@@ -89,8 +92,8 @@ impl Subscriber<'_> {
                 Some(since),
                 conflate,
                 every_ms,
-                line::View::default(),
-                line::Pace::default(),
+                self.arguments.view(),
+                line::Pace { batch_ms: self.arguments.batch, ..line::Pace::default() },
                 Some(&id),
             );
             let length = w.finish().map_err(|_| End::Refused("the command is too long".to_owned()))?;
@@ -132,7 +135,13 @@ impl Subscriber<'_> {
         let parsed = line::parse_server(message)
             .map_err(|violation| End::Refused(format!("not an engine? {}", violation.text())))?;
         match parsed {
-            ServerLine::Msg { topic, cursor, event, payload, .. } => self.message(topic, cursor, event, payload)?,
+            ServerLine::Msg { topic, cursor, event, key, op, payload, .. } => {
+                let text = std::str::from_utf8(payload).is_ok();
+                let message =
+                    corecast_protocol::Message { topic, cursor, event, payload, text, key, op, ..Default::default() };
+                self.message(&message)?;
+            }
+            ServerLine::Eos { topic, cursor } => self.printer.snapshot_end(topic, cursor).map_err(End::Unwritten)?,
             ServerLine::Gap { topic, to, count, reason, .. } => {
                 self.gap(&Gap { topic: topic.to_owned(), to, count, reason })?;
             }
@@ -156,7 +165,7 @@ impl Subscriber<'_> {
                 });
             }
             ServerLine::Bye { code, text } => drop(self.goodbye(&code.to_string(), text)?),
-            ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Eos { .. } | ServerLine::Stat { .. } => {}
+            ServerLine::Hi { .. } | ServerLine::Pong { .. } | ServerLine::Stat { .. } => {}
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Reads a part's body by its Content-Length, which every part of an engine has, and then insists on the boundary.
 
+use corecast_protocol::message::Op;
 use corecast_protocol::percent;
 
 use super::splitter::{Ends, Splitter};
@@ -37,6 +38,9 @@ struct Head {
     is_base64: bool,
     is_gap: bool,
     is_refused: bool,
+    is_end: bool,
+    key: String,
+    op: Op,
 }
 
 /// The part at hand.
@@ -126,6 +130,14 @@ impl Head {
             self.topic = Some(object::topic(decoded)?);
         } else if is("corecast-event") {
             self.event = Some(object::event(value)?);
+        } else if is("corecast-message-key") {
+            let mut room = vec![0; value.len()];
+            let decoded = percent::decode(value, &mut room, false).map_err(|violation| violation.text())?;
+            self.key = object::key(decoded)?;
+        } else if is("corecast-op") {
+            self.op = object::op(value)?;
+        } else if is("corecast-snapshot-end") {
+            self.is_end = true;
         } else if is("content-transfer-encoding") {
             self.is_base64 = value.eq_ignore_ascii_case("base64");
         } else if is("corecast-gap") {
@@ -144,11 +156,16 @@ fn part(head: &Head, body: Vec<u8>) -> Result<Item, String> {
     if head.is_refused {
         return object::refused(&body);
     }
+    if head.is_end {
+        return object::snapshot_end(&body);
+    }
     let missing = "a part has no Corecast-Cursor and Corecast-Topic";
     Ok(Item::Message(Message {
         topic: head.topic.clone().ok_or(missing)?,
         cursor: object::cursor(head.cursor.as_deref().ok_or(missing)?)?,
         event: head.event.clone(),
+        key: head.key.clone(),
+        op: head.op,
         payload: if head.is_base64 { object::base64(body)? } else { body },
     }))
 }

@@ -2,6 +2,7 @@
 
 use corecast_protocol::json;
 use corecast_protocol::line::GapReason;
+use corecast_protocol::message::{Op, check_key};
 use corecast_protocol::{Cursor, topic, valid_event};
 use serde_json::Value;
 
@@ -10,10 +11,14 @@ use super::{Gap, Item, Message};
 /// Letters of a text of the engine's that are taken; it has fewer.
 const TEXT_LETTERS_MAX: usize = 500;
 
-/// Reads one object of a stream: a message, `{"gap":{...}}` or `{"refused":{...}}`, which no poll has.
+/// Reads one object of a stream: a message, `{"gap":{...}}`, or what no poll has, `{"snapshot_end":{...}}` and `{"refused":{...}}`.
 pub(super) fn item(text: &[u8]) -> Result<Item, String> {
     let value: Value = value(text)?;
-    value.get("refused").map_or_else(|| of_value(&value), refused_of_value)
+    match (value.get("refused"), value.get("snapshot_end")) {
+        (Some(inside), _) => refused_of_value(inside),
+        (None, Some(inside)) => end_of_value(inside),
+        (None, None) => of_value(&value),
+    }
 }
 
 /// Reads the array that a poll is answered with.
@@ -38,6 +43,11 @@ pub(super) fn gap(text: &[u8]) -> Result<Item, String> {
 /// Reads what stands inside of `{"refused":...}`, and behind `data:` of a refusal's event.
 pub(super) fn refused(text: &[u8]) -> Result<Item, String> {
     refused_of_value(&value(text)?)
+}
+
+/// Reads what stands inside of `{"snapshot_end":...}`, and behind `data:` of its event.
+pub(super) fn snapshot_end(text: &[u8]) -> Result<Item, String> {
+    end_of_value(&value(text)?)
 }
 
 fn value(text: &[u8]) -> Result<Value, String> {
@@ -67,6 +77,17 @@ pub(super) fn event(text: &str) -> Result<String, String> {
     if valid_event(text) { Ok(text.to_owned()) } else { Err(format!("`{}` is not an event's name", shown(text))) }
 }
 
+/// Checks a key.
+pub(super) fn key(text: &str) -> Result<String, String> {
+    check_key(text).map_err(|violation| format!("`{}`: {}", shown(text), violation.text()))?;
+    Ok(text.to_owned())
+}
+
+/// Reads what a message does to the value of its key.
+pub(super) fn op(text: &str) -> Result<Op, String> {
+    Op::parse(text).map_err(|violation| format!("`{}`: {}", shown(text), violation.text()))
+}
+
 /// A stranger's text, fit for a terminal.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
@@ -86,8 +107,14 @@ fn of_value(value: &Value) -> Result<Item, String> {
         topic: topic(text(value, "topic")?)?,
         cursor: cursor(text(value, "cursor")?)?,
         event: value.get("event").map(|_| event(text(value, "event")?)).transpose()?,
+        key: value.get("key").map_or(Ok(String::new()), |_| key(text(value, "key")?))?,
+        op: value.get("op").map_or(Ok(Op::Put), |_| op(text(value, "op")?))?,
         payload,
     }))
+}
+
+fn end_of_value(value: &Value) -> Result<Item, String> {
+    Ok(Item::SnapshotEnd { topic: topic(text(value, "topic")?)?, cursor: cursor(text(value, "cursor")?)? })
 }
 
 fn gap_of_value(value: &Value) -> Result<Item, String> {

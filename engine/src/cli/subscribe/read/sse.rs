@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use corecast_protocol::dialect::sse::{BASE64_EVENT, GAP_EVENT, REFUSED_EVENT};
+use corecast_protocol::dialect::sse::{
+    BASE64_EVENT, DELETE_EVENT, GAP_EVENT, MERGE_EVENT, REFUSED_EVENT, SNAPSHOT_END_EVENT,
+};
+use corecast_protocol::message::Op;
 
 use super::splitter::{Ends, Splitter};
 use super::{Item, Message, TEXT_BYTES_MAX, object};
@@ -80,6 +83,12 @@ fn dispatch(events: &Events, id: &str, event: &str, data: Vec<u8>) -> Result<Ite
     if event == REFUSED_EVENT {
         return object::refused(&data);
     }
+    if event == SNAPSHOT_END_EVENT {
+        return object::snapshot_end(&data);
+    }
+    if event == MERGE_EVENT || event == DELETE_EVENT {
+        return object::item(&data);
+    }
     let Events::Of(topic) = events else {
         return object::item(&data);
     };
@@ -89,7 +98,7 @@ fn dispatch(events: &Events, id: &str, event: &str, data: Vec<u8>) -> Result<Ite
         BASE64_EVENT => (None, object::base64(data)?),
         event => (Some(object::event(event)?), data),
     };
-    Ok(Item::Message(Message { topic: topic.clone(), cursor, event, payload }))
+    Ok(Item::Message(Message { topic: topic.clone(), cursor, event, key: String::new(), op: Op::Put, payload }))
 }
 
 #[cfg(test)]
@@ -104,6 +113,7 @@ mod tests {
             Item::Gap(gap) => format!("gap of {}", gap.count),
             Item::Refused { name, text } => format!("{name}: {text}"),
             Item::Retry(wait) => format!("retry in {wait:?}"),
+            Item::SnapshotEnd { topic, .. } => format!("all there was of {topic}"),
         };
         Ok(found.into_iter().map(payload).collect())
     }
@@ -125,6 +135,14 @@ mod tests {
                 &["gap of 3"],
             ),
             ("event: corecast-refused\ndata: {\"name\":\"full\",\"text\":\"no room\"}\n\n", &["full: no room"]),
+            (
+                "event: corecast-snapshot-end\ndata: {\"topic\":\"t\",\"cursor\":\"0000000a-1\"}\n\n",
+                &["all there was of t"],
+            ),
+            (
+                "event: corecast-merge\ndata: {\"topic\":\"t\",\"cursor\":\"0000000a-1\",\"op\":\"merge\",\"data\":\"{}\"}\n\n",
+                &["{}"],
+            ),
             ("id: 0000000a-1\nevent: refused\ndata: a\n\n", &["a"]),
         ] {
             assert_eq!(read(text).unwrap(), expected, "{text}");
