@@ -134,7 +134,11 @@ struct Reader {
     seen: Vec<(u64, String, Option<String>)>,
     cursor: Option<String>,
     gaps: usize,
+    /// Messages up to this number are lost, as far as it was told.
+    lost_to: u64,
     bandwidth: u32,
+    /// What it was told, without payloads: for whoever looks at a failure.
+    heads: Vec<String>,
 }
 
 impl Reader {
@@ -152,6 +156,8 @@ impl Reader {
             seen: Vec::new(),
             cursor: None,
             gaps: 0,
+            lost_to: 0,
+            heads: Vec::new(),
             bandwidth: rng.pick(&[0, 0, 0, 15_000, 200_000]),
         };
         reader.subscribe(stage);
@@ -173,6 +179,7 @@ impl Reader {
         let shard = rng.below(stage.berths.len());
         self.conn = stage.upgrade_at(shard, rng.pick(&[300, 5_000]), "/ws");
         self.bytes.clear();
+        self.heads.push("(comes back)".to_owned());
         self.subscribe(stage);
     }
 
@@ -193,6 +200,7 @@ impl Reader {
 
     fn take(&mut self, message: &str) {
         let (head, payload) = message.split_once('\n').unwrap_or((message, ""));
+        self.heads.push(head.to_owned());
         let words: Vec<&str> = head.split(' ').collect();
         let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("");
         match words[0] {
@@ -204,6 +212,7 @@ impl Reader {
             "GAP" => {
                 if words[5] != "conflated" {
                     self.gaps += 1;
+                    self.lost_to = words[3].split_once('-').unwrap().1.parse().unwrap();
                     self.table.clear();
                     self.complete = self.topic == "d";
                 }
@@ -400,7 +409,11 @@ impl World {
             }
             self.hear_publishers();
         }
-        for _ in 0..400 {
+        for round in 0..4_000 {
+            let pending: u64 = self.stage.berths.iter().map(|(shard, _)| shard.pending()).sum();
+            if round > 200 && pending == 0 {
+                break;
+            }
             self.stage.net.borrow_mut().advance_us(30_000);
             (0..3).for_each(|_| self.stage.turn());
             self.readers.iter_mut().for_each(|reader| reader.read(&mut self.stage, usize::MAX));
@@ -438,7 +451,15 @@ impl World {
             ["m", "c", "d"].map(|topic| (topic, self.history(topic))).into();
         for (at, reader) in self.readers.iter().enumerate() {
             let truth = &stats[reader.topic];
-            let who = || format!("seed {seed}, reader {at} of {} with{}", reader.topic, reader.view.words());
+            let who = || {
+                let told = reader.heads.len().saturating_sub(8);
+                let (words, bandwidth) = (reader.view.words(), reader.bandwidth);
+                let heads = &reader.heads[told..];
+                format!(
+                    "seed {seed}, reader {at} of {} with{words}, bandwidth {bandwidth}, told {heads:?}",
+                    reader.topic
+                )
+            };
             for (number, key, has) in &reader.seen {
                 let then = truth.get(number).unwrap_or_else(|| panic!("{}: number {number} was not given", who()));
                 let expected = then.get(key).and_then(|value| reader.view.shows(reader.topic, key, value));
@@ -460,7 +481,8 @@ impl World {
                     .rev()
                     .find(|(_, said)| reader.view.shows("d", "", &said[0].payload).is_some());
                 if let (Some((number, _)), false) = (wanted, reader.view.delta) {
-                    assert!(numbers.is_empty() || numbers.last() == Some(number), "{}: {numbers:?}, {number}", who());
+                    let has = numbers.is_empty() || numbers.last() == Some(number) || *number <= reader.lost_to;
+                    assert!(has, "{}: {numbers:?}, {number}", who());
                 }
                 continue;
             }
@@ -481,7 +503,8 @@ fn same(value: &Option<String>) -> Option<serde_json::Value> {
 fn what_readers_have_is_what_topics_say() {
     let marks = Watched::begin();
     let (mut seen, mut gaps, mut refused, mut changes) = (0, 0, 0, 0);
-    for seed in 0..SEEDS {
+    let first = std::env::var("SIM_FIRST").map_or(0, |first| first.parse().expect("a number"));
+    for seed in first..first + SEEDS {
         let mut world = World::new(seed);
         world.run();
         world.check(seed);
@@ -492,6 +515,9 @@ fn what_readers_have_is_what_topics_say() {
     }
     println!("{seen} messages, {gaps} gaps, {refused} refused, {changes} conflated");
     assert!(seen > 1000 && gaps > 10 && refused > 10 && changes > 1000, "the test is too tame");
+    if first > 0 {
+        return; // Other worlds reach other places.
+    }
     marks.reached(&[
         Mark::Leapt,
         Mark::LeapShared,
