@@ -262,3 +262,49 @@ fn what_has_no_room_is_told_later() {
     assert_eq!(*feeder.hear(&mut stage), left);
     marks.reached(&[Mark::DemandUntold]);
 }
+
+/// A shard that stands still, with a full ring before it, hears later what is wanted and who is there, and then as it is.
+#[test]
+fn a_shard_that_is_late() {
+    let marks = Watched::begin();
+    for late in 0..2 {
+        let other = 1 - late;
+        let both = Terms { presence: Some(true), ..told() };
+        let mut stage = Stage::new(2, &Limits { rules: rules(&[("#", both)]), ..limits("#") });
+        // Some have their home on either shard.
+        let names: Vec<String> = (0..16).map(|n| format!("a/{n}")).collect();
+        let mut feeder = Feeder::open(&mut stage, other, "$sys/demand", "earliest");
+        let stays: Vec<ConnId> = names.iter().map(|name| reader(&mut stage, other, name)).collect();
+        let goes: Vec<ConnId> = names.iter().map(|name| reader(&mut stage, other, name)).collect();
+        let publisher = stage.upgrade_at(other, 1 << 16, "/ws");
+        stage.pass_ms(1_000);
+        assert_eq!(feeder.hear(&mut stage).len(), 16);
+        let message = |name| frame(0x81, format!("PUB {name}\n{}", "m".repeat(4_000)).as_bytes());
+        let mut says: Vec<u8> = names.iter().cycle().take(200).flat_map(message).collect();
+        for round in 0..12 {
+            // What the full ring keeps the shard from reading fills the connection.
+            let count = stage.net.borrow_mut().client_write(publisher, &says).expect("it stands");
+            says.drain(..count);
+            (0..60).for_each(|_| stage.turn_of(other));
+            if round == 10 {
+                goes.iter().for_each(|conn| stage.net.borrow_mut().client_reset(*conn, true));
+                for n in 0..16 {
+                    reader(&mut stage, other, &format!("b/{n}"));
+                }
+            }
+        }
+        (0..20).for_each(|_| stage.turn_of(other));
+        (0..100).for_each(|_| stage.turns());
+        stage.pass_ms(3 * DELAY_MS);
+        assert_eq!(feeder.hear(&mut stage).len(), 32);
+        for name in &names {
+            let mut there = Feeder::open(&mut stage, late, &format!("$sys/presence/{name}"), "earliest");
+            stage.turns();
+            assert_eq!(there.hear(&mut stage).len(), 1, "{name}");
+        }
+        stays.iter().for_each(|conn| stage.net.borrow_mut().client_reset(*conn, true));
+        stage.pass_ms(3 * DELAY_MS);
+        assert_eq!(feeder.hear(&mut stage).len(), 16);
+    }
+    marks.reached(&[Mark::DemandWaits, Mark::PresenceWaits]);
+}
