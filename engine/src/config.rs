@@ -94,6 +94,8 @@ pub struct Config {
     pub topics_max: u32,
     /// Producers of one topic whose numbers are known.
     pub producers_max: u32,
+    /// How long what is gone is told to be there still.
+    pub gone_after_ms: u64,
     /// How long a producer is known that is not heard of.
     pub producer_seconds: u32,
     /// Time for the head of a request, or the handshake, to arrive.
@@ -348,6 +350,7 @@ impl Config {
             topics_max: self.topics_max,
             producers_max: self.producers_max,
             producer_ms: u64::from(self.producer_seconds) * 1000,
+            demand_ms: self.gone_after_ms,
             history_messages: self.history_messages,
             history_bytes: self.history_bytes,
             history_ms: u64::from(self.history_seconds) * 1000,

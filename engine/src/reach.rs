@@ -146,6 +146,18 @@ marks! {
     DumpedInTurns,
     /// The history of a topic that is restored begins anew behind what is missing.
     RestoredBehindAHole,
+    /// There is no room to say that a topic is wanted, or not any more.
+    DemandWaits,
+    /// There is no memory to tell that a topic is wanted.
+    DemandUntold,
+    /// Who asks what is wanted has to wait until all homes have said so.
+    DemandAwaited,
+    /// Nobody reads what is wanted any more.
+    DemandForgotten,
+    /// There is no room to say who reads a topic.
+    PresenceWaits,
+    /// There is no memory to tell who reads a topic.
+    PresenceUntold,
     /// A numbered message comes again, and is answered with its cursor.
     Repeated,
     /// A numbered message comes again whose cursor is not known any more.

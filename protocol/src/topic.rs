@@ -17,6 +17,12 @@ pub const SYSTEM_PREFIX: &str = "$sys/";
 /// What stands before a topic in the name of the one that tells how many read it.
 pub const OCCUPANCY_PREFIX: &str = "$sys/occupancy/";
 
+/// The topic that tells which topics are wanted.
+pub const DEMAND: &str = "$sys/demand";
+
+/// What the topics begin with that tell who reads another one.
+pub const PRESENCE_PREFIX: &str = "$sys/presence/";
+
 /// Names the rule that a topic breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TopicError {
@@ -105,6 +111,16 @@ pub fn is_system(topic: &str) -> bool {
 /// topics are not counted.
 pub fn occupied(topic: &str) -> Option<&str> {
     topic.strip_prefix(OCCUPANCY_PREFIX).filter(|of| !is_system(of))
+}
+
+/// Returns the topic of whose readers this one tells who they are, if it is of that kind: `a/b` of `$sys/presence/a/b`.
+pub fn presented(topic: &str) -> Option<&str> {
+    topic.strip_prefix(PRESENCE_PREFIX).filter(|of| !is_system(of))
+}
+
+/// Says whether a topic is made of what is so now, and nothing else: what it remembers means nothing to another engine.
+pub fn is_of_now(topic: &str) -> bool {
+    topic == DEMAND || topic.starts_with(PRESENCE_PREFIX)
 }
 
 /// Says whether there can be a topic that tells how many read this one: it is not the engine's own, no pattern, and short enough.

@@ -267,6 +267,17 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         heading: LIMITS,
+        key: "gone-after",
+        value: "TIME",
+        default: "5s",
+        help: "How long a topic that has lost its last reader is told to be wanted still, and a name whose last connection has gone to be there, so that a reload is not told",
+        kind: Kind::One,
+        reloads: true,
+        set: |c, text, _| duration_within(text, 0, 3_600_000).map(|v| c.gone_after_ms = v),
+        show: |c| units::duration_text(c.gone_after_ms),
+    },
+    Setting {
+        heading: LIMITS,
         key: "overload-after",
         value: "TIME",
         default: "20ms",

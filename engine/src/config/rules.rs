@@ -274,6 +274,8 @@ max-message = \"4KiB\"
 publish = \"granted\"
 subscribe = \"anyone\"
 occupancy = true
+demand = true
+presence = true
 record = \"command\"
 key = \"a.b\"
 rows = 7
@@ -294,7 +296,7 @@ conflate = false
     #[test]
     fn rules_are_read() {
         let problems = read("quotes", FILE).unwrap_err();
-        assert!(problems[0].starts_with("FILE:28: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
+        assert!(problems[0].starts_with("FILE:30: match: `say \"+\"/\\x/+`: + and # stand for whole"), "{problems:?}");
         let loaded = read("fine", &FILE.replace("\"+\"", "\"a\"")).unwrap();
         let rules = &loaded.config.rules;
         assert_eq!(rules.written().len(), 3);
@@ -309,6 +311,8 @@ conflate = false
             publish: Some(Who::Granted),
             subscribe: Some(Who::Anyone),
             occupancy: Some(true),
+            demand: Some(true),
+            presence: Some(true),
             mode: Some(Mode::Command),
             key: Some("a.b".into()),
             rows: Some(7),
@@ -444,7 +448,7 @@ match = \"ok\"
             words.join(" ")
         };
         assert!(line("lag").starts_with("lag = \"replay\" # match = \"prices/eur\", "), "{said}");
-        assert!(line("lag").ends_with(":24") && line("history-messages").ends_with(":25"), "{said}");
+        assert!(line("lag").ends_with(":26") && line("history-messages").ends_with(":27"), "{said}");
         assert!(line("every").starts_with("every = 100 # match = \"prices/#\", "), "{said}");
         let short = terms(&loaded.config, "prices/eur");
         let of =

@@ -116,6 +116,7 @@ impl Config {
             topics_max: 0,
             producers_max: 0,
             producer_seconds: 0,
+            gone_after_ms: 0,
             header_timeout_ms: 0,
             request_timeout_ms: 0,
             ping_interval_ms: 0,

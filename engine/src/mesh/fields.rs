@@ -2,7 +2,8 @@
 
 use corecast_protocol::message::Op;
 
-use super::packet::{Asker, Content, Lost, Name, Numbered, PREFIX_BYTES_MAX, Reason, Standing, Start, Stretch, Ticket};
+use super::packet::{Asker, Content, Lost, Name, PREFIX_BYTES_MAX, Reason, Standing, Start, Stretch, Ticket};
+use super::word::Numbered;
 
 /// Flags of a content: its payload is text; it has a key; what it does to the value of that, if it is no put.
 const TEXT: u8 = 1;

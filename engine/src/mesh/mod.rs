@@ -31,6 +31,7 @@ pub mod pattern;
 pub mod questions;
 pub mod shards;
 pub mod tally;
+mod word;
 
 use std::sync::Arc;
 // Those of `bells`, which takes what it finds here.
@@ -46,12 +47,13 @@ pub use control::Control;
 use control::Ear;
 pub use dial::Dial;
 use own::Own;
-pub use packet::{Asker, Content, Lost, Name, Numbered, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
+pub use packet::{Asker, Content, Lost, Name, Packet, Reason, Rest, Standing, Start, Stretch, Ticket};
 pub use pattern::PatternPacket;
 use questions::Mouth;
 pub use questions::Questions;
 pub use shards::Shards;
 pub use tally::Tally;
+pub use word::{Numbered, Word};
 
 /// One shard's ends of all its rings.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ use corecast_protocol::message::Op;
 
 use super::fields::{Fields, Reader};
 use super::pattern::PatternPacket;
+use super::word::{Numbered, Word};
 
 /// Bytes of the length field in front of every packet.
 pub const LENGTH_BYTES: usize = 4;
@@ -105,17 +106,6 @@ pub enum Start {
     },
     /// Everything after this number, which the asking shard was told, and knows to be of the present epoch.
     Behind(u64),
-}
-
-/// Whose numbered message it is, and which one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbered {
-    /// Keyed hash of topic, owner and name, the same on every shard.
-    pub producer: u128,
-    /// Keyed hash of whose it is.
-    pub owner: u64,
-    /// The number that the producer gave it, from 1 on.
-    pub number: u64,
 }
 
 /// Why a home refuses.
@@ -251,6 +241,17 @@ pub enum Packet<'a> {
         epoch: u32,
         /// Number of the message.
         seq: u64,
+    },
+    /// Between homes: what is no message.
+    Say {
+        /// Of which topic; without a text: of none.
+        topic: Name<'a>,
+        /// What.
+        word: Word,
+        /// Whom it is about, empty for nobody.
+        name: &'a str,
+        /// How many, or how often.
+        number: u32,
     },
     /// From the home: it has this number.
     Published {
@@ -403,6 +404,7 @@ const WANTS_OLD: u8 = 17;
 const PUBLISH_ONCE: u8 = 40;
 const REPEATED: u8 = 41;
 const PATTERN: u8 = 18;
+const SAY: u8 = 42;
 
 impl<'a> Packet<'a> {
     /// Writes all but the payload to the front of `prefix`; returns its length and the payload.
@@ -440,6 +442,12 @@ impl<'a> Packet<'a> {
                 w.ticket(ticket);
                 w.numbered(numbered);
                 payload = w.content(content);
+            }
+            Packet::Say { topic, word, name, number } => {
+                w.put(&[SAY, word as u8]);
+                w.name(topic);
+                w.short(name);
+                w.u32(number);
             }
             Packet::Repeated { ticket, epoch, seq } => {
                 w.byte(REPEATED);
@@ -564,6 +572,10 @@ impl<'a> Packet<'a> {
                 numbered: r.numbered()?,
                 content: r.content()?,
             },
+            SAY => {
+                let word = Word::of(r.byte()?)?;
+                Packet::Say { topic: r.name()?, word, name: r.short()?, number: r.u32()? }
+            }
             REPEATED => Packet::Repeated { ticket: r.ticket()?, epoch: r.u32()?, seq: r.u64()? },
             JOIN => Packet::Join { topic: r.name()?, id: r.u32()?, generation: r.u32()? },
             JOINED => Packet::Joined { id: r.u32()?, generation: r.u32()?, epoch: r.u32()?, head: r.u64()? },
@@ -656,6 +668,7 @@ mod tests {
                 Packet::Refused { ticket, reason: Reason::TooManyProducers },
                 Packet::PublishOnce { topic, ticket, numbered, content },
                 Packet::Repeated { ticket, epoch: 1, seq: 2 },
+                Packet::Say { topic, word: Word::Present, name: &token, number: u32::MAX },
                 Packet::Join { topic, id: 1, generation: 2 },
                 Packet::Joined { id: 1, generation: 2, epoch: 3, head: 4 },
                 Packet::Leave { topic, id: 1, generation: 2 },

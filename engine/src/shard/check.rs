@@ -37,6 +37,9 @@ impl Shard {
         self.producers.check();
         self.reads.check();
         self.journal.check();
+        self.demand.check();
+        self.attendance.check();
+        self.presence.check();
     }
 
     /// Who is counted is as the rules say, and what has changed will be told.

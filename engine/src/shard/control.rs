@@ -111,6 +111,12 @@ impl Shard {
         if self.limits.rules.count_any() || limits.rules.count_any() {
             self.recounts.look_at_all();
         }
+        if self.demand.is_told {
+            self.demand.look = Some(0);
+        }
+        if self.limits.rules.presence_any() || limits.rules.presence_any() {
+            self.attendance.look = Some(0);
+        }
         self.all_may = self.is_open_to_all();
         self.metered = self.limits.quotas.meters();
         self.access.set(self.limits.access_log);

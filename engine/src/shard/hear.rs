@@ -93,6 +93,7 @@ impl Shard {
             }
             Packet::ClearIf { topic, ticket, expected } => self.act_if(driver, from, topic, ticket, expected, None),
             Packet::Join { topic, id, generation } => self.member_joins(from, topic, id, generation),
+            Packet::Say { topic, word, name, number } => self.hear_word(driver, from, topic, (word, name, number)),
             Packet::Leave { topic, id, generation } => self.member_leaves(from, topic, id, generation),
             Packet::WantsOld { topic, id, generation } => self.member_wants_old(from, topic, id, generation),
             Packet::Readers { topic, readers } => self.hear_readers(from, topic, readers),
@@ -179,6 +180,12 @@ impl Shard {
         // After those, who have told all there is to say of topics that they leave.
         if !self.recounts.is_idle() || self.occupancy.is_due(self.clock.now_ms) {
             worked |= self.count_readers(driver);
+        }
+        if self.demand.is_due(self.clock.now_ms) {
+            worked |= self.tell_demand(driver);
+        }
+        if !self.attendance.is_idle() || self.presence.is_due(self.clock.now_ms) {
+            worked |= self.tell_presence(driver);
         }
         worked
     }

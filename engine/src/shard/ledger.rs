@@ -13,6 +13,8 @@
 //!               of these: grants, known verdicts               1/8          verdicts used longest ago go first
 //!               of these: how many read topics                 1/8          is not told of topics that nobody reads
 //!               of these: producers                            1/8          new ones are refused
+//!               of these: who reads topics                     1/8          is not told of
+//!               of these: what is wanted                       1/8          is not told of
 //!   scratch     what is kept of blocks, queues of a turn       -            bounded by the others
 //! ```
 //!
@@ -61,6 +63,9 @@ impl Shard {
                 + self.journal.bytes()
                 + self.occupancy.bytes()
                 + self.producers.bytes()
+                + self.demand.bytes()
+                + self.attendance.bytes()
+                + self.presence.bytes()
                 + self.trust.bytes(),
             busy: self.slots.actives.bytes() + self.exchanges.bytes() + self.readings.bytes() + self.edge_bytes,
             scratch: self.store.bookkeeping_bytes() + self.scratch_bytes().saturating_sub(self.scratch_at_start),
@@ -71,7 +76,8 @@ impl Shard {
     /// read here already.
     pub(super) fn has_table_room(&self, slot: Slot, new_name: Option<usize>) -> bool {
         let busy = self.slots.actives.used_bytes() + self.exchanges.used_bytes() + self.readings.used_bytes();
-        let counted = self.occupancy.used_bytes() + self.producers.used_bytes();
+        let counted = self.occupancy.used_bytes() + self.producers.used_bytes() + self.demand.used_bytes();
+        let counted = counted + self.attendance.used_bytes() + self.presence.used_bytes();
         let used = self.topics.used_bytes() + self.homes.read_bytes() + counted + self.trust.bytes() + busy;
         let left = self.store.pool.tables_max().saturating_sub(used);
         let costs = new_name.map_or(KNOWN_BYTES, |bytes| NEW_BYTES + 2 * bytes as u64);
@@ -88,6 +94,9 @@ impl Shard {
             bytes_of(&self.leaving.connections),
             self.recounts.queue_bytes(),
             self.occupancy.queue_bytes(),
+            self.demand.queue_bytes(),
+            self.attendance.queue_bytes(),
+            self.presence.queue_bytes(),
             self.leaving.topics.iter().map(bytes_of).sum(),
             self.crossings.all.iter().map(Crossing::bytes).sum(),
             self.reaped.capacity() * size_of::<Completion>(),

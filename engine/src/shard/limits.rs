@@ -124,6 +124,8 @@ pub struct Limits {
     pub producers_max: u32,
     /// How long a producer is known that is not heard of, in milliseconds.
     pub producer_ms: u64,
+    /// How long a topic that has lost its last subscriber is still said to be wanted, in milliseconds.
+    pub demand_ms: u64,
     /// Bytes of one frame log (topic, dialect, shard) before its tail is cut.
     pub log_bytes_max: u32,
     /// Bytes waiting in the private queue of one connection before its commands wait.
@@ -232,6 +234,7 @@ impl Default for Limits {
             topics_max: 1 << 22,
             producers_max: 1024,
             producer_ms: 900_000,
+            demand_ms: 5_000,
             history_messages: 64,
             history_bytes: 64 << 10,
             history_ms: 300_000,

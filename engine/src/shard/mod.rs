@@ -70,7 +70,7 @@ mod work;
 use std::collections::VecDeque;
 use std::hash::Hasher;
 
-use corecast_protocol::topic::{is_system, occupied};
+use corecast_protocol::topic::{is_system, occupied, presented};
 use siphasher::sip::SipHasher13;
 
 use crate::io::driver::{Completion, Slot};
@@ -98,11 +98,14 @@ use slot::connection::Active;
 use slot::slots::Slots;
 use timers::Timers;
 use timings::Watch;
+use topic::attendance::Attendance;
 use topic::chain::Store;
+use topic::demand::Demand;
 use topic::home::Homes;
 use topic::hottest::Hottest;
 use topic::leaving::Leaving;
 use topic::occupancy::Occupancy;
+use topic::presence::Presence;
 use topic::producers::{Producers, key_of};
 use topic::recounts::Recounts;
 use topic::topics::{NONE, Topics};
@@ -196,6 +199,11 @@ pub struct Shard {
     recounts: Recounts,
     /// How many read the topics that have their home here, as far as anybody wants to know.
     occupancy: Occupancy,
+    /// Which of them are wanted, as far as anybody wants to know.
+    demand: Demand,
+    /// Who reads topics here, and those that have their home here, as far as that is told.
+    attendance: Attendance,
+    presence: Presence,
     /// Who numbers what it publishes to them.
     producers: Producers,
     /// Which of the topics that have their home here are published to most.
@@ -291,6 +299,9 @@ impl Shard {
             journal: Journal::new(limits.memory_bytes),
             recounts: Recounts::new(shards),
             occupancy: Occupancy::new(),
+            demand: Demand::new(shards),
+            attendance: Attendance::new(shards),
+            presence: Presence::new(),
             producers: Producers::new(key_of(hash_key)),
             hottest: Hottest::new(hash_key),
             serial: 0,
@@ -513,7 +524,7 @@ fn hash_topic_of(key: u64, shards: usize, topic: &str) -> u64 {
 #[cold]
 fn hash_system_topic_of(key: u64, shards: usize, topic: &str) -> u64 {
     let hash = hash_of(key, topic);
-    let Some(of) = occupied(topic) else { return hash };
+    let Some(of) = occupied(topic).or_else(|| presented(topic)) else { return hash };
     let home = home_among(shards, hash_of(key, of)) as u64;
     let shards = shards as u64;
     (hash / shards * shards).checked_add(home).unwrap_or(home)

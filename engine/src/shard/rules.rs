@@ -29,6 +29,12 @@ const PLACES_MAX: usize = 1 << 16;
 const ROOT: u32 = 0;
 const SYSTEM_ROOT: u32 = 1;
 
+/// Topics that are told to be wanted at the same time, at most, unless a rule for that topic says otherwise.
+const DEMAND_ROWS_MAX: u32 = 65_536;
+
+/// Names that are told of a topic at the same time, at most, unless a rule for the topic that tells them says otherwise.
+const PRESENCE_ROWS_MAX: u32 = 1_000;
+
 /// What happens to a subscriber that falls off the tail of its frame log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LagPolicy {
@@ -84,6 +90,10 @@ pub struct Terms {
     pub subscribe: Option<Who>,
     /// How many read it is told.
     pub occupancy: Option<bool>,
+    /// Whether it is wanted is told.
+    pub demand: Option<bool>,
+    /// Who reads it is told.
+    pub presence: Option<bool>,
     /// What its messages are to each other.
     pub mode: Option<Mode>,
     /// The member of a record that is its key.
@@ -108,6 +118,8 @@ static NOTHING: Terms = Terms {
     publish: None,
     subscribe: None,
     occupancy: None,
+    demand: None,
+    presence: None,
     mode: None,
     key: None,
     rows: None,
@@ -128,6 +140,8 @@ impl Terms {
         self.publish = self.publish.or(other.publish);
         self.subscribe = self.subscribe.or(other.subscribe);
         self.occupancy = self.occupancy.or(other.occupancy);
+        self.demand = self.demand.or(other.demand);
+        self.presence = self.presence.or(other.presence);
         self.mode = self.mode.or(other.mode);
         self.key = self.key.take().or_else(|| other.key.clone());
         self.rows = self.rows.or(other.rows);
@@ -183,8 +197,12 @@ pub struct Rules {
     says_who: bool,
     /// Some topics keep values.
     tables: bool,
-    /// What holds for the topics that tell how many read others; none: there are none.
-    own: Option<Rule>,
+    /// What holds for the topics that tell how many read others, or which are wanted, as far as there are any.
+    own: Vec<Rule>,
+    /// There are such topics.
+    counts: bool,
+    demands: bool,
+    presents: bool,
 }
 
 impl PartialEq for Rules {
@@ -215,14 +233,20 @@ impl Rules {
         if rules.is_empty() {
             return Ok(Rules::default());
         }
-        let own = rules.iter().any(|rule| rule.terms.occupancy == Some(true)).then(occupancy_rule);
+        let counts = rules.iter().any(|rule| rule.terms.occupancy == Some(true));
+        let demands = rules.iter().any(|rule| rule.terms.demand == Some(true));
+        let presents = rules.iter().any(|rule| rule.terms.presence == Some(true));
         let mut all = rules.clone();
-        match all.iter_mut().find(|rule| own.as_ref().is_some_and(|own| own.pattern == rule.pattern)) {
-            Some(written) => written.terms.inherit(&occupancy_rule().terms),
-            None => all.extend(own.clone()),
+        let own = [counts.then(occupancy_rule), demands.then(demand_rule), presents.then(presence_rule)];
+        let own: Vec<Rule> = own.into_iter().flatten().collect();
+        for own in &own {
+            match all.iter_mut().find(|rule| rule.pattern == own.pattern) {
+                Some(written) => written.terms.inherit(&own.terms),
+                None => all.push(own.clone()),
+            }
         }
         all.sort_by(|a, b| pattern::specificity(&b.pattern, &a.pattern));
-        Compiler::new(&all).compile().map(|compiled| Rules { rules, own, ..compiled })
+        Compiler::new(&all).compile().map(|compiled| Rules { rules, own, counts, demands, presents, ..compiled })
     }
 
     /// Returns them as they are written, the most specific first.
@@ -242,13 +266,37 @@ impl Rules {
     /// Says whether readers of any topic are counted.
     #[must_use]
     pub fn count_any(&self) -> bool {
-        self.own.is_some()
+        self.counts
+    }
+
+    /// Says whether it is told of any topic whether it is wanted.
+    #[must_use]
+    pub fn demand_any(&self) -> bool {
+        self.demands
+    }
+
+    /// Says whether it is told of a topic whether it is wanted; of the engine's own it is not.
+    #[must_use]
+    pub fn demand(&self, topic: &str) -> bool {
+        self.demands && topic::can_be_occupied(topic) && self.of(topic).demand == Some(true)
     }
 
     /// Says whether readers of a topic are counted, and their number is told.
     #[must_use]
     pub fn count(&self, topic: &str) -> bool {
         self.count_any() && topic::can_be_occupied(topic) && self.of(topic).occupancy == Some(true)
+    }
+
+    /// Says whether it is told of any topic who reads it.
+    #[must_use]
+    pub fn presence_any(&self) -> bool {
+        self.presents
+    }
+
+    /// Says whether it is told of a topic who reads it.
+    #[must_use]
+    pub fn presence(&self, topic: &str) -> bool {
+        self.presents && topic::can_be_occupied(topic) && self.of(topic).presence == Some(true)
     }
 
     /// Finds what holds for a topic: a number that means the same for as long as these rules do.
@@ -352,6 +400,18 @@ impl Rules {
 fn occupancy_rule() -> Rule {
     let terms = Terms { history_messages: Some(1), conflate: Some(true), ..Terms::default() };
     Rule { pattern: format!("{}#", topic::OCCUPANCY_PREFIX).into(), terms }
+}
+
+/// What holds for the topic that tells which are wanted, as far as nobody writes anything else: a key for each of them.
+fn demand_rule() -> Rule {
+    let terms = Terms { mode: Some(Mode::Command), rows: Some(DEMAND_ROWS_MAX), ..Terms::default() };
+    Rule { pattern: topic::DEMAND.into(), terms }
+}
+
+/// What holds for the topics that tell who reads others, as far as nobody writes anything else: a key for each name.
+fn presence_rule() -> Rule {
+    let terms = Terms { mode: Some(Mode::Command), rows: Some(PRESENCE_ROWS_MAX), ..Terms::default() };
+    Rule { pattern: format!("{}#", topic::PRESENCE_PREFIX).into(), terms }
 }
 
 /// Orders segments: most that are different have different lengths, and that is soon seen.

@@ -86,6 +86,8 @@ stats! {
     occupancies: "Of these, those that tell how many read a topic (`occupancy`).",
     producers: "Producers whose numbers are known.",
     repeats: "Messages of producers that came again, and were not published again.",
+    demands: "Messages numbered by the homes that tell what is wanted (`$sys/demand`).",
+    presences: "Messages numbered by the homes that tell who reads a topic (`$sys/presence/...`).",
     owed: "Messages times subscriptions: what the subscribers of this shard had coming.",
     delivered: "Messages handed to the kernel or to a connection's queue, in full or (the last one) in part.",
     conflated: "Messages skipped because the subscriber asked for the newest only.",

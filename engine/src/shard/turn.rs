@@ -105,6 +105,8 @@ impl Shard {
         let until = earlier(until, self.governor.looks_us());
         let until = earlier(earlier(until, self.drains_us()), self.notices.due_us());
         let until = earlier(until, self.occupancy.due_ms().map(|due_ms| due_ms * 1000));
+        let told_ms = [self.demand.due_ms(), self.presence.due_ms()].into_iter().flatten().min();
+        let until = earlier(until, told_ms.map(|due_ms| due_ms * 1000));
         Busy::RestUntil(until)
     }
 
@@ -134,5 +136,7 @@ impl Shard {
             || !self.reads.going.is_empty()
             || !self.crossings.crowded.is_empty()
             || !self.recounts.is_idle()
+            || self.demand.waits()
+            || !self.attendance.is_idle()
     }
 }

@@ -135,7 +135,8 @@ impl Draft {
             (limits.ping_ms, limits.dead_ms) = (900_000, 1_800_000);
         }
         let message_bytes_max = limits.message_bytes_max as usize;
-        let ring_bytes_min = 2 * Packet::bytes_max(message_bytes_max);
+        // A subscription takes up to three packets, and leaves half of its ring.
+        let ring_bytes_min = (2 * Packet::bytes_max(message_bytes_max)).max(8 * Packet::bytes_max(0));
         let ring_bytes = if calm { 1 << 20 } else { ring_bytes_min * rng.pick(&[1, 1, 2, 10]) };
         let count = match kind {
             Kind::Fan => 20 + rng.below(100),

@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 52] = [
+const IN_SCENES: [(Mark, &str); 64] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -74,6 +74,10 @@ const IN_SCENES: [(Mark, &str); 52] = [
     (Mark::ConnectsTooFast, "limits.rs"),
     (Mark::CutOffBeforeHandshake, "counts.rs"),
     (Mark::DeletionForgotten, "views.rs"),
+    (Mark::DemandAwaited, "demand.rs"),
+    (Mark::DemandForgotten, "demand.rs"),
+    (Mark::DemandUntold, "demand.rs"),
+    (Mark::DemandWaits, "demand.rs"),
     (Mark::DepartsInTurns, "endings.rs"),
     (Mark::DisconnectedInTurns, "disconnect.rs"),
     (Mark::DrainRefuses, "drains.rs"),
@@ -88,6 +92,8 @@ const IN_SCENES: [(Mark, &str); 52] = [
     (Mark::Leapt, "views.rs"),
     (Mark::LineRefused, "rules.rs"),
     (Mark::NumberUntold, "occupancy.rs"),
+    (Mark::NumberedNotRecorded, "producers.rs"),
+    (Mark::OutOfOrder, "producers.rs"),
     (Mark::OverloadHolds, "overload.rs"),
     (Mark::OverloadRefuses, "overload.rs"),
     (Mark::PatternAhead, "patterns.rs"),
@@ -104,9 +110,15 @@ const IN_SCENES: [(Mark, &str); 52] = [
     (Mark::PatternTooLate, "patterns.rs"),
     (Mark::PatternWalkWaits, "standstill.rs"),
     (Mark::PollWithoutMemory, "finds.rs"),
+    (Mark::PresenceUntold, "presence.rs"),
+    (Mark::PresenceWaits, "demand.rs"),
+    (Mark::ProducerForgotten, "producers.rs"),
+    (Mark::ProducersFull, "producers.rs"),
     (Mark::PublishesTooFast, "limits.rs"),
     (Mark::QueueCut, "views.rs"),
     (Mark::ReadersWait, "occupancy.rs"),
+    (Mark::Repeated, "producers.rs"),
+    (Mark::RepeatedLongAgo, "producers.rs"),
     (Mark::ReplacedLeft, "views.rs"),
     (Mark::RestoredBehindAHole, "handover.rs"),
     (Mark::RevokedInTurns, "rights.rs"),

@@ -93,6 +93,7 @@ fn other_values_read_back() {
         ("topic-rate-per-subject", "5"),
         ("topic-rate-in-all", "6"),
         ("limit-loopback", "true"),
+        ("gone-after", "7s"),
         ("overload-after", "5ms"),
     ];
     assert_eq!(

@@ -171,7 +171,10 @@ impl Shard {
     /// The hook is not asked about them, which would take as many verdicts: to one and the same it has said yes, and others subscribe again.
     fn renew<D: Driver>(&mut self, driver: &mut D, slot: Slot, grant: u32) -> bool {
         let still_the_same = self.are_of_one(self.grant_of(slot), grant);
-        if !self.give(slot, grant) {
+        self.departs_all(slot);
+        let given = self.give(slot, grant);
+        self.arrives_all(slot);
+        if !given {
             return false;
         }
         let mut subscription = self.slots.connections[slot as usize].first;

@@ -23,7 +23,7 @@
 //! any with `insecure`.
 
 use corecast_protocol::pattern::is_pattern;
-use corecast_protocol::topic::{SYSTEM_PREFIX, is_system, occupied};
+use corecast_protocol::topic::{SYSTEM_PREFIX, is_system, occupied, presented};
 
 use crate::grant::{Action, Who};
 use crate::io::driver::Slot;
@@ -212,7 +212,7 @@ impl Shard {
     }
 }
 
-/// Returns the topic that has to be allowed: who may read one may know how many do.
+/// Returns the topic that has to be allowed: who may read one may know how many do, and who.
 fn asked_about(action: Action, topic: &str) -> &str {
-    if action == Action::Subscribe { occupied(topic).unwrap_or(topic) } else { topic }
+    if action == Action::Subscribe { occupied(topic).or_else(|| presented(topic)).unwrap_or(topic) } else { topic }
 }

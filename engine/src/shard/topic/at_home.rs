@@ -4,7 +4,7 @@
 //! it missed. An answer that does not fit is kept ([`Crossing`](crate::shard::crossing::Crossing)); askers bound how many can be owed to them.
 
 use corecast_protocol::message::Op;
-use corecast_protocol::topic::is_system;
+use corecast_protocol::topic::{DEMAND, is_system};
 
 use crate::io::driver::Driver;
 use crate::mesh::packet::PREFIX_BYTES_MAX;
@@ -254,6 +254,9 @@ impl Shard {
         }
         let hearing = if told { Hearing::Live } else { Hearing::Joining };
         self.homes.add_member(index, Member { shard: shard as u32, id, generation, hearing, wants_old: false });
+        if self.demand.is_told {
+            self.demand_changes(topic);
+        }
     }
 
     pub(in crate::shard) fn member_leaves(&mut self, shard: usize, topic: Name<'_>, id: u32, generation: u32) {
@@ -261,6 +264,12 @@ impl Shard {
         self.homes.remove_member(index, shard, id, generation);
         if !self.occupancy.is_empty() {
             self.reader_leaves(shard, topic);
+        }
+        if self.demand.is_told {
+            self.demand_changes(topic);
+        }
+        if !self.presence.is_empty() {
+            self.all_depart(shard, topic);
         }
     }
 
@@ -275,6 +284,9 @@ impl Shard {
         if let Packet::Replay { topic, .. } = *request
             && is_system(topic.text)
         {
+            if topic.text == DEMAND && self.recall_demand(asker, request) {
+                return;
+            }
             self.recall_readers(driver, topic);
         }
         let size = Size::of(request) as usize;

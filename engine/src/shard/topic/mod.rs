@@ -1,10 +1,13 @@
 //! Topics: where they are numbered and remembered (homes), who reads them on this shard, and what these are sent (frame logs).
 
 pub(in crate::shard) mod at_home;
+pub(in crate::shard) mod attendance;
+pub(in crate::shard) mod attending;
 pub(in crate::shard) mod chain;
 #[cfg(test)]
 mod cost;
 pub(in crate::shard) mod delivery;
+pub(in crate::shard) mod demand;
 #[cfg(test)]
 mod giving_way;
 pub(in crate::shard) mod home;
@@ -18,6 +21,7 @@ pub(in crate::shard) mod numbering;
 pub(in crate::shard) mod occupancy;
 pub(in crate::shard) mod once;
 pub(in crate::shard) mod places;
+pub(in crate::shard) mod presence;
 pub(in crate::shard) mod producers;
 pub(in crate::shard) mod readers;
 pub(in crate::shard) mod record;
@@ -28,3 +32,4 @@ pub(in crate::shard) mod subscribe;
 pub(in crate::shard) mod subscriber;
 pub(in crate::shard) mod topics;
 pub(in crate::shard) mod values;
+pub(in crate::shard) mod wanting;

@@ -138,6 +138,9 @@ impl Shard {
         if self.topics.topic(topic).counted {
             self.recount(topic);
         }
+        if self.limits.rules.presence_any() {
+            self.arrives(slot, subscription);
+        }
         let connection = &mut self.slots.connections[slot as usize];
         if let Some(first) = self.topics.subscriptions.get_mut(connection.first as usize).filter(|_| wish.counted) {
             // The first one measures for all.
@@ -299,6 +302,7 @@ impl Shard {
         }
         connection.first = self.topics.unlink(connection.first, subscription, connection.subscriptions);
         self.leaving.left += 1;
+        self.attendance.depart(subscription);
         self.discount_subscription(slot);
         self.leave_log(subscription);
     }

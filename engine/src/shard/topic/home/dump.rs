@@ -8,6 +8,8 @@ use corecast_protocol::snapshot::{
     MESSAGE_HEAD_BYTES, Message, TOPIC_HEAD_BYTES, Topic, key_len, message_head, topic_head,
 };
 
+use corecast_protocol::topic::is_of_now;
+
 use super::Homes;
 use crate::io::memory::Memory;
 use crate::shard::errand::{DumpPlace, Page};
@@ -47,6 +49,10 @@ impl Homes {
                 continue;
             };
             let name = self.names.text(home.name);
+            if is_of_now(name) {
+                place = DumpPlace::at(place.home + 1);
+                continue;
+            }
             // Another home may stand there by now, or the same one in another life.
             let after = place.after.filter(|(epoch, _)| *epoch == home.epoch).map(|(_, number)| number);
             let next = home.history.next();
