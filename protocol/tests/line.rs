@@ -191,7 +191,7 @@ fn wrong_commands_are_told_with_their_token() {
         ("PUB a fields=b id=t\nx", BadCommand, Some("t")),
         (&long_topic, BadTopic, Some("t")),
         ("SUB a//b id=t", BadTopic, Some("t")),
-        ("SUB a/+ id=t", BadTopic, Some("t")),
+        ("SUB a/+b id=t", BadTopic, Some("t")),
         ("SUB a%2 id=t", BadTopic, Some("t")),
         ("SUB a%ff id=t", BadTopic, Some("t")),
         ("SUB a%0a id=t", BadTopic, Some("t")),

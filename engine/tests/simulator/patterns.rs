@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use corecast::reach::Mark;
-use corecast::shard::Limits;
+use corecast::shard::{Limits, Rule, Rules, Terms};
 
 use crate::marks::Watched;
 use crate::net::ConnId;
@@ -381,6 +381,29 @@ fn many_topics_and_another_shard() {
     let came: Vec<(&str, &[u64])> = again.came.iter().map(|(topic, came)| (&**topic, &**came)).collect();
     assert_eq!((came, again.gaps.len(), again.ends), (vec![("many/new", &[1][..])], 0, 1));
     marks.reached(&[Mark::PatternInBatches, Mark::PatternAhead]);
+}
+
+/// What rules say of single topics, that only the newest matters or how fast it comes, is nothing to readers of a pattern: they get every
+/// message of every topic, however slowly they read.
+#[test]
+fn rules_of_topics_skip_nothing_of_a_pattern() {
+    let terms = Terms { conflate: Some(true), every_ms: Some(1_000), ..Terms::default() };
+    let rules = Rules::new([Rule { pattern: "t/#".into(), terms }].to_vec()).expect("sound rules");
+    let mut stage = Stage::new(2, &Limits { rules, ..Limits::default() });
+    let mut reader = Reader::at(&mut stage, 0, 300);
+    reader.subscribe(&mut stage, "t/+ since=live");
+    stage.turns();
+    for n in 0..40 {
+        publish(&mut stage, &format!("t/{}", n % 4), "message");
+    }
+    let mut bytes = Vec::new();
+    for _ in 0..400 {
+        stage.turn();
+        stage.read(reader.conn, usize::MAX, &mut bytes);
+    }
+    let told = lines(&bytes);
+    assert_eq!(told.iter().filter(|line| line.head[0] == "MSG").count(), 40, "{told:?}");
+    assert!(told.iter().all(|line| line.head[0] != "GAP"), "{told:?}");
 }
 
 /// Who has taken nothing for so long that nobody knows any more where it was is told so, and gets the newest message of each topic.

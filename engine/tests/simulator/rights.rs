@@ -1,9 +1,9 @@
 //! Who may what: every transport, every way to show who one is, every right; and what becomes of those whose right ends.
 
-use corecast::grant::{Ask, Denial, Grant};
+use corecast::grant::{Ask, Denial, Grant, Who};
 use corecast::mesh::Ends;
 use corecast::reach::Mark;
-use corecast::shard::{Answer, Asks, Errand, Limits, Refusal, Said, Wanted};
+use corecast::shard::{Answer, Asks, Errand, Limits, Refusal, Rule, Rules, Said, Terms, Wanted};
 
 use crate::authority::{Authority, grant};
 use crate::endings::{text, upgrade};
@@ -233,6 +233,52 @@ fn auth_on_the_line() {
     table.send(line, text("AUTH both key id=7"));
     table.pass_ms(60);
     assert!(table.read(line).text().contains("OK 7"), "keys are taken, too");
+}
+
+/// A pattern may be read by whoever may read all that it may match, by what the grant gives and what rules say of any part of it; and what a
+/// later grant does not give ends.
+#[test]
+fn patterns_need_all_that_they_match() {
+    let rule = |pattern: &str, who| Rule {
+        pattern: pattern.into(),
+        terms: Terms { subscribe: Some(who), ..Terms::default() },
+    };
+    let rules =
+        [rule("a/secret/#", Who::Nobody), rule("open/#", Who::Anyone), rule("open/some", Who::Granted)].to_vec();
+    let limits = Limits { rules: Rules::new(rules).expect("sound rules"), ..limits() };
+    let mut table = Table::with_authority(limits, Box::new(says));
+    let line = table.connect();
+    table.say(line, upgrade("/ws"));
+    table.say(line, text("AUTH reader id=1"));
+    let rows = [
+        ("a/b/+", true),
+        ("a/b/#", true),
+        ("a/+/y", false),
+        ("a/+", false),
+        ("a/#", false),
+        ("#", false),
+        ("+/b", false),
+        ("b/#", false),
+        ("open/x/#", true),
+        ("open/#", false),
+        ("open/+", false),
+        ("$sys/#", false),
+        ("$sys/occupancy/a/b/#", true),
+        ("$sys/occupancy/#", false),
+    ];
+    for (pattern, may) in rows {
+        let got = table.say(line, text(&format!("SUB {pattern} id=s"))).text();
+        assert_eq!((got.contains("OK s"), got.contains("ERR s forbidden")), (may, !may), "{pattern}: {got}");
+        let (path, shown) =
+            (pattern.replace('/', "%2F").replace('+', "%2B").replace('#', "%23"), (WAYS[0].1)("reader"));
+        let got = table.ask(request(&format!("GET /topics/{path}?transport=sse"), &shown));
+        assert_eq!(got.statuses()[0], if may { 200 } else { 403 }, "{pattern}: {}", got.text());
+    }
+    let got = table.say(line, text("AUTH other id=2")).text();
+    for pattern in ["a/b/+", "a/b/#", "$sys/occupancy/a/b/#"] {
+        assert!(got.contains(&format!("ERR - forbidden {pattern} may not be read any more")), "{pattern}: {got}");
+    }
+    assert!(got.contains("OK 2") && !got.contains("open/x"), "{got}");
 }
 
 /// A grant is that of a request, not of its connection: what is sent behind it without a token, as a proxy does that serves many

@@ -4,6 +4,7 @@ use core::cmp::Ordering;
 
 use super::bounded;
 use crate::pattern::{self, matches, overlap, specificity, validate};
+use crate::places;
 use crate::topic::validate_subscribe;
 
 /// Two patterns and a topic, a line each.
@@ -11,6 +12,7 @@ pub fn pattern(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(bounded(data)) else {
         return;
     };
+    text.split('\n').for_each(round_trip);
     let mut lines = text.split('\n');
     let (a, b, topic) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""), lines.next().unwrap_or(""));
     for topic in [a, b, topic] {
@@ -45,6 +47,14 @@ pub fn pattern(data: &[u8]) {
     if covers(a, b) && matches(b, topic) {
         assert!(matches(a, topic));
     }
+}
+
+/// Places that are read are written as they were, but for the case of their life.
+fn round_trip(text: &str) {
+    let Ok((life, parts)) = places::parse(text) else { return };
+    let mut out = [0; places::TEXT_BYTES_MAX];
+    let written = places::write(&mut out, life, parts).expect("it was not longer");
+    assert!(written.eq_ignore_ascii_case(text));
 }
 
 /// Splits off the first segment; nothing is left behind the last one.

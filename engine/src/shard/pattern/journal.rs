@@ -32,8 +32,9 @@ const LINGER_MS: u64 = 300_000;
 /// Patterns that stay at the same time though nobody reads them.
 const LEFT_MAX: usize = 1024;
 
-/// Numbers in all sets together: a megabyte.
+/// Numbers in all sets together, about: a megabyte. There are no more sets than that.
 const SET_NUMBERS_MAX: usize = 1 << 18;
+const SETS_MAX: u32 = SET_NUMBERS_MAX as u32 + 2;
 
 /// What a message was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +68,11 @@ pub(in crate::shard) struct Known {
 pub(in crate::shard) struct Journal {
     /// Messages recorded so far.
     count: u64,
-    /// Changes of what patterns there are: homes look for theirs when they need them next.
-    changes: u32,
+    /// Number of the first set. With each change of what patterns there are it is larger than those of all sets before, so that homes see that
+    /// they have to look for theirs.
+    first_set: u32,
+    /// Numbers of sets begin anew.
+    anew: bool,
     tree: Tree,
     patterns: Slab<Known>,
     /// Which patterns topics have, since the last change; the first is none.
@@ -90,7 +94,8 @@ impl Journal {
         let entries_max = memory_bytes / SHARE / size_of::<Entry>() as u64;
         Journal {
             count: 0,
-            changes: 0,
+            first_set: 0,
+            anew: false,
             tree: Tree::new(),
             patterns: Slab::new(),
             sets: vec![Box::default()],
@@ -123,11 +128,23 @@ impl Journal {
         self.count
     }
 
-    /// Returns how often it has changed which patterns there are; 0: there never was one.
+    /// Says whether a set is one of now.
     #[inline]
     #[must_use]
-    pub(in crate::shard) fn changes(&self) -> u32 {
-        self.changes
+    pub(in crate::shard) fn knows(&self, set: u32) -> bool {
+        set >= self.first_set
+    }
+
+    /// Says whether the numbers of all sets of before have to be forgotten, which they are then. To be asked before a set is looked for.
+    #[must_use]
+    pub(in crate::shard) fn begins_anew(&mut self) -> bool {
+        if self.set_numbers > SET_NUMBERS_MAX {
+            self.has_changed();
+        }
+        if self.anew {
+            self.first_set = 1;
+        }
+        std::mem::take(&mut self.anew)
     }
 
     /// Returns a pattern, if it is there.
@@ -229,25 +246,25 @@ impl Journal {
     }
 
     fn has_changed(&mut self) {
-        // 0 is of homes that have not looked yet.
-        self.changes = self.changes.checked_add(1).unwrap_or(1);
+        // 0 is of homes that have not looked yet. The last number is none.
+        let next = self.first_set.checked_add(self.sets.len() as u32).filter(|next| *next < u32::MAX - SETS_MAX);
+        self.anew |= next.is_none();
+        self.first_set = if self.anew { u32::MAX } else { next.unwrap_or(u32::MAX) };
         self.sets.truncate(1);
         self.by_set.clear();
         self.set_numbers = 0;
     }
 
-    /// Returns the number of the set of patterns that match a topic; 0: none. It means the same until the next change.
+    /// Returns the number of the set of patterns that match a topic. It means the same until the next change.
     #[cold]
     pub(in crate::shard) fn set_of(&mut self, topic: &str) -> u32 {
+        debug_assert!(!self.anew, "whoever looks has seen to that");
         let mut found = std::mem::take(&mut self.found);
         self.tree.matching(topic, &mut found);
         let set = match self.by_set.get(found.as_slice()) {
             _ if found.is_empty() => 0,
             Some(set) => *set,
             None => {
-                if self.set_numbers + found.len() > SET_NUMBERS_MAX {
-                    self.has_changed();
-                }
                 let set = u32::try_from(self.sets.len()).expect("fewer sets than numbers in them");
                 self.sets.push(found.as_slice().into());
                 self.by_set.insert(found.as_slice().into(), set);
@@ -256,13 +273,20 @@ impl Journal {
             }
         };
         self.found = found;
-        set
+        self.first_set + set
+    }
+
+    /// Says whether no pattern is of a set.
+    #[inline]
+    #[must_use]
+    pub(in crate::shard) fn is_none(&self, set: u32) -> bool {
+        set == self.first_set
     }
 
     /// Returns the patterns of a set.
     #[must_use]
     pub(in crate::shard) fn set(&self, set: u32) -> &[u32] {
-        self.sets.get(set as usize).map_or(&[], |set| set)
+        self.sets.get((set - self.first_set) as usize).map_or(&[], |set| set)
     }
 
     /// Notes a message of a pattern.
@@ -322,7 +346,7 @@ mod tests {
     #[test]
     fn what_is_dropped_is_known() {
         let mut journal = Journal::new(SHARE * (size_of::<Entry>() * 2 * ENTRIES_MIN) as u64);
-        assert_eq!((journal.changes(), journal.set_of("a/b")), (0, 0));
+        assert!(journal.knows(0) && journal.set_of("a/b") == 0);
         let first = journal.join("a/+", member(0));
         let set = journal.set_of("a/b");
         assert_eq!(journal.set(set), [first]);
@@ -334,14 +358,29 @@ mod tests {
         assert_eq!(journal.pattern(first).map(|known| (known.forgot_to, known.entries.len())), Some((72, 128)));
         assert_eq!(journal.behind(first, 100, 110), 28..38);
         assert_eq!(journal.behind(first, 300, 110), 128..128);
-        let before = journal.changes();
+        assert!(!journal.knows(0) && journal.knows(set) && !journal.is_none(set));
         let second = journal.join("#", member(1));
         journal.check();
-        assert!(journal.changes() != before);
+        assert!(!journal.knows(set));
         let set = journal.set_of("a/b");
         assert_eq!(journal.set(set), [first, second]);
         assert_eq!(journal.pattern(first).map(|known| known.forgot_to), Some(136), "there is less room for each");
         assert_eq!(journal.pattern(second).map(|known| known.forgot_to), Some(200), "it knows nothing of before");
+    }
+
+    /// When the numbers of sets are used up they begin anew, and no home takes one of before for one of now.
+    #[test]
+    fn numbers_of_sets_begin_anew() {
+        let mut journal = Journal::new(1 << 30);
+        journal.first_set = u32::MAX - SETS_MAX - 1;
+        let old = journal.first_set;
+        journal.join("a/+", member(0));
+        assert!(!journal.knows(old) && !journal.knows(0) && journal.begins_anew() && !journal.begins_anew());
+        assert!(!journal.knows(0));
+        let set = journal.set_of("a/b");
+        assert!(set < 10 && journal.knows(set) && journal.set(set).len() == 1);
+        let none = journal.set_of("b");
+        assert!(journal.is_none(none));
     }
 
     /// A pattern outlives its last reader for a while, and no longer; one that has a reader again stays.

@@ -164,7 +164,7 @@ impl Shard {
         }
         let number = self.journal.next();
         let patterns = self.homes.journal(index, number, &mut self.journal);
-        if patterns != 0 {
+        if !self.journal.is_none(patterns) {
             self.relay_to_patterns(patterns, index, (epoch, seq), content);
         }
         epoch

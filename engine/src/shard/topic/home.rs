@@ -71,9 +71,8 @@ pub(in crate::shard) struct Home {
     wants_old: bool,
     /// Number of its newest message in the journal, 0 if that is older.
     journaled: u64,
-    /// Which set of patterns matches it, and since which change of these that is known.
+    /// Which set of patterns matches it, as far as that is known.
     patterns: u32,
-    patterns_of: u32,
 }
 
 impl Home {
@@ -340,7 +339,6 @@ impl Homes {
             wants_old: false,
             journaled: 0,
             patterns: 0,
-            patterns_of: 0,
         };
         self.all_bytes += home.cost();
         let index = u32::try_from(self.homes.insert(home)).expect("fewer homes than 2^32");

@@ -174,6 +174,10 @@ impl Shard {
     /// Returns how a subscription of a topic is served whose session says so much about it.
     pub(in crate::shard) fn manner(&self, topic: &str, wanted: Wanted) -> Manner {
         let Wanted { conflate, every_ms, pace } = wanted;
+        if is_pattern(topic) {
+            // What rules say is of single topics: the newest message of a pattern is no newer value of the one before.
+            return Manner { conflate: false, speed: Speed::default() };
+        }
         let terms = self.limits.rules.of(topic);
         // What a rule allows nobody may exceed.
         let rate = match (pace.rate.unwrap_or(0), terms.rate.unwrap_or(0)) {

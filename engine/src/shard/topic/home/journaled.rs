@@ -46,11 +46,14 @@ impl Homes {
     pub(in crate::shard) fn journal(&mut self, index: u32, number: u64, journal: &mut Journal) -> u32 {
         let home = &mut self.homes[index as usize];
         home.journaled = number;
-        if home.patterns_of != journal.changes() {
+        if !journal.knows(home.patterns) {
+            if journal.begins_anew() {
+                (0..self.homes.bound()).filter_map(|place| Some(self.homes.get_mut(place)?.patterns = 0)).count();
+            }
+            let home = &mut self.homes[index as usize];
             home.patterns = journal.set_of(self.names.text(home.name));
-            home.patterns_of = journal.changes();
         }
-        home.patterns
+        self.homes[index as usize].patterns
     }
 
     /// Returns the newest message of the topic at a place, if that matches a pattern and its number in the journal is behind one and up to
