@@ -588,8 +588,7 @@ impl Driver for Ring {
     }
 
     fn finish_sending(&mut self, slot: Slot) {
-        // The kernel does a shutdown in a worker thread, later, and finds the socket by its slot then: until it is
-        // done the slot must not be closed, or the shutdown could hit the next connection in it.
+        // The kernel does a shutdown later, in a thread, and finds the socket by its slot then: until that is done the slot is not closed.
         self.finishing[slot as usize] = FINISHING;
         let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
         self.push(&entry.user_data(Token::new(Operation::Finish, 0, slot).raw()));

@@ -25,6 +25,9 @@ use crate::mesh::packet::PREFIX_BYTES_MAX;
 use crate::mesh::{Asker, Links, Packet, Shards, Start};
 use crate::reach::{Mark, reach};
 
+/// Most bytes of what a subscription says to a home: that it joins, that it wants to hear of what was before, and where it starts; a topic each.
+const SUBSCRIBE_BYTES_MAX: usize = 1024;
+
 /// Answers of one lane that a home may owe a shard at once. More would let a full ring grow a queue without bound.
 pub(super) const ASKED_MAX: u32 = 4096;
 
@@ -240,7 +243,7 @@ impl Crossings {
     /// Says whether a subscription can be asked for at a home, which takes two packets; where it has to wait if not.
     pub(super) fn may_subscribe(&self, home: usize) -> Result<(), Way> {
         let bulk = Way::to(home, Lane::Bulk);
-        let bytes = 3 * PREFIX_BYTES_MAX;
+        let bytes = SUBSCRIBE_BYTES_MAX;
         // One queue is enough to wait in: that of the lane that its last packet takes.
         let joins = self.all[home].asked[Lane::Short.answers()] < ASKED_MAX;
         if joins && self.has_room(bulk, bytes, 1) { Ok(()) } else { Err(bulk) }

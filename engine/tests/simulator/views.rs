@@ -518,12 +518,30 @@ fn what_readers_have_is_what_topics_say() {
     if first > 0 {
         return; // Other worlds reach other places.
     }
-    marks.reached(&[
-        Mark::Leapt,
-        Mark::LeapShared,
-        Mark::ReplacedLeft,
-        Mark::DeletionForgotten,
-        Mark::HeldBack,
-        Mark::QueueCut,
-    ]);
+    marks.reached(&[Mark::Leapt, Mark::ReplacedLeft, Mark::DeletionForgotten, Mark::HeldBack, Mark::QueueCut]);
+}
+
+/// Two who have the same, and want a change a second, are sent one change in place of many, made once for both.
+#[test]
+fn who_leaps_alike_shares() {
+    let marks = Watched::begin();
+    let terms = Terms { mode: Some(Mode::Merge), ..Terms::default() };
+    let rules = Rules::new(vec![Rule { pattern: "m".into(), terms }]).unwrap();
+    let mut stage = Stage::new(1, &Limits { rules, ..Limits::default() });
+    let view = View { delta: true, every: Some(1000), ..View::default() };
+    let mut rng = Rng::new(1);
+    assert!(stage.publish("m", r#"{"a":0,"b":"a longer text that never changes"}"#));
+    let mut readers = [(); 2].map(|()| Reader::open(&mut stage, &mut rng, "m", view.clone()));
+    for n in 1..5 {
+        stage.pass_ms(100);
+        assert!(stage.publish("m", &format!(r#"{{"a":{n}}}"#)));
+    }
+    stage.pass_ms(3000);
+    for reader in &mut readers {
+        reader.read(&mut stage, usize::MAX);
+        assert_eq!(reader.table[""], r#"{"a":4,"b":"a longer text that never changes"}"#);
+        assert!(reader.heads.iter().any(|head| head.ends_with("op=merge")), "{:?}", reader.heads);
+        assert!(reader.seen.len() < 5, "{:?}", reader.seen);
+    }
+    marks.reached(&[Mark::LeapShared]);
 }

@@ -66,8 +66,8 @@ pub(in crate::shard) struct Reading {
     pub(in crate::shard) subscribed: bool,
     /// What of them it wants; it uses it until it is cleared.
     pub(in crate::shard) view: u32,
-    /// How fast.
-    pub(in crate::shard) pace: Pace,
+    /// How fast: milliseconds of a batch, bytes a second, messages that wait; 0: it does not say.
+    speeds: [u32; 3],
 }
 
 impl Reading {
@@ -86,8 +86,15 @@ impl Reading {
             step: 0,
             subscribed: false,
             view,
-            pace,
+            speeds: [pace.batch_ms, pace.rate, pace.queue].map(Option::unwrap_or_default),
         }
+    }
+
+    /// Returns how fast it wants its messages.
+    #[must_use]
+    pub(in crate::shard) fn pace(&self) -> Pace {
+        let [batch_ms, rate, queue] = self.speeds.map(|speed| Some(speed).filter(|speed| *speed > 0));
+        Pace { batch_ms, rate, queue }
     }
 
     /// Returns the memory that it holds, in bytes.

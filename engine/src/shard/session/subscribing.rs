@@ -180,7 +180,7 @@ impl Shard {
     pub(in crate::shard) fn subscribe_step<D: Driver>(&mut self, driver: &mut D, slot: Slot) {
         let mut plan = std::mem::take(&mut self.scratch.plan);
         while let Some(reading) = self.reading_if_any(slot) {
-            let (span, order, view, pace) = (reading.plan.span(), reading.step, reading.view, reading.pace);
+            let (span, order, view, pace) = (reading.plan.span(), reading.step, reading.view, reading.pace());
             plan.clear();
             plan.extend_from_slice(driver.memory().bytes(span.part(0, span.len.min(plan::RECORD_BYTES_MAX))));
             let Some(step) = plan::first(&plan) else {

@@ -18,6 +18,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::reach::{Mark, reach};
 use crate::shard::Shard;
 use crate::shard::slot::sender::News;
+use crate::shard::slot::slots::Meter;
 use crate::shard::topic::topics::{AWAY, BEHIND, FALLEN};
 
 /// A second's worth is sent in so many pieces.
@@ -29,18 +30,6 @@ const WAIT_MS_MAX: u64 = 10_000;
 /// Subscriptions that are looked at for how a connection is doing, and what each look takes, in nanoseconds.
 const LOOKS_MAX: usize = 1024;
 const LOOK_NS: u64 = 50;
-
-/// How fast one connection is.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::shard) struct Meter {
-    generation: u16,
-    /// Bytes a second.
-    pub(in crate::shard) bandwidth: u32,
-    /// When more may be sent, in milliseconds.
-    due_ms: u64,
-    /// The time for which it stands among those that wait for theirs.
-    waits_for: u64,
-}
 
 impl Shard {
     /// Gives a connection so many bytes a second; 0: as many as there are. What its grant allows is the most.

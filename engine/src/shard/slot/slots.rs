@@ -6,8 +6,19 @@ use crate::io::driver::Slot;
 use crate::shard::carrier::Carrier;
 use crate::shard::memory::slab::Slab;
 use crate::shard::slot::connection::{Active, Connection, Life, Waiting};
-use crate::shard::slot::meter::Meter;
 use crate::shard::topic::topics::NONE;
+
+/// How fast one connection is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Meter {
+    pub(in crate::shard) generation: u16,
+    /// Bytes a second.
+    pub(in crate::shard) bandwidth: u32,
+    /// When more may be sent, in milliseconds.
+    pub(in crate::shard) due_ms: u64,
+    /// The time for which it stands among those that wait for theirs.
+    pub(in crate::shard) waits_for: u64,
+}
 
 /// The connections.
 #[derive(Debug)]
