@@ -8,6 +8,7 @@ import './with_origins.js';
 import './with_refusals.js';
 import './with_tls.js';
 import './with_transports.js';
+import './with_views.js';
 import { run } from './scene.js';
 
 run('all');
