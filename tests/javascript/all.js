@@ -3,6 +3,7 @@ import './with_assets.js';
 import './with_client.js';
 import './with_dashboard.js';
 import './with_demo.js';
+import './with_demos.js';
 import './with_npm.js';
 import './with_origins.js';
 import './with_refusals.js';
