@@ -6,12 +6,23 @@ export type Transport = 'websocket' | 'sse' | 'stream' | 'long-poll' | 'poll';
 /** One message of a topic. */
 export interface Message {
   readonly topic: string;
+  /** The pattern that it was read by, if it was one. */
+  readonly of?: string;
   /** Names the message; `since: cursor` goes on behind it. Opaque: compare for equality only. */
   readonly cursor: string;
   /** The name it was published with, if any. */
   readonly event?: string;
+  /** Of which key of its topic it is the value, if the topic has keys. */
+  readonly key?: string;
+  /**
+   * `put`: `data` is all of it. `merge`: it was told as what changed (`delta`); `data` is all of it, `changes` what changed. `delete`: the
+   * key has no value any more; without a key, no key has.
+   */
+  readonly op: 'put' | 'merge' | 'delete';
   /** Text if the payload is valid UTF-8, whatever it was published as; bytes otherwise. */
   readonly data: string | Uint8Array;
+  /** With `op` `merge`: a JSON merge patch (RFC 7396), which is in `data` already. */
+  readonly changes?: { readonly [member: string]: unknown };
 }
 
 /** Messages that were not delivered. What follows are the messages after `to`. */
@@ -33,6 +44,7 @@ export interface Refused {
   readonly retryMs?: number;
 }
 
+/** What a subscriber wants to see, how often, and where it starts. */
 export interface SubscribeOptions {
   /** Default `latest`: the newest message, if there is one, then what comes. */
   since?: Since;
@@ -40,13 +52,69 @@ export interface SubscribeOptions {
   conflate?: boolean;
   /** At most one message in so many whole milliseconds, the newest. Of the topic: the newest subscription that is left decides. */
   every?: number;
+  /** Of each record these members only; `a.b` inside of others. A list, or one text with commas. */
+  fields?: string | readonly string[];
+  /** Only messages that this condition (a message selector of JMS) is true of: `bid > 1.08 AND name LIKE 'EUR%'`. */
+  where?: string;
+  /** Only what changed travels; the client makes whole values of it. Of the topic, as `conflate` is. */
+  delta?: boolean;
+  /** All that comes in so many whole milliseconds travels together. Of the topic, as `conflate` is. */
+  batch?: number;
+  /** At most so many bytes a second. Of the topic, as `conflate` is. */
+  rate?: number;
+  /** So many messages wait for this client at most. Of the topic, as `conflate` is. */
+  queue?: number;
   /** Hears of the gaps of this subscription; all gaps come as the client's `gap` event, too. */
   onGap?: (gap: Gap) => void;
+  /**
+   * Of a topic with values: all that there was when it began has been handed out. Once, and again behind each gap that is not `conflated`.
+   * Of another topic it may never be told.
+   */
+  onSnapshotEnd?: (cursor: string | undefined) => void;
+}
+
+export interface PublishOptions {
+  event?: string;
+  /** Of which key this is the value. */
+  key?: string;
+  /** What it does to the value. Default as the rule of the topic says. A `delete` needs no payload: publish `undefined`. */
+  op?: 'put' | 'merge' | 'delete';
+}
+
+/** The values of a topic by their keys, kept as they are. Values are what JSON says; text and bytes that are no JSON as they are. */
+export interface Table<Row = any> extends Iterable<[string, Row]> {
+  readonly topic: string;
+  readonly size: number;
+  /** All that there was is in it; not between a gap and all that follows it. */
+  readonly isReady: boolean;
+  get(key: string): Row | undefined;
+  has(key: string): boolean;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<Row>;
+  entries(): IterableIterator<[string, Row]>;
+  forEach(then: (value: Row, key: string, table: Table<Row>) => void): void;
+  /** A value is new, another one (then `old` is what it was), or gone (`undefined`). */
+  on(type: 'change', listener: (key: string, value: Row | undefined, old: Row | undefined) => void): () => void;
+  on(type: 'ready', listener: () => void): () => void;
+  close(): void;
+}
+
+/** How the engine sees a connection. An engine may tell more than this one does. */
+export interface ConnectionStat {
+  /** Bytes that wait for it at the engine, besides what the kernel has. */
+  readonly waiting: number;
+  /** Messages that wait for it. */
+  readonly messages: number;
+  /** 1: its socket is full. */
+  readonly blocked: number;
+  /** Bytes a second that it may take; 0 is no limit. */
+  readonly bandwidth: number;
+  readonly [name: string]: number;
 }
 
 export interface Subscription {
   readonly topic: string;
-  /** The last message delivered, if there was one. */
+  /** The last message delivered, if there was one; of a pattern its places, which are a `since`, too. */
   readonly cursor: string | undefined;
   unsubscribe(): void;
 }
@@ -104,6 +172,8 @@ export interface ConnectOptions {
    * is it. Default [500, 30000].
    */
   backoffMs?: [number, number];
+  /** Bytes a second that a connection may take; 0, the default, is no limit. */
+  bandwidth?: number;
   /** Pause between polls. Default 2000. */
   pollMs?: number;
   /** How long a long poll waits, in seconds, 1 to 120. Default 25. */
@@ -126,7 +196,13 @@ export interface Client {
   readonly state: StateEvent['state'];
   /** The transport in use while `state` is `open`. */
   readonly transport: Transport | 'tab' | undefined;
-  /** @throws TypeError at once if an argument makes no sense. What the engine refuses is an `error` event. */
+  /**
+   * Reads a topic, or all topics that match a pattern: `prices/+`, `chat/#`.
+   *
+   * Another view (`fields`, `where`) of a topic that is read already travels over a connection of its own; eight views of a topic are the most.
+   *
+   * @throws TypeError at once if an argument makes no sense. What the engine refuses is an `error` event.
+   */
   subscribe(topic: string, onMessage: (message: Message, subscription: Subscription) => void): Subscription;
   subscribe(
     topic: string,
@@ -139,12 +215,22 @@ export interface Client {
    */
   messages(topic: string, options?: SubscribeOptions): AsyncIterableIterator<Message>;
   /**
+   * The values of a topic with keys, of one record (its key is `''`), or of all topics of a pattern (their names are the keys), kept right over reconnects and gaps.
+   *
+   * @throws as `subscribe` does.
+   */
+  table<Row = any>(topic: string, options?: SubscribeOptions): Table<Row>;
+  /**
    * Publishes text, bytes, or anything else as JSON. Halves of surrogate pairs become U+FFFD. Waits for a connection if there is none,
    * and for the next one if it has certainly not been sent. Resolves with the cursor, or with null if the message travelled in a batch
    * over HTTP. Rejects with `isSent` if it is not known whether it was published: to try again may publish it twice.
    * With the option `producer` that is so only if the engine has forgotten the client (it was restarted, or was out of reach for long), or the client is closed.
    */
-  publish(topic: string, data: unknown, options?: { event?: string }): Promise<string | null>;
+  publish(topic: string, data: unknown, options?: PublishOptions): Promise<string | null>;
+  /** Changes how many bytes a second each connection of this client may take from now on; 0 is no limit. */
+  setBandwidth(bandwidth: number): Promise<void>;
+  /** Over a WebSocket. Rejects where nobody can say. */
+  stat(): Promise<ConnectionStat>;
   on(type: 'gap', listener: (gap: Gap) => void): () => void;
   /** In the tab that has the connection. What ends a WebSocket is the `error` of a `state` event. */
   on(type: 'refused', listener: (refused: Refused) => void): () => void;

@@ -15,11 +15,18 @@ const BATCH_BYTES_MAX = 256 * 1024; // until the engine says that it is too much
 const GATHER_MS = 10; // topics subscribed to within this time travel in one request
 const DAY_MS = 86_400_000;
 const TIMER_MS_MAX = 2 ** 31 - 1; // setTimeout takes more for nothing at all
-const EVERY_MS_MAX = 2 ** 32 - 1;
+const NUMBER_MAX = 2 ** 32 - 1;
 const AT_ONCE = 8; // requests that find out which topics are refused
 const POLICY = 1008; // closes a WebSocket whose token has expired, or was revoked
 const KNOWN_MS = 600_000; // for so long the engine knows who numbers messages, whatever it is told; in fact for a little longer
 const REFUSED_MS = 30_000; // before a topic that was refused is asked for again
+const PATTERNS_MAX = 4; // of one HTTP request
+const SEEN_MAX = 65_536; // topics of a pattern, of which it is known how far each was read
+const VIEWS_MAX = 8; // of one topic: each but the first takes a connection of its own
+const WHOLE_CHARS = 32_768; // An answer of a poll that is shorter holds all there is: engines end one at twice as much.
+// What a subscription may say besides where it starts: what it wants to see, of which a connection has one for each topic; and how.
+const VIEW = ['fields', 'where'];
+const MANNER = ['delta', 'conflate', 'every', 'batch', 'rate', 'queue'];
 
 const spread = (ms) => ms * (1 + Math.random() / 4); // not all clients at once
 /** How long to wait: as the engine says, which alone knows when there is room, or `ms`; what was only assumed shortens nothing. */
@@ -27,14 +34,18 @@ const patience = ({ retryMs, isAssumed }, ms) => (retryMs === undefined ? ms : M
 const utf8 = new TextEncoder();
 const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 const fromBase64 = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-const isCursor = (text) => /^[0-9a-f]{8}-(0|[1-9]\d{0,18})$/.test(text);
+const isCursor = (text) => /^([0-9a-f]{8}-(0|[1-9]\d{0,18})|~\S+)$/.test(text);
 const isLive = (since) => since === 'live' || since === '-0';
 // Before the first message of a topic, an epoch means nothing yet: whoever stands there has missed nothing.
-const isNowhere = (cursor) => cursor?.endsWith('-0');
+const isNowhere = (cursor) => /^[^~].*-0$/.test(cursor);
+const isPattern = (topic) => /(^|\/)[+#](\/|$)/.test(topic);
 const startOf = ({ cursor, since }) => (isNowhere(cursor) ? '00000000-0' : cursor ?? since);
 const isFull = ({ status }) => status === 503 || status === 429;
 const PASSES = ['full', 'rate', 'unavailable', 'draining']; // What was refused so may be taken a little later.
 const newName = (prefix) => `${prefix}${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+/** All that a subscription says besides its topic and where it starts. */
+const wordsOf = (channel) => Object.fromEntries([...VIEW, ...MANNER].filter((name) => channel[name]).map((name) => [name, channel[name]]));
+const isRecord = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
 // The request is wrong, and will be: not what comes from being late, early or too many.
 const isRefusal = ({ status }) => status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 // What is no text, half of a pair, becomes U+FFFD, as `fetch` and a WebSocket would have it, on whatever way it travels.
@@ -54,6 +65,27 @@ const sleep = (ms, signal) => new Promise((resolve) => {
 // What Node says of a request that never left: no connection came about. A browser does not say.
 const UNSENT = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'];
 const isUnsent = ({ cause }) => UNSENT.includes(cause?.code);
+
+/** What the places of a pattern are after a message that names one of them, as `part.place`. */
+function placed(places, at) {
+  if (!places?.startsWith('~')) return places; // A word stands for them.
+  const begin = places.indexOf('-') + 1;
+  const parts = places.slice(begin).split('.');
+  const [part, place] = at.split('.');
+  parts[part] = place;
+  return places.slice(0, begin) + parts.join('.');
+}
+
+/** What a value is after a merge patch (RFC 7396). What is not changed is shared, and no name of a member means anything here. */
+function merged(value, patch) {
+  if (!isRecord(patch)) return patch;
+  const members = new Map(isRecord(value) ? Object.entries(value) : []);
+  for (const [name, change] of Object.entries(patch)) {
+    if (change === null) members.delete(name);
+    else members.set(name, merged(members.get(name), change));
+  }
+  return Object.fromEntries(members);
+}
 
 function join(parts) {
   const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
@@ -89,17 +121,23 @@ async function refusal(answer) {
   const isAssumed = isFull(answer) && !after || undefined; // when to come back: nobody has said it
   // The sender's clock counts, where it can be read. Nobody means years.
   const retryMs = /^\d+$/.test(after) ? after * 1000 : Date.parse(after) - (Date.parse(headers.get('Date')) || Date.now());
-  const codes = { 400: /topic/.test(error) ? 'bad-topic' : 'bad-command', 401: 'unauthorized', 403: 'forbidden', 409: 'out-of-order', 413: 'too-large', 429: 'rate', 503: 'full' };
+  const isRecords = /^(line \d+: )?(this topic|a message of this topic)/.test(error);
+  const isTopics = /topic/.test(error) && !/^(fields|where)/.test(error);
+  const codes = { 400: isRecords ? 'bad-record' : isTopics ? 'bad-topic' : 'bad-command', 401: 'unauthorized', 403: 'forbidden', 409: 'out-of-order', 413: 'too-large', 429: 'rate', 503: 'full', 507: 'full' };
   return new CorecastError(error ?? (text.slice(0, 200) || `HTTP status ${status}`), {
     status, code: error && codes[status], published, expected, retryMs: isFull(answer) ? Math.min(Math.max(retryMs || 0, 1000), DAY_MS) : undefined, isAssumed,
   });
 }
 
-/** Makes a message, or `{ topic, cursor, gap }`, of an object of the engine's; an event stream tells a gap without its wrapping. */
-function decode({ gap, ...item }) {
-  const { topic, cursor, event, data, encoding } = item;
-  if (gap || data === undefined) return { topic: (gap ?? item).topic, cursor: (gap ?? item).to, gap: gap ?? item };
-  return { topic, cursor, event, data: encoding ? fromBase64(data) : data };
+/** Makes a message, `{ topic, cursor, gap }` or `{ topic, cursor, isEnd }`, of an object of the engine's; an event stream tells the last two without their wrapping. */
+function decode({ gap, snapshot_end: end, ...item }) {
+  const { topic, cursor, event, key, op = 'put', data, encoding, of, at } = item;
+  if (end || (data === undefined && cursor && op === 'put')) return { topic: (end ?? item).topic, cursor: (end ?? item).cursor, isEnd: true };
+  if (gap || item.to) {
+    const { of: pattern, at: place, ...told } = gap ?? item;
+    return { topic: told.topic, cursor: told.to, gap: told, of: pattern, at: place };
+  }
+  return { topic, cursor, event, key, op, data: encoding ? fromBase64(data) : data ?? '', of, at };
 }
 
 /** Says the name of each option that is there and is no function. */
@@ -107,13 +145,22 @@ function checkFunctions(options, ...names) {
   for (const name of names) if (options[name] !== undefined && typeof options[name] !== 'function') throw new TypeError(`${name} is not a function`);
 }
 
+/** Adds a listener; returns what takes it away. */
+function listen(listeners, type, listener) {
+  if (!Object.hasOwn(listeners, type)) throw new TypeError(`not an event: ${String(type)}; there are ${Object.keys(listeners).join(', ')}`);
+  if (typeof listener !== 'function') throw new TypeError('on(type, listener) needs a function that hears of it');
+  listeners[type].add(listener);
+  return () => listeners[type].delete(listener);
+}
+
 function checkOptions(options, what) {
   if (options !== undefined && (options === null || typeof options !== 'object')) throw new TypeError(`${what}: its options are no object: ${options}`);
 }
 
-function checkTopic(topic) {
+function checkTopic(topic, orPattern) {
   const bytes = typeof topic === 'string' ? utf8.encode(topic).length : 0;
-  if (!bytes || bytes > 255 || /[\p{Cc}\p{Surrogate}+#*]/u.test(topic) || /(^|\/)\.{0,2}(\/|$)/.test(topic)) {
+  const plain = orPattern && bytes ? topic.replace(/(^|\/)\+(?=\/|$)/g, '$1x').replace(/(^|\/)#$/, '$1x') : topic;
+  if (!bytes || bytes > 255 || /[\p{Cc}\p{Surrogate}+#*]/u.test(plain) || /(^|\/)\.{0,2}(\/|$)/.test(topic)) {
     throw new TypeError(`not a topic: ${JSON.stringify(topic)}`);
   }
 }
@@ -121,14 +168,19 @@ function checkTopic(topic) {
 // ---- Reading: topics, each with its cursor and its subscriptions.
 
 function newReading(core) {
-  // topic -> { topic, since, conflate, every, cursor, subs, accepted, refused, why, isWrong }; accepted and refused: on which link
+  // topic -> { topic, since, what VIEW and MANNER name, cursor, subs, values, held, accepted, refused, why, isWrong }; accepted and refused: on which link;
+  // values: of changes, what there is of each key; held: what comes while these are fetched
   const channels = new Map();
 
   /** Moves a channel to where it starts, or to where an empty answer ended. */
   function moveTo(channel, cursor) {
-    if (!isCursor(cursor) || !isNewer(cursor, channel.cursor)) return;
+    const { isOfMany } = channel;
+    if (isOfMany ? !cursor || cursor === channel.cursor : !isCursor(cursor) || !isNewer(cursor, channel.cursor)) return;
     channel.cursor = cursor;
-    for (const sub of channel.subs) sub.onStart?.(cursor);
+    for (const sub of channel.subs) {
+      if (isOfMany) sub.cursor = cursor;
+      sub.onStart?.(cursor);
+    }
   }
 
   function accept(channel, link) {
@@ -144,28 +196,90 @@ function newReading(core) {
     for (const tell of new Set(news.map(({ onError }) => onError ?? core.fault))) tell(new CorecastError(error.message, { ...error, topic }));
   }
 
-  /** Of a topic, the options of the newest subscription hold. */
+  /** Of a topic, the manner of the newest subscription holds. */
   function agree(channel) {
-    const { conflate, every } = [...channel.subs].at(-1);
-    const isChange = channel.conflate !== conflate || channel.every !== every;
-    return Object.assign(channel, { conflate, every }) && isChange;
+    const { manner } = [...channel.subs].at(-1);
+    const isChange = MANNER.some((name) => channel[name] !== manner[name]);
+    return Object.assign(channel, manner) && isChange;
   }
 
-  /** Hands out a message or a gap, if it is news. */
+  /** Makes a whole of a change, and keeps wholes for the changes to come; says false to a change of what is not known. */
+  function complete({ delta, values }, item) {
+    const { gap, key = '', op, data, cursor, changes } = item;
+    if (gap ? gap.reason !== 'conflated' : op === 'delete' && item.key === undefined) values.clear();
+    if (gap || changes) return true; // The tab that leads has done it.
+    if (op === 'delete') return values.delete(key) || true;
+    if (op !== 'merge') return delta ? values.set(key, { cursor, data }) : true;
+    const known = values.get(key);
+    if (typeof known?.data !== 'string') return false;
+    // What was fetched may be newer than a change that comes behind it.
+    if (!isNewer(cursor, known.cursor)) return Object.assign(item, { op: 'put', data: known.data });
+    item.changes = JSON.parse(data);
+    known.value = merged(known.value ?? JSON.parse(known.data), item.changes);
+    known.cursor = cursor;
+    return Object.assign(item, { data: known.data = JSON.stringify(known.value) });
+  }
+
+  /** Says whether a topic may be read in a view here: a connection has one view of each. */
+  function shows(topic, view) {
+    const known = channels.get(topic);
+    return !known || VIEW.every((name) => (known[name] || undefined) === (view[name] || undefined));
+  }
+
+  /** Hands out a message, a gap or an end, if it is news. */
   function take(item) {
-    const { topic, cursor, gap } = item;
-    const channel = channels.get(topic);
-    if (!channel || !isNewer(cursor, channel.cursor)) return;
-    channel.cursor = cursor;
+    const { topic, cursor, gap, isEnd, of = topic } = item;
+    const channel = channels.get(of);
+    if (channel?.isOfMany) return void takeOfMany(channel, item);
+    if (channel?.held) return void channel.held.push(item);
+    // All that was there comes again behind a gap, of a topic with values from their beginning.
+    if (gap && gap.reason !== 'conflated' && gap.from === channel?.cursor) item.isAnew = true;
+    if (!channel || !(isEnd || item.isAnew || isNewer(cursor, channel.cursor))) return;
+    if (!isEnd && !complete(channel, item)) return void fetchValues(channel, item);
+    if (!isEnd || (cursor && isNewer(cursor, channel.cursor))) channel.cursor = cursor;
     core.useful();
     if (gap?.count === 0 && isNowhere(gap.from)) return; // Nothing was read, and nothing is lost.
     for (const sub of [...channel.subs]) sub.take(item);
     if (gap) core.emit('gap', gap);
   }
 
+  /** The same of a pattern, which has places instead of a cursor. A tab is told them as they are. */
+  function takeOfMany(channel, item) {
+    const { gap, isEnd, cursor, at, places = isEnd ? cursor : undefined } = item;
+    channel.cursor = places ?? (at ? placed(channel.cursor, at) : channel.cursor);
+    core.useful();
+    for (const sub of [...channel.subs]) sub.take(item);
+    if (gap) core.emit('gap', gap);
+  }
+
+  /** Fetches what a change is of, as who starts from a cursor of his own does not have it. What comes meanwhile waits. */
+  async function fetchValues(channel, first) {
+    const held = channel.held = [first];
+    const { topic, values } = channel;
+    const isKnown = (key = '') => typeof values.get(key)?.data === 'string';
+    let failures = 0;
+    for (let since = 'latest'; since && channels.get(topic) === channel && !core.isClosed;) {
+      try {
+        const { items, cursors, isAll } = await core.poll([{ ...wordsOf(channel), topic, since }]);
+        for (const { key = '', op, data, cursor } of items) if (op === 'put' && !isKnown(key)) values.set(key, { cursor, data });
+        since = isAll || !isNewer(first.cursor, cursors[0]) ? undefined : cursors[0];
+        failures = 0;
+      } catch (error) {
+        if (isRefusal(error)) break; // The subscription is told that, too.
+        await sleep(patience(error, spread(core.pause(failures += 1))), core.signal);
+      }
+    }
+    channel.held = undefined;
+    // A key that is nowhere has been deleted meanwhile, and that is told next.
+    if (!isKnown(first.key)) channel.cursor = held.shift().cursor;
+    if (!isKnown(first.key) && first.key === undefined) core.fault(new CorecastError('a change of what is not known is left out', { topic }));
+    held.forEach(take);
+  }
+
   /** Gives a subscription to a topic that is read already the past it wants. What comes meanwhile waits. */
   async function catchUp(channel, sub, start) {
     const held = [];
+    let isTable = false;
     const goal = channel.cursor; // What comes behind it is held.
     const meets = (cursor) => [goal, held[0]?.cursor].some((known) => known && !isNewer(known, cursor));
     const { take: takeNow } = sub;
@@ -173,10 +287,12 @@ function newReading(core) {
     let failures = 0;
     for (let since = start; since && channel.subs.has(sub) && !core.isClosed;) {
       try {
-        const { items, cursors } = await core.poll([{ topic: sub.topic, since }]);
+        const { items, cursors, isAll } = await core.poll([{ ...wordsOf(channel), topic: sub.topic, since }]);
         items.forEach(takeNow);
+        isTable ||= items.some(({ key }) => key !== undefined); // Its newest are many.
         // An answer may be a part. The last meets what is held, or is empty, which on a busy topic none ever is.
-        since = items.length && start !== 'latest' && !meets(cursors[0]) ? cursors[0] : undefined;
+        const isDone = isTable || channel.isOfMany ? isAll || (isTable && meets(cursors[0])) : start === 'latest' || meets(cursors[0]);
+        since = items.length && !isDone ? cursors[0] : undefined;
         failures = 0;
       } catch (error) {
         if (isRefusal(error)) {
@@ -187,35 +303,58 @@ function newReading(core) {
       }
     }
     sub.take = takeNow;
+    takeNow({ isEnd: true, cursor: sub.cursor ?? goal });
     held.forEach(takeNow);
   }
 
   function subscribe(topic, options, onMessage) {
     if (typeof options === 'function') return subscribe(topic, {}, options);
-    checkTopic(topic);
+    checkTopic(topic, true);
     checkOptions(options, 'subscribe');
     if (typeof onMessage !== 'function') {
       throw new TypeError('subscribe(topic, options, onMessage) needs a function that hears the messages; `for await` over messages(topic) does without');
     }
-    checkFunctions(options ?? {}, 'onGap', 'onStart', 'onError');
+    checkFunctions(options ?? {}, 'onGap', 'onSnapshotEnd', 'onStart', 'onError');
     if (core.isClosed) throw new CorecastError('the client is closed');
-    const { conflate = false, every = 0, onGap, onStart, onError } = options ?? {};
+    const { fields, where, onGap, onSnapshotEnd, onStart, onError } = options ?? {};
     const since = String(options?.since ?? 'latest');
     if (!isCursor(since) && !/^(latest|live|earliest|-\d{1,9})$/.test(since)) throw new TypeError(`not a start: ${since}`);
-    if (!(every >= 0) || every % 1) throw new TypeError(`not whole milliseconds: ${every}`);
+    const view = { fields: Array.isArray(fields) ? fields.join() : fields, where };
+    for (const name of VIEW) if (!['undefined', 'string'].includes(typeof view[name])) throw new TypeError(`${name} is no text: ${String(view[name])}`);
+    const manner = { delta: Boolean(options?.delta), conflate: Boolean(options?.conflate) };
+    for (const name of MANNER.slice(2)) {
+      const number = options?.[name] ?? 0;
+      if (!(number >= 0) || number % 1) throw new TypeError(`${name} is not a whole number: ${number}`);
+      manner[name] = Math.min(number, NUMBER_MAX);
+    }
     const known = channels.get(topic);
+    if (!shows(topic, view)) return core.beside(topic, view).subscribe(topic, options, onMessage);
+    const isOfMany = isPattern(topic);
+    const seen = new Map(); // of a pattern: topic -> cursor
+    /** Says whether a message or a gap of a pattern is news. */
+    const isNews = ({ topic: its, cursor }) => {
+      if (its === topic) return true; // It is about all of them.
+      if (!isNewer(cursor, seen.get(its))) return false;
+      if (seen.size >= SEEN_MAX) seen.clear();
+      return seen.set(its, cursor);
+    };
+    let isToldEnd = false; // Of what there was when it began, or behind the last gap.
     const sub = {
       topic,
       cursor: isCursor(since) ? since : undefined,
-      conflate: Boolean(conflate),
-      every: Math.min(every, EVERY_MS_MAX),
+      manner,
       onStart,
       onError,
       take(item) {
-        if (core.isClosed || !channel.subs.has(sub) || !isNewer(item.cursor, sub.cursor)) return;
-        sub.cursor = item.cursor;
+        const { cursor, gap, isEnd } = item;
+        if (core.isClosed || !channel.subs.has(sub)) return;
+        if (isEnd ? isToldEnd : isOfMany ? !isNews(item) : !item.isAnew && !isNewer(cursor, sub.cursor)) return;
+        if (isOfMany) sub.cursor = channel.cursor;
+        else if (!isEnd) sub.cursor = cursor;
+        if (isEnd || (gap && gap.reason !== 'conflated')) isToldEnd = isEnd;
         try {
-          if (item.gap) onGap?.(item.gap);
+          if (isEnd) onSnapshotEnd?.(cursor);
+          else if (gap) onGap?.(gap);
           else onMessage(item, sub);
         } catch (error) {
           core.fault(error);
@@ -226,18 +365,19 @@ function newReading(core) {
         if (!channel.subs.size) channels.delete(topic);
         else if (!agree(channel)) return;
         core.link?.change(channel);
+        if (!channels.size) core.idle();
       },
     };
-    const channel = known ?? { topic, since, cursor: sub.cursor, subs: new Set() };
+    const channel = known ?? { topic, ...view, since, cursor: sub.cursor, subs: new Set(), values: new Map(), isOfMany };
     channel.subs.add(sub);
     channels.set(topic, channel);
     if (agree(channel) || !known || known.refused) core.link?.change(channel);
     if (known && isLive(since)) {
       sub.cursor = channel.cursor;
       if (sub.cursor) onStart?.(sub.cursor);
-    } else if (known && since !== channel.cursor) {
-      catchUp(channel, sub, since);
     }
+    if (known && (isLive(since) || since === channel.cursor)) queueMicrotask(() => sub.take({ isEnd: true, cursor: sub.cursor }));
+    else if (known) catchUp(channel, sub, since);
     return sub;
   }
 
@@ -248,8 +388,8 @@ function newReading(core) {
     let sub;
     let queue;
     const read = () => {
-      sub = subscribe(topic, { ...options, since }, (message) => {
-        since = message.cursor;
+      sub = subscribe(topic, { ...options, since }, (message, self) => {
+        since = self.cursor;
         queue.enqueue(message);
         if (queue.desiredSize <= 0) sub = sub.unsubscribe();
       });
@@ -275,13 +415,78 @@ function newReading(core) {
     };
   }
 
-  return { channels, moveTo, take, accept, refuse, subscribe, messages };
+  /** The values of a topic by their keys, or of a pattern by their topics, as they are: what the newest of each says, over all connections and gaps. */
+  function table(topic, options) {
+    checkOptions(options, 'table');
+    const rows = new Map();
+    let stale = new Set(); // keys that were there before a gap, until they come again
+    const hears = { change: new Set(), ready: new Set() };
+    const tell = (type, ...words) => {
+      for (const listener of [...hears[type]]) {
+        try {
+          listener(...words);
+        } catch (error) {
+          core.fault(error);
+        }
+      }
+    };
+    const drop = (key) => {
+      const old = rows.get(key);
+      if (rows.delete(key)) tell('change', key, undefined, old);
+    };
+    const isOfMany = isPattern(topic);
+    const take = ({ topic: its, key = isOfMany ? its : undefined, op, data }) => {
+      if (op === 'delete') return (key === undefined ? [...rows.keys()] : [key]).forEach(drop);
+      let value = data;
+      try {
+        if (typeof data === 'string') value = JSON.parse(data);
+      } catch {
+        // It is text, then.
+      }
+      const name = key ?? ''; // of a topic that is one record
+      const old = rows.get(name);
+      stale.delete(name);
+      rows.set(name, value);
+      return tell('change', name, value, old);
+    };
+    const sub = subscribe(topic, {
+      ...options,
+      onGap(gap) {
+        if (gap.reason !== 'conflated' && !isOfMany) {
+          stale = new Set(rows.keys());
+          self.isReady = false;
+        }
+        options?.onGap?.(gap);
+      },
+      onSnapshotEnd(cursor) {
+        stale.forEach(drop);
+        stale.clear();
+        self.isReady = true;
+        tell('ready');
+        options?.onSnapshotEnd?.(cursor);
+      },
+    }, take);
+    const self = {
+      topic,
+      isReady: false,
+      get size() {
+        return rows.size;
+      },
+      forEach: (then) => rows.forEach((value, key) => then(value, key, self)),
+      on: (type, listener) => listen(hears, type, listener),
+      close: () => sub.unsubscribe(),
+    };
+    for (const name of ['get', 'has', 'keys', 'values', 'entries', Symbol.iterator]) self[name] = (key) => rows[name](key);
+    return self;
+  }
+
+  return { channels, shows, moveTo, take, accept, refuse, subscribe, messages, table };
 }
 
 // ---- Publishing: what waits for a connection, in its order.
 
 function newOutbox(core) {
-  const waiting = []; // { topic, data, event, resolve, reject, at, by, n, isSent }, by `at`; `by` and `n` once it is numbered
+  const waiting = []; // { topic, data, event, key, op, resolve, reject, at, by, n, isSent }, by `at`; `by` and `n` once it is numbered
   const producers = new Map(); // topic -> who numbers: { topic, name, last, heard, open, isOver }; open: its numbers without an answer
   const closing = new Set(); // of these, whose number was refused for good and who has others without an answer
   let newest = 0; // message
@@ -298,6 +503,10 @@ function newOutbox(core) {
     checkOptions(options, 'publish');
     const event = options?.event;
     if (event !== undefined && (typeof event !== 'string' || !/^[\x21-\x7e]{1,64}$/.test(event))) throw new TypeError(`not an event name: ${String(event)}`);
+    const { key, op } = options ?? {};
+    const length = typeof key === 'string' ? utf8.encode(key).length : 0;
+    if (key !== undefined && (!length || length > 255 || /[\p{Cc}\p{Surrogate}]/u.test(key))) throw new TypeError(`not a key: ${JSON.stringify(key)}`);
+    if (![undefined, 'put', 'merge', 'delete'].includes(op)) throw new TypeError(`not an op: ${String(op)}; there are put, merge, delete`);
     // As JSON, these would be `{}`, and nobody would know.
     const [late] = [globalThis.Blob, globalThis.Response, Promise].filter((Late) => Late && data instanceof Late);
     if (late) throw new TypeError(`not to be published: a ${late.name}; wait for what is in it first`);
@@ -305,6 +514,7 @@ function newOutbox(core) {
     if (data instanceof ArrayBuffer) payload = new Uint8Array(data);
     else if (ArrayBuffer.isView(data)) payload = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     else if (typeof data !== 'string') payload = JSON.stringify(data);
+    if (payload === undefined && op === 'delete') payload = '';
     if (payload === undefined) throw new TypeError('nothing to publish');
     if (typeof payload === 'string') payload = wellFormed(payload);
     if (core.isClosed) return Promise.reject(new CorecastError('the client is closed'));
@@ -313,7 +523,7 @@ function newOutbox(core) {
     const { producer, n } = options ?? {}; // of a tab that follows
     const by = producer && n ? { topic, name: producer, open: new Set(), isGiven: true } : undefined;
     return new Promise((resolve, reject) => {
-      waiting.push({ topic, data: payload, event, resolve, reject, at: newest += 1, by, n: by && n });
+      waiting.push({ topic, data: payload, event, key, op, resolve, reject, at: newest += 1, by, n: by && n });
       flush();
     }).then((cursor) => {
       core.useful();
@@ -388,8 +598,10 @@ function newOutbox(core) {
       settle(message);
       return !(isForgotten && message.isSent) && putBack(Object.assign(message, { by: undefined, n: undefined, isSent: false, sentAt: undefined }));
     }
+    // Who has as many keys as he may have is told so until some are deleted: no time mends it.
+    const isOver = status === 507 || (code === 'full' && error.message.startsWith('the topic has as many keys'));
     const isLost = error.isSent || (status === undefined && code === undefined) || (status >= 500 && status !== 503);
-    if (isLost || isFull(error) || PASSES.includes(code)) {
+    if (!isOver && (isLost || isFull(error) || PASSES.includes(code))) {
       message.isSent ||= isLost;
       return putBack(message);
     }
@@ -435,9 +647,9 @@ function newOutbox(core) {
     const most = plan.shift() ?? linesMax;
     for (let at; batch.length < most && (at = waiting.findIndex(mayGo)) >= 0;) {
       number(waiting[at]);
-      const { topic, data, event, by, n } = waiting[at];
+      const { topic, data, event, key, op, by, n } = waiting[at];
       const isText = typeof data === 'string';
-      const line = JSON.stringify({ topic, data: isText ? data : toBase64(data), event, encoding: isText ? undefined : 'base64', producer: by?.name, n });
+      const line = JSON.stringify({ topic, data: isText ? data : toBase64(data), event, key, op, encoding: isText ? undefined : 'base64', producer: by?.name, n });
       const bytes = utf8.encode(line).length + 1;
       if (batch.length && batch.bytes + bytes > bytesMax) break;
       batch.bytes += bytes;
@@ -458,8 +670,12 @@ function newOutbox(core) {
       return;
     }
     const batch = gather();
-    const [{ topic, data, event, by, n }, second] = batch;
-    const headers = { ...(event && { 'Corecast-Event': event }), ...(by && { 'Corecast-Producer': by.name, 'Corecast-Number': `${n}` }) };
+    const [{ topic, data, event, key, op, by, n }, second] = batch;
+    const headers = {};
+    if (event) headers['Corecast-Event'] = event;
+    if (key) headers['Corecast-Message-Key'] = encodeURIComponent(key);
+    if (op) headers['Corecast-Op'] = op;
+    if (by) Object.assign(headers, { 'Corecast-Producer': by.name, 'Corecast-Number': `${n}` });
     try {
       // Of one alone, the engine tells the cursor.
       const answer = await (second
@@ -488,7 +704,7 @@ function newOutbox(core) {
         batch.forEach(putBack);
         link.fail(error);
       } else {
-        if (!(status < 500 || status === 503) || published) error.isSent = true;
+        if (!(status < 500 || status === 503 || status === 507) || published) error.isSent = true;
         const again = batch.filter((each) => goesAgain(each, error) || fail(each, error));
         if (again.length && status !== undefined) await sleep(spread(retryMs ?? core.pause(failures += 1)), core.signal);
         if (status === undefined) link.fail(error); // It is not there any more: what follows waits until it is.
@@ -555,7 +771,7 @@ function lineLink(core, name, open) {
   };
   link.change = (channel, failures = 0) => {
     if (!link.isUp || link.signal.aborted) return; // All are subscribed when it is up.
-    const { topic, conflate, every } = channel;
+    const { topic } = channel;
     const isWanted = () => channels.get(topic) === channel;
     if (!isWanted()) {
       // The engine knows nothing of what it refused, the tab that leads does.
@@ -565,7 +781,7 @@ function lineLink(core, name, open) {
       return;
     }
     const since = startOf(channel);
-    ask('SUB', topic, { since, conflate, every }, undefined, channel).then((head) => {
+    ask('SUB', topic, { since, ...wordsOf(channel) }, undefined, channel).then((head) => {
       // The head is where a subscription stands that wants nothing older, or finds nothing older.
       if (!channel.cursor && (isLive(since) || isNowhere(head))) moveTo(channel, head);
     }, async (error) => {
@@ -578,18 +794,31 @@ function lineLink(core, name, open) {
     });
   };
   link.isOpen = () => wire.isOpen();
-  link.publish = ({ topic, data, event, by, n }) => ask('PUB', topic, { event, producer: by?.name, n }, data);
+  link.publish = ({ topic, data, event, key, op, by, n }) => ask('PUB', topic, { event, key, op, producer: by?.name, n }, data);
+  link.tune = (bandwidth) => ask('SET', undefined, { bandwidth: `${bandwidth}` });
+  link.stat = () => {
+    const id = String((tokens += 1));
+    const late = () => answered(id, 1, new CorecastError('the engine does not say how the connection does', { code: 'unavailable' }));
+    const timer = setTimeout(late, openMs);
+    return new Promise((...ends) => {
+      asked.set(id, ends);
+      wire.send('STAT', id);
+    }).finally(() => clearTimeout(timer));
+  };
   const read = {
     HI() {
       link.up();
       channels.forEach((channel) => link.change(channel));
     },
     // What is still on its way when a subscription ends is not of the next one to its topic, which begins at its OK.
-    MSG: (item) => (name === 'tab' || channels.get(item.topic)?.accepted === link) && take(item),
+    MSG: (item) => (name === 'tab' || channels.get(item.of ?? item.topic)?.accepted === link) && take(item),
     GAP: (gap) => read.MSG(decode({ gap })),
+    EOS: (topic, cursor) => read.MSG({ topic, cursor, isEnd: true }),
+    STAT: (id, facts) => answered(id, 0, facts),
     OK(id, cursor) {
       const channel = asked.get(id)?.[2];
       if (channel) accept(channel, link);
+      if (channel?.isOfMany) moveTo(channel, cursor); // Messages, which may be here already, name parts of these places.
       answered(id, 0, cursor);
     },
     ERR(id, code, ...words) {
@@ -618,10 +847,14 @@ function lineLink(core, name, open) {
   return link;
 }
 
+/** What the engine says of a connection. */
+const statOf = (words) => Object.fromEntries(Object.entries(words).map(([name, value]) => [name, Number(value)]));
+
 /** A WebSocket: a message is a line of words and perhaps a payload. */
 const webSocketWire = (core) => (link, hear, within) => {
   const url = core.url('ws');
   url.protocol = url.protocol.replace('http', 'ws');
+  if (core.options.bandwidth) url.searchParams.set('bandwidth', core.options.bandwidth);
   const ws = new core.options.WebSocket(url.href, core.token ? ['corecast.v1', `bearer.${core.token}`] : 'corecast.v1');
   ws.binaryType = 'arraybuffer';
   ws.onopen = () => within(core.options.silenceMs, 'connected, but the engine is silent');
@@ -632,12 +865,19 @@ const webSocketWire = (core) => (link, hear, within) => {
     const end = bytes.indexOf(isText ? '\n' : 10);
     const head = end < 0 ? bytes : bytes.slice(0, end);
     const [verb, ...words] = (isText ? head : new TextDecoder().decode(head)).split(' ');
-    if (verb !== 'MSG' && verb !== 'GAP') return hear(verb, ...words);
     const [name, cursor, ...rest] = words;
+    const said = (list) => Object.fromEntries(list.map((word) => [word.replace(/=.*/s, ''), word.replace(/^[^=]*=?/, '')]));
+    if (verb === 'STAT') return hear(verb, name, statOf(said(words.slice(1))));
+    if (!['MSG', 'GAP', 'EOS'].includes(verb)) return hear(verb, ...words);
     const topic = decodeURIComponent(name);
-    if (verb === 'GAP') return hear(verb, { topic, from: cursor, to: rest[0], count: Number(rest[1]), reason: rest[2] });
-    const event = rest.find((word) => word.startsWith('event='))?.slice(6);
-    return hear(verb, { topic, cursor, event, data: bytes.slice(end + 1) });
+    if (verb === 'EOS') return hear(verb, topic, cursor);
+    if (verb === 'GAP') {
+      const { of, at } = said(rest.slice(3));
+      return hear(verb, { topic, from: cursor, to: rest[0], count: Number(rest[1]), reason: rest[2], of: of && decodeURIComponent(of), at });
+    }
+    const { event, key, op = 'put', of, at } = said(rest);
+    const decoded = (word) => word && decodeURIComponent(word);
+    return hear(verb, { topic, cursor, event, key: decoded(key), op, data: bytes.slice(end + 1), of: decoded(of), at });
   };
   ws.onerror = () => {}; // A close follows, and says no less.
   ws.onclose = ({ code, reason }) => {
@@ -646,8 +886,12 @@ const webSocketWire = (core) => (link, hear, within) => {
     link.fail(text || `the WebSocket closed with ${code}`, { code, retryMs: isAssumed ? 1000 : retryMs, isAssumed });
   };
   const send = (verb, topic, options, payload) => {
-    const words = Object.entries(options ?? {}).map(([key, value]) => value && (value === true ? key : `${key}=${value}`));
-    const head = [verb, topic?.replace(/[% ]/g, encodeURIComponent), ...words].filter(Boolean).join(' ');
+    const escaped = (text) => text?.replace(/[% ]/g, encodeURIComponent);
+    const words = Object.entries(options ?? {}).map(([name, value]) => {
+      const said = [...VIEW, 'key'].includes(name) ? escaped(value) : value;
+      return said && (said === true ? name : `${name}=${said}`);
+    });
+    const head = [verb, escaped(topic), ...words].filter(Boolean).join(' ');
     if (payload instanceof Uint8Array) ws.send(join([utf8.encode(`${head}\n`), payload]));
     else ws.send(payload === undefined ? head : `${head}\n${payload}`);
   };
@@ -672,11 +916,11 @@ async function* lines(body, onBytes) {
 function groups(channels, charsMax = QUERY_CHARS_MAX) {
   const all = [];
   for (const channel of channels) {
-    const { topic, conflate, every } = channel;
-    const chars = encodeURIComponent(topic).length + 40; // with its cursor
-    let group = all.find((each) => each[0].conflate === conflate && each[0].every === every
-      && each.length < TOPICS_MAX && each.chars + chars < charsMax);
-    if (!group) all.push(group = Object.assign([], { chars: 0 }));
+    const chars = encodeURIComponent(channel.topic).length + Math.max(40, channel.cursor?.length ?? 0); // with its cursor
+    const words = `${new URLSearchParams(wordsOf(channel))}`;
+    const isRoomIn = (each) => each.length < TOPICS_MAX && !(channel.isOfMany && each.filter(({ isOfMany }) => isOfMany).length >= PATTERNS_MAX);
+    let group = all.find((each) => each.words === words && isRoomIn(each) && each.chars + chars < charsMax);
+    if (!group) all.push(group = Object.assign([], { words, chars: words.length }));
     group.push(channel);
     group.chars += chars;
   }
@@ -703,7 +947,7 @@ function httpLink(core, name) {
   /** Takes what comes for a group; what comes for a subscription that has ended is not of the next one to its topic. */
   function hearing(group) {
     const asked = new Map(group.map((channel) => [channel.topic, channel]));
-    return (item) => channels.get(item.topic) === asked.get(item.topic) && take(item);
+    return (item) => channels.get(item.of ?? item.topic) === asked.get(item.of ?? item.topic) && take(item);
   }
 
   async function stream(group, signal, within) {
@@ -736,9 +980,12 @@ function httpLink(core, name) {
 
   /** Asks once for what is new; says how many items came. */
   async function poll(group, signal, transport, wait) {
-    const { items, cursors } = await core.poll(group, { transport, wait, signal });
-    items.forEach(hearing(group));
+    const { items, cursors, isAll } = await core.poll(group, { transport, wait, signal });
+    const hear = hearing(group);
+    items.forEach(hear);
     group.forEach((channel, i) => moveTo(channel, cursors[i]));
+    // A stream that follows says itself where the end is.
+    if (isAll && name.endsWith('poll')) for (const { topic, cursor } of group) hear({ topic, cursor, isEnd: true });
     return items.length;
   }
 
@@ -896,11 +1143,13 @@ function newTab(core) {
       SUB() {
         drop();
         const onStart = (cursor) => reply('OK', options.id, cursor);
-        const hears = { ...options, onStart, onError: refuse, onGap: (gap) => reply('GAP', gap) };
-        subs.set(topic, core.reading.subscribe(topic, hears, (message) => reply('MSG', message)));
+        const hears = { ...options, onStart, onError: refuse, onGap: (gap) => reply('GAP', { ...gap, of: isPattern(topic) ? topic : undefined }), onSnapshotEnd: (cursor) => reply('EOS', topic, cursor) };
+        subs.set(topic, core.reading.subscribe(topic, hears, (message, { cursor }) => reply('MSG', message.of ? { ...message, places: cursor } : message)));
       },
       UNSUB: () => reply('OK', options.id, drop()),
       PUB: () => core.outbox.publish(topic, payload, options).then((cursor) => reply('OK', options.id, cursor), refuse),
+      SET: () => core.tune(+options.bandwidth).then(() => reply('OK', options.id), refuse),
+      STAT: () => core.stat().then((facts) => reply('STAT', topic, facts), (error) => reply('ERR', topic, { ...error }, error.message)),
     };
     try {
       does[verb]();
@@ -947,7 +1196,7 @@ function newTab(core) {
 // ---- The client.
 
 const DEFAULTS = {
-  backoffMs: [500, 30_000], openMs: 5000, silenceMs: 2000, idleMs: 90_000, pingMs: 40_000, pollMs: 2000, waitS: 25, transport: 'auto',
+  backoffMs: [500, 30_000], openMs: 5000, silenceMs: 2000, idleMs: 90_000, pingMs: 40_000, pollMs: 2000, waitS: 25, transport: 'auto', bandwidth: 0,
 };
 const OPTIONS = [...Object.keys(DEFAULTS), 'WebSocket', 'fetch', 'locks', 'storage', 'token', 'shared', 'producer'];
 
@@ -980,8 +1229,14 @@ function baseOf(url) {
 }
 
 /** Connects to the engine at `url`, in a browser by default to the one the page came from. */
-export function connect(url, given) {
-  const base = baseOf(url);
+export const connect = (url, given) => begin(baseOf(url), given);
+
+function checkBandwidth(bandwidth) {
+  if (!(bandwidth >= 0) || bandwidth % 1 || bandwidth > NUMBER_MAX) throw new TypeError(`not whole bytes a second: ${bandwidth}`);
+}
+
+/** Makes a client, or one that reads beside another what that cannot: further views of its topics. */
+function begin(base, given, parent) {
   checkOptions(given, 'connect');
   const options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, locks: globalThis.navigator?.locks };
   for (const key in given) {
@@ -996,6 +1251,7 @@ export function connect(url, given) {
   if (!Array.isArray(options.backoffMs)) throw new TypeError('backoffMs is not [first, longest]');
   options.backoffMs = [0, 1].map((i) => time(options.backoffMs[i]));
   options.waitS = Math.min(Math.max(options.waitS, 1), 120); // The engine's limit.
+  checkBandwidth(options.bandwidth);
   if (!['undefined', 'string', 'function'].includes(typeof options.token)) throw new TypeError('token is neither text nor a function');
   const { producer = false } = options;
   if (typeof producer !== 'boolean' && !(typeof producer === 'string' && /^[\x21-\x7e]{1,24}$/.test(producer))) {
@@ -1011,7 +1267,11 @@ export function connect(url, given) {
 
   const listeners = { gap: new Set(), refused: new Set(), state: new Set(), error: new Set() };
   const end = new AbortController();
-  const core = { options, key: `corecast ${base}`, isClosed: false, link: undefined, loops: new Set(), signal: end.signal, wake: () => {} };
+  const storageKey = `corecast ${base}`;
+  const others = new Set(); // clients for further views, each `[client, reading, place]`
+  let place = 0; // among others
+  while ([...parent?.others ?? []].some((other) => other[2] === place)) place += 1;
+  const core = { options, others, key: parent ? `${storageKey} ${place}` : storageKey, isClosed: false, link: undefined, loops: new Set(), signal: end.signal, wake: () => {} };
   const get = (target, init) => options.fetch.call(globalThis, target, { cache: 'no-store', ...init });
   const online = () => core.wake();
   let at = 0; // the transport that is tried
@@ -1034,20 +1294,23 @@ export function connect(url, given) {
     return core.ask(path, init, true);
   };
   core.query = (transport, channels, wait) => {
-    const [{ conflate, every }] = channels;
     const query = new URLSearchParams(channels.map(({ topic }) => ['topic', topic]));
-    const words = { transport, since: channels.map(startOf).join(), wait, conflate: conflate && '1', every, enveloped: transport === 'sse' && '1' };
-    for (const key in words) if (words[key]) query.set(key, words[key]);
+    const { bandwidth } = options;
+    const words = { transport, ...wordsOf(channels[0]), since: channels.map(startOf).join(), wait, bandwidth, enveloped: transport === 'sse' };
+    if (transport.endsWith('poll')) words.delta = false; // Each is a beginning.
+    for (const key in words) if (words[key]) query.set(key, words[key] === true ? '1' : words[key]);
     return `topics?${query}`;
   };
   core.poll = async (channels, { transport = 'poll', wait, signal } = {}) => {
     const answer = await core.ask(core.query(transport, channels, wait), { signal });
-    const items = answer.status === 200 ? await answer.json() : [];
-    return { items: items.map(decode), cursors: answer.headers.get('Corecast-Cursor')?.split(',') ?? [] };
+    const text = answer.status === 200 ? await answer.text() : '[]';
+    const cursors = answer.headers.get('Corecast-Cursor')?.split(',') ?? [];
+    return { items: JSON.parse(text).map(decode), cursors, isAll: text.length < WHOLE_CHARS };
   };
   /** Returns how long to wait after so many failures in a row. */
   core.pause = (failures) => Math.min(options.backoffMs[1], options.backoffMs[0] * 2 ** Math.min(failures - 1, 31));
   core.emit = (type, detail) => {
+    if (parent && type !== 'state') return parent.emit(type, detail);
     for (const listener of [...listeners[type]]) {
       try {
         listener(detail);
@@ -1059,7 +1322,26 @@ export function connect(url, given) {
   core.useful = () => {
     if (core.link) core.link.isUseful = true;
   };
-  core.fault = (error) => (listeners.error.size ? core.emit('error', error) : console.error(error));
+  core.fault = parent?.fault ?? ((error) => (listeners.error.size ? core.emit('error', error) : console.error(error)));
+  core.idle = () => parent && client.close();
+  /** Finds or makes a client that may read a topic in a view. */
+  core.beside = parent?.beside ?? ((topic, view) => {
+    const [found] = [...others].find(([, reading]) => reading.shows(topic, view)) ?? [];
+    if (found) return found;
+    if (others.size > VIEWS_MAX - 2) {
+      throw new CorecastError(`more than ${VIEWS_MAX} different views of a topic: ask for one that shows what all of them want`, { code: 'too-many' });
+    }
+    return begin(base, { ...given, bandwidth: options.bandwidth }, core);
+  });
+  core.tune = async (bandwidth) => {
+    options.bandwidth = bandwidth;
+    const { link } = core;
+    await Promise.all([...[...others].map(([other]) => other.setBandwidth(bandwidth)), link?.isUp && (link.tune ? link.tune(bandwidth) : link.change())]);
+  };
+  core.stat = async () => {
+    if (!core.link?.isUp || !core.link.stat) throw new CorecastError('nobody says how a connection does without a WebSocket', { code: 'unavailable' });
+    return core.link.stat();
+  };
   core.reading = newReading(core);
   core.outbox = newOutbox(core);
   core.up = (link) => {
@@ -1086,10 +1368,10 @@ export function connect(url, given) {
     }
   };
   const remembered = () => stored((storage) => {
-    const [name, then] = storage.getItem(core.key).split(' ');
+    const [name, then] = storage.getItem(storageKey).split(' ');
     return Date.now() - then < DAY_MS && name; // The network may be a better one tomorrow.
   });
-  const remember = (name) => stored((storage) => remembered() === name || storage.setItem(core.key, `${name} ${Date.now()}`));
+  const remember = (name) => stored((storage) => remembered() === name || storage.setItem(storageKey, `${name} ${Date.now()}`));
 
   /** Asks whether the engine is there at all, and whether it is full. Without CORS, that there is an answer can be seen. */
   const probe = () => get(base, { method: 'HEAD', mode: 'no-cors', signal: AbortSignal.timeout(options.openMs || TIMER_MS_MAX) }).then(
@@ -1189,16 +1471,19 @@ export function connect(url, given) {
     transport: undefined,
     subscribe: core.reading.subscribe,
     messages: core.reading.messages,
+    table: core.reading.table,
     publish: core.outbox.publish,
-    on(type, listener) {
-      if (!Object.hasOwn(listeners, type)) throw new TypeError(`not an event: ${String(type)}; there are ${Object.keys(listeners).join(', ')}`);
-      if (typeof listener !== 'function') throw new TypeError('on(type, listener) needs a function that hears of it');
-      listeners[type].add(listener);
-      return () => listeners[type].delete(listener);
+    setBandwidth(bandwidth) {
+      checkBandwidth(bandwidth);
+      return core.tune(bandwidth);
     },
+    stat: core.stat,
+    on: (type, listener) => listen(listeners, type, listener),
     close() {
       if (core.isClosed) return;
       core.isClosed = true;
+      for (const [other] of others) other.close();
+      parent?.others.delete(self);
       end.abort();
       globalThis.removeEventListener?.('online', online);
       const error = new CorecastError('the client is closed');
@@ -1212,6 +1497,8 @@ export function connect(url, given) {
     },
   };
 
+  const self = [client, core.reading, place];
+  parent?.others.add(self);
   globalThis.addEventListener?.('online', online);
   if (options.shared && options.locks && globalThis.BroadcastChannel) tab = newTab(core);
   // A lock that is free is had at once; who does not get it follows.

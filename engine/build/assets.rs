@@ -11,10 +11,17 @@ use std::{env, fs};
 use flate2::{Compression, GzBuilder};
 
 /// The variable of its tag, and the file.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 10] = [
     ("CORECAST_TAG_CLIENT", "../clients/js/corecast.js"),
     ("CORECAST_TAG_MINIFIED", "../clients/js/corecast.min.js"),
     ("CORECAST_TAG_PAGE", "assets/index.html"),
+    ("CORECAST_TAG_DEMO", "assets/demo/demo.js"),
+    ("CORECAST_TAG_DEMO_STYLE", "assets/demo/demo.css"),
+    ("CORECAST_TAG_DEMOS", "assets/demo/demos.html"),
+    ("CORECAST_TAG_STOCKS", "assets/demo/stocks.html"),
+    ("CORECAST_TAG_DEPTH", "assets/demo/depth.html"),
+    ("CORECAST_TAG_CHAT", "assets/demo/chat.html"),
+    ("CORECAST_TAG_TELEMETRY", "assets/demo/telemetry.html"),
 ];
 
 pub(crate) fn make() {

@@ -152,7 +152,7 @@ pub struct Config {
     pub unix_grants: UnixGrants,
     /// Where they say it.
     pub forwarded_header: forwarded::Header,
-    /// Shows browsers the demo page at `/`.
+    /// Shows browsers the demo page at `/`, and demos at `/demo/`.
     pub demo: bool,
     /// Serves `GET /corecast.js` and `/corecast.min.js`.
     pub client_library: bool,

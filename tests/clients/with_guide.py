@@ -111,7 +111,7 @@ def test_every_block_is_run(_):
         assert language in ("sh", "bash", "python", "js", "html"), language
         assert (language == "sh") == (not kind), f"a block of {language} is marked {kind!r}:\n{text}"
     kinds = {kind for kind, _, _ in BLOCK.findall(GUIDE) if kind}
-    assert kinds == {"subscribe", "javascript", "page", "page raw", "several", "publish"}, kinds
+    assert kinds == {"subscribe", "javascript", "page", "page raw", "several", "publish", "table"}, kinds
 
 
 def test_subscriptions_survive_cuts(_):
@@ -168,6 +168,41 @@ def test_several_topics(_):
                 assert block.numbers() == list(range(sent)), (block.out, block.errors)
 
     all_at_once(check, blocks("several"))
+
+
+def test_tables(_):
+    """The blocks with a table tell each order that is new, changed or gone, once, through cuts, and have the orders there are."""
+
+    def check(language, text):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as rules:
+            rules.write('[[topics]]\nmatch = "orders"\nrecord = "command"\nkey = "id"\n')
+            rules.flush()
+            with Engine("--shards", "1", "--config", rules.name) as own, Relay(own.port) as relay:
+                own.publish("orders", '{"id":17,"qty":5,"price":{"bid":1.08}}')
+                own.publish("orders", '{"id":18,"qty":0}')
+                with Running(language, text, f"127.0.0.1:{relay.port}") as block:
+
+                    def says(*expected):
+                        eventually(
+                            lambda: block.out.decode().split("\n")[:-1][-len(expected) :] == list(expected),
+                            f"{expected}: {block.out} {block.errors}",
+                            4 * DEADLINE,
+                        )
+
+                    says("new 17 5", "1 orders")
+                    own.publish("orders", '{"id":17,"qty":6,"price":{"bid":1.09}}')
+                    says("changed 17 6")
+                    own.publish("orders", '{"id":18,"qty":2}')
+                    says("new 18 2")
+                    relay.cut()
+                    own.publish("orders", '{"id":17,"qty":0}')
+                    # JavaScript tells the end of what there was only once.
+                    eventually(lambda: b"gone 17" in block.out, f"{block.out} {block.errors}", 4 * DEADLINE)
+                    own.publish("orders", '{"id":18,"qty":3}')
+                    says("changed 18 3")
+                    assert block.out.count(b"new") == 2, block.out
+
+    all_at_once(check, blocks("table"))
 
 
 def test_publishing(_):

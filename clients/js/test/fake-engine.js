@@ -16,6 +16,7 @@ export class FakeEngine {
   batches = []; // the number of lines of each batch
   bodies = []; // of what was published, whether it was refused or not
   producers = new Map(); // `topic producer` -> cursors, the first of number 1
+  #journal = []; // of all topics, for patterns, whose places are `~feed0001-<how much of it>`
   #held = [];
   #watchers = new Set();
   #streams = new Set(); // how each is ended
@@ -57,6 +58,11 @@ export class FakeEngine {
     return this.#streams.size;
   }
 
+  /** How many WebSockets stand. */
+  get open() {
+    return this.#ws.clients.size;
+  }
+
   /** Ends every stream in order, and says why. */
   refuse(name, text) {
     for (const end of [...this.#streams]) end(JSON.stringify({ name, text }));
@@ -67,24 +73,28 @@ export class FakeEngine {
     for (const ws of this.#ws.clients) ws.close(code, reason);
   }
 
-  publish(topic, data, event) {
+  /** What is published to a topic under `table/` is the value of a key; `changes` is what a reader of changes is sent instead. */
+  publish(topic, data, event, { key, op, changes } = {}) {
     const found = this.#topic(topic, true);
     const seq = found.next++;
-    found.items.push({ topic, cursor: `${found.epoch}-${seq}`, seq, event, data });
-    if (found.items.length > 64) found.items.shift();
+    const isTable = topic.startsWith('table/');
+    if (isTable) found.items = key === undefined && op === 'delete' ? [] : found.items.filter((item) => item.key !== key);
+    found.items.push({ topic, cursor: `${found.epoch}-${seq}`, seq, event, data, key, op, changes, at: `0.${this.#journal.length + 1}` });
+    this.#journal.push(found.items.at(-1));
+    if (found.items.length > 64 && !isTable) found.items.shift();
     for (const watcher of [...this.#watchers]) watcher();
     return `${found.epoch}-${seq}`;
   }
 
   /** Publishes a numbered message once, and in its order; says its cursor, whether it is a repeat, or which number is next. */
-  #once(topic, data, event, producer, n) {
-    if (!producer) return { cursor: this.publish(topic, data, event) };
+  #once(topic, data, event, producer, n, more) {
+    if (!producer) return { cursor: this.publish(topic, data, event, more) };
     const key = `${topic} ${producer}`;
     const cursors = this.producers.get(key) ?? [];
     if (n <= cursors.length) return { cursor: cursors[n - 1], repeated: true };
     if (n > cursors.length + 1) return { expected: cursors.length + 1 };
     this.producers.set(key, cursors);
-    cursors.push(this.publish(topic, data, event));
+    cursors.push(this.publish(topic, data, event, more));
     return { cursor: cursors.at(-1) };
   }
 
@@ -100,6 +110,13 @@ export class FakeEngine {
     found.items.splice(0, found.items.length - n);
   }
 
+  /** Forgets what was deleted from a table: whoever was away gets everything. */
+  forgetDeletions(topic) {
+    const found = this.#topic(topic);
+    found.items = found.items.filter(({ op }) => op !== 'delete');
+    found.forgotten = found.next - 1;
+  }
+
   #topic(topic, create) {
     if (create && !this.topics.has(topic)) this.topics.set(topic, { epoch: EPOCH, next: 1, items: [] });
     return this.topics.get(topic) ?? { epoch: '00000000', next: 1, items: [] };
@@ -107,10 +124,25 @@ export class FakeEngine {
 
   /** What follows `since`: a gap perhaps, messages, and the cursor to go on from. */
   #after(topic, since) {
+    if (/[+#]/.test(topic)) {
+      const matches = new RegExp(`^${topic.replace('+', '[^/]+').replace('/#', '(/.*)?')}$`);
+      const from = since.startsWith('~') ? Number(since.split('-')[1]) : undefined;
+      const newest = () => [...this.topics.keys()].flatMap((name) => this.topics.get(name).items.slice(-1));
+      const items = since === 'live' ? [] : from === undefined ? newest() : this.#journal.slice(from);
+      return { items: items.filter((item) => matches.test(item.topic)).map((item) => ({ ...item, of: topic })), next: `~feed0001-${this.#journal.length}` };
+    }
     const { epoch, next, items } = this.#topic(topic);
     const head = `${epoch}-${next - 1}`;
     const out = [];
     let wanted = items;
+    const { forgotten } = this.#topic(topic);
+    if (topic.startsWith('table/') && !/^(live|-\d+)$/.test(since)) {
+      const from = /^(latest|earliest)$/.test(since) || !since.startsWith(epoch) ? 0 : Number(since.split('-')[1]);
+      if (from && from < forgotten) out.push({ gap: { topic, from: since, to: `${epoch}-0`, count: 0, reason: 'expired' } });
+      const first = from < forgotten ? 0 : from;
+      out.push(...items.filter((item) => item.seq > first && (first || item.op !== 'delete')));
+      return { items: out, next: head };
+    }
     if (since === 'latest') wanted = items.slice(-1);
     else if (since === 'live') wanted = [];
     else if (since.startsWith('-')) wanted = items.slice(Number(since) || items.length);
@@ -130,20 +162,28 @@ export class FakeEngine {
 
   #object(item) {
     if (item.gap) return item;
-    const { topic, cursor, event, data } = item;
-    if (typeof data === 'string') return { topic, cursor, event, data };
-    return { topic, cursor, event, data: Buffer.from(data).toString('base64'), encoding: 'base64' };
+    if (item.end) return { snapshot_end: { topic: item.topic, cursor: item.end } };
+    const { topic, cursor, event, data, key, op, of } = item;
+    const at = of && item.at;
+    if (typeof data === 'string') return { topic, cursor, event, key, op, data, of, at };
+    return { topic, cursor, event, key, op, of, at, data: Buffer.from(data).toString('base64'), encoding: 'base64' };
   }
 
   /** Calls `write` with what is new of the topics, now and whenever there is something, until the answer is closed. */
-  #follow(answer, name, topics, since, write) {
+  #follow(answer, name, topics, since, write, delta) {
+    let isFirst = true; // Of tables, an end is told.
     const at = topics.map((topic, i) => since[i] ?? since[0]);
     if (this.faults.brief?.includes(name)) setTimeout(() => answer.destroy(), 20);
-    const look = () => answer.writableEnded || topics.forEach((topic, i) => {
+    const look = () => answer.writableEnded || topics.map((topic, i) => {
       const { items, next } = this.#after(topic, at[i]);
       at[i] = next;
-      for (const item of items) for (let n = this.faults.twice ? 2 : 1; n > 0; n -= 1) write(item);
-    });
+      for (const item of items) {
+        const shown = delta && !isFirst && item.changes ? { ...item, op: 'merge', data: item.changes } : item;
+        for (let n = this.faults.twice ? 2 : 1; n > 0; n -= 1) write(shown);
+      }
+      if (isFirst && /^table\/|[+#]/.test(topic)) write({ topic, end: next });
+      return false;
+    }) && (isFirst = false);
     this.#watchers.add(look);
     answer.on('close', () => this.#watchers.delete(look));
     look();
@@ -166,6 +206,7 @@ export class FakeEngine {
     const topics = inPath ? [inPath] : url.searchParams.getAll('topic');
     const transport = url.searchParams.get('transport') ?? 'poll';
     const since = (url.searchParams.get('since') ?? 'latest').split(',');
+    const delta = url.searchParams.get('delta') === '1';
     if (topics.includes(this.faults.held)) await new Promise((resolve) => this.#held.push(resolve));
     const [{ status, body: why } = {}] = topics.map((topic) => this.refusals.get(topic)).filter(Boolean);
     if (status) return answer.writeHead(status, { 'Retry-After': '1' }).end(why ?? '{"error":"the topic is refused"}');
@@ -178,12 +219,12 @@ export class FakeEngine {
     if (transport === 'sse' && url.searchParams.get('enveloped') === '1') {
       answer.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('retry: 3000\n\n');
       this.#refusable(answer, (why) => `event: corecast-refused\ndata: ${why}\n\n`);
-      return this.#follow(answer, transport, topics, since, (item) => answer.write(this.#event(item)));
+      return this.#follow(answer, transport, topics, since, (item) => answer.write(this.#event(item)), delta);
     }
     if (transport === 'stream') {
       answer.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).write('\n');
       this.#refusable(answer, (why) => `{"refused":${why}}\n`);
-      return this.#follow(answer, transport, topics, since, (item) => answer.write(`${JSON.stringify(this.#object(item))}\n`));
+      return this.#follow(answer, transport, topics, since, (item) => answer.write(`${JSON.stringify(this.#object(item))}\n`), delta);
     }
     const look = () => {
       const found = topics.map((topic, i) => this.#after(topic, since[i] ?? since[0]));
@@ -208,7 +249,9 @@ export class FakeEngine {
   /** An event in an envelope: its data is an object that says everything. */
   #event(item) {
     if (item.gap) return `event: corecast-gap\ndata: ${JSON.stringify(item.gap)}\n\n`;
-    return `id: ${item.cursor}\ndata: ${JSON.stringify(this.#object(item))}\n\n`;
+    if (item.end) return `event: corecast-snapshot-end\ndata: ${JSON.stringify(this.#object(item).snapshot_end)}\n\n`;
+    const named = item.op === 'delete' || item.op === 'merge' ? `event: corecast-${item.op}\n` : '';
+    return `${named}id: ${item.cursor}\ndata: ${JSON.stringify(this.#object(item))}\n\n`;
   }
 
   #published(request, answer, topic, body) {
@@ -225,6 +268,7 @@ export class FakeEngine {
       const isText = Buffer.from(body.toString()).equals(body);
       const { cursor, repeated, expected } = this.#once(
         topic, isText ? body.toString() : new Uint8Array(body), headers['corecast-event'], headers['corecast-producer'], Number(headers['corecast-number']),
+        { key: headers['corecast-message-key'] && decodeURIComponent(headers['corecast-message-key']), op: headers['corecast-op'] },
       );
       if (this.#loses('answer')) return request.socket.destroy();
       if (expected) return answer.writeHead(409).end(JSON.stringify({ error: `${expected} is next`, expected }));
@@ -238,8 +282,8 @@ export class FakeEngine {
       if (name === refused || /\p{Surrogate}/u.test(name + data)) return refuse(`line ${i + 1}: refused`);
       if (length > messageMax) return refuse(`line ${i + 1}: the payload is too large`);
     }
-    const said = all.map(({ topic: name, data, event, encoding, producer, n }) => (
-      this.#once(name, encoding ? new Uint8Array(Buffer.from(data, 'base64')) : data, event, producer, n)));
+    const said = all.map(({ topic: name, data, event, encoding, producer, n, key, op }) => (
+      this.#once(name, encoding ? new Uint8Array(Buffer.from(data, 'base64')) : data, event, producer, n, { key, op })));
     if (this.#loses('answer')) return request.socket.destroy();
     const wrong = said.filter(({ expected }) => expected);
     if (wrong.length) return answer.writeHead(409).end(JSON.stringify({ published: all.length - wrong.length, error: 'out of order', expected: wrong[0].expected }));
@@ -260,16 +304,16 @@ export class FakeEngine {
         const line = bytes.subarray(0, end < 0 ? bytes.length : end).toString();
         const [verb, name, ...words] = line.split(' ');
         const topic = decodeURIComponent(name ?? '');
-        const option = Object.fromEntries(words.map((word) => word.split('=')));
+        const option = Object.fromEntries(words.map((word) => [word.replace(/=.*/, ''), word.replace(/^[^=]*=?/, '')]));
         this.requests.push(line);
         const { code, text = 'the topic is refused' } = this.refusals.get(topic) ?? {};
         if (code && verb !== 'PUB') return ws.send(`ERR ${option.id ?? '-'} ${code} ${text}`);
         if (verb === 'SUB') {
           ends.get(topic)?.();
           const { epoch, next } = this.#topic(topic);
-          ws.send(`OK ${option.id} ${epoch}-${next - 1}`);
+          ws.send(`OK ${option.id} ${/[+#]/.test(topic) ? this.#after(topic, 'live').next : `${epoch}-${next - 1}`}`);
           const until = { on: (_, end) => ends.set(topic, end), destroy: () => ws.terminate() };
-          this.#follow(until, 'websocket', [topic], [option.since ?? 'latest'], (item) => this.#line(ws, item));
+          this.#follow(until, 'websocket', [topic], [option.since ?? 'latest'], (item) => this.#line(ws, item), words.includes('delta'));
         } else if (verb === 'UNSUB') {
           ends.get(topic)?.();
           ws.send(`OK ${option.id}`);
@@ -283,13 +327,15 @@ export class FakeEngine {
           if (this.faults.busy?.()) return ws.send(`ERR ${option.id} full the engine is full; try again in 1s`);
           if (bytes.length > (this.faults.messageMax ?? Infinity)) return ws.send(`ERR ${option.id} too-large the payload is too large`);
           if (producer) {
-            const { cursor, repeated, expected } = this.#once(topic, isText ? data.toString() : new Uint8Array(data), event, producer, Number(n));
+            const { cursor, repeated, expected } = this.#once(topic, isText ? data.toString() : new Uint8Array(data), event, producer, Number(n), { key: option.key && decodeURIComponent(option.key), op: option.op });
             if (this.#loses('answer')) return ws.terminate();
             return ws.send(expected ? `ERR ${option.id} out-of-order ${expected} is next` : `OK ${option.id} ${cursor}${repeated ? ' repeated' : ''}`);
           }
           if (topic === this.faults.refused) ws.send(`ERR ${option.id} forbidden refused`);
-          else ws.send(`OK ${option.id} ${this.publish(topic, isText ? data.toString() : new Uint8Array(data), option.event)}`);
+          else ws.send(`OK ${option.id} ${this.publish(topic, isText ? data.toString() : new Uint8Array(data), option.event, { key: option.key && decodeURIComponent(option.key), op: option.op })}`);
         } else if (verb === 'PING') ws.send('PONG');
+        else if (verb === 'SET') ws.send(`OK ${/id=(\S+)/.exec(line)[1]}`);
+        else if (verb === 'STAT') ws.send(`STAT ${name} waiting=5000 messages=12 blocked=1 bandwidth=0 later=7`);
       });
     });
   }
@@ -299,7 +345,9 @@ export class FakeEngine {
       const { topic, from, to, count, reason } = item.gap;
       return ws.send(`GAP ${topic.replaceAll(' ', '%20')} ${from} ${to} ${count} ${reason}`);
     }
-    const head = `MSG ${item.topic.replaceAll(' ', '%20')} ${item.cursor}${item.event ? ` event=${item.event}` : ''}\n`;
+    if (item.end) return ws.send(`EOS ${item.topic.replaceAll(' ', '%20')} ${item.end}`);
+    const words = [item.event && `event=${item.event}`, item.key && `key=${item.key.replace(/[% ]/g, encodeURIComponent)}`, item.op && `op=${item.op}`, item.of && `of=${item.of} at=${item.at}`];
+    const head = `${['MSG', item.topic.replaceAll(' ', '%20'), item.cursor, ...words.filter(Boolean)].join(' ')}\n`;
     return ws.send(typeof item.data === 'string' ? head + item.data : Buffer.concat([Buffer.from(head), item.data]));
   }
 }

@@ -15,7 +15,7 @@ const run = (program, words, options) => execFileSync(program, words, { cwd: fol
 
 // Nothing in it is of a browser, nor of Node.
 const SAMPLE = `
-import { connect, CorecastError, type Client, type Gap, type Message, type Refused, type Subscription } from 'corecast';
+import { connect, CorecastError, type Client, type ConnectionStat, type Gap, type Message, type Refused, type Subscription, type Table } from 'corecast';
 import { connect as minified } from 'corecast/corecast.min.js';
 
 const client: Client = connect('localhost:1', { transport: ['sse', 'poll'], shared: true, backoffMs: [1, 2], waitS: 5 });
@@ -24,6 +24,14 @@ const sub: Subscription = client.subscribe('a', { since: -5, conflate: true, eve
   if (length) self.unsubscribe();
 });
 client.subscribe('a', ({ cursor }) => cursor.length);
+client.subscribe('a', { fields: ['b', 'c.d'], where: 'b > 1', delta: true, batch: 5, rate: 6, queue: 7, onSnapshotEnd: (cursor) => cursor?.length }, ({ key, op, changes }) => op === 'merge' && changes?.[key ?? '']);
+const table: Table<{ bid: number }> = client.table<{ bid: number }>('a', { fields: 'bid' });
+const offs: Array<() => void> = [table.on('change', (key, value, old) => [key.length, (value?.bid ?? 0) - (old?.bid ?? 0)]), table.on('ready', () => table.isReady)];
+for (const [key, { bid }] of table) key.concat(bid.toFixed(), [...table.keys()].join(), offs.length.toFixed(), table.size.toFixed());
+client.stat().then(({ waiting, bandwidth }: ConnectionStat) => client.setBandwidth(waiting + bandwidth));
+client.publish('a', undefined, { key: 'k', op: 'delete' });
+// @ts-expect-error an op that there is not
+client.publish('a', '', { op: 'remove' });
 const off: () => void = client.on('state', ({ state, waitMs }) => [state === 'waiting', waitMs?.toFixed()]);
 client.on('gap', ({ reason }) => reason === 'expired');
 client.on('refused', ({ name, text }: Refused) => name === 'draining' && text.length);

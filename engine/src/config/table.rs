@@ -610,7 +610,7 @@ pub(super) const ROWS: &[Setting] = &[
         key: "demo",
         value: "BOOL",
         default: "true",
-        help: "Shows browsers the demo page at `/`; without it they get the line of text that others get there",
+        help: "Shows browsers the demo page at `/`, and demos at `/demo/`; without it they get at `/` the line of text that others get there",
         kind: Kind::Switch,
         reloads: true,
         set: |c, text, _| units::switch(text).map(|v| c.demo = v),

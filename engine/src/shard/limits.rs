@@ -164,7 +164,7 @@ pub struct Limits {
     pub hosts: Vec<String>,
     /// `transport=jsonp` is served.
     pub jsonp: bool,
-    /// `GET /` shows browsers the demo page.
+    /// `GET /` shows browsers the demo page, and `/demo/` the demos.
     pub demo: bool,
     /// `GET /corecast.js` and `/corecast.min.js` are served.
     pub client_library: bool,

@@ -1,4 +1,4 @@
-//! Assets: what the engine itself serves to browsers, the client and the demo page.
+//! Assets: what the engine itself serves to browsers, the client, the demo page and the demos.
 //!
 //! Owns their bytes, which `build/assets.rs` has compressed and named. An answer copies them into the connection's queue, as every answer
 //! is; conditions are held against the name at once, as it never changes while the engine runs.
@@ -30,7 +30,7 @@ pub(in crate::shard) struct Asset {
 
 /// Makes an asset of a file, of what `build/assets.rs` made of it, and of its tag.
 macro_rules! asset {
-    ($path:literal, $packed:literal, $tag:literal, $($field:ident: $value:expr),+) => {
+    ($path:expr, $packed:expr, $tag:literal, $($field:ident: $value:expr),+) => {
         Asset {
             plain: include_bytes!(concat!("../../../../../", $path)),
             packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $packed)),
@@ -44,6 +44,8 @@ macro_rules! asset {
 /// A minute without a question, for pages that are opened one after another; then a 304, so that a new engine's client is soon used.
 const FOR_A_MINUTE: Option<&str> = Some("public, max-age=60");
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
 
 /// The client for browsers, as it stands in `clients/js`.
 pub(in crate::shard) const CLIENT: Asset = asset!(
@@ -60,8 +62,40 @@ pub(in crate::shard) const MINIFIED: Asset = asset!(
 /// The demo page: what a browser sees at `/`. Others see something else there, so nobody keeps it without asking.
 pub(in crate::shard) const PAGE: Asset = asset!(
     "engine/assets/index.html", "index.html.gz", "CORECAST_TAG_PAGE",
-    content_type: "text/html; charset=utf-8", cache: None, is_public: false
+    content_type: HTML, cache: None, is_public: false
 );
+
+/// A page of `/demo/`, or what the pages there share: asked for anew each time, so that they fit together.
+macro_rules! demo {
+    ($name:ident, $file:literal, $tag:literal, $content_type:expr) => {
+        const $name: Asset = asset!(
+            concat!("engine/assets/demo/", $file), concat!($file, ".gz"), $tag,
+            content_type: $content_type, cache: None, is_public: false
+        );
+    };
+}
+
+demo!(DEMOS, "demos.html", "CORECAST_TAG_DEMOS", HTML);
+demo!(STOCKS, "stocks.html", "CORECAST_TAG_STOCKS", HTML);
+demo!(DEPTH, "depth.html", "CORECAST_TAG_DEPTH", HTML);
+demo!(CHAT, "chat.html", "CORECAST_TAG_CHAT", HTML);
+demo!(TELEMETRY, "telemetry.html", "CORECAST_TAG_TELEMETRY", HTML);
+demo!(DEMO_SCRIPT, "demo.js", "CORECAST_TAG_DEMO", SCRIPT);
+demo!(DEMO_STYLE, "demo.css", "CORECAST_TAG_DEMO_STYLE", STYLE);
+
+/// Finds what `/demo/` shows by the rest of its path.
+pub(in crate::shard) fn demo(name: &str) -> Option<&'static Asset> {
+    Some(match name {
+        "" => &DEMOS,
+        "stocks" => &STOCKS,
+        "depth" => &DEPTH,
+        "chat" => &CHAT,
+        "telemetry" => &TELEMETRY,
+        "demo.js" => &DEMO_SCRIPT,
+        "demo.css" => &DEMO_STYLE,
+        _ => return None,
+    })
+}
 
 impl Shard {
     /// Answers with an asset, unless the client has it already.

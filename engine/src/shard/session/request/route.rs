@@ -2,7 +2,7 @@
 //!
 //! | resource | methods |
 //! |---|---|
-//! | `/`, and the client (`/corecast.js`, `/corecast.min.js`) unless it is switched off | GET, HEAD |
+//! | `/`, the demos (`/demo/`), and the client (`/corecast.js`, `/corecast.min.js`), unless these are switched off | GET, HEAD |
 //! | `/topics` | GET, HEAD, POST |
 //! | `/topics/{topic}` | GET, HEAD, POST, DELETE |
 //! | `/ws`, and `/echo` if it is served | GET, HEAD, to be told to upgrade |
@@ -97,6 +97,7 @@ impl Shard {
             "/topics" => Some(TOPICS),
             "*" => Some(TOPIC),
             path if path.starts_with("/topics/") => Some(TOPIC),
+            path if self.limits.demo => path.strip_prefix("/demo/").and_then(asset::demo).map(|_| READ),
             _ => None,
         }
     }
@@ -135,9 +136,10 @@ impl Shard {
                 }
             }
             "/topics" => self.route_read(driver, slot, request, None)?,
-            path => match path.strip_prefix("/topics/") {
-                Some(name) => return self.route_topic(driver, slot, request, name),
-                None => self.answer_upgrade(driver, slot),
+            path => match (path.strip_prefix("/topics/"), path.strip_prefix("/demo/").and_then(asset::demo)) {
+                (Some(name), _) => return self.route_topic(driver, slot, request, name),
+                (None, Some(page)) => self.answer_asset(driver, slot, request, page),
+                (None, None) => self.answer_upgrade(driver, slot),
             },
         }
         Ok(body_bytes_max)
