@@ -88,7 +88,9 @@ fn examples_of_rules_load() {
             config::load(&flags, std::iter::empty(), &host).unwrap_or_else(|wrong| panic!("{example}: {wrong:?}"));
         assert_eq!(loaded.config.check(), Ok(()), "{example}");
         assert!(!loaded.config.rules.written().is_empty(), "{example}");
-        said = config::explain(&loaded, "prices/eur").unwrap().replace(&format!("{}/", folder.display()), "");
+        if said.is_empty() {
+            said = config::explain(&loaded, "prices/eur").unwrap().replace(&format!("{}/", folder.display()), "");
+        }
     }
     fs::remove_dir_all(&folder).unwrap();
     let shown = &blocks("console")[0];

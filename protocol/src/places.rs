@@ -82,11 +82,11 @@ pub fn parse(text: &str) -> Result<(u32, impl Iterator<Item = Part>), Violation>
 ///
 /// # Errors
 /// [`Overflow`] if they would be longer.
-pub fn write<'o>(
-    out: &'o mut [u8; TEXT_BYTES_MAX],
+pub fn write(
+    out: &mut [u8; TEXT_BYTES_MAX],
     life: u32,
     parts: impl IntoIterator<Item = Part>,
-) -> Result<&'o str, Overflow> {
+) -> Result<&str, Overflow> {
     let mut w = Writer::new(out);
     w.byte(MARK as u8);
     w.hex8(life);

@@ -163,6 +163,7 @@ FIXED = [
     ("connections of an address", "16,777,215", "engine/src/mesh/census.rs", "COUNT_BITS: u32 = 24"),
     ("topics of a request", "64", "engine/src/shard/session/reading.rs", "TOPICS_MAX: usize = 64"),
     ("wait of a long poll", "120 s", "engine/src/shard/session/poll.rs", "WAIT_S_MAX: u32 = 120"),
+    ("cursors remembered of a producer", "64", "engine/src/shard/topic/producers.rs", "CURSORS_MAX: usize = 64"),
     ("rules for topics", "1,000", "engine/src/shard/rules.rs", "RULES_MAX: usize = 1000"),
     ("rows of API keys", "4,096", "engine/src/authority/book.rs", "ROWS_MAX: usize = 4096"),
     ("revocations", "65,536", "engine/src/authority/revoked.rs", "ENTRIES_MAX: usize = 65_536"),

@@ -149,7 +149,7 @@ pub const RULE_KEYS: &[RuleKey] = &[
     RuleKey {
         key: "key",
         example: "\"symbol\"",
-        default: Some("none; messages say their key"),
+        default: Some(NO_KEY),
         help: "With `record = \"command\"`: the member of the payload, a JSON object, that is the key of a message that says none",
         kind: Kind::One,
         set: |t, text| field(text).map(|v| t.key = Some(v)),
@@ -199,6 +199,8 @@ fn field(text: &str) -> Result<Box<str>, String> {
 
 /// What stands for a value that only a rule can give, and what holds without.
 pub(super) const UNSAID: &str = "";
+/// What holds where no rule names the member that is the key.
+pub(super) const NO_KEY: &str = "none, messages say their key";
 pub(super) const NO_RULE: &str = "no rule; whose grant says so, or anyone where a listener is open";
 
 const LEVELS: &[(&str, Who)] = &[

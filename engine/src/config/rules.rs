@@ -8,7 +8,7 @@ use corecast_protocol::{pattern, topic};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::rule_keys::{NO_RULE, RULE_KEYS, RuleKey, UNSAID};
+use super::rule_keys::{NO_KEY, NO_RULE, RULE_KEYS, RuleKey, UNSAID};
 use super::sources::{Loaded, Origin, nearest, plain};
 use super::{Config, SETTINGS, units};
 use crate::shard::{RULES_MAX, Rule, Rules, Terms};
@@ -204,6 +204,10 @@ pub fn explain(loaded: &Loaded, name: &str) -> Result<String, String> {
             (None, None) => match key.default {
                 Some(UNSAID) | None => {
                     writeln!(text, "# {:<46} # {NO_RULE}", key.key).expect("writing to a String cannot fail");
+                    continue;
+                }
+                Some(NO_KEY) => {
+                    writeln!(text, "# {:<46} # no rule; {NO_KEY}", key.key).expect("writing to a String cannot fail");
                     continue;
                 }
                 Some(default) => (key.toml(default), "no rule; the default".to_owned()),

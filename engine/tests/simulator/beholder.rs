@@ -93,6 +93,8 @@ impl Seen {
         let has = |topic: &String| {
             let Some(head) = oracle.head(topic) else { return true };
             match self.topics.get(topic) {
+                // It was told that some may be missing; what was newest may be forgotten since.
+                Some(_) if self.jumps.contains(topic) && oracle.may_forget => true,
                 Some(last) => last.epoch != head.epoch || last.seq == head.seq || self.loose && last.seq > head.seq,
                 None => !self.whole || head.seq == 0 || oracle.may_forget,
             }

@@ -162,8 +162,10 @@ impl Hoarder {
         if flow == Flow::Open && !self.told {
             return;
         }
-        // A record of TLS that it never ends has to make way where memory is short, which only TLS can tell.
-        let told = self.told || scene.net.client_was_alerted(wire.conn);
+        // A record of TLS that it never ends has to make way where memory is short, which only TLS can tell: in one try, as the connection
+        // is over, and the kernel may take a part of it or nothing.
+        let cut_off = flow == Flow::Reset && scene.net.client_speaks_tls(wire.conn);
+        let told = self.told || scene.net.client_was_alerted(wire.conn) || cut_off;
         assert!(told || scene.phase == Phase::Draining, "hoarder {}: {flow:?} without a word", self.name);
         scene.net.client_close(wire.conn);
         self.wire = None;

@@ -207,6 +207,11 @@ impl Net {
         has_text || !conn.down.bytes.is_empty() || conn.down.ended || conn.reset
     }
 
+    /// Says whether a client speaks TLS.
+    pub(crate) fn client_speaks_tls(&self, id: ConnId) -> bool {
+        self.conns[id].tls.is_some()
+    }
+
     /// Says whether a client was told in words of TLS why its connection ends.
     pub(crate) fn client_was_alerted(&self, id: ConnId) -> bool {
         self.conns[id].tls.as_ref().is_some_and(|tls| tls.told)

@@ -98,27 +98,27 @@ impl View {
     fn shows(&self, topic: &str, key: &str, payload: &str) -> Option<String> {
         if let Some(selector) = &self.selector {
             let given = Given { topic: Some(topic), key: Some(key).filter(|key| !key.is_empty()), event: None };
-            if !Selector::parse(selector).unwrap().matches(payload.as_bytes(), &given) {
+            if !Selector::parse(selector).expect("sound").matches(payload.as_bytes(), &given) {
                 return None;
             }
         }
         let Some(fields) = &self.fields else { return Some(payload.to_owned()) };
         let mut out = vec![0; payload.len()];
         let mut w = Writer::new(&mut out);
-        if record::project(payload.as_bytes(), &Fields::parse(fields).unwrap(), &mut w).is_err() {
+        if record::project(payload.as_bytes(), &Fields::parse(fields).expect("sound"), &mut w).is_err() {
             return Some(payload.to_owned());
         }
-        let len = w.finish().unwrap();
-        Some(String::from_utf8(out[..len].to_vec()).unwrap())
+        let len = w.finish().expect("sound");
+        Some(String::from_utf8(out[..len].to_vec()).expect("sound"))
     }
 }
 
 fn merge(target: &str, patch: &str) -> String {
     let mut out = vec![0; target.len() + patch.len()];
     let mut w = Writer::new(&mut out);
-    record::merge(target.as_bytes(), patch.as_bytes(), &mut vec![0; 64], &mut w).unwrap();
-    let len = w.finish().unwrap();
-    String::from_utf8(out[..len].to_vec()).unwrap()
+    record::merge(target.as_bytes(), patch.as_bytes(), &mut vec![0; 64], &mut w).expect("sound");
+    let len = w.finish().expect("sound");
+    String::from_utf8(out[..len].to_vec()).expect("sound")
 }
 
 /// A reader on the line protocol, and what it has.
@@ -212,7 +212,7 @@ impl Reader {
             "GAP" => {
                 if words[5] != "conflated" {
                     self.gaps += 1;
-                    self.lost_to = words[3].split_once('-').unwrap().1.parse().unwrap();
+                    self.lost_to = words[3].split_once('-').expect("sound").1.parse().expect("sound");
                     self.table.clear();
                     self.complete = self.topic == "d";
                 }
@@ -220,7 +220,7 @@ impl Reader {
             }
             "MSG" => {
                 let (key, op) = (option("key=").to_owned(), option("op="));
-                let seq = words[2].split_once('-').unwrap().1.parse().unwrap();
+                let seq = words[2].split_once('-').expect("sound").1.parse().expect("sound");
                 self.cursor = Some(words[2].to_owned());
                 match op {
                     "delete" if key.is_empty() => self.table.clear(),
@@ -276,7 +276,7 @@ impl World {
         };
         let rules = vec![rule("m", Mode::Merge, None), rule("c", Mode::Command, Some("id"))];
         let limits = Limits {
-            rules: Rules::new(rules).unwrap(),
+            rules: Rules::new(rules).expect("sound"),
             memory_bytes: 8 << 20,
             log_bytes_max: rng.pick(&[1 << 10, 4 << 10, 64 << 10]),
             history_messages: rng.pick(&[4, 64]),
@@ -344,7 +344,7 @@ impl World {
         if !said.key.is_empty() && !said.op.is_empty() {
             line.push_str(&format!(" key={}", said.key));
         }
-        if !said.op.is_empty() && !(topic == "m" && said.op == "merge") {
+        if !said.op.is_empty() && (topic != "m" || said.op != "merge") {
             line.push_str(&format!(" op={}", said.op));
         }
         let line = format!("{line}\n{}", said.payload);
@@ -358,19 +358,19 @@ impl World {
         for publisher in &mut self.publishers {
             assert!(!self.stage.read(publisher.conn, usize::MAX, &mut publisher.bytes));
             while let Some((payload, len)) = whole_frame(&publisher.bytes) {
-                let line = String::from_utf8(payload.to_vec()).unwrap();
+                let line = String::from_utf8(payload.to_vec()).expect("sound");
                 publisher.bytes.drain(..len);
                 let words: Vec<&str> = line.split(' ').collect();
                 match words[0] {
                     "HI" => {}
                     "OK" => {
-                        let (topic, said) = self.orders.remove(&words[1].parse().unwrap()).expect("asked once");
-                        let seq: u64 = words[2].split_once('-').unwrap().1.parse().unwrap();
-                        self.said.get_mut(topic).unwrap().entry(seq).or_default().push(said);
+                        let (topic, said) = self.orders.remove(&words[1].parse().expect("sound")).expect("asked once");
+                        let seq: u64 = words[2].split_once('-').expect("sound").1.parse().expect("sound");
+                        self.said.get_mut(topic).expect("sound").entry(seq).or_default().push(said);
                     }
                     "ERR" => {
                         assert!(line.contains("bad-record") || line.contains(" full "), "{line}");
-                        self.orders.remove(&words[1].parse().unwrap()).expect("asked once");
+                        self.orders.remove(&words[1].parse().expect("sound")).expect("asked once");
                         self.refused += 1;
                     }
                     _ => panic!("{line}"),
@@ -465,12 +465,12 @@ impl World {
                 let expected = then.get(key).and_then(|value| reader.view.shows(reader.topic, key, value));
                 assert_eq!(same(has), same(&expected), "{}: {key:?} at {number}", who());
             }
-            let last = truth.last_key_value().unwrap().1;
+            let last = truth.last_key_value().expect("sound").1;
             let shown = last.iter().filter_map(|(key, value)| {
                 Some((key.clone(), same(&Some(reader.view.shows(reader.topic, key, value)?))?))
             });
             let shown: BTreeMap<String, serde_json::Value> = shown.collect();
-            let has = reader.table.iter().map(|(key, value)| (key.clone(), same(&Some(value.clone())).unwrap()));
+            let has = reader.table.iter().map(|(key, value)| (key.clone(), same(&Some(value.clone())).expect("sound")));
             let has: BTreeMap<String, serde_json::Value> = has.collect();
             if reader.topic == "d" {
                 // Who wants some messages has the last of these, which need not be the last of all.
@@ -494,7 +494,7 @@ impl World {
 
 /// A value by what it means.
 fn same(value: &Option<String>) -> Option<serde_json::Value> {
-    value.as_ref().map(|value| serde_json::from_str(value).unwrap())
+    value.as_ref().map(|value| serde_json::from_str(value).expect("sound"))
 }
 
 /// Whatever the readers want, however slowly they read and however often they come back: each value that one has is what the topic said
@@ -526,7 +526,7 @@ fn what_readers_have_is_what_topics_say() {
 fn who_leaps_alike_shares() {
     let marks = Watched::begin();
     let terms = Terms { mode: Some(Mode::Merge), ..Terms::default() };
-    let rules = Rules::new(vec![Rule { pattern: "m".into(), terms }]).unwrap();
+    let rules = Rules::new(vec![Rule { pattern: "m".into(), terms }]).expect("sound");
     let mut stage = Stage::new(1, &Limits { rules, ..Limits::default() });
     let view = View { delta: true, every: Some(1000), ..View::default() };
     let mut rng = Rng::new(1);

@@ -69,7 +69,7 @@ pub fn forever_frame(w: &mut Writer<'_>, pattern: &str, places: &str) {
 mod tests {
     use super::*;
 
-    fn written<'o>(out: &'o mut [u8; 512], write: impl FnOnce(&mut Writer<'_>)) -> &'o str {
+    fn written(out: &mut [u8; 512], write: impl FnOnce(&mut Writer<'_>)) -> &str {
         let mut w = Writer::new(out);
         write(&mut w);
         let len = w.finish().expect("there is room");

@@ -326,7 +326,7 @@ impl Words {
             (Verb::Sub, b"since", Some([b'~', ..])) => {
                 let value = range.start + "since=".len()..range.end;
                 let places = word(found, "since=".len()..found.len());
-                if !places.is_some_and(|places| places::parse(places).is_ok()) {
+                if places.is_none_or(|places| places::parse(places).is_err()) {
                     return Err(bad(Violation::BadSince.text()));
                 }
                 self.places.replace(value).is_some() || self.since.is_some()

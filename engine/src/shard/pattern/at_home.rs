@@ -194,7 +194,8 @@ impl Shard {
             return false;
         }
         let all = taken == range.len();
-        let last_number = known.entries.range(range.clone()).take(taken).last().map_or(number, |entry| entry.number);
+        let last_number =
+            known.entries.range(range.clone()).take(taken).next_back().map_or(number, |entry| entry.number);
         let next = if all { up_to.min(count) } else { last_number };
         let answer = PatternPacket::Answer { ticket, count: count_of, next, all, forgot, sent_to };
         let mut sent = self.crossings.links.send(asker, &Packet::Pattern(answer));

@@ -201,7 +201,7 @@ mod tests {
         let (mut hits, mut most) = (0, 0);
         for number in 0..60_000 {
             let text = draw(&mut seed);
-            if random(&mut seed) % 3 > 0 {
+            if !random(&mut seed).is_multiple_of(3) {
                 if pattern::validate(&text).is_ok() && pattern::is_pattern(&text) {
                     assert_eq!(tree.find(&text), list.get(&text).copied());
                     match list.remove(&text) {

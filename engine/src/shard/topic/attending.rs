@@ -222,10 +222,12 @@ impl Shard {
         }
         self.presence.was_told(index, told, self.clock.now_ms);
         // What remembers only that somebody is gone, and is read by nobody, is of no use.
-        if told && connections == 0 && !self.presence.has(self.hash(topic_of(name)), topic_of(name)) {
-            if let Some(home) = self.homes.find(name).filter(|home| !self.homes.has_audience(*home)) {
-                self.homes.clear(home, &mut self.store);
-            }
+        if told
+            && connections == 0
+            && !self.presence.has(self.hash(topic_of(name)), topic_of(name))
+            && let Some(home) = self.homes.find(name).filter(|home| !self.homes.has_audience(*home))
+        {
+            self.homes.clear(home, &mut self.store);
         }
     }
 }

@@ -48,7 +48,11 @@ impl Homes {
         home.journaled = number;
         if !journal.knows(home.patterns) {
             if journal.begins_anew() {
-                (0..self.homes.bound()).filter_map(|place| Some(self.homes.get_mut(place)?.patterns = 0)).count();
+                for place in 0..self.homes.bound() {
+                    if let Some(home) = self.homes.get_mut(place) {
+                        home.patterns = 0;
+                    }
+                }
             }
             let home = &mut self.homes[index as usize];
             home.patterns = journal.set_of(self.names.text(home.name));
