@@ -61,7 +61,7 @@ impl Coverage {
 }
 
 /// The marks that chance finds seldom or never, and the file whose scenes reach them on purpose, and say so with [`Watched`].
-const IN_SCENES: [(Mark, &str); 64] = [
+const IN_SCENES: [(Mark, &str); 65] = [
     (Mark::AddressFull, "limits.rs"),
     (Mark::AllFull, "counts.rs"),
     (Mark::AnswerKept, "standstill.rs"),
@@ -90,6 +90,7 @@ const IN_SCENES: [(Mark, &str); 64] = [
     (Mark::LagWaits, "standstill.rs"),
     (Mark::LeapShared, "views.rs"),
     (Mark::Leapt, "views.rs"),
+    (Mark::LeaveWaits, "standstill.rs"),
     (Mark::LineRefused, "rules.rs"),
     (Mark::NumberUntold, "occupancy.rs"),
     (Mark::NumberedNotRecorded, "producers.rs"),

@@ -244,6 +244,41 @@ fn a_history_waits_for_its_time_only() {
     marks.reached(&[Mark::HistoriesFirst, Mark::ReplayKept]);
 }
 
+/// While the ring to a home is full, that nobody reads very many topics any more waits to be said.
+#[test]
+fn leaves_wait_for_a_ring() {
+    let marks = Watched::begin();
+    let mut scene = Scene::new(&Limits::default());
+    let long = "x".repeat(200);
+    let name = |n: usize| format!("left/{n}/{long}");
+    let readers: Vec<ConnId> = (0..5).map(|_| scene.stage.upgrade_at(0, 1 << 20, "/ws")).collect();
+    for (reader, conn) in readers.iter().enumerate() {
+        for n in 0..1_000 {
+            scene.stage.say_text(*conn, format!("SUB {} since=live", name(reader * 1_000 + n)).as_bytes());
+            if n % 100 == 99 {
+                scene.stage.turns();
+            }
+        }
+    }
+    scene.go_on();
+    scene.publish(2 * MESSAGES, "");
+    for conn in &readers {
+        scene.stage.net.borrow_mut().client_reset(*conn, true);
+    }
+    scene.turns_of(0, 200);
+    scene.go_on();
+    let again = scene.stage.upgrade_at(0, 1 << 20, "/ws");
+    for n in [0, 999, 4_999] {
+        scene.stage.say_text(again, format!("SUB {} since=live id=s{n}", name(n)).as_bytes());
+        scene.stage.turns();
+        assert!(scene.stage.publish(&name(n), &format!("after all {n}")));
+        let told = scene.stage.text(again);
+        assert!(told.contains(&format!("OK s{n} ")), "{told:?}");
+        assert_eq!(told.matches(&format!("after all {n}")).count(), 1, "{told:?}");
+    }
+    marks.reached(&[Mark::LeaveWaits]);
+}
+
 /// While the ring to a home is full of publications, whoever begins to read a pattern waits to be given what there is; that nobody reads it any
 /// more waits to be said, and is not said if somebody does again.
 #[test]
