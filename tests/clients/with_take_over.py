@@ -214,7 +214,7 @@ class Peer:
     def snapshot(self):
         """Reads a snapshot to its end."""
         head = self.read(24)
-        assert head[:12] == b"corecast" + struct.pack("<I", 1), head
+        assert head[:12] == b"corecast" + struct.pack("<I", 2), head
         parts = []
         while True:
             tag = self.read(1)
@@ -433,7 +433,7 @@ def test_damaged_snapshots(_):
         damaged = {
             "it is cut short": [whole[:cut] for cut in (0, 5, 24, 100, len(whole) - 1)],
             "no snapshot of corecast": [b"{}" + whole],
-            "version 2": [whole[:8] + b"\x02" + whole[9:]],
+            "version 3": [whole[:8] + b"\x03" + whole[9:]],
             "behind its end": [whole + b"x"],
             "damaged": [
                 whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :] for at in range(16, len(whole), len(whole) // 40)

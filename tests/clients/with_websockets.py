@@ -121,7 +121,7 @@ def test_line_errors(engine):
             ("", "-", "bad-command"),
             ("SUB", "-", "bad-command"),
             ("SUB a//b id=t1", "t1", "bad-topic"),
-            ("SUB a/+ id=t2", "t2", "bad-topic"),
+            ("SUB a+ id=t2", "t2", "bad-topic"),
             ("SUB a since=yesterday id=t3", "t3", "bad-command"),
             ("PUB $sys/x id=t4\nx", "t4", "bad-topic"),
             (f"PUB a id=t5\n{'x' * (64 * 1024 + 1)}", "t5", "too-large"),
