@@ -181,7 +181,7 @@ fn worlds() {
         assert!(sum.heard.iter().all(|heard| *heard > 100) && sum.ends > 100 && sum.stats.compressed > 100, "{sum:?}");
         assert!(sum.tally.shortages > 100, "{sum:?}");
         // Where memory is short, a long record that nobody ends may have to.
-        assert!(sum.stats.tls_handshakes > 100 && sum.stats.tls_broken < 20, "{sum:?}");
+        assert!(sum.stats.tls_handshakes > 100 && sum.stats.tls_broken * 50 < sum.stats.tls_handshakes, "{sum:?}");
         let told = sum.told;
         assert!(
             told.done > 1_000 && told.forbidden > 1_000 && told.unauthorized > 300 && told.invalid > 300,
