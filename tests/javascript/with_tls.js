@@ -115,6 +115,7 @@ scene('npm eventsource over https: events come, and go on behind the last one af
       opened += 1;
     });
     try {
+      await until(() => opened > 0, 'it is there'); // It gets what comes from now on.
       for (let n = 0; n < 30; n += 1) await engine.publish(topic, `${n}`);
       await until(() => opened > 1, 'it has come back');
       await engine.publish(topic, 'last');

@@ -17,12 +17,13 @@ const { connect } = await import(`${root}corecast.js`).catch((error) => {
   throw error;
 });
 
-/** What the engine has sent to this page over WebSockets, in bytes of messages. */
-export const received = { bytes: 0 };
+/** What the engine has sent to this page over WebSockets: messages, and their bytes. */
+export const received = { bytes: 0, messages: 0 };
 class Counted extends WebSocket {
   constructor(...words) {
     super(...words);
     this.addEventListener('message', ({ data }) => {
+      received.messages += 1;
       received.bytes += typeof data === 'string' ? data.length : data.byteLength;
     });
   }
